@@ -1,0 +1,44 @@
+"""The web application, built from parts so that tests can give it a small engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+
+from sidecar import __version__, problems
+from sidecar.encoder import Encoder
+from sidecar.roots import Roots
+from sidecar.routes import Service, router
+from sidecar.settings import Settings
+
+
+def create_app(
+    settings: Settings,
+    encoder: Encoder,
+    *,
+    instance: str,
+    request_stop: Callable[[], None],
+) -> FastAPI:
+    """Return the application that serves `encoder`; `request_stop` is called by /shutdown."""
+    app = FastAPI(
+        title="Sidecar",
+        summary="Text embeddings on the machine the texts live on.",
+        version=__version__,
+        docs_url=None,  # its page would load scripts from the network
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.service = Service(
+        settings=settings,
+        encoder=encoder,
+        roots=Roots(settings.allow_dirs),
+        instance=instance,
+        request_stop=request_stop,
+    )
+    app.include_router(router)
+    app.add_exception_handler(problems.Problem, problems.answer_problem)
+    app.add_exception_handler(HTTPException, problems.answer_http)
+    app.add_exception_handler(Exception, problems.answer_bug)
+    return app

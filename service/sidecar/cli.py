@@ -1,0 +1,184 @@
+"""The command line. Loads nothing heavy: the port is taken before the first big import."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from sidecar import __version__, logs, signals
+from sidecar.errors import ServiceError, UsageError
+from sidecar.listener import listen
+from sidecar.protocol import claim_stdout
+from sidecar.settings import MB, Limits, Settings
+
+BUNDLED_NAME = "embedding_sidecar"
+EXIT_CODES = """exit codes:
+  0  stopped on request          4  a file of the model is damaged
+  1  a bug                       5  the model is not here and may not be fetched
+  2  usage or configuration      7  the model is refused by a rule
+  3  the port is taken          11  the model cannot be loaded
+"""
+
+
+def find_bundle(service: Path) -> Path | None:
+    """Return the root of the bundle that the folder `service` is part of, or None.
+
+    The name decides as well as the manifest: a bundle that lost its manifest is a damaged one.
+    """
+    parent = service.parent
+    if service.name == BUNDLED_NAME or (parent / "manifest.json").is_file():
+        return parent
+    return None
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65_535:  # noqa: PLR2004
+        message = f"{value} is not between 0 and 65535"
+        raise argparse.ArgumentTypeError(message)
+    return value
+
+
+def _megabytes(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 1024:  # noqa: PLR2004
+        message = f"{value} is not between 1 and 1024"
+        raise argparse.ArgumentTypeError(message)
+    return value * MB
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the service's options."""
+    made = argparse.ArgumentParser(
+        prog="embedding_sidecar",
+        description="Serve text embeddings on this machine, over HTTP.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = made.add_argument
+    add("--version", action="version", version=__version__)
+    add("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    add(
+        "--port",
+        type=_port,
+        default=8421,
+        help="port to listen on; 0 takes a free one (8421)",
+    )
+    add(
+        "--allow-remote",
+        action="store_true",
+        help="allow a --host that other machines can reach",
+    )
+    add(
+        "--model",
+        metavar="NAME",
+        help="a model of the bundle by name or repository (its default model); "
+        "outside a bundle also a folder with a snapshot, or a repository",
+    )
+    add(
+        "--model-cache",
+        type=Path,
+        metavar="DIR",
+        help="a Hugging Face cache to look in outside a bundle",
+    )
+    add(
+        "--allow-download",
+        action="store_true",
+        help="fetch a model that is not here (for development; bundles never pass it)",
+    )
+    add(
+        "--device",
+        choices=("auto", "cpu", "cuda", "mps"),
+        default="auto",
+        help="where to compute; auto takes MPS, then CUDA, then the CPU (auto)",
+    )
+    add(
+        "--engine",
+        choices=("auto", "reference"),
+        default="auto",
+        help="reference is sentence-transformers itself (auto)",
+    )
+    add(
+        "--allow-dir",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder that /embed-file may read from; repeatable (none)",
+    )
+    add(
+        "--max-body-mb",
+        type=_megabytes,
+        default=32 * MB,
+        metavar="N",
+        help="largest request body in MiB (32)",
+    )
+    add("--log-level", choices=logs.LEVELS, default="info", help="talk on stderr (info)")
+    return made
+
+
+def settings_from(options: argparse.Namespace, *, bundle: Path | None) -> Settings:
+    """Return the settings that the parsed `options` mean. Raises UsageError."""
+    allowed = []
+    for folder in options.allow_dir:
+        try:
+            resolved = folder.resolve(strict=True)
+        except (OSError, RuntimeError, ValueError) as error:
+            what = "--allow-dir names a folder that is not there"
+            raise UsageError(
+                what, why=str(folder), next_step="create it, or leave it out"
+            ) from error
+        if not resolved.is_dir():
+            what = "--allow-dir names something that is not a folder"
+            raise UsageError(what, why=str(folder), next_step="name the folder around it")
+        allowed.append(resolved)
+    return Settings(
+        host=options.host,
+        port=options.port,
+        bundle=bundle,
+        model=options.model,
+        model_cache=options.model_cache,
+        device=options.device,
+        engine=options.engine,
+        allow_dirs=tuple(allowed),
+        allow_download=options.allow_download,
+        allow_remote=options.allow_remote,
+        log_level=options.log_level,
+        limits=Limits(max_body_bytes=options.max_body_mb),
+    )
+
+
+def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> int:
+    """Serve until stopped and return 0. Raises ServiceError.
+
+    `service` is the folder that the package lies in.
+    """
+    options = parser().parse_args(argv)
+    home = service or Path(__file__).absolute().parent.parent
+    settings = settings_from(options, bundle=find_bundle(home))
+    stop = signals.Stop()
+    signals.install(stop)
+    sock = listen(settings.host, settings.port, allow_remote=settings.allow_remote)
+    announcer = claim_stdout()
+    logs.configure(settings.log_level)
+    # The web stack is imported only once the port is ours.
+    from sidecar.lifecycle import serve  # noqa: PLC0415
+
+    return serve(settings, sock=sock, stop=stop, announcer=announcer)
+
+
+def run(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the program and end the process with the code of what happened."""
+    try:
+        code = main(argv)
+    except ServiceError as error:
+        sys.stderr.write(error.render() + "\n")
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = 0
+    signals.exit_at_once(code)
+    raise SystemExit(code)

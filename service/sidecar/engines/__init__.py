@@ -1,0 +1,90 @@
+"""What turns tokens into vectors, behind one small protocol.
+
+The service tokenises a request once, cuts it into batches of tokens and may merge batches of
+several requests, so an engine takes token ids. All calls on one engine come from one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+SpaceClass = Literal["exact", "int8", "hash"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """One text as the model reads it.
+
+    `ids` carry the special tokens and are cut to the model's `max_tokens`; `length` is what
+    their number was before the cut.
+    """
+
+    ids: tuple[int, ...]
+    length: int
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether the model does not see the whole text."""
+        return self.length > len(self.ids)
+
+
+class Engine(Protocol):
+    """Tokenises texts and encodes tokens of one model on one device."""
+
+    @property
+    def name(self) -> str:
+        """The engine's own name, e.g. `reference`."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where it computes: cpu, cuda or mps."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """The type it computes in, e.g. `float32`."""
+        ...
+
+    @property
+    def space(self) -> SpaceClass:
+        """The class of vector space; all exact engines share one."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """The number of columns of a vector."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens of a text that the model reads, special tokens included."""
+        ...
+
+    @property
+    def special_tokens(self) -> int:
+        """How many tokens are added to every text."""
+        ...
+
+    @property
+    def pooling(self) -> str:
+        """The pooling that the model was trained with."""
+        ...
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """Return the tokens of every text; an empty text has its special tokens."""
+        ...
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Return start and end, in characters, of every token of `text`, special ones left out."""
+        ...
+
+    def encode(self, batch: Sequence[Sequence[int]], *, pooling: str, normalize: bool) -> Vectors:
+        """Return one row of shape (dim,) per sequence of ids, in order; `batch` is not empty."""
+        ...

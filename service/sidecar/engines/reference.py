@@ -1,0 +1,176 @@
+"""The engine that defines the right answer: sentence-transformers' own modules.
+
+Importing this module imports torch and sentence-transformers, which takes seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Transformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
+
+from sidecar.engines import SpaceClass, Tokens, Vectors
+from sidecar.errors import ModelError, UsageError
+
+
+def choose_device(wanted: str) -> str:
+    """Return the device for `wanted`; auto is MPS, then CUDA, then the CPU. Raises UsageError."""
+    available = {
+        "mps": torch.backends.mps.is_available(),
+        "cuda": torch.cuda.is_available(),
+        "cpu": True,
+    }
+    if wanted == "auto":
+        return next(name for name, is_there in available.items() if is_there)
+    if not available[wanted]:
+        what = f"this machine offers no {wanted} device"
+        why = "there is no such hardware, or the bundled torch was built without it"
+        raise UsageError(what, why=why, next_step="--device auto, or --device cpu")
+    return wanted
+
+
+class ReferenceEngine:
+    """Runs the modules of a SentenceTransformer on token ids, in float32.
+
+    Pooling and normalising follow the request; everything else is the model's own pipeline.
+    """
+
+    name = "reference"
+    precision = "float32"
+    space: SpaceClass = "exact"
+
+    def __init__(self, model: SentenceTransformer, *, device: str) -> None:
+        """Take over `model`, already on `device`. Raises ModelError for a foreign pipeline."""
+        modules = list(model)
+        poolings = [module for module in modules if isinstance(module, Pooling)]
+        if not modules or not isinstance(modules[0], Transformer) or len(poolings) != 1:
+            what = "the model is not a text encoder with one pooling step"
+            raise ModelError(what, why="its modules.json lists something else")
+        dim = model.get_embedding_dimension()
+        tokenizer: Any = model.tokenizer
+        if dim is None or not tokenizer.is_fast:
+            what = "the model has no fixed dimension or no fast tokenizer"
+            raise ModelError(what, why="the service needs both", next_step="choose another --model")
+        self.device = device
+        self.dim = dim
+        self.max_tokens = _max_tokens(model, tokenizer)
+        self._modules = modules
+        self._stock = poolings[0]
+        self._poolings: dict[str, Pooling] = {self.pooling: self._stock}
+        self._tokenizer = tokenizer
+        self.special_tokens = len(tokenizer("")["input_ids"])
+
+    @property
+    def pooling(self) -> str:
+        """The pooling that the model was trained with."""
+        mode = self._stock.pooling_mode
+        return mode if isinstance(mode, str) else "+".join(mode)
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """Return the tokens of every text; an empty text has its special tokens."""
+        if not texts:
+            return []
+        rows = self._ids(list(texts), truncation=False)
+        long = [index for index, ids in enumerate(rows) if len(ids) > self.max_tokens]
+        # Only the tokenizer knows how it cuts, so long texts are read a second time.
+        cut = dict(zip(long, self._ids([texts[i] for i in long], truncation=True), strict=True))
+        return [
+            Tokens(ids=tuple(cut.get(index, ids)), length=len(ids))
+            for index, ids in enumerate(rows)
+        ]
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Return start and end, in characters, of every token of `text`, special ones left out."""
+        found = self._tokenizer(
+            text,
+            add_special_tokens=False,
+            truncation=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )["offset_mapping"]
+        return [(int(start), int(end)) for start, end in found]
+
+    def encode(self, batch: Sequence[Sequence[int]], *, pooling: str, normalize: bool) -> Vectors:
+        """Return one row of shape (dim,) per sequence of ids, in order; `batch` is not empty."""
+        padded = self._tokenizer.pad(
+            {"input_ids": [list(ids) for ids in batch]},
+            padding=True,
+            return_tensors="pt",
+        )
+        features: dict[str, Any] = {name: tensor.to(self.device) for name, tensor in padded.items()}
+        features["modality"] = "text"
+        with torch.inference_mode():
+            for module in self._modules:
+                if isinstance(module, Normalize):
+                    continue  # the request decides, below
+                step = self._pooling(pooling) if module is self._stock else module
+                features = step(features)
+            vectors = features["sentence_embedding"]
+            if normalize:
+                vectors = torch.nn.functional.normalize(vectors, p=2, dim=1)
+            rows: Vectors = vectors.to("cpu", torch.float32).numpy()
+        return np.ascontiguousarray(rows)
+
+    def _ids(self, texts: list[str], *, truncation: bool) -> list[list[int]]:
+        if not texts:
+            return []
+        rows: list[list[int]] = self._tokenizer(
+            texts,
+            truncation=truncation,
+            max_length=self.max_tokens if truncation else None,
+            padding=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )["input_ids"]
+        return rows
+
+    def _pooling(self, mode: str) -> Pooling:
+        if mode not in self._poolings:
+            self._poolings[mode] = Pooling(self._stock.embedding_dimension, pooling_mode=mode)
+        return self._poolings[mode]
+
+
+def _max_tokens(model: SentenceTransformer, tokenizer: Any) -> int:  # noqa: ANN401
+    config = model.config
+    positions = getattr(config, "max_position_embeddings", None)
+    known = [n for n in (model.max_seq_length, tokenizer.model_max_length, positions) if n]
+    return int(min(known))
+
+
+def load(snapshot: Path, *, device: str) -> ReferenceEngine:
+    """Return the engine for a local snapshot folder; never touches the network.
+
+    Raises UsageError for a device that is not there, ModelError for everything that keeps the
+    model from loading.
+    """
+    talk: Any = transformers.utils.logging  # untyped
+    talk.set_verbosity_error()
+    talk.disable_progress_bar()
+    chosen = choose_device(device)
+    try:
+        model = SentenceTransformer(
+            str(snapshot),
+            device=chosen,
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs={"use_safetensors": True, "dtype": torch.float32},
+        )
+        model.eval()
+        return ReferenceEngine(model, device=chosen)
+    except ModelError:
+        raise
+    except Exception as error:
+        what = "the model cannot be loaded"
+        why = f"{type(error).__name__}: {error}"
+        step = "choose another --model, or build the bundle again"
+        raise ModelError(what, why=why, next_step=step) from error

@@ -1,0 +1,81 @@
+"""Everything that ends the service early, one exit code per kind, as in the builder.
+
+ServiceError            1   a bug in the service
++ UsageError            2   usage or configuration
++ AddressInUseError     3   the port is taken
++ IntegrityError        4   the bytes are not the locked ones
++ UnreachableError      5   the model is not here, and may not or cannot be fetched
++ DiskError             6   no space, or no right to read
++ PolicyError           7   refused by a rule
++ ModelError           11   a model cannot be loaded
+
+8, 9 and 10 are the builder's own: verification, smoke test, target.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """A failure with its reason and the next step; `exit_code` is the process's."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, *, why: str = "", next_step: str = "") -> None:
+        """Take what happened, why it happened, and the command or edit that helps."""
+        super().__init__(what)
+        self.what = what
+        self.why = why
+        self.next_step = next_step
+
+    def render(self) -> str:
+        """Return the message as people see it, one line per part."""
+        lines = [f"error: {self.what}"]
+        if self.why:
+            lines.append(f"  why: {self.why}")
+        if self.next_step:
+            lines.append(f"  next: {self.next_step}")
+        return "\n".join(lines)
+
+
+class UsageError(ServiceError):
+    """The command line asks for something that makes no sense here."""
+
+    exit_code = 2
+
+
+class AddressInUseError(ServiceError):
+    """Something else listens on the port."""
+
+    exit_code = 3
+
+
+class IntegrityError(ServiceError):
+    """The bytes are not the bytes that were locked."""
+
+    exit_code = 4
+
+
+class UnreachableError(ServiceError):
+    """The model is not on this machine, and may not or cannot be fetched."""
+
+    exit_code = 5
+
+
+class DiskError(ServiceError):
+    """The disk is full, or the place cannot be read or written."""
+
+    exit_code = 6
+
+
+class PolicyError(ServiceError):
+    """A rule of safety refuses it."""
+
+    exit_code = 7
+
+
+class ModelError(ServiceError):
+    """A model cannot be loaded, or does not give the vectors it should."""
+
+    exit_code = 11

@@ -1,0 +1,78 @@
+"""Reference vectors: the proof, at every start, that the engine still gives the right ones."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sidecar.engines import Engine, Vectors
+from sidecar.errors import IntegrityError, ModelError
+
+MIN_COSINE = 0.9999
+CANARIES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Golden:
+    """Texts of one model and the vectors they must have, one row per text."""
+
+    texts: tuple[str, ...]
+    vectors: Vectors
+    pooling: str
+    normalize: bool
+
+
+def read(path: Path) -> Golden:
+    """Return the reference vectors in `path`. Raises IntegrityError."""
+    try:
+        raw = json.loads(path.read_bytes())
+        rows = [np.frombuffer(base64.b64decode(row), dtype="<f4") for row in raw["vectors"]]
+        texts = tuple(raw["texts"])
+        vectors = np.stack(rows).astype(np.float32)
+        if len(texts) != len(vectors) or vectors.shape[1] != raw["dim"]:
+            raise ValueError  # noqa: TRY301
+        return Golden(
+            texts=texts,
+            vectors=vectors,
+            pooling=raw["pooling"],
+            normalize=bool(raw["normalize"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        what = f"{path.name} is not a file of reference vectors"
+        raise IntegrityError(what, why=type(error).__name__) from error
+
+
+def worst_cosine(golden: Golden, engine: Engine, *, count: int | None = None) -> float:
+    """Return the lowest cosine between the engine's vectors and the reference.
+
+    `count` takes that many of the shortest texts, None all of them.
+    """
+    order = sorted(range(len(golden.texts)), key=lambda i: (len(golden.texts[i]), i))[:count]
+    tokens = engine.tokenize([golden.texts[i] for i in order])
+    rows = engine.encode(
+        [t.ids for t in tokens], pooling=golden.pooling, normalize=golden.normalize
+    ).astype(np.float64)
+    expected = golden.vectors[order].astype(np.float64)
+    if rows.shape != expected.shape or not np.isfinite(rows).all():
+        return -1.0
+    norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(expected, axis=1)
+    return float(((rows * expected).sum(axis=1) / np.maximum(norms, 1e-12)).min())
+
+
+def check(engine: Engine, path: Path | None) -> None:
+    """Raise ModelError unless the engine gives the reference vectors; without any, finite ones."""
+    if path is None:
+        ids = [engine.tokenize(["canary"])[0].ids]
+        if not np.isfinite(engine.encode(ids, pooling=engine.pooling, normalize=True)).all():
+            what = f"the engine {engine.name} does not give finite vectors on {engine.device}"
+            raise ModelError(what, next_step="--device cpu")
+        return
+    worst = worst_cosine(read(path), engine, count=CANARIES)
+    if worst < MIN_COSINE:
+        what = f"the engine {engine.name} on {engine.device} does not give the model's vectors"
+        why = f"the worst cosine to the reference vectors is {worst:.6f}, below {MIN_COSINE}"
+        raise ModelError(what, why=why, next_step="--device cpu, or --engine reference")

@@ -1,0 +1,64 @@
+"""The listening socket, taken before anything heavy is imported."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+import sys
+
+from sidecar.errors import AddressInUseError, UsageError
+
+BACKLOG = 1024
+_WINDOWS_ACCESS = 10013
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether a numeric address can be reached from this machine only."""
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
+def listen(host: str, port: int, *, allow_remote: bool) -> socket.socket:
+    """Return a socket that listens on `host` and `port`; port 0 takes a free one.
+
+    Connections wait in the backlog until the event loop runs, so none is refused in between.
+    Raises AddressInUseError and UsageError.
+    """
+    try:
+        found = socket.getaddrinfo(
+            host,
+            port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV,
+        )
+    except (OSError, UnicodeError) as error:
+        what = f"the host {host!r} has no address on this machine"
+        raise UsageError(what, why=str(error), next_step="--host 127.0.0.1") from error
+    family, kind, number, _, address = found[0]
+    if not allow_remote and not is_loopback(str(address[0])):
+        what = f"refused to listen on {host}: other machines could reach it"
+        why = "there is no token, so everyone who reaches the port may use the service"
+        step = "--host 127.0.0.1, or --allow-remote where a firewall or a container guards the port"
+        raise UsageError(what, why=why, next_step=step)
+    sock = socket.socket(family, kind, number)
+    try:
+        if sys.platform == "win32":
+            # Address reuse there would let two programs listen on one port.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE or getattr(error, "winerror", 0) == _WINDOWS_ACCESS:
+            what = f"port {port} on {host} is taken by another program"
+            step = f"stop that program, or choose another port: --port {port + 1}, or --port 0"
+            raise AddressInUseError(what, why=error.strerror or "", next_step=step) from error
+        what = f"cannot listen on {host} port {port}"
+        step = "choose a --host of this machine and a --port above 1023"
+        raise UsageError(what, why=error.strerror or str(error), next_step=step) from error
+    sock.setblocking(False)
+    return sock

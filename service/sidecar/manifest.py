@@ -1,0 +1,300 @@
+"""What a bundle says of itself: its components, and every file in them.
+
+Standard library only: the service, the builder and the shipped verifier all read it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+MANIFESTS = "manifests"
+CHUNK_BYTES = 1 << 20
+SLICE_FILES = 64
+
+
+class ManifestError(ValueError):
+    """The manifest is missing, unreadable, or not the one its digest names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEntry:
+    """One file of the bundle: POSIX path from the bundle's root, mode, size in bytes, sha256."""
+
+    path: str
+    mode: int
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """A set of paths that ships, updates and becomes an image layer together.
+
+    `digest` is the sha256 of the component's own file, manifests/<name>.json; `inputs` is the
+    sha256 of the part of the plan that decided it.
+    """
+
+    name: str
+    digest: str
+    inputs: str
+    files: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """The CPython inside, and how it was had: `standalone` (locked) or `host` (a stand-in)."""
+
+    version: str
+    source: str
+    executable: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model inside: where its snapshot and its golden vectors lie in the bundle."""
+
+    name: str
+    repository: str
+    revision: str
+    dim: int
+    max_tokens: int
+    pooling: str
+    snapshot: str
+    golden: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The bundle's top file.
+
+    `documents` are the files beside the components, e.g. NOTICES.txt, and `papers` the sha256 of
+    what those depend on. `floor` is the oldest system that will do; `unreleasable` says why the
+    bundle must not be released, if so.
+    """
+
+    plan: str
+    papers: str
+    target: str
+    version: str
+    profile: str
+    runtime: Runtime
+    default_model: str | None
+    models: tuple[Model, ...]
+    components: tuple[Component, ...]
+    documents: tuple[FileEntry, ...] = ()
+    floor: Mapping[str, str] = field(default_factory=dict)
+    unreleasable: tuple[str, ...] = ()
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """One way in which a tree differs from its manifest; `kind` is missing, extra or changed."""
+
+    kind: str
+    path: str
+    detail: str = ""
+
+
+def canonical(value: object) -> bytes:
+    """Return the one JSON spelling of `value`: sorted keys, no spaces, UTF-8, final newline."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return f"{text}\n".encode()
+
+
+def encode(manifest: Manifest) -> bytes:
+    """Return the bytes of manifest.json."""
+    return (
+        json.dumps(asdict(manifest), sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+    ).encode()
+
+
+def encode_entries(entries: Iterable[FileEntry]) -> bytes:
+    """Return the bytes of manifests/<component>.json: one entry a line, sorted by path."""
+    lines = [
+        json.dumps([e.path, f"{e.mode:04o}", e.size, e.sha256], ensure_ascii=False)
+        for e in sorted(entries, key=lambda entry: entry.path)
+    ]
+    return ("[\n" + ",\n".join(lines) + "\n]\n").encode()
+
+
+def decode(data: bytes) -> Manifest:
+    """Return the manifest in `data`. Raises ManifestError."""
+    try:
+        raw: dict[str, Any] = json.loads(data)
+        if raw.get("schema") != SCHEMA:
+            message = f"the manifest has schema {raw.get('schema')}, this program reads {SCHEMA}"
+            raise ManifestError(message)  # noqa: TRY301 - one message for each fault
+        manifest = Manifest(
+            plan=raw["plan"],
+            papers=raw["papers"],
+            target=raw["target"],
+            version=raw["version"],
+            profile=raw["profile"],
+            runtime=Runtime(**raw["runtime"]),
+            default_model=raw["default_model"],
+            models=tuple(Model(**model) for model in raw["models"]),
+            components=tuple(Component(**component) for component in raw["components"]),
+            documents=tuple(FileEntry(**entry) for entry in raw["documents"]),
+            floor=raw["floor"],
+            unreleasable=tuple(raw["unreleasable"]),
+        )
+        for document in manifest.documents:
+            _check_entry(document)
+        for component in manifest.components:
+            _check_path(f"{MANIFESTS}/{component.name}.json")
+    except ManifestError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        message = f"the manifest cannot be read ({type(error).__name__})"
+        raise ManifestError(message) from error
+    return manifest
+
+
+def decode_entries(data: bytes) -> tuple[FileEntry, ...]:
+    """Return the entries of one component file; every path stays inside. Raises ManifestError."""
+    try:
+        entries = tuple(
+            FileEntry(path=path, mode=int(mode, 8), size=size, sha256=sha256)
+            for path, mode, size, sha256 in json.loads(data)
+        )
+    except (ValueError, TypeError) as error:
+        message = f"a component's file list cannot be read ({type(error).__name__})"
+        raise ManifestError(message) from error
+    for entry in entries:
+        _check_entry(entry)
+    return entries
+
+
+def _check_entry(entry: FileEntry) -> None:
+    """Refuse an entry that is none, or that names a file outside. Raises ManifestError."""
+    values: tuple[object, ...] = (entry.path, entry.sha256, entry.mode, entry.size)
+    if not all(map(isinstance, values, (str, str, int, int))):
+        message = "a list of files has an entry that cannot be read"
+        raise ManifestError(message)
+    _check_path(entry.path)
+
+
+def _check_path(path: str) -> None:
+    """Refuse a path that could lead out of a bundle, also on Windows. Raises ManifestError."""
+    parts = path.split("/")
+    if not all(parts) or ".." in parts or "." in parts or {"\\", ":", "\0"} & set(path):
+        message = f"the manifest names a path outside the bundle: {path!r}"
+        raise ManifestError(message)
+
+
+def read(root: Path) -> Manifest:
+    """Return the manifest of the bundle at `root`. Raises ManifestError."""
+    try:
+        data = (root / MANIFEST).read_bytes()
+    except OSError as error:
+        message = f"{MANIFEST} cannot be read: {error.strerror}"
+        raise ManifestError(message) from error
+    return decode(data)
+
+
+def read_entries(root: Path, component: Component) -> tuple[FileEntry, ...]:
+    """Return the files of `component`, the list's own digest checked. Raises ManifestError."""
+    name = f"{MANIFESTS}/{component.name}.json"
+    try:
+        data = (root / name).read_bytes()
+    except OSError as error:
+        message = f"{name} cannot be read: {error.strerror}"
+        raise ManifestError(message) from error
+    if hashlib.sha256(data).hexdigest() != component.digest:
+        message = f"{name} is not the list that {MANIFEST} names"
+        raise ManifestError(message)
+    return decode_entries(data)
+
+
+def file_sha256(path: str | Path) -> str:
+    """Return the sha256 of a file's bytes, in hex."""
+    # Plain calls of the system: a bundle has 20,000 files, and most are small.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        digest = hashlib.sha256()
+        while chunk := os.read(descriptor, CHUNK_BYTES):
+            digest.update(chunk)
+    finally:
+        os.close(descriptor)
+    return digest.hexdigest()
+
+
+def entry_damage(root: Path, entry: FileEntry, *, with_mode: bool = False) -> Damage | None:
+    """Return how the file at `entry.path` differs from `entry`, or None.
+
+    Modes are compared only if asked for: installers widen them, and Windows has none.
+    """
+    path = f"{root}/{entry.path}"
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return Damage(kind="missing", path=entry.path)
+    if not stat.S_ISREG(status.st_mode):
+        return Damage(kind="changed", path=entry.path, detail="not a regular file")
+    if status.st_size != entry.size:
+        detail = f"{status.st_size} bytes instead of {entry.size}"
+        return Damage(kind="changed", path=entry.path, detail=detail)
+    try:
+        actual = file_sha256(path)
+    except OSError as error:
+        return Damage(kind="changed", path=entry.path, detail=f"unreadable: {error.strerror}")
+    if actual != entry.sha256:
+        detail = f"sha256 {actual} instead of {entry.sha256}"
+        return Damage(kind="changed", path=entry.path, detail=detail)
+    if with_mode and stat.S_IMODE(status.st_mode) != entry.mode:
+        detail = f"mode {stat.S_IMODE(status.st_mode):04o} instead of {entry.mode:04o}"
+        return Damage(kind="changed", path=entry.path, detail=detail)
+    return None
+
+
+def damages(
+    root: Path,
+    entries: Iterable[FileEntry],
+    *,
+    workers: int = 2,
+    with_modes: bool = False,
+    on_bytes: Callable[[int], None] = lambda _: None,
+) -> Iterator[Damage]:
+    """Yield how the files under `root` differ from `entries`, in the entries' order.
+
+    Hashing releases the interpreter's lock, so two threads use two cores. `on_bytes` hears how
+    many bytes have been checked since it was last called.
+    """
+    listed = tuple(entries)
+    slices = [listed[at : at + SLICE_FILES] for at in range(0, len(listed), SLICE_FILES)]
+
+    def check(part: tuple[FileEntry, ...]) -> list[Damage]:
+        found = (entry_damage(root, entry, with_mode=with_modes) for entry in part)
+        return [damage for damage in found if damage is not None]
+
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        for part, found in zip(slices, pool.map(check, slices), strict=True):
+            on_bytes(sum(entry.size for entry in part))
+            yield from found
+
+
+def strays(root: Path, known: Iterable[str], folder: str = "") -> Iterator[Damage]:
+    """Yield every file, link and empty folder below `root`/`folder` that `known` does not list."""
+    paths = known if isinstance(known, frozenset | set) else frozenset(known)
+    with os.scandir(f"{root}/{folder}") as listing:
+        entries = sorted(listing, key=lambda entry: entry.name)
+    if folder and not entries:
+        yield Damage(kind="extra", path=folder, detail="empty folder")
+    for entry in entries:
+        path = f"{folder}/{entry.name}" if folder else entry.name
+        if entry.is_dir(follow_symlinks=False):
+            yield from strays(root, paths, path)
+        elif path not in paths:
+            yield Damage(kind="extra", path=path)

@@ -1,0 +1,214 @@
+"""The five routes of the v1 API and what was added beside its fields."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from sidecar import __version__, bodies, documents, schemas, vectors
+from sidecar.encoder import Embedded, Encoder
+from sidecar.roots import Roots
+from sidecar.settings import Settings
+
+router = APIRouter()
+BINARY = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What the routes work with; one per app, in `app.state.service`."""
+
+    settings: Settings
+    encoder: Encoder
+    roots: Roots
+    instance: str
+    request_stop: Callable[[], None]
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+def _json(value: object, status: int = HTTPStatus.OK) -> Response:
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return Response(body, status_code=status, media_type="application/json")
+
+
+def _with_vectors(encoded: bytes, rest: dict[str, object]) -> bytes:
+    tail = json.dumps(rest, ensure_ascii=False, separators=(",", ":")).encode()
+    return b'{"vectors":' + encoded + b"," + tail[1:]
+
+
+def _body(kind: type[schemas.Wire]) -> dict[str, Any]:
+    schema = kind.model_json_schema()
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": schema}},
+        }
+    }
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": schemas.ProblemAnswer} for status in statuses}
+
+
+@router.get(
+    "/health",
+    responses={
+        200: {"model": schemas.HealthAnswer},
+        503: {"model": schemas.HealthAnswer},
+    },
+)
+async def health(request: Request) -> Response:
+    """Say whether requests are served; answers at all times."""
+    service = _service(request)
+    encoder, loaded = service.encoder, service.encoder.loaded
+    is_ready = loaded is not None and not encoder.is_stopping
+    status = "ok" if is_ready else "stopping" if encoder.is_stopping else "loading"
+    answer = {
+        "status": status,
+        "model": loaded.snapshot.repository if loaded else None,
+        "dim": loaded.engine.dim if loaded else None,
+        "device": loaded.engine.device if loaded else None,
+        "phase": encoder.phase,
+        "instance": service.instance,
+        "version": __version__,
+    }
+    return _json(answer, HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+@router.get("/info", responses={200: {"model": schemas.InfoAnswer}, **_problems(503)})
+async def info(request: Request) -> Response:
+    """Say what is served: the model, the engine, the limits."""
+    service = _service(request)
+    loaded = service.encoder.ready()
+    limits = service.settings.limits
+    return _json(
+        {
+            "model_id": loaded.snapshot.repository,
+            "dim": loaded.engine.dim,
+            "device": loaded.engine.device,
+            "version": __version__,
+            "engine": loaded.engine.name,
+            "precision": loaded.engine.precision,
+            "pooling": loaded.engine.pooling,
+            "max_tokens": loaded.engine.max_tokens,
+            "revision": loaded.snapshot.revision,
+            "fingerprint": service.encoder.fingerprint(),
+            "limits": {name: getattr(limits, name) for name in schemas.LimitsAnswer.model_fields},
+            "plan": loaded.snapshot.plan,
+        }
+    )
+
+
+@router.post(
+    "/embed",
+    openapi_extra=_body(schemas.EmbedRequest),
+    responses={
+        200: {"model": schemas.EmbedAnswer, "content": {BINARY: {}}},
+        **_problems(400, 413, 415, 422, 503),
+    },
+)
+async def embed(request: Request) -> Response:
+    """Embed texts."""
+    service = _service(request)
+    loaded = service.encoder.ready()
+    body = await bodies.read(request, max_bytes=service.settings.limits.max_body_bytes)
+    asked = schemas.validate(schemas.EmbedRequest, bodies.parse(body))
+    found = await service.encoder.embed(
+        asked.texts,
+        pooling=asked.chosen_pooling,
+        normalize=asked.normalize,
+        batch_size=asked.batch_size,
+        truncate=asked.truncate,
+        is_gone=request.is_disconnected,
+    )
+    if BINARY in request.headers.get("accept", ""):
+        return Response(vectors.raw(found.rows), media_type=BINARY, headers=_headers(found))
+    rest = {
+        "model": loaded.snapshot.repository,
+        "dim": loaded.engine.dim,
+        "tokens": found.tokens,
+        "truncated": found.truncated,
+        "fingerprint": found.fingerprint,
+    }
+    if asked.encoding == "base64":
+        encoded = json.dumps(vectors.as_base64(found.rows)).encode()
+    else:
+        encoded = await asyncio.to_thread(vectors.as_json, found.rows)
+    return Response(_with_vectors(encoded, rest), media_type="application/json")
+
+
+def _headers(found: Embedded) -> dict[str, str]:
+    return {
+        "X-Sidecar-Count": str(len(found.rows)),
+        "X-Sidecar-Dim": str(found.rows.shape[1]),
+        "X-Sidecar-Truncated": vectors.indices(found.truncated),
+        "X-Sidecar-Fingerprint": found.fingerprint,
+    }
+
+
+@router.post(
+    "/embed-file",
+    openapi_extra=_body(schemas.EmbedFileRequest),
+    responses={
+        200: {"model": schemas.EmbedFileAnswer},
+        **_problems(400, 403, 404, 409, 413, 415, 422, 503),
+    },
+)
+async def embed_file(request: Request) -> Response:
+    """Cut a document from an allowed folder into chunks and embed them."""
+    service = _service(request)
+    encoder, limits = service.encoder, service.settings.limits
+    loaded = encoder.ready()
+    engine = loaded.engine
+    body = await bodies.read(request, max_bytes=limits.max_body_bytes)
+    asked = schemas.validate(schemas.EmbedFileRequest, bodies.parse(body))
+    size, overlap = asked.sizes(max_content_tokens=engine.max_tokens - engine.special_tokens)
+    data = await asyncio.to_thread(service.roots.read, asked.path, max_bytes=limits.max_file_bytes)
+    document = await documents.read(data, documents.suffix_of(asked.path), limits=limits)
+    if asked.unit == "tokens":
+        spans = await encoder.run(engine.spans, document.text)
+        places = documents.token_chunks(spans, size=size, overlap=overlap)
+    else:
+        places = documents.char_chunks(document.text, size=size, overlap=overlap)
+    kept = places[: asked.max_chunks]
+    chunks = [document.text[start:end] for start, end in kept]
+    found = await encoder.embed(chunks, normalize=asked.normalize, is_gone=request.is_disconnected)
+    truncated = frozenset(found.truncated)
+    rest = {
+        "chunks": chunks,
+        "spans": [
+            {
+                "page": document.page_at(start),
+                "start": start,
+                "end": end,
+                "tokens": found.tokens[index],
+                "truncated": index in truncated,
+            }
+            for index, (start, end) in enumerate(kept)
+        ],
+        "complete": document.is_complete and len(kept) == len(places),
+        "model": loaded.snapshot.repository,
+        "dim": engine.dim,
+        "fingerprint": found.fingerprint,
+    }
+    encoded = await asyncio.to_thread(vectors.as_json, found.rows)
+    return Response(_with_vectors(encoded, rest), media_type="application/json")
+
+
+@router.post("/shutdown", status_code=202, responses={202: {"model": schemas.ShutdownAnswer}})
+async def shutdown(request: Request) -> Response:
+    """Stop the service once its running requests are answered."""
+    _service(request).request_stop()
+    return _json({"status": "stopping"}, HTTPStatus.ACCEPTED)

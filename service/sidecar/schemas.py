@@ -1,0 +1,190 @@
+"""The requests and answers on the wire, as their fields are documented."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sidecar.problems import Problem
+
+Pooling = Literal["mean", "cls", "max"]
+
+
+class Wire(BaseModel):
+    """A request; fields it does not know are ignored, as the v1 API did."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+
+
+class EmbedRequest(Wire):
+    """Texts to embed."""
+
+    texts: list[str] = Field(description="The texts, in any number; an empty one is fine.")
+    normalize: bool = Field(default=True, description="Scale every vector to length 1.")
+    pooling: Pooling = Field(
+        default="mean",
+        description="How token vectors become one. Left out, it is the model's own, "
+        "which is mean for the models of the catalogue.",
+    )
+    batch_size: int = Field(default=16, ge=1, description="A hint; larger ones are capped.")
+    truncate: bool = Field(
+        default=True,
+        description="Cut texts that are longer than the model reads, and report them in "
+        "`truncated`. With false such a text refuses the request, 422.",
+    )
+    priority: Literal["auto", "interactive", "bulk"] = Field(
+        default="auto", description="A hint to the scheduler."
+    )
+    encoding: Literal["float", "base64"] = Field(
+        default="float",
+        description="base64: every vector is the base64 of its little-endian float32 values.",
+    )
+
+    @property
+    def chosen_pooling(self) -> str | None:
+        """The pooling that the client asked for, None if it said nothing."""
+        return self.pooling if "pooling" in self.model_fields_set else None
+
+
+class EmbedFileRequest(Wire):
+    """A document to cut into chunks and embed."""
+
+    path: str = Field(description="An absolute path inside a folder given with --allow-dir.")
+    chunk_size: int = Field(default=800, ge=1, le=1_000_000, description="Length of a chunk.")
+    chunk_overlap: int = Field(default=100, ge=0, description="Shared by neighbouring chunks.")
+    max_chunks: int = Field(default=200, ge=1, le=65_536, description="The rest is left out.")
+    normalize: bool = Field(default=True, description="Scale every vector to length 1.")
+    unit: Literal["chars", "tokens"] = Field(
+        default="chars",
+        description="What the chunk's length is counted in. With tokens, a chunk_size that is "
+        "left out becomes the most that the model reads, and the overlap an eighth of it.",
+    )
+
+    def sizes(self, *, max_content_tokens: int) -> tuple[int, int]:
+        """Return the length and the overlap of chunks in the request's unit.
+
+        An overlap that is left out shrinks with the chunk. Raises Problem if one that is given
+        is not smaller than the chunk.
+        """
+        size, overlap = self.chunk_size, self.chunk_overlap
+        if self.unit == "tokens" and "chunk_size" not in self.model_fields_set:
+            size = max_content_tokens
+        if "chunk_overlap" not in self.model_fields_set:
+            return size, min(overlap, size // 8)
+        if overlap >= size:
+            what = f"chunk_overlap: it must be smaller than chunk_size, which is {size}"
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-value", what)
+        return size, overlap
+
+
+class EmbedAnswer(BaseModel):
+    """Vectors in the order of the texts."""
+
+    vectors: list[list[float]] | list[str]
+    model: str
+    dim: int
+    tokens: list[int] = Field(description="Per text, its tokens before any cut.")
+    truncated: list[int] = Field(description="Indices of the texts that the model cut.")
+    fingerprint: str = Field(description="Vectors with other fingerprints are not comparable.")
+
+
+class Span(BaseModel):
+    """Where a chunk came from: characters of the document's text, and its page in a PDF."""
+
+    page: int | None
+    start: int
+    end: int
+    tokens: int
+    truncated: bool
+
+
+class EmbedFileAnswer(BaseModel):
+    """Chunks of the document, their vectors and their places, all in one order."""
+
+    chunks: list[str]
+    vectors: list[list[float]]
+    spans: list[Span]
+    complete: bool = Field(description="False if max_chunks left the end of the document out.")
+    model: str
+    dim: int
+    fingerprint: str
+
+
+class HealthAnswer(BaseModel):
+    """Whether requests are served; 200 when ready, 503 before and after."""
+
+    status: Literal["ok", "loading", "stopping"]
+    model: str | None
+    dim: int | None
+    device: str | None
+    phase: str
+    instance: str
+    version: str
+
+
+class LimitsAnswer(BaseModel):
+    """What one request may ask for."""
+
+    max_body_bytes: int
+    max_texts: int
+    max_text_chars: int
+    max_file_bytes: int
+    max_document_chars: int
+    max_pages: int
+
+
+class InfoAnswer(BaseModel):
+    """What the service runs."""
+
+    model_id: str
+    dim: int
+    device: str
+    version: str
+    engine: str
+    precision: str
+    pooling: str
+    max_tokens: int
+    revision: str
+    fingerprint: str
+    limits: LimitsAnswer
+    plan: str | None
+
+
+class ShutdownAnswer(BaseModel):
+    """The service stops once its running requests are answered."""
+
+    status: Literal["stopping"] = "stopping"
+
+
+class ProblemAnswer(BaseModel):
+    """Any error."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    why: str | None = None
+    next: str | None = None
+
+
+Request = TypeVar("Request", bound=Wire)
+
+
+def validate(kind: type[Request], value: dict[str, Any]) -> Request:
+    """Return the request in `value`. Raises Problem 422 naming the field, never its value."""
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        # A position and a field of ours; a key that the client made up is never echoed.
+        known = kind.model_fields
+        place = ".".join(str(p) for p in first["loc"] if isinstance(p, int) or p in known)
+        what = f"{place or 'the request'}: {first['msg']}"
+        raise Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "bad-value",
+            what,
+            next_step="GET /openapi.json describes the fields",
+        ) from error

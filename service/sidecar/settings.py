@@ -1,0 +1,49 @@
+"""What one run of the service was told: built once by the command line and passed down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+EngineName = Literal["auto", "reference"]
+MB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one request may ask for; `/info` shows them. Sizes in bytes, texts in characters."""
+
+    max_body_bytes: int = 32 * MB
+    max_texts: int = 65_536
+    max_text_chars: int = 2_000_000
+    max_batch_rows: int = 256
+    max_batch_tokens: int = 16_384
+    max_file_bytes: int = 20 * MB
+    max_document_chars: int = 2_000_000
+    max_pages: int = 500
+    document_timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of one run.
+
+    `bundle` is the root of the bundle that the service stands in, None outside of one.
+    `drain_s` is how long a stopping service lets running requests go on.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8421
+    bundle: Path | None = None
+    model: str | None = None
+    model_cache: Path | None = None
+    device: Device = "auto"
+    engine: EngineName = "auto"
+    allow_dirs: tuple[Path, ...] = ()
+    allow_download: bool = False
+    allow_remote: bool = False
+    log_level: str = "info"
+    drain_s: float = 2.5
+    limits: Limits = field(default_factory=Limits)
