@@ -1,0 +1,1 @@
+"""The build system: three locks in, one relocatable bundle out."""

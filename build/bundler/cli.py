@@ -1,0 +1,136 @@
+"""The command line: which commands there are, and how a failure becomes an exit code.
+
+Standard library only, so that help and usage errors need no environment; that is also why this is
+argparse. Each command is a module under bundler.commands with `add_arguments` and `run`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib
+import os
+import sys
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from bundler import environment
+from bundler.console import Console
+from bundler.errors import BundlerError, DiskError, UsageError
+from bundler.project import Project
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+SIGINT_STATUS = 130
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A command: its name, what it does in one line, and the lock groups it needs installed."""
+
+    name: str
+    summary: str
+    groups: tuple[str, ...] = ("build",)
+
+
+COMMANDS = (
+    Command(name="up", summary="assemble the bundle for this machine and serve it on port 8421"),
+    Command(name="test", summary="run every test", groups=("build", "default", "dev")),
+    Command(
+        name="check",
+        summary="run the static checks and the unit tests",
+        groups=("build", "default", "dev"),
+    ),
+    Command(name="plan", summary="show what would be assembled, and from which bytes"),
+    Command(name="fetch", summary="download what a plan names into the store"),
+    Command(name="assemble", summary="assemble a bundle"),
+    Command(name="verify", summary="compare a bundle with its manifest, file by file"),
+    Command(name="smoke", summary="start a bundle, compare its vectors, trace what it opens"),
+    Command(name="archive", summary="pack a bundle into one file, the same bytes every time"),
+    Command(name="size", summary="show what a bundle weighs, and what the diet left out of it"),
+    Command(name="why", summary="say whose a file of a bundle is, or what left it out"),
+    Command(name="diff", summary="show how two bundles differ"),
+    Command(
+        name="lock",
+        summary="refresh a lock: runtime, wheels or models",
+        groups=("build", "lock", "default"),
+    ),
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors read like every other error of ours."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, next_step=f"{self.prog} --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    top = _Parser(
+        prog="python3 build",
+        description="Make, check and run the sidecar bundle.",
+        epilog="Everything made goes into bundle/out. README explains the exit codes.",
+    )
+    commands = top.add_subparsers(dest="command", metavar="command")
+    for command in COMMANDS:
+        module = importlib.import_module(f"bundler.commands.{command.name}")
+        sub = commands.add_parser(
+            command.name,
+            help=command.summary,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(sub)
+    return top
+
+
+def main(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one exit for each kind of end
+    """Run one command and return the process's exit code."""
+    console = Console(sys.stderr)
+    try:
+        return main_inner(list(arguments), console)
+    except BundlerError as error:
+        console.say(error.render())
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.say("interrupted; what was finished stays, run the command again to go on")
+        return SIGINT_STATUS
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            full = DiskError("the disk is full", why=str(error), next_step="free space, then again")
+            console.say(full.render())
+            return full.exit_code
+        if error.errno in NO_RIGHT:
+            refused = DiskError("a file or folder cannot be used", why=str(error))
+            console.say(refused.render())
+            return refused.exit_code
+        traceback.print_exc()
+        return 1
+    except Exception:  # noqa: BLE001 - whatever is left is a bug, and is shown as one
+        traceback.print_exc()
+        console.say("error: this is a bug in the builder; the lines above say where")
+        return 1
+
+
+def main_inner(arguments: list[str], console: Console) -> int:
+    """Run one command; raise what goes wrong."""
+    project = Project.here()
+    top = parser()
+    options = top.parse_args(arguments)
+    if options.command is None:
+        top.print_help()
+        return 0
+    command = next(entry for entry in COMMANDS if entry.name == options.command)
+    if not environment.is_inside(project):
+        environment.ensure(project, command.groups, console.say)
+        return environment.run_inside(project, arguments)
+    module = importlib.import_module(f"bundler.commands.{command.name}")
+    return int(module.run(options, project, console))

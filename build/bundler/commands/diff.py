@@ -1,0 +1,37 @@
+"""Show how two bundles differ: what was planned, and the files of each component."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+    from bundler.console import Console
+    from bundler.project import Project
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's options."""
+    parser.add_argument("before", type=Path, metavar="A", help="a bundle's folder")
+    parser.add_argument("after", type=Path, metavar="B", help="another one")
+    parser.add_argument("--json", action="store_true", help="everything, every path included")
+    parser.add_argument("--names", action="store_true", help="list every path that differs")
+
+
+def run(options: argparse.Namespace, project: Project, console: Console) -> int:  # noqa: ARG001
+    """Compare; print the differences. A difference is no failure."""
+    from bundler.differences import compare, lines  # noqa: PLC0415 - needs the environment
+    from bundler.inventory import take_stock  # noqa: PLC0415 - needs the environment
+
+    difference = compare(take_stock(options.before), take_stock(options.after))
+    if options.json:
+        json.dump(difference.document(), sys.stdout, indent=2, ensure_ascii=False)
+        sys.stdout.write("\n")
+    else:
+        found = lines(difference, with_names=options.names)
+        sys.stdout.write("".join(f"{line}\n" for line in found))
+    return 0

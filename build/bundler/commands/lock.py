@@ -1,0 +1,189 @@
+"""Refresh a lock, and review the change as a diff. Several may be asked for at once.
+
+Each lock changes as a whole or not at all. --runtime needs no network; --wheels takes minutes;
+--models downloads what it locks and makes reference vectors with sentence-transformers.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Mapping
+
+    from bundler.console import Console
+    from bundler.lockfile import WheelLock
+    from bundler.project import Project
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's options."""
+    parser.add_argument("--runtime", action="store_true", help="CPython, bundle/runtime.lock.toml")
+    parser.add_argument("--wheels", action="store_true", help="every wheel, pdm.lock")
+    parser.add_argument(
+        "--models",
+        nargs="*",
+        metavar="NAME",
+        help="these models of the catalogue, or all, bundle/models.lock.toml",
+    )
+    parser.add_argument(
+        "--mirror",
+        metavar="NAME=ADDRESS",
+        action="append",
+        default=[],
+        help="another address for torch or hub; repeatable",
+    )
+    parser.add_argument(
+        "--store", type=Path, metavar="FOLDER", help="where downloads are kept (bundle/out/store)"
+    )
+    parser.set_defaults(lock_help=parser.format_help)
+
+
+def run(options: argparse.Namespace, project: Project, console: Console) -> int:
+    """Refresh what was asked for; print what changed."""
+    if not (options.runtime or options.wheels or options.models is not None):
+        console.say(options.lock_help().rstrip())
+        return 2
+    if options.runtime:
+        _lock_runtime(project)
+    if options.wheels:
+        _lock_wheels(options, project, console)
+    if options.models is not None:
+        _lock_models(options, project, console)
+    return 0
+
+
+def _print(lines: Iterable[str]) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def _lock_runtime(project: Project) -> None:
+    from bundler import runtime  # noqa: PLC0415 - needs the environment
+    from bundler.targets import TARGETS  # noqa: PLC0415 - needs the environment
+
+    path = project.runtime_lock
+    before = runtime.read_lock(path) if path.exists() else {}
+    after = runtime.refresh(TARGETS.values())
+    runtime.write_lock(path, after)
+    old = {name: f"{spec.version}+{spec.tag}" for name, spec in before.items()}
+    new = {name: f"{spec.version}+{spec.tag}" for name, spec in after.items()}
+    _print(f"runtime {line}" for line in differences(old, new))
+
+
+def _lock_wheels(options: argparse.Namespace, project: Project, console: Console) -> None:
+    from dataclasses import replace  # noqa: PLC0415
+
+    from bundler import lockfile, wheellock  # noqa: PLC0415 - needs the environment
+    from bundler.addresses import parse_mirrors  # noqa: PLC0415
+    from bundler.indexes import (  # noqa: PLC0415
+        PDM_CONFIGURATION,
+        configured_indexes,
+        configured_network,
+        pip_options,
+    )
+    from bundler.network import Network  # noqa: PLC0415
+    from bundler.recipe import read_recipe  # noqa: PLC0415
+    from bundler.replacement import replace_files  # noqa: PLC0415
+
+    sources = read_recipe(project.recipe).sources
+    torch = parse_mirrors(options.mirror, sources).get("torch", sources["torch"])
+    pip = pip_options(sys.executable)
+    network = replace(configured_network(pip, Network()), connect_s=5.0)
+    settings_file = project.root / PDM_CONFIGURATION
+    if settings_file.exists():
+        settings = settings_file.read_text(encoding="utf-8")
+    else:
+        settings = wheellock.configuration(configured_indexes(pip, project.root), torch)
+        console.say(f"wheels: writing {PDM_CONFIGURATION}, which says where torch's CPU build is")
+    platforms = dict(wheellock.PLATFORMS)
+    if wheellock.answers(f"{torch.rstrip('/')}/torch/", network):
+        platforms |= wheellock.INDEX_ONLY
+    else:
+        console.say(f"wheels: {torch} does not answer, so linux-arm64 is not tried")
+    refreshed = wheellock.refresh(project.root, settings, platforms=platforms, say=console.say)
+    old = _versions(lockfile.read_lock(project.wheel_lock)) if project.wheel_lock.exists() else {}
+    replace_files({settings_file: refreshed.configuration, project.wheel_lock: refreshed.lock})
+    new = _versions(lockfile.parse_lock(refreshed.lock))
+    _print(f"wheel {line}" for line in differences(old, new))
+    _print(f"target {name}: {count} wheels" for name, count in refreshed.wheels.items())
+    _print(f"target {name}: not locked, {why}" for name, why in refreshed.missing.items())
+
+
+def _lock_models(options: argparse.Namespace, project: Project, console: Console) -> None:
+    from bundler.addresses import parse_mirrors  # noqa: PLC0415 - needs the environment
+    from bundler.goldenfile import TEXTS, read_texts  # noqa: PLC0415
+    from bundler.hub import Hub  # noqa: PLC0415
+    from bundler.indexes import (  # noqa: PLC0415
+        configured_indexes,
+        configured_network,
+        pip_options,
+    )
+    from bundler.modellock import Locker  # noqa: PLC0415
+    from bundler.network import Network  # noqa: PLC0415
+    from bundler.recipe import read_recipe  # noqa: PLC0415
+    from bundler.replacement import replace_files  # noqa: PLC0415
+    from bundler.sources import IndexSource  # noqa: PLC0415
+    from bundler.store import Store  # noqa: PLC0415
+    from bundler.weights import read_models, render_models  # noqa: PLC0415
+
+    recipe = read_recipe(project.recipe)
+    asked = options.models or recipe.catalogue
+    wanted = {model.name: model for model in (recipe.model(name) for name in asked)}
+    before = read_models(project.model_lock, recipe)
+    pip = pip_options(sys.executable)
+    network = configured_network(pip, Network())
+    indexes = configured_indexes(pip, project.root)
+    mirrors = parse_mirrors(options.mirror, recipe.sources)
+    endpoint = mirrors.get("hub") or os.environ.get("HF_ENDPOINT") or recipe.sources["hub"]
+    with console.progress("lock") as progress:
+        locker = Locker(
+            recipe=recipe,
+            store=Store(options.store or project.store),
+            network=network,
+            indexes=indexes,
+            wheel_sources=(IndexSource(indexes, network),),
+            hub=Hub(endpoint=endpoint, network=network, token=os.environ.get("HF_TOKEN")),
+            texts=read_texts(project.golden / TEXTS),
+            golden=project.golden,
+            say=console.say,
+            progress=progress,
+        )
+        locked = {name: locker.lock(model) for name, model in wanted.items()}
+    after = {**before, **{name: entry.spec for name, entry in locked.items()}}
+    # The lock holds the hashes of the golden files, so it comes last.
+    texts = {project.golden / f"{name}.json": entry.golden for name, entry in locked.items()}
+    replace_files({**texts, project.model_lock: render_models(after.values())})
+    old = {name: spec.revision for name, spec in before.items()}
+    new = {name: spec.revision for name, spec in after.items()}
+    _print(f"model {line}" for line in differences(old, new))
+    for name in locked:
+        spec = after[name]
+        size = sum(file.digest.size or 0 for file in spec.files)
+        holds = f"{len(spec.files)} files, {size / 1e6:.0f} MB"
+        does = f"{spec.dim} dimensions, {spec.max_tokens} tokens, {spec.pooling} pooling"
+        _print([f"model {name}: {holds}, {does}"])
+
+
+def _versions(lock: WheelLock) -> dict[str, str]:
+    found: dict[str, set[str]] = {}
+    for package in lock.packages:
+        found.setdefault(package.name, set()).add(package.version)
+    return {name: " and ".join(sorted(versions)) for name, versions in found.items()}
+
+
+def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Return one line for each name that came, went or changed; one line if none did."""
+    lines = []
+    for name in sorted({*before, *after}):
+        old, new = before.get(name), after.get(name)
+        if old is None:
+            lines.append(f"{name}: {new}, new")
+        elif new is None:
+            lines.append(f"{name}: {old}, gone")
+        elif old != new:
+            lines.append(f"{name}: {old} -> {new}")
+    return lines or ["unchanged"]

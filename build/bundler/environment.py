@@ -1,0 +1,236 @@
+"""The project's own Python environment: made from pdm.lock by hash, kept below bundle/out.
+
+Standard library only: this runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from typing import TYPE_CHECKING
+
+from bundler.errors import DiskError, IntegrityError, UnreachableError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from bundler.project import Project
+
+# What must be in the environment before each group can be installed: torch's CPU wheel is on no
+# index that pip asks by itself, so the builder fetches the service's wheels first.
+FETCHED = "default"
+TAIL_LINES = 30
+
+
+def folder(project: Project) -> Path:
+    """Return where the environment lies."""
+    return project.out / "env"
+
+
+def interpreter(project: Project) -> Path:
+    """Return the environment's Python."""
+    scripts = "Scripts/python.exe" if os.name == "nt" else "bin/python"
+    return folder(project) / scripts
+
+
+def is_inside(project: Project) -> bool:
+    """Return whether this process runs in the environment."""
+    return os.path.realpath(sys.prefix) == os.path.realpath(folder(project))
+
+
+def requirements(project: Project, groups: Iterable[str]) -> str:
+    """Return pip's requirements for `groups` of pdm.lock: versions pinned, files hashed."""
+    wanted = set(groups)
+    entries: dict[str, set[str]] = {}
+    try:
+        lock = tomllib.loads(project.wheel_lock.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            "pdm.lock cannot be read", why=str(error), next_step="git checkout pdm.lock"
+        ) from error
+    for package in lock["package"]:
+        if not wanted & set(package.get("groups", ("default",))):
+            continue
+        marker = f" ; {package['marker']}" if "marker" in package else ""
+        # The lock keeps one entry per version and lets the files say for which platform it is.
+        if not marker and _is_split(lock["package"], package["name"]):
+            marker = ' ; sys_platform == "darwin" or sys_platform == "win32"'
+        line = f"{package['name']}=={package['version']}{marker}"
+        entries.setdefault(line, set()).update(file["hash"] for file in package.get("files", ()))
+    return "".join(
+        f"{line}" + "".join(f" \\\n    --hash={value}" for value in sorted(hashes)) + "\n"
+        for line, hashes in sorted(entries.items())
+    )
+
+
+def _is_split(packages: Iterable[dict[str, str]], name: str) -> bool:
+    return len({package["version"] for package in packages if package["name"] == name}) > 1
+
+
+def ensure(project: Project, groups: Iterable[str], say: Callable[[str], None]) -> None:
+    """Make the environment hold `groups`, reusing what is there.
+
+    A stamp names the groups that are whole; it is removed before the environment is made and
+    written after each part, so what a killed run left out is done again; two runs at once take
+    turns by a lock on a file. Raises UsageError,
+    UnreachableError, IntegrityError and DiskError.
+    """
+    wanted = sorted(set(groups))
+    project.out.mkdir(parents=True, exist_ok=True)
+    with _turn(project.out / "env.lock"):
+        stamp = project.out / "env.json"
+        installed = _installed(project, stamp)
+        missing = [group for group in wanted if group not in installed]
+        if not missing:
+            return
+        everything = sorted(set(installed) | set(missing))
+        if not installed:
+            say("making the project's own environment in bundle/out/env (once)")
+            stamp.unlink(missing_ok=True)
+            _create(project)
+        first = [group for group in everything if group != FETCHED]
+        if set(first) - set(installed):
+            _install(project, first, [], say)
+            _write_stamp(project, stamp, sorted({*installed, *first}))
+        if FETCHED in missing:
+            links = project.out / "links"
+            _run_builder(project, ["fetch", "--only", "wheels", "--links", str(links)])
+            _install(project, everything, ["--find-links", str(links)], say)
+            shutil.rmtree(links, ignore_errors=True)
+            _write_stamp(project, stamp, everything)
+
+
+def _stamp_value(project: Project, groups: Iterable[str]) -> str:
+    """Return what an environment with `groups` depends on, as one hash."""
+    facts = [sys.version, sys.base_prefix, str(folder(project)), requirements(project, groups)]
+    return hashlib.sha256("\0".join(facts).encode()).hexdigest()
+
+
+def _installed(project: Project, stamp: Path) -> list[str]:
+    """Return the groups in the environment; none if it was made from something else."""
+    try:
+        record = json.loads(stamp.read_text(encoding="utf-8"))
+        groups: list[str] = record["groups"]
+        if record["value"] != _stamp_value(project, groups) or not interpreter(project).exists():
+            return []
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return groups
+
+
+def _write_stamp(project: Project, stamp: Path, groups: list[str]) -> None:
+    """Write beside and rename, so that a stamp is never half there."""
+    fresh = stamp.with_suffix(".new")
+    fresh.write_text(
+        json.dumps({"groups": groups, "value": _stamp_value(project, groups)}), encoding="utf-8"
+    )
+    fresh.replace(stamp)
+
+
+@contextlib.contextmanager
+def _turn(path: Path) -> Iterator[None]:
+    """Hold the lock file at `path`, where the platform has such locks."""
+    with path.open("a") as stream:
+        try:
+            import fcntl  # noqa: PLC0415 - not on Windows
+
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        except (ImportError, OSError):
+            pass
+        yield
+
+
+def _create(project: Project) -> None:
+    where = folder(project)
+    shutil.rmtree(where, ignore_errors=True)
+    base = getattr(sys, "_base_executable", sys.executable)
+    made = subprocess.run(
+        [base, "-m", "venv", str(where)], capture_output=True, text=True, check=False
+    )
+    if made.returncode:
+        lines = (made.stdout + made.stderr).strip().splitlines() or ["venv said nothing"]
+        raise UsageError(
+            "the project's environment cannot be made",
+            why=lines[-1],
+            next_step="install Python 3.11 with its venv and pip (on Debian: python3.11-venv)",
+        )
+
+
+def _install(
+    project: Project, groups: list[str], options: list[str], say: Callable[[str], None]
+) -> None:
+    text = requirements(project, groups)
+    total = text.count("==")
+    listing = project.out / "requirements.txt"
+    listing.write_text(text, encoding="utf-8")
+    command = [str(interpreter(project)), "-m", "pip", "install", "--require-hashes", "--no-deps"]
+    command += ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
+    command += ["--only-binary", ":all:", *options, "-r", str(listing)]
+    tail: list[str] = []
+    seen = 0
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as pip:
+        for line in pip.stdout or ():
+            tail = [*tail[1 - TAIL_LINES :], line.rstrip()]
+            if line.startswith(("Collecting ", "Requirement already satisfied")):
+                seen += 1
+                if seen % 20 == 0 or seen == total:
+                    say(f"environment: {seen} of {total} packages found")
+            elif line.startswith("Installing collected"):
+                say(f"environment: installing {seen} packages")
+    if pip.returncode:
+        _explain(tail)
+
+
+def _explain(tail: list[str]) -> None:
+    """Turn pip's last words into the error they mean."""
+    text = "\n".join(tail)
+    reason = next((line for line in reversed(tail) if "ERROR" in line), tail[-1] if tail else "")
+    if "DO NOT MATCH THE HASHES" in text:
+        raise IntegrityError(
+            "a package of the environment is not the one we locked",
+            why=reason,
+            next_step="check the index that pip is configured for, then run the command again",
+        )
+    if "No space left" in text:
+        raise DiskError(
+            "the disk is full", why=reason, next_step="free about 3 GB, then run the command again"
+        )
+    if "No matching distribution" in text or "onnection" in text or "esolution" in text:
+        raise UnreachableError(
+            "a package of the environment could not be had",
+            why=reason,
+            next_step="check the network and `pip config list`, then run the command again",
+        )
+    raise UsageError("pip could not install the environment", why=reason)
+
+
+def _run_builder(project: Project, arguments: list[str]) -> None:
+    """Run a command of ours in the environment; its own words and exit code stand."""
+    done = subprocess.run(
+        [str(interpreter(project)), str(project.root / "build"), *arguments],
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    if done.returncode:
+        raise SystemExit(done.returncode)
+
+
+def run_inside(project: Project, arguments: list[str]) -> int:
+    """Become the same command inside the environment; where exec is unknown, return its code."""
+    program = str(interpreter(project))
+    command = [program, str(project.root / "build"), *arguments]
+    if os.name == "nt":
+        return subprocess.run(command, check=False).returncode
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(program, command)  # noqa: S606 - no shell is wanted

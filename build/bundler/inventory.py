@@ -1,0 +1,188 @@
+"""Whose each file of a bundle is: its component, its package, its version."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from installer.records import parse_record_file
+from packaging.utils import canonicalize_name
+
+from bundler.errors import VerificationError
+from bundler.targets import target_named
+from sidecar.manifest import (
+    MANIFEST,
+    MANIFESTS,
+    Manifest,
+    ManifestError,
+    file_sha256,
+    read,
+    read_entries,
+)
+from sidecar.manifest import FileEntry as Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from sidecar.manifest import Component
+
+# What the bundle says of itself, which is in no component.
+PAPERS = "papers"
+RECORD = ".dist-info/RECORD"
+BYTECODE = "__pycache__/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """What brought a file: a wheel, the runtime, a model, or our own service."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owned:
+    """One file of a bundle, and whose it is; a file that nothing claims has no package."""
+
+    component: str
+    package: Package | None
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """Every file of a bundle by its path, in order: the components' first, then its papers."""
+
+    manifest: Manifest
+    files: Mapping[str, Owned]
+
+    def component(self, name: str) -> tuple[Owned, ...]:
+        """Return the files of the component `name`, or of PAPERS."""
+        return tuple(owned for owned in self.files.values() if owned.component == name)
+
+    def wheels(self) -> frozenset[Package]:
+        """Return the wheels that are in the bundle."""
+        return frozenset(
+            owned.package
+            for owned in self.files.values()
+            if owned.package and owned.entry.path.endswith(RECORD)
+        )
+
+
+def take_stock(root: Path) -> Inventory:
+    """Return the inventory of the bundle at `root`, from its lists and its wheels' RECORD files.
+
+    No file is hashed but the papers. Bytecode belongs to the package of its source. Raises
+    VerificationError for what is not a bundle, or lacks a file that this needs.
+    """
+    files: dict[str, Owned] = {}
+    try:
+        manifest = read(root)
+        for component in manifest.components:
+            entries = read_entries(root, component)
+            owners = _owners(root, manifest, component, entries)
+            for entry in entries:
+                package = owners.get(source_of(entry.path))
+                files[entry.path] = Owned(component=component.name, package=package, entry=entry)
+        for entry in (*_own_entries(root, manifest), *manifest.documents):
+            files[entry.path] = Owned(component=PAPERS, package=None, entry=entry)
+    except (ManifestError, OSError) as error:
+        raise VerificationError(
+            f"{root} is not a bundle that can be read",
+            why=str(error),
+            next_step="python3 build assemble",
+        ) from error
+    return Inventory(manifest=manifest, files=files)
+
+
+def source_of(path: str) -> str:
+    """Return the source that the bytecode at `path` was made from, or `path` itself (PEP 3147)."""
+    folder, mark, name = path.rpartition(BYTECODE)
+    if not mark or not name.endswith(".pyc"):
+        return path
+    return f"{folder}{name.rpartition('.cpython-')[0]}.py"
+
+
+def _owners(
+    root: Path, manifest: Manifest, component: Component, entries: Iterable[Entry]
+) -> Mapping[str, Package]:
+    """Return the package of each path, as far as one claims it."""
+    match component.name:
+        case "python":
+            package = Package(name="CPython", version=manifest.runtime.version)
+            return {source_of(entry.path): package for entry in entries}
+        case "service":
+            package = Package(name="sidecar", version=manifest.version)
+            return {source_of(entry.path): package for entry in entries}
+        case "models":
+            return _models(manifest, entries)
+        case _:
+            return _wheels(root, manifest, entries)
+
+
+def _models(manifest: Manifest, entries: Iterable[Entry]) -> Mapping[str, Package]:
+    owners = {}
+    for model in manifest.models:
+        package = Package(name=model.repository, version=model.revision)
+        # The cache of a model is the folder above its snapshots.
+        cache = f"{posixpath.dirname(posixpath.dirname(model.snapshot))}/"
+        for entry in entries:
+            if entry.path.startswith(cache) or entry.path == model.golden:
+                owners[entry.path] = package
+    return owners
+
+
+def _wheels(root: Path, manifest: Manifest, entries: Iterable[Entry]) -> Mapping[str, Package]:
+    site = target_named(manifest.target).site_packages
+    owners: dict[str, Package] = {}
+    for entry in entries:
+        if not entry.path.endswith(RECORD):
+            continue
+        stem = posixpath.basename(entry.path.removesuffix(RECORD))
+        name, _, version = stem.partition("-")
+        package = Package(name=canonicalize_name(name), version=version)
+        lines = (root / entry.path).read_text(encoding="utf-8").splitlines()
+        for path, _, _ in parse_record_file(lines):
+            owners.setdefault(posixpath.normpath(f"{site}/{path}"), package)
+    return owners
+
+
+def _own_entries(root: Path, manifest: Manifest) -> tuple[Entry, ...]:
+    names = [MANIFEST, *(f"{MANIFESTS}/{component.name}.json" for component in manifest.components)]
+    return tuple(
+        Entry(
+            path=name,
+            mode=0o644,
+            size=(root / name).stat().st_size,
+            sha256=file_sha256(root / name),
+        )
+        for name in sorted(names)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """How much of a component one package is. `package` is None for files that nothing claims."""
+
+    package: Package | None
+    files: int
+    size: int
+
+
+def shares(files: Iterable[Owned]) -> tuple[Share, ...]:
+    """Return the packages that `files` belong to, the largest first."""
+    counts: Counter[Package | None] = Counter()
+    sizes: Counter[Package | None] = Counter()
+    for owned in files:
+        counts[owned.package] += 1
+        sizes[owned.package] += owned.entry.size
+    found = [Share(package=key, files=counts[key], size=sizes[key]) for key in counts]
+    return tuple(sorted(found, key=lambda share: (-share.size, label(share.package))))
+
+
+def label(package: Package | None) -> str:
+    """Return what people call `package`."""
+    return f"{package.name} {package.version}" if package else "no package"

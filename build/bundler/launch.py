@@ -1,0 +1,190 @@
+"""Starting a bundle's service as an app does, and listening to what it says."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import queue
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from bundler.errors import SmokeError
+from sidecar.manifest import read
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+# A process cannot defend itself against these, so whoever starts it takes them away.
+SCRUBBED = ("LD_", "DYLD_", "PYTHON")
+STOP_SECONDS = 8.0
+JOIN_SECONDS = 1.0
+
+
+def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return `environment` without what redirects a loader or an interpreter."""
+    return {k: v for k, v in environment.items() if not k.upper().startswith(SCRUBBED)}
+
+
+def command(bundle: Path, arguments: Sequence[str], through: Sequence[str] = ()) -> list[str]:
+    """Return the command line that starts the service of `bundle`, by way of a script `through`."""
+    program = bundle / read(bundle).runtime.executable
+    return [str(program), "-I", "-B", *through, str(bundle / "embedding_sidecar"), *arguments]
+
+
+@dataclass(kw_only=True)
+class Service:
+    """A running service: its process, its ready line, and the end of what it logged."""
+
+    process: subprocess.Popen[str]
+    lines: queue.Queue[str | None]
+    ready: dict[str, Any] = field(default_factory=dict)
+    tail: list[str] = field(default_factory=list)
+    threads: list[threading.Thread] = field(default_factory=list)
+
+    @classmethod
+    def start(
+        cls,
+        bundle: Path,
+        arguments: Sequence[str] = (),
+        *,
+        environment: Mapping[str, str] | None = None,
+        is_quiet: bool = True,
+        through: Sequence[str] = (),
+    ) -> Service:
+        """Start the service of `bundle`. A quiet one keeps its log for `tail`.
+
+        `through` is a script, and arguments, that the interpreter runs in the service's stead.
+        """
+        process = subprocess.Popen(
+            command(bundle, arguments, through),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if is_quiet else None,
+            env=scrubbed(os.environ if environment is None else environment),
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+        service = cls(process=process, lines=queue.Queue())
+        readers = [service._listen, *([service._keep_log] if is_quiet else [])]
+        service.threads = [threading.Thread(target=reader, daemon=True) for reader in readers]
+        for thread in service.threads:
+            thread.start()
+        return service
+
+    def _listen(self) -> None:
+        if self.process.stdout is not None:
+            with self.process.stdout as stream:
+                for line in stream:
+                    self.lines.put(line.rstrip("\n"))
+        self.lines.put(None)
+
+    def _keep_log(self) -> None:
+        if self.process.stderr is not None:
+            with self.process.stderr as stream:
+                for line in stream:
+                    self.tail = [*self.tail[-19:], line.rstrip("\n")]
+
+    def _join(self) -> None:
+        """Let the readers end; a grandchild that keeps a pipe open is not waited for."""
+        for thread in self.threads:
+            thread.join(JOIN_SECONDS)
+
+    @property
+    def port(self) -> int:
+        """The port it really listens on, known once it is bound."""
+        return int(self.ready["port"])
+
+    def wait_ready(self, timeout_s: float) -> dict[str, Any]:
+        """Return the ready line once the model serves. Raises SmokeError with the evidence."""
+        deadline = time.monotonic() + timeout_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            try:
+                line = self.lines.get(timeout=left_s)
+            except queue.Empty:
+                break
+            if line is None:
+                self.process.wait()
+                self._join()
+                raise self.failure(f"it ended with exit code {self.process.returncode}")
+            event = parse_ready(line)
+            if event is not None:
+                self.ready = event
+                return event
+        raise self.failure(f"it was not ready within {timeout_s:.0f} s")
+
+    def failure(self, why: str) -> SmokeError:
+        """Return the error that says why, with the last lines of the log."""
+        log = "\n    ".join(self.tail[-8:])
+        return SmokeError(
+            "the service of this bundle does not work",
+            why=f"{why}\n    {log}" if log else why,
+            next_step="python3 build verify PATH tells whether the bundle is damaged",
+        )
+
+    def request(self, path: str, body: object = None, *, timeout_s: float = 60) -> Any:  # noqa: ANN401 - JSON
+        """Return the JSON answer of one request. Raises SmokeError on anything but 2xx."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}",
+            data=data,
+            headers={"Content-Type": "application/json"} if data else {},
+            method="GET" if data is None and path != "/shutdown" else "POST",
+        )
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=timeout_s) as answer:
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                raise self.failure(f"{path} answered {error.code}") from error
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise self.failure(f"{path} did not answer ({error})") from error
+
+    def stop(self) -> int:
+        """Ask the service to end, insist if it does not, and return its exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._join()
+        return self.process.returncode
+
+    def __enter__(self) -> Self:
+        """Return the service."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop it, whatever happened."""
+        self.stop()
+
+
+def parse_ready(line: str) -> dict[str, Any] | None:
+    """Return what a ready line says, or None for any other line."""
+    prefix = "PROGRESS:"
+    if not line.startswith(prefix):
+        return None
+    try:
+        event = json.loads(line[len(prefix) :])
+    except ValueError:
+        return None
+    if not isinstance(event, dict) or event.get("type") != "ready":
+        return None
+    data = event.get("data")
+    return data if isinstance(data, dict) and "port" in data else None

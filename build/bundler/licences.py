@@ -1,0 +1,206 @@
+"""Under which licences a package comes, and whether the recipe allows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+from license_expression import (  # type: ignore[import-untyped]
+    AND,
+    OR,
+    ExpressionError,
+    Licensing,
+)
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+from packaging.metadata import parse_email
+from packaging.utils import canonicalize_name
+
+from bundler.errors import PolicyError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+TEXT_NAMES: Final = ("licen[cs]e*", "copying*", "copyright*", "notice*", "authors*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A file that a package brings along: its path inside the package's metadata, its bytes."""
+
+    path: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """Something in the bundle with a licence: a wheel, the runtime, a model.
+
+    `expression` is SPDX, empty where nobody knows; `declared` is what its metadata says, word for
+    word. `texts` are licences and notices, `sboms` what PEP 770 lets a wheel say of its inside.
+    """
+
+    name: str
+    version: str
+    expression: str
+    declared: str = ""
+    texts: tuple[Document, ...] = ()
+    sboms: tuple[Document, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """What the recipe says of one package: its true licence, further ones it may have, and why."""
+
+    reason: str
+    expression: str = ""
+    allowed: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LicencePolicy:
+    """Which SPDX licences may ship, how packages spell them, and the packages that are special."""
+
+    allowed: frozenset[str]
+    spellings: Mapping[str, str] = field(default_factory=dict)
+    rulings: Mapping[str, Ruling] = field(default_factory=dict)
+
+
+def from_recipe(table: Mapping[str, Any]) -> LicencePolicy:
+    """Return the policy of the recipe's [licences] table. Raises UsageError."""
+    rulings: dict[str, Ruling] = {}
+    for one in table.get("package", ()):
+        if not one.get("reason", "").strip():
+            raise _misfit(f"the ruling on {one.get('name', 'a package')} has no reason")
+        rulings[canonicalize_name(one.get("name", ""))] = Ruling(
+            reason=one["reason"],
+            expression=_canonical(one["expression"]) if "expression" in one else "",
+            allowed=frozenset(map(_canonical, one.get("allow", ()))),
+        )
+    return LicencePolicy(
+        allowed=frozenset(map(_canonical, table.get("allowed", ()))),
+        spellings={raw: _canonical(spdx) for raw, spdx in table.get("spellings", {}).items()},
+        rulings=rulings,
+    )
+
+
+def read(dist_info: Path, policy: LicencePolicy) -> Package:
+    """Return the package whose unpacked `.dist-info` folder this is, its texts and SBOMs with it.
+
+    The licence is the policy's ruling, else License-Expression (PEP 639), else the older License
+    field, else the classifiers, the last two by the policy's spellings.
+    """
+    raw, _ = parse_email((dist_info / "METADATA").read_bytes())
+    name, version = raw.get("name", ""), raw.get("version", "")
+    field_text = raw.get("license", "").strip()
+    classifiers = [c for c in raw.get("classifiers", ()) if c.startswith("License ::")]
+    declared = raw.get("license_expression", "") or field_text or "; ".join(classifiers)
+    ruling = policy.rulings.get(canonicalize_name(name))
+    if ruling is not None and ruling.expression:
+        expression = ruling.expression
+    else:
+        spelled = [policy.spellings.get(classifier, "") for classifier in classifiers]
+        expression = (
+            _spdx(raw.get("license_expression", ""))
+            or policy.spellings.get(field_text, "")
+            or _spdx(field_text)
+            or (" AND ".join(dict.fromkeys(spelled)) if spelled and all(spelled) else "")
+        )
+    return Package(
+        name=name,
+        version=version,
+        expression=expression,
+        # Older packages put the whole text there; its first line is enough to name it.
+        declared=declared.splitlines()[0].strip() if declared else "",
+        texts=tuple(_documents(dist_info, "licenses", TEXT_NAMES)),
+        sboms=tuple(_documents(dist_info, "sboms", ())),
+    )
+
+
+def require_allowed(packages: Iterable[Package], policy: LicencePolicy) -> None:
+    """Raise PolicyError, naming every package whose licence is unknown or not allowed."""
+    faults = []
+    for package in sorted(packages, key=lambda package: package.name.lower()):
+        if not package.expression:
+            said = f"its metadata says {package.declared!r}" if package.declared else "it says none"
+            faults.append(f"{package.name} {package.version}: the licence is unknown, {said}")
+            continue
+        ruling = policy.rulings.get(canonicalize_name(package.name))
+        allowed = policy.allowed | (ruling.allowed if ruling else frozenset())
+        denied = sorted(_denied(package.expression, allowed))
+        if denied:
+            faults.append(f"{package.name} {package.version}: {', '.join(denied)} is not allowed")
+    if faults:
+        raise PolicyError(
+            f"{len(faults)} licences are refused",
+            why="\n".join(faults),
+            next_step="take the package out, allow the licence in the recipe's [licences], or rule "
+            "on the package in [[licences.package]] with a reason",
+        )
+
+
+def _denied(expression: str, allowed: frozenset[str]) -> set[str]:
+    """Return what an expression demands beyond `allowed`: of AND all parts, of OR the best."""
+    return _refused(_parsed(expression), allowed)
+
+
+@cache
+def _parsed(expression: str) -> Any:  # noqa: ANN401 - boolean.py's nodes carry no types
+    """Return the tree of an SPDX expression."""
+    try:
+        return Licensing().parse(expression)
+    except ExpressionError as error:
+        raise UsageError(
+            f"{expression!r} is no licence expression",
+            why=str(error),
+            next_step="write it in SPDX's way, e.g. MIT OR Apache-2.0",
+        ) from error
+
+
+def _refused(node: Any, allowed: frozenset[str]) -> set[str]:  # noqa: ANN401 - as above
+    """Return the leaves below `node` that are refused."""
+    if isinstance(node, AND):
+        return set().union(*(_refused(part, allowed) for part in node.args))
+    if isinstance(node, OR):
+        return min((_refused(part, allowed) for part in node.args), key=len)
+    leaf = str(node)
+    return set() if leaf in allowed else {leaf}
+
+
+def _spdx(text: str) -> str:
+    """Return `text` as a canonical SPDX expression, or nothing if it is none."""
+    try:
+        return str(canonicalize_license_expression(text)) if text else ""
+    except InvalidLicenseExpression:
+        return ""
+
+
+def _canonical(text: str) -> str:
+    """Return `text`, or an exception of it such as `A WITH B`, in canonical form."""
+    found = _spdx(text)
+    if not found:
+        raise _misfit(f"{text!r} is no SPDX expression")
+    return found
+
+
+def _misfit(why: str) -> UsageError:
+    return UsageError(
+        "the recipe's [licences] cannot be used",
+        why=why,
+        next_step="correct it in bundle/recipe.toml; the identifiers are SPDX's",
+    )
+
+
+def _documents(dist_info: Path, folder: str, names: tuple[str, ...]) -> Iterator[Document]:
+    """Yield the files below `folder`, and those beside METADATA that are named like `names`."""
+    beside = [
+        path
+        for path in dist_info.iterdir()
+        if path.is_file() and any(fnmatchcase(path.name.lower(), name) for name in names)
+    ]
+    below = [path for path in (dist_info / folder).rglob("*") if path.is_file()]
+    found = {path.relative_to(dist_info).as_posix(): path for path in (*beside, *below)}
+    for name in sorted(found):
+        yield Document(path=name, data=found[name].read_bytes())

@@ -1,0 +1,224 @@
+"""pdm.lock as data, and the choice of one wheel per package and target.
+
+No resolver and no host: markers and tags are those of the target (PEP 508, PEP 425).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from packaging.markers import InvalidMarker, Marker
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
+from bundler.digests import SHA256, Artifact, Digest
+from bundler.errors import PolicyError, UnsupportedError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from bundler.targets import Target
+
+# CUDA builds weigh gigabytes and never ship; one of these means that torch's source slipped.
+FORBIDDEN = ("nvidia-", "cuda-", "triton")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockedPackage:
+    """One entry of the lock: a package at a version, with every file that was locked for it."""
+
+    name: str
+    version: str
+    groups: frozenset[str]
+    marker: str | None
+    dependencies: tuple[str, ...]
+    files: tuple[Artifact, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockedWheel:
+    """The one wheel of a package for a target."""
+
+    package: str
+    version: str
+    artifact: Artifact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WheelLock:
+    """Every package of pdm.lock, and the hash of the pyproject.toml that it was made from."""
+
+    packages: tuple[LockedPackage, ...]
+    content_hash: str
+
+
+def read_lock(path: Path) -> WheelLock:
+    """Return the lock in the file at `path`. Raises UsageError."""
+    try:
+        return parse_lock(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path.name} cannot be read",
+            why=str(error),
+            next_step="python3 build lock --wheels",
+        ) from error
+
+
+def parse_lock(text: str) -> WheelLock:
+    """Return the lock written in `text`. Raises UsageError, naming the package at fault."""
+    try:
+        raw = tomllib.loads(text)
+        content_hash = raw["metadata"]["content_hash"]
+        packages = tuple(_package(entry) for entry in raw["package"])
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError("pdm.lock is not TOML", why=str(error)) from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            "pdm.lock lacks or misspells a key",
+            why=f"{type(error).__name__}: {error}",
+            next_step="python3 build lock --wheels",
+        ) from error
+    for package in packages:
+        if package.name.startswith(FORBIDDEN):
+            raise PolicyError(
+                f"pdm.lock holds {package.name}",
+                why="a CUDA build of torch was locked; the bundle ships the CPU build",
+                next_step="lock torch from PyTorch's CPU index: python3 build lock --wheels",
+            )
+    return WheelLock(packages=packages, content_hash=content_hash)
+
+
+def _package(entry: Mapping[str, Any]) -> LockedPackage:
+    name = canonicalize_name(entry["name"])
+    files = []
+    for file in entry.get("files", ()):
+        algorithm, _, value = file.get("hash", "").partition(":")
+        if algorithm != "sha256" or not SHA256.fullmatch(value):
+            raise UsageError(
+                f"pdm.lock has no sha256 for {name}",
+                why=f"{file.get('file', 'a file')} carries {file.get('hash') or 'no hash'}",
+                next_step="python3 build lock --wheels",
+            )
+        files.append(Artifact(name=file["file"], digest=Digest(sha256=value)))
+    return LockedPackage(
+        name=name,
+        version=entry["version"],
+        groups=frozenset(entry.get("groups", ("default",))),
+        marker=entry.get("marker"),
+        dependencies=tuple(entry.get("dependencies", ())),
+        files=tuple(files),
+    )
+
+
+def select(lock: WheelLock, target: Target, *, group: str = "default") -> tuple[LockedWheel, ...]:
+    """Return exactly one wheel for each package that `group` needs on `target`, by name.
+
+    Raises UnsupportedError (a package has no wheel for the target) and UsageError (the lock holds
+    two that fit, or nothing but a source distribution).
+    """
+    candidates: dict[str, list[LockedPackage]] = {}
+    for package in lock.packages:
+        if group in package.groups and _holds(package.marker, target, package.name):
+            candidates.setdefault(package.name, []).append(package)
+    chosen: list[LockedWheel] = []
+    missing: list[str] = []
+    for name, packages in sorted(candidates.items()):
+        wheel = _choose(name, packages, target)
+        if wheel is None:
+            missing.append(name)
+        else:
+            chosen.append(wheel)
+    if missing:
+        raise UnsupportedError(
+            f"not locked for {target.name}: {', '.join(missing)}",
+            why="none of the files locked for them fits the target's tags",
+            next_step="python3 build lock --wheels, where their index can be reached",
+        )
+    _check_closed(chosen, candidates, target)
+    return tuple(chosen)
+
+
+def _holds(marker: str | None, target: Target, name: str) -> bool:
+    if marker is None:
+        return True
+    try:
+        return Marker(marker).evaluate(dict(target.markers))
+    except InvalidMarker as error:
+        raise UsageError(f"pdm.lock has a marker that cannot be read, for {name}") from error
+
+
+def _choose(
+    name: str, packages: Iterable[LockedPackage], target: Target
+) -> LockedWheel | None:
+    """Return the best wheel among entries of one package, or None; two that fit are an error."""
+    ranks = {tag: rank for rank, tag in enumerate(target.wheel_tags())}
+    fitting: list[tuple[int, str, LockedPackage, Artifact]] = []
+    sources = 0
+    for package in packages:
+        for artifact in package.files:
+            if not artifact.name.endswith(".whl"):
+                sources += 1
+                continue
+            try:
+                *_, tags = parse_wheel_filename(artifact.name)
+            except InvalidWheelFilename as error:
+                raise UsageError(f"pdm.lock names a wheel that is none, for {name}") from error
+            rank = min((ranks[tag] for tag in tags if tag in ranks), default=None)
+            if rank is not None:
+                fitting.append((rank, artifact.name, package, artifact))
+    if not fitting:
+        locked = sorted(a.name for p in packages for a in p.files)
+        if sources == len(locked) and sources:
+            raise UsageError(
+                f"{name} is locked as a source distribution only",
+                why="the bundle is assembled from wheels; nothing is compiled",
+                next_step=f"pick another version of {name}, then python3 build lock --wheels",
+            )
+        return None
+    versions = {package.version for _, _, package, _ in fitting}
+    best = min(fitting, key=lambda found: found[:2])
+    rivals = [found for found in fitting if found[0] == best[0] and found[3] != best[3]]
+    if len(versions) > 1 or rivals:
+        names = sorted({found[1] for found in fitting})
+        raise UsageError(
+            f"pdm.lock holds more than one wheel of {name} for {target.name}",
+            why=", ".join(names),
+            next_step="python3 build lock --wheels",
+        )
+    return LockedWheel(package=name, version=best[2].version, artifact=best[3])
+
+
+def _requirement(text: str, name: str) -> Requirement:
+    try:
+        return Requirement(text)
+    except InvalidRequirement as error:
+        raise UsageError(f"pdm.lock has a dependency that cannot be read, for {name}") from error
+
+
+def _check_closed(
+    chosen: Iterable[LockedWheel],
+    candidates: Mapping[str, Iterable[LockedPackage]],
+    target: Target,
+) -> None:
+    """Refuse a selection in which a wheel needs a package that was not selected."""
+    present = {wheel.package for wheel in chosen}
+    for wheel in chosen:
+        for package in candidates[wheel.package]:
+            if package.version != wheel.version:
+                continue
+            for text in package.dependencies:
+                requirement = _requirement(text, wheel.package)
+                if requirement.marker and not requirement.marker.evaluate(
+                    {**target.markers, "extra": ""}
+                ):
+                    continue
+                needed = canonicalize_name(requirement.name)
+                if needed not in present:
+                    raise UnsupportedError(
+                        f"{needed} is not locked for {target.name}",
+                        why=f"{wheel.package} {wheel.version} needs it there",
+                        next_step="python3 build lock --wheels",
+                    )

@@ -1,0 +1,147 @@
+"""How the network is used: trust, patience, credentials, and addresses fit to be shown."""
+
+from __future__ import annotations
+
+import base64
+import email.utils
+import ssl
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import httpx2
+from unearth.utils import get_netrc_auth
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+CUT = "the connection was cut"
+BUSY = frozenset({408, 425, 429})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """Settings for everything that opens a socket.
+
+    A place is given up after `tries` failures in a row; a try that brings at least `fair_bytes`
+    more than any before it starts the count anew.
+    """
+
+    ca_bundle: Path | None = None
+    proxy: str | None = field(default=None, repr=False)
+    trusted_hosts: tuple[str, ...] = ()
+    connect_s: float = 10.0
+    read_s: float = 60.0
+    tries: int = 6
+    fair_bytes: int = 1 << 20
+    first_wait_s: float = 1.0
+    longest_wait_s: float = 60.0
+
+    def verify(self) -> ssl.SSLContext:
+        """Return the context that decides which servers are trusted."""
+        if self.ca_bundle is None:
+            return httpx2.create_ssl_context()
+        if self.ca_bundle.is_dir():
+            return ssl.create_default_context(capath=self.ca_bundle)
+        return ssl.create_default_context(cafile=self.ca_bundle)
+
+    def client(self) -> httpx2.Client:
+        """Return a client for downloads; across a redirect to another host no credentials go."""
+        insecure = {
+            f"all://{host}": httpx2.HTTPTransport(verify=False) for host in self.trusted_hosts
+        }
+        return httpx2.Client(
+            verify=self.verify(),
+            proxy=self.proxy,
+            mounts=insecure,
+            timeout=httpx2.Timeout(self.read_s, connect=self.connect_s),
+            follow_redirects=True,
+        )
+
+    def wait_s(self, failures: int, retry_after: str | None = None) -> float:
+        """Return how long to wait after the given number of failures in a row."""
+        asked = _retry_after_s(retry_after)
+        if asked is None:
+            asked = self.first_wait_s * 2 ** (failures - 1)
+        return max(0.0, min(asked, self.longest_wait_s))
+
+
+def _retry_after_s(value: str | None) -> float | None:
+    """Return the seconds a Retry-After header asks for (RFC 9110, 10.2.3)."""
+    if value is None:
+        return None
+    if value.strip().isdecimal():
+        return float(value)
+    try:
+        when = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return (when.astimezone(UTC) - datetime.now(UTC)).total_seconds()
+
+
+def is_worth_another_try(error: httpx2.HTTPStatusError) -> bool:
+    """Return whether the status may be another in a moment."""
+    return error.response.status_code in BUSY or error.response.is_server_error
+
+
+def asked_to_wait(error: httpx2.HTTPStatusError) -> str | None:
+    """Return the Retry-After header of the response."""
+    return error.response.headers.get("Retry-After")
+
+
+def shown(url: str) -> str:
+    """Return `url` without credentials, query and fragment, any of which may be secret."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def without_credentials(url: str) -> str:
+    """Return `url` without the user and password in it."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def reason(error: Exception, network: Network) -> str:
+    """Return why a request failed, in words that cannot hold a credential."""
+    match error:
+        case httpx2.HTTPStatusError():
+            text = f"HTTP {error.response.status_code}"
+        case httpx2.ConnectTimeout():
+            text = f"no connection within {network.connect_s:g} s"
+        case httpx2.TimeoutException():
+            text = f"silent for {network.read_s:g} s"
+        case httpx2.ConnectError():
+            text = f"no connection ({error})"
+        case httpx2.ReadError() | httpx2.RemoteProtocolError():
+            text = CUT
+        case OSError() if error.strerror:
+            text = error.strerror
+        case _:
+            text = type(error).__name__
+    return text
+
+
+class Credentials:
+    """The users and passwords that addresses of indexes carry, and those of the netrc file."""
+
+    def __init__(self, urls: Iterable[str] = ()) -> None:
+        """Collect what stands in `urls`."""
+        self._by_host = {}
+        for url in urls:
+            userinfo, at, host = urlsplit(url).netloc.rpartition("@")
+            if at:
+                self._by_host[host] = userinfo
+
+    def header(self, url: str) -> dict[str, str]:
+        """Return the Authorization header for `url`, or nothing."""
+        userinfo, at, host = urlsplit(url).netloc.rpartition("@")
+        if not at:
+            userinfo = self._by_host.get(host, "")
+        user, _, password = userinfo.partition(":")
+        pair = (unquote(user), unquote(password)) if userinfo else get_netrc_auth(url)
+        if pair is None:
+            return {}
+        token = base64.b64encode(":".join(pair).encode()).decode()
+        return {"Authorization": f"Basic {token}"}

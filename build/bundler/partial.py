@@ -1,0 +1,213 @@
+"""A file while it is written: its writer's alone, hashed as it grows, renamed when whole."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+from bundler import checkpoints
+from bundler.errors import DiskError
+from sidecar.manifest import CHUNK_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from io import FileIO
+    from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows, where an open file cannot be removed: that serves as the lock.
+    fcntl = None  # type: ignore[assignment]
+
+ABANDONED_AFTER_S = 24 * 60 * 60
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def disk_error(error: OSError, at: Path, *, purpose: str, needed: int | None = None) -> DiskError:
+    """Return `error` as the failure people see; `needed` is how many bytes were still to come."""
+    if error.errno not in _FULL:
+        return DiskError(
+            f"{purpose} cannot be written",
+            why=f"{error.strerror} at {at}",
+            next_step="make that folder writable for this user, or choose another place",
+        )
+    why = f"{free_bytes(at)} bytes are free at {at}"
+    if needed is not None:
+        why = f"{needed} bytes are needed, {why}"
+    return DiskError(
+        f"the disk is full: no room for {purpose}",
+        why=why,
+        next_step="free some space there and run the same command again; nothing verified is lost",
+    )
+
+
+def free_bytes(at: Path) -> int:
+    """Return how many bytes may still be written below `at`, which need not exist yet."""
+    while not at.exists():
+        at = at.parent
+    return shutil.disk_usage(at).free
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` last through a power cut, where the system lets us."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Partial:
+    """A new file in `folder` that nobody else writes to, with the sha256 of what is in it.
+
+    Its name is random and its bytes come from one process only, so that two builders never share
+    an inode and no lock is needed for what is published to be right. The lock held on it says no
+    more than "my writer lives": `abandoned` asks for it before anything is swept. Where locks do
+    not work a living writer may lose its name, never its bytes: `publish` writes them out again.
+    """
+
+    def __init__(self, folder: Path, stem: str) -> None:
+        """Create `folder`/`stem`.RANDOM. Raises DiskError."""
+        self._folder = folder
+        self._stem = stem
+        try:
+            self.path, self._stream = self._create()
+        except OSError as error:
+            raise disk_error(error, folder, purpose=stem) from error
+        self._hash = hashlib.sha256()
+        self.offset = 0
+
+    def _create(self) -> tuple[Path, FileIO]:
+        while True:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path = self._folder / f"{self._stem}.{secrets.token_hex(8)}"
+            stream = path.open("xb+", buffering=0)
+            # A sweeper may have come between the two calls: then the file is no longer ours.
+            if try_lock(stream) is not False and os.fstat(stream.fileno()).st_nlink:
+                return path, stream
+            stream.close()
+
+    @property
+    def sha256(self) -> str:
+        """The sha256 of the bytes so far, in hex."""
+        return self._hash.hexdigest()
+
+    def write(self, data: bytes) -> None:
+        """Append `data`. Raises OSError."""
+        view = memoryview(data)
+        while view:
+            count = self._stream.write(view)
+            self._hash.update(view[:count])
+            self.offset += count
+            view = view[count:]
+        checkpoints.reach("store.partial")
+
+    def restart(self) -> None:
+        """Forget everything written so far."""
+        self._stream.seek(0)
+        self._stream.truncate()
+        self._hash = hashlib.sha256()
+        self.offset = 0
+
+    def adopt(self, leftover: Path) -> None:
+        """Begin with the bytes of `leftover`, read anew, as far as they can be had.
+
+        They are copied: if their writer lives after all, no file has two writers. Without room
+        for a copy the work begins anew.
+        """
+        with contextlib.suppress(OSError), leftover.open("rb") as stream:
+            if os.fstat(stream.fileno()).st_size < free_bytes(self._folder):
+                while chunk := stream.read(CHUNK_BYTES):
+                    self.write(chunk)
+
+    def publish(self, final: Path) -> None:
+        """Give the file its final name: synced, read-only, all or nothing. Raises OSError.
+
+        A crash before the rename leaves a partial file to sweep, one after it leaves `final`
+        whole. If another process publishes the same content first, either copy may stay.
+        """
+        while True:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._rename(final)
+            except FileNotFoundError:
+                if self.path.exists() or self._stream.closed:
+                    raise
+                self._write_again()
+            else:
+                break
+        self._stream.close()
+        sync_folder(final.parent)
+        sync_folder(final.parent.parent)
+
+    def _rename(self, final: Path) -> None:
+        descriptor = self._stream.fileno()
+        if hasattr(fcntl, "F_FULLFSYNC"):
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        else:
+            os.fsync(descriptor)
+        checkpoints.reach("store.commit")
+        if os.name == "nt":
+            # An open file cannot be renamed there, nor a read-only one replaced.
+            self._stream.close()
+            if final.exists():
+                final.chmod(0o644)
+            self.path.replace(final)
+            final.chmod(0o444)
+        else:
+            os.fchmod(descriptor, 0o444)
+            self.path.replace(final)
+
+    def _write_again(self) -> None:
+        """Copy the bytes, whose name a sweeper removed, under a new name."""
+        nameless = self._stream
+        self.path, self._stream = self._create()
+        self.offset = 0
+        self._hash = hashlib.sha256()
+        nameless.seek(0)
+        while chunk := nameless.read(CHUNK_BYTES):
+            self.write(chunk)
+        nameless.close()
+
+    def close(self, *, keep: bool) -> None:
+        """Let go of the file; unless `keep`, remove it."""
+        self._stream.close()
+        if not keep:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+
+
+def try_lock(stream: FileIO | int) -> bool | None:
+    """Return whether the lock on a file or folder is ours now; None where the file system cannot tell."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def abandoned(folder: Path, pattern: str = "*") -> Iterator[Path]:
+    """Yield the files in `folder` that no living process writes, the longest first.
+
+    Where locks do not work, a file counts as abandoned when it was last written a day ago.
+    """
+    with contextlib.suppress(OSError):
+        sizes = {path: path.stat().st_size for path in folder.glob(pattern)}
+        for path in sorted(sizes, key=lambda path: (-sizes[path], path.name)):
+            with contextlib.suppress(OSError), path.open("rb+", buffering=0) as stream:
+                owned = try_lock(stream)
+                age_s = time.time() - os.fstat(stream.fileno()).st_mtime
+                if owned or (owned is None and age_s > ABANDONED_AFTER_S):
+                    yield path

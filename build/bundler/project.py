@@ -1,0 +1,67 @@
+"""Where things lie in a checkout: the recipe, the locks, and the one folder we write to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """A checkout. Everything made goes below `out`, which git ignores."""
+
+    root: Path
+
+    @classmethod
+    def here(cls) -> Project:
+        """Return the checkout that this file belongs to."""
+        return cls(root=Path(__file__).resolve().parents[2])
+
+    @property
+    def service(self) -> Path:
+        """The service's sources, shipped as embedding_sidecar/."""
+        return self.root / "service"
+
+    @property
+    def bundler(self) -> Path:
+        """The builder's own sources: what they are decides what a plan becomes."""
+        return self.root / "build" / "bundler"
+
+    @property
+    def recipe(self) -> Path:
+        """The components, the catalogue, the rules."""
+        return self.root / "bundle" / "recipe.toml"
+
+    @property
+    def runtime_lock(self) -> Path:
+        """CPython for every target."""
+        return self.root / "bundle" / "runtime.lock.toml"
+
+    @property
+    def wheel_lock(self) -> Path:
+        """Every wheel, by hash."""
+        return self.root / "pdm.lock"
+
+    @property
+    def model_lock(self) -> Path:
+        """Every model file, by hash."""
+        return self.root / "bundle" / "models.lock.toml"
+
+    @property
+    def golden(self) -> Path:
+        """Reference vectors, one file per model."""
+        return self.root / "bundle" / "golden"
+
+    @property
+    def out(self) -> Path:
+        """Everything made here."""
+        return self.root / "bundle" / "out"
+
+    @property
+    def store(self) -> Path:
+        """Verified downloads, by content."""
+        return self.out / "store"
+
+    def output(self, target: str) -> Path:
+        """Where the bundle for `target` goes unless another place is asked for."""
+        return self.out / target

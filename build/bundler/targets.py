@@ -1,0 +1,133 @@
+"""The platforms a bundle is made for, spelled as electron-builder's ${os}-${arch} spells them."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from packaging import tags
+
+from bundler.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+PYTHON = (3, 11)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One platform: its name, its triple, what its wheels may be tagged, and its markers."""
+
+    name: str
+    triple: str
+    os: str
+    platform_tags: tuple[str, ...]
+    markers: Mapping[str, str]
+
+    @property
+    def executable(self) -> str:
+        """Where the runtime's program lies in the bundle."""
+        return "python/python.exe" if self.os == "win" else "python/bin/python3.11"
+
+    @property
+    def stdlib(self) -> str:
+        """Where the standard library lies in the bundle."""
+        return "python/Lib" if self.os == "win" else "python/lib/python3.11"
+
+    @property
+    def site_packages(self) -> str:
+        """Where the wheels are unpacked in the bundle."""
+        return f"{self.stdlib}/site-packages"
+
+    def wheel_tags(self) -> tuple[tags.Tag, ...]:
+        """Return the wheel tags this target runs, best first."""
+        platforms = list(self.platform_tags)
+        return (
+            *tags.cpython_tags(PYTHON, platforms=platforms),
+            *tags.compatible_tags(PYTHON, interpreter="cp311", platforms=platforms),
+        )
+
+
+def _manylinux(machine: str, newest: int = 28, oldest: int = 17) -> Iterator[str]:
+    """Yield glibc platform tags, newest first, with the old aliases where they stand."""
+    aliases = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+    for minor in range(newest, oldest - 1, -1):
+        yield f"manylinux_2_{minor}_{machine}"
+        if minor in aliases:
+            yield f"{aliases[minor]}_{machine}"
+    yield f"linux_{machine}"
+
+
+def _markers(os_name: str, sys_platform: str, system: str, machine: str) -> dict[str, str]:
+    """Return the PEP 508 environment that decides markers for a target."""
+    return {
+        "implementation_name": "cpython",
+        "implementation_version": "3.11.0",
+        "os_name": os_name,
+        "platform_machine": machine,
+        "platform_python_implementation": "CPython",
+        "platform_release": "",
+        "platform_system": system,
+        "platform_version": "",
+        "python_full_version": "3.11.0",
+        "python_version": "3.11",
+        "sys_platform": sys_platform,
+    }
+
+
+TARGETS: Mapping[str, Target] = {
+    target.name: target
+    for target in (
+        Target(
+            name="linux-x64",
+            triple="x86_64-unknown-linux-gnu",
+            os="linux",
+            platform_tags=tuple(_manylinux("x86_64", oldest=5)),
+            markers=_markers("posix", "linux", "Linux", "x86_64"),
+        ),
+        Target(
+            name="linux-arm64",
+            triple="aarch64-unknown-linux-gnu",
+            os="linux",
+            platform_tags=tuple(_manylinux("aarch64")),
+            markers=_markers("posix", "linux", "Linux", "aarch64"),
+        ),
+        Target(
+            name="mac-arm64",
+            triple="aarch64-apple-darwin",
+            os="mac",
+            platform_tags=tuple(tags.mac_platforms((14, 0), "arm64")),
+            markers=_markers("posix", "darwin", "Darwin", "arm64"),
+        ),
+        Target(
+            name="win-x64",
+            triple="x86_64-pc-windows-msvc",
+            os="win",
+            platform_tags=("win_amd64",),
+            markers=_markers("nt", "win32", "Windows", "AMD64"),
+        ),
+    )
+}
+
+
+def target_named(name: str) -> Target:
+    """Return the target called `name`. Raises UnsupportedError."""
+    if name not in TARGETS:
+        raise UnsupportedError(
+            f"there is no target {name!r}",
+            why=f"the targets are {', '.join(TARGETS)}",
+            next_step="pass one of them to --target",
+        )
+    return TARGETS[name]
+
+
+def host_target() -> Target:
+    """Return the target this machine is. Raises UnsupportedError."""
+    systems = {"linux": "linux", "darwin": "mac", "win32": "win"}
+    machines = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
+    machine = platform.machine().lower()
+    name = f"{systems.get(sys.platform, sys.platform)}-{machines.get(machine, machine)}"
+    return target_named(name)

