@@ -1,0 +1,437 @@
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bundler.digests import Artifact, Digest
+from bundler.errors import DiskError, IntegrityError, UnreachableError
+from bundler.fetch import Request, fetch
+from bundler.network import Network
+from bundler.sources import UrlSource
+from bundler.store import Store
+from tests.support.badserver import (
+    BadServer,
+    cut_at,
+    extra,
+    honest,
+    other_range,
+    redirect,
+    slowly,
+    stall_at,
+    status,
+    unframed,
+    whole,
+    wrong,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.support.badserver import Behaviour, Handler
+
+ROOT = Path(__file__).parents[2]
+
+
+def some_bytes(seed: int, size: int = 100_000) -> bytes:
+    return random.Random(seed).randbytes(size)  # noqa: S311 - the same on every run
+
+
+DATA = some_bytes(1, 300_000)
+DIGEST = Digest.of_bytes(DATA)
+QUICK = Network(tries=3, first_wait_s=0.0, longest_wait_s=0.2, read_s=0.3, connect_s=2.0)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def server() -> Iterator[BadServer]:
+    with BadServer() as server:
+        yield server
+
+
+def request(url: str, digest: Digest = DIGEST) -> Request:
+    return Request(artifact=Artifact(name="a.whl", digest=digest), sources=(UrlSource(url=url),))
+
+
+def leftovers(store: Store) -> list[Path]:
+    return sorted((store.root / "partial").glob("*"))
+
+
+def silent(handler: Handler, _: bytes) -> None:
+    handler.bad.released.wait()
+
+
+def cut_without_ranges(handler: Handler, data: bytes) -> None:
+    del handler.headers["Range"]
+    cut_at(1000)(handler, data)
+
+
+RECOVERABLE: dict[str, tuple[Behaviour, ...]] = {
+    "cut at the first byte": (cut_at(0),),
+    "cut in the middle": (cut_at(100_000),),
+    "cut before the last byte": (cut_at(len(DATA) - 1),),
+    "cut twice": (cut_at(100_000), cut_at(100_000)),
+    "cut, then no ranges": (cut_at(100_000), whole),
+    "cut, then another range": (cut_at(100_000), other_range),
+    "cut, then no such range": (cut_at(100_000), status(416)),
+    "cut without a length": (unframed(100_000),),
+    "no length at all": (unframed(),),
+    "busy, saying how long": (status(429, Retry_After="0"),),
+    "busy, saying nothing": (status(429),),
+    "down": (status(503), status(502)),
+    "silent before the headers": (silent,),
+    "silent in the middle": (stall_at(100_000),),
+    "wrong once": (wrong,),
+    "cut, then the rest wrong": (cut_at(100_000), wrong),
+    "too long once": (extra(b"tail"),),
+}
+
+
+@pytest.mark.parametrize("sized", [True, False], ids=["size known", "size unknown"])
+@pytest.mark.parametrize("script", RECOVERABLE.values(), ids=RECOVERABLE.keys())
+def test_a_passing_fault_still_brings_the_right_bytes(
+    store: Store, server: BadServer, script: tuple[Behaviour, ...], *, sized: bool
+) -> None:
+    digest = DIGEST if sized else Digest(sha256=DIGEST.sha256)
+    wanted = request(server.add("a.whl", DATA, *script), digest)
+    (path,) = fetch([wanted], store, network=QUICK).values()
+    assert path.read_bytes() == DATA
+    assert leftovers(store) == []
+
+
+def test_a_cut_download_continues_where_it_was_cut(store: Store, server: BadServer) -> None:
+    url = server.add("a.whl", DATA, cut_at(100_000), cut_at(50_000))
+    fetch([request(url)], store, network=QUICK)
+    assert [seen.range for seen in server.seen] == [None, "bytes=100000-", "bytes=150000-"]
+
+
+def test_progress_allows_more_cuts_than_tries(store: Store, server: BadServer) -> None:
+    url = server.add("a.whl", DATA, forever=cut_at(20_000))
+    patient = Network(tries=2, first_wait_s=0.0, fair_bytes=10_000)
+    (path,) = fetch([request(url)], store, network=patient).values()
+    assert path.read_bytes() == DATA
+
+
+LASTING: dict[str, Behaviour] = {
+    "cut at the same byte, no ranges": cut_without_ranges,
+    "cut before the body": cut_at(0),
+    "busy": status(429, Retry_After="86400"),
+    "down": status(500),
+    "silent": stall_at(0),
+    "gone": status(404),
+    "forbidden": status(403),
+    "turning in circles": lambda handler, _: handler.answer(302, b"", {"Location": "/a.whl"}),
+}
+
+
+@pytest.mark.parametrize("forever", LASTING.values(), ids=LASTING.keys())
+def test_a_lasting_fault_ends_in_exit_5_after_bounded_tries(
+    store: Store, server: BadServer, forever: Behaviour
+) -> None:
+    url = server.add("a.whl", DATA, forever=forever)
+    with pytest.raises(UnreachableError) as caught:
+        fetch([request(url)], store, network=QUICK)
+    assert caught.value.exit_code == 5
+    assert "a.whl" in caught.value.what
+    assert url in caught.value.why
+    assert len(server.seen) <= 25
+    assert store.path(DIGEST) is None
+
+
+def test_the_bytes_of_a_failed_run_serve_the_next_one(store: Store, server: BadServer) -> None:
+    url = server.add("a.whl", DATA, cut_at(100_000), *[status(503)] * 2)
+    with pytest.raises(UnreachableError):
+        fetch([request(url)], store, network=QUICK)
+    assert len(leftovers(store)) == 1
+    fetch([request(url)], Store(store.root), network=QUICK)
+    assert server.seen[-1].range == "bytes=100000-"
+    assert leftovers(store) == []
+
+
+@pytest.mark.parametrize("sized", [True, False], ids=["size known", "size unknown"])
+def test_wrong_bytes_of_the_right_size_end_in_exit_4_with_both_hashes(
+    store: Store, server: BadServer, *, sized: bool
+) -> None:
+    digest = DIGEST if sized else Digest(sha256=DIGEST.sha256)
+    url = server.add("a.whl", DATA, forever=wrong)
+    with pytest.raises(IntegrityError) as caught:
+        fetch([request(url, digest)], store, network=QUICK)
+    actual = Digest.of_bytes(bytes(byte ^ 0xFF for byte in DATA)).sha256
+    assert caught.value.exit_code == 4
+    assert actual in caught.value.why
+    assert DIGEST.sha256 in caught.value.why
+    assert len(server.seen) == 2
+    assert store.path(DIGEST) is None
+    assert leftovers(store) == []
+
+
+def test_bytes_beyond_a_known_size_are_not_taken(store: Store, server: BadServer) -> None:
+    url = server.add("a.whl", DATA, forever=extra(b"tail" * 10_000))
+    (path,) = fetch([request(url)], store, network=QUICK).values()
+    assert path.read_bytes() == DATA
+
+
+def test_bytes_beyond_an_unknown_size_are_wrong_bytes(store: Store, server: BadServer) -> None:
+    url = server.add("a.whl", DATA, forever=extra(b"tail"))
+    with pytest.raises(IntegrityError) as caught:
+        fetch([request(url, Digest(sha256=DIGEST.sha256))], store, network=QUICK)
+    assert Digest.of_bytes(DATA + b"tail").sha256 in caught.value.why
+
+
+def test_a_redirect_is_followed_on_every_try(store: Store, server: BadServer) -> None:
+    with BadServer() as storage:
+        where = storage.add("blob", DATA, cut_at(100_000))
+        url = server.add("a.whl", b"", forever=redirect(where))
+        fetch([request(url)], store, network=QUICK)
+        assert [seen.range for seen in storage.seen] == [None, "bytes=100000-"]
+
+
+FETCH = """
+    import os, signal, sys
+    from pathlib import Path
+    from bundler.digests import Artifact, Digest
+    from bundler.fetch import Request, fetch
+    from bundler.network import Network
+    from bundler.sources import UrlSource
+    from bundler.store import Store
+
+    root, url, *digests = sys.argv[1:]
+    if "KILL_IN" in os.environ:
+        name, _, nth = os.environ["KILL_IN"].partition(":")
+        module = {"replace": Path, "fsync": os, "fchmod": os, "unlink": Path}[name]
+        real, calls = getattr(module, name), []
+
+        def kill(*arguments, **named):
+            calls.append(1)
+            if len(calls) == int(nth):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments, **named)
+
+        setattr(module, name, kill)
+    print("ready", flush=True)
+    found = fetch(
+        [
+            Request(
+                artifact=Artifact(name=sha256[:8], digest=Digest(sha256=sha256)),
+                sources=(UrlSource(url=f"{url}/{sha256}"),),
+            )
+            for sha256 in digests
+        ],
+        Store(Path(root)),
+        network=Network(tries=3, first_wait_s=0.05),
+    )
+    print(sorted(path.name for path in found.values()))
+"""
+
+
+class Builders:
+    """Real processes that fetch into one store."""
+
+    def __init__(self, store: Store, server: BadServer, files: int) -> None:
+        self.store = store
+        self.server = server
+        contents = [some_bytes(n, 100_000 + n) for n in range(files)]
+        self.files = {Digest.of_bytes(data).sha256: data for data in contents}
+
+    def serve(self, behaviour: Behaviour = honest) -> None:
+        for sha256, data in self.files.items():
+            self.server.add(sha256, data, forever=behaviour)
+
+    def start(self, **environment: str) -> subprocess.Popen[str]:
+        paths = [str(ROOT / "build"), str(ROOT / "service")]
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                textwrap.dedent(FETCH),
+                str(self.store.root),
+                self.server.root,
+                *self.files,
+            ],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    def finish(self, process: subprocess.Popen[str]) -> None:
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        assert out == f"{sorted(self.files)}\n"
+
+    def check(self) -> None:
+        for sha256, data in self.files.items():
+            assert Store(self.store.root).verified(Digest(sha256=sha256)).read_bytes() == data
+        assert leftovers(self.store) == []
+
+
+@pytest.mark.parametrize("after_s", [0.05, 0.2, 0.4])
+def test_a_killed_download_is_finished_by_the_next_run(
+    store: Store, server: BadServer, after_s: float
+) -> None:
+    builders = Builders(store, server, files=3)
+    builders.serve(slowly(10_000, 0.05))
+    process = builders.start()
+    time.sleep(after_s)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    builders.serve()
+    builders.finish(builders.start())
+    builders.check()
+
+
+@pytest.mark.parametrize(
+    "point", ["fsync:1", "fsync:2", "fsync:3", "fchmod:1", "replace:1", "replace:2", "unlink:1"]
+)
+def test_a_process_killed_while_it_publishes_loses_nothing_that_was_whole(
+    store: Store, server: BadServer, point: str
+) -> None:
+    builders = Builders(store, server, files=2)
+    builders.serve()
+    process = builders.start(KILL_IN=point)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    whole_before = {path.name for path in (store.root / "sha256").rglob("*") if path.is_file()}
+    server.seen.clear()
+    builders.finish(builders.start())
+    builders.check()
+    assert not whole_before & {seen.path.lstrip("/") for seen in server.seen}
+
+
+def test_two_builders_on_one_store_are_both_right(store: Store, server: BadServer) -> None:
+    builders = Builders(store, server, files=4)
+    builders.serve(slowly(20_000, 0.01))
+    pair = [builders.start(), builders.start()]
+    for process in pair:
+        builders.finish(process)
+    builders.check()
+    assert len(server.seen) <= 2 * len(builders.files)
+
+
+def _never_works(*_: object) -> None:
+    raise OSError(95, "Operation not supported")
+
+
+@pytest.mark.parametrize(
+    "flock", [lambda *_: None, _never_works], ids=["locks lie", "locks are refused"]
+)
+def test_two_fetches_are_right_where_the_file_system_does_not_lock(
+    store: Store, server: BadServer, monkeypatch: pytest.MonkeyPatch, flock: Callable[..., None]
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", flock)
+    contents = [some_bytes(n, 100_000 + n) for n in range(6)]
+    requests = [
+        request(server.add(f"f{n}", data, forever=slowly(30_000, 0.01)), Digest.of_bytes(data))
+        for n, data in enumerate(contents)
+    ]
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            fetch(requests, Store(store.root), network=QUICK)
+        except BaseException as error:  # noqa: BLE001 - reported by the test
+            failures.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.03)
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    for data in contents:
+        assert Store(store.root).verified(Digest.of_bytes(data)).read_bytes() == data
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("mounting a small tmpfs needs root on Linux")
+    mounted: list[Path] = []
+
+    def mount(size: int) -> Path:
+        path = tmp_path / f"disk{len(mounted)}"
+        path.mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
+        mounted.append(path)
+        return path
+
+    yield mount
+    for path in mounted:
+        subprocess.run(["umount", str(path)], check=True)
+
+
+@pytest.mark.parametrize("tenth", range(1, 10))
+def test_a_disk_that_is_full_at_any_tenth_ends_in_exit_6_and_keeps_what_is_whole(
+    small_disk: Callable[[int], Path], server: BadServer, tenth: int
+) -> None:
+    contents = [some_bytes(n, 300_000) for n in range(8)]
+    store = Store(small_disk(sum(map(len, contents)) * tenth // 10) / "store")
+    requests = [
+        # Without lengths: what is not known beforehand must be noticed while writing.
+        request(
+            server.add(f"f{n}", data, forever=unframed()),
+            Digest(sha256=Digest.of_bytes(data).sha256),
+        )
+        for n, data in enumerate(contents)
+    ]
+    with pytest.raises(DiskError) as caught:
+        fetch(requests, store, network=QUICK, at_once=2)
+    assert caught.value.exit_code == 6
+    assert "bytes are needed" in caught.value.why
+    assert "bytes are free" in caught.value.why
+    kept = [path for path in (store.root / "sha256").rglob("*") if path.is_file()]
+    assert len(kept) >= (tenth * 8) // 10 - 2
+    for path in kept:
+        assert Digest.of_file(path).sha256 == path.name
+
+
+def test_a_length_that_cannot_fit_is_refused_before_it_is_written(
+    small_disk: Callable[[int], Path], server: BadServer
+) -> None:
+    store = Store(small_disk(128 * 1024) / "store")
+    url = server.add("a.whl", DATA)
+    with pytest.raises(DiskError) as caught:
+        fetch([request(url, Digest(sha256=DIGEST.sha256))], store, network=QUICK)
+    assert f"{len(DATA)} bytes are needed" in caught.value.why
+    assert leftovers(store) == []
+
+
+def test_a_store_that_cannot_be_written_serves_what_it_has(
+    small_disk: Callable[[int], Path], server: BadServer
+) -> None:
+    disk = small_disk(1024 * 1024)
+    store = Store(disk / "store")
+    wanted = request(server.add("a.whl", DATA))
+    fetch([wanted], store, network=QUICK)
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    (path,) = fetch([wanted], Store(store.root), network=QUICK).values()
+    assert path.read_bytes() == DATA
+    other = request(server.add("b.whl", DATA[1:]), Digest.of_bytes(DATA[1:]))
+    with pytest.raises(DiskError, match="cannot be written"):
+        fetch([other], store, network=QUICK)

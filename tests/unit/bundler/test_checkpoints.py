@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from bundler import checkpoints
+from bundler.project import Project
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def test_listeners_hear_every_name_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "_listeners", [])
+    one: list[str] = []
+    two: list[str] = []
+    checkpoints.reach("before")
+    checkpoints.listen(one.append)
+    checkpoints.reach("first")
+    checkpoints.listen(two.append)
+    checkpoints.reach("second")
+    assert one == ["first", "second"]
+    assert two == ["second"]
+
+
+def test_the_code_reaches_exactly_the_names_that_are_listed() -> None:
+    found: set[str] = set()
+    for path in Project.here().bundler.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        found |= set(re.findall(r'checkpoints\.reach\("([^"]+)"\)', text))
+    assert found == set(checkpoints.NAMES)

@@ -1,0 +1,149 @@
+"""The archive's bytes come from the tree and from nothing else."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from bundler import pack
+from bundler.errors import DiskError, PolicyError, VerificationError
+
+EPOCH = 1_700_000_000
+LONG = "deep/" * 50 + "file"
+
+
+def make(root: Path) -> Path:
+    """Make a small bundle."""
+    files = {"python/bin/python3.11": b"ELF" * 9000, "manifest.json": b"{}", LONG: b"x"}
+    for path, data in {**files, "models/é.txt": b"words", "python/empty.py": b""}.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(data)
+    (root / "python/bin/python3.11").chmod(0o700)
+    return root
+
+
+def members(archive: Path) -> list[tarfile.TarInfo]:
+    """Return the headers in a packed archive."""
+    data = zstandard.ZstdDecompressor().stream_reader(archive.read_bytes()).read()
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        return tar.getmembers()
+
+
+def test_what_is_packed_unpacks_to_the_same_tree(tmp_path: Path) -> None:
+    pack.archive(make(tmp_path / "b"), tmp_path / "b.tar.zst", epoch=EPOCH)
+    paths = pack.unpack(tmp_path / "b.tar.zst", tmp_path / "c")
+    assert LONG in paths
+    assert {path: (tmp_path / "c" / path).read_bytes() for path in paths} == {
+        path.relative_to(tmp_path / "b").as_posix(): path.read_bytes()
+        for path in (tmp_path / "b").rglob("*")
+        if path.is_file()
+    }
+    assert stat.S_IMODE((tmp_path / "c/python/bin/python3.11").stat().st_mode) == 0o755
+
+
+def test_headers_say_nothing_of_this_machine(tmp_path: Path) -> None:
+    pack.archive(make(tmp_path / "b"), tmp_path / "b.tar.zst", epoch=EPOCH)
+    found = members(tmp_path / "b.tar.zst")
+    assert [info.name for info in found] == sorted(info.name for info in found)
+    assert {(i.uid, i.gid, i.uname, i.gname, i.mtime) for i in found} == {(0, 0, "", "", EPOCH)}
+    assert {info.mode for info in found} == {0o644, 0o755}
+    data = zstandard.ZstdDecompressor().stream_reader((tmp_path / "b.tar.zst").read_bytes()).read()
+    assert str(os.getpid()).encode() + b"/" not in data
+    assert str(tmp_path).encode() not in data
+
+
+def test_place_times_umask_zone_locale_and_folder_order_change_no_byte(tmp_path: Path) -> None:
+    pack.archive(make(tmp_path / "one"), tmp_path / "one.tar.zst", epoch=EPOCH)
+    script = (
+        "import os, sys; os.umask(0o077); from pathlib import Path\n"
+        "scandir = os.scandir\n"
+        "class Reversed(list):\n"
+        "    __enter__ = lambda self: self\n"
+        "    __exit__ = lambda *_: None\n"
+        "os.scandir = lambda *a: Reversed(sorted(scandir(*a), key=lambda e: e.name)[::-1])\n"
+        "sys.path.insert(0, sys.argv[3]); from tests.unit.bundler.test_pack import make\n"
+        "from bundler import pack\n"
+        f"pack.archive(make(Path(sys.argv[1])), Path(sys.argv[2]), epoch={EPOCH})\n"
+    )
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "TZ": "Asia/Kathmandu"}
+    environment |= {"LC_ALL": "C", "PATH": os.environ["PATH"]}
+    root = str(Path(__file__).parents[3])
+    two, out = tmp_path / "élan vital" / "two", tmp_path / "two.tar.zst"
+    subprocess.run([sys.executable, "-c", script, two, out, root], check=True, env=environment)
+    assert out.read_bytes() == (tmp_path / "one.tar.zst").read_bytes()
+
+
+def test_the_count_of_threads_never_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack, "JOB_BYTES", 1 << 20)
+    monkeypatch.setattr(pack, "WINDOW_LOG", 18)
+    root = make(tmp_path / "b")
+    (root / "big").write_bytes(b"".join(b"%d\n" % (n * 7919 % 99_991) for n in range(900_000)))
+    archives = []
+    for threads in (0, 1, 2, 3):
+        pack.archive(root, tmp_path / "a", epoch=EPOCH, level=3, threads=threads)
+        archives.append((tmp_path / "a").read_bytes())
+    assert len(set(archives)) == 1
+
+
+def test_another_epoch_is_another_archive(tmp_path: Path) -> None:
+    root = make(tmp_path / "b")
+    pack.archive(root, tmp_path / "1", epoch=EPOCH)
+    pack.archive(root, tmp_path / "2", epoch=EPOCH + 1)
+    assert (tmp_path / "1").read_bytes() != (tmp_path / "2").read_bytes()
+
+
+def test_progress_adds_up_to_the_trees_bytes(tmp_path: Path) -> None:
+    heard: list[int] = []
+    root = make(tmp_path / "b")
+    pack.archive(root, tmp_path / "a", epoch=EPOCH, on_bytes=heard.append)
+    assert sum(heard) == sum(p.stat().st_size for p in root.rglob("*") if p.is_file())
+
+
+def test_a_link_is_refused_and_the_old_archive_stays(tmp_path: Path) -> None:
+    root = make(tmp_path / "b")
+    (tmp_path / "a").write_bytes(b"old")
+    (root / "link").symlink_to("manifest.json")
+    with pytest.raises(PolicyError, match="link cannot be packed"):
+        pack.archive(root, tmp_path / "a", epoch=EPOCH)
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_file_that_changes_meanwhile_exits_8(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: int
+) -> None:
+    header = pack._header
+
+    def lying(name: str, status: os.stat_result, epoch: int) -> tarfile.TarInfo:
+        info = header(name, status, epoch)
+        info.size += change if name == "manifest.json" else 0
+        return info
+
+    monkeypatch.setattr(pack, "_header", lying)
+    with pytest.raises(VerificationError, match=r"manifest\.json changed"):
+        pack.archive(make(tmp_path / "b"), tmp_path / "a", epoch=EPOCH)
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_a_full_disk_exits_6_and_leaves_the_old_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "a").write_bytes(b"old")
+    root = make(tmp_path / "b")
+    monkeypatch.setattr("bundler.pack.os.fsync", full)
+    with pytest.raises(DiskError, match="disk is full"):
+        pack.archive(root, tmp_path / "a", epoch=EPOCH)
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]

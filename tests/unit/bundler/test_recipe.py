@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bundler.errors import UsageError
+from bundler.project import Project
+from bundler.recipe import parse_recipe, read_recipe
+from tests.support.miniature import RECIPE, REVISION
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_committed_recipe_can_be_read() -> None:
+    recipe = read_recipe(Project.here().recipe)
+    assert recipe.default_profile in recipe.sections["diet"]["profiles"]
+    assert recipe.component("torch") == "heavy"
+
+
+def test_package_names_are_compared_in_their_canonical_spelling() -> None:
+    recipe = parse_recipe(RECIPE)
+    assert recipe.component("heavy.weight") == "heavy"
+    assert recipe.component("HEAVY-WEIGHT") == "heavy"
+    assert recipe.component("feather") == "packages"
+
+
+@pytest.mark.parametrize(
+    ("path", "is_allowed"),
+    [
+        ("config.json", True),
+        ("1_Pooling/config.json", True),
+        ("2_Dense/config.json", True),
+        ("1_Pooling/deeper/config.json", False),
+        ("x/config.json", False),
+        ("pytorch_model.bin", False),
+        ("modeling.py", False),
+        ("config.json/../../x", False),
+        ("Config.json", False),
+        ("../config.json", False),
+    ],
+)
+def test_a_snapshot_holds_the_named_files_and_no_others(path: str, is_allowed: bool) -> None:
+    assert parse_recipe(RECIPE).allows(path) is is_allowed
+
+
+def test_a_model_is_found_by_its_name_and_by_its_repository() -> None:
+    recipe = parse_recipe(RECIPE)
+    assert recipe.model("tiny") is recipe.model("example/tiny")
+    with pytest.raises(UsageError, match="no model 'huge'") as caught:
+        recipe.model("huge")
+    assert "tiny, wheeled" in caught.value.why
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[bundle]", "[bundle", "is not TOML"),
+        ("[sources]", "[places]", "lacks or misspells"),
+        ("epoch =", "epok =", "lacks or misspells"),
+        (f"revision = \"{REVISION}\"", "branch = \"main\"", "lacks or misspells"),
+        ("path_budget = 165", 'path_budget = "long"', "lacks or misspells"),
+        ("[models.catalogue.tiny]", "[models.catalogue]\nx = 1\n[models.catalogue.tiny]", "lacks"),
+        (REVISION, "main", "moves"),
+        (REVISION, REVISION[:39], "moves"),
+        (REVISION, REVISION.upper(), "moves"),
+        ("wheeled==1.0", "wheeled>=1.0", "not pinned"),
+        ("wheeled==1.0", "wheeled", "not pinned"),
+        ("wheeled==1.0", "wheeled==1.0,!=2", "not pinned"),
+        ("wheeled==1.0", "== wheeled", "not a requirement"),
+        ('default_model = "tiny"', 'default_model = "huge"', "no model 'huge'"),
+        ('release_model = "tiny"', 'release_model = "huge"', "no model 'huge'"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused_with_its_reason(
+    old: str, new: str, message: str
+) -> None:
+    assert old in RECIPE
+    with pytest.raises(UsageError, match=message):
+        parse_recipe(RECIPE.replace(old, new))
+
+
+def test_a_recipe_that_is_missing_or_no_text_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_recipe(tmp_path / "recipe.toml")
+    (tmp_path / "recipe.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_recipe(tmp_path / "recipe.toml")

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import io
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bundler import launch
+from bundler.console import Console
+from bundler.errors import AddressInUseError, UsageError
+from bundler.serve import check_free, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+READY = "print('PROGRESS:{\"type\": \"ready\", \"data\": {\"port\": 4711}}', flush=True)\n"
+
+
+def fake(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """Make every bundle's service the Python program `code`."""
+
+    def command(_: Path, arguments: Sequence[str]) -> list[str]:
+        return [sys.executable, "-I", "-c", code, *arguments]
+
+    monkeypatch.setattr(launch, "command", command)
+
+
+def test_a_free_port_and_any_port_pass() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    check_free(port)
+    check_free(0)
+
+
+def test_a_taken_port_is_known_before_any_work_is_done() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        with pytest.raises(AddressInUseError) as caught:
+            check_free(listener.getsockname()[1])
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("port", [-1, 65536, 99999])
+def test_a_number_that_is_no_port_is_a_usage_error(port: int) -> None:
+    with pytest.raises(UsageError, match=f"no port {port}"):
+        check_free(port)
+
+
+@pytest.mark.parametrize("code", [0, 3, 11])
+def test_the_exit_code_is_the_services(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int
+) -> None:
+    fake(monkeypatch, f"raise SystemExit({code})")
+    stream = io.StringIO()
+    assert serve(tmp_path, 0, (), Console(stream)) == code
+    assert stream.getvalue() == ""
+
+
+def test_a_service_that_was_killed_ends_as_shells_say_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake(monkeypatch, "import os\nos.kill(os.getpid(), 9)")
+    assert serve(tmp_path, 0, (), Console(io.StringIO())) == 137
+
+
+def test_its_real_port_is_told_once_it_is_ready(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake(monkeypatch, READY + "import sys\nprint(*sys.argv[1:], file=open(sys.argv[3], 'w'))")
+    stream = io.StringIO()
+    assert serve(tmp_path, 0, (str(tmp_path / "seen"),), Console(stream)) == 0
+    assert "ready: http://127.0.0.1:4711" in stream.getvalue()
+    assert (tmp_path / "seen").read_text(encoding="utf-8").startswith("--port 0 ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_reaches_the_service_and_counts_as_success(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: signal.Signals
+) -> None:
+    fake(monkeypatch, READY + "import time\ntime.sleep(60)")
+    before = signal.getsignal(number)
+    stream = io.StringIO()
+
+    def stop_once_ready() -> None:
+        while "ready" not in stream.getvalue():
+            time.sleep(0.02)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=stop_once_ready)
+    thread.start()
+    assert serve(tmp_path, 0, (), Console(stream)) == 0
+    thread.join()
+    assert signal.getsignal(number) is before
