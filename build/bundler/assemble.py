@@ -73,9 +73,7 @@ class Assembled:
     savings: tuple[Saving, ...] = ()
 
 
-def assemble(
-    plan: BundlePlan, gather: Gather, destination: Path, progress: Progress
-) -> Assembled:
+def assemble(plan: BundlePlan, gather: Gather, destination: Path, progress: Progress) -> Assembled:
     """Make `destination` the bundle of `plan`, and return its manifest.
 
     `gather` is asked for the materials of the components that must be made, or not at all. The
@@ -108,9 +106,7 @@ def _disk_errors(destination: Path) -> Iterator[None]:
         raise disk_error(error, destination.parent, purpose=f"the bundle {destination}") from error
 
 
-def _assemble(
-    plan: BundlePlan, gather: Gather, destination: Path, progress: Progress
-) -> Assembled:
+def _assemble(plan: BundlePlan, gather: Gather, destination: Path, progress: Progress) -> Assembled:
     """Make the bundle, once. Raises _SupersededError."""
     old = _reusable(destination, progress)
     if old is not None and old.manifest.plan == plan.id and old.is_whole:

@@ -229,8 +229,8 @@ def run_inside(project: Project, arguments: list[str]) -> int:
     """Become the same command inside the environment; where exec is unknown, return its code."""
     program = str(interpreter(project))
     command = [program, str(project.root / "build"), *arguments]
-    if os.name == "nt":
-        return subprocess.run(command, check=False).returncode
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(program, command)  # noqa: S606 - no shell is wanted
+    if os.name != "nt":
+        os.execv(program, command)  # noqa: S606 - no shell is wanted
+    return subprocess.run(command, check=False).returncode

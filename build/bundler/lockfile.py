@@ -154,7 +154,7 @@ def _choose(
     name: str, packages: Iterable[LockedPackage], target: Target
 ) -> LockedWheel | None:
     """Return the best wheel among entries of one package, or None; two that fit are an error."""
-    ranks = {tag: rank for rank, tag in enumerate(target.wheel_tags())}
+    ranks = target.tag_ranks()
     fitting: list[tuple[int, str, LockedPackage, Artifact]] = []
     sources = 0
     for package in packages:

@@ -127,7 +127,7 @@ def _lacking(
     target: Target,
 ) -> Iterator[Omission]:
     for name, size in members:
-        place = place_of(name)
+        place = place_of(name, target)
         path = posixpath.normpath(f"{target.site_packages}/{place or name}")
         owned = inventory.files.get(path)
         if owned is None:
@@ -141,7 +141,7 @@ def _stripping(path: str, rules: Iterable[DietRule]) -> DietRule | None:
     return next((rule for rule in rules if rule.action == "strip" and rule.takes(path)), None)
 
 
-def place_of(member: str) -> str | None:
+def place_of(member: str, target: Target) -> str | None:
     """Return where a wheel's member goes, from site-packages, or None for scripts and headers."""
     folder, slash, rest = member.partition("/")
     if not slash or not folder.endswith(".data"):
@@ -150,5 +150,8 @@ def place_of(member: str) -> str | None:
     match scheme:
         case "purelib" | "platlib":
             return inner
+        case "data":
+            # Its place is python/, above site-packages.
+            return "../" * target.site_packages.count("/") + inner
         case _:
             return None

@@ -43,8 +43,8 @@ def archive(
     Entries are sorted by path; owners are 0 and nameless; modes are 0644 or 0755. zstd cuts its
     input into jobs of a fixed size, so the count of `threads` (at least one) never shows. Written
     beside, synced, renamed: a crash leaves the old archive or the new one, and perhaps a hidden
-    file that the next run sweeps. Raises PolicyError for a link or a device, VerificationError for a file that changes
-    meanwhile, DiskError.
+    file that the next run sweeps. Raises PolicyError for a link or a device, VerificationError
+    for a file that changes meanwhile, DiskError.
     """
     parameters = zstandard.ZstdCompressionParameters.from_level(
         level,

@@ -186,7 +186,7 @@ class Partial:
 
 
 def try_lock(stream: FileIO | int) -> bool | None:
-    """Return whether the lock on a file or folder is ours now; None where the file system cannot tell."""
+    """Return whether the lock on a file or folder is ours now; None where nothing can tell."""
     if fcntl is None:
         return None
     try:

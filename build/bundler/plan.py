@@ -7,7 +7,7 @@ is its identity and the review document: two plans compare with a text diff.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bundler.diet import DietRule, parse_rules, rules_for
@@ -246,7 +246,10 @@ def _wheels(recipe: Recipe, locks: Locks, target: Target) -> tuple[PlannedWheel,
 
 
 def _models(recipe: Recipe, locks: Locks, names: Iterable[str]) -> tuple[ModelSpec, ...]:
-    """Return the locked models asked for, the default first, each once."""
+    """Return the locked models asked for, the default first, each once, files in path order."""
     asked = tuple(dict.fromkeys(names)) or (recipe.default_model,)
     specs = [locked_model(name, locks.models, recipe) for name in asked]
-    return tuple({spec.name: spec for spec in specs}.values())
+    return tuple(
+        replace(spec, files=tuple(sorted(spec.files, key=lambda file: file.path)))
+        for spec in {spec.name: spec for spec in specs}.values()
+    )

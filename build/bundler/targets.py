@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from packaging import tags
@@ -44,11 +45,24 @@ class Target:
 
     def wheel_tags(self) -> tuple[tags.Tag, ...]:
         """Return the wheel tags this target runs, best first."""
-        platforms = list(self.platform_tags)
-        return (
-            *tags.cpython_tags(PYTHON, platforms=platforms),
-            *tags.compatible_tags(PYTHON, interpreter="cp311", platforms=platforms),
-        )
+        return _wheel_tags(self.platform_tags)
+
+    def tag_ranks(self) -> Mapping[tags.Tag, int]:
+        """Return how good each of those tags is; 0 is best."""
+        return _tag_ranks(self.platform_tags)
+
+
+@cache
+def _wheel_tags(platforms: tuple[str, ...]) -> tuple[tags.Tag, ...]:
+    return (
+        *tags.cpython_tags(PYTHON, platforms=platforms),
+        *tags.compatible_tags(PYTHON, interpreter="cp311", platforms=platforms),
+    )
+
+
+@cache
+def _tag_ranks(platforms: tuple[str, ...]) -> Mapping[tags.Tag, int]:
+    return {tag: rank for rank, tag in enumerate(_wheel_tags(platforms))}
 
 
 def _manylinux(machine: str, newest: int = 28, oldest: int = 17) -> Iterator[str]:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,6 +22,7 @@ from tests.support.miniature import EPOCH, Miniature, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL on Windows")
 
@@ -46,9 +46,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     changed(miniature)
     miniature.assemble(root / "bundle")
     archive(root / "bundle", root / "bundle.tar.zst", epoch=EPOCH)
-    return Finished(
-        tree=snapshot(root / "bundle"), archive=(root / "bundle.tar.zst").read_bytes()
-    )
+    return Finished(tree=snapshot(root / "bundle"), archive=(root / "bundle.tar.zst").read_bytes())
 
 
 @pytest.fixture

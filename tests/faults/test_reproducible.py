@@ -3,12 +3,15 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support import assembler
 from tests.support.miniature import Miniature, snapshot
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +24,10 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, objec
 
 
 def check(
-    miniature: Miniature, place: Path, reference: tuple[dict[str, object], str], *options: str,
+    miniature: Miniature,
+    place: Path,
+    reference: tuple[dict[str, object], str],
+    *options: str,
     **environment: str,
 ) -> None:
     done = assembler.run(miniature, place, *options, changes=environment)

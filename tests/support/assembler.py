@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from bundler import assemble as assembling
 from bundler import checkpoints
@@ -114,7 +114,7 @@ def turn_folders_round() -> None:
         def __next__(self) -> os.DirEntry[str]:
             return next(self.entries)
 
-        def __enter__(self) -> Reversed:
+        def __enter__(self) -> Self:
             return self
 
         def __exit__(self, *_: object) -> None:

@@ -26,7 +26,6 @@ from bundler.recipe import Recipe, read_recipe
 from bundler.runtime import FLAVOUR, archive_name
 from bundler.runtime import read_lock as read_runtimes
 from bundler.sources import UrlSource
-from bundler.store import Store
 from bundler.targets import TARGETS
 from bundler.weights import ModelFile, ModelSpec, read_models, render_models
 from tests.support.badserver import BadServer
@@ -37,6 +36,8 @@ from tests.support.tinywheel import tiny_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from bundler.store import Store
 
 TARGET = TARGETS["linux-x64"]
 RELEASE = {

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bundler.inventory import Inventory, take_stock
 from bundler.omissions import Omissions, omissions
 from bundler.store import Store
 from tests.support.miniature import Miniature
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SITE = "python/lib/python3.11/site-packages"
 

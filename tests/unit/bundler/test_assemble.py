@@ -254,9 +254,7 @@ def test_a_failure_leaves_the_old_bundle_and_nothing_beside_it(
     assert sorted(os.listdir(bundle.parent)) == ["bundle", "project"]  # noqa: PTH208
 
 
-def test_a_path_that_two_components_bring_is_refused(
-    tmp_path: Path, miniature: Miniature
-) -> None:
+def test_a_path_that_two_components_bring_is_refused(tmp_path: Path, miniature: Miniature) -> None:
     add_to_heavy(miniature, "feather/__init__.py")
     with pytest.raises(UsageError, match="two components bring"):
         miniature.assemble(tmp_path / "bundle")

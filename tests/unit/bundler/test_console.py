@@ -4,7 +4,6 @@ import io
 
 import pytest
 
-from bundler import console as subject
 from bundler.console import Console, Lines, Progress
 
 
@@ -61,7 +60,7 @@ def test_long_work_speaks_every_few_seconds_and_not_more_often(
     stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr(subject.time, "monotonic", lambda: now)
+    monkeypatch.setattr("bundler.console.time.monotonic", lambda: now)
     lines = Lines(Console(stream), "fetch", "bytes")
     lines.start("torch", 100_000_000)
     for _ in range(11):

@@ -133,7 +133,9 @@ def test_a_real_library_still_loads_and_has_no_symbols(tmp_path: Path) -> None:
     if compiler is None:
         pytest.skip("there is no C compiler here")
     source, library = tmp_path / "one.c", tmp_path / "one.so"
-    source.write_text("static int hidden(void) { return 41; }\nint one(void) { return hidden() - 40; }\n")
+    source.write_text(
+        "static int hidden(void) { return 41; }\nint one(void) { return hidden() - 40; }\n"
+    )
     subprocess.run(
         [compiler, "-g", "-O0", "-shared", "-fPIC", "-o", str(library), str(source)], check=True
     )

@@ -10,7 +10,7 @@ from bundler.errors import BundlerError, UsageError
 from sidecar import errors as service
 
 
-def codes(module: object, root: type[Exception]) -> dict[str, int]:
+def codes(module: object, root: type[BundlerError | service.ServiceError]) -> dict[str, int]:
     return {
         name: kind.exit_code
         for name, kind in vars(module).items()

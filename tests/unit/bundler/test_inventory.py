@@ -1,12 +1,16 @@
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from bundler.errors import VerificationError
 from bundler.inventory import PAPERS, Package, label, shares, source_of, take_stock
+from tests.support.miniature import REVISION
 from tests.support.stocked import SITE, Stocked
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FEATHER = Package(name="feather", version="1.0")
 HEAVY = Package(name="heavy-weight", version="2.0")
@@ -26,7 +30,9 @@ def test_every_file_on_the_disk_is_in_the_inventory_once(stocked: Stocked) -> No
 
 def test_every_file_of_a_component_has_an_owner(stocked: Stocked) -> None:
     files = stocked.inventory().files.values()
-    assert [owned.entry.path for owned in files if not owned.package and owned.component != PAPERS] == []
+    assert [
+        owned.entry.path for owned in files if not owned.package and owned.component != PAPERS
+    ] == []
 
 
 @pytest.mark.parametrize(
@@ -38,7 +44,7 @@ def test_every_file_of_a_component_has_an_owner(stocked: Stocked) -> None:
         (f"{SITE}/heavy_weight/native.so", "heavy", HEAVY),
         ("python/bin/python3.11", "python", Package(name="CPython", version="3.11.9")),
         ("embedding_sidecar/sidecar/cli.py", "service", Package(name="sidecar", version="0.0.1")),
-        ("models/golden/tiny.json", "models", Package(name="example/tiny", version="0123456789abcdef0123456789abcdef01234567")),
+        ("models/golden/tiny.json", "models", Package(name="example/tiny", version=REVISION)),
         ("manifest.json", PAPERS, None),
         ("manifests/heavy.json", PAPERS, None),
         ("NOTICES.txt", PAPERS, None),

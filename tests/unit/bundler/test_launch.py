@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-READY = "print('PROGRESS:{\"type\": \"ready\", \"data\": {\"port\": 4711}}', flush=True)\n"
+READY = 'print(\'PROGRESS:{"type": "ready", "data": {"port": 4711}}\', flush=True)\n'
 
 
 def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str) -> Service:
-    def command(_: Path, arguments: Sequence[str]) -> list[str]:
+    def command(_: Path, arguments: Sequence[str], *_rest: object) -> list[str]:
         return [sys.executable, "-I", "-c", code, *arguments]
 
     monkeypatch.setattr(launch, "command", command)

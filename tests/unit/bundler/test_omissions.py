@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from bundler.inventory import Package
 from bundler.omissions import by_rule, omissions, place_of, rules_of
+from bundler.targets import TARGETS
 from tests.support.stocked import SITE, Stocked
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TEST = f"{SITE}/feather/tests/test_barb.py"
 TEST_SIZE = len("def test() -> None: ...\n")
@@ -93,12 +97,13 @@ def test_savings_are_summed_by_rule_the_most_first(stocked: Stocked) -> None:
         ("single.py", "single.py"),
         ("a-1.data/purelib/a/b.py", "a/b.py"),
         ("a-1.data/platlib/a.so", "a.so"),
+        ("a-1.data/data/share/a.txt", "../../../share/a.txt"),
         ("a-1.data/scripts/run", None),
         ("a-1.data/headers/a.h", None),
     ],
 )
 def test_a_member_goes_where_its_scheme_says(member: str, place: str | None) -> None:
-    assert place_of(member) == place
+    assert place_of(member, TARGETS["linux-x64"]) == place
 
 
 def test_a_bundle_without_wheels_lacks_none(stocked: Stocked, tmp_path: Path) -> None:

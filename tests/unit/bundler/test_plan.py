@@ -77,7 +77,7 @@ def test_each_input_changes_the_components_it_decides_and_no_others(miniature: M
         {"epoch": 1},
         {"path_budget": 9},
     ):
-        assert differing(base, replace(base, **change)) == set(COMPONENTS)  # type: ignore[arg-type]
+        assert differing(base, replace(base, **change)) == set(COMPONENTS)
     wheels = (replace(base.wheels[0], sha256="0" * 64), *base.wheels[1:])
     assert differing(base, replace(base, wheels=wheels)) == {"packages"}
 

@@ -59,7 +59,7 @@ def test_a_model_is_found_by_its_name_and_by_its_repository() -> None:
         ("[bundle]", "[bundle", "is not TOML"),
         ("[sources]", "[places]", "lacks or misspells"),
         ("epoch =", "epok =", "lacks or misspells"),
-        (f"revision = \"{REVISION}\"", "branch = \"main\"", "lacks or misspells"),
+        (f'revision = "{REVISION}"', 'branch = "main"', "lacks or misspells"),
         ("path_budget = 165", 'path_budget = "long"', "lacks or misspells"),
         ("[models.catalogue.tiny]", "[models.catalogue]\nx = 1\n[models.catalogue.tiny]", "lacks"),
         (REVISION, "main", "moves"),

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-READY = "print('PROGRESS:{\"type\": \"ready\", \"data\": {\"port\": 4711}}', flush=True)\n"
+READY = 'print(\'PROGRESS:{"type": "ready", "data": {"port": 4711}}\', flush=True)\n'
 
 
 def fake(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Make every bundle's service the Python program `code`."""
 
-    def command(_: Path, arguments: Sequence[str]) -> list[str]:
+    def command(_: Path, arguments: Sequence[str], *_rest: object) -> list[str]:
         return [sys.executable, "-I", "-c", code, *arguments]
 
     monkeypatch.setattr(launch, "command", command)

@@ -51,9 +51,13 @@ def test_a_stage_is_empty_beside_its_place_and_gone_afterwards(place: Path) -> N
 
 
 def test_a_stage_is_gone_after_a_failure(place: Path) -> None:
-    with pytest.raises(KeyError), stage_beside(place) as stage:
-        fill(stage, "half")
-        raise KeyError
+    def fail() -> None:
+        with stage_beside(place) as stage:
+            fill(stage, "half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert names(place) == []
 
 

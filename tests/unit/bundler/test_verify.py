@@ -98,10 +98,7 @@ def test_a_lost_and_a_gained_executable_bit_are_named(bundle: Path) -> None:
     said = refusal(bundle)
     assert f"changed: {PROGRAM} (it is not executable)" in said
     assert "changed: NOTICES.txt (it is executable)" in said
-    with pytest.raises(VerificationError) as caught:
-        (bundle / "extra").write_bytes(b"")
-        verify(bundle, Progress(), with_modes=False)
-    assert "executable" not in caught.value.render()
+    assert verify(bundle, Progress(), with_modes=False).files
 
 
 def test_a_link_is_refused_even_to_the_same_bytes(bundle: Path, tmp_path: Path) -> None:
@@ -131,13 +128,13 @@ def test_every_listed_byte_is_reported_as_progress(bundle: Path) -> None:
         count = 0
         ended = False
 
-        def start(self, name: str, total: int | None) -> None:
+        def start(self, name: str, total: int | None) -> None:  # noqa: ARG002
             self.total = total
 
-        def advance(self, name: str, amount: int) -> None:
+        def advance(self, name: str, amount: int) -> None:  # noqa: ARG002
             self.count += amount
 
-        def finish(self, name: str) -> None:
+        def finish(self, name: str) -> None:  # noqa: ARG002
             self.ended = True
 
     counter = Counter()

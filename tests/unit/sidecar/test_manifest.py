@@ -62,9 +62,7 @@ FULL = Manifest(
 
 
 def entry(path: str = "a/b.txt", data: bytes = b"abc", mode: int = 0o644) -> FileEntry:
-    return FileEntry(
-        path=path, mode=mode, size=len(data), sha256=hashlib.sha256(data).hexdigest()
-    )
+    return FileEntry(path=path, mode=mode, size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 def place(root: Path, path: str, data: bytes = b"abc") -> FileEntry:
@@ -112,9 +110,7 @@ def test_canonical_json_has_one_spelling() -> None:
         altered(documents=[{"path": "x", "mode": 1, "size": "1", "sha256": HEX}]),
         altered(documents=[{"path": "../x", "mode": 1, "size": 1, "sha256": HEX}]),
         altered(
-            components=[
-                {"name": "../../x", "digest": HEX, "inputs": HEX, "files": 1, "size": 1}
-            ]
+            components=[{"name": "../../x", "digest": HEX, "inputs": HEX, "files": 1, "size": 1}]
         ),
     ],
 )
@@ -199,9 +195,7 @@ def test_a_file_that_is_as_listed_is_not_damaged(tmp_path: Path) -> None:
     ("data", "detail"),
     [(b"abcd", "4 bytes instead of 3"), (b"abd", f"sha256 {hashlib.sha256(b'abd').hexdigest()}")],
 )
-def test_a_changed_file_is_named_with_what_it_is(
-    tmp_path: Path, data: bytes, detail: str
-) -> None:
+def test_a_changed_file_is_named_with_what_it_is(tmp_path: Path, data: bytes, detail: str) -> None:
     listed = place(tmp_path, "a/b.txt")
     place(tmp_path, "a/b.txt", data)
     found = entry_damage(tmp_path, listed)

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import errno
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bundler import cli, environment
+from bundler.cli import COMMANDS, main, parser
+from bundler.errors import BundlerError, IntegrityError, UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[3]
+BUILD = ROOT / "build"
+NAMES = [command.name for command in COMMANDS]
+THIRD_PARTY = """
+import runpy, sys
+sys.argv = ["build", *sys.argv[1:]]
+try:
+    runpy.run_path("build", run_name="__main__")
+except SystemExit as ended:
+    code = ended.code
+paths = [getattr(module, "__file__", None) or "" for module in sys.modules.values()]
+foreign = [path for path in paths if "site-packages" in path or "dist-packages" in path]
+print(*foreign, file=sys.stderr)
+sys.exit(99 if foreign else code)
+"""
+
+
+def bare(*arguments: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the builder in a Python that has no packages."""
+    start = ["-c", code] if code else ["build"]
+    return subprocess.run(
+        [sys.executable, "-I", "-S", "-B", *start, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_of_each_command_needs_nothing_but_the_standard_library(name: str) -> None:
+    done = bare(name, "--help", code=THIRD_PARTY)
+    assert done.returncode == 0, done.stderr
+    assert f"python3 build {name}" in done.stdout
+
+
+def test_help_lists_every_command_with_what_it_does() -> None:
+    done = bare("--help")
+    assert done.returncode == 0, done.stderr
+    for command in COMMANDS:
+        assert command.name in done.stdout
+    assert bare().stdout == done.stdout
+
+
+@pytest.mark.parametrize("arguments", [("nonsense",), ("plan", "--nonsense"), ("verify",)])
+def test_a_command_line_that_makes_no_sense_exits_2_without_an_environment(
+    arguments: tuple[str, ...],
+) -> None:
+    done = bare(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "--help" in done.stderr
+    assert done.stdout == ""
+
+
+OTHER_VERSIONS = [
+    path
+    for version in ("2.7", "3.6", "3.8", "3.10", "3.12", "3.13")
+    for path in sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python"))
+]
+
+
+@pytest.mark.parametrize("python", OTHER_VERSIONS, ids=lambda path: path.parts[-3])
+def test_another_python_is_refused_with_exit_2_and_the_right_command(python: Path) -> None:
+    done = subprocess.run(
+        [python, str(BUILD), "plan", "--json"], capture_output=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 2
+    assert "needs Python 3.11" in done.stderr
+    assert "python3.11 build plan --json" in done.stderr
+
+
+def test_another_version_is_refused_before_anything_is_imported() -> None:
+    code = "import sys, runpy; sys.version_info = (3, 12, 0); runpy.run_path('build')"
+    done = bare(code=code)
+    assert done.returncode == 2
+    assert "this is Python 3.12" in done.stderr
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], int]:
+    """Return what runs a command that ends in an error."""
+
+    def fail(error: BaseException) -> int:
+        def inner(*_: object) -> int:
+            raise error
+
+        monkeypatch.setattr(cli, "main_inner", inner)
+        return main(["plan"])
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (IntegrityError("x"), 4),
+        (UnreachableError("x"), 5),
+        (BundlerError("x"), 1),
+        (OSError(errno.ENOSPC, "full"), 6),
+        (OSError(errno.EDQUOT, "quota"), 6),
+        (PermissionError(errno.EACCES, "no"), 6),
+        (OSError(errno.EROFS, "read-only"), 6),
+        (OSError(errno.EIO, "broken"), 1),
+        (KeyboardInterrupt(), 130),
+        (ZeroDivisionError(), 1),
+    ],
+)
+def test_a_failure_becomes_its_exit_code(
+    failing: Callable[[BaseException], int],
+    error: BaseException,
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert failing(error) == code
+    assert capsys.readouterr().out == ""
+
+
+def test_a_failure_is_told_in_one_voice_on_standard_error(
+    failing: Callable[[BaseException], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(IntegrityError("it is wrong", why="it was changed", next_step="fetch it"))
+    assert capsys.readouterr().err == (
+        "error: it is wrong\n  why: it was changed\n  next: fetch it\n"
+    )
+
+
+def test_what_follows_two_dashes_goes_to_the_program_that_is_started() -> None:
+    options = parser().parse_args(["up", "--port", "0", "--", "--allow-dir", "folder"])
+    assert options.service == ["--allow-dir", "folder"]
+    assert options.port == 0
+    assert parser().parse_args(["test", "--", "-k", "store"]).pytest == ["-k", "store"]
+
+
+def test_options_that_repeat_are_collected() -> None:
+    options = parser().parse_args(
+        ["plan", "--model", "a", "--model", "b", "--only", "wheels,models"]
+    )
+    assert options.model == ["a", "b"]
+    assert options.only == ("wheels", "models")
+
+
+def test_outside_its_environment_a_command_is_run_again_inside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(environment, "is_inside", lambda _: False)
+    monkeypatch.setattr(environment, "ensure", lambda _, groups, __: seen.append(groups))
+
+    def run_inside(_: object, arguments: list[str]) -> int:
+        seen.append(arguments)
+        return 7
+
+    monkeypatch.setattr(environment, "run_inside", run_inside)
+    assert main(["plan", "--json"]) == 7
+    assert seen == [("build",), ["plan", "--json"]]
+
+
+def test_a_reader_that_went_away_is_no_failure(
+    failing: Callable[[BaseException], int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with (tmp_path / "out").open("w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert failing(BrokenPipeError()) == 0
+
+
+def test_a_closed_standard_error_does_not_hide_the_exit_code(
+    failing: Callable[[BaseException], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", closed)
+    assert failing(IntegrityError("x")) == 4

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bundler.components import build_component, settle
+from bundler.console import Progress
+from bundler.errors import IntegrityError, PolicyError
+from tests.support.miniature import Miniature
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def miniature(tmp_path: Path) -> Miniature:
+    return Miniature.make(tmp_path / "project")
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    (tmp_path / "work").mkdir()
+    return tmp_path / "work"
+
+
+def build(miniature: Miniature, name: str, work: Path) -> list[str]:
+    build_component(name, miniature.plan(), miniature.gather(()), work, Progress())
+    return sorted(path.relative_to(work).as_posix() for path in work.rglob("*") if path.is_file())
+
+
+def test_the_runtime_comes_without_what_a_service_never_runs(
+    miniature: Miniature, work: Path
+) -> None:
+    files = build(miniature, "python", work)
+    assert "python/bin/python3.11" in files
+    assert "python/lib/python3.11/json/__pycache__/__init__.cpython-311.pyc" in files
+    for left_out in ("pip", "tkinter", "idlelib", "include", "terminfo", "/tests/"):
+        assert [path for path in files if left_out in path] == []
+
+
+def test_the_service_is_its_sources_and_their_bytecode(miniature: Miniature, work: Path) -> None:
+    (miniature.project.service / "__pycache__").mkdir()
+    (miniature.project.service / "__pycache__" / "old.pyc").write_bytes(b"old")
+    files = build(miniature, "service", work)
+    assert "embedding_sidecar/sidecar/cli.py" in files
+    assert len([path for path in files if path.endswith(".pyc")]) == len(files) // 2
+    assert not [path for path in files if "old" in path]
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "notes.md", "data.json"])
+def test_the_service_takes_nothing_but_source(miniature: Miniature, work: Path, name: str) -> None:
+    miniature.write_service(f"sidecar/{name}", "")
+    with pytest.raises(PolicyError, match=f"service/sidecar/{name} is not Python source"):
+        build(miniature, "service", work)
+
+
+def test_a_model_file_with_other_bytes_is_refused(miniature: Miniature, work: Path) -> None:
+    materials = miniature.gather(())
+    sha256 = miniature.locks.models["tiny"].files[0].digest.sha256
+    materials.files[sha256].write_bytes(b"rot")
+    with pytest.raises(IntegrityError, match="is not the file we locked"):
+        build_component("models", miniature.plan(), materials, work, Progress())
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_reference_vectors_other_than_the_locked_ones_are_refused(
+    miniature: Miniature, work: Path, is_there: bool
+) -> None:
+    golden = miniature.project.golden / "tiny.json"
+    golden.write_text("{}", encoding="utf-8") if is_there else golden.unlink()
+    with pytest.raises(IntegrityError, match=r"bundle/golden/tiny\.json is not the file"):
+        build(miniature, "models", work)
+
+
+def test_a_diet_that_empties_a_folder_of_the_runtime_takes_the_folder_too(
+    miniature: Miniature, work: Path
+) -> None:
+    rule = replace(miniature.plan().rules[0], package="python", paths=("lib/python3.11/json/**",))
+    planned = replace(miniature.plan(), rules=(rule,))
+    savings = build_component("python", planned, miniature.gather(()), work, Progress())
+    assert [saving.path for saving in savings] == ["lib/python3.11/json/__init__.py"]
+    assert not (work / "python/lib/python3.11/json").exists()
+
+
+def test_a_component_that_does_not_exist_is_a_bug(miniature: Miniature, work: Path) -> None:
+    with pytest.raises(ValueError, match="sauce"):
+        build(miniature, "sauce", work)
+    planned = replace(miniature.plan(), runtime=None)
+    with pytest.raises(ValueError, match="without a runtime"):
+        build_component("python", planned, miniature.gather(()), work, Progress())
+
+
+def test_settling_keeps_the_executable_bit_and_nothing_else_of_a_mode(work: Path) -> None:
+    for name, mode in (("plain", 0o600), ("wide", 0o666), ("program", 0o700), ("odd", 0o4755)):
+        (work / name).write_bytes(b"")
+        (work / name).chmod(mode)
+    settle(work, 1000)
+    modes = {path.name: path.stat().st_mode & 0o7777 for path in work.iterdir()}
+    assert modes == {"plain": 0o644, "wide": 0o644, "program": 0o755, "odd": 0o755}
+    assert {path.stat().st_mtime for path in work.iterdir()} == {1000}

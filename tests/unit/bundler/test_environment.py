@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+
+from bundler import environment
+from bundler.errors import DiskError, IntegrityError, UnreachableError, UsageError
+from bundler.lockfile import FORBIDDEN
+from bundler.project import Project
+from bundler.targets import TARGETS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+GROUPS = ("build", "default", "dev", "lock")
+LOCK = """
+[metadata]
+content_hash = "sha256:0"
+
+[[package]]
+name = "split"
+version = "2.0+cpu"
+groups = ["default"]
+marker = 'sys_platform != "darwin" and sys_platform != "win32"'
+files = [{file = "a.whl", hash = "sha256:aa"}]
+
+[[package]]
+name = "split"
+version = "2.0"
+groups = ["default"]
+files = [{file = "b.whl", hash = "sha256:bb"}]
+
+[[package]]
+name = "tool"
+version = "1.0"
+groups = ["build"]
+files = [{file = "t.whl", hash = "sha256:dd"}, {file = "t.tar.gz", hash = "sha256:cc"}]
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    (tmp_path / "pdm.lock").write_text(LOCK, encoding="utf-8")
+    return Project(root=tmp_path)
+
+
+def lines(text: str) -> dict[str, list[str]]:
+    """Return the hashes of each requirement."""
+    found = {}
+    for block in re.split(r"\n(?=\S)", text.strip()):
+        head, *hashes = block.split(" \\\n    --hash=")
+        found[head] = hashes
+    return found
+
+
+def test_every_line_has_one_version_and_all_its_hashes_in_order(project: Project) -> None:
+    assert lines(environment.requirements(project, ["build"])) == {
+        "tool==1.0": ["sha256:cc", "sha256:dd"]
+    }
+
+
+def test_a_package_locked_twice_gets_markers_that_never_both_hold(project: Project) -> None:
+    found = [Requirement(line) for line in lines(environment.requirements(project, ["default"]))]
+    check_disjoint(found)
+
+
+def check_disjoint(found: list[Requirement]) -> None:
+    assert len(found) == 2
+    for target in TARGETS.values():
+        held = [
+            requirement
+            for requirement in found
+            if requirement.marker is not None and requirement.marker.evaluate(dict(target.markers))
+        ]
+        assert len(held) == 1, target.name
+        assert ("+cpu" in str(held[0].specifier)) == (target.os == "linux")
+
+
+def test_the_committed_lock_pins_and_hashes_everything() -> None:
+    found = lines(environment.requirements(Project.here(), GROUPS))
+    assert len(found) > 50
+    for line, hashes in found.items():
+        requirement = Requirement(line)
+        assert [specifier.operator for specifier in requirement.specifier] == ["=="]
+        assert hashes
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", value) for value in hashes)
+        assert not requirement.name.startswith(FORBIDDEN)
+    check_disjoint([Requirement(line) for line in found if line.startswith("torch==")])
+
+
+def test_markers_of_the_committed_lock_can_be_read() -> None:
+    for line in lines(environment.requirements(Project.here(), GROUPS)):
+        marker = line.partition(" ; ")[2]
+        assert not marker or isinstance(Marker(marker).evaluate(), bool)
+
+
+@pytest.mark.parametrize("text", [None, "[", "\udcff"])
+def test_a_lock_that_cannot_be_read_is_a_usage_error(project: Project, text: str | None) -> None:
+    if text is None:
+        project.wheel_lock.unlink()
+    else:
+        project.wheel_lock.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(UsageError, match=r"pdm\.lock cannot be read"):
+        environment.requirements(project, GROUPS)
+
+
+@pytest.fixture
+def installs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Replace what takes minutes by a record of it."""
+    seen: list[str] = []
+
+    def create(made: Project) -> None:
+        seen.append("create")
+        environment.interpreter(made).parent.mkdir(parents=True, exist_ok=True)
+        environment.interpreter(made).write_bytes(b"")
+
+    def install(_: Project, groups: list[str], options: list[str], __: Callable[..., None]) -> None:
+        seen.append(" ".join(["install", *groups, *options[:1]]))
+
+    monkeypatch.setattr(environment, "_create", create)
+    monkeypatch.setattr(environment, "_install", install)
+    monkeypatch.setattr(environment, "_run_builder", lambda _, what: seen.append(what[0]))
+    return seen
+
+
+def ensure(project: Project, *groups: str) -> None:
+    environment.ensure(project, groups, lambda _: None)
+
+
+def test_an_environment_is_made_once(project: Project, installs: list[str]) -> None:
+    ensure(project, "build")
+    ensure(project, "build")
+    assert installs == ["create", "install build"]
+
+
+def test_the_services_wheels_are_fetched_by_the_builder_before_they_are_installed(
+    project: Project, installs: list[str]
+) -> None:
+    ensure(project, "build", "default")
+    assert installs == ["create", "install build", "fetch", "install build default --find-links"]
+    ensure(project, "default")
+    assert len(installs) == 4
+
+
+def test_a_group_is_added_to_what_is_there(project: Project, installs: list[str]) -> None:
+    ensure(project, "build")
+    ensure(project, "dev")
+    assert installs == ["create", "install build", "install build dev"]
+
+
+def test_a_group_added_later_does_not_forget_the_services_wheels(
+    project: Project, installs: list[str]
+) -> None:
+    ensure(project, "build", "default")
+    ensure(project, "dev")
+    installs.clear()
+    ensure(project, "build", "default", "dev")
+    assert installs == []
+
+
+def test_a_changed_lock_makes_the_environment_anew(project: Project, installs: list[str]) -> None:
+    ensure(project, "build")
+    project.wheel_lock.write_text(LOCK.replace("1.0", "1.1"), encoding="utf-8")
+    ensure(project, "build")
+    assert installs == ["create", "install build"] * 2
+
+
+def test_a_damaged_record_or_a_lost_interpreter_makes_it_anew(
+    project: Project, installs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensure(project, "build")
+    (project.out / "env.json").write_text('{"groups": ["build"]}', encoding="utf-8")
+    monkeypatch.setattr(environment, "_create", lambda _: installs.append("create"))
+    ensure(project, "build")
+    environment.interpreter(project).unlink()
+    ensure(project, "build")
+    assert installs.count("create") == 3
+
+
+def test_a_killed_first_install_is_done_again(
+    project: Project, installs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    recorded = environment._install
+    monkeypatch.setattr(environment, "_install", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ensure(project, "build")
+    monkeypatch.setattr(environment, "_install", recorded)
+    monkeypatch.setattr(environment, "_create", lambda _: installs.append("create"))
+    ensure(project, "build")
+    assert installs == ["create", "create", "install build"]
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE FILE", IntegrityError),
+        ("ERROR: Could not install: [Errno 28] No space left on device", DiskError),
+        ("ERROR: No matching distribution found for x==1", UnreachableError),
+        ("ERROR: Connection refused", UnreachableError),
+        ("ERROR: something else", UsageError),
+    ],
+)
+def test_pips_last_words_become_the_failure_they_mean(said: str, kind: type[Exception]) -> None:
+    with pytest.raises(kind) as caught:
+        environment._explain(["Collecting x", said, "hint: try again"])
+    assert getattr(caught.value, "why", "") == said
+
+
+def test_a_pip_that_says_nothing_is_still_a_failure() -> None:
+    with pytest.raises(UsageError):
+        environment._explain([])

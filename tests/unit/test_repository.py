@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LONGEST_MODULE = 400
+# Spelled in parts, so that this file is not found by itself.
+REGISTRIES = (
+    "pypi" + ".org",
+    "pythonhosted" + ".org",
+    "registry.npmjs" + ".org",
+    "deb." + "debian",
+)
+# Where this checkout lies, unless that is a path anybody might write.
+MACHINE_PATHS = [str(ROOT)] if len(ROOT.parts) > 2 else []
+TEXTS = {".py", ".toml", ".md", ".json", ".js", ".cjs", ".mjs", ".sh", ".yml", ".yaml", ""}
+
+
+def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["git", *arguments], cwd=ROOT, capture_output=True, encoding="utf-8", check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def tracked() -> list[Path]:
+    """Return every file that is, or with the next commit will be, in the repository."""
+    found = git("ls-files", "--cached", "--others", "--exclude-standard", "-z")
+    if found.returncode:
+        pytest.skip("this is no checkout of git")
+    paths = [ROOT / name for name in found.stdout.split("\0") if name]
+    return [path for path in paths if path.is_file()]
+
+
+def test_the_builders_folder_is_no_package() -> None:
+    assert not (ROOT / "build" / "__init__.py").exists()
+    assert (ROOT / "build" / "__main__.py").is_file()
+
+
+def test_every_ignored_name_is_anchored() -> None:
+    lines = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    named = [line for line in lines if line and not line.startswith("#")]
+    assert named
+    assert [line for line in named if not line.startswith("/")] == []
+
+
+def test_no_source_is_ignored(tracked: list[Path]) -> None:
+    sources = {path for folder in ("build", "service") for path in (ROOT / folder).rglob("*.py")}
+    sources |= set((ROOT / "bundle").glob("*.toml"))
+    assert sources - set(tracked) == set()
+    assert git("check-ignore", "build/bundler/new.py", "service/sidecar/new.py").stdout == ""
+    assert git("check-ignore", "bundle/out/store").stdout == "bundle/out/store\n"
+
+
+def test_no_module_is_longer_than_a_person_reads(tracked: list[Path]) -> None:
+    counts = {
+        path.relative_to(ROOT).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
+        for path in tracked
+        if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in ("build", "service", "ci")
+    }
+    assert counts
+    assert {path: count for path, count in counts.items() if count > LONGEST_MODULE} == {}
+
+
+@pytest.mark.parametrize("word", [*REGISTRIES, *MACHINE_PATHS])
+def test_nothing_names_a_registry_or_a_place_on_one_machine(tracked: list[Path], word: str) -> None:
+    found = [
+        path.relative_to(ROOT).as_posix()
+        for path in tracked
+        if path.suffix in TEXTS and word in path.read_text(encoding="utf-8", errors="replace")
+    ]
+    assert found == []
+
+
+def test_every_public_module_class_and_function_of_the_product_says_what_it_is(
+    tracked: list[Path],
+) -> None:
+    bare = [
+        path.relative_to(ROOT).as_posix()
+        for path in tracked
+        if path.suffix == ".py"
+        and path.relative_to(ROOT).parts[0] in ("build", "service")
+        and not re.match(r'(#!.*\n)?"""', path.read_text(encoding="utf-8"))
+    ]
+    assert bare == []
