@@ -1,10 +1,12 @@
-"""Markers from folders, a clean home for every run, and the reasons of skips at the end."""
+"""Markers from folders, so that `-m smoke` and tests/smoke mean the same."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pytest
+if TYPE_CHECKING:
+    import pytest
 
 HERE = Path(__file__).parent
 
@@ -12,5 +14,4 @@ HERE = Path(__file__).parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test with the folder it lies in."""
     for item in items:
-        folder = Path(item.fspath).relative_to(HERE).parts[0]
-        item.add_marker(folder)
+        item.add_marker(item.path.relative_to(HERE).parts[0])

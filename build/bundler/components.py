@@ -62,9 +62,7 @@ def settle(root: Path, epoch: int) -> None:
         os.utime(file, (epoch, epoch))
 
 
-def _python(
-    plan: BundlePlan, materials: Materials, work: Path, progress: Progress
-) -> list[Saving]:
+def _python(plan: BundlePlan, materials: Materials, work: Path, progress: Progress) -> list[Saving]:
     target = target_named(plan.target)
     place = work / "python"
     progress.start("python", None)

@@ -16,9 +16,9 @@ from bundler.targets import target_named
 from sidecar.manifest import Component, FileEntry, Manifest, Model, Runtime
 
 if TYPE_CHECKING:
-    from bundler import sbom
     from collections.abc import Iterable, Mapping, Sequence
 
+    from bundler import sbom
     from bundler.licences import LicencePolicy
     from bundler.materials import Materials
     from bundler.plan import BundlePlan

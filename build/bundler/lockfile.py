@@ -150,9 +150,7 @@ def _holds(marker: str | None, target: Target, name: str) -> bool:
         raise UsageError(f"pdm.lock has a marker that cannot be read, for {name}") from error
 
 
-def _choose(
-    name: str, packages: Iterable[LockedPackage], target: Target
-) -> LockedWheel | None:
+def _choose(name: str, packages: Iterable[LockedPackage], target: Target) -> LockedWheel | None:
     """Return the best wheel among entries of one package, or None; two that fit are an error."""
     ranks = target.tag_ranks()
     fitting: list[tuple[int, str, LockedPackage, Artifact]] = []

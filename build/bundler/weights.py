@@ -171,9 +171,7 @@ def render_models(models: Iterable[ModelSpec]) -> str:
         files = tomlkit.array().multiline(multiline=True)
         for file in sorted(model.files, key=lambda file: file.path):
             line = tomlkit.inline_table()
-            line.update(
-                {"path": file.path, "size": file.digest.size, "sha256": file.digest.sha256}
-            )
+            line.update({"path": file.path, "size": file.digest.size, "sha256": file.digest.sha256})
             files.append(line)
         entry.add("files", files)
         entries.append(entry)

@@ -241,22 +241,26 @@ def entry_damage(root: Path, entry: FileEntry, *, with_mode: bool = False) -> Da
         status = os.lstat(path)
     except OSError:
         return Damage(kind="missing", path=entry.path)
+    detail = _difference(path, status, entry, with_mode=with_mode)
+    return Damage(kind="changed", path=entry.path, detail=detail) if detail else None
+
+
+def _difference(path: str, status: os.stat_result, entry: FileEntry, *, with_mode: bool) -> str:
+    """Return in words how a file that exists differs from `entry`; nothing if it does not."""
+    mode = stat.S_IMODE(status.st_mode)
     if not stat.S_ISREG(status.st_mode):
-        return Damage(kind="changed", path=entry.path, detail="not a regular file")
+        return "not a regular file"
     if status.st_size != entry.size:
-        detail = f"{status.st_size} bytes instead of {entry.size}"
-        return Damage(kind="changed", path=entry.path, detail=detail)
+        return f"{status.st_size} bytes instead of {entry.size}"
     try:
         actual = file_sha256(path)
     except OSError as error:
-        return Damage(kind="changed", path=entry.path, detail=f"unreadable: {error.strerror}")
+        return f"unreadable: {error.strerror}"
     if actual != entry.sha256:
-        detail = f"sha256 {actual} instead of {entry.sha256}"
-        return Damage(kind="changed", path=entry.path, detail=detail)
-    if with_mode and stat.S_IMODE(status.st_mode) != entry.mode:
-        detail = f"mode {stat.S_IMODE(status.st_mode):04o} instead of {entry.mode:04o}"
-        return Damage(kind="changed", path=entry.path, detail=detail)
-    return None
+        return f"sha256 {actual} instead of {entry.sha256}"
+    if with_mode and mode != entry.mode:
+        return f"mode {mode:04o} instead of {entry.mode:04o}"
+    return ""
 
 
 def damages(

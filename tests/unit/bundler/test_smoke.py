@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+
+from bundler import smoke as smoking
+from bundler.errors import SmokeError, VerificationError
+from bundler.launch import command
+from bundler.smoke import smoke
+from bundler.trace import Proved
+from tests.support.stocked import Stocked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+PROVED = Proved(modules=3, files=4)
+
+
+@pytest.fixture(scope="module")
+def stocked(tmp_path_factory: pytest.TempPathFactory) -> Stocked:
+    return Stocked.make(tmp_path_factory.mktemp("smoke"))
+
+
+class Stub:
+    """A service that answers with one vector and ends with one code; a miniature's cannot run."""
+
+    def __init__(self, vector: Sequence[float] = (0.6, 0.8), code: int = 0) -> None:
+        self.vector = vector
+        self.code = code
+
+    def start(self, *_: object, **options: Any) -> Stub:
+        assert options["environment"] == {}
+        return self
+
+    def wait_ready(self, _: float) -> None: ...
+
+    def request(self, path: str, body: dict[str, list[str]]) -> dict[str, object]:
+        assert path == "/embed"
+        return {"vectors": [self.vector for _ in body["texts"]]}
+
+    def failure(self, why: str) -> SmokeError:
+        return SmokeError("failed", why=why)
+
+    def stop(self) -> int:
+        return self.code
+
+    def __enter__(self) -> Self:
+        """Return the service."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, stocked: Stocked) -> Callable[..., Any]:
+    def runs(stub: Stub, proof: Callable[..., Proved] = lambda *_: PROVED) -> Any:
+        monkeypatch.setattr(smoking, "Service", stub)
+        monkeypatch.setattr(smoking, "prove", proof)
+        return smoke(stocked.bundle, stocked.miniature.recipe)
+
+    return runs
+
+
+def test_what_was_seen_is_told(run: Callable[..., Any]) -> None:
+    seen = run(Stub())
+    assert (seen.model, seen.texts, seen.profile, seen.proved) == ("tiny", 1, "safe", PROVED)
+    assert seen.worst == pytest.approx(1)
+
+
+def test_vectors_of_another_space_are_a_failure(run: Callable[..., Any]) -> None:
+    with pytest.raises(SmokeError) as caught:
+        run(Stub(vector=(0.8, 0.6)))
+    assert "the worst cosine to the golden vectors is 0.96" in caught.value.why
+
+
+def test_a_service_that_does_not_end_well_is_a_failure(run: Callable[..., Any]) -> None:
+    with pytest.raises(SmokeError) as caught:
+        run(Stub(code=1))
+    assert "exit code 1" in caught.value.why
+
+
+def test_the_profile_is_proved_with_golden_texts_and_its_failure_stands(
+    run: Callable[..., Any], stocked: Stocked
+) -> None:
+    def refuse(bundle: Path, recipe: object, texts: Sequence[str]) -> Proved:
+        assert (bundle, recipe, list(texts)) == (
+            stocked.bundle,
+            stocked.miniature.recipe,
+            ["hello"],
+        )
+        raise SmokeError("reached for it")
+
+    with pytest.raises(SmokeError, match="reached for it"):
+        run(Stub(), refuse)
+
+
+def test_a_bundle_that_running_changed_is_told(run: Callable[..., Any], stocked: Stocked) -> None:
+    extra = stocked.bundle / "written"
+
+    def write(*_: object) -> Proved:
+        extra.write_bytes(b"x")
+        return PROVED
+
+    try:
+        with pytest.raises(VerificationError) as caught:
+            run(Stub(), write)
+    finally:
+        extra.unlink()
+    assert "extra: written" in caught.value.why
+
+
+def test_a_bundle_without_models_has_nothing_to_show(tmp_path: Path, stocked: Stocked) -> None:
+    stocked.miniature.assemble(tmp_path / "bundle", parts=("runtime", "wheels", "service"))
+    with pytest.raises(SmokeError, match="no model"):
+        smoke(tmp_path / "bundle", stocked.miniature.recipe)
+
+
+def test_a_script_can_stand_between_the_interpreter_and_the_service(stocked: Stocked) -> None:
+    plain = command(stocked.bundle, ["--port", "0"])
+    traced = command(stocked.bundle, ["--port", "0"], ("tracer.py", "report"))
+    place = plain.index(str(stocked.bundle / "embedding_sidecar"))
+    assert traced == [*plain[:place], "tracer.py", "report", *plain[place:]]
