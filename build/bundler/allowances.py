@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 _SYSTEM_KEYS = frozenset(
-    ("floor", "system", "required", "introduced", "versioned", "folder", "duplicate", "waiver")
+    ("floor", "system", "required", "runtime", "introduced", "versioned")
+    + ("folder", "duplicate", "waiver")
 )
 
 
@@ -58,13 +59,15 @@ class AuditRules:
     """What one operating system offers, and what its audit must find or may pass.
 
     `system` libraries stand on every machine; `required` ones are allowed and reported, because a
-    bare machine or image lacks them. `floor` is the oldest system that the bundle promises to run
+    bare machine or image lacks them. `runtime` are those that CPython brings, for a tree that is
+    audited without it; with it they must be found like any other. `floor` is the oldest system that the bundle promises to run
     on; `introduced` names system libraries that came with a later version than that; `versioned`
     libraries must be no older than the tools that built what imports them.
     """
 
     system: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
+    runtime: tuple[str, ...] = ()
     floor: str = ""
     introduced: Mapping[str, str] = field(default_factory=dict)
     versioned: tuple[str, ...] = ()
@@ -79,6 +82,10 @@ class AuditRules:
     def is_required(self, name: str) -> bool:
         """Return whether `name` is left to the machine, which may lack it."""
         return matches(name, self.required)
+
+    def is_of_runtime(self, name: str) -> bool:
+        """Return whether CPython brings the library `name`."""
+        return matches(name, self.runtime)
 
 
 def matches(name: str, globs: Iterable[str]) -> bool:
@@ -105,6 +112,7 @@ def from_recipe(table: Mapping[str, Any], *, system: str, target: str) -> AuditR
         return AuditRules(
             system=tuple(own["system"]),
             required=tuple(own.get("required", ())),
+            runtime=tuple(own.get("runtime", ())),
             floor=own["floor"],
             introduced={name.lower(): since for name, since in own.get("introduced", {}).items()},
             versioned=tuple(own.get("versioned", ())),

@@ -149,7 +149,7 @@ def _assemble(plan: BundlePlan, gather: Gather, destination: Path, progress: Pro
         if old is not None and old.manifest.floor and not NATIVE & set(made):
             floor = old.manifest.floor
         else:
-            floor = audited(plan, materials, stage)
+            floor = audited(plan, materials, stage, progress)
         manifest = describe(plan, components, documents, floor=floor)
         (stage / MANIFEST).write_bytes(encode(manifest))
         _settle(stage, manifest, plan.epoch)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["AuditReport", "AuditRules", "Finding", "audit", "require_clean"]
 
 Severity = Literal["error", "warning"]
+LEFT_TO_RUNTIME: Final = "left-to-runtime"
 FORMATS: Final = {"linux": "elf", "mac": "macho", "win": "pe"}
 
 
@@ -68,6 +69,12 @@ class AuditReport:
     floor: Floor
 
     @property
+    def left_to_runtime(self) -> tuple[str, ...]:
+        """Return the libraries that were taken to come with a runtime that was not audited."""
+        found = {one.subject for one in self.findings if one.code == LEFT_TO_RUNTIME}
+        return tuple(sorted(found))
+
+    @property
     def failures(self) -> tuple[Finding, ...]:
         """Return the findings that refuse the tree."""
         return tuple(finding for finding in self.findings if finding.fails)
@@ -84,14 +91,18 @@ def audit(
     rules: AuditRules,
     *,
     floor_is_enforced: bool = True,
+    lacks_runtime: bool = False,
     on_file: Callable[[str], None] = lambda _: None,
 ) -> AuditReport:
     """Return what is wrong with the native files below `root`, a bundle made for `target`.
 
     `floor_is_enforced=False`, for the host's runtime as a stand-in, turns a floor above the
-    declared one from an error into a warning. `on_file` hears each binary's path as it is read.
+    declared one from an error into a warning. `lacks_runtime`, for a bundle without CPython, takes
+    the libraries that it brings for granted, and warns of each. `on_file` hears each binary's path as it is read.
     """
     architecture = target.name.rpartition("-")[2]
+    if not lacks_runtime:
+        rules = replace(rules, runtime=())
     tree: dict[str, Binary] = {}
     findings: list[Finding] = []
     for path in _files(root):
@@ -198,9 +209,18 @@ def _foreign(tree: Mapping[str, Binary], expected: str, architecture: str) -> It
 def _unresolved(links: list[Link], target: Target) -> Iterator[Finding]:
     """Yield the imports that nothing answers."""
     for link in links:
+        name = link.wanted.name
+        if link.provider == "runtime":
+            yield Finding(
+                code=LEFT_TO_RUNTIME,
+                path=link.importer,
+                subject=name,
+                what=f"imports {name}, taken to come with the runtime, which is not here",
+                remedy="assemble with the runtime; without it nobody checked that it has this",
+                severity="warning",
+            )
         if link.provider != "nothing":
             continue
-        name = link.wanted.name
         through = "" if link.root == link.importer else f" when {link.root} is loaded"
         is_outside = name.startswith("/")
         what = f"imports {name}, which " + (

@@ -51,6 +51,7 @@ COMMANDS = (
     Command(name="verify", summary="compare a bundle with its manifest, file by file"),
     Command(name="smoke", summary="start a bundle, compare its vectors, trace what it opens"),
     Command(name="archive", summary="pack a bundle into one file, the same bytes every time"),
+    Command(name="image", summary="write a bundle as a container image, with no engine"),
     Command(name="size", summary="show what a bundle weighs, and what the diet left out of it"),
     Command(name="why", summary="say whose a file of a bundle is, or what left it out"),
     Command(name="diff", summary="show how two bundles differ"),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from bundler import sbom
+    from bundler.console import Progress
     from bundler.licences import LicencePolicy
     from bundler.materials import Materials
     from bundler.plan import BundlePlan
@@ -116,7 +117,7 @@ def _sbom(plan: BundlePlan, materials: Materials, wheels: Iterable[sbom.WheelPar
         version=plan.version,
         epoch=plan.epoch,
         runtime=sbom.RuntimePart(
-            version=plan.runtime.version if plan.runtime else "none",
+            version=plan.runtime.version,
             tag=standalone.tag if standalone else "",
             source="standalone" if standalone else "host",
             expression=PYTHON_LICENCE,
@@ -125,7 +126,9 @@ def _sbom(plan: BundlePlan, materials: Materials, wheels: Iterable[sbom.WheelPar
                 sbom.InnerLibrary(name=name, expression=expression)
                 for name, expression in sorted(libraries.items())
             ),
-        ),
+        )
+        if plan.runtime
+        else None,
         wheels=wheels,
         models=[
             sbom.ModelPart(
@@ -188,8 +191,13 @@ def describe(
     )
 
 
-def audited(plan: BundlePlan, materials: Materials, stage: Path) -> Mapping[str, str]:
-    """Audit the staged native code; return the floor. Raises PolicyError on a finding."""
+def audited(
+    plan: BundlePlan, materials: Materials, stage: Path, progress: Progress
+) -> Mapping[str, str]:
+    """Audit the staged native code; return the floor. Raises PolicyError on a finding.
+
+    Without a runtime in the plan its libraries are taken for granted, and `progress` told so.
+    """
     # lief takes over a second to import, and most runs change nothing native.
     from bundler import allowances, audit  # noqa: PLC0415
 
@@ -197,6 +205,15 @@ def audited(plan: BundlePlan, materials: Materials, stage: Path) -> Mapping[str,
     table = materials.policy.get("audit", {})
     rules = allowances.from_recipe(table, system=target.os, target=target.name)
     is_enforced = not isinstance(plan.runtime, HostRuntime)
-    report = audit.audit(stage, target, rules, floor_is_enforced=is_enforced)
+    report = audit.audit(
+        stage,
+        target,
+        rules,
+        floor_is_enforced=is_enforced,
+        lacks_runtime=plan.runtime is None,
+    )
+    if report.left_to_runtime:
+        names = ", ".join(report.left_to_runtime)
+        progress.note("audit", f"{names} are taken to come with the runtime, which is left out")
     audit.require_clean(report)
     return report.floor.as_mapping()

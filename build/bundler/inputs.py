@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 import sys
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundler import hostruntime
+from bundler import hostruntime, toolchain
 from bundler.addresses import parse_mirrors
 from bundler.assemble import Assembled, assemble, refuse_foreign
 from bundler.digests import tree_digest
-from bundler.errors import PolicyError, UnreachableError, UsageError
+from bundler.errors import (
+    IntegrityError,
+    PolicyError,
+    UnreachableError,
+    UnsupportedError,
+    UsageError,
+)
 from bundler.lockfile import read_lock as read_wheels
 from bundler.materials import Materials
 from bundler.plan import COMPONENTS, PARTS, BundlePlan, Locks, Sources, plan
@@ -31,10 +35,12 @@ from sidecar.manifest import ManifestError, read
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Collection
+    from pathlib import Path
 
     from bundler.console import Console
     from bundler.hostruntime import HostRuntime
     from bundler.project import Project
+    from bundler.toolchain import Toolchain
 
 # The modules whose code decides a bundle's bytes. A test holds this list against the real imports.
 MAKERS = frozenset(
@@ -107,23 +113,25 @@ class Inputs:
             self.options.runtime == "auto" and not self._has_runtime() and self._is_host
         ):
             host = self._probed
-        return self._plan(host)
+        return self._plan(host, self._compiler)
 
     def plan(self) -> BundlePlan:
         """Return the plan; with `--runtime auto`, after finding out whether CPython can be had.
 
         The stand-in is announced loudly here and recorded in the manifest as not for release.
         """
-        return self._plan(self._host())
+        # First the runtime: once this machine's is in the store, it compiles, too.
+        host = self._host()
+        return self._plan(host, self._compiler)
 
-    def _plan(self, host: HostRuntime | None) -> BundlePlan:
+    def _plan(self, host: HostRuntime | None, compiler: Toolchain) -> BundlePlan:
         return plan(
             self.recipe,
             self.locks,
             self.target,
             self.sources,
             host=host,
-            compiler=platform.python_version(),
+            compiler=compiler.version,
             models=self.options.model,
             profile=self.options.profile,
             parts=self.options.only or PARTS,
@@ -146,13 +154,18 @@ class Inputs:
         return spec is not None and self.supply.store.path(spec.artifact.digest) is not None
 
     def _host(self) -> HostRuntime | None:
-        if not self._wants_runtime or self.options.runtime == "standalone":
+        if not self._wants_runtime:
             return None
         if self.options.runtime == "host":
             self._refuse_foreign_host()
             return self._stand_in("it was asked for with --runtime host")
         spec = self._spec()
-        if spec is None or self._has_runtime() or not self._is_host:
+        if spec is None or not self._is_host:
+            return None
+        if self.options.runtime == "standalone" or self._has_runtime():
+            # Offline, what is missing is named together with all else that is.
+            if self._has_runtime() or not self.supply.is_offline:
+                self.supply.fetch([self.supply.runtime(spec)])
             return None
         if self._stands_already():
             return self._stand_in("the bundle that is there has one, and nothing else changed")
@@ -161,6 +174,35 @@ class Inputs:
         except UnreachableError as error:
             return self._stand_in(error.what)
         return None
+
+    @cached_property
+    def _compiler(self) -> Toolchain:
+        """What compiles: the CPython locked for this machine where the store has it and it runs.
+
+        Looked for once, so that a plan and its assembly agree.
+        """
+        try:
+            here = host_target()
+            spec = self.locks.runtimes[here.name]
+            archive = self.supply.store.verified(spec.artifact.digest, spec.artifact.name)
+        except (UnsupportedError, KeyError, UnreachableError):
+            return toolchain.own()
+        except IntegrityError as error:
+            return self._own_compiler(error.what)
+        folder = self.project.out / "compiler"
+        try:
+            return toolchain.locked(spec, archive, here, folder)
+        except UsageError as error:
+            return self._own_compiler(f"{error.what}: {error.why}")
+
+    def _own_compiler(self, reason: str) -> Toolchain:
+        compiler = toolchain.own()
+        self.console.say(
+            f"NOTICE: bytecode is compiled by this builder's own CPython {compiler.version}\n"
+            f"  why: {reason}\n"
+            "  so: another builder may come to other bytes; the plan names the version"
+        )
+        return compiler
 
     @cached_property
     def _probed(self) -> HostRuntime:
@@ -174,7 +216,7 @@ class Inputs:
         if self.options.release or sys.platform != "linux":
             return False
         try:
-            return read(self.output).plan == self._plan(self._probed).id
+            return read(self.output).plan == self._plan(self._probed, toolchain.own()).id
         except (ManifestError, UnreachableError):
             return False
 
@@ -218,7 +260,7 @@ class Inputs:
             service=self.project.service,
             golden=self.project.golden,
             policy=self.recipe.sections,
-            compiler=Path(sys.executable),
+            compiler=self._compiler.executable,
         )
 
     def assemble(self) -> Assembled:

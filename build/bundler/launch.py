@@ -57,11 +57,13 @@ class Service:
         *,
         environment: Mapping[str, str] | None = None,
         is_quiet: bool = True,
+        is_apart: bool = False,
         through: Sequence[str] = (),
     ) -> Service:
         """Start the service of `bundle`. A quiet one keeps its log for `tail`.
 
-        `through` is a script, and arguments, that the interpreter runs in the service's stead.
+        One that is apart hears no signal from our terminal, only those we send. `through` is a
+        script, and arguments, that the interpreter runs in the service's stead.
         """
         process = subprocess.Popen(
             command(bundle, arguments, through),
@@ -72,6 +74,7 @@ class Service:
             text=True,
             encoding="utf-8",
             errors="replace",
+            process_group=0 if is_apart and os.name != "nt" else None,
         )
         service = cls(process=process, lines=queue.Queue())
         readers = [service._listen, *([service._keep_log] if is_quiet else [])]

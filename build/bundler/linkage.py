@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from bundler.allowances import AuditRules
     from bundler.binaries import Binary, Import
 
-Provider = Literal["bundle", "system", "required", "nothing"]
+Provider = Literal["bundle", "system", "required", "runtime", "nothing"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """One import and what answers it: a file of the bundle (`found`), the system, or nothing.
+    """One import and what answers it: a file of the bundle (`found`), the system, the runtime that is
+    not in the tree, or nothing.
 
     `root` is the module whose loading led here; a library can be found from one and not another.
     """
@@ -103,6 +104,8 @@ class _Loader:
             provider = "system"
         elif not found and self.rules.is_required(wanted.name):
             provider = "required"
+        elif not found and self.rules.is_of_runtime(wanted.name):
+            provider = "runtime"
         return Link(importer=path, wanted=wanted, provider=provider, found=found, root=root)
 
     def _candidates(self, path: str, name: str, chain: tuple[str, ...], root: str) -> Iterator[str]:

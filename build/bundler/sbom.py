@@ -83,7 +83,7 @@ def render(
     target: str,
     version: str,
     epoch: int,
-    runtime: RuntimePart,
+    runtime: RuntimePart | None,
     wheels: Iterable[WheelPart],
     models: Iterable[ModelPart],
 ) -> bytes:
@@ -99,7 +99,7 @@ def render(
         properties=[_property("plan", plan_id), _property("target", target)],
     )
     parts = [
-        _runtime(runtime, target),
+        *([_runtime(runtime, target)] if runtime else []),
         *(_wheel(wheel) for wheel in wheels),
         *(_model(model) for model in models),
     ]

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from bundler.console import Console
 
 POLL_SECONDS = 0.2
+STOPPING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 LAST_PORT = 65535
 
 
@@ -48,37 +51,49 @@ def check_free(port: int) -> None:
 def serve(bundle: Path, port: int, arguments: Sequence[str], console: Console) -> int:
     """Run the service of `bundle` until it ends or we are asked to stop; return its exit code.
 
-    SIGINT from a terminal reaches the service by itself; SIGTERM is passed on.
+    The service is out of the terminal's reach, so that one Ctrl-C is one signal: to the service a
+    second one means at once.
     """
-    stopping = False
+    service: Service | None = None
+    asked = 0
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
-        if service.process.poll() is None:
+        nonlocal asked
+        asked += 1
+        if service is not None and service.process.poll() is None:
             service.process.send_signal(signal.SIGTERM)
 
-    service = Service.start(bundle, ["--port", str(port), *arguments], is_quiet=False)
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, stop) for number in STOPPING}
     try:
-        while True:
-            try:
-                line = service.lines.get(timeout=POLL_SECONDS)
-            except queue.Empty:
-                continue
-            if line is None:
-                break
-            event = parse_ready(line)
-            if event is not None:
-                _greet(int(event["port"]), console)
-        code = service.process.wait()
+        service = Service.start(
+            bundle, ["--port", str(port), *arguments], is_quiet=False, is_apart=True
+        )
+        if asked:
+            service.process.send_signal(signal.SIGTERM)
+        code = _follow(service, console)
     finally:
-        service.stop()
+        if service is not None:
+            service.stop()
         for number, handler in previous.items():
             signal.signal(number, handler)
-    if stopping and code in (-signal.SIGINT, -signal.SIGTERM):
+    if asked and code == -signal.SIGTERM:
+        # Asked before it had its own handlers: there was nothing to finish.
         return 0
     return code if code >= 0 else 128 - code
+
+
+def _follow(service: Service, console: Console) -> int:
+    """Greet people when the service is ready, and return its exit code once it has ended."""
+    while True:
+        try:
+            line = service.lines.get(timeout=POLL_SECONDS)
+        except queue.Empty:
+            continue
+        if line is None:
+            return service.process.wait()
+        event = parse_ready(line)
+        if event is not None:
+            _greet(int(event["port"]), console)
 
 
 def _greet(port: int, console: Console) -> None:

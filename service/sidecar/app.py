@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
-from sidecar import __version__, problems
+from sidecar import __version__, guard, problems
 from sidecar.encoder import Encoder
 from sidecar.roots import Roots
 from sidecar.routes import Service, router
@@ -38,6 +38,7 @@ def create_app(
         request_stop=request_stop,
     )
     app.include_router(router)
+    app.add_middleware(guard.Guard, hosts=guard.names(settings.host, settings.allow_hosts))
     app.add_exception_handler(problems.Problem, problems.answer_problem)
     app.add_exception_handler(HTTPException, problems.answer_http)
     app.add_exception_handler(Exception, problems.answer_bug)

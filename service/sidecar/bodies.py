@@ -8,8 +8,9 @@ import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sidecar.problems import Problem, client_gone
 from starlette.requests import ClientDisconnect
+
+from sidecar.problems import Problem, client_gone
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -48,15 +49,7 @@ async def read(request: Request, *, max_bytes: int) -> bytes:
     Raises Problem: 415 for another type or a content encoding, 413 for a body over `max_bytes`,
     declared or not, before it has all been read.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        what = "the body is not declared as application/json"
-        step = "send the header Content-Type: application/json"
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media-type", what, next_step=step)
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        what = "an encoded body is not accepted"
-        step = "send it without Content-Encoding"
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content-encoding", what, next_step=step)
+    refuse_kind(request)
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > max_bytes:
         raise _too_large(max_bytes)
@@ -69,6 +62,28 @@ async def read(request: Request, *, max_bytes: int) -> bytes:
     except ClientDisconnect as error:
         raise client_gone() from error
     return bytes(body)
+
+
+def is_sent(request: Request) -> bool:
+    """Return whether the request comes with a body."""
+    length = request.headers.get("content-length", "0").strip()
+    return length != "0" or "transfer-encoding" in request.headers
+
+
+def refuse_kind(request: Request) -> None:
+    """Raise Problem 415 unless the body is declared as plain JSON.
+
+    A page can send any other type anywhere without asking; JSON takes a preflight.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        what = "the body is not declared as application/json"
+        step = "send the header Content-Type: application/json"
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media-type", what, next_step=step)
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        what = "an encoded body is not accepted"
+        step = "send it without Content-Encoding"
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content-encoding", what, next_step=step)
 
 
 def parse(body: bytes) -> dict[str, Any]:
@@ -139,6 +154,9 @@ def _int(text: str) -> int:
 def _refuse_surrogates(value: object) -> None:
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except RecursionError as error:  # writing goes one level less deep than reading
+        message = "the body is nested too deeply"
+        raise _bad(message) from error
     except UnicodeEncodeError as error:
         message = "the body carries half of a surrogate pair, which is no character"
         raise _unprocessable(message) from error

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from sidecar import __version__, logs, signals
+from sidecar import __version__, descriptors, floor, logs, manifest, signals
 from sidecar.errors import ServiceError, UsageError
-from sidecar.listener import listen
+from sidecar.listener import host_name, listen
 from sidecar.protocol import claim_stdout
 from sidecar.settings import MB, Limits, Settings
 
@@ -19,7 +19,8 @@ EXIT_CODES = """exit codes:
   0  stopped on request          4  a file of the model is damaged
   1  a bug                       5  the model is not here and may not be fetched
   2  usage or configuration      7  the model is refused by a rule
-  3  the port is taken          11  the model cannot be loaded
+  3  the port is taken          10  this system is too old
+                                11  the model cannot be loaded
 """
 
 
@@ -40,6 +41,10 @@ def _port(text: str) -> int:
         message = f"{value} is not between 0 and 65535"
         raise argparse.ArgumentTypeError(message)
     return value
+
+
+def _host(text: str) -> str:
+    return text if text == "*" else host_name(text)
 
 
 def _megabytes(text: str) -> int:
@@ -111,6 +116,15 @@ def parser() -> argparse.ArgumentParser:
         help="a folder that /embed-file may read from; repeatable (none)",
     )
     add(
+        "--allow-host",
+        type=_host,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name or address that clients call this machine by, beside those of the "
+        "loopback; * takes any, for use behind a firewall or in a container; repeatable (none)",
+    )
+    add(
         "--max-body-mb",
         type=_megabytes,
         default=32 * MB,
@@ -145,6 +159,7 @@ def settings_from(options: argparse.Namespace, *, bundle: Path | None) -> Settin
         device=options.device,
         engine=options.engine,
         allow_dirs=tuple(allowed),
+        allow_hosts=tuple(options.allow_host),
         allow_download=options.allow_download,
         allow_remote=options.allow_remote,
         log_level=options.log_level,
@@ -160,10 +175,15 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
     options = parser().parse_args(argv)
     home = service or Path(__file__).absolute().parent.parent
     settings = settings_from(options, bundle=find_bundle(home))
+    if settings.bundle is not None:
+        # A manifest that cannot be read is damage, and is told where the model is verified.
+        with contextlib.suppress(manifest.ManifestError):
+            floor.require(manifest.read(settings.bundle).floor)
     stop = signals.Stop()
     signals.install(stop)
-    sock = listen(settings.host, settings.port, allow_remote=settings.allow_remote)
+    signals.watch(stop)
     announcer = claim_stdout()
+    sock = listen(settings.host, settings.port, allow_remote=settings.allow_remote)
     logs.configure(settings.log_level)
     # The web stack is imported only once the port is ours.
     from sidecar.lifecycle import serve  # noqa: PLC0415
@@ -173,10 +193,11 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
 
 def run(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the program and end the process with the code of what happened."""
+    descriptors.fill_standard()
     try:
         code = main(argv)
     except ServiceError as error:
-        sys.stderr.write(error.render() + "\n")
+        descriptors.offer(logs.STDERR, f"{error.render()}\n".encode(errors="backslashreplace"))
         code = error.exit_code
     except KeyboardInterrupt:
         code = 0

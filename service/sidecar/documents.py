@@ -7,9 +7,10 @@ import codecs
 import contextlib
 import json
 import math
+import re
 import sys
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -20,6 +21,7 @@ from sidecar.settings import Limits
 
 SUFFIXES = (".pdf", ".txt", ".md")
 PAGE_BREAK = "\n"
+_INK = re.compile(r"\S")
 _ERRORS = {
     "not-pdf": "the file is not a PDF",
     "encrypted": "the PDF is encrypted",
@@ -137,38 +139,59 @@ def _document(output: bytes) -> Document:
     )
 
 
-def char_chunks(text: str, *, size: int, overlap: int) -> list[tuple[int, int]]:
-    """Return start and end of chunks of at most `size` characters that cover `text`.
+def char_chunks(text: str, *, size: int, overlap: int) -> Iterator[tuple[int, int]]:
+    """Yield start and end of chunks of at most `size` characters that cover `text`.
 
     A chunk ends at white space if there is some in its last quarter. Neighbours share `overlap`
-    characters; `overlap` is smaller than `size`. Chunks of white space alone are left out.
+    characters, which is smaller than `size`; only white space may lie between two that do not.
     """
-    found: list[tuple[int, int]] = []
     start = 0
-    while start < len(text):
+    while (ink := _INK.search(text, start)) is not None:
         end = min(start + size, len(text))
+        if ink.start() >= end:  # a chunk of white space alone is none
+            start = ink.start()
+            continue
         if end < len(text):
             floor = start + max(overlap + 1, size - size // 4)
             end = next((at for at in range(end, floor, -1) if text[at - 1].isspace()), end)
-        if not text[start:end].isspace():
-            found.append((start, end))
+        if ink.start() < end:
+            yield start, end
         if end == len(text):
-            break
+            return
         start = end - overlap
-    return found
 
 
 def token_chunks(
     spans: Sequence[tuple[int, int]], *, size: int, overlap: int
-) -> list[tuple[int, int]]:
-    """Return start and end, in characters, of chunks of at most `size` tokens.
+) -> Iterator[tuple[int, int]]:
+    """Yield start and end, in characters, of chunks of at most `size` tokens.
 
     `spans` are the places of a text's tokens; neighbours share `overlap` of them.
     """
-    found: list[tuple[int, int]] = []
     for first in range(0, len(spans), size - overlap):
         last = min(first + size, len(spans)) - 1
-        found.append((spans[first][0], spans[last][1]))
+        yield spans[first][0], spans[last][1]
         if last == len(spans) - 1:
-            break
-    return found
+            return
+
+
+def take(
+    places: Iterable[tuple[int, int]], *, max_chunks: int, max_chars: int
+) -> tuple[list[tuple[int, int]], bool]:
+    """Return the first `max_chunks` of `places`, and whether they are all of them.
+
+    Raises Problem 422 if they hold more than `max_chars` together: an overlap close to the size
+    of a chunk would make gigabytes of a small document.
+    """
+    taken: list[tuple[int, int]] = []
+    room = max_chars
+    for start, end in places:
+        if len(taken) == max_chunks:
+            return taken, False
+        room -= end - start
+        if room < 0:
+            what = f"chunk_overlap: the chunks would hold more than {max_chars} characters together"
+            step = "choose a smaller chunk_overlap or max_chunks"
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "too-much-overlap", what, next_step=step)
+        taken.append((start, end))
+    return taken, True

@@ -2,33 +2,34 @@
 
 Loading, tokenising and encoding all run on one inference thread: engines are not safe under
 concurrent calls. A request goes there one batch at a time, so long requests and short ones take
-turns, and a request whose client left stops between two batches.
+turns, and a request whose client left gives up its place in the queue.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from sidecar import batching
 from sidecar.engines import Engine, Tokens, Vectors
-from sidecar.fingerprint import fingerprint
 from sidecar.loader import Loaded, Phase
 from sidecar.problems import Problem, client_gone, not_ready, stopping
 from sidecar.settings import Limits
 
 TOKENIZE_ROWS = 512
+TOKENIZE_CHARS = 1 << 18
 log = logging.getLogger("sidecar.encoder")
-P = ParamSpec("P")
 R = TypeVar("R")
 Load = Callable[[Callable[[Phase], None]], Loaded]
+Gone = asyncio.Future[None]  # done when the client has left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +40,6 @@ class Embedded:
     tokens: list[int]
     truncated: list[int]
     fingerprint: str
-
-
-async def _never() -> bool:
-    return False
 
 
 class Encoder:
@@ -106,63 +103,62 @@ class Encoder:
         self._is_stopping = True
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    def fingerprint(self, *, pooling: str | None = None, normalize: bool = True) -> str:
-        """Return the name of the space that such a request's vectors are in."""
-        loaded = self.ready()
-        return fingerprint(
-            repository=loaded.snapshot.repository,
-            revision=loaded.snapshot.revision,
-            pooling=pooling or loaded.engine.pooling,
-            normalize=normalize,
-            space=loaded.engine.space,
-        )
+    async def run(self, work: Callable[[], R], *, gone: Gone | None = None) -> R:
+        """Return what `work` returns on the inference thread.
 
-    async def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Return what `work` returns on the inference thread. Raises Problem 503 when abandoned."""
+        Raises Problem: 499 when `gone` is done, 503 when abandoned. Work that has not begun then
+        never does.
+        """
         loop = asyncio.get_running_loop()
         abandoned = self._abandonment()
         if abandoned.done():
             raise stopping()
-        future = loop.run_in_executor(self._thread, lambda: work(*args, **kwargs))
+        future = loop.run_in_executor(self._thread, work)
         waited: set[asyncio.Future[Any]] = {future, abandoned}
-        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-        if not future.done() or future.cancelled():
+        if gone is not None:
+            waited.add(gone)
+        try:
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        finally:
             future.cancel()
-            raise stopping()
-        return future.result()
+        if not future.cancelled():
+            return future.result()
+        raise client_gone() if gone is not None and gone.done() else stopping()
 
     async def embed(
         self,
         texts: Sequence[str],
         *,
-        pooling: str | None = None,
+        pooling: str = "mean",
         normalize: bool = True,
         batch_size: int = 16,
         truncate: bool = True,
-        is_gone: Callable[[], Awaitable[bool]] = _never,
+        gone: Gone | None = None,
     ) -> Embedded:
         """Return the vectors of `texts` in order; none for no texts.
 
-        `pooling` None is the model's own. Raises Problem: 422 for a text over a limit, 503 when
-        the service is not ready or stops, 499 when `is_gone` says so between two batches.
+        A request that was let in is served while the service stops, until it is abandoned.
+        Raises Problem: 422 for a text over a limit, 503 when the model is not loaded or the
+        request is abandoned, 499 when `gone` is done.
         """
-        engine = self.ready().engine
+        loaded = self._loaded
+        if loaded is None:
+            raise not_ready(self._phase)
+        engine = loaded.engine
         self._refuse_oversize(texts)
-        tokens = await self._tokenize(engine, texts, is_gone)
+        tokens = await self._tokenize(engine, texts, gone)
         truncated = [index for index, found in enumerate(tokens) if found.is_truncated]
         if truncated and not truncate:
             raise _too_long(truncated[0], tokens[truncated[0]].length, engine.max_tokens)
         rows: Vectors = np.zeros((len(texts), engine.dim), dtype=np.float32)
-        mode = pooling or engine.pooling
         for batch in batching.batches(
             [len(found.ids) for found in tokens],
             max_rows=min(batch_size, self._limits.max_batch_rows),
             max_tokens=self._limits.max_batch_tokens,
         ):
-            if await is_gone():
-                raise client_gone()
             ids = [tokens[index].ids for index in batch]
-            rows[batch] = await self.run(engine.encode, ids, pooling=mode, normalize=normalize)
+            encode = functools.partial(engine.encode, ids, pooling=pooling, normalize=normalize)
+            rows[batch] = await self.run(encode, gone=gone)
         if not np.isfinite(rows).all():
             what = "the model gave a vector that is not finite"
             raise Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "not-finite", what)
@@ -170,20 +166,22 @@ class Encoder:
             rows=rows,
             tokens=[found.length for found in tokens],
             truncated=truncated,
-            fingerprint=self.fingerprint(pooling=mode, normalize=normalize),
+            fingerprint=loaded.fingerprint(pooling=pooling, normalize=normalize),
         )
 
     async def _tokenize(
         self,
         engine: Engine,
         texts: Sequence[str],
-        is_gone: Callable[[], Awaitable[bool]],
+        gone: Gone | None,
     ) -> list[Tokens]:
         tokens: list[Tokens] = []
-        for start in range(0, len(texts), TOKENIZE_ROWS):
-            if start and await is_gone():
-                raise client_gone()
-            tokens += await self.run(engine.tokenize, texts[start : start + TOKENIZE_ROWS])
+        for run in batching.slices(
+            [len(text) for text in texts],
+            max_rows=TOKENIZE_ROWS,
+            max_total=TOKENIZE_CHARS,
+        ):
+            tokens += await self.run(functools.partial(engine.tokenize, texts[run]), gone=gone)
         return tokens
 
     def _refuse_oversize(self, texts: Sequence[str]) -> None:

@@ -7,9 +7,10 @@ ServiceError            1   a bug in the service
 + UnreachableError      5   the model is not here, and may not or cannot be fetched
 + DiskError             6   no space, or no right to read
 + PolicyError           7   refused by a rule
++ UnsupportedError     10   the system is too old for the bundle
 + ModelError           11   a model cannot be loaded
 
-8, 9 and 10 are the builder's own: verification, smoke test, target.
+8 and 9 are the builder's own: verification, smoke test.
 """
 
 from __future__ import annotations
@@ -73,6 +74,12 @@ class PolicyError(ServiceError):
     """A rule of safety refuses it."""
 
     exit_code = 7
+
+
+class UnsupportedError(ServiceError):
+    """The system is too old for the bundle."""
+
+    exit_code = 10
 
 
 class ModelError(ServiceError):

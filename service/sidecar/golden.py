@@ -72,7 +72,7 @@ def check(engine: Engine, path: Path | None) -> None:
             raise ModelError(what, next_step="--device cpu")
         return
     worst = worst_cosine(read(path), engine, count=CANARIES)
-    if worst < MIN_COSINE:
+    if not worst >= MIN_COSINE:  # a NaN is no proof either
         what = f"the engine {engine.name} on {engine.device} does not give the model's vectors"
         why = f"the worst cosine to the reference vectors is {worst:.6f}, below {MIN_COSINE}"
         raise ModelError(what, why=why, next_step="--device cpu, or --engine reference")

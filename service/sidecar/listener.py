@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import re
 import socket
 import sys
 
@@ -11,11 +12,27 @@ from sidecar.errors import AddressInUseError, UsageError
 
 BACKLOG = 1024
 _WINDOWS_ACCESS = 10013
+_NAME = re.compile(r"[a-z0-9._-]+")
 
 
 def is_loopback(address: str) -> bool:
     """Return whether a numeric address can be reached from this machine only."""
     return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
+def host_name(text: str) -> str:
+    """Return a host's name or address as a Host header spells it, without a port.
+
+    Raises ValueError for what is none.
+    """
+    name = text.lower()
+    try:
+        address = ipaddress.ip_address(name.strip("[]").partition("%")[0])
+    except ValueError:
+        if not _NAME.fullmatch(name):
+            raise
+        return name
+    return f"[{address}]" if isinstance(address, ipaddress.IPv6Address) else str(address)
 
 
 def listen(host: str, port: int, *, allow_remote: bool) -> socket.socket:
@@ -34,6 +51,8 @@ def listen(host: str, port: int, *, allow_remote: bool) -> socket.socket:
     except (OSError, UnicodeError) as error:
         what = f"the host {host!r} has no address on this machine"
         raise UsageError(what, why=str(error), next_step="--host 127.0.0.1") from error
+    # A name such as localhost may mean both; clients that were told 127.0.0.1 want the first.
+    found.sort(key=lambda entry: entry[0] != socket.AF_INET)
     family, kind, number, _, address = found[0]
     if not allow_remote and not is_loopback(str(address[0])):
         what = f"refused to listen on {host}: other machines could reach it"

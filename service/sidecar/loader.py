@@ -11,6 +11,7 @@ from typing import Literal
 from sidecar import golden, snapshot
 from sidecar.engines import Engine
 from sidecar.errors import ModelError
+from sidecar.fingerprint import fingerprint
 from sidecar.protocol import Announcer
 from sidecar.settings import Settings
 
@@ -24,37 +25,57 @@ class Loaded:
     engine: Engine
     snapshot: snapshot.Snapshot
 
+    def fingerprint(self, *, pooling: str = "mean", normalize: bool = True) -> str:
+        """Return the name of the space that such a request's vectors are in."""
+        return fingerprint(
+            repository=self.snapshot.repository,
+            revision=self.snapshot.revision,
+            pooling=pooling,
+            normalize=normalize,
+            space=self.engine.space,
+        )
+
 
 def find(
     settings: Settings, announcer: Announcer, report: Callable[[Phase], None]
 ) -> snapshot.Snapshot:
     """Return the verified snapshot that `settings` ask for.
 
-    Looks in the bundle, then at `model` as a folder, then in the cache, and fetches last and only
-    if allowed. Raises IntegrityError, UnreachableError and UsageError.
+    In a bundle that is a model of the bundle. Outside of one `model` is a folder, or else a
+    repository in the cache. Only if downloads are allowed are all of them tried, and the hub
+    last. Raises IntegrityError, UnreachableError and UsageError.
     """
     report("verifying")
+    local, known = _find_here(settings)
+    if local is not None:
+        announcer.announce("model_cached", {"model": local.repository})
+        return local
+    if settings.model is None or not settings.allow_download:
+        raise snapshot.missing(settings.model, known=known)
+    report("downloading")
+    from sidecar.download import fetch  # noqa: PLC0415 (development only, and heavy)
+
+    return fetch(settings.model, settings.model_cache, announcer)
+
+
+def _find_here(settings: Settings) -> tuple[snapshot.Snapshot | None, tuple[str, ...]]:
+    """Return the snapshot if it is on this machine, and the names of the bundle's models."""
     known: tuple[str, ...] = ()
     if settings.bundle is not None:
         manifest, model = snapshot.from_bundle(settings.bundle, settings.model)
         if model is not None:
-            return snapshot.verify(settings.bundle, manifest, model)
+            return snapshot.verify(settings.bundle, manifest, model), known
         known = tuple(m.name for m in manifest.models)
-    if settings.model is None:
-        raise snapshot.missing(None, known=known)
+    # A bundle serves nothing but what it vouches for.
+    is_closed = settings.bundle is not None and not settings.allow_download
+    if settings.model is None or is_closed:
+        return None, known
     folder = Path(settings.model)
     if folder.is_dir():
-        return snapshot.from_folder(folder)
+        return snapshot.from_folder(folder), known
     if settings.model_cache is not None:
-        cached = snapshot.from_cache(settings.model_cache, settings.model)
-        if cached is not None:
-            return cached
-    if settings.allow_download:
-        report("downloading")
-        from sidecar.download import fetch  # noqa: PLC0415 (development only, and heavy)
-
-        return fetch(settings.model, settings.model_cache, announcer)
-    raise snapshot.missing(settings.model, known=known)
+        return snapshot.from_cache(settings.model_cache, settings.model), known
+    return None, known
 
 
 def go_offline() -> None:
@@ -87,7 +108,6 @@ def load(settings: Settings, announcer: Announcer, report: Callable[[Phase], Non
     """
     found = find(settings, announcer, report)
     snapshot.refuse_code(found.path)
-    announcer.announce("model_cached", {"model": found.repository})
     report("importing")
     if not settings.allow_download:
         go_offline()

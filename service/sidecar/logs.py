@@ -7,12 +7,14 @@ frames and the exception's type, and leaves its message out.
 from __future__ import annotations
 
 import logging
-import sys
 import traceback
 from types import TracebackType
 
+from sidecar import descriptors
+
 FORMAT = "%(levelname)s %(name)s: %(message)s"
 LEVELS = ("debug", "info", "warning", "error")
+STDERR = 2
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
@@ -27,11 +29,29 @@ class DiscreetFormatter(logging.Formatter):
         return f"{frames}\n{kind.__name__ if kind else 'no exception'}"
 
 
+class DescriptorHandler(logging.Handler):
+    """Writes lines to a file descriptor, and drops those that its reader has no room for."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Write to `descriptor`."""
+        super().__init__()
+        self._descriptor = descriptor
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record, or drop it when nobody reads."""
+        try:
+            line = self.format(record)
+        except Exception:  # noqa: BLE001 (a record that cannot be spelled ends nothing)
+            self.handleError(record)
+        else:
+            descriptors.offer(self._descriptor, f"{line}\n".encode(errors="backslashreplace"))
+
+
 def configure(level: str) -> None:
     """Send all logging to stderr at `level`; libraries speak from warning up."""
-    # A reader of stderr that went away must not turn into tracebacks.
+    # A record that cannot be spelled must not turn into tracebacks, which may quote it.
     logging.raiseExceptions = False
-    handler = logging.StreamHandler(sys.stderr)
+    handler = DescriptorHandler(STDERR)
     handler.setFormatter(DiscreetFormatter(FORMAT))
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -13,6 +13,7 @@ from pathlib import Path, PureWindowsPath
 from sidecar.problems import Problem
 
 MAX_PATH_CHARS = 4_096
+MAX_NAME_BYTES = 255
 _CONTROL = re.compile(r"[\x00-\x1f]")
 _STREAM = re.compile(r"\.[^.:/\\]+:[^:/\\]*(:[^:/\\]*)?$")
 _DEVICE = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])", re.IGNORECASE)
@@ -21,6 +22,7 @@ _OPEN = (
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_NOFOLLOW", 0)
     | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_NOCTTY", 0)
     | getattr(os, "O_BINARY", 0)
 )
 
@@ -49,10 +51,14 @@ def check_spelling(path: str) -> None:
         message = "path: it is empty, too long, or has control characters"
         raise _unusable(message)
     try:
-        path.encode("utf-8")
+        names = re.split(rb"[/\\]", path.encode("utf-8"))
     except UnicodeEncodeError as error:
         message = "path: it is not valid text"
         raise _unusable(message) from error
+    # Asked of the system, only a folder that is there would find a name too long.
+    if max(map(len, names)) > MAX_NAME_BYTES:
+        message = "path: a name in it is too long"
+        raise _unusable(message)
     if path.startswith(("\\\\", "//")):
         message = "path: network and device paths are not read"
         raise _unusable(message)
@@ -111,9 +117,6 @@ class Roots:
         try:
             resolved = asked.resolve(strict=True)
         except (OSError, RuntimeError, ValueError) as error:
-            if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-                message = "path: it is too long"
-                raise _unusable(message) from error
             raise _not_found() from error
         for root in self._folders:
             if resolved.is_relative_to(root):

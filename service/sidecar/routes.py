@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -14,12 +16,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sidecar import __version__, bodies, documents, schemas, vectors
-from sidecar.encoder import Embedded, Encoder
+from sidecar.encoder import Embedded, Encoder, Gone
 from sidecar.roots import Roots
 from sidecar.settings import Settings
 
 router = APIRouter()
 BINARY = "application/octet-stream"
+DOCUMENT_READERS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +34,28 @@ class Service:
     roots: Roots
     instance: str
     request_stop: Callable[[], None]
+    readers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(DOCUMENT_READERS))
 
 
 def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
+
+
+@contextlib.asynccontextmanager
+async def _departure(request: Request) -> AsyncIterator[Gone]:
+    """Yield what is done once the client has left; to be used when the body has been read."""
+
+    async def listen() -> None:
+        message: dict[str, Any] = {}
+        while message.get("type") != "http.disconnect":
+            message = dict(await request.receive())
+
+    task = asyncio.create_task(listen())
+    try:
+        yield task
+    finally:
+        task.cancel()
 
 
 def _json(value: object, status: int = HTTPStatus.OK) -> Response:
@@ -104,7 +124,7 @@ async def info(request: Request) -> Response:
             "pooling": loaded.engine.pooling,
             "max_tokens": loaded.engine.max_tokens,
             "revision": loaded.snapshot.revision,
-            "fingerprint": service.encoder.fingerprint(),
+            "fingerprint": loaded.fingerprint(),
             "limits": {name: getattr(limits, name) for name in schemas.LimitsAnswer.model_fields},
             "plan": loaded.snapshot.plan,
         }
@@ -125,14 +145,15 @@ async def embed(request: Request) -> Response:
     loaded = service.encoder.ready()
     body = await bodies.read(request, max_bytes=service.settings.limits.max_body_bytes)
     asked = schemas.validate(schemas.EmbedRequest, bodies.parse(body))
-    found = await service.encoder.embed(
-        asked.texts,
-        pooling=asked.chosen_pooling,
-        normalize=asked.normalize,
-        batch_size=asked.batch_size,
-        truncate=asked.truncate,
-        is_gone=request.is_disconnected,
-    )
+    async with _departure(request) as gone:
+        found = await service.encoder.embed(
+            asked.texts,
+            pooling=asked.pooling,
+            normalize=asked.normalize,
+            batch_size=asked.batch_size,
+            truncate=asked.truncate,
+            gone=gone,
+        )
     if BINARY in request.headers.get("accept", ""):
         return Response(vectors.raw(found.rows), media_type=BINARY, headers=_headers(found))
     rest = {
@@ -143,7 +164,7 @@ async def embed(request: Request) -> Response:
         "fingerprint": found.fingerprint,
     }
     if asked.encoding == "base64":
-        encoded = json.dumps(vectors.as_base64(found.rows)).encode()
+        encoded = await asyncio.to_thread(vectors.as_base64_json, found.rows)
     else:
         encoded = await asyncio.to_thread(vectors.as_json, found.rows)
     return Response(_with_vectors(encoded, rest), media_type="application/json")
@@ -176,15 +197,25 @@ async def embed_file(request: Request) -> Response:
     asked = schemas.validate(schemas.EmbedFileRequest, bodies.parse(body))
     size, overlap = asked.sizes(max_content_tokens=engine.max_tokens - engine.special_tokens)
     data = await asyncio.to_thread(service.roots.read, asked.path, max_bytes=limits.max_file_bytes)
-    document = await documents.read(data, documents.suffix_of(asked.path), limits=limits)
-    if asked.unit == "tokens":
-        spans = await encoder.run(engine.spans, document.text)
-        places = documents.token_chunks(spans, size=size, overlap=overlap)
-    else:
-        places = documents.char_chunks(document.text, size=size, overlap=overlap)
-    kept = places[: asked.max_chunks]
-    chunks = [document.text[start:end] for start, end in kept]
-    found = await encoder.embed(chunks, normalize=asked.normalize, is_gone=request.is_disconnected)
+    suffix = documents.suffix_of(asked.path)
+    async with service.readers:
+        document = await documents.read(data, suffix, limits=limits)
+    async with _departure(request) as gone:
+        if asked.unit == "tokens":
+            spans = await encoder.run(functools.partial(engine.spans, document.text), gone=gone)
+            places = documents.token_chunks(spans, size=size, overlap=overlap)
+        else:
+            places = documents.char_chunks(document.text, size=size, overlap=overlap)
+        kept, is_all = await asyncio.to_thread(
+            documents.take,
+            places,
+            max_chunks=asked.max_chunks,
+            max_chars=limits.max_chunked_chars,
+        )
+        chunks = [document.text[start:end] for start, end in kept]
+        found = await encoder.embed(
+            chunks, pooling=asked.pooling, normalize=asked.normalize, gone=gone
+        )
     truncated = frozenset(found.truncated)
     rest = {
         "chunks": chunks,
@@ -198,7 +229,7 @@ async def embed_file(request: Request) -> Response:
             }
             for index, (start, end) in enumerate(kept)
         ],
-        "complete": document.is_complete and len(kept) == len(places),
+        "complete": document.is_complete and is_all,
         "model": loaded.snapshot.repository,
         "dim": engine.dim,
         "fingerprint": found.fingerprint,
@@ -207,8 +238,14 @@ async def embed_file(request: Request) -> Response:
     return Response(_with_vectors(encoded, rest), media_type="application/json")
 
 
-@router.post("/shutdown", status_code=202, responses={202: {"model": schemas.ShutdownAnswer}})
+@router.post(
+    "/shutdown",
+    status_code=HTTPStatus.ACCEPTED,
+    responses={202: {"model": schemas.ShutdownAnswer}, **_problems(415)},
+)
 async def shutdown(request: Request) -> Response:
     """Stop the service once its running requests are answered."""
+    if bodies.is_sent(request):
+        bodies.refuse_kind(request)
     _service(request).request_stop()
     return _json({"status": "stopping"}, HTTPStatus.ACCEPTED)

@@ -23,11 +23,7 @@ class EmbedRequest(Wire):
 
     texts: list[str] = Field(description="The texts, in any number; an empty one is fine.")
     normalize: bool = Field(default=True, description="Scale every vector to length 1.")
-    pooling: Pooling = Field(
-        default="mean",
-        description="How token vectors become one. Left out, it is the model's own, "
-        "which is mean for the models of the catalogue.",
-    )
+    pooling: Pooling = Field(default="mean", description="How token vectors become one.")
     batch_size: int = Field(default=16, ge=1, description="A hint; larger ones are capped.")
     truncate: bool = Field(
         default=True,
@@ -42,11 +38,6 @@ class EmbedRequest(Wire):
         description="base64: every vector is the base64 of its little-endian float32 values.",
     )
 
-    @property
-    def chosen_pooling(self) -> str | None:
-        """The pooling that the client asked for, None if it said nothing."""
-        return self.pooling if "pooling" in self.model_fields_set else None
-
 
 class EmbedFileRequest(Wire):
     """A document to cut into chunks and embed."""
@@ -56,6 +47,7 @@ class EmbedFileRequest(Wire):
     chunk_overlap: int = Field(default=100, ge=0, description="Shared by neighbouring chunks.")
     max_chunks: int = Field(default=200, ge=1, le=65_536, description="The rest is left out.")
     normalize: bool = Field(default=True, description="Scale every vector to length 1.")
+    pooling: Pooling = Field(default="mean", description="How token vectors become one.")
     unit: Literal["chars", "tokens"] = Field(
         default="chars",
         description="What the chunk's length is counted in. With tokens, a chunk_size that is "
@@ -106,10 +98,10 @@ class EmbedFileAnswer(BaseModel):
     chunks: list[str]
     vectors: list[list[float]]
     spans: list[Span]
-    complete: bool = Field(description="False if max_chunks left the end of the document out.")
+    complete: bool = Field(description="False if a limit left the end of the document out.")
     model: str
     dim: int
-    fingerprint: str
+    fingerprint: str = Field(description="Vectors with other fingerprints are not comparable.")
 
 
 class HealthAnswer(BaseModel):
@@ -132,6 +124,7 @@ class LimitsAnswer(BaseModel):
     max_text_chars: int
     max_file_bytes: int
     max_document_chars: int
+    max_chunked_chars: int
     max_pages: int
 
 
@@ -147,7 +140,7 @@ class InfoAnswer(BaseModel):
     pooling: str
     max_tokens: int
     revision: str
-    fingerprint: str
+    fingerprint: str = Field(description="That of requests which leave every field at its default.")
     limits: LimitsAnswer
     plan: str | None
 

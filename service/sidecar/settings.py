@@ -13,7 +13,10 @@ MB = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one request may ask for; `/info` shows them. Sizes in bytes, texts in characters."""
+    """What one request may ask for; `/info` shows them. Sizes in bytes, texts in characters.
+
+    `max_chunked_chars` bounds all chunks of a document together: they overlap.
+    """
 
     max_body_bytes: int = 32 * MB
     max_texts: int = 65_536
@@ -22,6 +25,7 @@ class Limits:
     max_batch_tokens: int = 16_384
     max_file_bytes: int = 20 * MB
     max_document_chars: int = 2_000_000
+    max_chunked_chars: int = 16_000_000
     max_pages: int = 500
     document_timeout_s: float = 10.0
 
@@ -31,6 +35,7 @@ class Settings:
     """The settings of one run.
 
     `bundle` is the root of the bundle that the service stands in, None outside of one.
+    `allow_hosts` are names that it is called by beside those of the loopback.
     `drain_s` is how long a stopping service lets running requests go on.
     """
 
@@ -42,6 +47,7 @@ class Settings:
     device: Device = "auto"
     engine: EngineName = "auto"
     allow_dirs: tuple[Path, ...] = ()
+    allow_hosts: tuple[str, ...] = ()
     allow_download: bool = False
     allow_remote: bool = False
     log_level: str = "info"

@@ -2,64 +2,78 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
+
+from sidecar import descriptors
 
 HARD_STOP_S = 4.5
 
 
 class Stop:
-    """A request to stop that may come before anything is there to be stopped."""
+    """A request to stop that may come before anything is there to be stopped.
+
+    Nothing here waits for a lock, as a handler of a signal may interrupt any line of it.
+    """
 
     def __init__(self) -> None:
         """No stop is requested."""
-        self._requested = threading.Event()
+        self._is_requested = False
         self._hear: Callable[[], None] = lambda: None
+        self._gate = threading.Lock()
+        self._gate.acquire()
 
     @property
     def is_requested(self) -> bool:
         """Whether somebody asked to stop."""
-        return self._requested.is_set()
+        return self._is_requested
 
     def on_request(self, hear: Callable[[], None]) -> None:
         """Call `hear` when the stop is requested: at once if it already was."""
         self._hear = hear
-        if self.is_requested:
+        if self._is_requested:
             hear()
 
     def request(self) -> None:
         """Ask for a graceful stop; safe from any thread and from a signal handler."""
-        self._requested.set()
+        self._is_requested = True
+        with contextlib.suppress(RuntimeError):  # asked before
+            self._gate.release()
         self._hear()
+
+    def wait(self) -> None:
+        """Return once the stop is requested; for one thread, once."""
+        self._gate.acquire()
 
 
 def exit_at_once(code: int) -> None:
     """End the process now: a thread inside native code cannot be joined."""
     for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError, AttributeError):
-            continue
+        # Nobody may read: a full pipe would hold the process back.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            if descriptors.is_writable(stream.fileno()):
+                stream.flush()
     os._exit(code)
 
 
-def install(stop: Stop, *, hard_stop_s: float = HARD_STOP_S) -> None:
+def install(stop: Stop) -> None:
     """Handle SIGINT and SIGTERM (SIGBREAK on Windows).
 
-    The first asks `stop`, and ends the process with code 0 after `hard_stop_s` whatever hangs.
-    The second ends it at once with 128 plus the signal's number.
+    The first asks `stop`; the second ends the process at once with 128 plus its number.
     """
+    is_warned = False
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        if stop.is_requested:
+        nonlocal is_warned
+        if is_warned:
             os._exit(128 + number)
-        watchdog = threading.Timer(hard_stop_s, exit_at_once, args=(0,))
-        watchdog.daemon = True
-        watchdog.start()
+        is_warned = True
         stop.request()
 
     handled = [signal.SIGINT, signal.SIGTERM]
@@ -67,3 +81,17 @@ def install(stop: Stop, *, hard_stop_s: float = HARD_STOP_S) -> None:
         handled.append(signal.SIGBREAK)
     for number in handled:
         signal.signal(number, handle)
+
+
+def watch(stop: Stop, *, hard_stop_s: float = HARD_STOP_S) -> None:
+    """End the process with code 0 when `hard_stop_s` have passed since `stop`, whatever hangs.
+
+    The thread starts now, as a handler of a signal cannot safely start one.
+    """
+
+    def end() -> None:
+        stop.wait()
+        time.sleep(hard_stop_s)
+        os._exit(0)
+
+    threading.Thread(target=end, name="watchdog", daemon=True).start()

@@ -67,8 +67,12 @@ def verify(root: Path, found: manifest.Manifest, model: manifest.Model) -> Snaps
         what = f"the bundle lists no files for the model {model.name}"
         raise IntegrityError(what, why=model.snapshot, next_step=REPAIR)
     known = [entry.path for entry in inside]
-    differences = list(manifest.strays(root, known, model.snapshot))
-    differences += manifest.damages(root, [*inside, *golden])
+    differences = list(manifest.damages(root, [*inside, *golden]))
+    try:
+        differences += manifest.strays(root, known, model.snapshot)
+    except OSError as error:
+        what = f"{model.snapshot} of the bundle cannot be listed"
+        raise IntegrityError(what, why=error.strerror or "", next_step=REPAIR) from error
     for damage in differences:
         what = f"{damage.path} is {_SPOKEN[damage.kind]}"
         raise IntegrityError(what, why=damage.detail, next_step=REPAIR)

@@ -25,9 +25,9 @@ def as_json(rows: Vectors) -> bytes:
     return ("[" + ",".join(pattern % tuple(row.tolist()) for row in rows) + "]").encode("ascii")
 
 
-def as_base64(rows: Vectors) -> list[str]:
-    """Return the base64 of every row's little-endian float32 values."""
-    return [base64.b64encode(raw(row)).decode("ascii") for row in rows]
+def as_base64_json(rows: Vectors) -> bytes:
+    """Return a JSON array with the base64 of every row's little-endian float32 values."""
+    return b"[" + b",".join(b'"' + base64.b64encode(raw(row)) + b'"' for row in rows) + b"]"
 
 
 def indices(found: list[int], *, max_chars: int = 4_000) -> str:

@@ -34,13 +34,19 @@ def limit_resources(cpu_s: int) -> None:
 def extract(data: bytes, *, max_pages: int, max_chars: int) -> dict[str, object]:
     """Return the text of every page of a PDF, or the word for what is wrong with it."""
     import pypdf  # noqa: PLC0415 (after the limits)
-    from pypdf import filters  # noqa: PLC0415
 
-    for name in dir(filters):
-        is_size = name.endswith(("_OUTPUT_LENGTH", "_STREAM_LENGTH", "_BUFFER_SIZE"))
-        if is_size and isinstance(getattr(filters, name), int):
-            setattr(filters, name, STREAM_BYTES)
-    if not data.lstrip()[:5] == b"%PDF-":
+    pypdf.overwrite_configuration(
+        maximum_declared_stream_length=STREAM_BYTES,
+        array_based_stream_maximum_output_length=STREAM_BYTES,
+        jbig2_maximum_output_length=STREAM_BYTES,
+        lzw_maximum_output_length=STREAM_BYTES,
+        run_length_maximum_output_length=STREAM_BYTES,
+        zlib_maximum_output_length=STREAM_BYTES,
+        brotli_maximum_output_length=STREAM_BYTES,
+        image_maximum_buffer_size=STREAM_BYTES,
+        jbig2dec_binary=None,  # a program of the user's own
+    )
+    if data.lstrip()[:5] != b"%PDF-":
         return {"error": "not-pdf"}
     try:
         reader = pypdf.PdfReader(io.BytesIO(data))

@@ -87,6 +87,7 @@ RECOVERABLE: dict[str, tuple[Behaviour, ...]] = {
     "cut twice": (cut_at(100_000), cut_at(100_000)),
     "cut, then no ranges": (cut_at(100_000), whole),
     "cut, then another range": (cut_at(100_000), other_range),
+    "cut, another range, wrong once": (cut_at(100_000), other_range, wrong),
     "cut, then no such range": (cut_at(100_000), status(416)),
     "cut without a length": (unframed(100_000),),
     "no length at all": (unframed(),),
@@ -119,6 +120,22 @@ def test_a_cut_download_continues_where_it_was_cut(store: Store, server: BadServ
     assert [seen.range for seen in server.seen] == [None, "bytes=100000-", "bytes=150000-"]
 
 
+@pytest.mark.parametrize(
+    ("script", "ranges"),
+    [
+        ((cut_at(100_000), whole), [None, "bytes=100000-"]),
+        ((cut_at(100_000), other_range), [None, "bytes=100000-", None]),
+        ((cut_at(100_000), status(416)), [None, "bytes=100000-", None]),
+    ],
+    ids=["ignores the range", "answers another", "has no such range"],
+)
+def test_a_server_without_ranges_costs_no_more_than_a_fresh_start(
+    store: Store, server: BadServer, script: tuple[Behaviour, ...], ranges: list[str | None]
+) -> None:
+    fetch([request(server.add("a.whl", DATA, *script))], store, network=QUICK)
+    assert [seen.range for seen in server.seen] == ranges
+
+
 def test_progress_allows_more_cuts_than_tries(store: Store, server: BadServer) -> None:
     url = server.add("a.whl", DATA, forever=cut_at(20_000))
     patient = Network(tries=2, first_wait_s=0.0, fair_bytes=10_000)
@@ -129,6 +146,7 @@ def test_progress_allows_more_cuts_than_tries(store: Store, server: BadServer) -
 LASTING: dict[str, Behaviour] = {
     "cut at the same byte, no ranges": cut_without_ranges,
     "cut before the body": cut_at(0),
+    "cut where only the end of the connection ends it": unframed(1000),
     "busy": status(429, Retry_After="86400"),
     "down": status(500),
     "silent": stall_at(0),

@@ -287,6 +287,17 @@ def test_the_first_failure_stops_the_others_and_keeps_what_is_finished(
     assert len(server.seen) == 2
 
 
+def test_a_success_sweeps_what_dead_processes_left(store: Store, server: BadServer) -> None:
+    left = store.root / "partial" / f"{'0' * 64}.dead"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"begun")
+    with pytest.raises(UnreachableError):
+        fetch([wanted("a", DATA, UrlSource(url=server.url("gone")))], store, network=QUICK)
+    assert left.exists()
+    fetch([wanted("a", DATA, UrlSource(url=server.add("a", DATA)))], store, network=QUICK)
+    assert not left.exists()
+
+
 def test_a_status_that_brings_no_file_is_out_of_reach(store: Store, server: BadServer) -> None:
     request = wanted("a", DATA, UrlSource(url=server.add("a", DATA, forever=status(204))))
     with pytest.raises(UnreachableError, match="a is out of reach") as caught:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -187,6 +188,14 @@ def test_two_writers_of_one_digest_never_share_a_file(store: Store) -> None:
         first.write(DATA[500:])
         assert first.commit().read_bytes() == DATA
     assert unfinished(store) == []
+
+
+def test_a_writer_spares_its_own_file_where_locks_lie(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
+    with store.writer(DIGEST) as writer:
+        assert unfinished(store) == [writer.partial.path]
 
 
 def test_a_sweep_spares_the_living_and_takes_the_dead(store: Store) -> None:

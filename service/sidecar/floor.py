@@ -1,0 +1,49 @@
+"""Whether this system is new enough for the bundle, asked before anything native is loaded.
+
+A loader that misses a symbol version names the symbol; people need the name of the system.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Mapping
+
+from sidecar.errors import UnsupportedError
+
+# As the builder spells them in manifest.json.
+GLIBC, MACOS, WINDOWS = "glibc", "macOS", "Windows"
+
+
+def present() -> tuple[str, str]:
+    """Return what this system is and its version; the version is empty where it has none."""
+    if sys.platform == "win32":
+        version = sys.getwindowsversion()
+        return WINDOWS, f"{version.major}.{version.minor}"
+    if sys.platform == "darwin":
+        return MACOS, platform.mac_ver()[0]
+    try:
+        name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
+    except (ValueError, OSError):
+        return GLIBC, ""
+    return GLIBC, version if name == GLIBC else ""
+
+
+def require(floor: Mapping[str, str], system: tuple[str, str] | None = None) -> None:
+    """Raise UnsupportedError if `floor`, from the manifest, is above the system."""
+    name, version = system or present()
+    needed = floor.get(name, "")
+    if not needed or (version and _key(version) >= _key(needed)):
+        return
+    has = f"this system has {name} {version}" if version else f"this system has no {name}"
+    forced_by = floor.get(f"{name} forced by", "")
+    raise UnsupportedError(
+        f"this program needs {name} {needed} or newer",
+        why=f"{has}; {forced_by} was built for the newer one" if forced_by else has,
+        next_step="use a newer system, or a bundle that was made for this one",
+    )
+
+
+def _key(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdecimal())

@@ -1,0 +1,190 @@
+"""The vectors of a running bundle, held against sentence-transformers on the same weights."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from bundler.golden import read_golden
+from bundler.launch import Service
+from sidecar.manifest import read
+from tests.support.clients import Client, worst_cosine
+from tests.support.hammer import hammer, sentences
+from tests.support.reference import Reference, reference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+COUNT = 200
+SAME = 0.99999
+START_SECONDS = 180
+# Rounding in float32, which depends on what a text is batched with.
+ROUNDING = 2e-6
+PIECES = (
+    "the tide tables for Tuesday",
+    "潮汐表在星期二更新",
+    "港の朝は静かだ",
+    "جدول المد والجزر ليوم الثلاثاء",
+    "לוח הגאות",
+    "расписание приливов",
+    "🌊🛶 👩🏽‍🚒 🇵🇹",
+    "ﬁ ﬂ e\u0301 Å ß İ",
+    "\u200b\u200d\u202e\ufeff",
+    "SELECT * FROM tides;",
+    "½ 42 3.14 1e-9",
+    "\t\r\n",
+)
+
+
+def varied(known: tuple[str, ...]) -> list[str]:
+    """Return COUNT texts: those of the golden file, then mixtures from nothing to very long."""
+    chance = random.Random(8421)
+    texts = [*known, "", "\0", "x" * 10_000, "word " * 2_000, "𝔘𝔫𝔦" * 300]
+    while len(texts) < COUNT:
+        length = chance.choice((1, 1, 2, 3, 5, 8, 13, 40))
+        texts.append(" ".join(chance.choice(PIECES) for _ in range(length)))
+    return texts
+
+
+@pytest.fixture(scope="module")
+def texts(bundle: Path) -> list[str]:
+    golden = read(bundle).models[0].golden
+    assert golden is not None
+    return varied(read_golden(bundle / golden).texts)
+
+
+@pytest.fixture(scope="module")
+def truth(bundle: Path, texts: list[str]) -> Reference:
+    manifest = read(bundle)
+    python = bundle / manifest.runtime.executable
+    return reference(python, bundle / manifest.models[0].snapshot, texts)
+
+
+@pytest.fixture(scope="module")
+def client(bundle: Path) -> Iterator[Client]:
+    with Service.start(bundle, ["--port", "0"], environment={}) as service:
+        service.wait_ready(START_SECONDS)
+        yield Client(port=service.port)
+        assert service.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def answered(client: Client, texts: list[str]) -> np.typing.NDArray[np.float32]:
+    return client.embed(texts)
+
+
+def test_two_hundred_texts_get_the_vectors_of_sentence_transformers(
+    answered: np.typing.NDArray[np.float32], truth: Reference
+) -> None:
+    worst = worst_cosine(answered, truth.encoded)
+    print(f"worst cosine of {COUNT} texts: {worst:.9f}")  # noqa: T201 - shown with -s
+    assert answered.shape == (COUNT, 384)
+    assert worst >= SAME
+    np.testing.assert_allclose(answered, truth.encoded, atol=1e-5)
+
+
+def test_every_vector_has_length_one(answered: np.typing.NDArray[np.float32]) -> None:
+    np.testing.assert_allclose(np.linalg.norm(answered, axis=1), 1, atol=1e-6)
+
+
+def test_a_batch_gives_what_its_texts_give_one_by_one(
+    client: Client, texts: list[str], answered: np.typing.NDArray[np.float32]
+) -> None:
+    picked = range(0, COUNT, 4)
+    alone = np.concatenate([client.embed([texts[index]]) for index in picked])
+    np.testing.assert_allclose(alone, answered[list(picked)], atol=ROUNDING)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 10_000])
+def test_the_size_of_batches_changes_nothing(
+    client: Client, texts: list[str], answered: np.typing.NDArray[np.float32], batch_size: int
+) -> None:
+    got = client.embed(texts[:60], batch_size=batch_size)
+    np.testing.assert_allclose(got, answered[:60], atol=ROUNDING)
+
+
+def test_raw_rows_and_base64_are_what_the_numbers_are(client: Client, texts: list[str]) -> None:
+    few = texts[:50]
+    numbers = client.embed(few)
+    np.testing.assert_array_equal(client.embed_base64(few), numbers)
+    rows, headers = client.embed_binary(few)
+    np.testing.assert_array_equal(rows, numbers)
+    asked = client.ask("/embed", {"texts": few}).json()
+    assert headers["x-sidecar-count"] == "50"
+    assert headers["x-sidecar-dim"] == str(asked["dim"]) == "384"
+    assert headers["x-sidecar-fingerprint"] == asked["fingerprint"]
+    assert headers["x-sidecar-truncated"] == ",".join(map(str, asked["truncated"]))
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_every_pooling_is_that_of_the_token_vectors(
+    client: Client, texts: list[str], truth: Reference, pooling: str, *, normalize: bool
+) -> None:
+    picked = list(range(0, COUNT, 5))
+    expected = getattr(truth, pooling)[picked]
+    if normalize:
+        expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+    got = client.embed([texts[i] for i in picked], pooling=pooling, normalize=normalize)
+    assert worst_cosine(got, expected) >= SAME
+    np.testing.assert_allclose(got, expected, atol=2e-5)
+
+
+def test_poolings_and_lengths_are_spaces_of_their_own(client: Client) -> None:
+    asked = [
+        {},
+        {"pooling": "mean", "normalize": True},
+        {"pooling": "cls"},
+        {"pooling": "max"},
+        {"normalize": False},
+    ]
+    prints = [
+        client.ask("/embed", {"texts": ["tide"], **fields}).json()["fingerprint"]
+        for fields in asked
+    ]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 4
+    assert client.ask("/info").json()["fingerprint"] == prints[0]
+
+
+def test_texts_that_the_model_cuts_are_told_by_index_with_their_real_length(
+    client: Client,
+) -> None:
+    limit = client.ask("/info").json()["max_tokens"]
+    texts = ["short", "word " * (limit - 2), "word " * (limit - 1), ""]
+    answer = client.ask("/embed", {"texts": texts}).json()
+    assert answer["tokens"] == [3, limit, limit + 1, 2]
+    assert answer["truncated"] == [2]
+    refused = client.ask("/embed", {"texts": texts, "truncate": False})
+    assert refused.status == 422
+    assert "texts.2" in refused.json()["detail"]
+
+
+def test_no_texts_get_no_vectors(client: Client) -> None:
+    answer = client.ask("/embed", {"texts": []})
+    assert answer.status == 200
+    assert answer.json()["vectors"] == []
+
+
+def test_thirty_two_clients_at_once_all_get_their_own_vectors(client: Client) -> None:
+    seen = hammer(client.port, sentences(24), requests=320, clients=32)
+    print(seen.report())  # noqa: T201 - shown with -s
+    assert not seen.failures
+    assert len(seen.latencies_s) == 320
+
+
+def test_health_answers_at_once_between_long_requests(client: Client) -> None:
+    """The event loop computes nothing, so it is there while all others wait for vectors."""
+    answer = client.ask("/health")
+    assert answer.status == 200
+    found = answer.json()
+    assert {name: found[name] for name in ("status", "dim", "device", "phase")} == {
+        "status": "ok",
+        "dim": 384,
+        "device": "cpu",
+        "phase": "ready",
+    }

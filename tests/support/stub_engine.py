@@ -1,0 +1,133 @@
+"""An engine of words without weights, and an app around it: the whole API in milliseconds."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import numpy as np
+
+from sidecar.app import create_app
+from sidecar.encoder import Encoder
+from sidecar.engines import Tokens
+from sidecar.loader import Loaded
+from sidecar.settings import Settings
+from sidecar.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sidecar.engines import SpaceClass, Vectors
+
+SNAPSHOT = Snapshot(repository="stub/words", revision="0" * 40, path=Path(), plan="a plan")
+START, END = 1, 2
+
+
+class StubEngine:
+    """Every word is a token; a vector depends on the tokens, the pooling and nothing else.
+
+    `batches` records the sizes that `encode` saw. While `gate` is clear, `encode` waits.
+    """
+
+    name = "stub"
+    device = "cpu"
+    precision = "float32"
+    space: SpaceClass = "exact"
+    dim = 8
+    max_tokens = 10
+    special_tokens = 2
+    pooling = "mean"
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.threads: set[int] = set()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+        self.bad_value: float | None = None
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        self.threads.add(threading.get_ident())
+        found = []
+        for text in texts:
+            words = [int(hashlib.sha256(w.encode()).hexdigest()[:6], 16) for w in text.split()]
+            kept = words[: self.max_tokens - self.special_tokens]
+            length = len(words) + self.special_tokens
+            found.append(Tokens(ids=(START, *kept, END), length=length))
+        return found
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        return [match.span() for match in re.finditer(r"\S+", text)]
+
+    def encode(self, batch: Sequence[Sequence[int]], *, pooling: str, normalize: bool) -> Vectors:
+        self.threads.add(threading.get_ident())
+        self.batches.append(len(batch))
+        self.entered.set()
+        self.gate.wait(timeout=30)
+        rows = np.stack([self._row(ids, pooling) for ids in batch])
+        if normalize:
+            rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        return rows
+
+    def _row(self, ids: Sequence[int], pooling: str) -> Vectors:
+        seed = hashlib.sha256(repr((tuple(ids), pooling)).encode()).digest()
+        row = np.frombuffer(seed, dtype=np.uint8)[: self.dim].astype(np.float32) - 127
+        if self.bad_value is not None:
+            row[0] = self.bad_value
+        return row
+
+
+class Served:
+    """An app around a stub engine, asked without a socket, on one event loop of its own."""
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        engine: StubEngine | None = None,
+        load: Callable[..., Loaded] | None = None,
+        is_loaded: bool = True,
+    ) -> None:
+        self.engine = engine or StubEngine()
+        self.stops = 0
+        made = self.settings = settings or Settings()
+        self.encoder = Encoder(load or self._load, limits=made.limits)
+        app = create_app(
+            made, self.encoder, instance="an instance", request_stop=self._request_stop
+        )
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8421")
+        self._runner = asyncio.Runner()
+        if is_loaded:
+            self.run(self.encoder.start())
+
+    def run(self, work: Any) -> Any:
+        return self._runner.run(work)
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, json: Any = None, **options: Any) -> httpx.Response:
+        return self.request("POST", path, json=json, **options)
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        answer: httpx.Response = self.run(self.client.request(method, path, **options))
+        return answer
+
+    def close(self) -> None:
+        self.engine.gate.set()
+        self.run(self.client.aclose())
+        self.encoder.close()
+        self._runner.close()
+
+    def _load(self, report: Callable[[Any], None]) -> Loaded:
+        report("loading")
+        return Loaded(engine=self.engine, snapshot=SNAPSHOT)
+
+    def _request_stop(self) -> None:
+        self.stops += 1

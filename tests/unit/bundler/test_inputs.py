@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import argparse
+import io
+from pathlib import Path
+from typing import Any
+
+import grimp
+import pytest
+from bundler.console import Console
+from bundler.errors import PolicyError, UsageError
+from bundler.inputs import MAKERS, Inputs, epoch_for, refuse_unreleasable
+from bundler.project import Project
+from tests.support.miniature import EPOCH, Miniature
+
+# They move bytes or tell people about them, and decide none.
+NEUTRAL = {
+    *("checkpoints", "console", "errors", "partial", "plan", "recipe", "runtime", "staging"),
+    *("weights", "lockfile", "materials"),
+}
+
+
+@pytest.fixture
+def miniature(tmp_path: Path) -> Miniature:
+    return Miniature.make(tmp_path / "checkout")
+
+
+def gathered(miniature: Miniature, **options: Any) -> Inputs:
+    values: dict[str, Any] = {
+        "target": "linux-x64",
+        "store": None,
+        "mirror": [],
+        "offline": True,
+        "output": None,
+        "release": False,
+        "runtime": "auto",
+        "model": [],
+        "profile": None,
+        "only": None,
+        **options,
+    }
+    console = Console(io.StringIO())
+    return Inputs.gather(argparse.Namespace(**values), miniature.project, console)
+
+
+def test_every_module_that_decides_bytes_is_part_of_the_builders_digest() -> None:
+    graph = grimp.build_graph("bundler", "sidecar", exclude_type_checking_imports=True)
+    reached = {"bundler.assemble"} | graph.find_upstream_modules("bundler.assemble")
+    modules = {name.rpartition(".")[2] for name in reached if name.startswith("bundler.")}
+    assert modules - NEUTRAL == {name.removesuffix(".py") for name in MAKERS}
+
+
+def test_every_named_module_exists() -> None:
+    assert all((Project.here().bundler / name).is_file() for name in MAKERS)
+
+
+def test_a_changed_service_is_a_changed_plan(miniature: Miniature) -> None:
+    before = gathered(miniature, runtime="standalone").plan().id
+    assert gathered(miniature, runtime="standalone").plan().id == before
+    miniature.write_service("sidecar/cli.py", "def main() -> int:\n    return 1\n")
+    assert gathered(miniature, runtime="standalone").plan().id != before
+
+
+def test_the_version_is_the_services_own(miniature: Miniature) -> None:
+    assert gathered(miniature).sources.version == "0.0.1"
+    miniature.write_service("sidecar/__init__.py", '"""Nothing said."""\n')
+    with pytest.raises(UsageError, match="__version__"):
+        gathered(miniature)
+
+
+def test_the_date_is_the_recipes_unless_the_environment_says_another(
+    miniature: Miniature, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    assert epoch_for(miniature.recipe) == EPOCH
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    assert epoch_for(miniature.recipe) == 86400
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    with pytest.raises(UsageError, match="number of seconds"):
+        epoch_for(miniature.recipe)
+
+
+def test_a_stand_in_and_parts_left_out_are_refused_for_a_release(miniature: Miniature) -> None:
+    whole = gathered(miniature, runtime="standalone").plan()
+    refuse_unreleasable(whole)
+    partial = gathered(miniature, runtime="standalone", only=("wheels", "service")).plan()
+    with pytest.raises(PolicyError, match="not for release") as caught:
+        refuse_unreleasable(partial)
+    assert "runtime, models" in caught.value.why
+
+
+def test_a_release_never_takes_a_stand_in(miniature: Miniature) -> None:
+    with pytest.raises(PolicyError, match="locked CPython"):
+        gathered(miniature, runtime="host", release=True).plan()
+
+
+def test_a_stand_in_serves_this_machines_target_alone(miniature: Miniature) -> None:
+    with pytest.raises(UsageError, match="cannot serve mac-arm64"):
+        gathered(miniature, runtime="host", target="mac-arm64").plan()
+
+
+def test_the_output_is_named_by_the_target_unless_given(
+    miniature: Miniature, tmp_path: Path
+) -> None:
+    assert gathered(miniature).output == miniature.project.out / "linux-x64"
+    assert gathered(miniature, output=tmp_path / "there").output == tmp_path / "there"

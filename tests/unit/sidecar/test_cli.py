@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sidecar import __version__, cli
+from sidecar.errors import UsageError
+
+if TYPE_CHECKING:
+    from sidecar.settings import Settings
+
+SERVICE = Path(cli.__file__).parents[1]
+HEAVY = (
+    "torch",
+    "transformers",
+    "sentence_transformers",
+    "fastapi",
+    "uvicorn",
+    "pydantic",
+    "numpy",
+)
+FORMS = [[str(SERVICE)], [str(SERVICE / "embed_server.py")]]
+
+
+def start(
+    *arguments: str, form: list[str] = FORMS[0], flags: tuple[str, ...] = ("-I", "-B")
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *flags, *form, *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+        env={},
+        cwd="/",
+    )
+
+
+@pytest.mark.parametrize("form", FORMS, ids=["folder", "script"])
+@pytest.mark.parametrize("flags", [("-I", "-B"), ()], ids=["isolated", "plain"])
+def test_help_and_version_work_in_every_form_from_any_folder(
+    form: list[str], flags: tuple[str, ...]
+) -> None:
+    assert "--allow-dir" in start("--help", form=form, flags=flags).stdout
+    assert start("--version", form=form, flags=flags).stdout == f"{__version__}\n"
+
+
+def test_help_loads_nothing_heavy() -> None:
+    program = (
+        "import runpy, sys\n"
+        f"sys.argv = [{str(SERVICE)!r}, '--help']\n"
+        "import os\n"
+        "def leave(code):\n"
+        f"    sys.stderr.write(repr([m for m in {HEAVY!r} if m in sys.modules]))\n"
+        "    sys.stdout.flush()\n"
+        "    sys.stderr.flush()\n"
+        "    real(code)\n"
+        "real, os._exit = os._exit, leave\n"
+        "try:\n"
+        f"    runpy.run_path({str(SERVICE)!r}, run_name='__main__')\n"
+        "except SystemExit:\n"
+        "    leave(0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-B", "-c", program],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=60,
+    )
+    assert "--port" in done.stdout
+    assert done.stderr == "[]"
+
+
+def test_a_busy_port_exits_3_before_anything_heavy_is_imported() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        # A model that is not there would be exit 5: the port is asked first.
+        done = start("--port", str(port), "--model", "no/such-model")
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert f"port {port}" in done.stderr
+    assert "next: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--port", "70000"],
+        ["--port", "x"],
+        ["--device", "tpu"],
+        ["--nonsense"],
+        ["--max-body-mb", "0"],
+        ["--allow-dir", "/no/such/folder"],
+        ["--allow-dir", str(SERVICE / "__main__.py")],
+        ["--host", "0.0.0.0", "--port", "0"],  # noqa: S104
+        ["--host", "no-such-host.invalid", "--port", "0"],
+        ["--host", "192.0.2.1", "--port", "0", "--allow-remote"],
+    ],
+    ids=str,
+)
+def test_usage_errors_exit_2_without_a_traceback(arguments: list[str]) -> None:
+    done = start(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+def test_a_model_that_is_not_here_exits_5_and_says_what_to_do() -> None:
+    done = start("--port", "0", "--model", "no/such-model")
+    assert done.returncode == 5, done.stderr
+    assert done.stdout == ""
+    assert "--allow-download" in done.stderr
+
+
+def test_a_bundle_without_a_manifest_exits_4(tmp_path: Path) -> None:
+    home = tmp_path / "é app" / "embedding_sidecar"
+    home.parent.mkdir()
+    home.symlink_to(SERVICE)
+    done = start("--port", "0", form=[str(home)])
+    assert done.returncode == 4, done.stderr
+    assert "manifest.json" in done.stderr
+
+
+def test_standard_streams_that_are_closed_change_nothing() -> None:
+    command = f'exec "$0" -I -B "{SERVICE}" --port 0 --model no/such-model >&- 2>&- <&-'
+    done = subprocess.run(["/bin/sh", "-c", command, sys.executable], check=False, timeout=60)
+    assert done.returncode == 5
+
+
+def test_sigterm_while_the_model_loads_exits_0(tmp_path: Path) -> None:
+    (tmp_path / "modules.json").write_text("[]", encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-B", str(SERVICE), "--port", "0", "--model", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if b"importing" in line:  # which takes seconds
+            break
+    process.send_signal(signal.SIGTERM)
+    output, talk = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert b"Traceback" not in talk
+    for line in output.splitlines():
+        assert line.startswith(b"PROGRESS:")
+        json.loads(line.removeprefix(b"PROGRESS:"))
+
+
+def parse(*arguments: str, bundle: Path | None = None) -> Settings:
+    return cli.settings_from(cli.parser().parse_args(arguments), bundle=bundle)
+
+
+def test_the_defaults_are_those_of_v1() -> None:
+    settings = parse()
+    assert (settings.host, settings.port, settings.device) == ("127.0.0.1", 8421, "auto")
+    assert not settings.allow_download
+    assert not settings.allow_remote
+    assert settings.allow_dirs == ()
+
+
+def test_allowed_folders_are_resolved_and_repeatable(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    settings = parse("--allow-dir", str(tmp_path / "link"), "--allow-dir", str(tmp_path))
+    assert settings.allow_dirs == ((tmp_path / "real").resolve(), tmp_path.resolve())
+    with pytest.raises(UsageError):
+        parse("--allow-dir", str(tmp_path / "none"))
+
+
+def test_the_body_limit_is_in_mebibytes() -> None:
+    assert parse("--max-body-mb", "3").limits.max_body_bytes == 3 << 20
+
+
+def test_a_bundle_is_known_by_its_folders_name_or_its_manifest(tmp_path: Path) -> None:
+    assert cli.find_bundle(tmp_path / "embedding_sidecar") == tmp_path
+    assert cli.find_bundle(tmp_path / "service") is None
+    (tmp_path / "manifest.json").write_bytes(b"")
+    assert cli.find_bundle(tmp_path / "service") == tmp_path

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sidecar.app import create_app
+from tests.support.stub_engine import Served
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HEADERS = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+
+
+async def ask(
+    served: Served, body: bytes, left: asyncio.Event, *, is_cut: bool = False
+) -> list[Any]:
+    """Post to /embed as a server would, and say that the client left once `left` is set."""
+    app = create_app(served.settings, served.encoder, instance="x", request_stop=lambda: None)
+    sent: list[Any] = []
+    pending = [{"type": "http.request", "body": body, "more_body": is_cut}]
+
+    async def receive() -> dict[str, Any]:
+        if pending:
+            return pending.pop()
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/embed",
+        "raw_path": b"/embed",
+        "query_string": b"",
+        "headers": HEADERS,
+        "http_version": "1.1",
+        "scheme": "http",
+        "server": ("127.0.0.1", 8421),
+        "client": ("127.0.0.1", 1),
+        "root_path": "",
+    }
+    await app(scope, receive, send)
+    return sent
+
+
+def test_a_client_that_leaves_in_the_queue_frees_its_slot(served: Served) -> None:
+    async def work() -> tuple[int, int]:
+        served.engine.gate.clear()
+        stays, leaves = asyncio.Event(), asyncio.Event()
+        body = json.dumps({"texts": ["a"]}).encode()
+        first = asyncio.create_task(ask(served, body, stays))
+        await asyncio.to_thread(served.engine.entered.wait, 30)
+        second = asyncio.create_task(ask(served, body, leaves))
+        await asyncio.sleep(0.02)
+        leaves.set()
+        answer = await second
+        served.engine.gate.set()
+        kept = await first
+        assert kept[0]["status"] == 200
+        return answer[0]["status"], len(served.engine.batches)
+
+    assert served.run(work()) == (499, 1)
+
+
+@pytest.mark.parametrize("body", [b"", b'{"texts": ["a'])
+def test_a_client_that_leaves_in_the_middle_of_its_body_costs_nothing(
+    served: Served, body: bytes
+) -> None:
+    async def work() -> list[Any]:
+        left = asyncio.Event()
+        left.set()
+        return await ask(served, body, left, is_cut=True)
+
+    assert served.run(work())[0]["status"] == 499
+    assert served.engine.batches == []
+
+
+def test_the_watch_on_the_client_ends_with_the_request(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[asyncio.Task[Any]] = []
+    create: Callable[..., asyncio.Task[Any]] = asyncio.create_task
+
+    def record(*arguments: Any, **options: Any) -> asyncio.Task[Any]:
+        made.append(create(*arguments, **options))
+        return made[-1]
+
+    async def work() -> list[Any]:
+        monkeypatch.setattr(asyncio, "create_task", record)
+        answer = await ask(served, b'{"texts": ["a"]}', asyncio.Event())
+        await asyncio.sleep(0)
+        return answer
+
+    assert served.run(work())[0]["status"] == 200
+    assert made
+    assert all(task.done() for task in made)

@@ -1,0 +1,356 @@
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from sidecar import __version__
+from sidecar.settings import Limits, Settings
+from tests.support.stub_engine import Served
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+JSON = {"content-type": "application/json"}
+LONG = "w " * 20
+
+
+def rows(answer: Any) -> np.ndarray[Any, Any]:
+    return np.array(answer.json()["vectors"], dtype=np.float32)
+
+
+def problem(answer: Any, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = answer.json()
+    assert body["status"] == status
+    assert body["type"].startswith("urn:sidecar:problem:")
+    assert body["detail"]
+    return body
+
+
+@pytest.fixture
+def documents(tmp_path: Path) -> Path:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def reading(documents: Path) -> Iterator[Served]:
+    made = Served(Settings(allow_dirs=(documents.resolve(),)))
+    yield made
+    made.close()
+
+
+def test_health_of_a_ready_service_has_the_v1_fields_and_the_new_ones(served: Served) -> None:
+    answer = served.get("/health")
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "status": "ok",
+        "model": "stub/words",
+        "dim": 8,
+        "device": "cpu",
+        "phase": "ready",
+        "instance": "an instance",
+        "version": __version__,
+    }
+
+
+def test_health_says_503_and_the_phase_while_the_model_loads() -> None:
+    loading = Served(is_loaded=False)
+    try:
+        answer = loading.get("/health")
+        assert answer.status_code == 503
+        assert (answer.json()["status"], answer.json()["phase"]) == ("loading", "starting")
+        for path, method in (("/info", "GET"), ("/embed", "POST"), ("/embed-file", "POST")):
+            refused = loading.request(method, path)
+            assert problem(refused, 503)["why"] == "phase: starting"
+            assert refused.headers["retry-after"] == "1"
+    finally:
+        loading.close()
+
+
+def test_health_and_embed_say_503_once_the_service_stops(served: Served) -> None:
+    served.encoder.refuse_new()
+    assert served.get("/health").json()["status"] == "stopping"
+    assert served.get("/health").status_code == 503
+    problem(served.post("/embed", {"texts": ["a"]}), 503)
+
+
+def test_info_tells_engine_limits_plan_and_fingerprint(served: Served) -> None:
+    info = served.get("/info").json()
+    assert info["model_id"] == "stub/words"
+    assert (info["engine"], info["precision"], info["max_tokens"]) == ("stub", "float32", 10)
+    assert info["plan"] == "a plan"
+    assert info["limits"]["max_body_bytes"] == 32 << 20
+    assert info["fingerprint"] == served.post("/embed", {"texts": []}).json()["fingerprint"]
+
+
+def test_embed_keeps_the_order_and_gives_unit_vectors(served: Served) -> None:
+    texts = ["one", "two words", "three short words", "one"]
+    answer = served.post("/embed", {"texts": texts})
+    found = rows(answer)
+    assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(4), abs=1e-6)
+    assert (found[0] == found[3]).all()
+    assert not (found[0] == found[1]).all()
+    for index, text in enumerate(texts):
+        assert (rows(served.post("/embed", {"texts": [text]}))[0] == found[index]).all()
+    assert answer.json()["tokens"] == [3, 4, 5, 3]
+    assert answer.json()["truncated"] == []
+
+
+def test_an_empty_list_gives_no_vectors_and_an_empty_text_gives_one(served: Served) -> None:
+    assert served.post("/embed", {"texts": []}).json()["vectors"] == []
+    found = rows(served.post("/embed", {"texts": ["", " ", "\0"]}))
+    assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(3), abs=1e-6)
+
+
+def test_ten_thousand_texts_are_split_by_the_server(served: Served) -> None:
+    answer = served.post("/embed", {"texts": ["a"] * 10_000, "batch_size": 1_000_000})
+    assert len(answer.json()["vectors"]) == 10_000
+    assert max(served.engine.batches) == Limits().max_batch_rows
+
+
+def test_normalize_false_gives_the_pooled_vector_itself(served: Served) -> None:
+    raw = rows(served.post("/embed", {"texts": ["a b"], "normalize": False}))[0]
+    unit = rows(served.post("/embed", {"texts": ["a b"]}))[0]
+    assert np.linalg.norm(raw) > 2
+    assert raw / np.linalg.norm(raw) == pytest.approx(unit, abs=1e-6)
+
+
+def test_the_fingerprint_changes_with_pooling_and_normalising_only(served: Served) -> None:
+    prints = [
+        served.post("/embed", {"texts": ["a"], **options}).json()["fingerprint"]
+        for options in ({}, {"pooling": "mean"}, {"pooling": "cls"}, {"normalize": False})
+    ]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 3
+
+
+def test_a_pooling_that_is_left_out_is_the_mean(served: Served) -> None:
+    left_out = rows(served.post("/embed", {"texts": ["a"]}))
+    assert (left_out == rows(served.post("/embed", {"texts": ["a"], "pooling": "mean"}))).all()
+    assert not (left_out == rows(served.post("/embed", {"texts": ["a"], "pooling": "max"}))).all()
+
+
+def test_a_text_over_the_models_length_is_reported_or_refused(served: Served) -> None:
+    answer = served.post("/embed", {"texts": ["a", LONG, "b"]}).json()
+    assert answer["truncated"] == [1]
+    assert answer["tokens"] == [3, 22, 3]
+    refused = served.post("/embed", {"texts": ["a", LONG], "truncate": False})
+    assert problem(refused, 422)["detail"] == "texts.1: 22 tokens, the model reads 10"
+
+
+def test_base64_and_raw_rows_carry_the_very_same_floats(served: Served) -> None:
+    texts = ["a", "b c", LONG]
+    plain = rows(served.post("/embed", {"texts": texts}))
+    coded = served.post("/embed", {"texts": texts, "encoding": "base64"}).json()["vectors"]
+    assert b"".join(map(base64.b64decode, coded)) == plain.astype("<f4").tobytes()
+    raw = served.post("/embed", {"texts": texts}, headers={"accept": "application/octet-stream"})
+    assert raw.content == plain.astype("<f4").tobytes()
+    assert raw.headers["content-type"] == "application/octet-stream"
+    assert raw.headers["x-sidecar-count"] == "3"
+    assert raw.headers["x-sidecar-dim"] == "8"
+    assert raw.headers["x-sidecar-truncated"] == "2"
+    assert len(raw.headers["x-sidecar-fingerprint"]) == 16
+
+
+def test_fields_that_v1_did_not_know_do_not_disturb(served: Served) -> None:
+    answer = served.post("/embed", {"texts": ["a"], "priority": "bulk", "colour": "red"})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"texts": "a"},
+        {"texts": [1]},
+        {"texts": [None]},
+        {"texts": ["a"], "pooling": "median"},
+        {"texts": ["a"], "batch_size": 0},
+        {"texts": ["a"], "normalize": "perhaps"},
+        {"texts": ["a"], "encoding": "hex"},
+        {"texts": ["a"], "priority": "now"},
+        {"texts": ["a"], "batch_size": 10**300},
+    ],
+    ids=str,
+)
+def test_bad_fields_never_make_a_5xx(served: Served, body: dict[str, Any]) -> None:
+    answer = served.post("/embed", body)
+    assert answer.status_code < 500
+    if body.get("batch_size") != 10**300:
+        problem(answer, 422)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"texts": ["secret \\ud800"]}', 422),
+        (b'{"texts": ["a"], "secret": NaN}', 422),
+        (b'{"texts": ["secret"], "batch_size": Infinity}', 422),
+        (b'{"texts": ["secret"], "batch_size": 1e400}', 422),
+        (b'{"texts": ["secret \xff"]}', 400),
+        ('{"texts": ["secret"]}'.encode("utf-16"), 400),
+        (b'\xef\xbb\xbf{"texts": ["secret"]}', 400),
+        (b'{"secret":' * 100_000, 400),
+        (b'{"texts": [], "secret": ' + b"9" * 5_000 + b"}", 400),
+        (b'{"secret": 1, "secret": 2}', 400),
+        (b"secret", 400),
+        (b"", 400),
+        (b'["secret"]', 422),
+        (b'{"texts": ["a"], "secret\\udfff": 1}', 422),
+        (b'{"texts": {"secret": 1}}', 422),
+    ],
+    ids=range(15),
+)
+def test_bad_bodies_are_refused_without_echo(served: Served, body: bytes, status: int) -> None:
+    answer = served.request("POST", "/embed", content=body, headers=JSON)
+    problem(answer, status)
+    assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"content-type": "text/plain"},
+        {"content-type": "application/x-www-form-urlencoded"},
+        {**JSON, "content-encoding": "gzip"},
+    ],
+    ids=str,
+)
+def test_other_media_types_and_encodings_are_refused(
+    served: Served, headers: dict[str, str]
+) -> None:
+    body = b'{"texts": []}'
+    problem(served.request("POST", "/embed", content=body, headers=headers), 415)
+
+
+def test_a_charset_beside_the_media_type_is_fine(served: Served) -> None:
+    headers = {"content-type": "Application/JSON; charset=utf-8"}
+    answer = served.request("POST", "/embed", content=b'{"texts": []}', headers=headers)
+    assert answer.status_code == 200
+
+
+def test_texts_over_the_limits_name_index_and_limit() -> None:
+    limits = Limits(max_texts=2, max_text_chars=5)
+    small = Served(Settings(limits=limits))
+    try:
+        problem(small.post("/embed", {"texts": ["a"] * 3}), 422)
+        refused = problem(small.post("/embed", {"texts": ["a", "abcdef"]}), 422)
+        assert refused["detail"] == "texts.1: longer than 5 characters"
+    finally:
+        small.close()
+
+
+def test_a_vector_that_is_not_finite_is_never_sent(served: Served) -> None:
+    served.engine.bad_value = float("nan")
+    problem(served.post("/embed", {"texts": ["a"]}), 500)
+
+
+def test_an_unforeseen_exception_is_a_problem_without_its_message(served: Served) -> None:
+    def explode(*_: object, **__: object) -> None:
+        raise RuntimeError("secret")
+
+    served.engine.tokenize = explode  # type: ignore[method-assign,assignment]
+    answer = served.post("/embed", {"texts": ["a"]})
+    assert problem(answer, 500)["why"] == "RuntimeError"
+    assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nowhere", 404),
+        ("GET", "/embed", 405),
+        ("POST", "/health", 405),
+        ("TRACE", "/health", 405),
+        ("BREW", "/embed", 405),
+        ("OPTIONS", "/embed", 405),
+        ("GET", "/health/", 404),
+    ],
+)
+def test_unknown_paths_and_methods_have_the_common_shape(
+    served: Served, method: str, path: str, status: int
+) -> None:
+    problem(served.request(method, path), status)
+
+
+def test_the_document_of_the_api_describes_every_route(served: Served) -> None:
+    document = served.get("/openapi.json").json()
+    assert set(document["paths"]) == {"/health", "/info", "/embed", "/embed-file", "/shutdown"}
+    body = document["paths"]["/embed"]["post"]["requestBody"]
+    properties = body["content"]["application/json"]["schema"]["properties"]
+    assert properties["batch_size"]["default"] == 16
+    assert properties["pooling"]["default"] == "mean"
+
+
+def test_there_is_no_page_that_loads_scripts(served: Served) -> None:
+    assert served.get("/docs").status_code == 404
+    assert served.get("/redoc").status_code == 404
+
+
+def test_shutdown_answers_202_and_asks_to_stop_once(served: Served) -> None:
+    answer = served.post("/shutdown")
+    assert (answer.status_code, served.stops) == (202, 1)
+
+
+def test_embed_file_without_an_allowed_folder_says_how_to_allow_one(served: Served) -> None:
+    refused = problem(served.post("/embed-file", {"path": "/etc/passwd.txt"}), 403)
+    assert "--allow-dir" in refused["next"]
+
+
+def test_embed_file_gives_chunks_vectors_and_places(reading: Served, documents: Path) -> None:
+    text = "".join(f"line {number} of it\n" for number in range(100))
+    (documents / "a.md").write_text(text, encoding="utf-8")
+    request = {"path": str(documents / "a.md"), "chunk_size": 200, "chunk_overlap": 20}
+    answer = reading.post("/embed-file", request).json()
+    assert len(answer["chunks"]) == len(answer["vectors"]) == len(answer["spans"]) > 5
+    assert answer["complete"] is True
+    for chunk, span in zip(answer["chunks"], answer["spans"], strict=True):
+        assert chunk == text[span["start"] : span["end"]]
+        assert span["page"] is None
+        assert span["tokens"] == len(chunk.split()) + 2
+        assert span["truncated"] is (span["tokens"] > 10)
+
+
+def test_chunks_counted_in_tokens_fit_the_model_by_default(
+    reading: Served, documents: Path
+) -> None:
+    (documents / "a.txt").write_text("word " * 50, encoding="utf-8")
+    request = {"path": str(documents / "a.txt"), "unit": "tokens"}
+    answer = reading.post("/embed-file", request).json()
+    assert [span["tokens"] for span in answer["spans"]][:2] == [10, 10]
+    assert not any(span["truncated"] for span in answer["spans"])
+    assert answer["spans"][1]["start"] == 7 * 5  # eight words, one shared
+
+
+def test_max_chunks_leaves_the_rest_out_and_says_so(reading: Served, documents: Path) -> None:
+    (documents / "a.txt").write_text("word " * 1_000, encoding="utf-8")
+    answer = reading.post("/embed-file", {"path": str(documents / "a.txt"), "max_chunks": 2})
+    assert len(answer.json()["chunks"]) == 2
+    assert answer.json()["complete"] is False
+
+
+def test_an_empty_file_has_no_chunks(reading: Served, documents: Path) -> None:
+    (documents / "a.txt").write_bytes(b"")
+    answer = reading.post("/embed-file", {"path": str(documents / "a.txt")})
+    assert (answer.status_code, answer.json()["chunks"], answer.json()["vectors"]) == (200, [], [])
+
+
+def test_embed_file_refuses_what_it_cannot_read(reading: Served, documents: Path) -> None:
+    (documents / "a.docx").write_bytes(b"x")
+    (documents / "a.txt").write_bytes(b"x")
+    problem(reading.post("/embed-file", {"path": str(documents / "a.docx")}), 422)
+    problem(reading.post("/embed-file", {"path": str(documents)}), 422)
+    problem(reading.post("/embed-file", {"path": str(documents / "b.txt")}), 404)
+    problem(reading.post("/embed-file", {"path": "../../etc/passwd"}), 404)
+    path = str(documents / "a.txt")
+    overlap = {"path": path, "chunk_size": 10, "chunk_overlap": 10}
+    problem(reading.post("/embed-file", overlap), 422)
+    assert reading.post("/embed-file", {"path": path, "chunk_size": 10}).status_code == 200
