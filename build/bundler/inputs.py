@@ -21,6 +21,7 @@ from bundler.errors import (
     UsageError,
 )
 from bundler.lockfile import read_lock as read_wheels
+from bundler.lockfile import require_current
 from bundler.materials import Materials
 from bundler.plan import COMPONENTS, PARTS, BundlePlan, Locks, Sources, plan
 from bundler.recipe import Recipe, read_recipe
@@ -73,6 +74,8 @@ class Inputs:
     def gather(cls, options: argparse.Namespace, project: Project, console: Console) -> Inputs:
         """Read what the plan will be made from. Raises UsageError and UnsupportedError."""
         recipe = read_recipe(project.recipe)
+        wheels = read_wheels(project.wheel_lock)
+        require_current(wheels, project.root / "pyproject.toml")
         return cls(
             options=options,
             project=project,
@@ -80,7 +83,7 @@ class Inputs:
             recipe=recipe,
             locks=Locks(
                 runtimes=read_runtimes(project.runtime_lock),
-                wheels=read_wheels(project.wheel_lock),
+                wheels=wheels,
                 models=read_models(project.model_lock, recipe),
             ),
             sources=Sources(
@@ -154,13 +157,11 @@ class Inputs:
         return spec is not None and self.supply.store.path(spec.artifact.digest) is not None
 
     def _host(self) -> HostRuntime | None:
-        if not self._wants_runtime:
-            return None
-        if self.options.runtime == "host":
+        spec = self._spec()
+        if self._wants_runtime and self.options.runtime == "host":
             self._refuse_foreign_host()
             return self._stand_in("it was asked for with --runtime host")
-        spec = self._spec()
-        if spec is None or not self._is_host:
+        if spec is None or not (self._wants_runtime and self._is_host):
             return None
         if self.options.runtime == "standalone" or self._has_runtime():
             # Offline, what is missing is named together with all else that is.

@@ -5,6 +5,8 @@ No resolver and no host: markers and tags are those of the target (PEP 508, PEP 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -111,6 +113,40 @@ def _package(entry: Mapping[str, Any]) -> LockedPackage:
         dependencies=tuple(entry.get("dependencies", ())),
         files=tuple(files),
     )
+
+
+def content_hash(pyproject: Mapping[str, Any]) -> str:
+    """Return what pdm writes into a lock of this pyproject.toml, in hex.
+
+    As pdm 2.29 computes it: the parts that decide a resolution, as sorted JSON, hashed.
+    """
+    project, settings = pyproject.get("project", {}), pyproject.get("tool", {}).get("pdm", {})
+    groups = pyproject.get("dependency-groups", {})
+    decisive = {
+        "sources": settings.get("source", []),
+        "dependencies": project.get("dependencies", []),
+        "dev-dependencies": {canonicalize_name(name): group for name, group in groups.items()},
+        "optional-dependencies": project.get("optional-dependencies", {}),
+        "requires-python": project.get("requires-python", ""),
+        "resolution": settings.get("resolution", {}),
+    }
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def require_current(lock: WheelLock, pyproject: Path) -> None:
+    """Raise UsageError if `lock` was made from another pyproject.toml than the one there."""
+    try:
+        wanted = content_hash(tomllib.loads(pyproject.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise UsageError("pyproject.toml cannot be read", why=str(error)) from error
+    if lock.content_hash.removeprefix("sha256:") != wanted:
+        raise UsageError(
+            "pdm.lock is older than pyproject.toml",
+            why="what the project depends on has changed since it was locked",
+            next_step="python3 build lock --wheels",
+        )
 
 
 def select(lock: WheelLock, target: Target, *, group: str = "default") -> tuple[LockedWheel, ...]:

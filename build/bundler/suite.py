@@ -37,7 +37,25 @@ def static_checks(project: Project, console: Console, *, fix: bool = False) -> i
     return 0
 
 
-def tests(project: Project, console: Console, arguments: Sequence[str]) -> int:
+def unit_tests(project: Project, console: Console) -> int:
+    """Run the tests that need nothing but the environment, on every core."""
+    console.say("unit tests")
+    return _run(project, ["-m", "pytest", "-q", "--numprocesses", "auto", "tests/unit"])
+
+
+def all_tests(project: Project, console: Console) -> int:
+    """Run every test; return the first failure's exit code."""
+    console.say("unit tests and searches for counter-examples")
+    quick = ["tests/unit", "tests/property"]
+    code = _run(project, ["-m", "pytest", "-q", "--numprocesses", "auto", *quick])
+    if code:
+        return code
+    # These share one bundle, one container engine and the machine's cores.
+    console.say("faults, smoke and integration tests")
+    return _run(project, ["-m", "pytest", "-v", "tests/faults", "tests/smoke", "tests/integration"])
+
+
+def some_tests(project: Project, console: Console, arguments: Sequence[str]) -> int:
     """Run pytest with `arguments`; return its exit code."""
     console.say("tests")
     return _run(project, ["-m", "pytest", *arguments])

@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Test; return 0 if all is well."""
-    from bundler.suite import static_checks, tests  # noqa: PLC0415 - needs the environment
+    from bundler.suite import all_tests, some_tests, static_checks  # noqa: PLC0415
 
     if options.pytest:
-        return tests(project, console, options.pytest)
-    return static_checks(project, console) or tests(project, console, [])
+        return some_tests(project, console, options.pytest)
+    return static_checks(project, console) or all_tests(project, console)

@@ -1,12 +1,21 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bundler.errors import BundlerError, PolicyError, UnsupportedError, UsageError
-from bundler.lockfile import FORBIDDEN, parse_lock, read_lock, select
+from bundler.lockfile import (
+    FORBIDDEN,
+    WheelLock,
+    content_hash,
+    parse_lock,
+    read_lock,
+    require_current,
+    select,
+)
 from bundler.project import Project
 from bundler.targets import TARGETS
 
@@ -183,3 +192,27 @@ def test_the_committed_lock_serves_a_target_or_says_what_is_missing(target: str)
     assert len(names) == len(set(names))
     assert {"torch", "fastapi", "uvicorn", "numpy", "pypdf"} <= set(names)
     assert not [name for name in names if name.startswith(FORBIDDEN)]
+
+
+def test_the_committed_lock_is_of_the_committed_pyproject() -> None:
+    root = Project.here().root
+    require_current(read_lock(root / "pdm.lock"), root / "pyproject.toml")
+
+
+def test_a_lock_older_than_pyproject_is_refused(tmp_path: Path) -> None:
+    pyproject = tmp_path / "pyproject.toml"
+    pyproject.write_text('[project]\ndependencies = ["numpy"]\n', encoding="utf-8")
+    made = content_hash(tomllib.loads(pyproject.read_text(encoding="utf-8")))
+    lock = WheelLock(packages=(), content_hash=f"sha256:{made}")
+    require_current(lock, pyproject)
+    pyproject.write_text('[project]\ndependencies = ["numpy", "scipy"]\n', encoding="utf-8")
+    with pytest.raises(UsageError, match="older than pyproject") as caught:
+        require_current(lock, pyproject)
+    assert caught.value.exit_code == 2
+    assert "lock --wheels" in caught.value.next_step
+
+
+def test_what_decides_no_version_does_not_make_a_lock_old() -> None:
+    plain = {"project": {"dependencies": ["numpy"]}}
+    described = {"project": {"dependencies": ["numpy"], "description": "new words"}}
+    assert content_hash(plain) == content_hash({**described, "tool": {"ruff": {}}})
