@@ -10,7 +10,7 @@ from typing import Literal
 
 from sidecar import golden, snapshot
 from sidecar.engines import Engine
-from sidecar.errors import ModelError
+from sidecar.errors import DiskError, ModelError
 from sidecar.fingerprint import fingerprint
 from sidecar.protocol import Announcer
 from sidecar.settings import Settings
@@ -101,14 +101,30 @@ def go_offline() -> None:
         os.environ.pop(name, None)
 
 
+def yield_cores() -> None:
+    """Tell OpenMP, before it is loaded, that its threads sleep while they wait for each other.
+
+    By default they spin. On a machine whose cores are wanted by other programs too, the spinning
+    thread holds the core that the awaited one needs, and requests take ten times as long.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("KMP_BLOCKTIME", "0")  # the spelling of LLVM's and Intel's
+
+
 def load(settings: Settings, announcer: Announcer, report: Callable[[Phase], None]) -> Loaded:
     """Return the engine for `settings`, once it has given the model's reference vectors.
 
     `report` hears each phase as it begins. Raises ServiceError.
     """
-    found = find(settings, announcer, report)
-    snapshot.refuse_code(found.path)
+    try:
+        found = find(settings, announcer, report)
+        snapshot.refuse_code(found.path)
+    except OSError as error:
+        what = "the files of the model cannot be read"
+        step = "let this user read them, or install the app again"
+        raise DiskError(what, why=error.strerror or "", next_step=step) from error
     report("importing")
+    yield_cores()
     if not settings.allow_download:
         go_offline()
     try:

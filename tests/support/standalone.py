@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import tarfile
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bundler.digests import Artifact, Digest
+from bundler.runtime import FLAVOUR, RuntimeSpec, archive_name
+from tests.support.tinybinaries import elf, macho, pe
 from tests.support.tinytar import Entry, write_tar
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bundler.targets import Target
+
+VERSION = "3.11.17"
+TAG = "20261021"
+MAC_NAMES = {
+    "libpython3.11.so.1.0": "libpython3.11.dylib",
+    "lib-dynload/_ssl.so": "lib-dynload/_ssl.cpython-311-darwin.so",
+    "lib-dynload/_tkinter.so": "lib-dynload/_tkinter.cpython-311-darwin.so",
+    "_sysconfigdata__linux_x86_64-linux-gnu": "_sysconfigdata__darwin_darwin",
+    "config-3.11-x86_64-linux-gnu": "config-3.11-darwin",
+}
 SYSCONFIGDATA = """# system configuration generated and used by the sysconfig module
 build_time_vars = {'BINDIR': '/install/bin',
  'CC': '/tools/llvm/bin/clang -pthread',
@@ -106,3 +121,81 @@ def unix_archive(folder: Path, name: str = "cpython-3.11-linux.tar.gz") -> Path:
 def windows_archive(folder: Path, name: str = "cpython-3.11-windows.tar.gz") -> Path:
     """Write a Windows archive into `folder` and return its path."""
     return write_tar(folder / name, windows_entries())
+
+
+def native_entries(target: Target) -> list[Entry]:
+    """Return what the archive for `target` holds, its native files small but real, and a licence.
+
+    They import what the real ones do of each other, and need no newer system than the real ones.
+    """
+    if target.os == "win":
+        return [_with_pe(entry) for entry in windows_entries()]
+    licence = Entry(name="python/lib/python3.11/LICENSE.txt", data=b"PSF\n")
+    if target.os == "linux":
+        return [*(_with_elf(entry) for entry in unix_entries()), licence]
+    entries = [e for e in unix_entries() if not e.name.endswith("/libpython3.11.so")]
+    return [*(_with_macho(entry) for entry in entries), licence]
+
+
+def _with_elf(entry: Entry) -> Entry:
+    if not entry.data.startswith(b"\x7fELF"):
+        return entry
+    versions = {"libc.so.6": ["GLIBC_2.17"]}
+    data = elf(versions=versions, program=entry.name.endswith("/python3.11"))
+    return replace(entry, data=data)
+
+
+def _with_macho(entry: Entry) -> Entry:
+    name = entry.name
+    for linux, mac in MAC_NAMES.items():
+        name = name.replace(linux, mac)
+    if not entry.data.startswith(b"\x7fELF"):
+        return replace(entry, name=name)
+    system = "/usr/lib/libSystem.B.dylib"
+    library = "libpython3.11.dylib"
+    if name.endswith("/python3.11"):
+        own = f"@executable_path/../lib/{library}"
+        data = macho(needed=[own, system], program=True)
+    else:
+        install_name = f"@rpath/{library}" if name.endswith(library) else ""
+        data = macho(install_name=install_name, needed=[system])
+    return replace(entry, name=name, data=data)
+
+
+def _with_pe(entry: Entry) -> Entry:
+    if not entry.data.startswith(b"MZ"):
+        return entry
+    name = entry.name.rpartition("/")[2]
+    needed = ["KERNEL32.dll"]
+    if name.startswith("vcruntime140"):
+        needed += ["VCRUNTIME140.dll"] if name == "vcruntime140_1.dll" else []
+        return replace(entry, data=pe(needed=needed, toolset=(14, 44), version=(14, 44)))
+    needed += ["VCRUNTIME140.dll", "api-ms-win-crt-runtime-l1-1-0.dll"]
+    needed += [] if name == "python311.dll" else ["python311.dll"]
+    data = pe(needed=needed, toolset=(14, 44), program=name.endswith(".exe"))
+    return replace(entry, data=data)
+
+
+def write_release(
+    folder: Path,
+    target: Target,
+    source: str,
+    *,
+    version: str = VERSION,
+    program: bytes | None = None,
+) -> RuntimeSpec:
+    """Write the archive for `target` into `folder`, named as a release names it; return its spec.
+
+    The spec says that the release lies at `source`, as a lock would. `program` takes the place of
+    the one that cannot run.
+    """
+    facts = {"version": version, "tag": TAG, "triple": target.triple, "flavour": FLAVOUR}
+    name = archive_name(**facts)
+    entries = [
+        replace(entry, data=program) if program and entry.name == target.executable else entry
+        for entry in native_entries(target)
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = write_tar(folder / name, entries)
+    artifact = Artifact(name=name, digest=Digest.of_file(archive))
+    return RuntimeSpec(artifact=artifact, url=f"{source}/{TAG}/{name}", **facts)

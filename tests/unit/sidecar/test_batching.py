@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from sidecar.batching import batches
+from sidecar.batching import batches, slices
 
 
 def test_nothing_makes_no_batches() -> None:
@@ -31,3 +31,17 @@ def test_every_text_is_in_one_batch_within_both_limits() -> None:
         for batch in made:
             assert len(batch) <= rows
             assert max(lengths[index] for index in batch) * len(batch) <= tokens
+
+
+def test_slices_keep_the_order_and_both_limits() -> None:
+    assert slices([], max_rows=2, max_total=10) == []
+    assert slices([99], max_rows=2, max_total=10) == [slice(0, 1)]
+    chance = random.Random(11)
+    for _ in range(50):
+        lengths = [chance.randint(0, 40) for _ in range(chance.randint(1, 60))]
+        rows, total = chance.randint(1, 9), chance.randint(1, 80)
+        made = slices(lengths, max_rows=rows, max_total=total)
+        assert [length for part in made for length in lengths[part]] == lengths
+        for part in made:
+            assert 1 <= len(lengths[part]) <= rows
+            assert sum(lengths[part]) <= total or len(lengths[part]) == 1

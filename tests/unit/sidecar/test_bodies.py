@@ -71,3 +71,24 @@ def test_a_float_with_too_many_digits_is_out_of_range() -> None:
 
 def test_a_word_that_looks_like_a_surrogate_is_text() -> None:
     assert bodies.parse(rb'{"a": "\\ud800"}') == {"a": r"\ud800"}
+
+
+def test_every_depth_is_read_or_refused_and_none_fails() -> None:
+    for depth in range(1, 1_100, 7):
+        body = b'{"\\ud83d\\ude00":' * depth + b"1" + b"}" * depth
+        try:
+            assert isinstance(bodies.parse(body), dict)
+        except Problem as problem:
+            assert (problem.status, depth > 100) == (400, True)  # noqa: PT017
+
+
+def test_a_value_too_deep_to_be_searched_for_halves_of_pairs_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def too_deep(*_: object, **__: object) -> str:
+        raise RecursionError
+
+    monkeypatch.setattr(bodies.json, "dumps", too_deep)
+    with pytest.raises(Problem) as caught:
+        bodies.parse(b'{"a": "\\ud83d\\ude00"}')
+    assert caught.value.status == 400

@@ -90,3 +90,17 @@ def test_closed_standard_descriptors_are_filled_and_others_left_alone() -> None:
         check=True,
     )
     assert done.stdout == b"[True, False, True]"
+
+
+def test_what_is_open_is_not_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[object] = []
+    closed = {0, 2}
+
+    def fstat(number: int) -> None:
+        if number in closed:
+            raise OSError(9, "Bad file descriptor")
+
+    monkeypatch.setattr(descriptors.os, "fstat", fstat)
+    monkeypatch.setattr(descriptors.os, "open", lambda *given: opened.append(given))
+    descriptors.fill_standard()
+    assert opened == [(os.devnull, os.O_RDWR)] * 2

@@ -57,7 +57,16 @@ def test_a_name_that_is_not_ours_is_misdirected(host: bytes) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    [b"", b" ", b"127.0.0.1/evil?", b"127.0.0.1:", b"127.0.0.1:123456", b"a@127.0.0.1", b"\xff", b"::1"],
+    [
+        b"",
+        b" ",
+        b"127.0.0.1/evil?",
+        b"127.0.0.1:",
+        b"127.0.0.1:123456",
+        b"a@127.0.0.1",
+        b"\xff",
+        b"::1",
+    ],
 )
 def test_a_host_that_is_none_is_a_bad_request(host: bytes) -> None:
     assert passes((b"host", host)) == 400

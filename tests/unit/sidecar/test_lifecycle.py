@@ -26,14 +26,13 @@ JSON = {"content-type": "application/json"}
 class Running:
     """The service on a port of its own, in a thread, around a stub engine."""
 
-    def __init__(self, load: Callable[..., Loaded] | None, settings: Settings) -> None:
-        self.engine = StubEngine()
+    def __init__(self, engine: StubEngine, settings: Settings) -> None:
+        self.engine = engine
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.is_ready = threading.Event()
         self.stop = Stop()
         self.code: int | None = None
         self.failure: ServiceError | None = None
-        self._load = load or (lambda *_: Loaded(engine=self.engine, snapshot=SNAPSHOT))
         self._settings = settings
         self.sock = listen("127.0.0.1", 0, allow_remote=False)
         self.port = self.sock.getsockname()[1]
@@ -73,13 +72,11 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Running]]:
     made: list[Running] = []
 
     def start(load: Callable[..., Loaded] | None = None, **settings: Any) -> Running:
-        def resolve(_settings: object, _announcer: object, report: Any) -> Loaded:
-            return made[0]._load(report)
-
-        monkeypatch.setattr(lifecycle, "load", resolve)
-        made.append(Running.__new__(Running))
-        made[0].__init__(load, Settings(port=0, **settings))  # type: ignore[misc]
-        return made[0]
+        engine = StubEngine()
+        chosen = load or (lambda _report: Loaded(engine=engine, snapshot=SNAPSHOT))
+        monkeypatch.setattr(lifecycle, "load", lambda _settings, _to, report: chosen(report))
+        made.append(Running(engine, Settings(port=0, **settings)))
+        return made[-1]
 
     yield start
     for running in made:
@@ -105,13 +102,10 @@ def test_a_ready_service_says_so_once_with_its_real_port(run: Callable[..., Runn
 def test_a_shutdown_by_request_is_answered_and_then_done(run: Callable[..., Running]) -> None:
     service = run()
     assert service.is_ready.wait(30)
-
-    def ask_to_stop() -> None:
-        assert service.ask("POST", "/shutdown") == (202, {"status": "stopping"})
-
-    ask_to_stop()
-    assert service.stop.is_requested is False  # the app asks the stop that it was given
+    assert service.ask("POST", "/shutdown") == (202, {"status": "stopping"})
+    assert service.stop.is_requested
     service.join()
+    assert service.code == 0
 
 
 def test_a_stop_while_the_model_loads_does_not_wait_for_it(run: Callable[..., Running]) -> None:

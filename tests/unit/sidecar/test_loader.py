@@ -6,9 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar import loader
-from sidecar.errors import IntegrityError, UnreachableError, UsageError
+from sidecar import loader, snapshot
+from sidecar.errors import (
+    DiskError,
+    IntegrityError,
+    ModelError,
+    PolicyError,
+    UnreachableError,
+    UsageError,
+)
 from sidecar.settings import Settings
+from sidecar.snapshot import Snapshot
+from tests.support.stub_engine import SNAPSHOT, StubEngine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,3 +88,141 @@ def test_offline_the_libraries_see_no_cache_no_token_and_no_network(
     assert environment["HF_HUB_OFFLINE"] == environment["TRANSFORMERS_OFFLINE"] == "1"
     assert environment["HF_HOME"].startswith(os.devnull)
     assert environment["PATH"] == "/bin"
+
+
+def test_threads_that_wait_leave_their_core_to_others_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    environment = {"KMP_BLOCKTIME": "7"}
+    monkeypatch.setattr(os, "environ", environment)
+    loader.yield_cores()
+    assert environment == {"KMP_BLOCKTIME": "7", "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+@pytest.fixture
+def reference(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Put a stub in place of the engine's module, and let nothing change the environment."""
+    module: Any = types.ModuleType("sidecar.engines.reference")
+    module.engine = StubEngine()
+    module.asked = []
+
+    def load(path: Path, *, device: str) -> StubEngine:
+        module.asked.append((path, device))
+        engine: StubEngine = module.engine
+        return engine
+
+    module.load = load
+    monkeypatch.setitem(sys.modules, "sidecar.engines.reference", module)
+    monkeypatch.setattr("sidecar.engines.reference", module, raising=False)
+    monkeypatch.setattr(loader.os, "environ", {})
+    return module
+
+
+def load(settings: Settings) -> tuple[loader.Loaded, Recorder]:
+    recorder = Recorder()
+    return loader.load(settings, recorder, recorder.phases.append), recorder
+
+
+def test_a_model_is_found_proved_and_loaded_in_this_order(model: Path, reference: Any) -> None:
+    loaded, recorder = load(Settings(model=str(model), device="cpu"))
+    assert loaded.engine is reference.engine
+    assert recorder.phases == ["verifying", "importing", "loading", "checking"]
+    assert reference.asked == [(model, "cpu")]
+    assert loader.os.environ["HF_HUB_OFFLINE"] == "1"
+
+
+def test_an_engine_with_other_vectors_never_serves_and_is_exit_11(
+    model: Path, reference: Any
+) -> None:
+    reference.engine.bad_value = float("nan")
+    with pytest.raises(ModelError) as caught:
+        load(Settings(model=str(model)))
+    assert caught.value.exit_code == 11
+
+
+def test_an_engine_of_another_width_than_the_bundles_is_exit_11(
+    model: Path, reference: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert reference
+    found = Snapshot(repository="a/b", revision="rev", path=model, dim=7)
+    monkeypatch.setattr(loader, "find", lambda *_: found)
+    with pytest.raises(ModelError, match="8 dimensions, the bundle says 7"):
+        load(Settings())
+
+
+def test_libraries_that_are_missing_are_exit_11_and_name_the_one(
+    model: Path, reference: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert reference
+    monkeypatch.setitem(sys.modules, "sidecar.engines.reference", None)
+    monkeypatch.delattr("sidecar.engines.reference")
+    with pytest.raises(ModelError) as caught:
+        load(Settings(model=str(model)))
+    assert "reference" in caught.value.why
+
+
+def test_a_model_with_code_is_refused_before_the_libraries_are_imported(
+    model: Path, reference: Any
+) -> None:
+    (model / "modeling.py").write_bytes(b"")
+    with pytest.raises(PolicyError):
+        load(Settings(model=str(model)))
+    assert reference.asked == []
+
+
+def test_files_that_may_not_be_read_are_exit_6(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(snapshot.manifest, "file_sha256", refuse)
+    with pytest.raises(DiskError) as caught:
+        load(Settings(model=str(model)))
+    assert (caught.value.exit_code, caught.value.why) == (6, "Permission denied")
+
+
+def test_with_downloads_allowed_the_hub_comes_last_and_the_libraries_may_reach_it(
+    model: Path, reference: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[str] = []
+    module: Any = types.ModuleType("sidecar.download")
+
+    def fetch(repository: str, _cache: object, _announcer: object) -> Snapshot:
+        fetched.append(repository)
+        return Snapshot(repository=repository, revision="rev", path=model)
+
+    module.fetch = fetch
+    monkeypatch.setitem(sys.modules, "sidecar.download", module)
+    load(Settings(model=str(model), allow_download=True))
+    assert fetched == []
+    _, recorder = load(Settings(model="a/c", allow_download=True))
+    assert fetched == ["a/c"]
+    assert recorder.phases[:2] == ["verifying", "downloading"]
+    assert "HF_HUB_OFFLINE" not in loader.os.environ
+    assert len(reference.asked) == 2
+
+
+def test_a_bundle_serves_its_own_models_and_no_folder_beside_them(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = types.SimpleNamespace(models=[types.SimpleNamespace(name="words")])
+    monkeypatch.setattr(snapshot, "from_bundle", lambda *_: (held, None))
+    inside = Settings(bundle=tmp_path, model=str(model), model_cache=model.parents[2])
+    with pytest.raises(UnreachableError) as caught:
+        find(inside)
+    assert caught.value.next_step == "--model words"
+    monkeypatch.setattr(snapshot, "from_bundle", lambda *_: (held, "the model"))
+    monkeypatch.setattr(snapshot, "verify", lambda *_: SNAPSHOT)
+    assert find(inside)[0] is SNAPSHOT
+
+
+def test_spaces_are_told_apart_by_what_makes_vectors_differ() -> None:
+    loaded = loader.Loaded(engine=StubEngine(), snapshot=SNAPSHOT)
+    prints = {
+        loaded.fingerprint(),
+        loaded.fingerprint(pooling="cls"),
+        loaded.fingerprint(normalize=False),
+    }
+    assert len(prints) == 3
+    assert loaded.fingerprint(pooling="mean", normalize=True) in prints

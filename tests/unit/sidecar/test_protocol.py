@@ -4,8 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 from sidecar import protocol
+
+if TYPE_CHECKING:
+    import pytest
 
 CLAIM = """
 import os, sys
@@ -60,3 +64,11 @@ def test_a_closed_stdout_ends_nothing() -> None:
     done = claim(">&-")
     assert (done.stdout, done.stderr.splitlines()[-1]) == (b"", b"in C, too")
     assert done.returncode == 0
+
+
+def test_the_claim_leads_stdout_to_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, ...]] = []
+    monkeypatch.setattr(protocol.os, "dup", lambda number: calls.append((number,)) or 77)
+    monkeypatch.setattr(protocol.os, "dup2", lambda *numbers: calls.append(numbers))
+    assert protocol.claim_stdout()._descriptor == 77
+    assert calls == [(1,), (2, 1)]

@@ -177,3 +177,78 @@ def test_a_file_that_may_not_be_opened_looks_missing(
 
     monkeypatch.setattr(roots, "_open_below", refuse)
     assert status(root, str(root / "a.txt")) == 404
+
+
+@pytest.fixture
+def without_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretend a system that opens by whole paths only, as Windows does."""
+    monkeypatch.setattr(os, "supports_dir_fd", set())
+
+
+@pytest.mark.usefixtures("without_descriptors")
+def test_where_folders_have_no_descriptors_files_are_read_and_nothing_else(root: Path) -> None:
+    (root / "sub.txt").mkdir()
+    os.mkfifo(root / "fifo.txt")
+    assert Roots([root]).read(str(root / "a.txt"), max_bytes=6) == b"inside"
+    assert status(root, str(root / "sub.txt")) == 422
+    assert status(root, str(root / "fifo.txt")) == 422
+    assert status(root, str(root / "none.txt")) == 404
+
+
+@pytest.mark.usefixtures("without_descriptors")
+def test_where_folders_have_no_descriptors_a_file_that_was_swapped_is_not_read(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_ = os.open
+
+    def swap(path: str | Path, flags: int) -> int:
+        (root / "a.txt").rename(root / "old.txt")
+        (root / "a.txt").write_bytes(b"another")
+        return open_(path, flags)
+
+    monkeypatch.setattr(os, "open", swap)
+    assert status(root, str(root / "a.txt")) == 404
+
+
+def test_a_fifo_swapped_in_before_the_open_does_not_hang(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat_ = os.stat
+
+    def swap(path: object, **options: Any) -> os.stat_result:
+        found = stat_(path, **options)  # type: ignore[arg-type]
+        if path == "a.txt":
+            (root / "a.txt").unlink()
+            os.mkfifo(root / "a.txt")
+        return found
+
+    monkeypatch.setattr(os, "stat", swap)
+    assert status(root, str(root / "a.txt")) == 422
+
+
+def test_a_file_that_vanishes_while_it_is_read_is_read_whole_or_not_at_all(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = os.read
+
+    def vanish(descriptor: int, count: int) -> bytes:
+        (root / "a.txt").unlink(missing_ok=True)
+        return read(descriptor, count)
+
+    monkeypatch.setattr(roots.os, "read", vanish)
+    assert Roots([root]).read(str(root / "a.txt"), max_bytes=6) == b"inside"
+    assert status(root, str(root / "a.txt")) == 404
+
+
+def test_a_long_name_tells_nothing_of_the_folders_around_it(root: Path) -> None:
+    answers = {status(root, f"{parent}/{'x' * 300}") for parent in (root.parent, "/no/such")}
+    assert answers == {422}
+
+
+def test_on_windows_a_colon_names_a_stream_and_a_drive_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(roots.os, "name", "nt")
+    roots.check_spelling("C:/Users/a.txt")
+    with pytest.raises(Problem):
+        roots.check_spelling("C:/Users/a:b/c.txt")

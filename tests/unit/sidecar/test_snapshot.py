@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -109,6 +111,31 @@ def test_one_flipped_bit_is_named(bundle: Path, name: str) -> None:
 def test_a_missing_file_is_named(bundle: Path) -> None:
     (bundle / FOLDER / "model.safetensors").unlink()
     assert damage(bundle) == f"{FOLDER}/model.safetensors is missing"
+
+
+def test_a_snapshot_that_is_missing_as_a_whole_names_its_first_file(bundle: Path) -> None:
+    shutil.rmtree(bundle / FOLDER)
+    assert damage(bundle).startswith(f"{FOLDER}/")
+
+
+def test_a_snapshot_that_cannot_be_listed_is_damage(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> list[manifest.Damage]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(manifest, "strays", refuse)
+    assert FOLDER in damage(bundle)
+
+
+def test_a_manifest_without_models_or_without_files_for_one_is_damage(bundle: Path) -> None:
+    found, model = snapshot.from_bundle(bundle, None)
+    assert model is not None
+    bare = dataclasses.replace(found, components=())
+    with pytest.raises(IntegrityError, match="no component"):
+        snapshot.verify(bundle, bare, model)
+    with pytest.raises(IntegrityError, match="no files"):
+        snapshot.verify(bundle, found, dataclasses.replace(model, snapshot="models/none"))
 
 
 def test_an_extra_file_is_named(bundle: Path) -> None:

@@ -1,0 +1,64 @@
+"""The service's own program around a stub engine: `python stub_service.py [--slow-load] OPTIONS`.
+
+Everything is real but the model: signals, streams, the port, the web server, the exit code.
+`--slow-load` loads for ten minutes; a text `wait` holds the thread that computes.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "service"), str(ROOT)]
+
+from sidecar import cli  # noqa: E402 (the path comes first)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sidecar.loader import Loaded
+
+LONG_S = 600
+
+
+def main(arguments: list[str]) -> None:
+    """Run the service with the options left in `arguments`."""
+    is_slow = "--slow-load" in arguments
+    options = [argument for argument in arguments if argument != "--slow-load"]
+    listen = cli.listen
+
+    def listen_then_stub(*given: Any, **named: Any) -> Any:
+        sock = listen(*given, **named)  # nothing heavy may be imported before
+        stub(is_slow=is_slow)
+        return sock
+
+    cli.listen = listen_then_stub  # type: ignore[attr-defined]
+    cli.run(options)
+
+
+def stub(*, is_slow: bool) -> None:
+    """Put the stub engine in place of the model that the settings ask for."""
+    from sidecar import loader  # noqa: PLC0415
+    from tests.support.stub_engine import SNAPSHOT, StubEngine  # noqa: PLC0415
+
+    class Engine(StubEngine):
+        def tokenize(self, texts: Any) -> Any:
+            if "wait" in texts:
+                self.gate.clear()
+            return super().tokenize(texts)
+
+    def load(_settings: object, announcer: Any, report: Callable[[str], None]) -> Loaded:
+        report("loading")
+        announcer.announce("model_cached", {"model": SNAPSHOT.repository})
+        if is_slow:
+            time.sleep(LONG_S)
+        return loader.Loaded(engine=Engine(), snapshot=SNAPSHOT)
+
+    loader.load = load  # type: ignore[assignment]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

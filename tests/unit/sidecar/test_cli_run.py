@@ -1,0 +1,147 @@
+"""What the command line does before and after it serves, without a process of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sidecar import cli, logs, signals
+from sidecar.errors import AddressInUseError, ModelError, ServiceError, UnsupportedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Record what the command line does, in order, and do none of it."""
+    done: list[str] = []
+
+    def step(name: str) -> Any:
+        def record(*_: Any, **__: Any) -> str:
+            done.append(name)
+            return name
+
+        return record
+
+    served: Any = ModuleType("sidecar.lifecycle")
+
+    def serve(settings: Any, *, sock: Any, stop: Any, announcer: Any) -> int:
+        done.append("serve")
+        assert (sock, announcer) == ("listen", "claim")
+        assert isinstance(stop, signals.Stop)
+        assert settings.port == 8421
+        return 0
+
+    served.serve = serve
+    monkeypatch.setitem(sys.modules, "sidecar.lifecycle", served)
+    monkeypatch.setattr("sidecar.lifecycle", served, raising=False)
+    monkeypatch.setattr(signals, "install", step("signals"))
+    monkeypatch.setattr(signals, "watch", step("watch"))
+    monkeypatch.setattr(cli, "claim_stdout", step("claim"))
+    monkeypatch.setattr(cli, "listen", step("listen"))
+    monkeypatch.setattr(logs, "configure", step("logs"))
+    return done
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    codes: list[int] = []
+    monkeypatch.setattr(signals, "exit_at_once", codes.append)
+    return codes
+
+
+def test_signals_are_handled_and_the_port_is_taken_before_anything_is_served(
+    steps: list[str],
+) -> None:
+    assert cli.main([]) == 0
+    assert steps == ["signals", "watch", "claim", "listen", "logs", "serve"]
+
+
+def test_a_system_that_is_too_old_is_told_before_the_port_is_taken(
+    steps: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_floor: object) -> None:
+        raise UnsupportedError("too old")
+
+    monkeypatch.setattr(cli.manifest, "read", lambda _root: type("M", (), {"floor": {}}))
+    monkeypatch.setattr(cli.floor, "require", refuse)
+    with pytest.raises(UnsupportedError):
+        cli.main([], service=tmp_path / cli.BUNDLED_NAME)
+    assert steps == []
+
+
+def test_a_bundle_without_a_manifest_is_judged_where_the_model_is_verified(
+    steps: list[str], tmp_path: Path
+) -> None:
+    assert cli.main([], service=tmp_path / cli.BUNDLED_NAME) == 0
+    assert steps[-1] == "serve"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ServiceError("what"), 1),
+        (AddressInUseError("what", why="why", next_step="next"), 3),
+        (ModelError("what \ud800"), 11),
+        (KeyboardInterrupt(), 0),
+    ],
+)
+def test_the_process_ends_with_the_code_of_what_happened(
+    monkeypatch: pytest.MonkeyPatch, ended: list[int], error: BaseException, code: int
+) -> None:
+    def fail(_argv: object) -> int:
+        raise error
+
+    reading, writing = os.pipe()
+    monkeypatch.setattr(logs, "STDERR", writing)
+    monkeypatch.setattr(cli, "main", fail)
+    with pytest.raises(SystemExit) as caught:
+        cli.run([])
+    os.close(writing)
+    with os.fdopen(reading, "rb") as talk:
+        said = talk.read()
+    assert (ended, caught.value.code) == ([code], code)
+    assert said.startswith(b"error: what") is isinstance(error, ServiceError)
+
+
+def test_a_service_that_stopped_ends_with_0(
+    monkeypatch: pytest.MonkeyPatch, ended: list[int]
+) -> None:
+    monkeypatch.setattr(cli, "main", lambda _argv: 0)
+    with pytest.raises(SystemExit):
+        cli.run([])
+    assert ended == [0]
+
+
+def test_the_names_that_clients_call_us_by_are_spelled_as_headers_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = cli.parser().parse_args(
+        ["--allow-host", "Side.Car", "--allow-host", "::1", "--allow-host", "*"]
+    )
+    settings = cli.settings_from(options, bundle=None)
+    assert settings.allow_hosts == ("side.car", "[::1]", "*")
+    with pytest.raises(SystemExit) as caught:
+        cli.parser().parse_args(["--allow-host", "http://a:1"])
+    assert caught.value.code == 2
+    assert "--allow-host" in capsys.readouterr().err
+
+
+def test_numbers_out_of_range_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--port", "65536"], ["--port", "-1"], ["--max-body-mb", "1025"]):
+        with pytest.raises(SystemExit) as caught:
+            cli.parser().parse_args(arguments)
+        assert caught.value.code == 2
+    assert "between" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_a_file_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"")
+    options = cli.parser().parse_args(["--allow-dir", str(tmp_path / "a")])
+    with pytest.raises(ServiceError, match="not a folder"):
+        cli.settings_from(options, bundle=None)
