@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 _SYSTEM_KEYS = frozenset(
-    ("floor", "system", "required", "runtime", "introduced", "versioned")
-    + ("folder", "duplicate", "waiver")
+    {
+        *("floor", "system", "required", "runtime", "introduced", "versioned"),
+        *("folder", "duplicate", "waiver"),
+    }
 )
 
 
@@ -60,9 +62,10 @@ class AuditRules:
 
     `system` libraries stand on every machine; `required` ones are allowed and reported, because a
     bare machine or image lacks them. `runtime` are those that CPython brings, for a tree that is
-    audited without it; with it they must be found like any other. `floor` is the oldest system that the bundle promises to run
-    on; `introduced` names system libraries that came with a later version than that; `versioned`
-    libraries must be no older than the tools that built what imports them.
+    audited without it; with it they must be found like any other. `floor` is the oldest system
+    that the bundle promises to run on; `introduced` names system libraries that came with a later
+    version than that; `versioned` libraries must be no older than the tools that built what
+    imports them.
     """
 
     system: tuple[str, ...] = ()

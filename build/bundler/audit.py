@@ -98,7 +98,8 @@ def audit(
 
     `floor_is_enforced=False`, for the host's runtime as a stand-in, turns a floor above the
     declared one from an error into a warning. `lacks_runtime`, for a bundle without CPython, takes
-    the libraries that it brings for granted, and warns of each. `on_file` hears each binary's path as it is read.
+    the libraries that it brings for granted, and warns of each. `on_file` hears each binary's path
+    as it is read.
     """
     architecture = target.name.rpartition("-")[2]
     if not lacks_runtime:

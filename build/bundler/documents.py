@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bundler.licences import LicencePolicy
     from bundler.materials import Materials
     from bundler.plan import BundlePlan
+    from bundler.targets import Target
 
 SBOM = "sbom.cdx.json"
 NOTICES = "NOTICES.txt"
@@ -78,20 +79,24 @@ def _packages(
         for model in plan.models
     ]
     if plan.runtime is not None:
-        text = stage / target_named(plan.target).stdlib / "LICENSE.txt" if stage else None
+        text = _runtime_licence(stage, target_named(plan.target)) if stage else None
         packages.append(
             licences.Package(
                 name="CPython",
                 version=plan.runtime.version,
                 expression=PYTHON_LICENCE,
                 texts=(
-                    (licences.Document(path="LICENSE.txt", data=text.read_bytes()),)
-                    if text and text.is_file()
-                    else ()
+                    (licences.Document(path="LICENSE.txt", data=text.read_bytes()),) if text else ()
                 ),
             )
         )
     return packages
+
+
+def _runtime_licence(stage: Path, target: Target) -> Path | None:
+    """Return where CPython's licence lies: beside python.exe, or in the standard library."""
+    places = (stage / folder / "LICENSE.txt" for folder in (target.stdlib, "python"))
+    return next((place for place in places if place.is_file()), None)
 
 
 def _read_metadata(wheel: Path, policy: LicencePolicy) -> licences.Package:
@@ -214,6 +219,6 @@ def audited(
     )
     if report.left_to_runtime:
         names = ", ".join(report.left_to_runtime)
-        progress.note("audit", f"{names} are taken to come with the runtime, which is left out")
+        progress.note("audit", f"taken to come with the runtime, which is left out: {names}")
     audit.require_clean(report)
     return report.floor.as_mapping()

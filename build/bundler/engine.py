@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 ENGINES = ("docker", "podman")
 ANSWER_SECONDS = 20
 # A name and a tag as the distribution specification spells them.
+_WORD = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
 _NAME = re.compile(
-    r"(?:[a-zA-Z0-9.-]+(?::\d+)?/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
+    rf"(?:[a-zA-Z0-9.-]+(?::\d+)?/)?{_WORD}(?:/{_WORD})*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?"
 )
 
 

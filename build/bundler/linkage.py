@@ -24,10 +24,10 @@ Provider = Literal["bundle", "system", "required", "runtime", "nothing"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """One import and what answers it: a file of the bundle (`found`), the system, the runtime that is
-    not in the tree, or nothing.
+    """One import and what answers it: a file of the bundle (`found`), the system, or nothing.
 
-    `root` is the module whose loading led here; a library can be found from one and not another.
+    Or the runtime, where the tree is one without it and the rules say what it brings. `root` is
+    the module whose loading led here; a library can be found from one and not another.
     """
 
     importer: str

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import stat
 import tarfile
 import tempfile
 from dataclasses import dataclass, field
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from docker.models.containers import Container  # type: ignore[import-untyped]
-
-import hashlib
 
 PLACE = "opt/sidecar"
 PYTHON = f"/{PLACE}/python/bin/python3.11"
@@ -123,8 +123,9 @@ def tree_in(stream: Any) -> Tree:
                 digest = hashlib.sha256()
                 for chunk in _chunks(tar, member):
                     digest.update(chunk)
+                mode = stat.S_IMODE(member.mode)
                 owner = (member.uid, member.gid)
-                tree.files[name] = (digest.hexdigest(), member.size, member.mode, owner)
+                tree.files[name] = (digest.hexdigest(), member.size, mode, owner)
             elif member.issym() or member.islnk():
                 tree.links[name] = member.linkname
     return tree

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "service"), str(ROOT)]
 
-from sidecar import cli  # noqa: E402 (the path comes first)
+from sidecar import cli, listener  # noqa: E402 (the path comes first)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,14 +28,13 @@ def main(arguments: list[str]) -> None:
     """Run the service with the options left in `arguments`."""
     is_slow = "--slow-load" in arguments
     options = [argument for argument in arguments if argument != "--slow-load"]
-    listen = cli.listen
 
     def listen_then_stub(*given: Any, **named: Any) -> Any:
-        sock = listen(*given, **named)  # nothing heavy may be imported before
+        sock = listener.listen(*given, **named)  # nothing heavy may be imported before
         stub(is_slow=is_slow)
         return sock
 
-    cli.listen = listen_then_stub  # type: ignore[attr-defined]
+    vars(cli)["listen"] = listen_then_stub
     cli.run(options)
 
 

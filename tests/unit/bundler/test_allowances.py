@@ -103,3 +103,11 @@ def test_rules_tell_what_every_machine_has_from_what_it_may_lack() -> None:
     rules = AuditRules(system=("libc.*",), required=("libz.*",))
     assert (rules.is_system("libc.so.6"), rules.is_system("libz.so.1")) == (True, False)
     assert (rules.is_required("libz.so.1"), rules.is_required("libc.so.6")) == (True, False)
+
+
+def test_what_the_runtime_brings_is_listed_apart_from_the_system() -> None:
+    text = '[win]\nfloor = "10.0"\nsystem = []\nruntime = ["python311.dll"]'
+    rules = allowances.from_recipe(table(text), system="win", target="win-x64")
+    assert rules.is_of_runtime("PYTHON311.DLL")
+    assert not rules.is_system("python311.dll")
+    assert not rules.is_of_runtime("python312.dll")

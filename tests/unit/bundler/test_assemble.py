@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.assemble import refuse_foreign
+from bundler.assemble import assemble, refuse_foreign
 from bundler.console import Progress
+from bundler.digests import Digest
 from bundler.errors import PolicyError, UsageError
 from bundler.plan import COMPONENTS
 from bundler.verify import verify
 from sidecar.manifest import MANIFEST, MANIFESTS, Manifest, read, read_entries
 from tests.support.miniature import EPOCH, REVISION, Miniature, snapshot
+from tests.support.tinybinaries import elf
+from tests.support.tinywheel import tiny_wheel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -187,6 +190,44 @@ def test_what_does_not_belong_into_a_bundle_goes(bundle: Path, miniature: Miniat
     (bundle / "empty").mkdir()
     assert miniature.assemble(bundle).made == ()
     assert snapshot(bundle) == before
+
+
+def test_without_a_runtime_its_libraries_are_granted_told_and_in_no_paper(
+    tmp_path: Path, miniature: Miniature
+) -> None:
+    wheel = next(miniature.inputs.glob("heavy_weight-*.whl"))
+    lock = miniature.project.wheel_lock.read_text(encoding="utf-8")
+    before = Digest.of_file(wheel).sha256
+    modules = {"heavy_weight/__init__.py": "MASS = 'heavy'\n"}
+    library = elf(needed=["libpython3.11.so.1.0"])
+    tiny_wheel(
+        miniature.inputs,
+        "heavy_weight",
+        "2.0",
+        tag="cp311-cp311-manylinux_2_17_x86_64",
+        modules=modules,
+        extra={"heavy_weight/native.so": library},
+    )
+    lock = lock.replace(before, Digest.of_file(wheel).sha256)
+    miniature.project.wheel_lock.write_text(lock, encoding="utf-8")
+    told: list[str] = []
+    progress = Progress()
+    progress.note = lambda name, text: told.append(f"{name}: {text}")  # type: ignore[method-assign]
+    planned = miniature.plan(parts=("wheels", "service"))
+    with pytest.raises(PolicyError, match="binary audit"):
+        assemble(planned, miniature.gather, tmp_path / "bundle", progress)
+    text = miniature.project.recipe.read_text(encoding="utf-8")
+    text = text.replace(
+        'system = ["libc.so.6"]', 'system = ["libc.so.6"]\nruntime = ["libpython3*"]'
+    )
+    miniature.project.recipe.write_text(text, encoding="utf-8")
+    planned = miniature.plan(parts=("wheels", "service"))
+    assemble(planned, miniature.gather, tmp_path / "bundle", progress)
+    assert told == [
+        "audit: taken to come with the runtime, which is left out: libpython3.11.so.1.0"
+    ]
+    assert "cpython" not in (tmp_path / "bundle" / "sbom.cdx.json").read_text(encoding="utf-8")
+    assert "CPython" not in (tmp_path / "bundle" / "NOTICES.txt").read_text(encoding="utf-8")
 
 
 def test_parts_asked_for_are_all_there_is(tmp_path: Path, miniature: Miniature) -> None:

@@ -286,3 +286,29 @@ def test_the_same_tree_gives_the_same_report_in_any_place(tmp_path: Path) -> Non
             write(tmp_path / place, f"{SITE}/{name}", tinybinaries.elf(needed=["libx.so"]))
         reports.append(audit(tmp_path / place, LINUX, RULES))
     assert reports[0] == reports[1]
+
+
+def test_a_tree_without_its_runtime_takes_what_that_brings_for_granted_and_says_so(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, "python/Lib/site-packages/a.pyd", tinybinaries.pe(needed=["PYTHON311.dll"]))
+    write(tmp_path, "python/Lib/site-packages/b.pyd", tinybinaries.pe(needed=["other.dll"]))
+    rules = replace(WINDOWS_RULES, runtime=("python311.dll", "vcruntime140.dll"))
+    report = audit(tmp_path, WINDOWS, rules, lacks_runtime=True)
+    assert [(one.code, one.subject) for one in report.findings] == [
+        ("left-to-runtime", "PYTHON311.dll"),
+        ("unresolved-import", "other.dll"),
+    ]
+    assert [one.subject for one in report.failures] == ["other.dll"]
+    assert report.left_to_runtime == ("PYTHON311.dll",)
+    assert "taken to come with the runtime" in report.render()
+
+
+def test_a_runtime_that_is_there_must_bring_its_own_libraries(tmp_path: Path) -> None:
+    write(tmp_path, "python/Lib/site-packages/a.pyd", tinybinaries.pe(needed=["python311.dll"]))
+    rules = replace(WINDOWS_RULES, runtime=("python311.dll",))
+    report = audit(tmp_path, WINDOWS, rules)
+    assert [(one.code, one.fails) for one in report.findings] == [("unresolved-import", True)]
+    assert report.left_to_runtime == ()
+    write(tmp_path, "python/python311.dll", tinybinaries.pe(needed=["kernel32.dll"]))
+    assert audit(tmp_path, WINDOWS, rules).findings == ()

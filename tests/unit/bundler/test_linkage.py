@@ -209,3 +209,14 @@ def test_a_folder_that_one_package_adds_does_not_serve_another() -> None:
     found = answers(tree, rules)
     assert found["p/sklearn/a.pyd", "MSVCP140.dll"] == "p/sklearn/.libs/msvcp140.dll"
     assert found["p/torch/b.pyd", "MSVCP140.dll"] == "nothing"
+
+
+def test_the_runtime_answers_for_what_it_brings_only_where_it_is_not_in_the_tree() -> None:
+    rules = AuditRules(runtime=("python311.dll",))
+    tree = {"s/a.pyd": pe("PYTHON311.dll", "other.dll")}
+    found = answers(tree, rules)
+    assert found["s/a.pyd", "PYTHON311.dll"] == "runtime"
+    assert found["s/a.pyd", "other.dll"] == "nothing"
+    tree["python/python311.dll"] = pe()
+    found = answers(tree, rules, program="python/python.exe")
+    assert found["s/a.pyd", "PYTHON311.dll"] == "python/python311.dll"

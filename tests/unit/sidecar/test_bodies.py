@@ -88,7 +88,7 @@ def test_a_value_too_deep_to_be_searched_for_halves_of_pairs_is_refused(
     def too_deep(*_: object, **__: object) -> str:
         raise RecursionError
 
-    monkeypatch.setattr(bodies.json, "dumps", too_deep)
+    monkeypatch.setattr("sidecar.bodies.json.dumps", too_deep)
     with pytest.raises(Problem) as caught:
         bodies.parse(b'{"a": "\\ud83d\\ude00"}')
     assert caught.value.status == 400

@@ -68,8 +68,8 @@ def test_a_system_that_is_too_old_is_told_before_the_port_is_taken(
     def refuse(_floor: object) -> None:
         raise UnsupportedError("too old")
 
-    monkeypatch.setattr(cli.manifest, "read", lambda _root: type("M", (), {"floor": {}}))
-    monkeypatch.setattr(cli.floor, "require", refuse)
+    monkeypatch.setattr("sidecar.manifest.read", lambda _root: type("M", (), {"floor": {}}))
+    monkeypatch.setattr("sidecar.floor.require", refuse)
     with pytest.raises(UnsupportedError):
         cli.main([], service=tmp_path / cli.BUNDLED_NAME)
     assert steps == []

@@ -100,7 +100,8 @@ def test_what_is_open_is_not_opened_again(monkeypatch: pytest.MonkeyPatch) -> No
         if number in closed:
             raise OSError(9, "Bad file descriptor")
 
-    monkeypatch.setattr(descriptors.os, "fstat", fstat)
-    monkeypatch.setattr(descriptors.os, "open", lambda *given: opened.append(given))
-    descriptors.fill_standard()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fstat", fstat)
+        patched.setattr(os, "open", lambda *given: opened.append(given))
+        descriptors.fill_standard()
     assert opened == [(os.devnull, os.O_RDWR)] * 2

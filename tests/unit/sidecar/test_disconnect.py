@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sidecar.app import create_app
-from tests.support.stub_engine import Served
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.support.stub_engine import Served
 
 HEADERS = [(b"host", b"localhost"), (b"content-type", b"application/json")]
 

@@ -36,7 +36,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
                 total.update(MIB)
         return str(tmp_path / "snapshots" / ("a" * 40))
 
-    monkeypatch.setattr(download.huggingface_hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     return found
 
 
@@ -81,7 +81,7 @@ def test_a_hub_out_of_reach_is_exit_5_without_the_address(monkeypatch: pytest.Mo
     def refuse(*_: object, **__: object) -> str:
         raise ConnectionError("https://user:secret@hub")
 
-    monkeypatch.setattr(download.huggingface_hub, "snapshot_download", refuse)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
     with pytest.raises(UnreachableError) as caught:
         download.fetch("a/b", None, Recorder())
     assert caught.value.exit_code == 5

@@ -12,7 +12,7 @@ from tests.support.stub_engine import Served
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Headers = list[tuple[bytes, bytes]]
+ALL = "0.0.0.0"  # noqa: S104
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_other_protocols_pass_by() -> None:
     ("host", "more"),
     [
         ("127.0.0.1", set()),
-        ("0.0.0.0", set()),
+        (ALL, set()),
         ("::", set()),
         ("::1", set()),
         ("192.168.7.2", {"192.168.7.2"}),
@@ -117,8 +117,8 @@ def test_the_address_that_is_listened_on_is_a_name_unless_it_means_all(
 
 
 def test_allowed_names_are_added_and_a_star_takes_any() -> None:
-    assert guard.names("0.0.0.0", ("sidecar",)) == guard.NAMES | {"sidecar"}
-    everyone = guard.names("0.0.0.0", ("*",))
+    assert guard.names(ALL, ("sidecar",)) == guard.NAMES | {"sidecar"}
+    everyone = guard.names(ALL, ("*",))
     assert passes((b"host", b"anything.example:1"), hosts=everyone) == 200
     assert passes((b"host", b"not a host"), hosts=everyone) == 400
     assert passes((b"host", b"a"), (b"origin", b"null"), hosts=everyone) == 403

@@ -10,6 +10,8 @@ import pytest
 from sidecar import listener
 from sidecar.errors import AddressInUseError, UsageError
 
+ALL = "0.0.0.0"  # noqa: S104
+
 
 def test_port_0_takes_a_free_port_and_connections_wait_before_anyone_accepts() -> None:
     with listener.listen("127.0.0.1", 0, allow_remote=False) as sock:
@@ -40,7 +42,7 @@ def test_a_port_is_free_again_at_once() -> None:
     listener.listen("127.0.0.1", port, allow_remote=False).close()
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+@pytest.mark.parametrize("host", [ALL, "::", "192.0.2.1"])
 def test_an_address_that_others_reach_must_be_allowed(host: str) -> None:
     with pytest.raises(UsageError, match="other machines") as caught:
         listener.listen(host, 0, allow_remote=False)
@@ -48,7 +50,7 @@ def test_an_address_that_others_reach_must_be_allowed(host: str) -> None:
 
 
 def test_an_address_that_is_allowed_is_taken() -> None:
-    listener.listen("0.0.0.0", 0, allow_remote=True).close()  # noqa: S104
+    listener.listen(ALL, 0, allow_remote=True).close()
 
 
 def test_an_address_of_another_machine_is_a_usage_error() -> None:

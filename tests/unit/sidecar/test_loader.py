@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -114,7 +116,7 @@ def reference(monkeypatch: pytest.MonkeyPatch) -> Any:
     module.load = load
     monkeypatch.setitem(sys.modules, "sidecar.engines.reference", module)
     monkeypatch.setattr("sidecar.engines.reference", module, raising=False)
-    monkeypatch.setattr(loader.os, "environ", {})
+    monkeypatch.setattr(os, "environ", {})
     return module
 
 
@@ -128,7 +130,7 @@ def test_a_model_is_found_proved_and_loaded_in_this_order(model: Path, reference
     assert loaded.engine is reference.engine
     assert recorder.phases == ["verifying", "importing", "loading", "checking"]
     assert reference.asked == [(model, "cpu")]
-    assert loader.os.environ["HF_HUB_OFFLINE"] == "1"
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
 
 
 def test_an_engine_with_other_vectors_never_serves_and_is_exit_11(
@@ -176,7 +178,7 @@ def test_files_that_may_not_be_read_are_exit_6(
     def refuse(_path: object) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(snapshot.manifest, "file_sha256", refuse)
+    monkeypatch.setattr("sidecar.manifest.file_sha256", refuse)
     with pytest.raises(DiskError) as caught:
         load(Settings(model=str(model)))
     assert (caught.value.exit_code, caught.value.why) == (6, "Permission denied")
@@ -199,7 +201,7 @@ def test_with_downloads_allowed_the_hub_comes_last_and_the_libraries_may_reach_i
     _, recorder = load(Settings(model="a/c", allow_download=True))
     assert fetched == ["a/c"]
     assert recorder.phases[:2] == ["verifying", "downloading"]
-    assert "HF_HUB_OFFLINE" not in loader.os.environ
+    assert "HF_HUB_OFFLINE" not in os.environ
     assert len(reference.asked) == 2
 
 

@@ -51,14 +51,14 @@ def test_an_exception_shows_frames_and_type_and_never_its_message(
 ) -> None:
     logs.configure("info")
     try:
-        raise ValueError("a secret text")
+        int("a secret text")
     except ValueError:
         logging.getLogger("uvicorn.error").exception("it failed")
     text = logged()
     assert "ValueError" in text
     assert "test_logs.py" in text
     assert "ERROR uvicorn.error: it failed" in text
-    assert text.count("secret") == text.count('raise ValueError("a secret text")')
+    assert "invalid literal" not in text
 
 
 def test_a_record_that_cannot_be_spelled_is_dropped(

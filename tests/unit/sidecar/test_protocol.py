@@ -68,7 +68,12 @@ def test_a_closed_stdout_ends_nothing() -> None:
 
 def test_the_claim_leads_stdout_to_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[int, ...]] = []
-    monkeypatch.setattr(protocol.os, "dup", lambda number: calls.append((number,)) or 77)
-    monkeypatch.setattr(protocol.os, "dup2", lambda *numbers: calls.append(numbers))
+
+    def dup(number: int) -> int:
+        calls.append((number,))
+        return 77
+
+    monkeypatch.setattr(os, "dup", dup)
+    monkeypatch.setattr(os, "dup2", lambda *numbers: calls.append(numbers))
     assert protocol.claim_stdout()._descriptor == 77
     assert calls == [(1,), (2, 1)]

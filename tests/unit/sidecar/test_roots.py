@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -235,7 +236,7 @@ def test_a_file_that_vanishes_while_it_is_read_is_read_whole_or_not_at_all(
         (root / "a.txt").unlink(missing_ok=True)
         return read(descriptor, count)
 
-    monkeypatch.setattr(roots.os, "read", vanish)
+    monkeypatch.setattr(os, "read", vanish)
     assert Roots([root]).read(str(root / "a.txt"), max_bytes=6) == b"inside"
     assert status(root, str(root / "a.txt")) == 404
 
@@ -248,7 +249,7 @@ def test_a_long_name_tells_nothing_of_the_folders_around_it(root: Path) -> None:
 def test_on_windows_a_colon_names_a_stream_and_a_drive_does_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(roots.os, "name", "nt")
+    monkeypatch.setattr("sidecar.roots.os.name", "nt")
     roots.check_spelling("C:/Users/a.txt")
     with pytest.raises(Problem):
         roots.check_spelling("C:/Users/a:b/c.txt")

@@ -1,0 +1,98 @@
+"""The command `image`, from its arguments to its archive."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bundler import environment
+from bundler.cli import main
+from bundler.project import Project
+from tests.support.miniature import Miniature
+from tests.support.tinybase import tiny_base
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAME = "sidecar-0.0.1-linux-x64.oci.tar"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    miniature = Miniature.make(tmp_path / "project")
+    miniature.assemble(miniature.project.output("linux-x64"))
+    monkeypatch.setattr(Project, "here", lambda: miniature.project)
+    monkeypatch.setattr(environment, "is_inside", lambda _: True)
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return miniature.project
+
+
+@pytest.fixture
+def base(project: Project) -> Path:
+    return tiny_base(project.out / "base-amd64.tar", more=("libstdc++.so.6", "libgcc_s.so.1"))
+
+
+def image(*arguments: object) -> int:
+    return main(["image", *map(str, arguments)])
+
+
+@pytest.mark.usefixtures("base")
+def test_the_archive_is_named_after_the_bundle_and_lies_beside_it(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert image("--target", "linux-x64") == 0
+    output, talk = capsys.readouterr()
+    archive = project.out / NAME
+    assert output == f"{archive}\n"
+    with tarfile.open(archive) as tar:
+        index = json.load(tar.extractfile("index.json"))  # type: ignore[arg-type]
+    assert f"digest {index['manifests'][0]['digest']}\n" in talk
+    sbom = project.out / f"{NAME}.sbom.cdx.json"
+    assert sbom.read_bytes() == (project.output("linux-x64") / "sbom.cdx.json").read_bytes()
+
+
+def test_without_a_base_it_says_how_to_make_one(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert image(project.output("linux-x64")) == 5
+    assert "next: ci/base amd64 makes one; --base none" in capsys.readouterr().err
+    assert image(project.output("linux-x64"), "--base", "none") == 0
+
+
+def test_a_tag_without_an_engine_is_written_and_not_loaded(
+    project: Project, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "i.tar"
+    bundle = project.output("linux-x64")
+    assert image(bundle, "--tag", "mine", "--base", base, "--output", place) == 0
+    assert f"not loaded: no engine answers here; docker load --input {place}" in (
+        capsys.readouterr().err
+    )
+    with tarfile.open(place) as tar:
+        (entry,) = json.load(tar.extractfile("manifest.json"))  # type: ignore[arg-type]
+    assert entry["RepoTags"] == ["mine:latest"]
+
+
+def test_a_tag_is_given_to_the_engine(
+    project: Project, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\n', encoding="utf-8")
+    docker.chmod(0o755)
+    assert image(project.output("linux-x64"), "--tag", "mine:2", "--base", base) == 0
+    assert "docker run --rm -p 8421:8421 mine:2" in capsys.readouterr().err
+    asked = (tmp_path / "asked").read_text(encoding="utf-8").splitlines()
+    assert asked == ["info", f"load --input {project.out / NAME}"]
+
+
+def test_nonsense_is_refused_before_anything_is_made(project: Project, tmp_path: Path) -> None:
+    bundle = project.output("linux-x64")
+    assert image(bundle, "--tag", "No Name") == 2
+    assert image(bundle, bundle, "--base", "none") == 2
+    assert image("--target", "linux-x65") == 10
+    assert image(tmp_path / "nothing") == 8
+    assert not list(project.out.glob("*.tar"))
