@@ -136,6 +136,40 @@ def test_a_signal_during_the_load_ends_with_0_without_waiting_for_it(
     assert b"Traceback" not in talk
 
 
+def test_sigterm_while_the_libraries_are_imported_ends_with_0(tmp_path: Path) -> None:
+    (tmp_path / "modules.json").write_text("[]", encoding="utf-8")
+    service = str(stub_service.ROOT / "service")
+    popen = subprocess.Popen(
+        [sys.executable, "-I", "-B", service, "--port", "0", "--model", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert popen.stderr is not None
+    for line in popen.stderr:
+        if b"importing" in line:  # the real ones, which take seconds
+            break
+    popen.send_signal(signal.SIGTERM)
+    output, talk = popen.communicate(timeout=WAIT_S)
+    assert popen.returncode == 0
+    assert b"Traceback" not in talk
+    assert all(line.startswith(b"PROGRESS:") for line in output.splitlines())
+
+
+def test_an_error_without_any_stream_to_tell_it_keeps_its_exit_code() -> None:
+    service = str(stub_service.ROOT / "service")
+    for redirections in ("", "<&- >&- 2>&-"):
+        command = f'exec "$0" -I -B "$1" --port 0 --model no/such-model {redirections}'
+        done = subprocess.run(
+            ["/bin/sh", "-c", command, sys.executable, service],
+            check=False,
+            timeout=WAIT_S,
+            capture_output=True,
+        )
+        assert done.returncode == 5
+        assert done.stdout == b""
+        assert (b"--allow-download" in done.stderr) is (redirections == "")
+
+
 def test_a_second_signal_ends_at_once_with_128_plus_its_number(
     start: Callable[..., Process],
 ) -> None:

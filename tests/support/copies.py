@@ -61,7 +61,7 @@ def record(place: Path) -> Record:
         for name in (*folders, *files):
             path = f"{folder}/{name}"
             status = os.lstat(path)
-            found[os.path.relpath(path, place)] = (  # noqa: PTH109
+            found[os.path.relpath(path, place)] = (
                 status.st_mode,
                 status.st_size,
                 status.st_mtime_ns,

@@ -128,7 +128,7 @@ def hammer(port: int, texts: Sequence[str], *, requests: int, clients: int) -> H
 
 def sentences(count: int) -> list[str]:
     """Return `count` different sentences of four to some sixty words."""
-    words = "a harbour at dawn has room for boats that bring salt and news from the north".split()
+    words = ["a", "harbour", "at", "dawn", "has", "room", "for", "boats", "that", "bring", "salt", "and", "news", "from", "the", "north"]
     return [
         f"{number}: " + " ".join(words[(number * 7 + step) % len(words)] for step in range(length))
         for number, length in ((n, 4 + n * 11 % 57) for n in range(count))

@@ -7,6 +7,7 @@ from typing import Any
 
 import grimp
 import pytest
+
 from bundler.console import Console
 from bundler.errors import PolicyError, UsageError
 from bundler.inputs import MAKERS, Inputs, epoch_for, refuse_unreleasable

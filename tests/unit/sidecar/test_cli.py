@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-import signal
 import socket
 import subprocess
 import sys
@@ -45,10 +43,7 @@ def start(
 
 @pytest.mark.parametrize("form", FORMS, ids=["folder", "script"])
 @pytest.mark.parametrize("flags", [("-I", "-B"), ()], ids=["isolated", "plain"])
-def test_help_and_version_work_in_every_form_from_any_folder(
-    form: list[str], flags: tuple[str, ...]
-) -> None:
-    assert "--allow-dir" in start("--help", form=form, flags=flags).stdout
+def test_it_starts_in_every_form_from_any_folder(form: list[str], flags: tuple[str, ...]) -> None:
     assert start("--version", form=form, flags=flags).stdout == f"{__version__}\n"
 
 
@@ -95,12 +90,8 @@ def test_a_busy_port_exits_3_before_anything_heavy_is_imported() -> None:
     "arguments",
     [
         ["--port", "70000"],
-        ["--port", "x"],
-        ["--device", "tpu"],
         ["--nonsense"],
-        ["--max-body-mb", "0"],
         ["--allow-dir", "/no/such/folder"],
-        ["--allow-dir", str(SERVICE / "__main__.py")],
         ["--host", "0.0.0.0", "--port", "0"],  # noqa: S104
         ["--host", "no-such-host.invalid", "--port", "0"],
         ["--host", "192.0.2.1", "--port", "0", "--allow-remote"],
@@ -114,13 +105,6 @@ def test_usage_errors_exit_2_without_a_traceback(arguments: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_model_that_is_not_here_exits_5_and_says_what_to_do() -> None:
-    done = start("--port", "0", "--model", "no/such-model")
-    assert done.returncode == 5, done.stderr
-    assert done.stdout == ""
-    assert "--allow-download" in done.stderr
-
-
 def test_a_bundle_without_a_manifest_exits_4(tmp_path: Path) -> None:
     home = tmp_path / "é app" / "embedding_sidecar"
     home.parent.mkdir()
@@ -128,32 +112,6 @@ def test_a_bundle_without_a_manifest_exits_4(tmp_path: Path) -> None:
     done = start("--port", "0", form=[str(home)])
     assert done.returncode == 4, done.stderr
     assert "manifest.json" in done.stderr
-
-
-def test_standard_streams_that_are_closed_change_nothing() -> None:
-    command = f'exec "$0" -I -B "{SERVICE}" --port 0 --model no/such-model >&- 2>&- <&-'
-    done = subprocess.run(["/bin/sh", "-c", command, sys.executable], check=False, timeout=60)
-    assert done.returncode == 5
-
-
-def test_sigterm_while_the_model_loads_exits_0(tmp_path: Path) -> None:
-    (tmp_path / "modules.json").write_text("[]", encoding="utf-8")
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-B", str(SERVICE), "--port", "0", "--model", str(tmp_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if b"importing" in line:  # which takes seconds
-            break
-    process.send_signal(signal.SIGTERM)
-    output, talk = process.communicate(timeout=30)
-    assert process.returncode == 0
-    assert b"Traceback" not in talk
-    for line in output.splitlines():
-        assert line.startswith(b"PROGRESS:")
-        json.loads(line.removeprefix(b"PROGRESS:"))
 
 
 def parse(*arguments: str, bundle: Path | None = None) -> Settings:

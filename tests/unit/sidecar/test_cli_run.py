@@ -132,8 +132,18 @@ def test_the_names_that_clients_call_us_by_are_spelled_as_headers_are(
     assert "--allow-host" in capsys.readouterr().err
 
 
-def test_numbers_out_of_range_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["--port", "65536"], ["--port", "-1"], ["--max-body-mb", "1025"]):
+def test_values_out_of_range_and_cut_options_are_usage_errors(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for arguments in (
+        ["--port", "65536"],
+        ["--port", "-1"],
+        ["--port", "x"],
+        ["--max-body-mb", "1025"],
+        ["--max-body-mb", "0"],
+        ["--device", "tpu"],
+        ["--por", "1"],
+    ):
         with pytest.raises(SystemExit) as caught:
             cli.parser().parse_args(arguments)
         assert caught.value.code == 2

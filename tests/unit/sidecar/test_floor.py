@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from sidecar import floor
 from sidecar.errors import UnsupportedError
 
@@ -67,7 +68,7 @@ def test_the_program_says_it_before_it_takes_the_port_or_loads_anything(tmp_path
         "models": [],
         "components": [],
         "documents": [],
-        "floor": {name: "99.0" for name in ("glibc", "macOS", "Windows")},
+        "floor": dict.fromkeys(("glibc", "macOS", "Windows"), "99.0"),
         "unreleasable": [],
     }
     (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
