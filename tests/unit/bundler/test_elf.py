@@ -117,7 +117,7 @@ def test_tables_between_loaded_parts_are_left() -> None:
 
 def test_damaged_headers_never_end_in_anything_but_a_smaller_file_or_none() -> None:
     data = image(*SYMBOLS)
-    chance = random.Random(7)  # noqa: S311 - the same on every run
+    chance = random.Random(7)
     header = HEADER.unpack_from(data)
     places = [*range(16, HEADER.size + SEGMENT.size), *range(header[6], len(data))]
     for _ in range(3000):

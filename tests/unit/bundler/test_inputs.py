@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import argparse
 import io
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grimp
 import pytest
@@ -13,6 +12,9 @@ from bundler.errors import PolicyError, UsageError
 from bundler.inputs import MAKERS, Inputs, epoch_for, refuse_unreleasable
 from bundler.project import Project
 from tests.support.miniature import EPOCH, Miniature
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # They move bytes or tell people about them, and decide none.
 NEUTRAL = {

@@ -22,7 +22,7 @@ def test_a_text_over_the_budget_goes_alone() -> None:
 
 
 def test_every_text_is_in_one_batch_within_both_limits() -> None:
-    chance = random.Random(7)  # noqa: S311
+    chance = random.Random(7)
     for _ in range(50):
         lengths = [chance.randint(1, 40) for _ in range(chance.randint(1, 60))]
         rows, tokens = chance.randint(1, 9), chance.randint(40, 200)
@@ -36,7 +36,7 @@ def test_every_text_is_in_one_batch_within_both_limits() -> None:
 def test_slices_keep_the_order_and_both_limits() -> None:
     assert slices([], max_rows=2, max_total=10) == []
     assert slices([99], max_rows=2, max_total=10) == [slice(0, 1)]
-    chance = random.Random(11)  # noqa: S311
+    chance = random.Random(11)
     for _ in range(50):
         lengths = [chance.randint(0, 40) for _ in range(chance.randint(1, 60))]
         rows, total = chance.randint(1, 9), chance.randint(1, 80)

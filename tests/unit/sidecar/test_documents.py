@@ -126,7 +126,7 @@ def test_chunks_of_white_space_are_left_out() -> None:
 
 
 def test_chunks_cover_the_text_and_share_the_overlap() -> None:
-    chance = random.Random(3)  # noqa: S311
+    chance = random.Random(3)
     for _ in range(100):
         text = "".join(chance.choice("ab c") for _ in range(chance.randint(1, 200)))
         size = chance.randint(1, 40)

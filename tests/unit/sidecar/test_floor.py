@@ -30,7 +30,7 @@ def test_an_older_system_is_named_with_the_floor_and_the_file(version: str) -> N
 
 
 def test_a_system_without_glibc_is_told_so() -> None:
-    with pytest.raises(UnsupportedError, match="glibc 2.28") as caught:
+    with pytest.raises(UnsupportedError, match=r"glibc 2\.28") as caught:
         floor.require(NEEDS, ("glibc", ""))
     assert "this system has no glibc" in caught.value.why
 

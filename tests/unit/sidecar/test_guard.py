@@ -12,7 +12,7 @@ from tests.support.stub_engine import Served
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ALL = "0.0.0.0"  # noqa: S104
+ALL = "0.0.0.0"
 
 
 @pytest.fixture

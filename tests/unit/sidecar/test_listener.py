@@ -10,7 +10,7 @@ import pytest
 from sidecar import listener
 from sidecar.errors import AddressInUseError, UsageError
 
-ALL = "0.0.0.0"  # noqa: S104
+ALL = "0.0.0.0"
 
 
 def test_port_0_takes_a_free_port_and_connections_wait_before_anyone_accepts() -> None:

@@ -1,0 +1,144 @@
+"""An engine, a base, our image in the engine, and the containers that most tests look at."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bundler.console import Progress
+from bundler.image import Image, compose, write
+from bundler.inputs import epoch_for
+from bundler.layers import Layers
+from bundler.project import Project
+from bundler.recipe import read_recipe
+from bundler.store import Store
+from tests.smoke.conftest import bundle
+from tests.support import dockerengine
+from tests.support.containers import HARDENED, PORT, START_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["bundle"]
+
+PROJECT = Project.here()
+SCRATCH = PROJECT.out / "scratch"
+NAME = "sidecar-integration"
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+ALLOWED = "/documents"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """Our image: what was written, and the name it has in the engine."""
+
+    image: Image
+    archive: Path
+    name: str
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Any]:
+    """Return a client of the engine that runs here, or of one started for these tests."""
+    import docker  # type: ignore[import-untyped]  # noqa: PLC0415 - not where there is no engine
+    from testcontainers.core.config import testcontainers_config  # noqa: PLC0415
+
+    # The reaper is an image from a registry; every container here is removed by its fixture.
+    testcontainers_config.ryuk_disabled = True
+    with contextlib.ExitStack() as stack:
+        if not dockerengine.answers():
+            if reason := dockerengine.obstacle():
+                pytest.skip(reason)
+            address = stack.enter_context(dockerengine.own_engine(SCRATCH))
+            stack.enter_context(pytest.MonkeyPatch.context()).setenv("DOCKER_HOST", address)
+        client = docker.from_env(timeout=300)
+        stack.callback(client.close)
+        yield client
+
+
+@pytest.fixture(scope="session")
+def base() -> Path:
+    """Return the base for this machine's architecture, made unless it is there."""
+    path = PROJECT.out / f"base-{ARCHITECTURES[platform.machine()]}.tar"
+    if not path.is_file():
+        if shutil.which("mmdebstrap") is None:
+            pytest.skip(f"there is no {path.name}, and no mmdebstrap to make it")
+        subprocess.run([PROJECT.root / "ci" / "base"], check=True, stdout=subprocess.DEVNULL)
+    return path
+
+
+@pytest.fixture(scope="session")
+def loaded(engine: Any, bundle: Path, base: Path) -> Iterator[Loaded]:
+    """Return the image of this machine's bundle, written by us and loaded by the engine."""
+    epoch = epoch_for(read_recipe(PROJECT.recipe))
+    with Layers(Store(PROJECT.store), Progress()) as layers:
+        image = compose(bundle, layers, base=base, epoch=epoch)
+    name = f"{NAME}:{os.getpid()}"
+    archive = SCRATCH / f"{NAME}-{os.getpid()}.oci.tar"
+    write([image], archive, name=name, epoch=epoch)
+    try:
+        with archive.open("rb") as stream:
+            engine.images.load(stream)
+        yield Loaded(image=image, archive=archive, name=name)
+    finally:
+        archive.unlink()
+        with contextlib.suppress(Exception):
+            engine.images.remove(name, force=True)
+
+
+@pytest.fixture(scope="session")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a text, readable by everybody."""
+    folder = tmp_path_factory.mktemp("documents")
+    (folder / "two.md").write_text("One thing.\n\n" + "Another thing. " * 80, encoding="utf-8")
+    for path in (folder, *folder.parents):
+        if path == folder or path.owner() == folder.owner():
+            with contextlib.suppress(PermissionError):
+                path.chmod(path.stat().st_mode | 0o055)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def served(loaded: Loaded, documents: Path) -> Iterator[Any]:
+    """Return a container as people start it: hardened, with a port and a folder; it is ready."""
+    from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - as above
+    from testcontainers.core.wait_strategies import HttpWaitStrategy  # noqa: PLC0415
+
+    options = {key: value for key, value in HARDENED.items() if key != "tmpfs"}
+    ready = HttpWaitStrategy(PORT, "/health").with_header("Host", "localhost")
+    container = (
+        DockerContainer(loaded.name)
+        .with_exposed_ports(PORT)
+        .with_command(["--allow-dir", ALLOWED])
+        .with_volume_mapping(str(documents), ALLOWED, "ro")
+        .with_kwargs(**options)
+        .waiting_for(ready.with_startup_timeout(timedelta(seconds=START_SECONDS)))
+    )
+    for place, how in HARDENED["tmpfs"].items():
+        container.with_tmpfs_mount(place, how)
+    with container:
+        yield container
+
+
+def started(engine: Any, name: str, **options: Any) -> Any:
+    """Return a hardened container, not waited for."""
+    return engine.containers.run(name, detach=True, **{**HARDENED, **options})
+
+
+@pytest.fixture(scope="session")
+def isolated(engine: Any, loaded: Loaded) -> Iterator[Any]:
+    """Return a container without any network."""
+    container = started(engine, loaded.name, network_mode="none")
+    try:
+        yield container
+    finally:
+        container.remove(force=True)
