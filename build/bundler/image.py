@@ -190,7 +190,7 @@ def write(images: Sequence[Image], output: Path, *, name: str, epoch: int) -> Di
                 raw.flush()
                 os.fsync(raw.fileno())
             beside.chmod(0o644)
-            checkpoints.reach("image.written")
+            checkpoints.reach("archive.written")
             beside.replace(output)
         finally:
             beside.unlink(missing_ok=True)
