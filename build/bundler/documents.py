@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bundler import licences, notices
 from bundler.components import GOLDEN
+from bundler.diet import UNSLIMMED
 from bundler.digests import Artifact, Digest
 from bundler.hostruntime import HostRuntime
 from bundler.runtime import RuntimeSpec
@@ -201,6 +202,7 @@ def audited(
 ) -> Mapping[str, str]:
     """Audit the staged native code; return the floor. Raises PolicyError on a finding.
 
+    The unslimmed profile, which cannot be released, keeps what is found, and `progress` is told.
     Without a runtime in the plan its libraries are taken for granted, and `progress` told so.
     """
     # lief takes over a second to import, and most runs change nothing native.
@@ -220,5 +222,8 @@ def audited(
     if report.left_to_runtime:
         names = ", ".join(report.left_to_runtime)
         progress.note("audit", f"taken to come with the runtime, which is left out: {names}")
-    audit.require_clean(report)
+    if plan.profile != UNSLIMMED:
+        audit.require_clean(report)
+    elif report.failures:
+        progress.note("audit", f"{len(report.failures)} findings, kept: {UNSLIMMED} is not shipped")
     return report.floor.as_mapping()

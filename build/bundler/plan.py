@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bundler.diet import DietRule, parse_rules, rules_for
+from bundler.diet import UNSLIMMED, DietRule, parse_rules, rules_for
 from bundler.errors import UnsupportedError, UsageError
 from bundler.hostruntime import HostRuntime
 from bundler.lockfile import WheelLock, select
@@ -143,6 +143,8 @@ class BundlePlan:
         reasons = []
         if isinstance(self.runtime, HostRuntime):
             reasons.append("the runtime is a copy of the building machine's CPython")
+        if self.profile == UNSLIMMED:
+            reasons.append(f"the profile {UNSLIMMED} is what others are measured against")
         if left_out := [part for part in PARTS if part not in self.parts]:
             reasons.append(f"parts were left out: {', '.join(left_out)}")
         return tuple(reasons)

@@ -147,3 +147,10 @@ def test_a_target_whose_runtime_is_not_locked_is_unsupported(miniature: Miniatur
 def test_a_component_that_does_not_exist_has_no_inputs(miniature: Miniature) -> None:
     with pytest.raises(ValueError, match="sauce"):
         miniature.plan().inputs("sauce")
+
+
+def test_the_unslimmed_profile_is_for_measuring_and_never_for_release(tmp_path: Path) -> None:
+    miniature = Miniature.make(tmp_path / "checkout")
+    assert miniature.plan(profile="safe").unreleasable == ()
+    (reason,) = miniature.plan(profile="none").unreleasable
+    assert "measured against" in reason
