@@ -15,18 +15,19 @@ from bundler.launch import command
 from sidecar.manifest import read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def damaged(bundle: Path) -> Path:
-    """Return a copy whose files are links to the bundle's; what a test spoils is copied first."""
+def damaged(bundle: Path) -> Iterator[Path]:
+    """Give a copy whose files are links to the bundle's; what a test spoils is copied first."""
     place = ROOT / "bundle" / "out" / "scratch" / "damaged"
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(bundle, place, copy_function=os.link)
-    return place
+    yield place
+    shutil.rmtree(place)
 
 
 def flip(path: Path) -> None:
