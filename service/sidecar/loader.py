@@ -95,6 +95,9 @@ def go_offline() -> None:
             "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
             "TRANSFORMERS_OFFLINE": "1",
             "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+            # torch makes this folder when it is imported, and asks for a temporary one if it is not
+            # named; a machine may have none. It is there already, and nothing is compiled into it.
+            "TORCHINDUCTOR_CACHE_DIR": os.path.abspath(os.sep),  # noqa: PTH100
         }
     )
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "SENTENCE_TRANSFORMERS_HOME"):

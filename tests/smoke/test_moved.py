@@ -61,6 +61,8 @@ def some_of(golden: Golden) -> Golden:
 @pytest.fixture(scope="module")
 def moved(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moved]:
     room = tmp_path_factory.mktemp("machine")
+    # pytest keeps its folders to itself; this one is the root of somebody else's machine.
+    room.chmod(0o755)
     path = read(bundle).models[0].golden
     assert path is not None
     copy = copies.locked(bundle, room / PLACE)
