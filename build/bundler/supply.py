@@ -106,6 +106,8 @@ class Supply:
 
         `is_hurried` gives up after one try. Raises UnreachableError, IntegrityError, DiskError.
         """
+        if not requests:
+            return {}
         network = self.network
         if is_hurried:
             network = replace(network, tries=1, connect_s=HURRIED_CONNECT_S)
