@@ -35,9 +35,9 @@ def test_what_redirects_a_loader_or_an_interpreter_is_taken_away() -> None:
         "PYTHONPATH": "x",
         "PythonHome": "x",
         "PATH": "/bin",
-        "HOME": "/root",
+        "HOME": "/home/ana",
     }
-    assert scrubbed(environment) == {"PATH": "/bin", "HOME": "/root"}
+    assert scrubbed(environment) == {"PATH": "/bin", "HOME": "/home/ana"}
 
 
 def test_the_command_is_the_bundles_own_interpreter_in_isolated_mode(tmp_path: Path) -> None:
