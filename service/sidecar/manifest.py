@@ -156,7 +156,7 @@ def decode(data: bytes) -> Manifest:
             _check_path(f"{MANIFESTS}/{component.name}.json")
     except ManifestError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         message = f"the manifest cannot be read ({type(error).__name__})"
         raise ManifestError(message) from error
     return manifest
@@ -169,7 +169,7 @@ def decode_entries(data: bytes) -> tuple[FileEntry, ...]:
             FileEntry(path=path, mode=int(mode, 8), size=size, sha256=sha256)
             for path, mode, size, sha256 in json.loads(data)
         )
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         message = f"a component's file list cannot be read ({type(error).__name__})"
         raise ManifestError(message) from error
     for entry in entries:

@@ -98,6 +98,8 @@ def test_canonical_json_has_one_spelling() -> None:
         b"null",
         b"\xff\xfe",
         b"{}",
+        b"[" * 100_000,
+        b'{"schema": 1, "plan": ' * 100_000,
         altered(schema=0),
         altered(schema=2),
         altered(runtime=None),
