@@ -19,9 +19,10 @@ MIN_COSINE = 0.9999
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Golden:
-    """Texts and their reference vectors, row by row."""
+    """Texts and their reference vectors, row by row, and how token vectors became one."""
 
     model: str
+    pooling: str
     texts: tuple[str, ...]
     vectors: tuple[tuple[float, ...], ...]
 
@@ -31,6 +32,7 @@ def read_golden(path: Path) -> Golden:
     raw = json.loads(path.read_text(encoding="utf-8"))
     return Golden(
         model=raw["model"],
+        pooling=raw["pooling"],
         texts=tuple(raw["texts"]),
         vectors=tuple(decode_row(row) for row in raw["vectors"]),
     )

@@ -61,7 +61,8 @@ def smoke(bundle: Path, recipe: Recipe) -> Smoked:
         ready_s = time.monotonic() - started
         vectors: list[list[float]] = []
         for at in range(0, len(golden.texts), BATCH):
-            answer = service.request("/embed", {"texts": golden.texts[at : at + BATCH]})
+            texts = golden.texts[at : at + BATCH]
+            answer = service.request("/embed", {"texts": texts, "pooling": golden.pooling})
             vectors += answer["vectors"]
         worst = worst_cosine(golden, vectors)
         if worst < MIN_COSINE:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,7 @@ class Lived:
 
 def some_of(golden: Golden) -> Golden:
     """Return every third text with its vector."""
-    return Golden(model=golden.model, texts=golden.texts[::EVERY], vectors=golden.vectors[::EVERY])
+    return replace(golden, texts=golden.texts[::EVERY], vectors=golden.vectors[::EVERY])
 
 
 @pytest.fixture(scope="module")

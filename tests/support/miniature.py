@@ -276,7 +276,12 @@ class Miniature:
         self, name: str, revision: str, contents: dict[str, bytes], wheel: Path | None = None
     ) -> ModelSpec:
         golden = self.project.golden / f"{name}.json"
-        document = {"model": name, "texts": ["hello"], "vectors": [encode_row((0.6, 0.8))]}
+        document = {
+            "model": name,
+            "pooling": "mean",
+            "texts": ["hello"],
+            "vectors": [encode_row((0.6, 0.8))],
+        }
         golden.write_text(json.dumps(document), encoding="utf-8")
         return ModelSpec(
             name=name,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ROWS = ((1.0, 0.0), (0.0, 1.0))
-GOLDEN = Golden(model="tiny", texts=("a", "b"), vectors=ROWS)
+GOLDEN = Golden(model="tiny", pooling="mean", texts=("a", "b"), vectors=ROWS)
 
 
 def test_a_row_comes_back_bit_for_bit() -> None:
@@ -30,7 +30,12 @@ def test_a_row_comes_back_bit_for_bit() -> None:
 
 
 def test_a_golden_file_is_read(tmp_path: Path) -> None:
-    document = {"model": "tiny", "texts": ["a", "b"], "vectors": [encode_row(r) for r in ROWS]}
+    document = {
+        "model": "tiny",
+        "pooling": "mean",
+        "texts": ["a", "b"],
+        "vectors": [encode_row(r) for r in ROWS],
+    }
     (tmp_path / "tiny.json").write_text(json.dumps(document), encoding="utf-8")
     assert read_golden(tmp_path / "tiny.json") == GOLDEN
 
@@ -76,4 +81,4 @@ def test_too_few_or_too_many_vectors_fail(count: int) -> None:
 
 
 def test_no_texts_prove_nothing() -> None:
-    assert worst_cosine(Golden(model="x", texts=(), vectors=()), []) == -1
+    assert worst_cosine(Golden(model="x", pooling="mean", texts=(), vectors=()), []) == -1

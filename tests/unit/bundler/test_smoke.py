@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
 from bundler import smoke as smoking
 from bundler.errors import SmokeError, VerificationError
+from bundler.golden import read_golden
 from bundler.launch import command
 from bundler.smoke import smoke
 from bundler.trace import Proved
+from sidecar.manifest import read
 from tests.support.stocked import Stocked
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ class Stub:
     def __init__(self, vector: Sequence[float] = (0.6, 0.8), code: int = 0) -> None:
         self.vector = vector
         self.code = code
+        self.poolings: set[str] = set()
 
     def start(self, *_: object, **options: Any) -> Stub:
         assert options["environment"] == {}
@@ -36,8 +40,9 @@ class Stub:
 
     def wait_ready(self, _: float) -> None: ...
 
-    def request(self, path: str, body: dict[str, list[str]]) -> dict[str, object]:
+    def request(self, path: str, body: dict[str, Any]) -> dict[str, object]:
         assert path == "/embed"
+        self.poolings.add(body["pooling"])
         return {"vectors": [self.vector for _ in body["texts"]]}
 
     def failure(self, why: str) -> SmokeError:
@@ -68,6 +73,17 @@ def test_what_was_seen_is_told(run: Callable[..., Any]) -> None:
     seen = run(Stub())
     assert (seen.model, seen.texts, seen.profile, seen.proved) == ("tiny", 1, "safe", PROVED)
     assert seen.worst == pytest.approx(1)
+
+
+def test_vectors_are_asked_for_with_the_pooling_of_the_golden_ones(
+    run: Callable[..., Any], stocked: Stocked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = stocked.bundle / str(read(stocked.bundle).models[0].golden)
+    golden = replace(read_golden(path), pooling="cls")
+    monkeypatch.setattr(smoking, "read_golden", lambda _: golden)
+    stub = Stub()
+    run(stub)
+    assert stub.poolings == {"cls"}
 
 
 def test_vectors_of_another_space_are_a_failure(run: Callable[..., Any]) -> None:
