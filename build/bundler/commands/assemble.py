@@ -14,6 +14,7 @@ from bundler.commands.options import add_fetch_options, add_output_options, add_
 if TYPE_CHECKING:
     import argparse
 
+    from bundler.assemble import Assembled
     from bundler.console import Console
     from bundler.project import Project
 
@@ -32,9 +33,14 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     started = time.monotonic()
     inputs = Inputs.gather(options, project, console)
     assembled = inputs.assemble()
-    what = ", ".join(assembled.made) or "nothing"
-    console.say(f"assembled: {what} made anew, {time.monotonic() - started:.1f} s")
-    for finding in assembled.manifest.unreleasable:
-        console.say(f"not for release: {finding}")
+    tell(assembled, time.monotonic() - started, console)
     sys.stdout.write(f"{inputs.output}\n")
     return 0
+
+
+def tell(assembled: Assembled, seconds: float, console: Console) -> None:
+    """Say what was made anew, and why the bundle must not be released, if so."""
+    what = ", ".join(assembled.made) or "nothing"
+    console.say(f"assembled: {what} made anew, {seconds:.1f} s")
+    for finding in assembled.manifest.unreleasable:
+        console.say(f"not for release: {finding}")

@@ -5,8 +5,10 @@ Stays in the foreground; Ctrl-C or SIGTERM stop the service. Everything is reuse
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
+from bundler.commands.assemble import tell
 from bundler.commands.options import add_fetch_options, add_output_options, add_plan_options
 
 if TYPE_CHECKING:
@@ -36,8 +38,7 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     from bundler.serve import check_free, serve  # noqa: PLC0415 - needs the environment
 
     check_free(options.port)
+    started = time.monotonic()
     inputs = Inputs.gather(options, project, console)
-    assembled = inputs.assemble()
-    for finding in assembled.manifest.unreleasable:
-        console.say(f"not for release: {finding}")
+    tell(inputs.assemble(), time.monotonic() - started, console)
     return serve(inputs.output, options.port, options.service, console)
