@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bundler import hostlibraries, hostruntime
+from tests.support import chroot
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux relocates its Python")
 
 ODD_PLACE = "Programs for Zoé/app/python"
-GLIBC = ("libc", "libm", "libpthread", "libdl", "librt", "libutil", "libresolv")
 DEBIAN = Path("/usr/bin/python3.11")
 INSIDE = """
 import asyncio, bz2, ctypes, hashlib, json, lzma, multiprocessing, os, socket, sqlite3, ssl, sys
@@ -54,25 +51,6 @@ print(json.dumps({
     "mapped": mapped,
 }))
 """
-# The mounts live in a namespace of their own and end with it, whatever happens to the test.
-ENTER = """
-mount --bind "$1" "$1"
-mount -t proc proc "$1/proc"
-mount -o remount,bind,ro "$1"
-exec env -i "$(command -v chroot)" "$@"
-"""
-NAMESPACES = ("unshare", "--mount", "--net", "--pid", "--fork", "sh", "-euc")
-
-
-@cache
-def obstacle() -> str | None:
-    """Return why this machine cannot make such a place, or None."""
-    if os.geteuid() != 0:
-        return "chroot and mount need root"
-    if missing := [tool for tool in ("unshare", "chroot", "mount") if not shutil.which(tool)]:
-        return f"no {', '.join(missing)} here"
-    done = subprocess.run([*NAMESPACES, "true"], check=False, capture_output=True)
-    return None if done.returncode == 0 else f"no namespaces here: {done.stderr.decode().strip()}"
 
 
 def hosts() -> list[Path]:
@@ -81,37 +59,21 @@ def hosts() -> list[Path]:
     return [own, *([DEBIAN] if DEBIAN.is_file() and DEBIAN.resolve() != own else [])]
 
 
-def add_glibc(root: Path, executable: Path) -> None:
-    """Copy the loader that `executable` asks for, and glibc, to where the host has them."""
-    asked = [hostlibraries.patchelf(), "--print-interpreter", str(executable)]
-    files = [Path(hostlibraries.output_of(asked).strip())]
-    ldconfig = shutil.which("ldconfig", path="/sbin:/usr/sbin:/bin:/usr/bin") or "ldconfig"
-    cached = hostlibraries.parse_cache(hostlibraries.output_of([ldconfig, "-p"]))
-    machine = executable.read_bytes()[:20]
-    for name, places in cached.items():
-        if name.partition(".so")[0] in GLIBC and hostlibraries.is_glibc(name):
-            files += [p for p in places if p.read_bytes()[18:20] == machine[18:20]]
-    for path in files:
-        place = root / path.relative_to("/")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, place)
-
-
 @pytest.fixture(scope="module", params=hosts(), ids=lambda path: path.parent.parent.name)
 def answer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Return what the copy says of itself after it was moved into an empty machine."""
-    if reason := obstacle():
+    if reason := chroot.obstacle():
         pytest.skip(reason)
     root = tmp_path_factory.mktemp("machine")
     built = tmp_path_factory.mktemp("built") / "python"
     hostruntime.copy(hostruntime.probe(request.param), built)
     (built / "lib/python3.11/site-packages").mkdir()
-    add_glibc(root, built / "bin/python3.11")
-    (root / "proc").mkdir()
+    chroot.furnish(root, built / "bin/python3.11")
     (root / ODD_PLACE).parent.mkdir(parents=True)
     built.rename(root / ODD_PLACE)
     program = f"/{ODD_PLACE}/bin/python3.11"
-    command = [*NAMESPACES, ENTER, "enter", str(root), program, "-I", "-B", "-c", INSIDE]
+    inner = [program, "-I", "-B", "-c", INSIDE]
+    command = chroot.inside(Path(sys.executable), root, inner)
     done = subprocess.run(command, check=False, capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr.decode()
     return json.loads(done.stdout)

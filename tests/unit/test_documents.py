@@ -24,7 +24,7 @@ RUN_BY = {
     "python3 build assemble --target mac-arm64": "tests/smoke/test_foreign_bundles.py",
     "python3 build assemble": "tests/smoke/conftest.py",
     "python3 build image": "tests/integration/conftest.py",
-    "bundle/out/linux-x64/python/bin/python3.11 -I -B": "build/bundler/launch.py",
+    "bundle/out/linux-x64/python/bin/python3.11 -I -B": "tests/smoke/test_lifecycle.py",
     "ci/base": "tests/integration/conftest.py",
     "docker run": "tests/integration/test_container.py",
     "curl http://127.0.0.1:8421/embed": "tests/smoke/test_up.py",
