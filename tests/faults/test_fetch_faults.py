@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -14,11 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.digests import Artifact, Digest
-from bundler.errors import DiskError, IntegrityError, UnreachableError
-from bundler.fetch import Request, fetch
+from bundler.digests import Digest
+from bundler.errors import IntegrityError, UnreachableError
+from bundler.fetch import fetch
 from bundler.network import Network
-from bundler.sources import UrlSource
 from bundler.store import Store
 from tests.support.badserver import (
     BadServer,
@@ -34,41 +32,14 @@ from tests.support.badserver import (
     whole,
     wrong,
 )
+from tests.support.fetching import DATA, DIGEST, QUICK, leftovers, request, some_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.support.badserver import Behaviour, Handler
 
 ROOT = Path(__file__).parents[2]
-
-
-def some_bytes(seed: int, size: int = 100_000) -> bytes:
-    return random.Random(seed).randbytes(size)
-
-
-DATA = some_bytes(1, 300_000)
-DIGEST = Digest.of_bytes(DATA)
-QUICK = Network(tries=3, first_wait_s=0.0, longest_wait_s=0.2, read_s=0.3, connect_s=2.0)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
-@pytest.fixture
-def server() -> Iterator[BadServer]:
-    with BadServer() as server:
-        yield server
-
-
-def request(url: str, digest: Digest = DIGEST) -> Request:
-    return Request(artifact=Artifact(name="a.whl", digest=digest), sources=(UrlSource(url=url),))
-
-
-def leftovers(store: Store) -> list[Path]:
-    return sorted((store.root / "partial").glob("*"))
 
 
 def silent(handler: Handler, _: bytes) -> None:
@@ -377,79 +348,3 @@ def test_two_fetches_are_right_where_the_file_system_does_not_lock(
     assert failures == []
     for data in contents:
         assert Store(store.root).verified(Digest.of_bytes(data)).read_bytes() == data
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("mounting a small tmpfs needs root on Linux")
-    mounted: list[Path] = []
-
-    def mount(size: int) -> Path:
-        path = tmp_path / f"disk{len(mounted)}"
-        path.mkdir()
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)],
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
-        mounted.append(path)
-        return path
-
-    yield mount
-    for path in mounted:
-        subprocess.run(["umount", str(path)], check=True)
-
-
-@pytest.mark.parametrize("tenth", range(1, 10))
-def test_a_disk_that_is_full_at_any_tenth_ends_in_exit_6_and_keeps_what_is_whole(
-    small_disk: Callable[[int], Path], server: BadServer, tenth: int
-) -> None:
-    contents = [some_bytes(n, 300_000) for n in range(8)]
-    store = Store(small_disk(sum(map(len, contents)) * tenth // 10) / "store")
-    requests = [
-        # Without lengths: what is not known beforehand must be noticed while writing.
-        request(
-            server.add(f"f{n}", data, forever=unframed()),
-            Digest(sha256=Digest.of_bytes(data).sha256),
-        )
-        for n, data in enumerate(contents)
-    ]
-    with pytest.raises(DiskError) as caught:
-        fetch(requests, store, network=QUICK, at_once=2)
-    assert caught.value.exit_code == 6
-    assert "bytes are needed" in caught.value.why
-    assert "bytes are free" in caught.value.why
-    kept = [path for path in (store.root / "sha256").rglob("*") if path.is_file()]
-    assert len(kept) >= (tenth * 8) // 10 - 2
-    for path in kept:
-        assert Digest.of_file(path).sha256 == path.name
-
-
-def test_a_length_that_cannot_fit_is_refused_before_it_is_written(
-    small_disk: Callable[[int], Path], server: BadServer
-) -> None:
-    store = Store(small_disk(128 * 1024) / "store")
-    url = server.add("a.whl", DATA)
-    with pytest.raises(DiskError) as caught:
-        fetch([request(url, Digest(sha256=DIGEST.sha256))], store, network=QUICK)
-    assert f"{len(DATA)} bytes are needed" in caught.value.why
-    assert leftovers(store) == []
-
-
-def test_a_store_that_cannot_be_written_serves_what_it_has(
-    small_disk: Callable[[int], Path], server: BadServer
-) -> None:
-    disk = small_disk(1024 * 1024)
-    store = Store(disk / "store")
-    wanted = request(server.add("a.whl", DATA))
-    fetch([wanted], store, network=QUICK)
-    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    (path,) = fetch([wanted], Store(store.root), network=QUICK).values()
-    assert path.read_bytes() == DATA
-    other = request(server.add("b.whl", DATA[1:]), Digest.of_bytes(DATA[1:]))
-    with pytest.raises(DiskError, match="cannot be written"):
-        fetch([other], store, network=QUICK)
