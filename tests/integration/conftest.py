@@ -113,18 +113,15 @@ def served(loaded: Loaded, documents: Path) -> Iterator[Any]:
     from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - as above
     from testcontainers.core.wait_strategies import HttpWaitStrategy  # noqa: PLC0415
 
-    options = {key: value for key, value in HARDENED.items() if key != "tmpfs"}
     ready = HttpWaitStrategy(PORT, "/health").with_header("Host", "localhost")
     container = (
         DockerContainer(loaded.name)
         .with_exposed_ports(PORT)
         .with_command(["--allow-dir", ALLOWED])
         .with_volume_mapping(str(documents), ALLOWED, "ro")
-        .with_kwargs(**options)
+        .with_kwargs(**HARDENED)
         .waiting_for(ready.with_startup_timeout(timedelta(seconds=START_SECONDS)))
     )
-    for place, how in HARDENED["tmpfs"].items():
-        container.with_tmpfs_mount(place, how)
     with container:
         yield container
 

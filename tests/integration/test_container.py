@@ -25,6 +25,15 @@ for line in open("/proc/net/dev").read().splitlines()[2:]:
     name, _, numbers = line.partition(":")
     print(name.strip(), numbers.split()[9])
 """
+WRITE = """
+import tempfile
+for folder in "/ /tmp /var/tmp /usr/tmp /opt/sidecar /home /root .".split():
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        continue
+    print(folder)
+"""
 KILLED = 137
 
 
@@ -94,6 +103,15 @@ def test_it_runs_as_nobody_with_no_right_and_can_gain_none(served: Any) -> None:
     assert status["Gid"].split() == ["65532"] * 4
     assert status["CapEff"] == status["CapBnd"] == "0" * 16
     assert status["NoNewPrivs"] == "1"
+
+
+def test_it_serves_where_nothing_can_be_written(served: Any) -> None:
+    container = served.get_wrapped_container()
+    container.reload()
+    assert container.attrs["HostConfig"]["ReadonlyRootfs"] is True
+    assert not container.attrs["HostConfig"].get("Tmpfs")
+    assert run_inside(container, WRITE) == ""
+    assert len(ask(served, "/embed", {"texts": ["one", "two"]})["vectors"]) == 2
 
 
 def test_docker_finds_it_healthy_by_asking_its_own_interpreter(

@@ -22,7 +22,7 @@ PYTHON = f"/{PLACE}/python/bin/python3.11"
 PORT = 8421
 MEMORY = "1536m"
 START_SECONDS = 180
-# What a careful operator passes. The folder in memory is for torch, which wants to name a cache.
+# What a careful operator passes. There is no folder that anything could be written to.
 HARDENED: dict[str, Any] = {
     "read_only": True,
     "cap_drop": ["ALL"],
@@ -30,7 +30,6 @@ HARDENED: dict[str, Any] = {
     "pids_limit": 128,
     "mem_limit": MEMORY,
     "memswap_limit": MEMORY,
-    "tmpfs": {"/tmp": "size=16m"},  # noqa: S108 - of the container
 }
 ASK = """
 import http.client, sys
