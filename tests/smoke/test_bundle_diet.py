@@ -9,8 +9,14 @@ import pytest
 
 from bundler import tracer
 from bundler.errors import SmokeError
+from bundler.inventory import take_stock
+from bundler.lockfile import read_lock
+from bundler.omissions import omissions
 from bundler.project import Project
 from bundler.recipe import read_recipe
+from bundler.savings import COMMAND, stale
+from bundler.sizes import weigh
+from bundler.store import Store
 from bundler.trace import exercise, parse, prove
 from sidecar.manifest import read
 
@@ -49,3 +55,13 @@ def test_the_reader_of_pdfs_is_traced_too(bundle: Path, tmp_path: Path) -> None:
     seen = parse(record.read_text(encoding="utf-8"))
     assert {"pypdf", "sidecar", "numpy"} <= seen.modules
     assert any(path.endswith(".so") for path in seen.opened)
+
+
+def test_the_bytes_that_each_rule_is_said_to_save_are_those_it_saves(bundle: Path) -> None:
+    project = Project.here()
+    recipe, inventory = read_recipe(project.recipe), take_stock(bundle)
+    lock, store = read_lock(project.wheel_lock), Store(project.store)
+    sizes = weigh(inventory, omissions(recipe, lock, store, inventory))
+    assert (sizes.absent, sizes.foreign) == ((), ())
+    figures = stale(recipe, sizes)
+    assert not figures, f"{figures}; bundle/recipe.toml needs what this prints: {COMMAND}"

@@ -21,8 +21,14 @@ from bundler.cli import parser
 from bundler.console import Console, Progress
 from bundler.errors import UnreachableError
 from bundler.inputs import Inputs
+from bundler.inventory import take_stock
+from bundler.lockfile import read_lock
+from bundler.omissions import omissions
 from bundler.project import Project
 from bundler.recipe import read_recipe
+from bundler.savings import COMMAND, stale
+from bundler.sizes import weigh
+from bundler.store import Store
 from bundler.targets import TARGETS, Target, host_target
 from bundler.verify import verify
 from sidecar.manifest import Manifest, read
@@ -174,6 +180,15 @@ def test_nothing_in_it_serves_a_compiler_or_a_console(foreign: Foreign) -> None:
     expected = {"python.exe", "pythonw.exe"} if foreign.target.os == "win" else set()
     assert found == expected
     assert {path.name for path in foreign.site.glob("torch/bin/*")} <= {"torch_shm_manager"}
+
+
+def test_the_bytes_that_each_rule_is_said_to_save_are_those_it_saves(foreign: Foreign) -> None:
+    recipe, inventory = read_recipe(PROJECT.recipe), take_stock(foreign.root)
+    lock, store = read_lock(PROJECT.wheel_lock), Store(PROJECT.store)
+    sizes = weigh(inventory, omissions(recipe, lock, store, inventory))
+    assert (sizes.absent, sizes.foreign) == ((), ())
+    figures = stale(recipe, sizes)
+    assert not figures, f"{figures}; with that bundle's path, this prints them: {COMMAND}"
 
 
 def test_the_real_torch_is_in_it(foreign: Foreign) -> None:

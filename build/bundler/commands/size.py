@@ -23,6 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "path", type=Path, nargs="?", help="the bundle's folder (this machine's in bundle/out)"
     )
     parser.add_argument("--json", action="store_true", help="everything, every package included")
+    parser.add_argument(
+        "--saves",
+        action="store_true",
+        help="what each rule saved, to be pasted into the recipe",
+    )
     parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="also draw it as bars")
     parser.add_argument(
         "--store", type=Path, metavar="FOLDER", help="where the wheels are (bundle/out/store)"
@@ -37,15 +42,17 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     from bundler.picture import draw  # noqa: PLC0415
     from bundler.recipe import read_recipe  # noqa: PLC0415
     from bundler.replacement import replace_files  # noqa: PLC0415
+    from bundler.savings import COMMAND, entries, stale  # noqa: PLC0415
     from bundler.sizes import table, weigh  # noqa: PLC0415
     from bundler.store import Store  # noqa: PLC0415
     from bundler.targets import host_target  # noqa: PLC0415
 
+    recipe = read_recipe(project.recipe)
     inventory = take_stock(options.path or project.output(host_target().name))
     sizes = weigh(
         inventory,
         omissions(
-            read_recipe(project.recipe),
+            recipe,
             read_lock(project.wheel_lock),
             Store(options.store or project.store),
             inventory,
@@ -55,9 +62,14 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
         console.say(f"savings are not known for, not in the store: {', '.join(sizes.absent)}")
     if sizes.foreign:
         console.say(f"savings are not known for, not in this bundle: {', '.join(sizes.foreign)}")
+    if not (sizes.absent or sizes.foreign or options.saves):
+        for figure in stale(recipe, sizes):
+            console.say(f"stale in bundle/recipe.toml: {figure}; {COMMAND} prints the right ones")
     if options.picture:
         replace_files({options.picture: draw(sizes)})
-    if options.json:
+    if options.saves:
+        sys.stdout.write("".join(f"{line}\n" for line in entries(recipe, sizes)))
+    elif options.json:
         json.dump(sizes.document(), sys.stdout, indent=2, ensure_ascii=False)
         sys.stdout.write("\n")
     else:

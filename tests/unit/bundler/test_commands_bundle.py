@@ -103,11 +103,23 @@ def test_size_as_data_and_as_a_picture(run: Run, stocked: Stocked, tmp_path: Pat
     assert (tmp_path / "s.svg").read_text(encoding="utf-8").startswith("<svg ")
 
 
+def test_size_prints_what_the_recipe_records_and_says_what_is_stale_there(
+    run: Run, stocked: Stocked
+) -> None:
+    done = run("size", stocked.bundle)
+    assert "stale in bundle/recipe.toml: tests: no bytes in the recipe" in done.talk
+    assert "python3 build size --saves" in done.talk
+    done = run("size", stocked.bundle, "--saves")
+    assert done.output.startswith("[diet.rules.tests]\nsaves = { linux-x64 = ")
+    assert "stale" not in done.talk
+
+
 def test_size_says_which_savings_it_cannot_know(run: Run, stocked: Stocked, tmp_path: Path) -> None:
     done = run("size", stocked.bundle, "--store", tmp_path)
     assert done.code == 0
     assert "not in the store: feather-1.0-py3-none-any.whl" in done.talk
     assert "left out" not in done.output
+    assert "stale" not in done.talk
 
 
 def test_why_answers_for_a_file_that_was_removed(run: Run, stocked: Stocked) -> None:
