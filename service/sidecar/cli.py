@@ -103,9 +103,10 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--engine",
-        choices=("auto", "reference"),
+        choices=("auto", "packed", "reference"),
         default="auto",
-        help="reference is sentence-transformers itself (auto)",
+        help="packed is our own, reference is sentence-transformers itself; auto takes packed "
+        "where it can run the model (auto)",
     )
     add(
         "--allow-dir",

@@ -20,7 +20,8 @@ import numpy as np
 
 from sidecar import batching
 from sidecar.engines import Engine, Tokens, Vectors
-from sidecar.loader import Loaded, Phase
+from sidecar.loader import Loaded
+from sidecar.phases import Phase, Report
 from sidecar.problems import Problem, client_gone, not_ready, stopping
 from sidecar.settings import Limits
 
@@ -28,7 +29,7 @@ TOKENIZE_ROWS = 512
 TOKENIZE_CHARS = 1 << 18
 log = logging.getLogger("sidecar.encoder")
 R = TypeVar("R")
-Load = Callable[[Callable[[Phase], None]], Loaded]
+Load = Callable[[Report], Loaded]
 Gone = asyncio.Future[None]  # done when the client has left
 
 

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from sidecar import golden, snapshot
+from sidecar import snapshot
 from sidecar.engines import Engine
-from sidecar.errors import DiskError, ModelError
+from sidecar.engines.choice import choose
+from sidecar.errors import DiskError
 from sidecar.fingerprint import fingerprint
+from sidecar.phases import Report
 from sidecar.protocol import Announcer
 from sidecar.settings import Settings
-
-Phase = Literal["starting", "verifying", "downloading", "importing", "loading", "checking"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A model that gives its reference vectors, and where it came from."""
+    """A model that gives its reference vectors, and where it came from.
+
+    `unpacked_because` says why the packed engine does not serve it, if it does not.
+    """
 
     engine: Engine
     snapshot: snapshot.Snapshot
+    unpacked_because: str | None = None
 
     def fingerprint(self, *, pooling: str = "mean", normalize: bool = True) -> str:
         """Return the name of the space that such a request's vectors are in."""
@@ -36,9 +38,7 @@ class Loaded:
         )
 
 
-def find(
-    settings: Settings, announcer: Announcer, report: Callable[[Phase], None]
-) -> snapshot.Snapshot:
+def find(settings: Settings, announcer: Announcer, report: Report) -> snapshot.Snapshot:
     """Return the verified snapshot that `settings` ask for.
 
     In a bundle that is a model of the bundle. Outside of one `model` is a folder, or else a
@@ -114,7 +114,7 @@ def yield_cores() -> None:
     os.environ.setdefault("KMP_BLOCKTIME", "0")  # the spelling of LLVM's and Intel's
 
 
-def load(settings: Settings, announcer: Announcer, report: Callable[[Phase], None]) -> Loaded:
+def load(settings: Settings, announcer: Announcer, report: Report) -> Loaded:
     """Return the engine for `settings`, once it has given the model's reference vectors.
 
     `report` hears each phase as it begins. Raises ServiceError.
@@ -126,21 +126,8 @@ def load(settings: Settings, announcer: Announcer, report: Callable[[Phase], Non
         what = "the files of the model cannot be read"
         step = "let this user read them, or install the app again"
         raise DiskError(what, why=error.strerror or "", next_step=step) from error
-    report("importing")
     yield_cores()
     if not settings.allow_download:
         go_offline()
-    try:
-        from sidecar.engines import reference  # noqa: PLC0415 (the heavy import of the service)
-    except ImportError as error:
-        what = "the libraries of the engine cannot be imported"
-        step = "install the app again, or `pdm install` in a checkout"
-        raise ModelError(what, why=f"{type(error).__name__}: {error}", next_step=step) from error
-    report("loading")
-    engine = reference.load(found.path, device=settings.device)
-    if found.dim is not None and engine.dim != found.dim:
-        what = f"the model gives {engine.dim} dimensions, the bundle says {found.dim}"
-        raise ModelError(what, next_step=snapshot.REPAIR)
-    report("checking")
-    golden.check(engine, found.golden)
-    return Loaded(engine=engine, snapshot=found)
+    engine, reason = choose(settings, found, report)
+    return Loaded(engine=engine, snapshot=found, unpacked_because=reason)

@@ -120,6 +120,7 @@ async def info(request: Request) -> Response:
             "device": loaded.engine.device,
             "version": __version__,
             "engine": loaded.engine.name,
+            "unpacked_because": loaded.unpacked_because,
             "precision": loaded.engine.precision,
             "pooling": loaded.engine.pooling,
             "max_tokens": loaded.engine.max_tokens,

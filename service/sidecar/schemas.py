@@ -136,6 +136,7 @@ class InfoAnswer(BaseModel):
     device: str
     version: str
     engine: str
+    unpacked_because: str | None = Field(description="Why the packed engine does not serve, if so.")
     precision: str
     pooling: str
     max_tokens: int

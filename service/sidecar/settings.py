@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
-EngineName = Literal["auto", "reference"]
+EngineName = Literal["auto", "packed", "reference"]
 MB = 1 << 20
 
 
@@ -46,6 +46,7 @@ class Settings:
     model_cache: Path | None = None
     device: Device = "auto"
     engine: EngineName = "auto"
+    threads: int = 2
     allow_dirs: tuple[Path, ...] = ()
     allow_hosts: tuple[str, ...] = ()
     allow_download: bool = False

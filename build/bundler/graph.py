@@ -1,0 +1,199 @@
+"""The packed engine's forward as an ONNX graph, on the weights of a safetensors file.
+
+The service's own definition is run with operations that write nodes instead of computing. The graph
+holds no weights: its constants are places in the file beside it, which ONNX Runtime maps. So it is
+small, the same for every target, and one copy of the weights serves every engine.
+
+Inputs: `ids`, `positions`, `places` (T,); per grid `cells_N` and `mask_N`; `pooling` (texts, T);
+`is_max` and `is_normalized`, scalars. Output: `vectors` (texts, width).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from sidecar.engines.packed.definition import forward
+from sidecar.engines.packed.layout import GRIDS
+
+if TYPE_CHECKING:
+    from sidecar.engines.packed.architecture import Architecture
+    from sidecar.engines.packed.weights import Weights
+
+CONTRIB = "com.microsoft"
+OPSET = 20
+# The newest that ONNX Runtime has read since 1.16.
+IR_VERSION = 9
+TYPES = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16}
+SMALLEST_NORM = 1e-12
+
+
+class GraphOperations:
+    """Writes one node per operation; a value is the name of what a node gives."""
+
+    def __init__(self, architecture: Architecture, weights: Weights) -> None:
+        """Start with an empty graph."""
+        self._architecture = architecture
+        self._weights = weights
+        self._count = 0
+        self._wide: dict[str, str] = {}
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+
+    def embed(self, words: str, positions: str, types: str) -> str:
+        """Gather rows; the first type's row joins the position table when the graph is loaded."""
+        first = self._node("Gather", self._wide_weight(types), self._int("first", 0), axis=0)
+        table = self._node("Add", self._wide_weight(positions), first)
+        word = self._node("Gather", self._weight(words), "ids")
+        if self._weights.tensors[words].dtype != "F32":
+            # After the look-up: the table itself stays as it is in the file.
+            word = self._node("Cast", word, to=TensorProto.FLOAT)
+        return self._node("Add", word, self._node("Gather", table, "positions"))
+
+    def norm(self, x: str, name: str) -> str:
+        """Normalise rows."""
+        scale, shift = self._wide_weight(f"{name}.weight"), self._wide_weight(f"{name}.bias")
+        epsilon = self._architecture.epsilon
+        return self._node("LayerNormalization", x, scale, shift, axis=-1, epsilon=epsilon)
+
+    def add_norm(self, x: str, bias: str, residual: str, name: str) -> str:
+        """Add and normalise in one node."""
+        scale, shift = self._wide_weight(f"{name}.weight"), self._wide_weight(f"{name}.bias")
+        inputs = (x, residual, scale, shift, self._wide_weight(bias))
+        epsilon = self._architecture.epsilon
+        return self._node("SkipLayerNormalization", *inputs, domain=CONTRIB, epsilon=epsilon)
+
+    def linear(self, x: str, weight: str, bias: str | None = None) -> str:
+        """Multiply by the weight as it lies in the file: a row per output."""
+        inputs = [x, self._wide_weight(weight)]
+        if bias is not None:
+            inputs.append(self._wide_weight(bias))
+        return self._node("Gemm", *inputs, transB=1)
+
+    def gelu(self, x: str, bias: str) -> str:
+        """Add and take the exact GELU in one node."""
+        return self._node("BiasGelu", x, self._wide_weight(bias), domain=CONTRIB)
+
+    def attention(self, query: str, key: str, value: str) -> str:
+        """Take every grid's tokens out of the rows, attend, and put them back."""
+        heads = self._architecture.heads
+        seen = []
+        for index in range(GRIDS):
+            parts = [self._node("Gather", part, f"cells_{index}") for part in (query, key, value)]
+            inputs = (*parts, "", f"mask_{index}")
+            grid = self._node("MultiHeadAttention", *inputs, domain=CONTRIB, num_heads=heads)
+            seen.append(
+                self._node("Reshape", grid, self._int("rows", -1, self._architecture.width))
+            )
+        return self._node("Gather", self._node("Concat", *seen, axis=0), "places")
+
+    def pool(self, x: str) -> str:
+        """Multiply by the pooling's matrix or take maxima over cells; then scale, if asked."""
+        largest = [
+            helper.make_node("Gather", [x, f"cells_{index}"], [f"tokens_{index}"])
+            for index in range(GRIDS)
+        ]
+        axis = self._int("axis", 1)
+        largest += [
+            helper.make_node(
+                "ReduceMax", [f"tokens_{index}", axis], [f"largest_{index}"], keepdims=0
+            )
+            for index in range(GRIDS)
+        ]
+        names = [f"largest_{index}" for index in range(GRIDS)]
+        largest.append(helper.make_node("Concat", names, ["largest"], axis=0))
+        product = helper.make_node("MatMul", ["pooling", x], ["product"])
+        pooled = self._node(
+            "If",
+            "is_max",
+            then_branch=helper.make_graph(largest, "maxima", [], [_rows("largest")]),
+            else_branch=helper.make_graph([product], "means", [], [_rows("product")]),
+        )
+        length = self._node("ReduceL2", pooled, axis, keepdims=1)
+        length = self._node("Max", length, self._float("smallest", SMALLEST_NORM))
+        divisor = self._node("Where", "is_normalized", length, self._float("one", 1.0))
+        return self._node("Div", pooled, divisor)
+
+    def _node(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:  # noqa: ANN401 (as onnx takes them)
+        self._count += 1
+        name = f"v{self._count}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], domain=domain, **attributes))
+        return name
+
+    def _weight(self, name: str) -> str:
+        """Return the constant that lies in the weights' file."""
+        if name not in self.constants:
+            tensor = self._weights.tensors[name]
+            constant = TensorProto(name=name, data_type=TYPES[tensor.dtype], dims=tensor.shape)
+            constant.data_location = TensorProto.EXTERNAL
+            place = {"location": self._weights.path.name, "offset": tensor.offset}
+            for key, value in (place | {"length": tensor.size}).items():
+                constant.external_data.add(key=key, value=str(value))
+            self.constants[name] = constant
+        return name
+
+    def _wide_weight(self, name: str) -> str:
+        """Return a constant in float32; one stored in half is widened when the graph is loaded."""
+        if self._weights.tensors[name].dtype == "F32":
+            return self._weight(name)
+        if name not in self._wide:
+            self._wide[name] = self._node("Cast", self._weight(name), to=TensorProto.FLOAT)
+        return self._wide[name]
+
+    def _int(self, name: str, *values: int) -> str:
+        self.constants[name] = numpy_helper.from_array(np.array(values, dtype=np.int64), name)
+        return name
+
+    def _float(self, name: str, value: float) -> str:
+        self.constants[name] = numpy_helper.from_array(np.array(value, dtype=np.float32), name)
+        return name
+
+
+def _rows(name: str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+
+
+def _inputs() -> list[onnx.ValueInfoProto]:
+    made = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["tokens"])
+        for name in ("ids", "positions", "places")
+    ]
+    for index in range(GRIDS):
+        shape = [f"texts_{index}", f"longest_{index}"]
+        made.append(helper.make_tensor_value_info(f"cells_{index}", TensorProto.INT64, shape))
+        made.append(helper.make_tensor_value_info(f"mask_{index}", TensorProto.INT32, shape))
+    made.append(helper.make_tensor_value_info("pooling", TensorProto.FLOAT, ["texts", "tokens"]))
+    made += [
+        helper.make_tensor_value_info(name, TensorProto.BOOL, [])
+        for name in ("is_max", "is_normalized")
+    ]
+    return made
+
+
+def graph(architecture: Architecture, weights: Weights) -> bytes:
+    """Return the graph of the forward, serialised; same arguments, same bytes."""
+    ops = GraphOperations(architecture, weights)
+    result = forward(ops, architecture)
+    ops.nodes[-1].output[0] = "vectors"
+    assert result == f"v{len(ops.nodes)}", "the forward ends with its result"  # noqa: S101
+    model = helper.make_model(
+        helper.make_graph(
+            ops.nodes,
+            "packed",
+            _inputs(),
+            [
+                helper.make_tensor_value_info(
+                    "vectors", TensorProto.FLOAT, ["rows", architecture.dim]
+                )
+            ],
+            initializer=list(ops.constants.values()),
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)],
+        ir_version=IR_VERSION,
+        producer_name="sidecar",
+    )
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data

@@ -1,0 +1,99 @@
+"""Which engine serves a model: the packed one where it can, the reference where it must."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+
+from sidecar import golden
+from sidecar.engines import Engine, devices
+from sidecar.engines.packed.architecture import UnpackableError, qualify
+from sidecar.errors import ModelError, ServiceError
+from sidecar.phases import Report
+from sidecar.settings import Settings
+from sidecar.snapshot import REPAIR, Snapshot
+
+log = logging.getLogger("sidecar.engine")
+
+
+def choose(settings: Settings, found: Snapshot, report: Report) -> tuple[Engine, str | None]:
+    """Return an engine that gives the model's vectors, and why it is not the packed one.
+
+    Raises UsageError for a device that is not there, ModelError if no engine can serve the model.
+    """
+    if settings.engine == "reference":
+        return _reference(settings, found, report), "the reference engine was asked for"
+    device = devices.choose(settings.device)
+    try:
+        return _packed(settings, found, report, device), None
+    except UnpackableError as error:
+        reason = str(error)
+        if settings.engine == "packed":
+            what = "the packed engine cannot run this model"
+            raise ModelError(what, why=reason, next_step="--engine auto") from error
+        if not _has_reference():
+            what = "no engine of this bundle can run this model"
+            why = f"{reason}; the bundle is a lean one, without the reference engine"
+            step = "use a bundle of the profile safe, or another model"
+            raise ModelError(what, why=why, next_step=step) from error
+    except ModelError as error:
+        # It could run the model but does not give its vectors here: a fault of this machine's.
+        if settings.engine == "packed" or not _has_reference():
+            raise
+        reason = f"{error.what}: {error.why}"
+        log.warning("the packed engine is given up: %s", reason)
+    return _reference(settings, found, report), reason
+
+
+def _packed(settings: Settings, found: Snapshot, report: Report, device: str) -> Engine:
+    qualify(found.path, device=device)
+    report("importing")
+    try:
+        from sidecar.engines.packed import engine as packed  # noqa: PLC0415 (heavy)
+    except ImportError as error:
+        raise _unimportable(error) from error
+    report("loading")
+    try:
+        engine = packed.load(found.path, device=device, threads=settings.threads)
+    except (UnpackableError, ServiceError):
+        raise
+    except ImportError as error:
+        raise _unimportable(error) from error
+    except Exception as error:
+        what = "the model cannot be loaded by the packed engine"
+        raise ModelError(what, why=f"{type(error).__name__}: {error}", next_step=REPAIR) from error
+    return _proven(engine, found, report)
+
+
+def _reference(settings: Settings, found: Snapshot, report: Report) -> Engine:
+    report("importing")
+    try:
+        from sidecar.engines import reference  # noqa: PLC0415 (the heaviest import there is)
+    except ImportError as error:
+        if not _has_reference():
+            what = "this bundle has no reference engine"
+            why = "it is a lean one: the packed engine alone"
+            step = "--engine auto, or a bundle of the profile safe"
+            raise ModelError(what, why=why, next_step=step) from error
+        raise _unimportable(error) from error
+    report("loading")
+    return _proven(reference.load(found.path, device=settings.device), found, report)
+
+
+def _proven(engine: Engine, found: Snapshot, report: Report) -> Engine:
+    if found.dim is not None and engine.dim != found.dim:
+        what = f"the model gives {engine.dim} dimensions, the bundle says {found.dim}"
+        raise ModelError(what, next_step=REPAIR)
+    report("checking")
+    golden.check(engine, found.golden)
+    return engine
+
+
+def _has_reference() -> bool:
+    return importlib.util.find_spec("sentence_transformers") is not None
+
+
+def _unimportable(error: ImportError) -> ModelError:
+    what = "the libraries of the engine cannot be imported"
+    step = "install the app again, or `pdm install` in a checkout"
+    return ModelError(what, why=f"{type(error).__name__}: {error}", next_step=step)

@@ -1,0 +1,142 @@
+"""What a snapshot's configuration says of its encoder, and whether we know how to run it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+GRAPH = "packed.onnx"
+QUANTIZED_GRAPH = "packed-int8.onnx"
+WEIGHTS = "model.safetensors"
+HALF_WEIGHTS = "packed.safetensors"
+POOLINGS = ("mean", "cls", "max")
+# How the first word's position is counted: from nought, or behind the padding's own.
+_POSITION_AFTER_PAD = {"bert": False, "roberta": True, "xlm-roberta": True}
+
+
+class UnpackableError(ValueError):
+    """The packed engine cannot run this model; the message says why, in words for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """The shape of an encoder: BERT's, post-norm, with exact GELU.
+
+    `width` is the length of a token's vector, `inner` that inside the feed-forward step;
+    `first_position` is the row of the position table that the first token gets, `positions` the
+    number of rows. `pooling` is the model's own.
+    """
+
+    family: str
+    layers: int
+    width: int
+    heads: int
+    inner: int
+    positions: int
+    first_position: int
+    epsilon: float
+    max_tokens: int
+    pooling: str
+
+    @property
+    def dim(self) -> int:
+        """The number of columns of a vector."""
+        return self.width
+
+
+def read(folder: Path) -> Architecture:
+    """Return the architecture of the snapshot in `folder`. Raises UnpackableError."""
+    config = _config(folder / "config.json")
+    family = config.get("model_type")
+    if family not in _POSITION_AFTER_PAD:
+        raise UnpackableError(f"its architecture {family} is not one of BERT's family")
+    _refuse_variants(config)
+    pooling = _pooling(folder)
+    try:
+        positions = int(config["max_position_embeddings"])
+        first = int(config.get("pad_token_id", 1)) + 1 if _POSITION_AFTER_PAD[family] else 0
+        made = Architecture(
+            family=str(family),
+            layers=int(config["num_hidden_layers"]),
+            width=int(config["hidden_size"]),
+            heads=int(config["num_attention_heads"]),
+            inner=int(config["intermediate_size"]),
+            positions=positions,
+            first_position=first,
+            epsilon=float(config.get("layer_norm_eps", 1e-12)),
+            max_tokens=min([positions - first, *_stated_limits(folder)]),
+            pooling=pooling,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnpackableError(f"config.json lacks or misspells {error}") from error
+    if made.width % made.heads:
+        raise UnpackableError("its width is not a multiple of its heads")
+    return made
+
+
+def qualify(folder: Path, *, device: str) -> Architecture:
+    """Return the architecture if the snapshot has all that the packed engine needs on `device`.
+
+    Raises UnpackableError.
+    """
+    made = read(folder)
+    if device == "cpu" and not (folder / GRAPH).is_file():
+        raise UnpackableError(f"it has no {GRAPH}, which is made when a bundle is assembled")
+    return made
+
+
+def _refuse_variants(config: dict[str, Any]) -> None:
+    """Refuse what the same family can also be: other positions, another activation, a decoder."""
+    if config.get("hidden_act", "gelu") != "gelu":
+        raise UnpackableError(f"its activation is {config['hidden_act']}, not gelu")
+    if config.get("position_embedding_type", "absolute") != "absolute":
+        raise UnpackableError("its positions are relative")
+    if config.get("is_decoder") or config.get("add_cross_attention"):
+        raise UnpackableError("it is a decoder")
+    if "embedding_size" in config and config["embedding_size"] != config.get("hidden_size"):
+        raise UnpackableError("its embeddings are factorised")
+
+
+def _pooling(folder: Path) -> str:
+    """Return the pooling of a model that consists of an encoder, a pooling and perhaps a norm."""
+    modules = _config(folder / "modules.json")
+    kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules]
+    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        raise UnpackableError(f"its steps are {', '.join(kinds)}")
+    if modules[0].get("path"):
+        raise UnpackableError("its encoder lies in a folder of its own")
+    config = _config(folder / str(modules[1].get("path", "")) / "config.json")
+    stated = config.get("pooling_mode")
+    names = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
+    names["pooling_mode_max_tokens"] = "max"
+    modes = [stated] if isinstance(stated, str) else stated
+    if modes is None:
+        modes = [names.get(key, key) for key, on in config.items() if on is True and "mode_" in key]
+    if len(modes) != 1 or modes[0] not in POOLINGS:
+        raise UnpackableError(f"it pools by {'+'.join(map(str, modes)) or 'nothing'}")
+    return str(modes[0])
+
+
+def _stated_limits(folder: Path) -> list[int]:
+    """Return every limit on tokens that the snapshot states."""
+    limits = []
+    for name, key in (
+        ("sentence_bert_config.json", "max_seq_length"),
+        ("tokenizer_config.json", "model_max_length"),
+    ):
+        if (folder / name).is_file():
+            config = _config(folder / name)
+            if config.get("do_lower_case") and name.startswith("sentence"):
+                raise UnpackableError("it lowers the case of texts before its tokenizer does")
+            if value := config.get(key):
+                limits.append(int(value))
+    return limits
+
+
+def _config(path: Path) -> Any:  # noqa: ANN401 (whatever JSON it holds)
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UnpackableError(f"{path.name} cannot be read") from error

@@ -1,0 +1,124 @@
+"""How the tokens of many texts lie in one row after another, and how attention finds each text.
+
+Attention alone needs a rectangle per text. Texts of like length share one grid, so a grid has
+little padding; a few grids, `GRIDS`, are enough for any mix, and their number is fixed because the
+graph has a place for each. Pure arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+GRIDS = 4
+# What a token costs in attention besides the tokens it looks at, and what a grid costs, in cells.
+ROW_COST = 64
+GRID_COST = 4096
+# Cuts are looked for at this many places: finer ones save less than finding them costs.
+BORDERS = 24
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """Texts of like length, one per row.
+
+    `cells` (texts, longest) are indices of tokens; behind a text's end its first token stands in.
+    `mask` says which cells are tokens.
+    """
+
+    cells: Indices
+    mask: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """The tokens of N texts, T in all, longest text first.
+
+    `order[row]` is the index that the row's text came with; `starts` and `lengths` (N,) are its
+    tokens. `ids` and `positions` are of shape (T,). `spans` are the first token of each grid and
+    the one behind its last. `places` (T,) are the cells of each token when the cells of all grids
+    are counted one after another.
+    """
+
+    order: Indices
+    starts: Indices
+    lengths: Indices
+    ids: Indices
+    positions: Indices
+    grids: tuple[Grid, ...]
+    spans: tuple[tuple[int, int], ...]
+    places: Indices
+
+    def pooling(self, mode: str) -> NDArray[np.float32]:
+        """Return the matrix (N, T) that takes tokens to texts by `mode`, mean or cls."""
+        matrix = np.zeros((len(self.order), len(self.ids)), dtype=np.float32)
+        rows = np.arange(len(self.order))
+        if mode == "cls":
+            matrix[rows, self.starts] = 1.0
+        else:
+            of_token = np.repeat(rows, self.lengths)
+            matrix[of_token, np.arange(len(self.ids))] = (1.0 / self.lengths)[of_token]
+        return matrix
+
+
+def arrange(batch: Sequence[Sequence[int]], *, first_position: int) -> Layout:
+    """Return the layout of `batch`, sequences of at least one token id."""
+    known = np.fromiter((len(ids) for ids in batch), dtype=np.int64, count=len(batch))
+    order = np.argsort(-known, kind="stable")
+    lengths = known[order]
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
+    total = int(ends[-1])
+    ids = np.concatenate([np.asarray(batch[index], dtype=np.int64) for index in order])
+    positions = np.arange(total, dtype=np.int64) - np.repeat(starts, lengths) + first_position
+    grids: list[Grid] = []
+    places = np.empty(total, dtype=np.int64)
+    spans: list[tuple[int, int]] = []
+    cells = 0
+    for first, last in partition([int(n) for n in lengths], GRIDS):
+        columns = np.arange(lengths[first], dtype=np.int64)
+        mask = columns < lengths[first:last, None]
+        begin = starts[first:last, None]
+        grids.append(Grid(cells=np.where(mask, begin + columns, begin), mask=mask.astype(np.int32)))
+        spans.append((int(starts[first]), int(ends[last - 1])))
+        places[slice(*spans[-1])] = cells + np.flatnonzero(mask)
+        cells += mask.size
+    return Layout(
+        order=order,
+        starts=starts,
+        lengths=lengths,
+        ids=ids,
+        positions=positions,
+        grids=tuple(grids),
+        spans=tuple(spans),
+        places=places,
+    )
+
+
+def partition(lengths: Sequence[int], most: int) -> list[tuple[int, int]]:
+    """Return where to cut `lengths`, longest first, into at most `most` runs of little padding.
+
+    A run of n texts costs n times the square of its longest, for attention does; dynamic
+    programming over the distinct lengths finds the cheapest cuts.
+    """
+    count = len(lengths)
+    borders = [i for i in range(1, count) if lengths[i] != lengths[i - 1]]
+    borders = [0, *borders[:: -(-len(borders) // BORDERS) or 1], count]
+    begun: dict[int, tuple[float, tuple[tuple[int, int], ...]]] = {0: (0.0, ())}
+    whole: list[tuple[float, tuple[tuple[int, int], ...]]] = []
+    for _ in range(most):
+        further: dict[int, tuple[float, tuple[tuple[int, int], ...]]] = {}
+        for start, (spent, runs) in begun.items():
+            price = lengths[start] * (lengths[start] + ROW_COST)
+            for end in borders:
+                total = spent + (end - start) * price + GRID_COST
+                if end > start and (end not in further or total < further[end][0]):
+                    further[end] = (total, (*runs, (start, end)))
+        if count in further:
+            whole.append(further.pop(count))
+        begun = further
+    return list(min(whole)[1])

@@ -1,0 +1,73 @@
+"""The graph on the CPU: ONNX Runtime, on weights that stay where they lie in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from sidecar.engines import Vectors
+from sidecar.engines.packed.architecture import GRAPH
+from sidecar.engines.packed.layout import GRIDS, Grid, arrange
+
+_UNUSED = Grid(cells=np.zeros((1, 1), dtype=np.int64), mask=np.ones((1, 1), dtype=np.int32))
+_QUIET = 3
+
+
+class OnnxExecutor:
+    """Runs a model's graph; see the builder's `graph` for its inputs."""
+
+    device = "cpu"
+
+    def __init__(self, session: onnxruntime.InferenceSession, *, first_position: int) -> None:
+        """Take over `session`."""
+        self._session = session
+        self._first_position = first_position
+        self._trim = onnxruntime.RunOptions()
+        self._trim.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+
+    def run(self, batch: Sequence[Sequence[int]], *, pooling: str, normalize: bool) -> Vectors:
+        """Return one row per sequence of ids, in the order of `batch`."""
+        layout = arrange(batch, first_position=self._first_position)
+        is_max = pooling == "max"
+        feed: dict[str, Any] = {
+            "ids": layout.ids,
+            "positions": layout.positions,
+            "places": layout.places,
+            # The branch that is not taken reads nothing of this.
+            "pooling": layout.pooling("cls" if is_max else pooling),
+            "is_max": np.asarray(is_max),
+            "is_normalized": np.asarray(normalize),
+        }
+        for index in range(GRIDS):
+            grid = layout.grids[index] if index < len(layout.grids) else _UNUSED
+            feed[f"cells_{index}"] = grid.cells
+            feed[f"mask_{index}"] = grid.mask
+        found: Vectors = self._session.run(["vectors"], feed)[0]
+        rows = np.empty((len(batch), found.shape[1]), dtype=np.float32)
+        # Unused grids give rows of their own behind those of the texts when pooling takes maxima.
+        rows[layout.order] = found[: len(batch)]
+        return rows
+
+
+def open_graph(folder: Path, *, threads: int, first_position: int) -> OnnxExecutor:
+    """Return the executor for the graph beside the weights in `folder`.
+
+    Raises whatever ONNX Runtime raises for a graph or weights that it cannot load.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # A thread that spins while it waits takes the core from whoever should wake it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # The graph is written as it should run; only constants are left to fold.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    # Sizes differ from run to run: remembered patterns would only hold memory.
+    options.enable_mem_pattern = False
+    options.log_severity_level = _QUIET
+    make: Callable[..., Any] = onnxruntime.InferenceSession
+    session = make(str(folder / GRAPH), options, providers=["CPUExecutionProvider"])
+    return OnnxExecutor(session, first_position=first_position)

@@ -1,0 +1,66 @@
+"""Texts to token ids by the model's own tokenizer.json, without transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from sidecar.engines import Tokens
+from sidecar.engines.packed.architecture import UnpackableError
+
+TOKENIZER = "tokenizer.json"
+_PROBE = "a"
+
+
+class PackedTokenizer:
+    """Tokenises as transformers does one sequence: special tokens around it, cut on the right."""
+
+    def __init__(self, tokenizer: Tokenizer, *, max_tokens: int) -> None:
+        """Take over `tokenizer`. Raises UnpackableError if it adds tokens anywhere but around."""
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self._tokenizer = tokenizer
+        self._max_tokens = max_tokens
+        inner = tokenizer.encode(_PROBE, add_special_tokens=False).ids
+        outer = tokenizer.encode(_PROBE).ids
+        start = next(
+            (i for i in range(len(outer)) if outer[i : i + len(inner)] == inner and inner), None
+        )
+        if start is None:
+            raise UnpackableError("its tokenizer adds more than tokens before and after a text")
+        self._before = tuple(outer[:start])
+        self._after = tuple(outer[start + len(inner) :])
+
+    @property
+    def special_tokens(self) -> int:
+        """How many tokens are added to every text."""
+        return len(self._before) + len(self._after)
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """Return the tokens of every text; an empty text has its special tokens."""
+        room = self._max_tokens - self.special_tokens
+        made = []
+        for encoding in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False):
+            ids = encoding.ids
+            kept = (*self._before, *ids[:room], *self._after)
+            made.append(Tokens(ids=kept, length=len(ids) + self.special_tokens))
+        return made
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Return start and end, in characters, of every token of `text`, special ones left out."""
+        offsets = self._tokenizer.encode(text, add_special_tokens=False).offsets
+        return [(int(start), int(end)) for start, end in offsets]
+
+
+def load(folder: Path, *, max_tokens: int) -> PackedTokenizer:
+    """Return the tokenizer of the snapshot in `folder`. Raises UnpackableError."""
+    path = folder / TOKENIZER
+    if not path.is_file():
+        raise UnpackableError(f"it has no {TOKENIZER}")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises Exception itself
+        raise UnpackableError(f"{TOKENIZER} cannot be read") from error
+    return PackedTokenizer(tokenizer, max_tokens=max_tokens)

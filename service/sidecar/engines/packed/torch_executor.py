@@ -1,0 +1,186 @@
+"""The definition run by torch, for MPS and CUDA; weights are read through a mapping of their file.
+
+On MPS every new shape costs a compiled graph and memory that is kept (pytorch issues 132596 and
+181213), so numbers of tokens and sizes of grids are rounded up to a coarse scale there. Shared
+handles of one thread only: Metal aborts when two threads encode at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from torch.nn import functional
+
+from sidecar.engines import Vectors
+from sidecar.engines.packed.architecture import Architecture
+from sidecar.engines.packed.definition import forward
+from sidecar.engines.packed.layout import Layout, arrange
+
+SMALLEST_NORM = 1e-12
+# On MPS: the steps in which tokens, and rows and columns of grids, are counted.
+TOKEN_STEP, ROW_STEP, COLUMN_STEP = 256, 8, 32
+
+
+class TorchOperations:
+    """Computes each operation at once, for one layout."""
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        weights: dict[str, Tensor],
+        layout: Layout,
+        *,
+        device: str,
+        is_stepped: bool,
+    ) -> None:
+        """Bring the layout onto the device."""
+        self._architecture = architecture
+        self._weights = weights
+        self._device = device
+        self._layout = layout
+        self._total = len(layout.ids)
+        self._padded = _up(self._total, TOKEN_STEP) if is_stepped else self._total
+        self._texts = len(layout.order)
+        if is_stepped:
+            self._texts = _up(self._texts, ROW_STEP)
+        self._ids = self._tensor(_stretch(layout.ids, self._padded))
+        self._positions = self._tensor(_stretch(layout.positions, self._padded))
+        self._grids: list[tuple[Tensor, Tensor]] = []
+        places, cells = layout.places.copy(), 0
+        for grid, (first, last) in zip(layout.grids, layout.spans, strict=True):
+            rows, columns = grid.cells.shape
+            if is_stepped:
+                rows, columns = _up(rows, ROW_STEP), _up(columns, COLUMN_STEP)
+            full = np.zeros((rows, columns), dtype=np.int64)
+            seen = np.zeros((rows, columns), dtype=bool)
+            full[: grid.cells.shape[0], : grid.cells.shape[1]] = grid.cells
+            seen[: grid.cells.shape[0], : grid.cells.shape[1]] = grid.mask.astype(bool)
+            places[first:last] = cells + np.flatnonzero(seen)
+            # A row of padding alone would have nothing to attend to.
+            seen[grid.cells.shape[0] :, 0] = True
+            self._grids.append((self._tensor(full), self._tensor(seen)))
+            cells += full.size
+        self._places = self._tensor(_stretch(places, self._padded))
+        self.pooling, self.normalize = "mean", True
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
+
+    def embed(self, words: str, positions: str, types: str) -> Tensor:
+        """Gather rows."""
+        known = self._weights
+        word = functional.embedding(self._ids, known[words]).float()
+        place = functional.embedding(self._positions, known[positions]).float()
+        return word + (place + known[types][0].float())
+
+    def norm(self, x: Tensor, name: str) -> Tensor:
+        """Normalise rows."""
+        scale, shift = self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
+        width, epsilon = (self._architecture.width,), self._architecture.epsilon
+        return functional.layer_norm(x, width, scale, shift, epsilon)
+
+    def add_norm(self, x: Tensor, bias: str, residual: Tensor, name: str) -> Tensor:
+        """Add and normalise."""
+        return self.norm(x + self._weights[bias] + residual, name)
+
+    def linear(self, x: Tensor, weight: str, bias: str | None = None) -> Tensor:
+        """Multiply by the weight as it lies in the file."""
+        return functional.linear(x, self._weights[weight], self._weights[bias] if bias else None)
+
+    def gelu(self, x: Tensor, bias: str) -> Tensor:
+        """Add and take the exact GELU."""
+        return functional.gelu(x + self._weights[bias])
+
+    def attention(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attend grid by grid, and put the cells back into one row after another."""
+        heads = self._architecture.heads
+        seen = []
+        for cells, mask in self._grids:
+            q, k, v = (
+                part[cells].unflatten(-1, (heads, -1)).transpose(1, 2)
+                for part in (query, key, value)
+            )
+            visible = mask[:, None, None, :]
+            grid = functional.scaled_dot_product_attention(q, k, v, attn_mask=visible)
+            seen.append(grid.transpose(1, 2).flatten(2).flatten(0, 1))
+        return torch.cat(seen)[self._places]
+
+    def pool(self, x: Tensor) -> Tensor:
+        """Pool as the request asks, and scale, if asked."""
+        if self.pooling == "max":
+            ends = self._layout.starts + self._layout.lengths
+            segments = zip(self._layout.starts, ends, strict=True)
+            rows = torch.stack([x[start:end].amax(0) for start, end in segments])
+        else:
+            matrix = self._layout.pooling(self.pooling)
+            spare = (0, self._texts - len(matrix)), (0, self._padded - self._total)
+            rows = self._tensor(np.pad(matrix, spare)) @ x
+        if self.normalize:
+            rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(SMALLEST_NORM)
+        return rows
+
+
+class TorchExecutor:
+    """Runs a model on a torch device."""
+
+    def __init__(
+        self, weights: dict[str, Tensor], *, architecture: Architecture, device: str
+    ) -> None:
+        """Take over `weights`, already on `device`."""
+        self.device = device
+        self._weights = weights
+        self._architecture = architecture
+
+    def run(self, batch: Sequence[Sequence[int]], *, pooling: str, normalize: bool) -> Vectors:
+        """Return one row per sequence of ids, in the order of `batch`."""
+        layout = arrange(batch, first_position=self._architecture.first_position)
+        with torch.inference_mode():
+            ops = TorchOperations(
+                self._architecture,
+                self._weights,
+                layout,
+                device=self.device,
+                is_stepped=self.device == "mps",
+            )
+            ops.pooling, ops.normalize = pooling, normalize
+            found = forward(ops, self._architecture).to("cpu", torch.float32).numpy()
+        rows = np.empty((len(batch), found.shape[1]), dtype=np.float32)
+        rows[layout.order] = found[: len(batch)]
+        return rows
+
+    def trim(self) -> None:
+        """Give back what the device's allocator holds for shapes that may not come again."""
+        if self.device == "mps":
+            torch.mps.empty_cache()
+        elif self.device == "cuda":
+            torch.cuda.empty_cache()
+
+
+def open_weights(path: Path, *, architecture: Architecture, device: str) -> TorchExecutor:
+    """Return the executor for the safetensors file at `path`, its weights in float32 on `device`.
+
+    Raises whatever torch raises for a device that is not there.
+    """
+    weights: dict[str, Tensor] = {}
+    with safe_open(str(path), framework="pt") as file:
+        names = list(file.keys())
+        word = "embeddings.word_embeddings.weight"
+        prefix = next(name for name in names if name.endswith(word)).removesuffix(word)
+        for name in names:
+            tensor = file.get_tensor(name)
+            if tensor.is_floating_point():
+                weights[name.removeprefix(prefix)] = tensor.to(device, torch.float32)
+    return TorchExecutor(weights, architecture=architecture, device=device)
+
+
+def _up(value: int, step: int) -> int:
+    return -(-value // step) * step
+
+
+def _stretch(values: np.ndarray, length: int) -> np.ndarray:
+    return np.pad(values, (0, length - len(values)))
