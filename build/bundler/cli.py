@@ -34,16 +34,16 @@ class Command:
 
     name: str
     summary: str
-    groups: tuple[str, ...] = ("build",)
+    groups: tuple[str, ...] = ("build", "default")
 
 
 COMMANDS = (
     Command(name="up", summary="assemble the bundle for this machine and serve it on port 8421"),
-    Command(name="test", summary="run every test", groups=("build", "default", "dev")),
+    Command(name="test", summary="run every test", groups=("build", "default", "reference", "dev")),
     Command(
         name="check",
         summary="run the static checks and the unit tests",
-        groups=("build", "default", "dev"),
+        groups=("build", "default", "reference", "dev"),
     ),
     Command(name="plan", summary="show what would be assembled, and from which bytes"),
     Command(name="fetch", summary="download what a plan names into the store"),
@@ -58,7 +58,7 @@ COMMANDS = (
     Command(
         name="lock",
         summary="refresh a lock: runtime, wheels or models",
-        groups=("build", "lock", "default"),
+        groups=("build", "lock", "default", "reference"),
     ),
 )
 

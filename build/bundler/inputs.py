@@ -48,11 +48,13 @@ MAKERS = frozenset(
     f"{name}.py"
     for name in (
         *("allowances", "archives", "assemble", "audit", "binaries", "bytecode", "compiler"),
-        *("components", "diet", "digests", "documents", "elf", "floor", "gate", "hostlibraries"),
-        *("hostruntime", "licences", "linkage", "notices", "relocate", "sbom", "seal", "targets"),
-        *("wheelparts", "wheels"),
+        *("components", "derivation", "diet", "digests", "documents", "elf", "floor", "gate"),
+        *("graph", "half", "hostlibraries", "hostruntime", "licences", "linkage", "notices"),
+        *("relocate", "sbom", "seal", "targets", "wheelparts", "wheels"),
     )
 )
+# The service's modules that say what a model's graph holds.
+FORWARD = frozenset({"architecture.py", "definition.py", "layout.py", "weights.py"})
 VERSION = re.compile(r'^__version__ = "([^"]+)"$', re.MULTILINE)
 
 
@@ -89,6 +91,7 @@ class Inputs:
             sources=Sources(
                 service=tree_digest(project.service, suffixes=(".py",)),
                 version=_version(project),
+                forward=tree_digest(project.service / "sidecar/engines/packed", names=FORWARD),
                 builder=tree_digest(project.bundler, names=MAKERS),
             ),
             target=target_named(options.target) if options.target else host_target(),

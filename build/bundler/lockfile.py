@@ -19,7 +19,7 @@ from bundler.digests import SHA256, Artifact, Digest
 from bundler.errors import PolicyError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
     from bundler.targets import Target
@@ -149,15 +149,17 @@ def require_current(lock: WheelLock, pyproject: Path) -> None:
         )
 
 
-def select(lock: WheelLock, target: Target, *, group: str = "default") -> tuple[LockedWheel, ...]:
-    """Return exactly one wheel for each package that `group` needs on `target`, by name.
+def select(
+    lock: WheelLock, target: Target, *, groups: Collection[str] = ("default",)
+) -> tuple[LockedWheel, ...]:
+    """Return exactly one wheel for each package that `groups` need on `target`, by name.
 
     Raises UnsupportedError (a package has no wheel for the target) and UsageError (the lock holds
     two that fit, or nothing but a source distribution).
     """
     candidates: dict[str, list[LockedPackage]] = {}
     for package in lock.packages:
-        if group in package.groups and _holds(package.marker, target, package.name):
+        if package.groups.intersection(groups) and _holds(package.marker, target, package.name):
             candidates.setdefault(package.name, []).append(package)
     chosen: list[LockedWheel] = []
     missing: list[str] = []

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from bundler.diet import parse_rules, removing, rules_for
 from bundler.digests import Digest
 from bundler.inventory import Package
-from bundler.lockfile import select
+from bundler.profiles import profile_named, wheels_of
 from bundler.targets import target_named
 
 if TYPE_CHECKING:
@@ -80,12 +80,13 @@ def rules_of(recipe: Recipe, manifest: Manifest) -> tuple[DietRule, ...]:
 def omissions(recipe: Recipe, lock: WheelLock, store: Store, inventory: Inventory) -> Omissions:
     """Return what the bundle of `inventory` lacks of its wheels. Reads only names and sizes."""
     target = target_named(inventory.manifest.target)
+    profile = profile_named(inventory.manifest.profile, recipe.sections.get("diet", {}))
     rules = rules_of(recipe, inventory.manifest)
     found: list[Omission] = []
     absent = []
     foreign = []
     present = inventory.wheels()
-    for wheel in select(lock, target) if present else ():
+    for wheel in wheels_of(lock, target, profile) if present else ():
         package = Package(name=wheel.package, version=wheel.version)
         if package not in present:
             foreign.append(f"{package.name} {package.version}")

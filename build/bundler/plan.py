@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bundler.diet import UNSLIMMED, DietRule, parse_rules, rules_for
 from bundler.errors import UnsupportedError, UsageError
 from bundler.hostruntime import HostRuntime
-from bundler.lockfile import WheelLock, select
+from bundler.profiles import Profile, profile_named, wheels_of
 from bundler.weights import ModelSpec, locked_model
 from sidecar.manifest import canonical
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from bundler.digests import Digest
+    from bundler.lockfile import WheelLock
     from bundler.recipe import Recipe
     from bundler.runtime import RuntimeSpec
     from bundler.targets import Target
@@ -41,9 +42,13 @@ class Locks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """What identifies our own code: the service that ships, its version, and the builder."""
+    """What identifies our own code: the service that ships, its version, and the builder.
+
+    `forward` is the part of the service that models are given a graph of.
+    """
 
     service: Digest
+    forward: Digest
     version: str
     builder: Digest
 
@@ -75,6 +80,8 @@ class BundlePlan:
     path_budget: int
     compiler: str
     profile: str
+    weights: str
+    forward: str
     parts: tuple[str, ...]
     runtime: RuntimeSpec | HostRuntime | None
     wheels: tuple[PlannedWheel, ...]
@@ -129,7 +136,7 @@ class BundlePlan:
                 fragment["wheels"] = wheels
                 fragment["rules"] = [r for r in document["rules"] if r["package"] in names]
             case "models":
-                fragment["models"] = document["models"]
+                fragment |= {key: document[key] for key in ("models", "weights", "forward")}
             case "service":
                 fragment["service"] = document["service"]
             case _:
@@ -186,15 +193,9 @@ def plan(  # noqa: PLR0913 - each argument is one input of a pure function
         raise UsageError(
             f"there is no part {unknown[0]!r}", why=f"the parts are {', '.join(PARTS)}"
         )
-    chosen = profile or recipe.default_profile
     diet = recipe.sections.get("diet", {})
-    if chosen not in diet.get("profiles", ()):
-        raise UsageError(
-            f"there is no profile {chosen!r}",
-            why=f"the profiles are {', '.join(diet.get('profiles', ()))}",
-            next_step="pass one of them to --profile",
-        )
-    wheels = _wheels(recipe, locks, target) if "wheels" in wanted else ()
+    chosen = profile_named(profile or recipe.default_profile, diet)
+    wheels = _wheels(recipe, locks, target, chosen) if "wheels" in wanted else ()
     names = frozenset(wheel.package for wheel in wheels) | {"python"}
     specs = _models(recipe, locks, models) if "models" in wanted else ()
     return BundlePlan(
@@ -206,11 +207,13 @@ def plan(  # noqa: PLR0913 - each argument is one input of a pure function
         epoch=recipe.epoch if epoch is None else epoch,
         path_budget=recipe.path_budget,
         compiler=compiler,
-        profile=chosen,
+        profile=chosen.name,
+        weights=chosen.weights,
+        forward=sources.forward.sha256,
         parts=tuple(part for part in PARTS if part in wanted),
         runtime=_runtime(locks, target, host) if "runtime" in wanted else None,
         wheels=wheels,
-        rules=rules_for(parse_rules(diet), profile=chosen, target=target, packages=names),
+        rules=rules_for(parse_rules(diet), profile=chosen.name, target=target, packages=names),
         models=specs,
         default_model=specs[0].name if specs else None,
     )
@@ -234,7 +237,9 @@ def _runtime(locks: Locks, target: Target, host: HostRuntime | None) -> RuntimeS
     return locks.runtimes[target.name]
 
 
-def _wheels(recipe: Recipe, locks: Locks, target: Target) -> tuple[PlannedWheel, ...]:
+def _wheels(
+    recipe: Recipe, locks: Locks, target: Target, profile: Profile
+) -> tuple[PlannedWheel, ...]:
     return tuple(
         PlannedWheel(
             package=wheel.package,
@@ -243,7 +248,7 @@ def _wheels(recipe: Recipe, locks: Locks, target: Target) -> tuple[PlannedWheel,
             sha256=wheel.artifact.digest.sha256,
             component=recipe.component(wheel.package),
         )
-        for wheel in select(locks.wheels, target)
+        for wheel in wheels_of(locks.wheels, target, profile)
     )
 
 

@@ -67,7 +67,7 @@ class Proved:
     files: int
 
 
-def prove(bundle: Path, recipe: Recipe, texts: Sequence[str]) -> Proved:
+def prove(bundle: Path, recipe: Recipe, texts: Sequence[str], *, engine: str = "auto") -> Proved:
     """Run the bundle at `bundle` under the tracer and hold what it did against its profile.
 
     Raises SmokeError naming path, rule and reason, or with the evidence if it does not work.
@@ -76,7 +76,8 @@ def prove(bundle: Path, recipe: Recipe, texts: Sequence[str]) -> Proved:
     with tempfile.TemporaryDirectory(prefix="sidecar-trace-") as name:
         folder = Path(name).resolve()
         record = folder / "report"
-        exercise(bundle, folder, texts, through=(tracer.__file__, str(record), str(bundle)))
+        through = (tracer.__file__, str(record), str(bundle))
+        exercise(bundle, folder, texts, through=through, engine=engine)
         seen = parse(record.read_text(encoding="utf-8"))
     found = attempts(seen, bundle, runtime_rules(manifest), rules_of(recipe, manifest))
     if found:
@@ -96,7 +97,14 @@ def prove(bundle: Path, recipe: Recipe, texts: Sequence[str]) -> Proved:
     )
 
 
-def exercise(bundle: Path, folder: Path, texts: Sequence[str], *, through: Sequence[str]) -> None:
+def exercise(
+    bundle: Path,
+    folder: Path,
+    texts: Sequence[str],
+    *,
+    through: Sequence[str],
+    engine: str = "auto",
+) -> None:
     """Start the service, have it embed `texts`, a PDF and a Markdown file in `folder`, stop it.
 
     `through` stands between the interpreter and the service. Raises SmokeError with the evidence.
@@ -105,7 +113,7 @@ def exercise(bundle: Path, folder: Path, texts: Sequence[str], *, through: Seque
     documents.mkdir()
     (documents / "note.md").write_text(f"# A note\n\n{SAID}\n", encoding="utf-8")
     (documents / "page.pdf").write_bytes(pdf(SAID))
-    arguments = ["--port", "0", "--allow-dir", str(documents)]
+    arguments = ["--port", "0", "--engine", engine, "--allow-dir", str(documents)]
     with Service.start(bundle, arguments, environment={}, through=through) as service:
         service.wait_ready(START_SECONDS)
         service.request("/embed", {"texts": list(texts)})

@@ -19,6 +19,7 @@ import tomlkit
 
 from bundler.errors import BundlerError, UnreachableError, UnsupportedError, UsageError
 from bundler.lockfile import parse_lock, select
+from bundler.profiles import GROUPS
 from bundler.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def check(text: str, targets: Iterable[str]) -> tuple[Mapping[str, int], Mapping
     wheels, missing = {}, {}
     for target in targets:
         try:
-            wheels[target] = len(select(lock, TARGETS[target]))
+            wheels[target] = len(select(lock, TARGETS[target], groups=GROUPS))
         except UnsupportedError as error:
             missing[target] = error.what
     return wheels, missing

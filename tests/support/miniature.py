@@ -164,6 +164,7 @@ class Miniature:
         """What identifies the service as it is now; the builder is always the same."""
         return Sources(
             service=tree_digest(self.project.service, suffixes=(".py",)),
+            forward=Digest.of_bytes(b"forward"),
             version="0.0.1",
             builder=Digest.of_bytes(b"builder"),
         )

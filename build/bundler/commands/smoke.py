@@ -31,8 +31,9 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
         f"smoke: {seen.texts} golden texts of {seen.model}, worst cosine {seen.worst:.7f}, "
         f"ready after {seen.ready_s:.1f} s, stopped with 0, not a byte changed"
     )
-    console.say(
-        f"traced: {seen.proved.modules} modules and {seen.proved.files} files, none of them "
-        f"removed by the profile {seen.profile}"
-    )
+    for proved in seen.proved:
+        console.say(
+            f"traced: {proved.modules} modules and {proved.files} files, none of them "
+            f"removed by the profile {seen.profile}"
+        )
     return 0

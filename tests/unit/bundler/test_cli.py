@@ -171,7 +171,7 @@ def test_outside_its_environment_a_command_is_run_again_inside(
 
     monkeypatch.setattr(environment, "run_inside", run_inside)
     assert main(["plan", "--json"]) == 7
-    assert seen == [("build",), ["plan", "--json"]]
+    assert seen == [("build", "default"), ["plan", "--json"]]
 
 
 def test_a_reader_that_went_away_is_no_failure(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-GROUPS = ("build", "default", "dev", "lock")
+GROUPS = ("build", "default", "reference", "dev", "lock")
 LOCK = """
 [metadata]
 content_hash = "sha256:0"
@@ -138,12 +138,13 @@ def test_an_environment_is_made_once(project: Project, installs: list[str]) -> N
     assert installs == ["create", "install build"]
 
 
-def test_the_services_wheels_are_fetched_by_the_builder_before_they_are_installed(
+def test_torchs_wheel_is_fetched_by_the_builder_before_it_is_installed(
     project: Project, installs: list[str]
 ) -> None:
-    ensure(project, "build", "default")
-    assert installs == ["create", "install build", "fetch", "install build default --find-links"]
-    ensure(project, "default")
+    ensure(project, "build", "reference")
+    fetched = "install build reference --find-links"
+    assert installs == ["create", "install build", "fetch", fetched]
+    ensure(project, "reference")
     assert len(installs) == 4
 
 
@@ -156,10 +157,10 @@ def test_a_group_is_added_to_what_is_there(project: Project, installs: list[str]
 def test_a_group_added_later_does_not_forget_the_services_wheels(
     project: Project, installs: list[str]
 ) -> None:
-    ensure(project, "build", "default")
+    ensure(project, "build", "reference")
     ensure(project, "dev")
     installs.clear()
-    ensure(project, "build", "default", "dev")
+    ensure(project, "build", "reference", "dev")
     assert installs == []
 
 

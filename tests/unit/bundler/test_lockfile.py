@@ -16,6 +16,7 @@ from bundler.lockfile import (
     require_current,
     select,
 )
+from bundler.profiles import GROUPS
 from bundler.project import Project
 from bundler.targets import TARGETS
 
@@ -47,7 +48,7 @@ def entry(
 
 
 def chosen(text: str, target: str = "linux-x64", group: str = "default") -> dict[str, str]:
-    wheels = select(parse_lock(HEAD + text), TARGETS[target], group=group)
+    wheels = select(parse_lock(HEAD + text), TARGETS[target], groups=(group,))
     return {wheel.package: wheel.artifact.name for wheel in wheels}
 
 
@@ -183,7 +184,7 @@ def test_a_lock_that_is_missing_says_how_to_make_it(tmp_path: Path) -> None:
 def test_the_committed_lock_serves_a_target_or_says_what_is_missing(target: str) -> None:
     lock = read_lock(Project.here().wheel_lock)
     try:
-        wheels = select(lock, TARGETS[target])
+        wheels = select(lock, TARGETS[target], groups=GROUPS)
     except BundlerError as error:
         assert isinstance(error, UnsupportedError)  # noqa: PT017 - either outcome is right
         assert target == "linux-arm64"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
@@ -9,10 +10,10 @@ from bundler import smoke as smoking
 from bundler.errors import SmokeError, VerificationError
 from bundler.golden import read_golden
 from bundler.launch import command
-from bundler.smoke import smoke
+from bundler.smoke import REFERENCE, smoke
 from bundler.trace import Proved
 from sidecar.manifest import read
-from tests.support.stocked import Stocked
+from tests.support.stocked import SITE, Stocked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,9 +34,11 @@ class Stub:
         self.vector = vector
         self.code = code
         self.poolings: set[str] = set()
+        self.engines: list[str] = []
 
-    def start(self, *_: object, **options: Any) -> Stub:
+    def start(self, _: Path, arguments: Sequence[str], **options: Any) -> Stub:
         assert options["environment"] == {}
+        self.engines.append(arguments[arguments.index("--engine") + 1])
         return self
 
     def wait_ready(self, _: float) -> None: ...
@@ -61,18 +64,44 @@ class Stub:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, stocked: Stocked) -> Callable[..., Any]:
-    def runs(stub: Stub, proof: Callable[..., Proved] = lambda *_: PROVED) -> Any:
+    def runs(
+        stub: Stub,
+        proof: Callable[..., Proved] = lambda *_, **__: PROVED,
+        bundle: Path | None = None,
+    ) -> Any:
         monkeypatch.setattr(smoking, "Service", stub)
         monkeypatch.setattr(smoking, "prove", proof)
-        return smoke(stocked.bundle, stocked.miniature.recipe)
+        return smoke(bundle or stocked.bundle, stocked.miniature.recipe)
 
     return runs
 
 
 def test_what_was_seen_is_told(run: Callable[..., Any]) -> None:
     seen = run(Stub())
-    assert (seen.model, seen.texts, seen.profile, seen.proved) == ("tiny", 1, "safe", PROVED)
+    assert (seen.model, seen.texts, seen.profile, seen.proved) == ("tiny", 1, "safe", (PROVED,))
     assert seen.worst == pytest.approx(1)
+
+
+def test_every_engine_of_a_bundle_is_run_and_proved(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stocked = Stocked.make(tmp_path)
+    package = stocked.bundle / SITE / REFERENCE
+    monkeypatch.setattr(
+        smoking, "verify", lambda *_: SimpleNamespace(manifest=read(stocked.bundle))
+    )
+    proved: list[str] = []
+
+    def prove(*_: object, engine: str) -> Proved:
+        proved.append(engine)
+        return PROVED
+
+    stub = Stub()
+    run(stub, prove, stocked.bundle)
+    assert (stub.engines, proved) == (["auto"], ["auto"])
+    package.mkdir()
+    run(stub, prove, stocked.bundle)
+    assert (stub.engines[1:], proved[1:]) == (["auto", "reference"], ["auto", "reference"])
 
 
 def test_vectors_are_asked_for_with_the_pooling_of_the_golden_ones(
@@ -101,7 +130,7 @@ def test_a_service_that_does_not_end_well_is_a_failure(run: Callable[..., Any]) 
 def test_the_profile_is_proved_with_golden_texts_and_its_failure_stands(
     run: Callable[..., Any], stocked: Stocked
 ) -> None:
-    def refuse(bundle: Path, recipe: object, texts: Sequence[str]) -> Proved:
+    def refuse(bundle: Path, recipe: object, texts: Sequence[str], **_: str) -> Proved:
         assert (bundle, recipe, list(texts)) == (
             stocked.bundle,
             stocked.miniature.recipe,
@@ -116,7 +145,7 @@ def test_the_profile_is_proved_with_golden_texts_and_its_failure_stands(
 def test_a_bundle_that_running_changed_is_told(run: Callable[..., Any], stocked: Stocked) -> None:
     extra = stocked.bundle / "written"
 
-    def write(*_: object) -> Proved:
+    def write(*_: object, **__: str) -> Proved:
         extra.write_bytes(b"x")
         return PROVED
 

@@ -117,8 +117,10 @@ def test_a_failed_proof_names_path_rule_and_reason(
 def answer(monkeypatch: pytest.MonkeyPatch, report: str) -> None:
     """Have a run of the bundle's service end in `report`; a miniature's cannot run."""
 
-    def exercise(_: Path, folder: Path, __: object, *, through: tuple[str, ...]) -> None:
-        assert through[1] == str(folder / "report")
+    def exercise(
+        _: Path, folder: Path, __: object, *, through: tuple[str, ...], engine: str
+    ) -> None:
+        assert (through[1], engine) == (str(folder / "report"), "auto")
         Path(through[1]).write_text(report, encoding="utf-8")
 
     monkeypatch.setattr(trace, "exercise", exercise)

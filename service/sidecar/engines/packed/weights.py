@@ -97,6 +97,11 @@ def require(weights: Weights, architecture: Architecture) -> None:
             raise UnpackableError(f"{name} has the shape {tensor.shape}")
 
 
+def names_read(architecture: Architecture) -> frozenset[str]:
+    """Return the names of all tensors that the forward reads."""
+    return frozenset(_expected(architecture))
+
+
 def _expected(architecture: Architecture) -> dict[str, tuple[int | None, ...]]:
     """Return the shape of every tensor that the forward reads; None is any length."""
     width, inner = architecture.width, architecture.inner
