@@ -12,6 +12,16 @@ QUANTIZED_GRAPH = "packed-int8.onnx"
 WEIGHTS = "model.safetensors"
 HALF_WEIGHTS = "packed.safetensors"
 POOLINGS = ("mean", "cls", "max")
+# Where sentence-transformers looks for its own settings of an encoder, in this order.
+_ENCODER_CONFIGS = (
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+)
 # How the first word's position is counted: from nought, or behind the padding's own.
 _POSITION_AFTER_PAD = {"bert": False, "roberta": True, "xlm-roberta": True}
 
@@ -48,8 +58,8 @@ class Architecture:
 
 def read(folder: Path) -> Architecture:
     """Return the architecture of the snapshot in `folder`. Raises UnpackableError."""
-    config = _config(folder / "config.json")
-    family = config.get("model_type")
+    config = _table(folder / "config.json")
+    family = str(config.get("model_type"))
     if family not in _POSITION_AFTER_PAD:
         raise UnpackableError(f"its architecture {family} is not one of BERT's family")
     _refuse_variants(config)
@@ -58,7 +68,7 @@ def read(folder: Path) -> Architecture:
         positions = int(config["max_position_embeddings"])
         first = int(config.get("pad_token_id", 1)) + 1 if _POSITION_AFTER_PAD[family] else 0
         made = Architecture(
-            family=str(family),
+            family=family,
             layers=int(config["num_hidden_layers"]),
             width=int(config["hidden_size"]),
             heads=int(config["num_attention_heads"]),
@@ -69,8 +79,12 @@ def read(folder: Path) -> Architecture:
             max_tokens=min([positions - first, *_stated_limits(folder)]),
             pooling=pooling,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except UnpackableError:
+        raise
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UnpackableError(f"config.json lacks or misspells {error}") from error
+    if min(made.layers, made.width, made.heads, made.inner, made.max_tokens) < 1:
+        raise UnpackableError("config.json has a size below one")
     if made.width % made.heads:
         raise UnpackableError("its width is not a multiple of its heads")
     return made
@@ -102,17 +116,19 @@ def _refuse_variants(config: dict[str, Any]) -> None:
 def _pooling(folder: Path) -> str:
     """Return the pooling of a model that consists of an encoder, a pooling and perhaps a norm."""
     modules = _config(folder / "modules.json")
+    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
+        raise UnpackableError("modules.json is not a list of steps")
     kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules]
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise UnpackableError(f"its steps are {', '.join(kinds)}")
     if modules[0].get("path"):
         raise UnpackableError("its encoder lies in a folder of its own")
-    config = _config(folder / str(modules[1].get("path", "")) / "config.json")
+    config = _table(folder / str(modules[1].get("path", "")) / "config.json")
     stated = config.get("pooling_mode")
     names = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
     names["pooling_mode_max_tokens"] = "max"
-    modes = [stated] if isinstance(stated, str) else stated
-    if modes is None:
+    modes = stated if isinstance(stated, list) else [stated]
+    if stated is None:
         modes = [names.get(key, key) for key, on in config.items() if on is True and "mode_" in key]
     if len(modes) != 1 or modes[0] not in POOLINGS:
         raise UnpackableError(f"it pools by {'+'.join(map(str, modes)) or 'nothing'}")
@@ -121,22 +137,32 @@ def _pooling(folder: Path) -> str:
 
 def _stated_limits(folder: Path) -> list[int]:
     """Return every limit on tokens that the snapshot states."""
-    limits = []
-    for name, key in (
-        ("sentence_bert_config.json", "max_seq_length"),
-        ("tokenizer_config.json", "model_max_length"),
-    ):
-        if (folder / name).is_file():
-            config = _config(folder / name)
-            if config.get("do_lower_case") and name.startswith("sentence"):
-                raise UnpackableError("it lowers the case of texts before its tokenizer does")
-            if value := config.get(key):
-                limits.append(int(value))
-    return limits
+    encoder = _first(folder, _ENCODER_CONFIGS)
+    if encoder.get("do_lower_case"):
+        raise UnpackableError("it lowers the case of texts before its tokenizer does")
+    tokenizer = _first(folder, ("tokenizer_config.json",))
+    if tokenizer.get("truncation_side", "right") != "right":
+        raise UnpackableError("its tokenizer cuts texts on the left")
+    stated = (encoder.get("max_seq_length"), tokenizer.get("model_max_length"))
+    return [int(limit) for limit in stated if limit]
+
+
+def _first(folder: Path, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the first of these files that is there, an empty table if none is."""
+    found = (folder / name for name in names)
+    path = next((path for path in found if path.is_file()), None)
+    return {} if path is None else _table(path)
+
+
+def _table(path: Path) -> dict[str, Any]:
+    found = _config(path)
+    if not isinstance(found, dict):
+        raise UnpackableError(f"{path.name} is not a table")
+    return found
 
 
 def _config(path: Path) -> Any:  # noqa: ANN401 (whatever JSON it holds)
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UnpackableError(f"{path.name} cannot be read") from error
