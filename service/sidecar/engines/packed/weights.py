@@ -7,6 +7,7 @@ https://huggingface.co/docs/safetensors.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,7 @@ def open_weights(path: Path) -> Weights:
             if length > MAX_HEADER_BYTES:
                 raise ValueError  # noqa: TRY301
             header = json.loads(stream.read(length))
+            room = stream.seek(0, 2)
         start = 8 + length
         names = [name for name in header if name != "__metadata__"]
         prefix = next(p for p in _PREFIXES if f"{p}{_WORDS}" in header)
@@ -67,17 +69,20 @@ def open_weights(path: Path) -> Weights:
         for name in names:
             entry = header[name]
             begin, end = entry["data_offsets"]
-            tensors[name.removeprefix(prefix)] = Tensor(
+            tensor = Tensor(
                 dtype=str(entry["dtype"]),
                 shape=tuple(int(n) for n in entry["shape"]),
                 offset=start + int(begin),
                 size=int(end) - int(begin),
             )
+            if not start <= tensor.offset <= tensor.offset + tensor.size <= room:
+                raise ValueError  # noqa: TRY301
+            tensors[name.removeprefix(prefix)] = tensor
     except StopIteration as error:
         raise UnpackableError(f"{path.name} has no {_WORDS}") from error
     except FileNotFoundError as error:
         raise UnpackableError(f"its weights are not in one {path.name}") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnpackableError(f"{path.name} is not a safetensors file") from error
     return Weights(path=path, tensors=tensors)
 
@@ -95,6 +100,8 @@ def require(weights: Weights, architecture: Architecture) -> None:
             for want, have in zip(shape, tensor.shape, strict=True)
         ):
             raise UnpackableError(f"{name} has the shape {tensor.shape}")
+        if tensor.size != math.prod(tensor.shape) * np.dtype(DTYPES[tensor.dtype]).itemsize:
+            raise UnpackableError(f"{name} has {tensor.size} bytes, not what its shape takes")
 
 
 def names_read(architecture: Architecture) -> frozenset[str]:
