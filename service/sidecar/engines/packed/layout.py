@@ -66,7 +66,12 @@ class Layout:
 
 
 def arrange(batch: Sequence[Sequence[int]], *, first_position: int) -> Layout:
-    """Return the layout of `batch`, sequences of at least one token id."""
+    """Return the layout of `batch`, sequences of at least one token id.
+
+    Positions count up from `first_position`. Where that is not nought the row before it belongs to
+    padding, whose token is of the same number (RoBERTa); a text that spells out that token gets that
+    row for it, and the position is not counted.
+    """
     known = np.fromiter((len(ids) for ids in batch), dtype=np.int64, count=len(batch))
     order = np.argsort(-known, kind="stable")
     lengths = known[order]
@@ -74,7 +79,10 @@ def arrange(batch: Sequence[Sequence[int]], *, first_position: int) -> Layout:
     starts = ends - lengths
     total = int(ends[-1])
     ids = np.concatenate([np.asarray(batch[index], dtype=np.int64) for index in order])
-    positions = np.arange(total, dtype=np.int64) - np.repeat(starts, lengths) + first_position
+    is_counted = ids != first_position - 1 if first_position else np.ones(total, dtype=np.bool_)
+    counted = np.cumsum(is_counted)
+    before = np.repeat(counted[starts] - is_counted[starts], lengths)
+    positions = np.where(is_counted, counted - before, 0) + (first_position - 1)
     grids: list[Grid] = []
     places = np.empty(total, dtype=np.int64)
     spans: list[tuple[int, int]] = []
