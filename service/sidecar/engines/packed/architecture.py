@@ -58,7 +58,7 @@ class Architecture:
 
 def read(folder: Path) -> Architecture:
     """Return the architecture of the snapshot in `folder`. Raises UnpackableError."""
-    config = _table(folder / "config.json")
+    config = read_table(folder / "config.json")
     family = str(config.get("model_type"))
     if family not in _POSITION_AFTER_PAD:
         raise UnpackableError(f"its architecture {family} is not one of BERT's family")
@@ -123,7 +123,7 @@ def _pooling(folder: Path) -> str:
         raise UnpackableError(f"its steps are {', '.join(kinds)}")
     if modules[0].get("path"):
         raise UnpackableError("its encoder lies in a folder of its own")
-    config = _table(folder / str(modules[1].get("path", "")) / "config.json")
+    config = read_table(folder / str(modules[1].get("path", "")) / "config.json")
     stated = config.get("pooling_mode")
     names = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
     names["pooling_mode_max_tokens"] = "max"
@@ -151,10 +151,11 @@ def _first(folder: Path, names: tuple[str, ...]) -> dict[str, Any]:
     """Return the first of these files that is there, an empty table if none is."""
     found = (folder / name for name in names)
     path = next((path for path in found if path.is_file()), None)
-    return {} if path is None else _table(path)
+    return {} if path is None else read_table(path)
 
 
-def _table(path: Path) -> dict[str, Any]:
+def read_table(path: Path) -> dict[str, Any]:
+    """Return the JSON object in the file at `path`. Raises UnpackableError."""
     found = _config(path)
     if not isinstance(found, dict):
         raise UnpackableError(f"{path.name} is not a table")

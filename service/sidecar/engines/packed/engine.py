@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sidecar.engines import SpaceClass, Tokens, Vectors
-from sidecar.engines.packed import tokens
+from sidecar.engines.packed import tokens, weights
 from sidecar.engines.packed.architecture import (
     HALF_WEIGHTS,
     WEIGHTS,
@@ -81,7 +81,7 @@ def load(snapshot: Path, *, device: str, threads: int) -> PackedEngine:
     else:
         from sidecar.engines.packed.torch_executor import open_weights  # noqa: PLC0415 (heavy)
 
-        executor = open_weights(
-            snapshot / weights_file(snapshot), architecture=architecture, device=device
-        )
+        path = snapshot / weights_file(snapshot)
+        weights.require(weights.open_weights(path), architecture)
+        executor = open_weights(path, architecture=architecture, device=device)
     return PackedEngine(architecture, tokenizer, executor)

@@ -6,19 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer
+from tokenizers.normalizers import BertNormalizer
 
 from sidecar.engines import Tokens
-from sidecar.engines.packed.architecture import UnpackableError
+from sidecar.engines.packed.architecture import UnpackableError, read_table
 
 TOKENIZER = "tokenizer.json"
 _PROBE = "a"
+# transformers' classes that rebuild the normaliser.
+_REPLACING = ("BertTokenizer", "BertTokenizerFast")
 
 
 class PackedTokenizer:
     """Tokenises as transformers does one sequence: special tokens around it, cut on the right."""
 
     def __init__(self, tokenizer: Tokenizer, *, max_tokens: int) -> None:
-        """Take over `tokenizer`. Raises UnpackableError if it adds tokens anywhere but around."""
+        """Take over `tokenizer`.
+
+        Raises UnpackableError if it adds tokens anywhere but around, or cuts on the left.
+        """
+        if (tokenizer.truncation or {}).get("direction") == "left":
+            raise UnpackableError("its tokenizer cuts texts on the left")
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
@@ -32,6 +40,8 @@ class PackedTokenizer:
             raise UnpackableError("its tokenizer adds more than tokens before and after a text")
         self._before = tuple(outer[:start])
         self._after = tuple(outer[start + len(inner) :])
+        if self.special_tokens > max_tokens:
+            raise UnpackableError(f"its {max_tokens} tokens have no room for the special ones")
 
     @property
     def special_tokens(self) -> int:
@@ -63,4 +73,24 @@ def load(folder: Path, *, max_tokens: int) -> PackedTokenizer:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises Exception itself
         raise UnpackableError(f"{TOKENIZER} cannot be read") from error
+    _refuse_overruled(tokenizer.normalizer, folder / "tokenizer_config.json")
     return PackedTokenizer(tokenizer, max_tokens=max_tokens)
+
+
+def _refuse_overruled(normalizer: object, path: Path) -> None:
+    """Refuse a normaliser that transformers would replace by one of other settings.
+
+    Its class for BERT (transformers 5) heeds tokenizer_config.json and its own defaults instead.
+    """
+    if not isinstance(normalizer, BertNormalizer) or not path.is_file():
+        return
+    config = read_table(path)
+    if config.get("tokenizer_class", "BertTokenizer") not in _REPLACING:
+        return
+    for key, ours, default in (
+        ("do_lower_case", normalizer.lowercase, True),
+        ("strip_accents", normalizer.strip_accents, None),
+        ("tokenize_chinese_chars", normalizer.handle_chinese_chars, True),
+    ):
+        if config.get(key, default) != ours:
+            raise UnpackableError(f"{TOKENIZER} and {path.name} differ on {key}")

@@ -1,0 +1,122 @@
+"""A twin of each family with its graph, the engines that read it, and texts of every kind."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bundler.bench.twin import TINY_BERT, TINY_XLMR, Shape, write_twin
+from bundler.graph import graph
+from sidecar.engines.packed import engine as packed
+from sidecar.engines.packed.architecture import GRAPH, WEIGHTS, Architecture, read
+from sidecar.engines.packed.torch_executor import TorchExecutor
+from sidecar.engines.packed.torch_executor import open_weights as open_torch
+from sidecar.engines.packed.weights import open_weights, require
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from sidecar.engines import Engine, Vectors
+    from sidecar.engines.packed.engine import PackedEngine
+
+    Edit = Callable[[dict[str, Any]], object]
+
+WORDS = (
+    "The cat sat on the mat, and the dog did not.",
+    "A function is called with its arguments in brackets.",
+    "Rivers run to the sea; the sea is not full.",
+)
+# What tokenizers stumble over.
+ODD = (
+    "",
+    " ",
+    " \t\n\u00a0\u2003 ",
+    "word",
+    "  spaces  around  ",
+    "\U0001f642\U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f1e9\U0001f1ea",
+    "日本語のテキストと、中文文本。한국어",
+    "Привет, мир! שלום مرحبا नमस्ते",
+    "\u0301",
+    "e\u0301\u0323 \u0300\u0300 a\u20dd",
+    "ﬁnal ① Ｗide ß İ ǅ",
+    "a [SEP] b [CLS][PAD] [MASK]c [UNK]",
+    "a <s> b</s> <pad><mask> c <unk>",
+    "[sep] < s > [ SEP ]",
+    "null \x00 and \x7f bell \x07 \ufeff\ufffd",
+    "x" * 250,
+    "the cat and the dog " * 40,
+    "日" * 200,
+    "&lt;s&gt; https://example.org/?q=1#top 3.14159 -- C++ a_b",
+)
+SHAPES: dict[str, Shape] = {"bert": TINY_BERT, "xlm-roberta": TINY_XLMR}
+LONG = 512
+# As above with as many positions as the real models have.
+LONG_SHAPES = {
+    "bert": dataclasses.replace(TINY_BERT, positions=LONG, max_tokens=LONG),
+    "xlm-roberta": dataclasses.replace(TINY_XLMR, positions=LONG + 2, max_tokens=LONG),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Twin:
+    """A snapshot folder with its graph, and both engines on it."""
+
+    folder: Path
+    shape: Shape
+    architecture: Architecture
+    reference: Engine
+    packed: PackedEngine
+
+    def torch(self) -> TorchExecutor:
+        """Return the same forward on torch and the CPU."""
+        return open_torch(self.folder / WEIGHTS, architecture=self.architecture, device="cpu")
+
+
+def write_graph(folder: Path, weights: str = WEIGHTS) -> Path:
+    """Write the graph beside the weights in `folder` and return `folder`."""
+    architecture, tensors = read(folder), open_weights(folder / weights)
+    require(tensors, architecture)
+    (folder / GRAPH).write_bytes(graph(architecture, tensors))
+    return folder
+
+
+def make_twin(folder: Path, shape: Shape) -> Twin:
+    """Write a twin of `shape` into `folder` and load it."""
+    from sidecar.engines import reference  # noqa: PLC0415 - seconds, and not every test needs it
+
+    write_graph(write_twin(folder, shape, (*WORDS, *ODD)))
+    return Twin(
+        folder=folder,
+        shape=shape,
+        architecture=read(folder),
+        reference=reference.load(folder, device="cpu"),
+        packed=packed.load(folder, device="cpu", threads=1),
+    )
+
+
+def edit(folder: Path, name: str, change: Edit) -> Path:
+    """Apply `change` to the JSON file `name` in `folder` and return `folder`."""
+    held = json.loads((folder / name).read_bytes())
+    change(held)
+    (folder / name).write_text(json.dumps(held), encoding="utf-8")
+    return folder
+
+
+def lots(shape: Shape, lengths: Sequence[int], *, seed: int = 0) -> list[tuple[int, ...]]:
+    """Return token ids of those lengths, drawn; none is padding's, which the reference masks."""
+    drawn = random.Random(seed)
+    return [tuple(drawn.randrange(5, shape.vocabulary) for _ in range(n)) for n in lengths]
+
+
+def cosines(rows: Vectors, others: Vectors) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return the cosine of each row to its other."""
+    left, right = rows.astype(np.float64), others.astype(np.float64)
+    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    found: np.ndarray[Any, np.dtype[np.float64]] = (left * right).sum(axis=1) / lengths
+    return found
