@@ -85,7 +85,13 @@ def _proven(engine: Engine, found: Snapshot, report: Report) -> Engine:
         what = f"the model gives {engine.dim} dimensions, the bundle says {found.dim}"
         raise ModelError(what, next_step=REPAIR)
     report("checking")
-    golden.check(engine, found.golden)
+    try:
+        golden.check(engine, found.golden)
+    except ServiceError:
+        raise
+    except Exception as error:
+        what = f"the engine {engine.name} fails on {engine.device}"
+        raise ModelError(what, why=f"{type(error).__name__}: {error}", next_step=REPAIR) from error
     return engine
 
 
