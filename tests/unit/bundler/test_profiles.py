@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bundler.errors import UsageError
+from bundler.lockfile import parse_lock
+from bundler.profiles import GROUPS, profile_named, wheels_of
+from bundler.project import Project
+from bundler.recipe import read_recipe
+from bundler.targets import TARGETS
+
+if TYPE_CHECKING:
+    from bundler.profiles import Profile
+
+DIET = """
+profiles = ["none", "small"]
+[contents.small]
+groups = ["default"]
+weights = "half"
+[contents.small.without]
+Left_Out = "metadata asks for it"
+"""
+DIGEST = "0" * 64
+
+
+def small(**changes: object) -> dict[str, Any]:
+    diet = tomllib.loads(DIET)
+    diet["contents"]["small"] |= changes
+    return diet
+
+
+def package(name: str, group: str) -> str:
+    return f"""
+[[package]]
+name = "{name}"
+version = "1.0"
+groups = ["{group}"]
+files = [{{file = "{name.replace("-", "_")}-1.0-py3-none-any.whl", hash = "sha256:{DIGEST}"}}]
+"""
+
+
+def names(profile: Profile) -> set[str]:
+    head = '[metadata]\nlock_version = "4.5.0"\ncontent_hash = "sha256:0"\n'
+    lock = head + package("kept", "default") + package("left-out", "default")
+    found = wheels_of(parse_lock(lock + package("big", "reference")), TARGETS["linux-x64"], profile)
+    return {wheel.package for wheel in found}
+
+
+def test_a_profile_without_contents_of_its_own_holds_everything_as_it_is_locked() -> None:
+    profile = profile_named("none", small())
+    assert (profile.groups, profile.weights, profile.without) == (GROUPS, "whole", {})
+    assert names(profile) == {"kept", "left-out", "big"}
+
+
+def test_a_profile_holds_its_groups_less_what_it_leaves_out_by_any_spelling() -> None:
+    profile = profile_named("small", small())
+    assert profile.weights == "half"
+    assert names(profile) == {"kept"}
+
+
+def test_an_unknown_profile_is_refused_with_those_that_exist() -> None:
+    with pytest.raises(UsageError) as caught:
+        profile_named("tiny", small())
+    assert caught.value.why == "the profiles are none, small"
+
+
+@pytest.mark.parametrize("changes", [{"weights": "quarter"}, {"groups": "default"}])
+def test_contents_that_mean_nothing_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="contents of the profile small"):
+        profile_named("small", small(**changes))
+
+
+def test_the_lean_profile_of_this_project_has_no_package_of_the_reference_engine() -> None:
+    project = Project.here()
+    recipe = read_recipe(project.recipe)
+    profile = profile_named("lean", recipe.sections["diet"])
+    lock = parse_lock(project.wheel_lock.read_text(encoding="utf-8"))
+    for target in ("linux-x64", "mac-arm64", "win-x64"):
+        found = {wheel.package for wheel in wheels_of(lock, TARGETS[target], profile)}
+        assert {"onnxruntime", "tokenizers", "numpy", "fastapi"} <= found
+        assert not found & {"torch", "transformers", "sentence-transformers", "scipy", "sympy"}
+    assert all(profile.without.values())
