@@ -19,10 +19,18 @@ def bundle() -> Path:
     What is there already is reused after its hashes were checked.
     """
     given = os.environ.get("SIDECAR_BUNDLE")
-    if given:
-        return Path(given).resolve()
+    return Path(given).resolve() if given else assembled()
+
+
+@pytest.fixture(scope="session")
+def lean() -> Path:
+    """Return a bundle of the profile lean, reused like the other."""
+    return assembled("--profile", "lean", "--output", "bundle/out/lean")
+
+
+def assembled(*arguments: str) -> Path:
     done = subprocess.run(
-        [sys.executable, CHECKOUT / "build", "assemble"],
+        [sys.executable, CHECKOUT / "build", "assemble", *arguments],
         cwd=CHECKOUT,
         capture_output=True,
         encoding="utf-8",

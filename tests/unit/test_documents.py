@@ -23,6 +23,7 @@ RUN_BY = {
     "python3 build up": "tests/smoke/test_up.py",
     "python3 build assemble --target mac-arm64": "tests/smoke/test_foreign_bundles.py",
     "python3 build assemble": "tests/smoke/conftest.py",
+    "python3 build smoke bundle/out/lean": "tests/smoke/test_lean.py",
     "python3 build image": "tests/integration/conftest.py",
     "bundle/out/linux-x64/python/bin/python3.11 -I -B": "tests/smoke/test_lifecycle.py",
     "ci/base": "tests/integration/conftest.py",
