@@ -1,36 +1,40 @@
-"""The one thread that computes, and the way there for everyone else.
+"""From a request's texts to its vectors, and what the service is doing meanwhile.
 
-Loading, tokenising and encoding all run on one inference thread: engines are not safe under
-concurrent calls. A request goes there one batch at a time, so long requests and short ones take
-turns, and a request whose client left gives up its place in the queue.
+Texts are tokenised on one thread and encoded on another, so that the one goes on while the other
+computes. In between, the scheduler decides which texts of which requests are encoded together.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import Any, Literal, TypeVar
 
 from sidecar import batching
 from sidecar.engines import Engine, Tokens, Vectors
+from sidecar.inference import Inference
+from sidecar.jobs import Job, Space
 from sidecar.loader import Loaded
 from sidecar.phases import Phase, Report
 from sidecar.problems import Problem, client_gone, not_ready, stopping
+from sidecar.reader import Reader
+from sidecar.scheduler import Priority, is_interactive
 from sidecar.settings import Limits
 
-TOKENIZE_ROWS = 512
-TOKENIZE_CHARS = 1 << 18
+# One turn at the tokenizer: a short text that comes meanwhile waits for it.
+TOKENIZE_ROWS = 256
+TOKENIZE_CHARS = 1 << 15
+URGENT_CHARS = 2_000
 log = logging.getLogger("sidecar.encoder")
 R = TypeVar("R")
 Load = Callable[[Report], Loaded]
 Gone = asyncio.Future[None]  # done when the client has left
+Status = Literal["ok", "loading", "stopping", "stuck", "dead"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +54,10 @@ class Encoder:
         """Call `load` on the inference thread once `start` is called."""
         self._load = load
         self._limits = limits
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
+        self._reader = Reader()
+        self._inference = Inference(limits, self._post)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: dict[Job, asyncio.Future[None]] = {}
         self._abandoned: asyncio.Future[None] | None = None
         self._phase: Phase = "starting"
         self._loaded: Loaded | None = None
@@ -64,6 +71,22 @@ class Encoder:
         return self._phase if self._loaded is None else "ready"
 
     @property
+    def status(self) -> Status:
+        """What /health says: `ok` alone means that requests are served.
+
+        `stuck` is an engine that does not come back, `dead` a thread that ended and could not be
+        replaced yet; to ask is to try again.
+        """
+        if self._is_stopping:
+            return "stopping"
+        if self._loaded is None:
+            return "loading"
+        state = self._inference.state
+        if state == "dead":
+            self._inference.revive()
+        return state
+
+    @property
     def is_stopping(self) -> bool:
         """Whether requests are refused because the service ends."""
         return self._is_stopping
@@ -73,10 +96,22 @@ class Encoder:
         """The model once it is ready, else None."""
         return self._loaded
 
+    @property
+    def queued_tokens(self) -> int:
+        """The tokens that wait to be computed."""
+        return self._inference.queued_tokens
+
     async def start(self) -> Loaded:
         """Load the model. Raises ServiceError, and whatever else loading raises."""
-        loop = asyncio.get_running_loop()
-        self._loaded = await loop.run_in_executor(self._thread, self._load, self._report)
+        self._loop = asyncio.get_running_loop()
+        found: list[Loaded] = []
+
+        def load() -> Engine:
+            found.append(self._load(self._report))
+            return found[0].engine
+
+        await asyncio.wrap_future(self._inference.begin(load))
+        self._loaded = found[0]
         return self._loaded
 
     def ready(self) -> Loaded:
@@ -93,38 +128,16 @@ class Encoder:
 
     def abandon(self) -> None:
         """Answer the running requests with 503 now; the batch in work is left to itself."""
-        self._is_stopping = True
         future = self._abandonment()
         if not future.done():
             future.set_result(None)
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self.close(wait=False)
 
-    def close(self) -> None:
-        """Wait for the inference thread to end."""
+    def close(self, *, wait: bool = True) -> None:
+        """Compute no more than the batch in work, and wait for it if asked to."""
         self._is_stopping = True
-        self._thread.shutdown(wait=True, cancel_futures=True)
-
-    async def run(self, work: Callable[[], R], *, gone: Gone | None = None) -> R:
-        """Return what `work` returns on the inference thread.
-
-        Raises Problem: 499 when `gone` is done, 503 when abandoned. Work that has not begun then
-        never does.
-        """
-        loop = asyncio.get_running_loop()
-        abandoned = self._abandonment()
-        if abandoned.done():
-            raise stopping()
-        future = loop.run_in_executor(self._thread, work)
-        waited: set[asyncio.Future[Any]] = {future, abandoned}
-        if gone is not None:
-            waited.add(gone)
-        try:
-            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            future.cancel()
-        if not future.cancelled():
-            return future.result()
-        raise client_gone() if gone is not None and gone.done() else stopping()
+        self._reader.close()
+        self._inference.close(wait=wait)
 
     async def embed(
         self,
@@ -132,14 +145,15 @@ class Encoder:
         *,
         pooling: str = "mean",
         normalize: bool = True,
-        batch_size: int = 16,
         truncate: bool = True,
+        priority: Priority = "auto",
         gone: Gone | None = None,
     ) -> Embedded:
         """Return the vectors of `texts` in order; none for no texts.
 
         A request that was let in is served while the service stops, until it is abandoned.
-        Raises Problem: 422 for a text over a limit, 503 when the model is not loaded or the
+        Raises Problem: 422 for a text over a limit or one that the model fails on, 507 if there
+        is not enough memory for it, 503 when the model is not loaded, the engine fails or the
         request is abandoned, 499 when `gone` is done.
         """
         loaded = self._loaded
@@ -147,43 +161,88 @@ class Encoder:
             raise not_ready(self._phase)
         engine = loaded.engine
         self._refuse_oversize(texts)
-        tokens = await self._tokenize(engine, texts, gone)
+        tokens = await self._tokenize(engine, texts, priority, gone)
         truncated = [index for index, found in enumerate(tokens) if found.is_truncated]
         if truncated and not truncate:
             raise _too_long(truncated[0], tokens[truncated[0]].length, engine.max_tokens)
-        rows: Vectors = np.zeros((len(texts), engine.dim), dtype=np.float32)
-        for batch in batching.batches(
-            [len(found.ids) for found in tokens],
-            max_rows=min(batch_size, self._limits.max_batch_rows),
-            max_tokens=self._limits.max_batch_tokens,
-        ):
-            ids = [tokens[index].ids for index in batch]
-            encode = functools.partial(engine.encode, ids, pooling=pooling, normalize=normalize)
-            rows[batch] = await self.run(encode, gone=gone)
-        if not np.isfinite(rows).all():
-            what = "the model gave a vector that is not finite"
-            raise Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "not-finite", what)
+        ids = [found.ids for found in tokens]
+        job = Job(
+            ids,
+            dim=engine.dim,
+            space=Space(pooling, normalize),
+            is_interactive=is_interactive(priority, sum(map(len, ids))),
+        )
+        if ids:
+            await self._compute(job, gone)
         return Embedded(
-            rows=rows,
+            rows=job.rows,
             tokens=[found.length for found in tokens],
             truncated=truncated,
             fingerprint=loaded.fingerprint(pooling=pooling, normalize=normalize),
         )
 
+    async def spans(self, text: str, *, gone: Gone | None = None) -> list[tuple[int, int]]:
+        """Return start and end of every token of `text`. Raises Problem as `embed` does."""
+        loaded = self._loaded
+        if loaded is None:
+            raise not_ready(self._phase)
+        work = functools.partial(loaded.engine.spans, text)
+        return await self._read(work, is_urgent=False, gone=gone)
+
     async def _tokenize(
-        self,
-        engine: Engine,
-        texts: Sequence[str],
-        gone: Gone | None,
+        self, engine: Engine, texts: Sequence[str], priority: Priority, gone: Gone | None
     ) -> list[Tokens]:
+        chars = [len(text) for text in texts]
+        is_urgent = priority != "bulk" and sum(chars) <= URGENT_CHARS
         tokens: list[Tokens] = []
-        for run in batching.slices(
-            [len(text) for text in texts],
-            max_rows=TOKENIZE_ROWS,
-            max_total=TOKENIZE_CHARS,
-        ):
-            tokens += await self.run(functools.partial(engine.tokenize, texts[run]), gone=gone)
+        for run in batching.slices(chars, max_rows=TOKENIZE_ROWS, max_total=TOKENIZE_CHARS):
+            work = functools.partial(engine.tokenize, texts[run])
+            tokens += await self._read(work, is_urgent=is_urgent, gone=gone)
         return tokens
+
+    async def _read(self, work: Callable[[], R], *, is_urgent: bool, gone: Gone | None) -> R:
+        if self._abandonment().done():
+            raise stopping()
+        future = asyncio.wrap_future(self._reader.submit(work, is_urgent=is_urgent))
+        try:
+            return await self._unless_left(future, gone)
+        finally:
+            future.cancel()
+
+    async def _compute(self, job: Job, gone: Gone | None) -> None:
+        done = asyncio.get_running_loop().create_future()
+        self._waiting[job] = done
+        try:
+            self._inference.submit(job)
+            await self._unless_left(done, gone)
+        finally:
+            del self._waiting[job]
+            if not done.done():
+                self._inference.drop(job)
+        if job.problem is not None:
+            raise job.problem
+
+    async def _unless_left(self, future: asyncio.Future[R], gone: Gone | None) -> R:
+        """Return the future's result. Raises Problem: 499 when `gone` is done, 503 if abandoned."""
+        waited: set[asyncio.Future[Any]] = {future, self._abandonment()}
+        if gone is not None:
+            waited.add(gone)
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        if future.done():
+            return future.result()
+        raise client_gone() if gone is not None and gone.done() else stopping()
+
+    def _post(self, jobs: list[Job]) -> None:
+        """Tell whoever waits for `jobs` that they ended; called by any thread."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
+                self._loop.call_soon_threadsafe(self._settle, jobs)
+
+    def _settle(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            done = self._waiting.get(job)
+            if done is not None and not done.done():
+                done.set_result(None)
 
     def _refuse_oversize(self, texts: Sequence[str]) -> None:
         if len(texts) > self._limits.max_texts:

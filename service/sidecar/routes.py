@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -93,8 +92,7 @@ async def health(request: Request) -> Response:
     """Say whether requests are served; answers at all times."""
     service = _service(request)
     encoder, loaded = service.encoder, service.encoder.loaded
-    is_ready = loaded is not None and not encoder.is_stopping
-    status = "ok" if is_ready else "stopping" if encoder.is_stopping else "loading"
+    status = encoder.status
     answer = {
         "status": status,
         "model": loaded.snapshot.repository if loaded else None,
@@ -104,7 +102,7 @@ async def health(request: Request) -> Response:
         "instance": service.instance,
         "version": __version__,
     }
-    return _json(answer, HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE)
+    return _json(answer, HTTPStatus.OK if status == "ok" else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 @router.get("/info", responses={200: {"model": schemas.InfoAnswer}, **_problems(503)})
@@ -137,7 +135,7 @@ async def info(request: Request) -> Response:
     openapi_extra=_body(schemas.EmbedRequest),
     responses={
         200: {"model": schemas.EmbedAnswer, "content": {BINARY: {}}},
-        **_problems(400, 413, 415, 422, 503),
+        **_problems(400, 413, 415, 422, 503, 507),
     },
 )
 async def embed(request: Request) -> Response:
@@ -151,8 +149,8 @@ async def embed(request: Request) -> Response:
             asked.texts,
             pooling=asked.pooling,
             normalize=asked.normalize,
-            batch_size=asked.batch_size,
             truncate=asked.truncate,
+            priority=asked.priority,
             gone=gone,
         )
     if BINARY in request.headers.get("accept", ""):
@@ -185,7 +183,7 @@ def _headers(found: Embedded) -> dict[str, str]:
     openapi_extra=_body(schemas.EmbedFileRequest),
     responses={
         200: {"model": schemas.EmbedFileAnswer},
-        **_problems(400, 403, 404, 409, 413, 415, 422, 503),
+        **_problems(400, 403, 404, 409, 413, 415, 422, 503, 507),
     },
 )
 async def embed_file(request: Request) -> Response:
@@ -203,7 +201,7 @@ async def embed_file(request: Request) -> Response:
         document = await documents.read(data, suffix, limits=limits)
     async with _departure(request) as gone:
         if asked.unit == "tokens":
-            spans = await encoder.run(functools.partial(engine.spans, document.text), gone=gone)
+            spans = await encoder.spans(document.text, gone=gone)
             places = documents.token_chunks(spans, size=size, overlap=overlap)
         else:
             places = documents.char_chunks(document.text, size=size, overlap=overlap)

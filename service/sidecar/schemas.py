@@ -24,14 +24,19 @@ class EmbedRequest(Wire):
     texts: list[str] = Field(description="The texts, in any number; an empty one is fine.")
     normalize: bool = Field(default=True, description="Scale every vector to length 1.")
     pooling: Pooling = Field(default="mean", description="How token vectors become one.")
-    batch_size: int = Field(default=16, ge=1, description="A hint; larger ones are capped.")
+    batch_size: int = Field(
+        default=16,
+        ge=1,
+        description="Accepted from older clients; batches follow the measured speed.",
+    )
     truncate: bool = Field(
         default=True,
         description="Cut texts that are longer than the model reads, and report them in "
         "`truncated`. With false such a text refuses the request, 422.",
     )
     priority: Literal["auto", "interactive", "bulk"] = Field(
-        default="auto", description="A hint to the scheduler."
+        default="auto",
+        description="interactive goes ahead of bulk; auto is interactive for a few short texts.",
     )
     encoding: Literal["float", "base64"] = Field(
         default="float",
@@ -105,9 +110,12 @@ class EmbedFileAnswer(BaseModel):
 
 
 class HealthAnswer(BaseModel):
-    """Whether requests are served; 200 when ready, 503 before and after."""
+    """Whether requests are served; 200 when ok, 503 else.
 
-    status: Literal["ok", "loading", "stopping"]
+    `stuck`: one call of the engine takes very long. `dead`: the thread that computes ended.
+    """
+
+    status: Literal["ok", "loading", "stopping", "stuck", "dead"]
     model: str | None
     dim: int | None
     device: str | None

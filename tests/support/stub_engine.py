@@ -31,7 +31,8 @@ START, END = 1, 2
 class StubEngine:
     """Every word is a token; a vector depends on the tokens, the pooling and nothing else.
 
-    `batches` records the sizes that `encode` saw. While `gate` is clear, `encode` waits.
+    `calls` records what `encode` saw, `batches` how many texts each time, `threads` who called it.
+    While `gate` is clear, `encode` waits. With `poison` among its tokens, `failure` is raised.
     """
 
     name = "stub"
@@ -42,24 +43,33 @@ class StubEngine:
     max_tokens = 10
     special_tokens = 2
     pooling = "mean"
+    pads = False
 
     def __init__(self) -> None:
         self.batches: list[int] = []
+        self.calls: list[list[tuple[int, ...]]] = []
+        self.poison: int | None = None
+        self.failure: BaseException = ValueError("secret")
         self.threads: set[int] = set()
+        self.readers: set[int] = set()
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Event()
         self.bad_value: float | None = None
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        self.threads.add(threading.get_ident())
+        self.readers.add(threading.get_ident())
         found = []
         for text in texts:
-            words = [int(hashlib.sha256(w.encode()).hexdigest()[:6], 16) for w in text.split()]
+            words = [self.token(word) for word in text.split()]
             kept = words[: self.max_tokens - self.special_tokens]
             length = len(words) + self.special_tokens
             found.append(Tokens(ids=(START, *kept, END), length=length))
         return found
+
+    @staticmethod
+    def token(word: str) -> int:
+        return int(hashlib.sha256(word.encode()).hexdigest()[:6], 16)
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         return [match.span() for match in re.finditer(r"\S+", text)]
@@ -67,8 +77,11 @@ class StubEngine:
     def encode(self, batch: Sequence[Sequence[int]], *, pooling: str, normalize: bool) -> Vectors:
         self.threads.add(threading.get_ident())
         self.batches.append(len(batch))
+        self.calls.append([tuple(ids) for ids in batch])
         self.entered.set()
         self.gate.wait(timeout=30)
+        if any(self.poison in ids for ids in batch):
+            raise self.failure
         rows = np.stack([self._row(ids, pooling) for ids in batch])
         if normalize:
             rows /= np.linalg.norm(rows, axis=1, keepdims=True)

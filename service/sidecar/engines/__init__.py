@@ -1,7 +1,8 @@
 """What turns tokens into vectors, behind one small protocol.
 
-The service tokenises a request once, cuts it into batches of tokens and may merge batches of
-several requests, so an engine takes token ids. All calls on one engine come from one thread.
+The service tokenises a request once, and encodes texts of several requests in one batch, so an
+engine takes token ids. `tokenize` and `spans` are called by one thread at a time, and `encode` by
+one at a time, but these two may be different threads at the same moment.
 """
 
 from __future__ import annotations
@@ -75,6 +76,11 @@ class Engine(Protocol):
     @property
     def pooling(self) -> str:
         """The pooling that the model was trained with."""
+        ...
+
+    @property
+    def pads(self) -> bool:
+        """Whether `encode` computes every text of a batch at the length of the longest."""
         ...
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:

@@ -45,6 +45,7 @@ class ReferenceEngine:
     name = "reference"
     precision = "float32"
     space: SpaceClass = "exact"
+    pads = True
 
     def __init__(self, model: SentenceTransformer, *, device: str) -> None:
         """Take over `model`, already on `device`. Raises ModelError for a foreign pipeline."""
@@ -101,6 +102,7 @@ class ReferenceEngine:
 
     def encode(self, batch: Sequence[Sequence[int]], *, pooling: str, normalize: bool) -> Vectors:
         """Return one row of shape (dim,) per sequence of ids, in order; `batch` is not empty."""
+        # Padding leaves the state of the fast tokenizer alone, which another thread may be using.
         padded = self._tokenizer.pad(
             {"input_ids": [list(ids) for ids in batch]},
             padding=True,

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from sidecar.encoder import Embedded
 
 
+ONES = Limits(max_batch_rows=1)
+THREES = Limits(max_batch_rows=3)
+
+
 class Bench:
     """An encoder around a stub engine, and one event loop to use it on."""
 
@@ -55,6 +59,13 @@ async def until_entered(engine: StubEngine) -> None:
     assert await asyncio.to_thread(engine.entered.wait, 30)
 
 
+async def until_queued(encoder: Encoder, tokens: int) -> None:
+    """Wait until so many tokens wait to be computed, those in work left out."""
+    async with asyncio.timeout(30):
+        while encoder.queued_tokens < tokens:  # noqa: ASYNC110 (other threads change it)
+            await asyncio.sleep(0.001)
+
+
 async def status_of(work: Awaitable[object]) -> int:
     try:
         await work
@@ -63,11 +74,12 @@ async def status_of(work: Awaitable[object]) -> int:
     return 200
 
 
-def test_a_batch_equals_one_by_one_and_keeps_the_order(bench: Bench) -> None:
+def test_a_batch_equals_one_by_one_and_keeps_the_order() -> None:
+    bench = Bench(THREES)
     texts = ["long " * length + str(length) for length in (5, 1, 7, 3, 0, 2, 6, 4)]
 
     async def work() -> tuple[Embedded, list[Embedded]]:
-        together = await bench.encoder.embed(texts, batch_size=3)
+        together = await bench.encoder.embed(texts)
         return together, [await bench.encoder.embed([text]) for text in texts]
 
     together, alone = bench.run(work)
@@ -84,7 +96,7 @@ def test_no_texts_give_no_rows_of_the_right_width(bench: Bench) -> None:
 
 def test_batches_stay_within_the_budget_of_tokens() -> None:
     bench = Bench(Limits(max_batch_tokens=12))
-    bench.run(lambda: bench.encoder.embed(["a b"] * 7, batch_size=100))
+    bench.run(lambda: bench.encoder.embed(["a b"] * 7))
     assert bench.engine.batches == [3, 3, 1]
 
 
@@ -102,7 +114,7 @@ def test_long_texts_are_read_in_more_than_one_turn(
     bench.engine.tokenize = counted  # type: ignore[method-assign]
     texts = ["a" * 5, "b" * 5, "c" * 50, "d"]
     found = bench.run(lambda: bench.encoder.embed(texts))
-    assert turns == [2, 1, 1]
+    assert turns[1:] == [2, 1, 1]  # the first is the empty text that every engine is tried on
     assert len(found.rows) == 4
 
 
@@ -110,7 +122,7 @@ def test_all_of_many_requests_compute_on_one_thread_and_get_their_own_vectors(
     bench: Bench,
 ) -> None:
     async def work() -> list[Embedded]:
-        asked = (bench.encoder.embed([f"text {n}", "shared"], batch_size=1) for n in range(60))
+        asked = (bench.encoder.embed([f"text {n}", "shared"]) for n in range(60))
         return await asyncio.gather(*asked)
 
     found = bench.run(work)
@@ -120,20 +132,73 @@ def test_all_of_many_requests_compute_on_one_thread_and_get_their_own_vectors(
     assert len({one.rows[1].tobytes() for one in found}) == 1
 
 
-def test_a_long_request_and_a_short_one_take_turns(bench: Bench) -> None:
-    async def work() -> int:
+def test_a_long_request_and_a_short_one_take_turns() -> None:
+    bench = Bench(ONES)
+
+    async def work() -> None:
         bench.engine.gate.clear()
-        long = asyncio.create_task(bench.encoder.embed(["x"] * 50, batch_size=1))
+        long = asyncio.create_task(bench.encoder.embed(["x"] * 50))
         await until_entered(bench.engine)
         short = asyncio.create_task(bench.encoder.embed(["y"]))
-        await asyncio.sleep(0.01)
+        await until_queued(bench.encoder, 50 * 3)
         bench.engine.gate.set()
-        await short
-        computed = len(bench.engine.batches)
-        await long
-        return computed
+        await asyncio.gather(long, short)
 
-    assert bench.run(work) < 25
+    bench.run(work)
+    assert bench.engine.calls.index([(1, bench.engine.token("y"), 2)]) <= 2
+
+
+def test_an_interactive_request_goes_ahead_of_bulk_work() -> None:
+    bench = Bench(ONES)
+
+    async def work() -> None:
+        bench.engine.gate.clear()
+        bulk = asyncio.create_task(bench.encoder.embed(["x"] * 50, priority="bulk"))
+        await until_entered(bench.engine)
+        more = asyncio.create_task(bench.encoder.embed(["z"], priority="bulk"))
+        short = asyncio.create_task(bench.encoder.embed(["y"] * 4, priority="interactive"))
+        await until_queued(bench.encoder, 49 * 3 + 3 + 4 * 3)
+        bench.engine.gate.set()
+        await asyncio.gather(bulk, more, short)
+
+    bench.run(work)
+    assert bench.engine.calls[1:5] == [[(1, bench.engine.token("y"), 2)]] * 4
+
+
+def test_texts_of_many_clients_share_a_batch(bench: Bench) -> None:
+    async def work() -> list[Embedded]:
+        bench.engine.gate.clear()
+        first = asyncio.create_task(bench.encoder.embed(["first"]))
+        await until_entered(bench.engine)
+        asked = [asyncio.create_task(bench.encoder.embed([f"text {n}"])) for n in range(16)]
+        await until_queued(bench.encoder, 16 * 4)
+        bench.engine.gate.set()
+        await first
+        return await asyncio.gather(*asked)
+
+    found = bench.run(work)
+    assert bench.engine.batches == [1, 16]
+    assert len({one.rows.tobytes() for one in found}) == 16
+
+
+def test_texts_with_other_options_never_share_a_batch(bench: Bench) -> None:
+    async def work() -> None:
+        bench.engine.gate.clear()
+        first = asyncio.create_task(bench.encoder.embed(["first"]))
+        await until_entered(bench.engine)
+        asked = [
+            asyncio.create_task(bench.encoder.embed(["a"], pooling=pooling, normalize=normalize))
+            for pooling in ("mean", "cls")
+            for normalize in (True, False)
+            for _ in range(2)
+        ]
+        await until_queued(bench.encoder, 8 * 3)
+        bench.engine.gate.set()
+        await first
+        await asyncio.gather(*asked)
+
+    bench.run(work)
+    assert bench.engine.batches == [1, 2, 2, 2, 2]
 
 
 def test_the_event_loop_runs_on_while_a_batch_is_computed(bench: Bench) -> None:
@@ -169,11 +234,13 @@ def test_a_client_that_leaves_gives_up_its_place_and_costs_no_batch(bench: Bench
     assert bench.run(work) == (CLIENT_CLOSED, 1)
 
 
-def test_a_client_that_leaves_in_its_own_batch_is_let_go_at_once(bench: Bench) -> None:
+def test_a_client_that_leaves_in_its_own_batch_is_let_go_at_once() -> None:
+    bench = Bench(ONES)
+
     async def work() -> tuple[int, Embedded]:
         bench.engine.gate.clear()
         gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        request = bench.encoder.embed(["y"] * 40, batch_size=1, gone=gone)
+        request = bench.encoder.embed(["y"] * 40, gone=gone)
         leaving = asyncio.create_task(status_of(request))
         await until_entered(bench.engine)
         gone.set_result(None)
@@ -204,10 +271,12 @@ def test_a_cancelled_request_leaves_the_queue(bench: Bench) -> None:
     assert bench.run(work) == 1
 
 
-def test_a_request_that_was_let_in_is_served_while_the_service_stops(bench: Bench) -> None:
+def test_a_request_that_was_let_in_is_served_while_the_service_stops() -> None:
+    bench = Bench(ONES)
+
     async def work() -> tuple[Embedded, int]:
         bench.engine.gate.clear()
-        request = asyncio.create_task(bench.encoder.embed(["x"] * 20, batch_size=1))
+        request = asyncio.create_task(bench.encoder.embed(["x"] * 20))
         await until_entered(bench.engine)
         bench.encoder.refuse_new()
         with pytest.raises(Problem) as refused:
@@ -278,26 +347,58 @@ def test_what_keeps_the_model_from_loading_is_raised() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_a_vector_that_is_not_finite_is_a_bug_and_never_an_answer(
+def test_an_engine_that_gives_no_finite_vector_is_told_and_never_an_answer(
     bench: Bench, value: float
 ) -> None:
     bench.engine.bad_value = value
     request = functools.partial(bench.encoder.embed, ["x"], normalize=False)
-    assert bench.run(lambda: status_of(request())) == 500
+    assert bench.run(lambda: status_of(request())) == 503
 
 
-def test_an_engine_that_fails_fails_one_request_and_no_other(bench: Bench) -> None:
-    encode = bench.engine.encode
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [
+        (ValueError("secret"), 422),
+        (MemoryError(), 507),
+        (RuntimeError("[enforce fail] not enough memory: you tried to allocate 1 bytes"), 507),
+        (SystemExit(3), 503),
+    ],
+    ids=str,
+)
+def test_a_text_that_the_engine_fails_on_fails_its_request_and_no_other(
+    bench: Bench, failure: BaseException, status: int
+) -> None:
+    async def work() -> tuple[list[int], Embedded]:
+        bench.engine.poison, bench.engine.failure = bench.engine.token("poison"), failure
+        asked = [status_of(bench.encoder.embed(texts)) for texts in (["a", "poison"], ["b"])]
+        first = await asked[0]
+        return [first, await asked[1]], await bench.encoder.embed(["x"])
 
-    def once(*_: Any, **__: Any) -> Any:
-        bench.engine.encode = encode  # type: ignore[method-assign]
-        raise MemoryError
+    found, after = bench.run(work)
+    assert found == [status, 200]
+    assert len(after.rows) == 1
 
-    bench.engine.encode = once  # type: ignore[method-assign]
 
-    async def work() -> Embedded:
-        with pytest.raises(MemoryError):
-            await bench.encoder.embed(["x"])
-        return await bench.encoder.embed(["x"])
+def test_the_status_follows_loading_serving_and_stopping(bench: Bench) -> None:
+    async def work() -> list[str]:
+        serving = bench.encoder.status
+        bench.encoder.refuse_new()
+        return [serving, bench.encoder.status]
 
-    assert len(bench.run(work).rows) == 1
+    assert bench.encoder.status == "loading"
+    assert bench.run(work) == ["ok", "stopping"]
+
+
+def test_closing_answers_what_waits_with_503(bench: Bench) -> None:
+    async def work() -> list[int]:
+        bench.engine.gate.clear()
+        running = asyncio.create_task(status_of(bench.encoder.embed(["x"])))
+        await until_entered(bench.engine)
+        queued = asyncio.create_task(status_of(bench.encoder.embed(["y"])))
+        await until_queued(bench.encoder, 3)
+        bench.encoder.close(wait=False)
+        late = await queued
+        bench.engine.gate.set()
+        return [await running, late]
+
+    assert bench.run(work) == [200, 503]

@@ -250,7 +250,28 @@ def test_texts_over_the_limits_name_index_and_limit() -> None:
 
 def test_a_vector_that_is_not_finite_is_never_sent(served: Served) -> None:
     served.engine.bad_value = float("nan")
-    problem(served.post("/embed", {"texts": ["a"]}), 500)
+    refused = problem(served.post("/embed", {"texts": ["a"]}), 503)
+    assert refused["type"].endswith(":engine-fails")
+
+
+def test_a_text_that_the_model_fails_on_is_named_by_its_index(served: Served) -> None:
+    served.engine.poison = served.engine.token("poison")
+    texts = [f"text {number}" for number in range(40)]
+    texts[23] = "the poison"
+    refused = problem(served.post("/embed", {"texts": texts}), 422)
+    assert refused["detail"] == "texts.23: the model gives no vector for this text"
+    assert refused["why"] == "ValueError"
+    assert "secret" not in str(refused)
+    assert served.post("/embed", {"texts": texts[:23]}).status_code == 200
+
+
+@pytest.mark.parametrize("status", ["stuck", "dead"])
+def test_health_says_503_when_nothing_can_be_computed(
+    served: Served, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    monkeypatch.setattr(type(served.encoder._inference), "state", status)
+    answer = served.get("/health")
+    assert (answer.status_code, answer.json()["status"]) == (503, status)
 
 
 def test_an_unforeseen_exception_is_a_problem_without_its_message(served: Served) -> None:

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import ctypes
+import sys
+from typing import Any
+
+import pytest
+
+from sidecar import memory
+
+
+def test_memory_is_given_back_where_the_c_library_can() -> None:
+    memory.trimmer()()
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_nothing_is_looked_up_on_other_systems(
+    monkeypatch: pytest.MonkeyPatch, platform: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(ctypes, "CDLL", None)
+    memory.trimmer()()
+
+
+@pytest.mark.parametrize("error", [OSError, AttributeError])
+def test_a_c_library_without_it_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def missing(_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    memory.trimmer()()

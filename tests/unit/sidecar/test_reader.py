@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from sidecar.reader import Reader
+
+
+def test_urgent_work_goes_first_and_the_rest_keeps_its_order() -> None:
+    reader, gate, done = Reader(), threading.Event(), []
+    reader.submit(lambda: gate.wait(30), is_urgent=False)
+    futures = [
+        reader.submit(lambda name=name: done.append(name), is_urgent=name == "urgent")  # type: ignore[misc]
+        for name in ("first", "second", "urgent")
+    ]
+    gate.set()
+    for future in futures:
+        future.result(30)
+    reader.close()
+    assert done[0] in ("urgent", "first")  # the thread may have begun with the first
+    assert [name for name in done if name != "urgent"] == ["first", "second"]
+
+
+def test_work_that_fails_fails_alone() -> None:
+    reader = Reader()
+    with pytest.raises(ZeroDivisionError):
+        reader.submit(lambda: 1 // 0, is_urgent=False).result(30)
+    assert reader.submit(lambda: 7, is_urgent=True).result(30) == 7
+    reader.close()
+
+
+def test_cancelled_work_is_never_done() -> None:
+    reader, gate, done = Reader(), threading.Event(), []
+    reader.submit(lambda: gate.wait(30), is_urgent=True)
+    dropped = reader.submit(lambda: done.append("dropped"), is_urgent=False)
+    kept = reader.submit(lambda: done.append("kept"), is_urgent=False)
+    assert dropped.cancel()
+    gate.set()
+    kept.result(30)
+    reader.close()
+    assert done == ["kept"]
