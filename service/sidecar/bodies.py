@@ -8,6 +8,7 @@ import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import orjson
 from starlette.requests import ClientDisconnect
 
 from sidecar.problems import Problem, client_gone
@@ -93,6 +94,38 @@ def parse(body: bytes) -> dict[str, Any]:
     nesting and overlong numbers included), 422 for values that no JSON text should carry: NaN,
     infinities, floats out of range, lone surrogates, or something other than an object.
     """
+    plain = _plain(body)
+    return _strict(body) if plain is None else plain
+
+
+def _plain(body: bytes) -> dict[str, Any] | None:
+    """Return the object in a body that is as plain as requests are; None for any other.
+
+    orjson reads large bodies several times faster, but keeps the last of duplicate keys and makes
+    floats of long integers. What has no nested objects, no numbers but short integers, and as many
+    strings as were read has neither: no key was lost.
+    """
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(value, dict):
+        return None
+    strings = len(value)
+    for found in value.values():
+        if isinstance(found, str):
+            strings += 1
+        elif isinstance(found, list):
+            if not all(type(text) is str for text in found):
+                return None
+            strings += len(found)
+        elif found is not None and not isinstance(found, int):
+            return None
+    escaped = body.replace(rb"\\", b"").count(rb"\"") if b"\\" in body else 0
+    return value if body.count(b'"') - escaped == 2 * strings else None
+
+
+def _strict(body: bytes) -> dict[str, Any]:
     if body.startswith(_BOM):
         message = "the body begins with a byte order mark"
         raise _bad(message)

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
+import orjson
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from sidecar import __version__, bodies, documents, schemas, vectors
 from sidecar.encoder import Embedded, Encoder, Gone
+from sidecar.engines import Vectors
 from sidecar.roots import Roots
 from sidecar.settings import Settings
 
 router = APIRouter()
 BINARY = "application/octet-stream"
 DOCUMENT_READERS = 2
+INLINE_VALUES = 1 << 14
+LARGE_BODY = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,14 +60,26 @@ async def _departure(request: Request) -> AsyncIterator[Gone]:
         task.cancel()
 
 
+async def _validated(kind: type[schemas.Request], body: bytes) -> schemas.Request:
+    def read() -> schemas.Request:
+        return schemas.validate(kind, bodies.parse(body))
+
+    return read() if len(body) < LARGE_BODY else await asyncio.to_thread(read)
+
+
 def _json(value: object, status: int = HTTPStatus.OK) -> Response:
-    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    return Response(body, status_code=status, media_type="application/json")
+    return Response(orjson.dumps(value), status_code=status, media_type="application/json")
 
 
-def _with_vectors(encoded: bytes, rest: dict[str, object]) -> bytes:
-    tail = json.dumps(rest, ensure_ascii=False, separators=(",", ":")).encode()
-    return b'{"vectors":' + encoded + b"," + tail[1:]
+async def _with_vectors(rows: Vectors, rest: dict[str, object], *, encoding: str) -> Response:
+    def build() -> bytes:
+        write = vectors.as_base64_json if encoding == "base64" else vectors.as_json
+        return b'{"vectors":' + write(rows) + b"," + orjson.dumps(rest)[1:]
+
+    # To change threads takes longer than to write a few rows.
+    is_small = rows.size <= INLINE_VALUES
+    body = build() if is_small else await asyncio.to_thread(build)
+    return Response(body, media_type="application/json")
 
 
 def _body(kind: type[schemas.Wire]) -> dict[str, Any]:
@@ -143,7 +158,7 @@ async def embed(request: Request) -> Response:
     service = _service(request)
     loaded = service.encoder.ready()
     body = await bodies.read(request, max_bytes=service.settings.limits.max_body_bytes)
-    asked = schemas.validate(schemas.EmbedRequest, bodies.parse(body))
+    asked = await _validated(schemas.EmbedRequest, body)
     async with _departure(request) as gone:
         found = await service.encoder.embed(
             asked.texts,
@@ -162,11 +177,7 @@ async def embed(request: Request) -> Response:
         "truncated": found.truncated,
         "fingerprint": found.fingerprint,
     }
-    if asked.encoding == "base64":
-        encoded = await asyncio.to_thread(vectors.as_base64_json, found.rows)
-    else:
-        encoded = await asyncio.to_thread(vectors.as_json, found.rows)
-    return Response(_with_vectors(encoded, rest), media_type="application/json")
+    return await _with_vectors(found.rows, rest, encoding=asked.encoding)
 
 
 def _headers(found: Embedded) -> dict[str, str]:
@@ -193,7 +204,7 @@ async def embed_file(request: Request) -> Response:
     loaded = encoder.ready()
     engine = loaded.engine
     body = await bodies.read(request, max_bytes=limits.max_body_bytes)
-    asked = schemas.validate(schemas.EmbedFileRequest, bodies.parse(body))
+    asked = await _validated(schemas.EmbedFileRequest, body)
     size, overlap = asked.sizes(max_content_tokens=engine.max_tokens - engine.special_tokens)
     data = await asyncio.to_thread(service.roots.read, asked.path, max_bytes=limits.max_file_bytes)
     suffix = documents.suffix_of(asked.path)
@@ -233,8 +244,7 @@ async def embed_file(request: Request) -> Response:
         "dim": engine.dim,
         "fingerprint": found.fingerprint,
     }
-    encoded = await asyncio.to_thread(vectors.as_json, found.rows)
-    return Response(_with_vectors(encoded, rest), media_type="application/json")
+    return await _with_vectors(found.rows, rest, encoding="float")
 
 
 @router.post(

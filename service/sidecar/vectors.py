@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
+import orjson
 
 if TYPE_CHECKING:
     from sidecar.engines import Vectors
+
+CHUNK_VALUES = 1 << 16
+_WIDTH = 4  # bytes of a float32
 
 
 def raw(rows: Vectors) -> bytes:
@@ -15,22 +22,43 @@ def raw(rows: Vectors) -> bytes:
 
 
 def as_json(rows: Vectors) -> bytes:
-    """Return a JSON array of arrays; nine digits bring every float32 back exactly.
+    """Return a JSON array of arrays; the shortest digits that bring every float32 back exactly.
 
-    Formats row by row, so that a long answer lets other threads run in between.
+    Made in parts of about a millisecond: orjson holds the interpreter while it writes, and other
+    threads run in between.
     """
-    if not len(rows):
-        return b"[]"
-    pattern = "[" + ",".join(["%.9g"] * rows.shape[1]) + "]"
-    return ("[" + ",".join(pattern % tuple(row.tolist()) for row in rows) + "]").encode("ascii")
+    step = max(1, CHUNK_VALUES // max(1, rows.shape[1]))
+    native = np.ascontiguousarray(rows, dtype=np.float32)
+    parts = [
+        orjson.dumps(native[start : start + step], option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+        for start in range(0, len(native), step)
+    ]
+    return b"[" + b",".join(parts) + b"]"
 
 
 def as_base64_json(rows: Vectors) -> bytes:
     """Return a JSON array with the base64 of every row's little-endian float32 values."""
-    return b"[" + b",".join(b'"' + base64.b64encode(raw(row)) + b'"' for row in rows) + b"]"
+    count, dim = rows.shape
+    if not count:
+        return b"[]"
+    size = dim * _WIDTH
+    missing = -size % 3
+    # All rows in one call: each is padded to whole groups of three bytes, the zeros being the
+    # bits that base64 itself would add.
+    padded = np.zeros((count, size + missing), dtype=np.uint8)
+    padded[:, :size] = np.frombuffer(raw(rows), dtype=np.uint8).reshape(count, size)
+    coded = np.frombuffer(base64.b64encode(padded.data), dtype=np.uint8).reshape(count, -1)
+    width = coded.shape[1]
+    out = np.empty((count, width + 3), dtype=np.uint8)
+    out[:, 0] = out[:, width + 1] = ord('"')
+    out[:, 1 : width + 1] = coded
+    out[:, width + 1 - missing : width + 1] = ord("=")
+    out[:, width + 2] = ord(",")
+    out[-1, -1] = ord("]")
+    return b"[" + out.tobytes()
 
 
-def indices(found: list[int], *, max_chars: int = 4_000) -> str:
+def indices(found: Sequence[int], *, max_chars: int = 4_000) -> str:
     """Return indices as a header value, or `count=N` where that would be too long for a client."""
     text = ",".join(map(str, found))
     return text if len(text) <= max_chars else f"count={len(found)}"

@@ -90,5 +90,42 @@ def test_a_value_too_deep_to_be_searched_for_halves_of_pairs_is_refused(
 
     monkeypatch.setattr("sidecar.bodies.json.dumps", too_deep)
     with pytest.raises(Problem) as caught:
-        bodies.parse(b'{"a": "\\ud83d\\ude00"}')
+        bodies.parse(b'{"a": {"b": "\\ud83d\\ude00"}}')
     assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        rb'{"texts": ["a \"quoted\" word", "back\\slash\\", "\u0022"], "normalize": true}',
+        rb'{"a": "", "b": [], "c": null, "d": 18446744073709551615}',
+        '{"texts": ["é😀"]}'.encode(),
+    ],
+    ids=range(4),
+)
+def test_a_plain_body_is_read_the_fast_way_with_the_same_result(body: bytes) -> None:
+    plain = bodies._plain(body)
+    assert plain is not None
+    assert plain == bodies._strict(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a": 1, "a": 2}',
+        b'{"a": ["x", "y"], "a": "z"}',
+        rb'{"a\"": 1, "a\u0022": 2}',
+        b'{"a": 18446744073709551616}',
+        b'{"a": 1.0}',
+        b'{"a": {"b": 1}}',
+        b'{"a": [["b"]]}',
+        b'["a"]',
+        b'"a"',
+        b'{"a": NaN}',
+        b"\xef\xbb\xbf{}",
+    ],
+    ids=range(11),
+)
+def test_what_the_fast_way_could_mistake_goes_the_strict_way(body: bytes) -> None:
+    assert bodies._plain(body) is None

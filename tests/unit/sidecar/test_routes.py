@@ -159,6 +159,17 @@ def test_base64_and_raw_rows_carry_the_very_same_floats(served: Served) -> None:
     assert len(raw.headers["x-sidecar-fingerprint"]) == 16
 
 
+def test_an_answer_written_on_another_thread_is_the_same(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = {"texts": ["a", "b c"]}
+    inline = served.post("/embed", request).content
+    monkeypatch.setattr("sidecar.routes.INLINE_VALUES", 0)
+    monkeypatch.setattr("sidecar.routes.LARGE_BODY", 0)
+    assert served.post("/embed", request).content == inline
+    problem(served.post("/embed", {"texts": [1]}), 422)
+
+
 def test_fields_that_v1_did_not_know_do_not_disturb(served: Served) -> None:
     answer = served.post("/embed", {"texts": ["a"], "priority": "bulk", "colour": "red"})
     assert answer.status_code == 200

@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import base64
 import json
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from sidecar import vectors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROWS = np.array(
     [[1, -0.1, 1e-45, 3.4028235e38], [0.333333343, 1 / 7, -2.5e-9, 0]], dtype=np.float32
@@ -22,8 +26,26 @@ def test_json_numbers_bring_every_float_back_exactly() -> None:
         assert back.tobytes() == (rows + np.float32(0)).tobytes() or (back == rows).all()
 
 
-def test_no_rows_are_an_empty_array() -> None:
-    assert vectors.as_json(np.zeros((0, 4), dtype=np.float32)) == b"[]"
+@pytest.mark.parametrize("write", [vectors.as_json, vectors.as_base64_json])
+def test_no_rows_are_an_empty_array(write: Callable[[Any], bytes]) -> None:
+    assert write(np.zeros((0, 4), dtype=np.float32)) == b"[]"
+
+
+def test_rows_in_any_layout_and_number_are_written_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(vectors, "CHUNK_VALUES", 12)
+    rows = np.arange(35, dtype=np.float32).reshape(5, 7).T  # seven rows, two at a time
+    assert json.loads(vectors.as_json(rows)) == rows.tolist()
+    assert json.loads(vectors.as_json(rows.astype(">f4"))) == rows.tolist()
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 4, 5, 384])
+def test_base64_is_that_of_each_row_alone(dim: int) -> None:
+    rows = np.random.default_rng(dim).standard_normal((5, dim)).astype(np.float32)
+    expected = [base64.b64encode(row.tobytes()).decode() for row in rows]
+    assert json.loads(vectors.as_base64_json(rows)) == expected
+    assert json.loads(vectors.as_base64_json(rows[:1])) == expected[:1]
 
 
 def test_raw_rows_are_little_endian_whatever_the_machine() -> None:
