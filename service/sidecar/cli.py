@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from sidecar import __version__, descriptors, floor, logs, manifest, signals
+from sidecar import __version__, cores, descriptors, floor, logs, manifest, signals
 from sidecar.errors import ServiceError, UsageError
 from sidecar.listener import host_name, listen
 from sidecar.protocol import claim_stdout
@@ -53,6 +53,14 @@ def _megabytes(text: str) -> int:
         message = f"{value} is not between 1 and 1024"
         raise argparse.ArgumentTypeError(message)
     return value * MB
+
+
+def _threads(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 1024:  # noqa: PLR2004
+        message = f"{value} is not between 1 and 1024"
+        raise argparse.ArgumentTypeError(message)
+    return value
 
 
 def parser() -> argparse.ArgumentParser:
@@ -109,6 +117,12 @@ def parser() -> argparse.ArgumentParser:
         "where it can run the model (auto)",
     )
     add(
+        "--threads",
+        type=_threads,
+        metavar="N",
+        help="threads that compute; by default one per physical core that this process may use",
+    )
+    add(
         "--allow-dir",
         type=Path,
         action="append",
@@ -159,6 +173,7 @@ def settings_from(options: argparse.Namespace, *, bundle: Path | None) -> Settin
         model_cache=options.model_cache,
         device=options.device,
         engine=options.engine,
+        threads=options.threads or cores.count(),
         allow_dirs=tuple(allowed),
         allow_hosts=tuple(options.allow_host),
         allow_download=options.allow_download,

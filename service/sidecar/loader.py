@@ -105,13 +105,16 @@ def go_offline() -> None:
 
 
 def yield_cores() -> None:
-    """Tell OpenMP, before it is loaded, that its threads sleep while they wait for each other.
+    """Tell the libraries, before they are loaded, to leave the cores to whoever has work for them.
 
-    By default they spin. On a machine whose cores are wanted by other programs too, the spinning
-    thread holds the core that the awaited one needs, and requests take ten times as long.
+    OpenMP's threads then sleep while they wait for each other. By default they spin. On a machine
+    whose cores are wanted by other programs too, the spinning thread holds the core that the
+    awaited one needs, and requests take ten times as long.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("KMP_BLOCKTIME", "0")  # the spelling of LLVM's and Intel's
+    # One thread tokenises, several times as fast as all of them encode: more would hold them up.
+    os.environ.update({"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"})
 
 
 def load(settings: Settings, announcer: Announcer, report: Report) -> Loaded:

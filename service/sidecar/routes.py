@@ -135,6 +135,7 @@ async def info(request: Request) -> Response:
             "engine": loaded.engine.name,
             "unpacked_because": loaded.unpacked_because,
             "precision": loaded.engine.precision,
+            "threads": service.settings.threads,
             "pooling": loaded.engine.pooling,
             "max_tokens": loaded.engine.max_tokens,
             "revision": loaded.snapshot.revision,

@@ -146,6 +146,7 @@ class InfoAnswer(BaseModel):
     engine: str
     unpacked_because: str | None = Field(description="Why the packed engine does not serve, if so.")
     precision: str
+    threads: int
     pooling: str
     max_tokens: int
     revision: str

@@ -36,7 +36,8 @@ class Settings:
 
     `bundle` is the root of the bundle that the service stands in, None outside of one.
     `allow_hosts` are names that it is called by beside those of the loopback.
-    `drain_s` is how long a stopping service lets running requests go on.
+    `threads` is how many compute at once. `drain_s` is how long a stopping service lets running
+    requests go on.
     """
 
     host: str = "127.0.0.1"
@@ -46,7 +47,7 @@ class Settings:
     model_cache: Path | None = None
     device: Device = "auto"
     engine: EngineName = "auto"
-    threads: int = 2
+    threads: int = 1
     allow_dirs: tuple[Path, ...] = ()
     allow_hosts: tuple[str, ...] = ()
     allow_download: bool = False

@@ -77,7 +77,8 @@ def _reference(settings: Settings, found: Snapshot, report: Report) -> Engine:
             raise ModelError(what, why=why, next_step=step) from error
         raise _unimportable(error) from error
     report("loading")
-    return _proven(reference.load(found.path, device=settings.device), found, report)
+    engine = reference.load(found.path, device=settings.device, threads=settings.threads)
+    return _proven(engine, found, report)
 
 
 def _proven(engine: Engine, found: Snapshot, report: Report) -> Engine:

@@ -149,16 +149,18 @@ def _max_tokens(model: SentenceTransformer, tokenizer: Any) -> int:  # noqa: ANN
     return int(min(known))
 
 
-def load(snapshot: Path, *, device: str) -> ReferenceEngine:
+def load(snapshot: Path, *, device: str, threads: int | None = None) -> ReferenceEngine:
     """Return the engine for a local snapshot folder; never touches the network.
 
-    Raises UsageError for a device that is not there, ModelError for everything that keeps the
-    model from loading.
+    `threads` compute on the CPU, None leaves that to torch. Raises UsageError for a device that is
+    not there, ModelError for everything that keeps the model from loading.
     """
     talk: Any = transformers.utils.logging  # untyped
     talk.set_verbosity_error()
     talk.disable_progress_bar()
     chosen = choose_device(device)
+    if threads is not None:
+        torch.set_num_threads(threads)
     try:
         model = SentenceTransformer(
             str(snapshot),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar import __version__, cli
+from sidecar import __version__, cli, cores
 from sidecar.errors import UsageError
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def test_a_busy_port_exits_3_before_anything_heavy_is_imported() -> None:
     [
         ["--port", "70000"],
         ["--nonsense"],
+        ["--threads", "0"],
         ["--allow-dir", "/no/such/folder"],
         ["--host", "0.0.0.0", "--port", "0"],
         ["--host", "no-such-host.invalid", "--port", "0"],
@@ -137,6 +138,11 @@ def test_allowed_folders_are_resolved_and_repeatable(tmp_path: Path) -> None:
 
 def test_the_body_limit_is_in_mebibytes() -> None:
     assert parse("--max-body-mb", "3").limits.max_body_bytes == 3 << 20
+
+
+def test_threads_are_as_many_as_asked_for_or_one_per_core() -> None:
+    assert parse("--threads", "3").threads == 3
+    assert parse().threads == cores.count()
 
 
 def test_a_bundle_is_known_by_its_folders_name_or_its_manifest(tmp_path: Path) -> None:

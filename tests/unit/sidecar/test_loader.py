@@ -98,7 +98,12 @@ def test_threads_that_wait_leave_their_core_to_others_unless_told_otherwise(
     environment = {"KMP_BLOCKTIME": "7"}
     monkeypatch.setattr(os, "environ", environment)
     loader.yield_cores()
-    assert environment == {"KMP_BLOCKTIME": "7", "OMP_WAIT_POLICY": "PASSIVE"}
+    assert environment == {
+        "KMP_BLOCKTIME": "7",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "TOKENIZERS_PARALLELISM": "false",
+        "RAYON_NUM_THREADS": "1",
+    }
 
 
 @pytest.fixture
@@ -108,8 +113,8 @@ def reference(monkeypatch: pytest.MonkeyPatch) -> Any:
     module.engine = StubEngine()
     module.asked = []
 
-    def load(path: Path, *, device: str) -> StubEngine:
-        module.asked.append((path, device))
+    def load(path: Path, *, device: str, threads: int) -> StubEngine:
+        module.asked.append((path, device, threads))
         engine: StubEngine = module.engine
         return engine
 
@@ -126,10 +131,10 @@ def load(settings: Settings) -> tuple[loader.Loaded, Recorder]:
 
 
 def test_a_model_is_found_proved_and_loaded_in_this_order(model: Path, reference: Any) -> None:
-    loaded, recorder = load(Settings(model=str(model), device="cpu"))
+    loaded, recorder = load(Settings(model=str(model), device="cpu", threads=3))
     assert loaded.engine is reference.engine
     assert recorder.phases == ["verifying", "importing", "loading", "checking"]
-    assert reference.asked == [(model, "cpu")]
+    assert reference.asked == [(model, "cpu", 3)]
     assert os.environ["HF_HUB_OFFLINE"] == "1"
 
 

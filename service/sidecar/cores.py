@@ -1,0 +1,130 @@
+"""How many threads compute fastest here: one per physical core that this process may use."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+_CPU = "sys/devices/system/cpu"
+_CGROUP = "sys/fs/cgroup"
+_CORE_RELATION = 0  # RelationProcessorCore of GetLogicalProcessorInformation
+_FIRST_CORES = ("hw.perflevel0.physicalcpu", "hw.physicalcpu")  # Apple's fast ones, or all
+
+
+def count() -> int:
+    """Return the number of physical cores that this process may use, at least 1.
+
+    Two threads on one core share its arithmetic units and get in each other's way. On Apple's
+    chips the slow cores are left out: every step would wait for them.
+    """
+    logical = os.cpu_count() or 1
+    if sys.platform == "linux":
+        found = linux(Path("/"), os.sched_getaffinity(0))
+    elif sys.platform == "darwin":
+        found = darwin(_sysctl)
+    elif sys.platform == "win32":
+        found = windows(_processor_information(), ctypes.sizeof(ctypes.c_void_p))
+    else:
+        found = 0
+    return min(found, logical) if found > 0 else logical
+
+
+def linux(root: Path, cpus: Iterable[int]) -> int:
+    """Return the cores behind the logical `cpus`, or less if a cgroup grants less time.
+
+    `root` is where `sys` and `proc` are mounted. A part of a core is no core, but there is always
+    one: a thread that is throttled holds up the others.
+    """
+    cores = {_siblings(root / _CPU / f"cpu{cpu}" / "topology") or str(cpu) for cpu in cpus}
+    quotas = list(_quotas(root))
+    return max(1, min([len(cores), *(int(quota) for quota in quotas)]))
+
+
+def _siblings(topology: Path) -> str:
+    """Return the name of a logical CPU's core: the list of those that share it."""
+    for name in ("core_cpus_list", "thread_siblings_list"):
+        found = _read(topology / name)
+        if found:
+            return found
+    return ""
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Yield how many CPUs each cgroup around this process grants, of either version."""
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if not controllers:
+            mounts = [root / _CGROUP]
+        elif "cpu" in controllers.split(","):
+            mounts = [root / _CGROUP / controllers, root / _CGROUP / "cpu"]
+        else:
+            continue
+        # Inside of a container the path may be that of the host; its end is then not there.
+        inner = PurePosixPath(path.lstrip("/"))
+        for mount in mounts:
+            for folder in (inner, *inner.parents):
+                yield from _quota(mount / folder)
+
+
+def _quota(folder: Path) -> Iterator[float]:
+    both = _read(folder / "cpu.max").split()
+    if not both:
+        both = [_read(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
+    try:
+        quota, period = int(both[0]), int(both[1])
+    except (ValueError, IndexError):  # `max`, or no file
+        return
+    if quota > 0 and period > 0:
+        yield quota / period
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def darwin(sysctl: Callable[[str], int]) -> int:
+    """Return the fast cores of a Mac, 0 if it does not tell; `sysctl` gives 0 for what is unknown.
+
+    There are no quotas and no affinity on macOS.
+    """
+    return next((found for name in _FIRST_CORES if (found := sysctl(name)) > 0), 0)
+
+
+def _sysctl(name: str) -> int:
+    value, size = ctypes.c_int32(0), ctypes.c_size_t(4)
+    try:
+        ask = ctypes.CDLL(None).sysctlbyname
+    except (OSError, AttributeError):
+        return 0
+    failed = ask(name.encode(), ctypes.byref(value), ctypes.byref(size), None, ctypes.c_size_t(0))
+    return 0 if failed else value.value
+
+
+def windows(information: bytes, pointer: int) -> int:
+    """Return the cores in an array of SYSTEM_LOGICAL_PROCESSOR_INFORMATION, 0 if it has none.
+
+    `pointer` is the size of a pointer in bytes. Each entry has a mask of that size, the relation
+    as a 32-bit number, padding to a pointer, and 16 bytes more.
+    """
+    entry = 2 * pointer + 16
+    relations = (
+        information[start + pointer : start + pointer + 4]
+        for start in range(0, len(information) - entry + 1, entry)
+    )
+    return sum(int.from_bytes(found, "little") == _CORE_RELATION for found in relations)
+
+
+def _processor_information() -> bytes:
+    if sys.platform != "win32":
+        return b""
+    ask = ctypes.windll.kernel32.GetLogicalProcessorInformation
+    size = ctypes.c_uint32(0)
+    ask(None, ctypes.byref(size))
+    buffer = ctypes.create_string_buffer(size.value)
+    return buffer.raw[: size.value] if ask(buffer, ctypes.byref(size)) else b""
