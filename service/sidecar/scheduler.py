@@ -16,11 +16,12 @@ from sidecar.settings import Limits
 
 Priority = Literal["auto", "interactive", "bulk"]
 INTERACTIVE_TOKENS = 256  # of a request that does not say what it is
-CALM_S = 0.12  # a bulk batch when nobody waits
+CALM_S = 0.12  # a batch that holds up nobody who is waited for
 BUSY_S = 0.016  # a bulk batch that an interactive request may come to wait for
-INTERACTIVE_S = 0.05
+FIXED_PARTS = 3  # of its fixed cost, if that is more: else little but that would be computed
+BUSY_MOST_S = 3 * BUSY_S
 LATELY_S = 2.0
-TURNS = 4  # interactive tokens per bulk token when both wait
+TURNS = 4  # of a short bulk batch, that interactive work may take before it when both wait
 
 
 def is_interactive(priority: Priority, tokens: int) -> bool:
@@ -68,17 +69,18 @@ class Scheduler:
     def take(self, now: float) -> Batch | None:
         """Return the next batch, None if nothing waits.
 
-        While both lanes wait, bulk work gets one part in TURNS + 1 of what is computed.
+        While both lanes wait, bulk work has a short batch each time that TURNS as much, or one
+        batch, was computed for interactive requests: it is slowed down and never stopped.
         """
         is_busy = len(self._interactive) > 0 or now - self._seen < LATELY_S
-        bulk = self._room(BUSY_S if is_busy else CALM_S)
+        bulk = self._room(self._busy_s() if is_busy else CALM_S)
         is_bulks_turn = self._owed >= TURNS * bulk.max_tokens or not len(self._interactive)
         if len(self._bulk) and is_bulks_turn:
             self._owed = 0
             return self._bulk.take(bulk)
         if not len(self._interactive):
             return None
-        batch = self._interactive.take(self._room(INTERACTIVE_S))
+        batch = self._interactive.take(self._room(CALM_S))
         self._owed = self._owed + batch.tokens if len(self._bulk) else 0
         return batch
 
@@ -88,6 +90,9 @@ class Scheduler:
 
     def _lane(self, job: Job) -> Lane:
         return self._interactive if job.is_interactive else self._bulk
+
+    def _busy_s(self) -> float:
+        return min(max(BUSY_S, FIXED_PARTS * self._pace.fixed_s), BUSY_MOST_S)
 
     def _room(self, seconds: float) -> Room:
         return Room(
