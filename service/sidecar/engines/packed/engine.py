@@ -35,6 +35,7 @@ class PackedEngine:
     name = "packed"
     precision = "float32"
     space: SpaceClass = "exact"
+    pads = False
 
     def __init__(
         self, architecture: Architecture, tokenizer: tokens.PackedTokenizer, executor: Executor
