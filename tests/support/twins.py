@@ -109,7 +109,7 @@ def edit(folder: Path, name: str, change: Edit) -> Path:
 
 
 def lots(shape: Shape, lengths: Sequence[int], *, seed: int = 0) -> list[tuple[int, ...]]:
-    """Return token ids of those lengths, drawn; none is padding's, which the reference masks."""
+    """Return token ids of those lengths, drawn; none is a special one."""
     drawn = random.Random(seed)
     return [tuple(drawn.randrange(5, shape.vocabulary) for _ in range(n)) for n in lengths]
 
