@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from sidecar.engines.packed import torch_executor
+from sidecar.engines.packed.architecture import HALF_WEIGHTS, WEIGHTS, read
+from sidecar.engines.packed.definition import forward
+from sidecar.engines.packed.layout import arrange
+from sidecar.engines.packed.torch_executor import (
+    COLUMN_STEP,
+    ROW_STEP,
+    TOKEN_STEP,
+    TorchExecutor,
+    TorchOperations,
+    open_weights,
+)
+from tests.support.twins import cosines, lots
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from sidecar.engines import Vectors
+    from tests.support.twins import Twin
+
+SAME, ROUNDING = 0.99999, 2e-6
+MIX = [48, 1, 2, 2, 3, 30, 48, 5, 17, 9, 9, 9, 1, 33]
+
+
+def stepped(
+    twin: Twin, batch: Sequence[Sequence[int]], *, pooling: str, normalize: bool
+) -> tuple[Vectors, TorchOperations]:
+    """Compute on the CPU with the shapes that MPS gets; the operations tell them."""
+    layout = arrange(batch, first_position=twin.architecture.first_position)
+    weights = {
+        name: torch.from_numpy(array) for name, array in load_file(twin.folder / WEIGHTS).items()
+    }
+    with torch.inference_mode():
+        ops = TorchOperations(twin.architecture, weights, layout, device="cpu", is_stepped=True)
+        ops.pooling, ops.normalize = pooling, normalize
+        found = forward(ops, twin.architecture).numpy()
+    rows = np.empty((len(batch), found.shape[1]), dtype=np.float32)
+    rows[layout.order] = found[: len(batch)]
+    return rows, ops
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
+def test_vectors_are_those_of_sentence_transformers(
+    twin: Twin, pooling: str, *, normalize: bool
+) -> None:
+    batch = lots(twin.shape, MIX)
+    ours = twin.torch().run(batch, pooling=pooling, normalize=normalize)
+    theirs = twin.reference.encode(batch, pooling=pooling, normalize=normalize)
+    assert ours.dtype == np.float32
+    assert ours.shape == (len(batch), 32)
+    assert cosines(ours, theirs).min() >= SAME
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
+def test_neighbours_do_not_change_a_vector(twin: Twin, pooling: str) -> None:
+    executor, batch = twin.torch(), lots(twin.shape, MIX)
+    together = executor.run(batch, pooling=pooling, normalize=False)
+    for ids, row in zip(batch, together, strict=True):
+        alone = executor.run([ids], pooling=pooling, normalize=False)
+        np.testing.assert_allclose(row, alone[0], atol=ROUNDING)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
+@pytest.mark.parametrize("lengths", [MIX, [1], [48] * 9, [7, 8, 9]])
+def test_the_rounded_shapes_of_mps_change_no_vector(
+    twin: Twin, lengths: list[int], pooling: str, *, normalize: bool
+) -> None:
+    batch = lots(twin.shape, lengths)
+    ours, _ = stepped(twin, batch, pooling=pooling, normalize=normalize)
+    theirs = twin.reference.encode(batch, pooling=pooling, normalize=normalize)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_on_mps_many_batches_share_few_shapes(twin: Twin) -> None:
+    shapes = set()
+    for seed, lengths in enumerate(([3, 9], [4, 4, 8], [1] * 8, [30], [20, 2, 11, 7])):
+        batch = lots(twin.shape, lengths, seed=seed)
+        _, ops = stepped(twin, batch, pooling="mean", normalize=True)
+        assert ops._ids.shape == (TOKEN_STEP,)
+        shapes |= {tuple(cells.shape) for cells, _ in ops._grids}
+    assert shapes == {(ROW_STEP, COLUMN_STEP)}
+
+
+def test_only_mps_gets_rounded_shapes(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    class Spy(TorchOperations):
+        def __init__(self, *args: Any, is_stepped: bool, **options: Any) -> None:
+            seen.append(is_stepped)
+            super().__init__(*args, is_stepped=is_stepped, **{**options, "device": "cpu"})
+
+    monkeypatch.setattr(torch_executor, "TorchOperations", Spy)
+    weights = twin.torch()._weights
+    for device in ("cpu", "cuda", "mps"):
+        made = TorchExecutor(weights, architecture=twin.architecture, device=device)
+        made.run([(5, 6)], pooling="mean", normalize=True)
+    assert seen == [False, False, True]
+
+
+@pytest.mark.parametrize("prefix", ["", "bert."])
+def test_weights_in_half_under_any_prefix_are_widened(bert: Path, prefix: str) -> None:
+    tensors = {
+        f"{prefix}{name}": array.astype(np.float16) if array.ndim > 1 else array
+        for name, array in load_file(bert / WEIGHTS).items()
+    }
+    # Older files carry the numbers of the positions, too.
+    tensors[f"{prefix}embeddings.position_ids"] = np.arange(64)
+    save_file(tensors, bert / HALF_WEIGHTS)
+    architecture = read(bert)
+    half = open_weights(bert / HALF_WEIGHTS, architecture=architecture, device="cpu")
+    whole = open_weights(bert / WEIGHTS, architecture=architecture, device="cpu")
+    assert {tensor.dtype for tensor in half._weights.values()} == {torch.float32}
+    batch = [(5, 6, 7), (9,)]
+    ours = half.run(batch, pooling="mean", normalize=True)
+    theirs = whole.run(batch, pooling="mean", normalize=True)
+    assert 0.9999 < cosines(ours, theirs).min() < 1
+
+
+@pytest.mark.parametrize("device", ["mps", "cuda"])
+def test_what_the_device_holds_is_given_back(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    emptied = []
+    for name in ("mps", "cuda"):
+        module = getattr(torch, name)
+        monkeypatch.setattr(module, "empty_cache", lambda name=name: emptied.append(name))
+    architecture: Any = None
+    TorchExecutor({}, architecture=architecture, device=device).trim()
+    TorchExecutor({}, architecture=architecture, device="cpu").trim()
+    assert emptied == [device]
