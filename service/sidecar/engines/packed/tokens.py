@@ -23,7 +23,7 @@ class PackedTokenizer:
     def __init__(self, tokenizer: Tokenizer, *, max_tokens: int) -> None:
         """Take over `tokenizer`.
 
-        Raises UnpackableError if it adds tokens anywhere but around, or cuts on the left.
+        Raises UnpackableError if it adds tokens anywhere but around or none, or cuts on the left.
         """
         if (tokenizer.truncation or {}).get("direction") == "left":
             raise UnpackableError("its tokenizer cuts texts on the left")
@@ -40,6 +40,8 @@ class PackedTokenizer:
             raise UnpackableError("its tokenizer adds more than tokens before and after a text")
         self._before = tuple(outer[:start])
         self._after = tuple(outer[start + len(inner) :])
+        if not self.special_tokens:
+            raise UnpackableError("its tokenizer gives an empty text no tokens")
         if self.special_tokens > max_tokens:
             raise UnpackableError(f"its {max_tokens} tokens have no room for the special ones")
 

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tokenizers import Tokenizer, processors
+
+from sidecar.engines import reference
+from sidecar.engines.packed.architecture import UnpackableError, read
+from sidecar.engines.packed.tokens import TOKENIZER, PackedTokenizer, load
+from tests.support.twins import ODD, WORDS, edit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.support.twins import Twin
+
+TEXTS = (*WORDS, *ODD)
+
+
+def mixtures(count: int) -> list[str]:
+    """Return texts drawn from characters that tokenizers treat in different ways."""
+    drawn = random.Random(1)
+    ranges = [(0, 0x80), (0xA0, 0x250), (0x300, 0x370), (0x2000, 0x2070), (0x3040, 0x30FF)]
+    ranges += [(0x4E00, 0x4F00), (0xAC00, 0xAD00), (0xFE00, 0xFFFE), (0x1F300, 0x1F6FF)]
+    return [
+        "".join(chr(drawn.randrange(*drawn.choice(ranges))) for _ in range(drawn.randrange(60)))
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_tokens_and_their_places_are_those_of_transformers(twin: Twin, text: str) -> None:
+    assert twin.packed.tokenize([text]) == twin.reference.tokenize([text])
+    assert twin.packed.spans(text) == twin.reference.spans(text)
+
+
+def test_hundreds_of_mixtures_have_the_tokens_of_transformers(twin: Twin) -> None:
+    texts = mixtures(400)
+    assert twin.packed.tokenize(texts) == twin.reference.tokenize(texts)
+
+
+def test_what_the_service_knows_of_tokens_is_what_the_reference_knows(twin: Twin) -> None:
+    for name in ("max_tokens", "special_tokens", "pooling", "dim", "space"):
+        assert getattr(twin.packed, name) == getattr(twin.reference, name)
+
+
+def test_an_empty_text_has_the_special_tokens_and_no_places(twin: Twin) -> None:
+    [found] = twin.packed.tokenize([""])
+    assert len(found.ids) == found.length == twin.packed.special_tokens == 2
+    assert twin.packed.spans("") == []
+    assert twin.packed.tokenize([]) == []
+
+
+@pytest.mark.parametrize("words", [45, 46, 47, 48, 400])
+def test_a_long_text_is_cut_on_the_right_and_keeps_its_last_special_token(
+    twin: Twin, words: int
+) -> None:
+    text = " ".join(["the"] * words)
+    [found] = twin.packed.tokenize([text])
+    [known] = twin.reference.tokenize([text])
+    assert found == known
+    assert len(found.ids) == min(found.length, 48)
+    assert found.is_truncated == (found.length > 48)
+    assert found.ids[-1] == twin.packed.tokenize([""])[0].ids[-1]
+
+
+def test_a_very_long_text_is_counted_whole(twin: Twin) -> None:
+    text = "word " * 20_000
+    [found] = twin.packed.tokenize([text])
+    assert len(found.ids) == 48
+    assert found.length == len(twin.packed.spans(text)) + 2 >= 20_002
+
+
+def test_padding_and_cutting_that_the_file_asks_for_are_left_to_us(bert: Path) -> None:
+    made = Tokenizer.from_file(str(bert / TOKENIZER))
+    made.enable_padding(length=32)
+    made.enable_truncation(4)
+    made.save(str(bert / TOKENIZER))
+    [found, _] = load(bert, max_tokens=48).tokenize(["the cat sat on the mat", ""])
+    assert found.length == len(found.ids) > 4
+
+
+def test_special_tokens_go_wherever_the_file_puts_them(bert: Path) -> None:
+    made = Tokenizer.from_file(str(bert / TOKENIZER))
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] [CLS] $A", special_tokens=[("[CLS]", 2)]
+    )
+    ours = PackedTokenizer(made, max_tokens=5)
+    assert ours.special_tokens == 2
+    [found] = ours.tokenize(["a b c d e f"])
+    assert found.ids[:2] == (2, 2)
+    assert (len(found.ids), found.length) == (5, 8)
+
+
+def test_a_tokenizer_that_leaves_an_empty_text_without_tokens_is_refused(bert: Path) -> None:
+    # There would be nothing to pool, and the first token would be a neighbour's.
+    made = Tokenizer.from_file(str(bert / TOKENIZER))
+    made.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+    with pytest.raises(UnpackableError, match="gives an empty text no tokens"):
+        PackedTokenizer(made, max_tokens=5)
+
+
+def test_a_tokenizer_that_doubles_a_text_is_refused(bert: Path) -> None:
+    # Nobody but the post-processor knows how such a text would be cut.
+    made = Tokenizer.from_file(str(bert / TOKENIZER))
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP] $A", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    with pytest.raises(UnpackableError, match="adds more than tokens before and after"):
+        PackedTokenizer(made, max_tokens=48)
+
+
+def test_a_tokenizer_that_cuts_on_the_left_is_refused(bert: Path) -> None:
+    made = Tokenizer.from_file(str(bert / TOKENIZER))
+    made.enable_truncation(48, direction="left")
+    made.save(str(bert / TOKENIZER))
+    with pytest.raises(UnpackableError, match="cuts texts on the left"):
+        load(bert, max_tokens=48)
+
+
+def test_a_limit_without_room_for_the_special_tokens_is_refused(bert: Path) -> None:
+    assert load(bert, max_tokens=2).tokenize(["the cat"])[0].ids == (2, 3)
+    with pytest.raises(UnpackableError, match="its 1 tokens have no room for the special ones"):
+        load(bert, max_tokens=1)
+
+
+def test_a_missing_tokenizer_is_refused(bert: Path) -> None:
+    (bert / TOKENIZER).unlink()
+    with pytest.raises(UnpackableError, match=f"it has no {TOKENIZER}"):
+        load(bert, max_tokens=48)
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"\xff\xfe", b'{"version": "9.0"}', b"[" * 10_000])
+def test_a_damaged_tokenizer_is_refused(bert: Path, data: bytes) -> None:
+    (bert / TOKENIZER).write_bytes(data)
+    with pytest.raises(UnpackableError, match=f"{TOKENIZER} cannot be read"):
+        load(bert, max_tokens=48)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"do_lower_case": False},
+        {"strip_accents": True},
+        {"tokenize_chinese_chars": False},
+    ],
+)
+def test_settings_that_transformers_would_heed_against_the_file_are_refused(
+    bert: Path, change: dict[str, Any]
+) -> None:
+    edit(bert, "tokenizer_config.json", lambda c: c.update(change))
+    with pytest.raises(UnpackableError, match=f"differ on {next(iter(change))}"):
+        load(bert, max_tokens=48)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c.update(tokenizer_class="PreTrainedTokenizerFast", do_lower_case=False),
+        lambda c: c.pop("do_lower_case"),
+        lambda c: c.update(max_length=9, stride=2, padding_side="left"),
+    ],
+)
+def test_settings_that_transformers_does_not_heed_are_not_heeded(
+    bert: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    edit(bert, "tokenizer_config.json", change)
+    theirs = reference.load(bert, device="cpu")
+    assert load(bert, max_tokens=read(bert).max_tokens).tokenize(TEXTS) == theirs.tokenize(TEXTS)
+
+
+def test_a_file_of_settings_that_is_not_one_is_refused(bert: Path) -> None:
+    (bert / "tokenizer_config.json").write_text(json.dumps("x"), encoding="utf-8")
+    with pytest.raises(UnpackableError, match="is not a table"):
+        load(bert, max_tokens=48)
