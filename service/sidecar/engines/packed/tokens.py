@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer
-from tokenizers.normalizers import BertNormalizer
 
 from sidecar.engines import Tokens
 from sidecar.engines.packed.architecture import UnpackableError, read_table
+from sidecar.engines.packed.rebuilds import refuse_rebuilt
 
 TOKENIZER = "tokenizer.json"
 _PROBE = "a"
-# transformers' classes that rebuild the normaliser.
-_REPLACING = ("BertTokenizer", "BertTokenizerFast")
 
 
 class PackedTokenizer:
@@ -46,6 +44,11 @@ class PackedTokenizer:
             raise UnpackableError(f"its {max_tokens} tokens have no room for the special ones")
 
     @property
+    def around(self) -> list[tuple[int, ...]]:
+        """The ids that are put before every text, and those behind it."""
+        return [self._before, self._after]
+
+    @property
     def special_tokens(self) -> int:
         """How many tokens are added to every text."""
         return len(self._before) + len(self._after)
@@ -75,24 +78,7 @@ def load(folder: Path, *, max_tokens: int) -> PackedTokenizer:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises Exception itself
         raise UnpackableError(f"{TOKENIZER} cannot be read") from error
-    _refuse_overruled(tokenizer.normalizer, folder / "tokenizer_config.json")
-    return PackedTokenizer(tokenizer, max_tokens=max_tokens)
-
-
-def _refuse_overruled(normalizer: object, path: Path) -> None:
-    """Refuse a normaliser that transformers would replace by one of other settings.
-
-    Its class for BERT (transformers 5) heeds tokenizer_config.json and its own defaults instead.
-    """
-    if not isinstance(normalizer, BertNormalizer) or not path.is_file():
-        return
-    config = read_table(path)
-    if config.get("tokenizer_class", "BertTokenizer") not in _REPLACING:
-        return
-    for key, ours, default in (
-        ("do_lower_case", normalizer.lowercase, True),
-        ("strip_accents", normalizer.strip_accents, None),
-        ("tokenize_chinese_chars", normalizer.handle_chinese_chars, True),
-    ):
-        if config.get(key, default) != ours:
-            raise UnpackableError(f"{TOKENIZER} and {path.name} differ on {key}")
+    made = PackedTokenizer(tokenizer, max_tokens=max_tokens)
+    config = folder / "tokenizer_config.json"
+    refuse_rebuilt(tokenizer, made.around, read_table(config) if config.is_file() else {})
+    return made

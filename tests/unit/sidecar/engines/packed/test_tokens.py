@@ -2,18 +2,16 @@ from __future__ import annotations
 
 import json
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from tokenizers import Tokenizer, processors
 
-from sidecar.engines import reference
-from sidecar.engines.packed.architecture import UnpackableError, read
+from sidecar.engines.packed.architecture import UnpackableError
 from sidecar.engines.packed.tokens import TOKENIZER, PackedTokenizer, load
-from tests.support.twins import ODD, WORDS, edit
+from tests.support.twins import ODD, WORDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tests.support.twins import Twin
@@ -139,38 +137,6 @@ def test_a_damaged_tokenizer_is_refused(bert: Path, data: bytes) -> None:
     (bert / TOKENIZER).write_bytes(data)
     with pytest.raises(UnpackableError, match=f"{TOKENIZER} cannot be read"):
         load(bert, max_tokens=48)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"do_lower_case": False},
-        {"strip_accents": True},
-        {"tokenize_chinese_chars": False},
-    ],
-)
-def test_settings_that_transformers_would_heed_against_the_file_are_refused(
-    bert: Path, change: dict[str, Any]
-) -> None:
-    edit(bert, "tokenizer_config.json", lambda c: c.update(change))
-    with pytest.raises(UnpackableError, match=f"differ on {next(iter(change))}"):
-        load(bert, max_tokens=48)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda c: c.update(tokenizer_class="PreTrainedTokenizerFast", do_lower_case=False),
-        lambda c: c.pop("do_lower_case"),
-        lambda c: c.update(max_length=9, stride=2, padding_side="left"),
-    ],
-)
-def test_settings_that_transformers_does_not_heed_are_not_heeded(
-    bert: Path, change: Callable[[dict[str, Any]], object]
-) -> None:
-    edit(bert, "tokenizer_config.json", change)
-    theirs = reference.load(bert, device="cpu")
-    assert load(bert, max_tokens=read(bert).max_tokens).tokenize(TEXTS) == theirs.tokenize(TEXTS)
 
 
 def test_a_file_of_settings_that_is_not_one_is_refused(bert: Path) -> None:
