@@ -88,8 +88,12 @@ def write_graph(folder: Path, weights: str = WEIGHTS) -> Path:
 
 def make_twin(folder: Path, shape: Shape) -> Twin:
     """Write a twin of `shape` into `folder` and load it."""
-    from sidecar.engines import reference  # noqa: PLC0415 - seconds, and not every test needs it
+    import torch  # noqa: PLC0415 - seconds, and not every test needs it
 
+    from sidecar.engines import reference  # noqa: PLC0415
+
+    # Models this small are done before a second thread has woken.
+    torch.set_num_threads(1)
     write_graph(write_twin(folder, shape, (*WORDS, *ODD)))
     return Twin(
         folder=folder,
