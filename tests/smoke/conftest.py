@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from bundler.golden import read_golden
+from sidecar.manifest import read
+from tests.support.reference import Reference, reference
+from tests.support.variety import varied
+
 CHECKOUT = Path(__file__).parents[2]
 
 
@@ -39,3 +44,18 @@ def assembled(*arguments: str) -> Path:
     if done.returncode:
         pytest.fail(f"no bundle could be assembled, exit code {done.returncode}\n{done.stderr}")
     return Path(done.stdout.strip())
+
+
+@pytest.fixture(scope="session")
+def texts(bundle: Path) -> list[str]:
+    golden = read(bundle).models[0].golden
+    assert golden is not None
+    return varied(read_golden(bundle / golden).texts)
+
+
+@pytest.fixture(scope="session")
+def truth(bundle: Path, texts: list[str]) -> Reference:
+    """Return what sentence-transformers makes of the texts, in the bundle's own interpreter."""
+    manifest = read(bundle)
+    python = bundle / manifest.runtime.executable
+    return reference(python, bundle / manifest.models[0].snapshot, texts)

@@ -2,67 +2,27 @@
 
 from __future__ import annotations
 
-import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from bundler.golden import read_golden
 from bundler.launch import Service
-from sidecar.manifest import read
 from tests.support.clients import Client, worst_cosine
 from tests.support.hammer import hammer, sentences
-from tests.support.reference import Reference, reference
+from tests.support.variety import COUNT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-COUNT = 200
+    from tests.support.reference import Reference
+
 SAME = 0.99999
 START_SECONDS = 180
 # Rounding in float32, which depends on what a text is batched with.
 ROUNDING = 2e-6
-PIECES = (
-    "the tide tables for Tuesday",
-    "潮汐表在星期二更新",
-    "港の朝は静かだ",
-    "جدول المد والجزر ليوم الثلاثاء",
-    "לוח הגאות",
-    "расписание приливов",
-    "🌊🛶 👩🏽‍🚒 🇵🇹",
-    "ﬁ ﬂ e\u0301 Å ß İ",
-    "\u200b\u200d\u202e\ufeff",
-    "SELECT * FROM tides;",
-    "½ 42 3.14 1e-9",
-    "\t\r\n",
-)
-
-
-def varied(known: tuple[str, ...]) -> list[str]:
-    """Return COUNT texts: those of the golden file, then mixtures from nothing to very long."""
-    chance = random.Random(8421)
-    texts = [*known, "", "\0", "x" * 10_000, "word " * 2_000, "𝔘𝔫𝔦" * 300]
-    while len(texts) < COUNT:
-        length = chance.choice((1, 1, 2, 3, 5, 8, 13, 40))
-        texts.append(" ".join(chance.choice(PIECES) for _ in range(length)))
-    return texts
-
-
-@pytest.fixture(scope="module")
-def texts(bundle: Path) -> list[str]:
-    golden = read(bundle).models[0].golden
-    assert golden is not None
-    return varied(read_golden(bundle / golden).texts)
-
-
-@pytest.fixture(scope="module")
-def truth(bundle: Path, texts: list[str]) -> Reference:
-    manifest = read(bundle)
-    python = bundle / manifest.runtime.executable
-    return reference(python, bundle / manifest.models[0].snapshot, texts)
 
 
 @pytest.fixture(scope="module")
