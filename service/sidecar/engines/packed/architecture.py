@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,13 @@ _ENCODER_CONFIGS = (
     "sentence_xlm-roberta_config.json",
     "sentence_xlnet_config.json",
 )
+# Settings of an encoder that we heed or that change no vector, and values of others that do not.
+_READ = ("max_seq_length", "unpad_inputs")
+_HARMLESS_SETTINGS: Mapping[str, object] = {
+    "transformer_task": "feature-extraction",
+    "module_output_name": "token_embeddings",
+    "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+}
 # How the first word's position is counted: from nought, or behind the padding's own.
 _POSITION_AFTER_PAD = {"bert": False, "roberta": True, "xlm-roberta": True}
 
@@ -123,6 +131,8 @@ def _pooling(folder: Path) -> str:
         raise UnpackableError(f"its steps are {', '.join(kinds)}")
     if modules[0].get("path"):
         raise UnpackableError("its encoder lies in a folder of its own")
+    if (folder / "adapter_config.json").exists():
+        raise UnpackableError("it is an adapter to another model")
     config = read_table(folder / str(modules[1].get("path", "")) / "config.json")
     stated = config.get("pooling_mode")
     names = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
@@ -140,6 +150,9 @@ def _stated_limits(folder: Path) -> list[int]:
     encoder = _first(folder, _ENCODER_CONFIGS)
     if encoder.get("do_lower_case"):
         raise UnpackableError("it lowers the case of texts before its tokenizer does")
+    for key, value in encoder.items():
+        if value and key not in _READ and value != _HARMLESS_SETTINGS.get(key):
+            raise UnpackableError(f"it asks for another {key} of its encoder")
     tokenizer = _first(folder, ("tokenizer_config.json",))
     if tokenizer.get("truncation_side", "right") != "right":
         raise UnpackableError("its tokenizer cuts texts on the left")

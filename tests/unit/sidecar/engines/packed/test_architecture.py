@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     Edit = Callable[[Any], object]
 
 POOLING = "1_Pooling/config.json"
+ENCODER = "sentence_bert_config.json"
 
 
 def test_a_twin_of_bert_is_read_as_it_was_made(bert: Path) -> None:
@@ -70,6 +71,30 @@ def test_a_model_with_a_last_norm_is_one_of_ours(xlmr: Path) -> None:
     assert read(xlmr).pooling == "mean"
 
 
+def test_a_model_as_todays_library_saves_it_is_one_of_ours(bert: Path) -> None:
+    home = "sentence_transformers"
+    steps = [
+        {"path": "", "type": f"{home}.base.modules.transformer.Transformer"},
+        {"path": "1_Pooling", "type": f"{home}.sentence_transformer.modules.pooling.Pooling"},
+        {"path": "2_Normalize", "type": f"{home}.base.modules.normalize.Normalize"},
+    ]
+    output = {"method": "forward", "method_output_name": "last_hidden_state"}
+    encoder = {"transformer_task": "feature-extraction", "modality_config": {"text": output}}
+    for name, held in {
+        "modules.json": steps,
+        ENCODER: {**encoder, "module_output_name": "token_embeddings"},
+        POOLING: {"embedding_dimension": 32, "pooling_mode": "cls", "include_prompt": True},
+    }.items():
+        (bert / name).write_text(json.dumps(held), encoding="utf-8")
+    assert read(bert).pooling == "cls"
+
+
+def test_an_adapter_to_another_model_is_refused(bert: Path) -> None:
+    (bert / "adapter_config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UnpackableError, match="an adapter to another model"):
+        read(bert)
+
+
 def step(kind: str) -> dict[str, str]:
     return {"path": "2", "type": f"sentence_transformers.models.{kind}"}
 
@@ -107,10 +132,16 @@ def step(kind: str) -> dict[str, str]:
         (POOLING, lambda c: c.update(pooling_mode=[]), "it pools by nothing"),
         (POOLING, lambda c: c.update(pooling_mode={"a": 1}), "it pools by"),
         (POOLING, dict.clear, "it pools by nothing"),
-        ("sentence_bert_config.json", lambda c: c.update(do_lower_case=True), "lowers the case"),
-        ("sentence_bert_config.json", lambda c: c.update(max_seq_length=[]), None),
-        ("sentence_bert_config.json", lambda c: c.update(max_seq_length=[8]), "misspells"),
-        ("sentence_bert_config.json", lambda c: c.update(max_seq_length=-3), "below one"),
+        (ENCODER, lambda c: c.update(do_lower_case=True), "lowers the case"),
+        (ENCODER, lambda c: c.update(transformer_task="fill-mask"), "another transformer_task"),
+        (ENCODER, lambda c: c.update(module_output_name="x"), "another module_output_name"),
+        (ENCODER, lambda c: c.update(modality_config={"image": {}}), "another modality_config"),
+        (ENCODER, lambda c: c.update(tokenizer_args={"use_fast": 1}), "another tokenizer_args"),
+        (ENCODER, lambda c: c.update(query_length=32), "another query_length"),
+        (ENCODER, lambda c: c.update(max_seq_length=[]), None),
+        (ENCODER, lambda c: c.update(model_args={}, unpad_inputs=True, max_seq_length=0), None),
+        (ENCODER, lambda c: c.update(max_seq_length=[8]), "misspells"),
+        (ENCODER, lambda c: c.update(max_seq_length=-3), "below one"),
         ("tokenizer_config.json", lambda c: c.update(truncation_side="left"), "on the left"),
         ("tokenizer_config.json", lambda c: c.update(model_max_length="x"), "misspells"),
     ],
