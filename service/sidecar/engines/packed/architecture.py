@@ -23,8 +23,8 @@ _ENCODER_CONFIGS = (
     "sentence_xlm-roberta_config.json",
     "sentence_xlnet_config.json",
 )
-# Settings of an encoder that we heed or that change no vector, and values of others that do not.
-_READ = ("max_seq_length", "unpad_inputs")
+# Settings of an encoder that may have any value, and the one value that others may have.
+_FREE = ("max_seq_length", "unpad_inputs")
 _HARMLESS_SETTINGS: Mapping[str, object] = {
     "transformer_task": "feature-extraction",
     "module_output_name": "token_embeddings",
@@ -151,7 +151,7 @@ def _stated_limits(folder: Path) -> list[int]:
     if encoder.get("do_lower_case"):
         raise UnpackableError("it lowers the case of texts before its tokenizer does")
     for key, value in encoder.items():
-        if value and key not in _READ and value != _HARMLESS_SETTINGS.get(key):
+        if value and key not in _FREE and value != _HARMLESS_SETTINGS.get(key):
             raise UnpackableError(f"it asks for another {key} of its encoder")
     tokenizer = _first(folder, ("tokenizer_config.json",))
     if tokenizer.get("truncation_side", "right") != "right":
