@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-from huggingface_hub.utils.tqdm import tqdm
+from tqdm.std import tqdm
 
 from sidecar.errors import UnreachableError
 from sidecar.protocol import Announcer
@@ -43,8 +43,11 @@ def fetch(repository: str, cache: Path | None, announcer: Announcer) -> Snapshot
     return Snapshot(repository=repository, revision=Path(path).name, path=Path(path))
 
 
-class _Progress(tqdm):
-    """A progress bar that announces instead of drawing."""
+class _Progress(tqdm):  # type: ignore[misc]  # untyped
+    """A progress bar that announces instead of drawing.
+
+    Not the hub's own class: that counts nothing where somebody turned drawing off, as we do.
+    """
 
     announcer: Announcer
     repository: str

@@ -9,7 +9,7 @@ from pathlib import Path
 from sidecar import snapshot
 from sidecar.engines import Engine
 from sidecar.engines.choice import choose
-from sidecar.errors import DiskError
+from sidecar.errors import DiskError, UsageError
 from sidecar.fingerprint import fingerprint
 from sidecar.phases import Report
 from sidecar.protocol import Announcer
@@ -53,8 +53,13 @@ def find(settings: Settings, announcer: Announcer, report: Report) -> snapshot.S
     if settings.model is None or not settings.allow_download:
         raise snapshot.missing(settings.model, known=known)
     report("downloading")
-    from sidecar.download import fetch  # noqa: PLC0415 (development only, and heavy)
-
+    try:
+        from sidecar.download import fetch  # noqa: PLC0415 (development only, and heavy)
+    except ImportError as error:
+        what = "this bundle cannot download models"
+        why = "it is a lean one, without the hub's client"
+        step = "--model FOLDER, or a bundle of the profile safe"
+        raise UsageError(what, why=why, next_step=step) from error
     return fetch(settings.model, settings.model_cache, announcer)
 
 

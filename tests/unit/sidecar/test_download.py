@@ -4,6 +4,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from sidecar import download
 from sidecar.errors import UnreachableError
@@ -54,6 +55,15 @@ def test_a_download_is_announced_in_steps_and_is_not_drawn(
     downloaded = [int(str(data["downloaded"])) for _, data in recorder.events[1:]]
     assert downloaded == [4 * MIB, 8 * MIB, 10 * MIB]
     assert capfd.readouterr().out == ""
+
+
+def test_a_download_is_announced_where_drawing_was_turned_off(
+    asked: dict[str, Any],
+) -> None:
+    recorder = Recorder()
+    with disable_progress_bars():
+        assert download.fetch("a/b", None, recorder).repository == asked["repository"]
+    assert recorder.events[-1][1]["downloaded"] == 10 * MIB
 
 
 def test_an_unknown_size_has_no_percent(asked: dict[str, Any]) -> None:

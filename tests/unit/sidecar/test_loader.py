@@ -210,6 +210,13 @@ def test_with_downloads_allowed_the_hub_comes_last_and_the_libraries_may_reach_i
     assert len(reference.asked) == 2
 
 
+def test_a_bundle_without_the_hubs_client_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sidecar.download", None)
+    with pytest.raises(UsageError, match="cannot download") as caught:
+        load(Settings(model="a/c", allow_download=True))
+    assert "profile safe" in str(caught.value.next_step)
+
+
 def test_a_bundle_serves_its_own_models_and_no_folder_beside_them(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
