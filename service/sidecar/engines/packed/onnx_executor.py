@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from sidecar.engines import Vectors
 from sidecar.engines.packed.architecture import GRAPH
 from sidecar.engines.packed.layout import GRIDS, Grid, arrange
+from sidecar.engines.packed.runtime import onnxruntime
 
 _UNUSED = Grid(cells=np.zeros((1, 1), dtype=np.int64), mask=np.ones((1, 1), dtype=np.int32))
 _QUIET = 3
