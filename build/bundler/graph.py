@@ -125,12 +125,19 @@ class GraphOperations:
 
     def _weight(self, name: str) -> str:
         """Return the constant that lies in the weights' file."""
+        tensor = self._weights.tensors[name]
+        place = {"offset": tensor.offset, "length": tensor.size}
+        return self._external(name, TYPES[tensor.dtype], tensor.shape, **place)
+
+    def _external(
+        self, name: str, kind: int, shape: tuple[int, ...], *, offset: int, length: int
+    ) -> str:
+        """Return a constant whose bytes are these of the weights' file."""
         if name not in self.constants:
-            tensor = self._weights.tensors[name]
-            constant = TensorProto(name=name, data_type=TYPES[tensor.dtype], dims=tensor.shape)
+            constant = TensorProto(name=name, data_type=kind, dims=shape)
             constant.data_location = TensorProto.EXTERNAL
-            place = {"location": self._weights.path.name, "offset": tensor.offset}
-            for key, value in (place | {"length": tensor.size}).items():
+            place = {"location": self._weights.path.name, "offset": offset, "length": length}
+            for key, value in place.items():
                 constant.external_data.add(key=key, value=str(value))
             self.constants[name] = constant
         return name
@@ -144,11 +151,13 @@ class GraphOperations:
         return self._wide[name]
 
     def _int(self, name: str, *values: int) -> str:
-        self.constants[name] = numpy_helper.from_array(np.array(values, dtype=np.int64), name)
-        return name
+        return self._constant(name, np.array(values, dtype=np.int64))
 
     def _float(self, name: str, value: float) -> str:
-        self.constants[name] = numpy_helper.from_array(np.array(value, dtype=np.float32), name)
+        return self._constant(name, np.array(value, dtype=np.float32))
+
+    def _constant(self, name: str, value: np.ndarray) -> str:
+        self.constants[name] = numpy_helper.from_array(value, name)
         return name
 
 
@@ -175,7 +184,11 @@ def _inputs() -> list[onnx.ValueInfoProto]:
 
 def graph(architecture: Architecture, weights: Weights) -> bytes:
     """Return the graph of the forward, serialised; same arguments, same bytes."""
-    ops = GraphOperations(architecture, weights)
+    return serialised(GraphOperations(architecture, weights), architecture)
+
+
+def serialised(ops: GraphOperations, architecture: Architecture) -> bytes:
+    """Return the bytes of the graph that the forward writes with `ops`."""
     result = forward(ops, architecture)
     ops.nodes[-1].output[0] = "vectors"
     assert result == f"v{len(ops.nodes)}", "the forward ends with its result"  # noqa: S101

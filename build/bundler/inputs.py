@@ -50,11 +50,11 @@ MAKERS = frozenset(
         *("allowances", "archives", "assemble", "audit", "binaries", "bytecode", "compiler"),
         *("components", "derivation", "diet", "digests", "documents", "elf", "floor", "gate"),
         *("graph", "half", "hostlibraries", "hostruntime", "licences", "linkage", "notices"),
-        *("relocate", "sbom", "seal", "targets", "wheelparts", "wheels"),
+        *("quantized", "relocate", "sbom", "seal", "targets", "wheelparts", "wheels"),
     )
 )
 # The service's modules that say what a model's graph holds.
-FORWARD = frozenset({"architecture.py", "definition.py", "layout.py", "weights.py"})
+FORWARD = frozenset({"architecture.py", "definition.py", "layout.py", "quantized.py", "weights.py"})
 VERSION = re.compile(r'^__version__ = "([^"]+)"$', re.MULTILINE)
 
 

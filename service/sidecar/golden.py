@@ -13,6 +13,8 @@ from sidecar.engines import Engine, Vectors
 from sidecar.errors import IntegrityError, ModelError
 
 MIN_COSINE = 0.9999
+# Of a space of its own: what eight bits may change.
+MIN_COSINE_INT8 = 0.98
 CANARIES = 4
 
 
@@ -63,6 +65,11 @@ def worst_cosine(golden: Golden, engine: Engine, *, count: int | None = None) ->
     return float(((rows * expected).sum(axis=1) / np.maximum(norms, 1e-12)).min())
 
 
+def min_cosine(engine: Engine) -> float:
+    """Return how near the engine's vectors must be to the reference."""
+    return MIN_COSINE_INT8 if engine.space == "int8" else MIN_COSINE
+
+
 def check(engine: Engine, path: Path | None) -> None:
     """Raise ModelError unless the engine gives the reference vectors; without any, finite ones."""
     if path is None:
@@ -71,8 +78,14 @@ def check(engine: Engine, path: Path | None) -> None:
             what = f"the engine {engine.name} does not give finite vectors on {engine.device}"
             raise ModelError(what, next_step="--device cpu")
         return
-    worst = worst_cosine(read(path), engine, count=CANARIES)
-    if not worst >= MIN_COSINE:  # a NaN is no proof either
+    worst, least = worst_cosine(read(path), engine, count=CANARIES), min_cosine(engine)
+    if not worst >= least:  # a NaN is no proof either
         what = f"the engine {engine.name} on {engine.device} does not give the model's vectors"
-        why = f"the worst cosine to the reference vectors is {worst:.6f}, below {MIN_COSINE}"
-        raise ModelError(what, why=why, next_step="--device cpu, or --engine reference")
+        why = f"the worst cosine to the reference vectors is {worst:.6f}, below {least}"
+        raise ModelError(what, why=why, next_step=_instead(engine))
+
+
+def _instead(engine: Engine) -> str:
+    if engine.space == "int8":
+        return "--precision float32"
+    return "--device cpu, or --engine reference"

@@ -43,8 +43,9 @@ class Inference:
     ) -> None:
         """Do nothing until `begin`.
 
-        `trim` is called once when the last work is `trim_after_s` ago; a call of the engine that
-        takes longer than `stuck_s` is stuck.
+        When the last work is `trim_after_s` ago the engine is asked once to give back what memory
+        it can, and then `trim` is called; a call of the engine that takes longer than `stuck_s` is
+        stuck.
         """
         self._post = post
         self._trim = trim or memory.trimmer()
@@ -172,7 +173,15 @@ class Inference:
                 if self._change.wait(patience):
                     continue
             patience = None  # once per idle time
-            self._trim()
+            self._give_back()
+
+    def _give_back(self) -> None:
+        if self._engine is not None:
+            try:
+                self._engine.trim()
+            except Exception as error:  # noqa: BLE001 (requests may still be served)
+                log.warning("the engine keeps its memory: %s", type(error).__name__)
+        self._trim()
 
     def _compute(self, batch: Batch) -> None:
         engine = self._engine

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["float32", "int8"]
 EngineName = Literal["auto", "packed", "reference"]
 MB = 1 << 20
 
@@ -47,6 +48,7 @@ class Settings:
     model_cache: Path | None = None
     device: Device = "auto"
     engine: EngineName = "auto"
+    precision: Precision = "float32"
     threads: int = 1
     allow_dirs: tuple[Path, ...] = ()
     allow_hosts: tuple[str, ...] = ()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sidecar.engines import SpaceClass, Vectors
+    from sidecar.settings import Precision
 
 SNAPSHOT = Snapshot(repository="stub/words", revision="0" * 40, path=Path(), plan="a plan")
 START, END = 1, 2
@@ -37,7 +38,7 @@ class StubEngine:
 
     name = "stub"
     device = "cpu"
-    precision = "float32"
+    precision: Precision = "float32"
     space: SpaceClass = "exact"
     dim = 8
     max_tokens = 10
@@ -56,6 +57,7 @@ class StubEngine:
         self.gate.set()
         self.entered = threading.Event()
         self.bad_value: float | None = None
+        self.trims = 0
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         self.readers.add(threading.get_ident())
@@ -86,6 +88,9 @@ class StubEngine:
         if normalize:
             rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         return rows
+
+    def trim(self) -> None:
+        self.trims += 1
 
     def _row(self, ids: Sequence[int], pooling: str) -> Vectors:
         seed = hashlib.sha256(repr((tuple(ids), pooling)).encode()).digest()

@@ -12,8 +12,9 @@ import numpy as np
 
 from bundler.bench.twin import TINY_BERT, TINY_XLMR, Shape, write_twin
 from bundler.graph import graph
+from bundler.quantized import quantized_graph
 from sidecar.engines.packed import engine as packed
-from sidecar.engines.packed.architecture import GRAPH, WEIGHTS, Architecture, read
+from sidecar.engines.packed.architecture import GRAPH, QUANTIZED_GRAPH, WEIGHTS, Architecture, read
 from sidecar.engines.packed.torch_executor import TorchExecutor
 from sidecar.engines.packed.torch_executor import open_weights as open_torch
 from sidecar.engines.packed.weights import open_weights, require
@@ -79,10 +80,11 @@ class Twin:
 
 
 def write_graph(folder: Path, weights: str = WEIGHTS) -> Path:
-    """Write the graph beside the weights in `folder` and return `folder`."""
+    """Write the graphs beside the weights in `folder` and return `folder`."""
     architecture, tensors = read(folder), open_weights(folder / weights)
     require(tensors, architecture)
     (folder / GRAPH).write_bytes(graph(architecture, tensors))
+    (folder / QUANTIZED_GRAPH).write_bytes(quantized_graph(architecture, tensors))
     return folder
 
 

@@ -14,6 +14,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sidecar.settings import Precision
+
 Vectors = NDArray[np.float32]
 SpaceClass = Literal["exact", "int8", "hash"]
 
@@ -49,8 +51,8 @@ class Engine(Protocol):
         ...
 
     @property
-    def precision(self) -> str:
-        """The type it computes in, e.g. `float32`."""
+    def precision(self) -> Precision:
+        """The type that its linear layers compute in."""
         ...
 
     @property
@@ -93,4 +95,8 @@ class Engine(Protocol):
 
     def encode(self, batch: Sequence[Sequence[int]], *, pooling: str, normalize: bool) -> Vectors:
         """Return one row of shape (dim,) per sequence of ids, in order; `batch` is not empty."""
+        ...
+
+    def trim(self) -> None:
+        """Give back what memory only large batches need; called when nothing is to do."""
         ...

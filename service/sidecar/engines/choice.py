@@ -6,9 +6,9 @@ import importlib.util
 import logging
 
 from sidecar import golden
-from sidecar.engines import Engine, devices
+from sidecar.engines import Engine, devices, instructions
 from sidecar.engines.packed.architecture import UnpackableError, qualify
-from sidecar.errors import ModelError, ServiceError
+from sidecar.errors import ModelError, ServiceError, UsageError
 from sidecar.phases import Report
 from sidecar.settings import Settings
 from sidecar.snapshot import REPAIR, Snapshot
@@ -19,8 +19,11 @@ log = logging.getLogger("sidecar.engine")
 def choose(settings: Settings, found: Snapshot, report: Report) -> tuple[Engine, str | None]:
     """Return an engine that gives the model's vectors, and why it is not the packed one.
 
-    Raises UsageError for a device that is not there, ModelError if no engine can serve the model.
+    Raises UsageError for a device that is not there and for a precision that the device or the
+    reference engine does not have, ModelError if no engine can serve the model.
     """
+    if settings.precision == "int8":
+        return _quantized(settings, found, report), None
     if settings.engine == "reference":
         return _reference(settings, found, report), "the reference engine was asked for"
     device = devices.choose(settings.device)
@@ -45,8 +48,30 @@ def choose(settings: Settings, found: Snapshot, report: Report) -> tuple[Engine,
     return _reference(settings, found, report), reason
 
 
+def _quantized(settings: Settings, found: Snapshot, report: Report) -> Engine:
+    """Return the one engine that multiplies bytes; nothing stands in for it."""
+    what = "--precision int8 cannot be served here"
+    instead = "leave --precision out"
+    if settings.engine == "reference":
+        why = "the reference engine computes in float32 alone"
+        raise UsageError(what, why=why, next_step=f"--engine packed, or {instead}")
+    if settings.device not in ("auto", "cpu"):
+        why = f"on {settings.device} the linear layers are computed in float32 alone"
+        raise UsageError(what, why=why, next_step=f"--device cpu, or {instead}")
+    if not instructions.multiply_bytes():
+        why = (
+            "this processor has no instructions that add up products of bytes "
+            f"({instructions.NAMES}): it would be slower, and on some the sums would overflow"
+        )
+        raise UsageError(what, why=why, next_step=instead)
+    try:
+        return _packed(settings, found, report, "cpu")
+    except UnpackableError as error:
+        raise ModelError(what, why=str(error), next_step=instead) from error
+
+
 def _packed(settings: Settings, found: Snapshot, report: Report, device: str) -> Engine:
-    qualify(found.path, device=device)
+    qualify(found.path, device=device, precision=settings.precision)
     report("importing")
     try:
         from sidecar.engines.packed import engine as packed  # noqa: PLC0415 (heavy)
@@ -54,7 +79,9 @@ def _packed(settings: Settings, found: Snapshot, report: Report, device: str) ->
         raise _unimportable(error) from error
     report("loading")
     try:
-        engine = packed.load(found.path, device=device, threads=settings.threads)
+        engine = packed.load(
+            found.path, device=device, threads=settings.threads, precision=settings.precision
+        )
     except (UnpackableError, ServiceError):
         raise
     except ImportError as error:

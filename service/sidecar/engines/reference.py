@@ -18,6 +18,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Poolin
 
 from sidecar.engines import SpaceClass, Tokens, Vectors
 from sidecar.errors import ModelError, UsageError
+from sidecar.settings import Precision
 
 
 def choose_device(wanted: str) -> str:
@@ -43,7 +44,7 @@ class ReferenceEngine:
     """
 
     name = "reference"
-    precision = "float32"
+    precision: Precision = "float32"
     space: SpaceClass = "exact"
     pads = True
 
@@ -121,6 +122,13 @@ class ReferenceEngine:
                 vectors = torch.nn.functional.normalize(vectors, p=2, dim=1)
             rows: Vectors = vectors.to("cpu", torch.float32).numpy()
         return np.ascontiguousarray(rows)
+
+    def trim(self) -> None:
+        """Give back what the device's allocator holds for batches that may not come again."""
+        if self.device == "mps":
+            torch.mps.empty_cache()
+        elif self.device == "cuda":
+            torch.cuda.empty_cache()
 
     def _ids(self, texts: list[str], *, truncation: bool) -> list[list[int]]:
         if not texts:

@@ -79,7 +79,7 @@ def test_a_graph_that_gives_other_vectors_is_not_shipped(tmp_path: Path) -> None
     snapshot, _ = twin(tmp_path)
     width = TINY_BERT.width
     golden = write_golden(tmp_path, np.eye(len(WORDS), width).tolist())
-    with pytest.raises(ModelError, match="graph of twin does not give") as caught:
+    with pytest.raises(ModelError, match="graph of twin in float32 does not give") as caught:
         derive("twin", snapshot, golden, weights="whole")
     assert "worst cosine" in caught.value.why
 

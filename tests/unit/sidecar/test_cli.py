@@ -145,6 +145,11 @@ def test_threads_are_as_many_as_asked_for_or_one_per_core() -> None:
     assert parse().threads == cores.count()
 
 
+def test_vectors_are_exact_unless_bytes_are_asked_for() -> None:
+    assert parse().precision == "float32"
+    assert parse("--precision", "int8").precision == "int8"
+
+
 def test_a_bundle_is_known_by_its_folders_name_or_its_manifest(tmp_path: Path) -> None:
     assert cli.find_bundle(tmp_path / "embedding_sidecar") == tmp_path
     assert cli.find_bundle(tmp_path / "service") is None

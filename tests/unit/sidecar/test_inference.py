@@ -203,3 +203,27 @@ def test_memory_is_trimmed_once_per_idle_time_by_the_thread_that_computes(
     until(lambda: len(bench.trims) == 2)
     time.sleep(0.02)
     assert bench.trims == ["inference"] * 2
+
+
+def test_the_engine_gives_back_its_memory_too_when_nothing_is_to_do(
+    make: Callable[..., Bench],
+) -> None:
+    bench = make(trim_after_s=0.001).begin()
+    until(lambda: len(bench.trims) == 1)
+    assert bench.engine.trims == 1
+
+
+def test_an_engine_that_cannot_give_back_its_memory_goes_on(
+    make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError
+
+    bench = make(trim_after_s=0.001)
+    monkeypatch.setattr(bench.engine, "trim", fail)
+    bench.begin()
+    until(lambda: len(bench.trims) == 1)
+    job = bench.submit([1, 5, 2])
+    bench.wait_for(job)
+    assert job.problem is None
+    assert bench.inference.state == "ok"

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sidecar.settings import Precision
+
 GRAPH = "packed.onnx"
 QUANTIZED_GRAPH = "packed-int8.onnx"
+GRAPHS: Mapping[Precision, str] = {"float32": GRAPH, "int8": QUANTIZED_GRAPH}
 WEIGHTS = "model.safetensors"
 HALF_WEIGHTS = "packed.safetensors"
 POOLINGS = ("mean", "cls", "max")
@@ -98,14 +101,15 @@ def read(folder: Path) -> Architecture:
     return made
 
 
-def qualify(folder: Path, *, device: str) -> Architecture:
+def qualify(folder: Path, *, device: str, precision: Precision = "float32") -> Architecture:
     """Return the architecture if the snapshot has all that the packed engine needs on `device`.
 
     Raises UnpackableError.
     """
     made = read(folder)
-    if device == "cpu" and not (folder / GRAPH).is_file():
-        raise UnpackableError(f"it has no {GRAPH}, which is made when a bundle is assembled")
+    if device == "cpu" and not (folder / GRAPHS[precision]).is_file():
+        missing = GRAPHS[precision]
+        raise UnpackableError(f"it has no {missing}, which is made when a bundle is assembled")
     return made
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from sidecar.engines import SpaceClass, Tokens, Vectors
-from sidecar.engines.packed import tokens, weights
+from sidecar.engines.packed import quantized, tokens, weights
 from sidecar.engines.packed.architecture import (
+    GRAPHS,
     HALF_WEIGHTS,
     WEIGHTS,
     Architecture,
     qualify,
 )
+from sidecar.settings import Precision
 
 
 class Executor(Protocol):
@@ -28,19 +30,28 @@ class Executor(Protocol):
         """Return one row per sequence of ids, in the order of `batch`."""
         ...
 
+    def trim(self) -> None:
+        """Give back the memory that only large batches need."""
+        ...
+
 
 class PackedEngine:
     """Runs BERT's and XLM-RoBERTa's encoders on unpadded tokens."""
 
     name = "packed"
-    precision = "float32"
-    space: SpaceClass = "exact"
     pads = False
 
     def __init__(
-        self, architecture: Architecture, tokenizer: tokens.PackedTokenizer, executor: Executor
+        self,
+        architecture: Architecture,
+        tokenizer: tokens.PackedTokenizer,
+        executor: Executor,
+        *,
+        precision: Precision = "float32",
     ) -> None:
         """Put the parts of one model together."""
+        self.precision = precision
+        self.space: SpaceClass = "int8" if precision == "int8" else "exact"
         self._tokenizer = tokenizer
         self._executor = executor
         self.device = executor.device
@@ -61,28 +72,47 @@ class PackedEngine:
         """Return one row of shape (dim,) per sequence of ids, in order; `batch` is not empty."""
         return self._executor.run(batch, pooling=pooling, normalize=normalize)
 
+    def trim(self) -> None:
+        """Give back the memory that only large batches need."""
+        self._executor.trim()
+
 
 def weights_file(snapshot: Path) -> str:
     """Return the name of the file that holds the snapshot's weights."""
     return WEIGHTS if (snapshot / WEIGHTS).is_file() else HALF_WEIGHTS
 
 
-def load(snapshot: Path, *, device: str, threads: int) -> PackedEngine:
+def load(
+    snapshot: Path, *, device: str, threads: int, precision: Precision = "float32"
+) -> PackedEngine:
     """Return the engine for a local snapshot folder; never touches the network.
 
-    Raises UnpackableError where the model is not one of ours or has no graph.
+    Raises UnpackableError where the model is not one of ours or has no graph of that precision,
+    which on other devices than the CPU is float32 alone.
     """
-    architecture = qualify(snapshot, device=device)
+    architecture = qualify(snapshot, device=device, precision=precision)
     tokenizer = tokens.load(snapshot, max_tokens=architecture.max_tokens)
+    path = snapshot / weights_file(snapshot)
     executor: Executor
     if device == "cpu":
         from sidecar.engines.packed.onnx_executor import open_graph  # noqa: PLC0415 (heavy)
 
-        executor = open_graph(snapshot, threads=threads, first_position=architecture.first_position)
+        executor = open_graph(
+            snapshot,
+            graph=GRAPHS[precision],
+            threads=threads,
+            first_position=architecture.first_position,
+            constants=_left_open(path, architecture) if precision == "int8" else (),
+        )
     else:
         from sidecar.engines.packed.torch_executor import open_weights  # noqa: PLC0415 (heavy)
 
-        path = snapshot / weights_file(snapshot)
         weights.require(weights.open_weights(path), architecture)
         executor = open_weights(path, architecture=architecture, device=device)
-    return PackedEngine(architecture, tokenizer, executor)
+    return PackedEngine(architecture, tokenizer, executor, precision=precision)
+
+
+def _left_open(path: Path, architecture: Architecture) -> Iterator[quantized.Constant]:
+    stored = weights.open_weights(path)
+    weights.require(stored, architecture)
+    return quantized.constants(stored, architecture)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sidecar.engines import Vectors
 from sidecar.engines.packed.architecture import GRAPH
@@ -31,6 +32,20 @@ class OnnxExecutor:
 
     def run(self, batch: Sequence[Sequence[int]], *, pooling: str, normalize: bool) -> Vectors:
         """Return one row per sequence of ids, in the order of `batch`."""
+        return self._run(batch, pooling=pooling, normalize=normalize, options=None)
+
+    def trim(self) -> None:
+        """Give back what the largest batch needed: the arena does so at the end of a run only."""
+        self._run([(0,)], pooling="mean", normalize=False, options=self._trim)
+
+    def _run(
+        self,
+        batch: Sequence[Sequence[int]],
+        *,
+        pooling: str,
+        normalize: bool,
+        options: onnxruntime.RunOptions | None,
+    ) -> Vectors:
         layout = arrange(batch, first_position=self._first_position)
         is_max = pooling == "max"
         feed: dict[str, Any] = {
@@ -46,17 +61,25 @@ class OnnxExecutor:
             grid = layout.grids[index] if index < len(layout.grids) else _UNUSED
             feed[f"cells_{index}"] = grid.cells
             feed[f"mask_{index}"] = grid.mask
-        found: Vectors = self._session.run(["vectors"], feed)[0]
+        found: Vectors = self._session.run(["vectors"], feed, options)[0]
         rows = np.empty((len(batch), found.shape[1]), dtype=np.float32)
         # Unused grids give rows of their own behind those of the texts when pooling takes maxima.
         rows[layout.order] = found[: len(batch)]
         return rows
 
 
-def open_graph(folder: Path, *, threads: int, first_position: int) -> OnnxExecutor:
-    """Return the executor for the graph beside the weights in `folder`.
+def open_graph(
+    folder: Path,
+    *,
+    threads: int,
+    first_position: int,
+    graph: str = GRAPH,
+    constants: Iterable[tuple[str, NDArray[np.generic]]] = (),
+) -> OnnxExecutor:
+    """Return the executor for the file `graph` beside the weights in `folder`.
 
-    Raises whatever ONNX Runtime raises for a graph or weights that it cannot load.
+    `constants` are those that the graph leaves open, by name. Raises whatever ONNX Runtime raises
+    for a graph or weights that it cannot load.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -68,6 +91,8 @@ def open_graph(folder: Path, *, threads: int, first_position: int) -> OnnxExecut
     # Sizes differ from run to run: remembered patterns would only hold memory.
     options.enable_mem_pattern = False
     options.log_severity_level = _QUIET
+    filled = {name: onnxruntime.OrtValue.ortvalue_from_numpy(value) for name, value in constants}
+    options.add_external_initializers(list(filled), list(filled.values()))
     make: Callable[..., Any] = onnxruntime.InferenceSession
-    session = make(str(folder / GRAPH), options, providers=["CPUExecutionProvider"])
+    session = make(str(folder / graph), options, providers=["CPUExecutionProvider"])
     return OnnxExecutor(session, first_position=first_position)

@@ -173,3 +173,10 @@ def test_untouched_rows_of_the_table_of_words_cost_no_memory(bert: Path, dtype: 
     assert np.isfinite(rows).all()
     for kind, size in before.items():
         assert resident_bytes(kind) - size < table / 4, kind
+
+
+def test_memory_that_is_given_back_changes_no_vector(twin: Twin, executor: OnnxExecutor) -> None:
+    batch = lots(twin.shape, MIX)
+    before = executor.run(batch, pooling="mean", normalize=True)
+    executor.trim()
+    assert np.array_equal(executor.run(batch, pooling="mean", normalize=True), before)

@@ -1,0 +1,115 @@
+"""What --precision int8 needs, and how it is refused."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from sidecar.engines import instructions
+from sidecar.engines.choice import choose
+from sidecar.engines.packed.architecture import QUANTIZED_GRAPH
+from sidecar.errors import ModelError, UsageError
+from sidecar.fingerprint import fingerprint
+from sidecar.settings import Settings
+from sidecar.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sidecar.engines import Engine
+    from sidecar.settings import Device, EngineName
+
+TEXTS = ["the cat", "rivers run to the sea", "a", ""]
+
+
+@pytest.fixture
+def able(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be a processor that multiplies bytes."""
+    monkeypatch.setattr(instructions, "multiply_bytes", lambda: True)
+
+
+def chosen(
+    folder: Path,
+    *,
+    engine: EngineName = "auto",
+    device: Device = "auto",
+    golden: Path | None = None,
+) -> tuple[Engine, str | None]:
+    settings = Settings(engine=engine, device=device, precision="int8", threads=1)
+    found = Snapshot(repository="a/b", revision="rev", path=folder, golden=golden)
+    return choose(settings, found, lambda _: None)
+
+
+@pytest.mark.usefixtures("able")
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+@pytest.mark.parametrize("engine", ["auto", "packed"])
+def test_the_packed_engine_on_the_processor_serves_it(
+    bert: Path, engine: EngineName, device: Device
+) -> None:
+    made, reason = chosen(bert, engine=engine, device=device)
+    assert (made.name, made.device, made.precision, reason) == ("packed", "cpu", "int8", None)
+
+
+def test_its_vectors_have_a_fingerprint_of_their_own() -> None:
+    names = {
+        fingerprint(repository="a", revision="b", pooling="mean", normalize=True, space=space)
+        for space in ("exact", "int8")
+    }
+    assert len(names) == 2
+
+
+@pytest.mark.usefixtures("able")
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_other_devices_refuse_it(bert: Path, device: Device) -> None:
+    with pytest.raises(UsageError) as caught:
+        chosen(bert, device=device)
+    assert device in caught.value.why
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.usefixtures("able")
+def test_the_reference_engine_refuses_it(bert: Path) -> None:
+    with pytest.raises(UsageError, match="int8") as caught:
+        chosen(bert, engine="reference")
+    assert "reference" in caught.value.why
+
+
+def test_a_processor_without_the_instructions_refuses_it(
+    bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instructions, "multiply_bytes", lambda: False)
+    with pytest.raises(UsageError) as caught:
+        chosen(bert)
+    assert "VNNI" in caught.value.why
+    assert "--precision" in caught.value.next_step
+
+
+@pytest.mark.usefixtures("able")
+@pytest.mark.parametrize("engine", ["auto", "packed"])
+def test_nothing_stands_in_for_a_model_that_has_no_such_graph(
+    bert: Path, engine: EngineName
+) -> None:
+    (bert / QUANTIZED_GRAPH).unlink()
+    with pytest.raises(ModelError) as caught:
+        chosen(bert, engine=engine)
+    assert QUANTIZED_GRAPH in caught.value.why
+    assert caught.value.exit_code == 11
+
+
+@pytest.mark.usefixtures("able")
+def test_vectors_that_are_too_far_from_the_reference_are_not_served(
+    bert: Path, tmp_path: Path
+) -> None:
+    rows = np.eye(len(TEXTS), 32, dtype="<f4")
+    vectors = [base64.b64encode(row.tobytes()).decode() for row in rows]
+    held = {"texts": TEXTS, "vectors": vectors, "dim": 32, "pooling": "mean", "normalize": True}
+    golden = tmp_path / "golden.json"
+    golden.write_text(json.dumps(held), encoding="utf-8")
+    with pytest.raises(ModelError) as caught:
+        chosen(bert, golden=golden)
+    assert "below 0.98" in caught.value.why
+    assert caught.value.next_step == "--precision float32"
