@@ -65,8 +65,25 @@ class Service:
         One that is apart hears no signal from our terminal, only those we send. `through` is a
         script, and arguments, that the interpreter runs in the service's stead.
         """
-        process = subprocess.Popen(
+        return cls.run(
             command(bundle, arguments, through),
+            environment=environment,
+            is_quiet=is_quiet,
+            is_apart=is_apart,
+        )
+
+    @classmethod
+    def run(
+        cls,
+        words: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        is_quiet: bool = True,
+        is_apart: bool = False,
+    ) -> Service:
+        """Start a service by the words of its command line."""
+        process = subprocess.Popen(
+            words,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if is_quiet else None,
