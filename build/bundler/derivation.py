@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from sidecar.engines import Engine
 
 
-def derive(name: str, snapshot: Path, golden: Path, *, weights: str) -> None:
+def derive(name: str, snapshot: Path, golden: Path | None, *, weights: str) -> None:
     """Add to the folder `snapshot` what the packed engine needs; nothing if it cannot run it.
 
     With `weights` half, packed.safetensors takes the place of the locked file. Raises ModelError if
     what was made does not give the vectors in `golden`, or if weights in half are asked of a model
-    that only the reference engine can run.
+    that only the reference engine can run. Without `golden` nothing is proven: for models that are
+    only measured.
     """
     # These bring numpy, onnx and ONNX Runtime; a bundle whose models are kept needs none of them.
     from bundler.graph import graph  # noqa: PLC0415
@@ -59,7 +60,9 @@ def derive(name: str, snapshot: Path, golden: Path, *, weights: str) -> None:
         ) from error
 
 
-def _prove(name: str, made: Engine, golden: Path) -> None:
+def _prove(name: str, made: Engine, golden: Path | None) -> None:
+    if golden is None:
+        return
     from sidecar.golden import min_cosine, read, worst_cosine  # noqa: PLC0415
 
     worst, least = worst_cosine(read(golden), made), min_cosine(made)

@@ -217,7 +217,8 @@ def test_a_runtime_that_cannot_be_imported_is_exit_11_and_named(
     bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.delitem(sys.modules, "sidecar.engines.packed.onnx_executor", raising=False)
+    for name in ("onnx_executor", "runtime"):
+        monkeypatch.delitem(sys.modules, f"sidecar.engines.packed.{name}", raising=False)
     with pytest.raises(ModelError, match="libraries of the engine cannot be imported") as caught:
         Chooser(bert).choose("packed")
     assert "onnxruntime" in caught.value.why
