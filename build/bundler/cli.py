@@ -53,6 +53,11 @@ COMMANDS = (
     Command(name="archive", summary="pack a bundle into one file, the same bytes every time"),
     Command(name="image", summary="write a bundle as a container image, with no engine"),
     Command(name="size", summary="show what a bundle weighs, and what the diet left out of it"),
+    Command(
+        name="bench",
+        summary="measure speed and memory, beside sentence-transformers and every installed peer",
+        groups=("build", "default", "reference"),
+    ),
     Command(name="why", summary="say whose a file of a bundle is, or what left it out"),
     Command(name="diff", summary="show how two bundles differ"),
     Command(

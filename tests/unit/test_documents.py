@@ -25,6 +25,8 @@ RUN_BY = {
     "python3 build assemble": "tests/smoke/conftest.py",
     "python3 build smoke bundle/out/lean": "tests/smoke/test_lean.py",
     "python3 build image": "tests/integration/conftest.py",
+    "python3 build bench --quick": "tests/smoke/test_bench.py",
+    "python3 build bench --replay": "tests/smoke/test_bench.py",
     "bundle/out/linux-x64/python/bin/python3.11 -I -B": "tests/smoke/test_lifecycle.py",
     "ci/base": "tests/integration/conftest.py",
     "docker run": "tests/integration/test_container.py",
@@ -32,6 +34,8 @@ RUN_BY = {
 }
 NOT_RUN = {
     "python3 build test": "it is the command that runs this",
+    "python3 build bench": "takes long; the quick one does the same with fewer texts",
+    "python3 build bench --twin": "makes a gigabyte of weights; tests do the same with a tiny twin",
     "python3 build lock --models multilingual-mpnet": "asks the hub for a gigabyte",
     "python3 build up --model multilingual-mpnet": "needs the lock of the line before",
     "python3 build image --target linux-x64 --target linux-arm64": "linux-arm64 is not locked",

@@ -1,0 +1,149 @@
+"""Measure speed and memory: our service beside sentence-transformers and every installed peer.
+
+Tables go to standard output; bench.json, bench.csv and bench.svg into --output. docs/performance.md
+says what each figure means. Nothing fails because a figure is low.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bundler.errors import UsageError
+from sidecar import cores
+
+if TYPE_CHECKING:
+    import argparse
+
+    from bundler.bench.run import Asked
+    from bundler.console import Console
+    from bundler.project import Project
+
+DOCUMENTATION = Path("/usr/share/doc")
+TWINS = ("xlmr-base", "minilm-l6", "tiny-xlmr", "tiny-bert")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's options."""
+    parser.add_argument("--quick", action="store_true", help="fewer texts and rounds: minutes less")
+    parser.add_argument(
+        "--bundle", type=Path, metavar="PATH", help="the bundle to measure (this machine's)"
+    )
+    parser.add_argument(
+        "--checkout",
+        action="store_true",
+        help="serve twins from the sources, by the project's own environment; needs no bundle",
+    )
+    parser.add_argument(
+        "--twin",
+        nargs="?",
+        const=TWINS[0],
+        choices=TWINS,
+        help="also measure a model of a real one's shape with weights by lot (xlmr-base)",
+    )
+    parser.add_argument(
+        "--snapshot",
+        type=Path,
+        metavar="FOLDER",
+        help="the bundle's model with its locked weights, for the others, where the bundle holds "
+        "them in half",
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="for everybody (physical cores)")
+    parser.add_argument(
+        "--peer",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PROGRAM",
+        help="a server that is not on PATH: infinity_emb, text-embeddings-router, ollama or "
+        "llama-server; repeatable",
+    )
+    parser.add_argument(
+        "--peer-model",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="the GGUF file of the model for ollama or llama-server; repeatable",
+    )
+    parser.add_argument(
+        "--replay", type=Path, metavar="FOLDER", help="send saved requests instead of measuring"
+    )
+    parser.add_argument(
+        "--export", type=Path, metavar="FOLDER", help="save this run's requests, for --replay"
+    )
+    parser.add_argument(
+        "--lean", type=Path, metavar="PATH", help="the lean bundle to weigh (bundle/out/lean)"
+    )
+    parser.add_argument(
+        "--none", type=Path, metavar="PATH", help="the undieted one (bundle/out/none)"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="where the files go (bundle/out/bench)"
+    )
+    parser.add_argument("--json", action="store_true", help="print everything as JSON instead")
+
+
+def run(options: argparse.Namespace, project: Project, console: Console) -> int:
+    """Measure; print and save."""
+    from bundler.bench.run import replay_in, save  # noqa: PLC0415 - needs the environment
+    from bundler.bench.run import run as measure  # noqa: PLC0415
+    from bundler.bench.tables import tables  # noqa: PLC0415
+    from bundler.recipe import read_recipe  # noqa: PLC0415
+
+    asked = _asked(options, project)
+    recipe = read_recipe(project.recipe)
+    if options.replay is not None:
+        sent = replay_in(asked, recipe, options.replay, console.say)
+        sys.stdout.write("".join(f"{line}\n" for line in sent.lines()))
+        return 0
+    found = measure(asked, recipe, console.say)
+    for path in save(found, options.output or project.out / "bench"):
+        console.say(f"saved: {path}")
+    if options.json:
+        json.dump(found, sys.stdout, indent=1, ensure_ascii=False)
+        sys.stdout.write("\n")
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in tables(found)))
+    return 0
+
+
+def _asked(options: argparse.Namespace, project: Project) -> Asked:
+    from bundler.bench.effort import FULL, QUICK  # noqa: PLC0415 - with the rest
+    from bundler.bench.run import Asked  # noqa: PLC0415
+    from bundler.targets import host_target  # noqa: PLC0415
+
+    if options.checkout and options.bundle is not None:
+        raise UsageError(
+            "--checkout and --bundle cannot both be measured",
+            why="the one serves from the sources, the other from what was assembled",
+            next_step="leave one of them out",
+        )
+    threads = options.threads or cores.count()
+    if threads < 1:
+        raise UsageError(f"{threads} threads cannot compute", next_step="--threads 1, or more")
+    return Asked(
+        service=project.service,
+        bundle=None if options.checkout else options.bundle or project.output(host_target().name),
+        twin=options.twin,
+        snapshot=options.snapshot,
+        threads=threads,
+        effort=QUICK if options.quick else FULL,
+        twins=project.out / "bench" / "twins",
+        documentation=DOCUMENTATION,
+        lean=options.lean or project.output("lean"),
+        none=options.none or project.output("none"),
+        peers=options.peer,
+        peer_models=dict(map(_peer_model, options.peer_model)),
+        export=options.export,
+    )
+
+
+def _peer_model(text: str) -> tuple[str, Path]:
+    name, _, file = text.partition("=")
+    if not name or not Path(file).is_file():
+        raise UsageError(
+            f"--peer-model {text} names no file", next_step="--peer-model ollama=MODEL.gguf"
+        )
+    return name, Path(file)
