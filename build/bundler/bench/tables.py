@@ -102,10 +102,20 @@ def _contenders(subject: Data) -> Iterator[str]:
         *("single p50 ms", "p95", "p99", "private MB", "peak MB"),
     )
     yield from _table(columns, rows)
+    for each in subject["contenders"]:
+        if told := _told(each["info"]):
+            yield f"- {each['name']}: {told}"
     for each in subject["absent"]:
         reason = " ".join(str(each["why"]).split())
         yield f"- {each['name']} is absent: {reason}"
     yield ""
+
+
+def _told(info: Data) -> str:
+    """Return what one says of itself: a service its engine, the baseline its libraries."""
+    facts = [f"{key} {info[key]}" for key in ("engine", "precision", "device") if key in info]
+    facts += [f"{name} {version}" for name, version in info.get("versions", {}).items()]
+    return ", ".join(facts)
 
 
 def _starts(subject: Data) -> Iterator[str]:

@@ -20,6 +20,15 @@ def test_everybody_is_named_and_the_absent_with_their_reason() -> None:
     assert "- ollama is absent: it is not installed" in text
 
 
+def test_engine_and_libraries_are_named() -> None:
+    told = {"engine": "reference", "precision": "float32", "limits": {}}
+    ours = contender("sidecar", "sidecar", info=told)
+    theirs = contender("baseline", "baseline", info={"versions": {"torch": "2.13.0"}})
+    text = "\n".join(tables(made_run(subject(contenders=[theirs, ours]))))
+    assert "- sidecar: engine reference, precision float32" in text
+    assert "- baseline: torch 2.13.0" in text
+
+
 def test_the_machine_the_texts_and_the_threads_are_named() -> None:
     text = "\n".join(tables(made_run()))
     assert "A Processor" in text
