@@ -27,6 +27,11 @@ def choose(settings: Settings, found: Snapshot, report: Report) -> tuple[Engine,
     if settings.engine == "reference":
         return _reference(settings, found, report), "the reference engine was asked for"
     device = devices.choose(settings.device)
+    if settings.device == "auto" and device != "cpu":
+        engine = _accelerated(settings, found, report, device)
+        if engine is not None:
+            return engine, None
+        device = "cpu"
     try:
         return _packed(settings, found, report, device), None
     except UnpackableError as error:
@@ -46,6 +51,17 @@ def choose(settings: Settings, found: Snapshot, report: Report) -> tuple[Engine,
         reason = f"{error.what}: {error.why}"
         log.warning("the packed engine is given up: %s", reason)
     return _reference(settings, found, report), reason
+
+
+def _accelerated(settings: Settings, found: Snapshot, report: Report, device: str) -> Engine | None:
+    """Return the packed engine on a device that nobody named, None if it does not prove itself."""
+    try:
+        return _packed(settings, found, report, device)
+    except UnpackableError:
+        return None
+    except ModelError as error:
+        log.warning("%s is given up: %s: %s", device, error.what, error.why)
+        return None
 
 
 def _quantized(settings: Settings, found: Snapshot, report: Report) -> Engine:

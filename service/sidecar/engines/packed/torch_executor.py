@@ -1,12 +1,14 @@
 """The definition run by torch, for MPS and CUDA; weights are read through a mapping of their file.
 
 On MPS every new shape costs a compiled graph and memory that is kept (pytorch issues 132596 and
-181213), so numbers of tokens and sizes of grids are rounded up to a coarse scale there. Shared
-handles of one thread only: Metal aborts when two threads encode at once.
+181213), so numbers of tokens and columns of grids are rounded up to whole steps there, rows to
+powers of two, and nothing has the size of several grids together. Metal aborts when two threads
+encode at once: a lock lets in one. None of this was measured on a Mac.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,8 +24,8 @@ from sidecar.engines.packed.definition import forward
 from sidecar.engines.packed.layout import Layout, arrange
 
 SMALLEST_NORM = 1e-12
-# On MPS: the steps in which tokens, and rows and columns of grids, are counted.
-TOKEN_STEP, ROW_STEP, COLUMN_STEP = 256, 8, 32
+# On MPS: the steps in which tokens and columns of grids are counted, and the fewest rows.
+TOKEN_STEP, COLUMN_STEP, FEWEST_ROWS = 256, 32, 8
 
 
 class TorchOperations:
@@ -47,25 +49,24 @@ class TorchOperations:
         self._padded = _up(self._total, TOKEN_STEP) if is_stepped else self._total
         self._texts = len(layout.order)
         if is_stepped:
-            self._texts = _up(self._texts, ROW_STEP)
+            self._texts = _rows(self._texts)
         self._ids = self._tensor(_stretch(layout.ids, self._padded))
         self._positions = self._tensor(_stretch(layout.positions, self._padded))
-        self._grids: list[tuple[Tensor, Tensor]] = []
-        places, cells = layout.places.copy(), 0
+        self._grids: list[tuple[Tensor, Tensor, Tensor]] = []
         for grid, (first, last) in zip(layout.grids, layout.spans, strict=True):
             rows, columns = grid.cells.shape
             if is_stepped:
-                rows, columns = _up(rows, ROW_STEP), _up(columns, COLUMN_STEP)
+                rows, columns = _rows(rows), _up(columns, COLUMN_STEP)
             full = np.zeros((rows, columns), dtype=np.int64)
             seen = np.zeros((rows, columns), dtype=bool)
             full[: grid.cells.shape[0], : grid.cells.shape[1]] = grid.cells
             seen[: grid.cells.shape[0], : grid.cells.shape[1]] = grid.mask.astype(bool)
-            places[first:last] = cells + np.flatnonzero(seen)
+            # Cells that are no token's are put behind the last token.
+            tokens = np.full(full.size, self._padded, dtype=np.int64)
+            tokens[np.flatnonzero(seen)] = np.arange(first, last)
             # A row of padding alone would have nothing to attend to.
             seen[grid.cells.shape[0] :, 0] = True
-            self._grids.append((self._tensor(full), self._tensor(seen)))
-            cells += full.size
-        self._places = self._tensor(_stretch(places, self._padded))
+            self._grids.append((self._tensor(full), self._tensor(seen), self._tensor(tokens)))
         self.pooling, self.normalize = "mean", True
 
     def _tensor(self, array: np.ndarray) -> Tensor:
@@ -99,23 +100,21 @@ class TorchOperations:
     def attention(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attend grid by grid, and put the cells back into one row after another."""
         heads = self._architecture.heads
-        seen = []
-        for cells, mask in self._grids:
+        seen = query.new_zeros((self._padded + 1, query.shape[1]))
+        for cells, mask, tokens in self._grids:
             q, k, v = (
                 part[cells].unflatten(-1, (heads, -1)).transpose(1, 2)
                 for part in (query, key, value)
             )
             visible = mask[:, None, None, :]
             grid = functional.scaled_dot_product_attention(q, k, v, attn_mask=visible)
-            seen.append(grid.transpose(1, 2).flatten(2).flatten(0, 1))
-        return torch.cat(seen)[self._places]
+            seen.index_copy_(0, tokens, grid.transpose(1, 2).flatten(2).flatten(0, 1))
+        return seen[: self._padded]
 
     def pool(self, x: Tensor) -> Tensor:
         """Pool as the request asks, and scale, if asked."""
         if self.pooling == "max":
-            ends = self._layout.starts + self._layout.lengths
-            segments = zip(self._layout.starts, ends, strict=True)
-            rows = torch.stack([x[start:end].amax(0) for start, end in segments])
+            rows = torch.cat([self._largest(x, index) for index in range(len(self._grids))])
         else:
             matrix = self._layout.pooling(self.pooling)
             spare = (0, self._texts - len(matrix)), (0, self._padded - self._total)
@@ -123,6 +122,12 @@ class TorchOperations:
         if self.normalize:
             rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(SMALLEST_NORM)
         return rows
+
+    def _largest(self, x: Tensor, index: int) -> Tensor:
+        """Return the largest values of every text of one grid, on the CPU."""
+        cells, mask, _ = self._grids[index]
+        found = x[cells].masked_fill(~mask[:, :, None], -torch.inf).amax(1)
+        return found.to("cpu")[: len(self._layout.grids[index].cells)]
 
 
 class TorchExecutor:
@@ -135,11 +140,12 @@ class TorchExecutor:
         self.device = device
         self._weights = weights
         self._architecture = architecture
+        self._turn = threading.Lock()
 
     def run(self, batch: Sequence[Sequence[int]], *, pooling: str, normalize: bool) -> Vectors:
         """Return one row per sequence of ids, in the order of `batch`."""
         layout = arrange(batch, first_position=self._architecture.first_position)
-        with torch.inference_mode():
+        with self._turn, torch.inference_mode():
             ops = TorchOperations(
                 self._architecture,
                 self._weights,
@@ -155,10 +161,11 @@ class TorchExecutor:
 
     def trim(self) -> None:
         """Give back what the device's allocator holds for shapes that may not come again."""
-        if self.device == "mps":
-            torch.mps.empty_cache()
-        elif self.device == "cuda":
-            torch.cuda.empty_cache()
+        with self._turn:
+            if self.device == "mps":
+                torch.mps.empty_cache()
+            elif self.device == "cuda":
+                torch.cuda.empty_cache()
 
 
 def open_weights(path: Path, *, architecture: Architecture, device: str) -> TorchExecutor:
@@ -180,6 +187,10 @@ def open_weights(path: Path, *, architecture: Architecture, device: str) -> Torc
 
 def _up(value: int, step: int) -> int:
     return -(-value // step) * step
+
+
+def _rows(count: int) -> int:
+    return max(FEWEST_ROWS, 1 << (count - 1).bit_length())
 
 
 def _stretch(values: np.ndarray, length: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from sidecar import engines
-from sidecar.engines import choice
+from sidecar.engines import choice, devices
 from sidecar.engines.choice import choose
 from sidecar.engines.packed.architecture import GRAPH, WEIGHTS
 from sidecar.errors import IntegrityError, ModelError
@@ -222,3 +222,26 @@ def test_a_runtime_that_cannot_be_imported_is_exit_11_and_named(
     with pytest.raises(ModelError, match="libraries of the engine cannot be imported") as caught:
         Chooser(bert).choose("packed")
     assert "onnxruntime" in caught.value.why
+
+
+@pytest.mark.parametrize("engine", ["auto", "packed"])
+def test_a_device_that_nobody_named_and_that_fails_is_given_up_for_the_processor(
+    bert: Path,
+    engine: EngineName,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(devices, "choose", lambda _: "mps")
+    found = Snapshot(repository="a/b", revision="rev", path=bert, golden=None)
+    made, reason = choose(Settings(engine=engine, threads=1), found, lambda _: None)
+    assert (made.name, made.device, reason) == ("packed", "cpu", None)
+    assert "mps is given up" in caplog.text
+
+
+def test_a_device_that_was_named_is_not_replaced(
+    bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "choose", lambda _: "mps")
+    found = Snapshot(repository="a/b", revision="rev", path=bert, golden=None)
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        choose(Settings(engine="packed", device="mps", threads=1), found, lambda _: None)

@@ -13,7 +13,7 @@ from sidecar.engines.packed.definition import forward
 from sidecar.engines.packed.layout import arrange
 from sidecar.engines.packed.torch_executor import (
     COLUMN_STEP,
-    ROW_STEP,
+    FEWEST_ROWS,
     TOKEN_STEP,
     TorchExecutor,
     TorchOperations,
@@ -90,8 +90,8 @@ def test_on_mps_many_batches_share_few_shapes(twin: Twin) -> None:
         batch = lots(twin.shape, lengths, seed=seed)
         _, ops = stepped(twin, batch, pooling="mean", normalize=True)
         assert ops._ids.shape == (TOKEN_STEP,)
-        shapes |= {tuple(cells.shape) for cells, _ in ops._grids}
-    assert shapes == {(ROW_STEP, COLUMN_STEP)}
+        shapes |= {tuple(cells.shape) for cells, _, _ in ops._grids}
+    assert shapes == {(FEWEST_ROWS, COLUMN_STEP)}
 
 
 def test_only_mps_gets_rounded_shapes(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,3 +139,30 @@ def test_what_the_device_holds_is_given_back(device: str, monkeypatch: pytest.Mo
     TorchExecutor({}, architecture=architecture, device=device).trim()
     TorchExecutor({}, architecture=architecture, device="cpu").trim()
     assert emptied == [device]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_on_mps_no_shape_is_made_of_several_grids(twin: Twin, pooling: str) -> None:
+    shapes = set()
+    for seed, rows in enumerate((3, 9, 17, 30)):
+        batch = lots(twin.shape, [48] * rows + [30] * 5 + [1] * 40, seed=seed)
+        _, ops = stepped(twin, batch, pooling=pooling, normalize=True)
+        for cells, mask, tokens in ops._grids:
+            assert cells.shape == mask.shape
+            assert tokens.shape == (cells.numel(),)
+            shapes.add(cells.shape[0])
+    assert all(count & (count - 1) == 0 for count in shapes)
+
+
+def test_one_thread_computes_at_a_time(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = twin.torch()
+    held = []
+
+    def forward(*_: Any) -> torch.Tensor:
+        held.append(executor._turn.locked())
+        return torch.zeros((1, 4))
+
+    monkeypatch.setattr(torch_executor, "forward", forward)
+    executor.run([(5, 6)], pooling="mean", normalize=True)
+    assert held == [True]
+    assert not executor._turn.locked()
