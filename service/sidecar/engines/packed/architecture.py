@@ -66,6 +66,11 @@ class Architecture:
         """The number of columns of a vector."""
         return self.width
 
+    @property
+    def encoder_bytes(self) -> int:
+        """The size of the matrices that every token is multiplied by, in float32."""
+        return 4 * self.layers * (4 * self.width * self.width + 2 * self.width * self.inner)
+
 
 def read(folder: Path) -> Architecture:
     """Return the architecture of the snapshot in `folder`. Raises UnpackableError."""

@@ -23,6 +23,7 @@ def test_a_twin_of_bert_is_read_as_it_was_made(bert: Path) -> None:
     assert (made.family, made.layers, made.width, made.heads, made.inner) == ("bert", 2, 32, 4, 64)
     assert (made.positions, made.first_position, made.max_tokens) == (64, 0, 48)
     assert (made.epsilon, made.pooling, made.dim) == (1e-12, "mean", 32)
+    assert made.encoder_bytes == 4 * 2 * (4 * 32 * 32 + 2 * 32 * 64)
 
 
 def test_positions_of_xlm_roberta_begin_behind_paddings(xlmr: Path) -> None:

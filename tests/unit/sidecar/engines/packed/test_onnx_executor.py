@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from bundler.bench.twin import TINY_BERT, TINY_XLMR
+from bundler.bench.twin import TINY_BERT, TINY_XLMR, write_twin
 from sidecar.engines.packed.architecture import GRAPH, HALF_WEIGHTS, WEIGHTS
 from sidecar.engines.packed.onnx_executor import OnnxExecutor, open_graph
 from tests.support.twins import LONG_SHAPES, cosines, lots, make_twin, write_graph
+from tests.support.twins import WORDS as TEXTS
 
 if TYPE_CHECKING:
     from bundler.bench.twin import Shape
@@ -173,6 +174,22 @@ def test_untouched_rows_of_the_table_of_words_cost_no_memory(bert: Path, dtype: 
     assert np.isfinite(rows).all()
     for kind, size in before.items():
         assert resident_bytes(kind) - size < table / 4, kind
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_matrices_that_are_not_rearranged_cost_no_private_memory(tmp_path: Path) -> None:
+    wide = dataclasses.replace(TINY_BERT, layers=1, width=512, heads=8, inner=8192)
+    folder = write_graph(write_twin(tmp_path / "wide", wide, TEXTS))
+    batch = lots(wide, (3, 9))
+    grown, rows = [], []
+    for rearranges in (False, True):
+        before = resident_bytes("RssAnon")
+        made = open_graph(folder, threads=1, first_position=0, rearranges=rearranges)
+        rows.append(made.run(batch, pooling="mean", normalize=True))
+        grown.append(resident_bytes("RssAnon") - before)
+    matrices = 4 * 2 * 512 * 8192
+    assert grown[0] < matrices / 2 < grown[1]
+    assert cosines(*rows).min() > SAME
 
 
 def test_memory_that_is_given_back_changes_no_vector(twin: Twin, executor: OnnxExecutor) -> None:
