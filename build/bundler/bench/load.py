@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from bundler.bench.client import Answer, Connection, Target
 
+PATIENCE_S = 60.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crowd:
@@ -80,7 +82,11 @@ def crowd(target: Target, texts: Sequence[str], *, clients: int, size: int = 1) 
 def beside(
     target: Target, singles: Sequence[str], bulk: Sequence[str], *, pause_s: float
 ) -> Beside:
-    """Send `singles` with pauses, first alone, then while another client sends `bulk` on and on."""
+    """Send `singles` with pauses, first alone, then while another client sends `bulk` on and on.
+
+    Each half ends after PATIENCE_S, with what was answered: a server that lets single texts wait
+    for every bulk request before them would take an hour.
+    """
     is_over = threading.Event()
     is_under_way = threading.Event()
     sent: list[Answer] = []
@@ -132,8 +138,11 @@ def require(target: Target, answer: Answer) -> Answer:
 
 
 def _paced(connection: Connection, texts: Sequence[str], pause_s: float) -> list[Answer]:
-    answers = []
+    answers: list[Answer] = []
+    until = time.perf_counter() + PATIENCE_S
     for text in texts:
+        if answers and time.perf_counter() > until:
+            break
         time.sleep(pause_s)
         answers.append(connection.embed([text]))
     return answers
