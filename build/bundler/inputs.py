@@ -24,6 +24,7 @@ from bundler.lockfile import read_lock as read_wheels
 from bundler.lockfile import require_current
 from bundler.materials import Materials
 from bundler.plan import COMPONENTS, PARTS, BundlePlan, Locks, Sources, plan
+from bundler.profiles import label
 from bundler.recipe import Recipe, read_recipe
 from bundler.runtime import RuntimeSpec
 from bundler.runtime import read_lock as read_runtimes
@@ -110,7 +111,8 @@ class Inputs:
     def output(self) -> Path:
         """Where the bundle goes."""
         given: Path | None = self.options.output
-        return (given or self.project.output(self.target.name)).resolve()
+        profile = self.options.profile or self.recipe.default_profile
+        return (given or self.project.output(label(self.target.name, profile))).resolve()
 
     def plan_only(self) -> BundlePlan:
         """Return the plan without touching the network: `auto` shows what the store allows."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bundler import pack
 from bundler.digests import Digest
 from bundler.partial import disk_error
+from bundler.profiles import label
 from bundler.verify import verify
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Parcel:
 
 def name_of(manifest: Manifest) -> str:
     """Return the file name of a bundle's archive."""
-    return f"{PRODUCT}-{manifest.version}-{manifest.target}{SUFFIX}"
+    return f"{PRODUCT}-{manifest.version}-{label(manifest.target, manifest.profile)}{SUFFIX}"
 
 
 def send(bundle: Path, output: Path | None, *, epoch: int, progress: Progress) -> Parcel:
@@ -44,10 +45,10 @@ def send(bundle: Path, output: Path | None, *, epoch: int, progress: Progress) -
     """
     verified = verify(bundle, progress)
     path = output or bundle.parent / name_of(verified.manifest)
-    label = "archive"
-    progress.start(label, verified.size)
-    pack.archive(bundle, path, epoch=epoch, on_bytes=lambda size: progress.advance(label, size))
-    progress.finish(label)
+    step = "archive"
+    progress.start(step, verified.size)
+    pack.archive(bundle, path, epoch=epoch, on_bytes=lambda size: progress.advance(step, size))
+    progress.finish(step)
     return Parcel(path=path, digest=Digest.of_file(path), manifest=verified.manifest)
 
 
@@ -62,11 +63,11 @@ def receive(archive: Path, progress: Progress) -> Verified:
     except OSError as error:
         raise disk_error(error, archive.parent, purpose=f"what {archive.name} holds") from error
     try:
-        label = "unpack"
-        progress.start(label, None)
+        step = "unpack"
+        progress.start(step, None)
         root = folder / "bundle"
-        pack.unpack(archive, root, on_bytes=lambda size: progress.advance(label, size))
-        progress.finish(label)
+        pack.unpack(archive, root, on_bytes=lambda size: progress.advance(step, size))
+        progress.finish(step)
         return verify(root, progress)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # Of pdm.lock: what the service imports by itself, and what the reference engine needs on top.
 GROUPS = ("default", "reference")
 WEIGHTS = ("whole", "half")
+# The recipe's default: names of files and folders do not say it.
+DEFAULT = "safe"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,11 @@ class Profile:
     groups: tuple[str, ...] = GROUPS
     weights: Literal["whole", "half"] = "whole"
     without: Mapping[str, str] = field(default_factory=dict)
+
+
+def label(target: str, profile: str) -> str:
+    """Return what a bundle's folder and archives are called by: linux-x64, linux-x64-lean."""
+    return target if profile == DEFAULT else f"{target}-{profile}"
 
 
 def profile_named(name: str, diet: Mapping[str, Any]) -> Profile:

@@ -30,7 +30,7 @@ def bundle() -> Path:
 @pytest.fixture(scope="session")
 def lean() -> Path:
     """Return a bundle of the profile lean, reused like the other."""
-    return assembled("--profile", "lean", "--output", "bundle/out/lean")
+    return assembled("--profile", "lean")
 
 
 def assembled(*arguments: str) -> Path:

@@ -23,7 +23,7 @@ RUN_BY = {
     "python3 build up": "tests/smoke/test_up.py",
     "python3 build assemble --target mac-arm64": "tests/smoke/test_foreign_bundles.py",
     "python3 build assemble": "tests/smoke/conftest.py",
-    "python3 build smoke bundle/out/lean": "tests/smoke/test_lean.py",
+    "python3 build smoke bundle/out/linux-x64-lean": "tests/smoke/test_lean.py",
     "python3 build image": "tests/integration/conftest.py",
     "python3 build bench --quick": "tests/smoke/test_bench.py",
     "python3 build bench --replay": "tests/smoke/test_bench.py",

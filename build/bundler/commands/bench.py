@@ -74,10 +74,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--export", type=Path, metavar="FOLDER", help="save this run's requests, for --replay"
     )
     parser.add_argument(
-        "--lean", type=Path, metavar="PATH", help="the lean bundle to weigh (bundle/out/lean)"
+        "--lean",
+        type=Path,
+        metavar="PATH",
+        help="the lean bundle to weigh (bundle/out/TARGET-lean)",
     )
     parser.add_argument(
-        "--none", type=Path, metavar="PATH", help="the undieted one (bundle/out/none)"
+        "--none", type=Path, metavar="PATH", help="the undieted one (bundle/out/TARGET-none)"
     )
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="where the files go (bundle/out/bench)"
@@ -112,8 +115,10 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
 def _asked(options: argparse.Namespace, project: Project) -> Asked:
     from bundler.bench.effort import FULL, QUICK  # noqa: PLC0415 - with the rest
     from bundler.bench.run import Asked  # noqa: PLC0415
+    from bundler.profiles import label  # noqa: PLC0415
     from bundler.targets import host_target  # noqa: PLC0415
 
+    host = host_target().name
     if options.checkout and options.bundle is not None:
         raise UsageError(
             "--checkout and --bundle cannot both be measured",
@@ -125,15 +130,15 @@ def _asked(options: argparse.Namespace, project: Project) -> Asked:
         raise UsageError(f"{threads} threads cannot compute", next_step="--threads 1, or more")
     return Asked(
         service=project.service,
-        bundle=None if options.checkout else options.bundle or project.output(host_target().name),
+        bundle=None if options.checkout else options.bundle or project.output(host),
         twin=options.twin,
         snapshot=options.snapshot,
         threads=threads,
         effort=QUICK if options.quick else FULL,
         twins=project.out / "bench" / "twins",
         documentation=DOCUMENTATION,
-        lean=options.lean or project.output("lean"),
-        none=options.none or project.output("none"),
+        lean=options.lean or project.output(label(host, "lean")),
+        none=options.none or project.output(label(host, "none")),
         peers=options.peer,
         peer_models=dict(map(_peer_model, options.peer_model)),
         export=options.export,

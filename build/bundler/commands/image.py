@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target", metavar="NAME", action="append", default=[], help="a platform; repeatable"
     )
+    parser.add_argument("--profile", metavar="NAME", help="which bundle of a target (safe)")
     parser.add_argument("--tag", metavar="NAME", help="the image's name (sidecar:VERSION); load it")
     parser.add_argument(
         "--base",
@@ -86,26 +87,30 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
 def _bundles(options: argparse.Namespace, project: Project) -> list[Path]:
     """Return the bundles' folders. Raises UsageError for one machine named twice."""
     from bundler.errors import UsageError, VerificationError  # noqa: PLC0415
+    from bundler.profiles import DEFAULT, label  # noqa: PLC0415 - needs the environment
     from bundler.targets import host_target, target_named  # noqa: PLC0415 - needs the environment
     from sidecar.manifest import ManifestError, read  # noqa: PLC0415
 
     folders = [path.resolve() for path in options.path]
-    folders += [project.output(target_named(name).name) for name in options.target]
-    folders = folders or [project.output(host_target().name)]
-    targets = []
+    profile = options.profile or DEFAULT
+    targets = [target_named(name) for name in options.target]
+    if not (folders or targets):
+        targets = [host_target()]
+    folders += [project.output(label(target.name, profile)) for target in targets]
+    names = []
     for folder in folders:
         try:
-            targets.append(read(folder).target)
+            names.append(read(folder).target)
         except ManifestError as error:
             raise VerificationError(
                 f"there is no bundle at {folder}",
                 why=str(error),
-                next_step="python3 build assemble",
+                next_step=f"python3 build assemble --profile {profile}",
             ) from error
-    if len(set(targets)) < len(targets):
+    if len(set(names)) < len(names):
         raise UsageError(
             "two of the bundles are for the same machine",
-            why=f"their targets are {', '.join(targets)}",
+            why=f"their targets are {', '.join(names)}",
             next_step="name each target once",
         )
     return folders
@@ -131,9 +136,11 @@ def _base(given: str | None, bundle: Path, project: Project) -> Path | None:
 
 
 def _file_name(images: list[Image]) -> str:
+    from bundler.profiles import label  # noqa: PLC0415 - needs the environment
+
     bundle = images[0].bundle
     targets = "-".join(image.bundle.target for image in images)
-    return f"sidecar-{bundle.version}-{targets}.oci.tar"
+    return f"sidecar-{bundle.version}-{label(targets, bundle.profile)}.oci.tar"
 
 
 def _copy_sboms(bundles: list[Path], images: list[Image], output: Path) -> None:

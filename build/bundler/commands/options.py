@@ -19,7 +19,7 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a model of the catalogue to embed, the first is the default; repeatable",
     )
-    parser.add_argument("--profile", metavar="NAME", help="the diet: none or safe (safe)")
+    parser.add_argument("--profile", metavar="NAME", help="the diet: none, safe or lean (safe)")
     parser.add_argument(
         "--runtime",
         choices=("auto", "standalone", "host"),

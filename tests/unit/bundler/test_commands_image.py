@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,21 @@ def test_the_archive_is_named_after_the_bundle_and_lies_beside_it(
     assert f"digest {index['manifests'][0]['digest']}\n" in talk
     sbom = project.out / f"{NAME}.sbom.cdx.json"
     assert sbom.read_bytes() == (project.output("linux-x64") / "sbom.cdx.json").read_bytes()
+
+
+@pytest.mark.usefixtures("base")
+def test_a_profile_other_than_the_default_has_a_folder_and_an_archive_of_its_own(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert image("--profile", "lean") == 8
+    assert "next: python3 build assemble --profile lean" in capsys.readouterr().err
+    lean = project.output("linux-x64-lean")
+    shutil.copytree(project.output("linux-x64"), lean)
+    path = lean / "manifest.json"
+    held = json.loads(path.read_bytes())
+    path.write_text(json.dumps(held | {"profile": "lean"}), encoding="utf-8")
+    assert image("--profile", "lean") == 0
+    assert capsys.readouterr().out == f"{project.out / NAME.replace('x64', 'x64-lean')}\n"
 
 
 def test_without_a_base_it_says_how_to_make_one(

@@ -7,7 +7,7 @@ import pytest
 
 from bundler.errors import UsageError
 from bundler.lockfile import parse_lock
-from bundler.profiles import GROUPS, profile_named, wheels_of
+from bundler.profiles import DEFAULT, GROUPS, label, profile_named, wheels_of
 from bundler.project import Project
 from bundler.recipe import read_recipe
 from bundler.targets import TARGETS
@@ -71,6 +71,14 @@ def test_an_unknown_profile_is_refused_with_those_that_exist() -> None:
 def test_contents_that_mean_nothing_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="contents of the profile small"):
         profile_named("small", small(**changes))
+
+
+def test_the_recipes_default_is_the_profile_that_no_name_says() -> None:
+    assert read_recipe(Project.here().recipe).default_profile == DEFAULT
+    assert (label("linux-x64", DEFAULT), label("linux-x64", "lean")) == (
+        "linux-x64",
+        "linux-x64-lean",
+    )
 
 
 def test_the_lean_profile_of_this_project_has_no_package_of_the_reference_engine() -> None:
