@@ -153,6 +153,7 @@ class Inference:
         with self._change:
             self._canary = canary
             self._scheduler.pads = engine.pads
+            self._scheduler.best_tokens = engine.best_tokens
             self._engine = engine
         loading.set_result(None)
         self._serve()

@@ -11,12 +11,12 @@ from typing import Literal
 
 from sidecar.jobs import Batch, Job
 from sidecar.lanes import Lane, Room
-from sidecar.pace import Pace
+from sidecar.pace import MAX_TOKENS, Pace
 from sidecar.settings import Limits
 
 Priority = Literal["auto", "interactive", "bulk"]
 INTERACTIVE_TOKENS = 256  # of a request that does not say what it is
-CALM_S = 0.12  # a batch that holds up nobody who is waited for
+CALM_S = 0.4  # a batch that holds up nobody who is waited for
 BUSY_S = 0.016  # a bulk batch that an interactive request may come to wait for
 FIXED_PARTS = 3  # of its fixed cost, if that is more: else little but that would be computed
 BUSY_MOST_S = 3 * BUSY_S
@@ -38,6 +38,7 @@ class Scheduler:
     def __init__(self, limits: Limits) -> None:
         """Begin empty; `limits` bound every batch."""
         self.pads = True
+        self.best_tokens = MAX_TOKENS
         self._limits = limits
         self._pace = Pace()
         self._interactive = Lane()
@@ -96,7 +97,9 @@ class Scheduler:
 
     def _room(self, seconds: float) -> Room:
         return Room(
-            max_tokens=min(self._pace.tokens_for(seconds), self._limits.max_batch_tokens),
+            max_tokens=min(
+                self._pace.tokens_for(seconds), self._limits.max_batch_tokens, self.best_tokens
+            ),
             max_rows=self._limits.max_batch_rows,
             pads=self.pads,
         )

@@ -45,6 +45,7 @@ class StubEngine:
     special_tokens = 2
     pooling = "mean"
     pads = False
+    best_tokens = 4096
 
     def __init__(self) -> None:
         self.batches: list[int] = []

@@ -85,6 +85,11 @@ class Engine(Protocol):
         """Whether `encode` computes every text of a batch at the length of the longest."""
         ...
 
+    @property
+    def best_tokens(self) -> int:
+        """The tokens of a batch beyond which it only takes more memory."""
+        ...
+
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Return the tokens of every text; an empty text has its special tokens."""
         ...

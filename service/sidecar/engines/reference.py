@@ -47,6 +47,7 @@ class ReferenceEngine:
     precision: Precision = "float32"
     space: SpaceClass = "exact"
     pads = True
+    best_tokens = 4096
 
     def __init__(self, model: SentenceTransformer, *, device: str) -> None:
         """Take over `model`, already on `device`. Raises ModelError for a foreign pipeline."""
