@@ -14,10 +14,11 @@ from sidecar.errors import ModelError
 from sidecar.loader import Loaded
 from sidecar.problems import CLIENT_CLOSED, Problem
 from sidecar.settings import Limits
+from tests.support.encoder_bench import Bench, until_entered, until_queued
 from tests.support.stub_engine import SNAPSHOT, StubEngine
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from sidecar.encoder import Embedded
 
@@ -26,44 +27,11 @@ ONES = Limits(max_batch_rows=1)
 THREES = Limits(max_batch_rows=3)
 
 
-class Bench:
-    """An encoder around a stub engine, and one event loop to use it on."""
-
-    def __init__(self, limits: Limits | None = None) -> None:
-        self.engine = StubEngine()
-        self.encoder = Encoder(
-            lambda _report: Loaded(engine=self.engine, snapshot=SNAPSHOT),
-            limits=limits or Limits(),
-        )
-
-    def run(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        async def all_of_it() -> Any:
-            await self.encoder.start()
-            try:
-                return await work()
-            finally:
-                self.engine.gate.set()
-                self.encoder.close()
-
-        return asyncio.run(all_of_it())
-
-
 @pytest.fixture
 def bench() -> Iterator[Bench]:
     made = Bench()
     yield made
     made.engine.gate.set()
-
-
-async def until_entered(engine: StubEngine) -> None:
-    assert await asyncio.to_thread(engine.entered.wait, 30)
-
-
-async def until_queued(encoder: Encoder, tokens: int) -> None:
-    """Wait until so many tokens wait to be computed, those in work left out."""
-    async with asyncio.timeout(30):
-        while encoder.queued_tokens < tokens:  # noqa: ASYNC110 (other threads change it)
-            await asyncio.sleep(0.001)
 
 
 async def status_of(work: Awaitable[object]) -> int:

@@ -1,0 +1,47 @@
+"""An encoder around the stub engine, and what to wait for while it works."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from sidecar.encoder import Encoder
+from sidecar.loader import Loaded
+from sidecar.settings import Limits
+from tests.support.stub_engine import SNAPSHOT, StubEngine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+
+class Bench:
+    """An encoder around a stub engine, and one event loop to use it on."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.engine = StubEngine()
+        self.encoder = Encoder(
+            lambda _report: Loaded(engine=self.engine, snapshot=SNAPSHOT),
+            limits=limits or Limits(),
+        )
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        async def all_of_it() -> Any:
+            await self.encoder.start()
+            try:
+                return await work()
+            finally:
+                self.engine.gate.set()
+                self.encoder.close()
+
+        return asyncio.run(all_of_it())
+
+
+async def until_entered(engine: StubEngine) -> None:
+    assert await asyncio.to_thread(engine.entered.wait, 30)
+
+
+async def until_queued(encoder: Encoder, tokens: int) -> None:
+    """Wait until so many tokens wait to be computed, those in work left out."""
+    async with asyncio.timeout(30):
+        while encoder.queued_tokens < tokens:  # noqa: ASYNC110 (other threads change it)
+            await asyncio.sleep(0.001)
