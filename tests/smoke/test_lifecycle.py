@@ -90,7 +90,7 @@ def test_health_answers_503_with_the_phase_until_the_model_serves(life: Life) ->
     phases = list(dict.fromkeys(answer.json()["phase"] for answer in life.health))
     order = ["starting", "verifying", "importing", "loading", "checking", "ready"]
     assert phases == [phase for phase in order if phase in phases]
-    assert "importing" in phases
+    assert "verifying" in phases  # the others may pass between two looks
     assert {answer.json()["instance"] for answer in life.health} == {last.json()["instance"]}
 
 
