@@ -10,7 +10,8 @@ from starlette.exceptions import HTTPException
 from sidecar import __version__, guard, problems
 from sidecar.encoder import Encoder
 from sidecar.roots import Roots
-from sidecar.routes import Service, router
+from sidecar.routes import router
+from sidecar.service import Service
 from sidecar.settings import Settings
 
 

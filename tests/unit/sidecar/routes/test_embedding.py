@@ -1,94 +1,17 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 
-from sidecar import __version__
 from sidecar.settings import Limits, Settings
+from tests.support.answered import problem, rows
 from tests.support.stub_engine import Served
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 JSON = {"content-type": "application/json"}
 LONG = "w " * 20
-
-
-def rows(answer: Any) -> np.ndarray[Any, Any]:
-    return np.array(answer.json()["vectors"], dtype=np.float32)
-
-
-def problem(answer: Any, status: int) -> dict[str, Any]:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    body: dict[str, Any] = answer.json()
-    assert body["status"] == status
-    assert body["type"].startswith("urn:sidecar:problem:")
-    assert body["detail"]
-    return body
-
-
-@pytest.fixture
-def documents(tmp_path: Path) -> Path:
-    folder = tmp_path / "docs"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def reading(documents: Path) -> Iterator[Served]:
-    made = Served(Settings(allow_dirs=(documents.resolve(),)))
-    yield made
-    made.close()
-
-
-def test_health_of_a_ready_service_has_the_v1_fields_and_the_new_ones(served: Served) -> None:
-    answer = served.get("/health")
-    assert answer.status_code == 200
-    assert answer.json() == {
-        "status": "ok",
-        "model": "stub/words",
-        "dim": 8,
-        "device": "cpu",
-        "phase": "ready",
-        "instance": "an instance",
-        "version": __version__,
-    }
-
-
-def test_health_says_503_and_the_phase_while_the_model_loads() -> None:
-    loading = Served(is_loaded=False)
-    try:
-        answer = loading.get("/health")
-        assert answer.status_code == 503
-        assert (answer.json()["status"], answer.json()["phase"]) == ("loading", "starting")
-        for path, method in (("/info", "GET"), ("/embed", "POST"), ("/embed-file", "POST")):
-            refused = loading.request(method, path)
-            assert problem(refused, 503)["why"] == "phase: starting"
-            assert refused.headers["retry-after"] == "1"
-    finally:
-        loading.close()
-
-
-def test_health_and_embed_say_503_once_the_service_stops(served: Served) -> None:
-    served.encoder.refuse_new()
-    assert served.get("/health").json()["status"] == "stopping"
-    assert served.get("/health").status_code == 503
-    problem(served.post("/embed", {"texts": ["a"]}), 503)
-
-
-def test_info_tells_engine_limits_plan_and_fingerprint(served: Served) -> None:
-    info = served.get("/info").json()
-    assert info["model_id"] == "stub/words"
-    assert (info["engine"], info["precision"], info["max_tokens"]) == ("stub", "float32", 10)
-    assert info["plan"] == "a plan"
-    assert info["threads"] == served.settings.threads
-    assert info["limits"]["max_body_bytes"] == 32 << 20
-    assert info["fingerprint"] == served.post("/embed", {"texts": []}).json()["fingerprint"]
 
 
 def test_embed_keeps_the_order_and_gives_unit_vectors(served: Served) -> None:
@@ -165,8 +88,8 @@ def test_an_answer_written_on_another_thread_is_the_same(
 ) -> None:
     request = {"texts": ["a", "b c"]}
     inline = served.post("/embed", request).content
-    monkeypatch.setattr("sidecar.routes.INLINE_VALUES", 0)
-    monkeypatch.setattr("sidecar.routes.LARGE_BODY", 0)
+    monkeypatch.setattr("sidecar.routes.answers.INLINE_VALUES", 0)
+    monkeypatch.setattr("sidecar.routes.answers.LARGE_BODY", 0)
     assert served.post("/embed", request).content == inline
     problem(served.post("/embed", {"texts": [1]}), 422)
 
@@ -277,15 +200,6 @@ def test_a_text_that_the_model_fails_on_is_named_by_its_index(served: Served) ->
     assert served.post("/embed", {"texts": texts[:23]}).status_code == 200
 
 
-@pytest.mark.parametrize("status", ["stuck", "dead"])
-def test_health_says_503_when_nothing_can_be_computed(
-    served: Served, monkeypatch: pytest.MonkeyPatch, status: str
-) -> None:
-    monkeypatch.setattr(type(served.encoder._inference), "state", status)
-    answer = served.get("/health")
-    assert (answer.status_code, answer.json()["status"]) == (503, status)
-
-
 def test_an_unforeseen_exception_is_a_problem_without_its_message(served: Served) -> None:
     def explode(*_: object, **__: object) -> None:
         raise RuntimeError("secret")
@@ -294,96 +208,3 @@ def test_an_unforeseen_exception_is_a_problem_without_its_message(served: Served
     answer = served.post("/embed", {"texts": ["a"]})
     assert problem(answer, 500)["why"] == "RuntimeError"
     assert "secret" not in answer.text
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [
-        ("GET", "/nowhere", 404),
-        ("GET", "/embed", 405),
-        ("POST", "/health", 405),
-        ("TRACE", "/health", 405),
-        ("BREW", "/embed", 405),
-        ("OPTIONS", "/embed", 405),
-        ("GET", "/health/", 404),
-    ],
-)
-def test_unknown_paths_and_methods_have_the_common_shape(
-    served: Served, method: str, path: str, status: int
-) -> None:
-    problem(served.request(method, path), status)
-
-
-def test_the_document_of_the_api_describes_every_route(served: Served) -> None:
-    document = served.get("/openapi.json").json()
-    assert set(document["paths"]) == {"/health", "/info", "/embed", "/embed-file", "/shutdown"}
-    body = document["paths"]["/embed"]["post"]["requestBody"]
-    properties = body["content"]["application/json"]["schema"]["properties"]
-    assert properties["batch_size"]["default"] == 16
-    assert properties["pooling"]["default"] == "mean"
-
-
-def test_there_is_no_page_that_loads_scripts(served: Served) -> None:
-    assert served.get("/docs").status_code == 404
-    assert served.get("/redoc").status_code == 404
-
-
-def test_shutdown_answers_202_and_asks_to_stop_once(served: Served) -> None:
-    answer = served.post("/shutdown")
-    assert (answer.status_code, served.stops) == (202, 1)
-
-
-def test_embed_file_without_an_allowed_folder_says_how_to_allow_one(served: Served) -> None:
-    refused = problem(served.post("/embed-file", {"path": "/etc/passwd.txt"}), 403)
-    assert "--allow-dir" in refused["next"]
-
-
-def test_embed_file_gives_chunks_vectors_and_places(reading: Served, documents: Path) -> None:
-    text = "".join(f"line {number} of it\n" for number in range(100))
-    (documents / "a.md").write_text(text, encoding="utf-8")
-    request = {"path": str(documents / "a.md"), "chunk_size": 200, "chunk_overlap": 20}
-    answer = reading.post("/embed-file", request).json()
-    assert len(answer["chunks"]) == len(answer["vectors"]) == len(answer["spans"]) > 5
-    assert answer["complete"] is True
-    for chunk, span in zip(answer["chunks"], answer["spans"], strict=True):
-        assert chunk == text[span["start"] : span["end"]]
-        assert span["page"] is None
-        assert span["tokens"] == len(chunk.split()) + 2
-        assert span["truncated"] is (span["tokens"] > 10)
-
-
-def test_chunks_counted_in_tokens_fit_the_model_by_default(
-    reading: Served, documents: Path
-) -> None:
-    (documents / "a.txt").write_text("word " * 50, encoding="utf-8")
-    request = {"path": str(documents / "a.txt"), "unit": "tokens"}
-    answer = reading.post("/embed-file", request).json()
-    assert [span["tokens"] for span in answer["spans"]][:2] == [10, 10]
-    assert not any(span["truncated"] for span in answer["spans"])
-    assert answer["spans"][1]["start"] == 7 * 5  # eight words, one shared
-
-
-def test_max_chunks_leaves_the_rest_out_and_says_so(reading: Served, documents: Path) -> None:
-    (documents / "a.txt").write_text("word " * 1_000, encoding="utf-8")
-    answer = reading.post("/embed-file", {"path": str(documents / "a.txt"), "max_chunks": 2})
-    assert len(answer.json()["chunks"]) == 2
-    assert answer.json()["complete"] is False
-
-
-def test_an_empty_file_has_no_chunks(reading: Served, documents: Path) -> None:
-    (documents / "a.txt").write_bytes(b"")
-    answer = reading.post("/embed-file", {"path": str(documents / "a.txt")})
-    assert (answer.status_code, answer.json()["chunks"], answer.json()["vectors"]) == (200, [], [])
-
-
-def test_embed_file_refuses_what_it_cannot_read(reading: Served, documents: Path) -> None:
-    (documents / "a.docx").write_bytes(b"x")
-    (documents / "a.txt").write_bytes(b"x")
-    problem(reading.post("/embed-file", {"path": str(documents / "a.docx")}), 422)
-    problem(reading.post("/embed-file", {"path": str(documents)}), 422)
-    problem(reading.post("/embed-file", {"path": str(documents / "b.txt")}), 404)
-    problem(reading.post("/embed-file", {"path": "../../etc/passwd"}), 404)
-    path = str(documents / "a.txt")
-    overlap = {"path": path, "chunk_size": 10, "chunk_overlap": 10}
-    problem(reading.post("/embed-file", overlap), 422)
-    assert reading.post("/embed-file", {"path": path, "chunk_size": 10}).status_code == 200
