@@ -25,8 +25,8 @@ class Operations(Protocol[V]):
         """Return each row of `x` normalised over its columns, scaled and shifted by `name`."""
         ...
 
-    def add_norm(self, x: V, bias: str, residual: V, name: str) -> V:
-        """Return `norm` of `x` plus the bias plus `residual`."""
+    def add_norm(self, x: V, residual: V, name: str) -> V:
+        """Return `norm` of `x` plus `residual`."""
         ...
 
     def linear(self, x: V, weight: str, bias: str | None = None) -> V:
@@ -63,12 +63,11 @@ def forward(ops: Operations[V], architecture: Architecture) -> V:
             for part in ("query", "key", "value")
         )
         seen = ops.attention(query, key, value)
-        seen = ops.linear(seen, f"{place}attention.output.dense.weight")
-        x = ops.add_norm(
-            seen, f"{place}attention.output.dense.bias", x, f"{place}attention.output.LayerNorm"
-        )
+        output = f"{place}attention.output."
+        seen = ops.linear(seen, f"{output}dense.weight", f"{output}dense.bias")
+        x = ops.add_norm(seen, x, f"{output}LayerNorm")
         inner = ops.linear(x, f"{place}intermediate.dense.weight")
         inner = ops.gelu(inner, f"{place}intermediate.dense.bias")
-        inner = ops.linear(inner, f"{place}output.dense.weight")
-        x = ops.add_norm(inner, f"{place}output.dense.bias", x, f"{place}output.LayerNorm")
+        inner = ops.linear(inner, f"{place}output.dense.weight", f"{place}output.dense.bias")
+        x = ops.add_norm(inner, x, f"{place}output.LayerNorm")
     return ops.pool(x)

@@ -55,6 +55,7 @@ class OnnxExecutor:
             "places": layout.places,
             # The branch that is not taken reads nothing of this.
             "pooling": layout.pooling("cls" if is_max else pooling),
+            "is_single": np.asarray(len(batch) == 1),
             "is_max": np.asarray(is_max),
             "is_normalized": np.asarray(normalize),
         }

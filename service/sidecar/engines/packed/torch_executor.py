@@ -85,9 +85,9 @@ class TorchOperations:
         width, epsilon = (self._architecture.width,), self._architecture.epsilon
         return functional.layer_norm(x, width, scale, shift, epsilon)
 
-    def add_norm(self, x: Tensor, bias: str, residual: Tensor, name: str) -> Tensor:
+    def add_norm(self, x: Tensor, residual: Tensor, name: str) -> Tensor:
         """Add and normalise."""
-        return self.norm(x + self._weights[bias] + residual, name)
+        return self.norm(x + residual, name)
 
     def linear(self, x: Tensor, weight: str, bias: str | None = None) -> Tensor:
         """Multiply by the weight as it lies in the file."""

@@ -50,8 +50,8 @@ class PlainOperations:
         made: Rows = centred / spread * self._get(f"{name}.weight") + self._get(f"{name}.bias")
         return made
 
-    def add_norm(self, x: Rows, bias: str, residual: Rows, name: str) -> Rows:
-        return self.norm(x + self._get(bias) + residual, name)
+    def add_norm(self, x: Rows, residual: Rows, name: str) -> Rows:
+        return self.norm(x + residual, name)
 
     def linear(self, x: Rows, weight: str, bias: str | None = None) -> Rows:
         made: Rows = x @ self._get(weight).T
