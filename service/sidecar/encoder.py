@@ -194,6 +194,9 @@ class Encoder:
     ) -> list[Tokens]:
         chars = [len(text) for text in texts]
         is_urgent = priority != "bulk" and sum(chars) <= URGENT_CHARS
+        if texts and is_urgent and self._reader.is_idle:
+            # A short text is read in less time than it takes to change threads and back.
+            return engine.tokenize(texts)
         tokens: list[Tokens] = []
         for run in batching.slices(chars, max_rows=TOKENIZE_ROWS, max_total=TOKENIZE_CHARS):
             work = functools.partial(engine.tokenize, texts[run])

@@ -23,10 +23,18 @@ class Reader:
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._undone = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was submitted is done; one that says so stays so until the next."""
+        return self._undone == 0
 
     def submit(self, work: Callable[[], R], *, is_urgent: bool) -> Future[R]:
         """Return the future of what `work` returns; cancelled in time, it is never done."""
         made: Future[R] = Future()
+        with self._lock:
+            self._undone += 1
         self._errands.put((_URGENT if is_urgent else _LATER, next(self._numbers), work, made))
         with self._lock:
             if self._thread is None:
@@ -44,15 +52,16 @@ class Reader:
             _, _, work, made = self._errands.get()
             if work is _end:
                 return
-            if not made.set_running_or_notify_cancel():
-                continue
-            try:
-                found = work()
-            except BaseException as error:  # noqa: BLE001 (whoever waits raises it)
-                made.set_exception(error)
-            else:
-                made.set_result(found)
+            if made.set_running_or_notify_cancel():
+                try:
+                    found = work()
+                except BaseException as error:  # noqa: BLE001 (whoever waits raises it)
+                    made.set_exception(error)
+                else:
+                    made.set_result(found)
             del work, made
+            with self._lock:
+                self._undone -= 1
 
 
 def _end() -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from sidecar.encoder import Embedded
+    from sidecar.scheduler import Priority
 
 
 ONES = Limits(max_batch_rows=1)
@@ -81,9 +82,32 @@ def test_long_texts_are_read_in_more_than_one_turn(
 
     bench.engine.tokenize = counted  # type: ignore[method-assign]
     texts = ["a" * 5, "b" * 5, "c" * 50, "d"]
-    found = bench.run(lambda: bench.encoder.embed(texts))
+    found = bench.run(lambda: bench.encoder.embed(texts, priority="bulk"))
     assert turns[1:] == [2, 1, 1]  # the first is the empty text that every engine is tried on
     assert len(found.rows) == 4
+
+
+@pytest.mark.parametrize(
+    ("texts", "priority", "is_here"),
+    [
+        (["short"], "auto", True),
+        (["short"], "bulk", False),
+        (["a" * 2_001], "auto", False),
+    ],
+)
+def test_a_short_text_is_read_where_it_arrives_while_nothing_else_is_read(
+    bench: Bench, texts: list[str], priority: Priority, is_here: bool
+) -> None:
+    threads: list[str] = []
+    tokenize = bench.engine.tokenize
+
+    def watched(texts: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return tokenize(texts)
+
+    bench.engine.tokenize = watched  # type: ignore[method-assign]
+    bench.run(lambda: bench.encoder.embed(texts, priority=priority))
+    assert threads[-1] == ("MainThread" if is_here else "reader")
 
 
 def test_all_of_many_requests_compute_on_one_thread_and_get_their_own_vectors(

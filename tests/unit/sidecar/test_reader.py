@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -40,3 +41,18 @@ def test_cancelled_work_is_never_done() -> None:
     kept.result(30)
     reader.close()
     assert done == ["kept"]
+
+
+def test_a_reader_is_idle_until_work_is_submitted_and_after_it_is_done_or_cancelled() -> None:
+    reader, gate = Reader(), threading.Event()
+    assert reader.is_idle
+    reader.submit(lambda: gate.wait(30), is_urgent=True)
+    dropped = reader.submit(lambda: None, is_urgent=False)
+    assert not reader.is_idle
+    dropped.cancel()
+    gate.set()
+    deadline = time.monotonic() + 30
+    while not reader.is_idle and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert reader.is_idle
+    reader.close()
