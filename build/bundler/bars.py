@@ -10,32 +10,47 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TransferSpeedColumn,
 )
 from rich.progress import Progress as RichProgress
+from rich.text import Text
 
 from bundler.console import Progress
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from rich.progress import TaskID
+
+    from bundler.console import Unit
+
+
+class Amount(ProgressColumn):
+    """How much of a part is done, in its own unit, and how fast bytes come."""
+
+    def __init__(self) -> None:
+        """Have a column for either."""
+        super().__init__()
+        self.steps = MofNCompleteColumn()
+        self.sizes, self.speed = DownloadColumn(), TransferSpeedColumn()
+
+    def render(self, task: Task) -> Text:
+        """Return the cell of one part."""
+        if task.fields["unit"] == "steps":
+            return self.steps.render(task)
+        return Text(" ").join((self.sizes.render(task), self.speed.render(task)))
 
 
 class Bars(Progress):
     """One bar for each part that is under way; a finished one scrolls away."""
 
-    def __init__(self, stream: TextIO, label: str, unit: str) -> None:
+    def __init__(self, stream: TextIO, label: str) -> None:
         """Draw on `stream`."""
-        counts: list[ProgressColumn] = (
-            [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn()]
-        )
         self.progress = RichProgress(
             TextColumn(f"{label} {{task.description}}"),
             BarColumn(bar_width=28),
-            *counts,
+            Amount(),
             TimeElapsedColumn(),
             console=RichConsole(file=stream),
             transient=True,
@@ -47,18 +62,13 @@ class Bars(Progress):
         self.progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Give the terminal back."""
         self.progress.stop()
 
-    def start(self, name: str, total: int | None) -> None:
+    def start(self, name: str, total: int | None, *, unit: Unit = "bytes") -> None:
         """Show a bar for `name`."""
-        self.tasks[name] = self.progress.add_task(name, total=total)
+        self.tasks[name] = self.progress.add_task(name, total=total, unit=unit)
 
     def advance(self, name: str, amount: int) -> None:
         """Move the bar of `name`."""

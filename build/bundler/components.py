@@ -66,7 +66,7 @@ def settle(root: Path, epoch: int) -> None:
 def _python(plan: BundlePlan, materials: Materials, work: Path, progress: Progress) -> list[Saving]:
     target = target_named(plan.target)
     place = work / "python"
-    progress.start("python", None)
+    progress.start("python", None, unit="steps")
     match plan.runtime:
         case HostRuntime():
             hostruntime.copy(
@@ -106,7 +106,7 @@ def _wheels(
     chosen = [wheel for wheel in plan.wheels if wheel.component == name]
     longest = plan.path_budget - len(target.site_packages) - 1
     savings: list[Saving] = []
-    progress.start(name, len(chosen))
+    progress.start(name, len(chosen), unit="steps")
     for wheel in chosen:
         rules = _rules(plan, wheel.package)
         installed = wheels.install(
@@ -124,7 +124,7 @@ def _wheels(
         progress.advance(name, 1)
     progress.finish(name)
     label = f"{name} bytecode"
-    progress.start(label, None)
+    progress.start(label, None, unit="steps")
     bytecode.compile_tree(
         site,
         interpreter=materials.compiler,
@@ -208,7 +208,7 @@ def _golden(model: ModelSpec, materials: Materials, work: Path) -> Path:
 
 
 def _service(materials: Materials, work: Path, progress: Progress) -> None:
-    progress.start("service", None)
+    progress.start("service", None, unit="steps")
     place = work / SERVICE
     for path in sorted(materials.service.rglob("*")):
         if not path.is_file() or "__pycache__" in path.parts:

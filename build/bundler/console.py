@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 import contextlib
 
+Unit = Literal["bytes", "steps"]
 LINE_SECONDS = 5.0
 QUIET_BYTES = 5_000_000
 
@@ -32,21 +33,21 @@ class Console:
             return
 
     @contextlib.contextmanager
-    def progress(self, label: str, unit: str = "bytes") -> Iterator[Progress]:
+    def progress(self, label: str) -> Iterator[Progress]:
         """Give a progress display: bars on a terminal, else a line every few seconds."""
         if self.stream.isatty():
             from bundler.bars import Bars  # noqa: PLC0415 - rich is heavy, and only installed later
 
-            with Bars(self.stream, label, unit) as bars:
+            with Bars(self.stream, label) as bars:
                 yield bars
         else:
-            yield Lines(self, label, unit)
+            yield Lines(self, label)
 
 
 class Progress:
     """A display that nobody sees; the others override it. Names identify what advances."""
 
-    def start(self, name: str, total: int | None) -> None:
+    def start(self, name: str, total: int | None, *, unit: Unit = "bytes") -> None:
         """Begin `name`, of `total` units where that is known."""
 
     def advance(self, name: str, amount: int) -> None:
@@ -62,19 +63,20 @@ class Progress:
 class Lines(Progress):
     """Progress as plain lines: one at the end of each part, and one every few seconds between."""
 
-    def __init__(self, console: Console, label: str, unit: str) -> None:
+    def __init__(self, console: Console, label: str) -> None:
         """Write through `console`."""
         self.console = console
         self.label = label
-        self.unit = unit
+        self.units: dict[str, Unit] = {}
         self.totals: dict[str, int | None] = {}
         self.counts: dict[str, int] = {}
         self.spoken = time.monotonic()
         self.lock = threading.Lock()
 
-    def start(self, name: str, total: int | None) -> None:
+    def start(self, name: str, total: int | None, *, unit: Unit = "bytes") -> None:
         """Begin `name`."""
         with self.lock:
+            self.units[name] = unit
             self.totals[name] = total
             self.counts[name] = 0
 
@@ -90,7 +92,7 @@ class Lines(Progress):
     def finish(self, name: str) -> None:
         """Say that `name` is done, if it was worth waiting for."""
         with self.lock:
-            if self.unit == "bytes" and self.counts.get(name, 0) < QUIET_BYTES:
+            if self._unit(name) == "bytes" and self.counts.get(name, 0) < QUIET_BYTES:
                 return
             self.spoken = time.monotonic()
             self.console.say(f"{self.label} {name}: {self._amount(name)}, done")
@@ -99,9 +101,12 @@ class Lines(Progress):
         """Say it."""
         self.console.say(f"{self.label} {name}: {text}")
 
+    def _unit(self, name: str) -> Unit:
+        return self.units.get(name, "bytes")
+
     def _amount(self, name: str) -> str:
         count, total = self.counts.get(name, 0), self.totals.get(name)
-        if self.unit != "bytes":
-            return f"{count} of {total} {self.unit}" if total else f"{count} {self.unit}"
+        if self._unit(name) == "steps":
+            return f"{count} of {total} steps" if total else f"{count} steps"
         of = f" of {total / 1e6:.1f}" if total else ""
         return f"{count / 1e6:.1f}{of} MB"

@@ -275,7 +275,7 @@ class Inputs:
         planned = self.plan()
         if self.options.release:
             refuse_unreleasable(planned)
-        with self.console.progress("assemble", "steps") as progress:
+        with self.console.progress("assemble") as progress:
             return assemble(planned, lambda made: self.fetch(planned, made), self.output, progress)
 
 

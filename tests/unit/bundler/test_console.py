@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from bundler.console import Console, Lines, Progress
+from bundler.console import Console, Lines, Progress, Unit
 
 
 class Terminal(io.StringIO):
@@ -44,16 +44,21 @@ def test_small_parts_end_without_a_line(stream: io.StringIO) -> None:
     assert stream.getvalue() == ""
 
 
-def test_other_units_are_counted_as_they_are(stream: io.StringIO) -> None:
-    lines = Lines(Console(stream), "assemble", "files")
-    lines.start("python", 3)
+def test_each_part_is_counted_in_its_own_unit(stream: io.StringIO) -> None:
+    lines = Lines(Console(stream), "assemble")
+    lines.start("model", 20_000_000)
+    lines.start("python", 3, unit="steps")
     lines.advance("python", 2)
     lines.finish("python")
-    lines.start("service", None)
+    lines.start("service", None, unit="steps")
     lines.finish("service")
-    assert stream.getvalue() == (
-        "assemble python: 2 of 3 files, done\nassemble service: 0 files, done\n"
-    )
+    lines.advance("model", 20_000_000)
+    lines.finish("model")
+    assert stream.getvalue().splitlines() == [
+        "assemble python: 2 of 3 steps, done",
+        "assemble service: 0 steps, done",
+        "assemble model: 20.0 of 20.0 MB, done",
+    ]
 
 
 def test_long_work_speaks_every_few_seconds_and_not_more_often(
@@ -61,7 +66,7 @@ def test_long_work_speaks_every_few_seconds_and_not_more_often(
 ) -> None:
     now = 100.0
     monkeypatch.setattr("bundler.console.time.monotonic", lambda: now)
-    lines = Lines(Console(stream), "fetch", "bytes")
+    lines = Lines(Console(stream), "fetch")
     lines.start("torch", 100_000_000)
     for _ in range(11):
         now += 1.0
@@ -73,7 +78,7 @@ def test_long_work_speaks_every_few_seconds_and_not_more_often(
 
 
 def test_what_was_never_started_can_advance_and_finish(stream: io.StringIO) -> None:
-    lines = Lines(Console(stream), "x", "bytes")
+    lines = Lines(Console(stream), "x")
     lines.advance("unknown", 6_000_000)
     lines.finish("unknown")
     assert stream.getvalue() == "x unknown: 6.0 MB, done\n"
@@ -87,14 +92,15 @@ def test_a_display_that_nobody_sees_takes_everything() -> None:
     progress.note("a", "b")
 
 
-@pytest.mark.parametrize("unit", ["bytes", "files"])
-def test_on_a_terminal_there_are_bars_that_go_away(unit: str) -> None:
+@pytest.mark.parametrize(("unit", "amount"), [("bytes", "0/100 bytes"), ("steps", "  0/100\x1b")])
+def test_on_a_terminal_there_are_bars_that_go_away(unit: Unit, amount: str) -> None:
     stream = Terminal()
-    with Console(stream).progress("fetch", unit) as progress:
-        progress.start("torch", 100)
+    with Console(stream).progress("fetch") as progress:
+        progress.start("torch", 100, unit=unit)
         progress.advance("torch", 50)
         progress.advance("unknown", 1)
         progress.note("torch", "[red]again[/red]")
         progress.finish("torch")
         progress.finish("torch")
     assert "torch: [red]again[/red]" in stream.getvalue()
+    assert amount in stream.getvalue()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.console import Progress
+from bundler.console import Progress, Unit
 from bundler.errors import VerificationError
 from bundler.verify import verify
 from sidecar.manifest import MANIFEST, MANIFESTS, read, read_entries
@@ -128,7 +128,7 @@ def test_every_listed_byte_is_reported_as_progress(bundle: Path) -> None:
         count = 0
         ended = False
 
-        def start(self, name: str, total: int | None) -> None:  # noqa: ARG002
+        def start(self, name: str, total: int | None, *, unit: Unit = "bytes") -> None:  # noqa: ARG002
             self.total = total
 
         def advance(self, name: str, amount: int) -> None:  # noqa: ARG002
