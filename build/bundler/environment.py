@@ -166,10 +166,8 @@ def _create(project: Project) -> None:
 def _install(
     project: Project, groups: list[str], options: list[str], say: Callable[[str], None]
 ) -> None:
-    text = requirements(project, groups)
-    total = text.count("==")
     listing = project.out / "requirements.txt"
-    listing.write_text(text, encoding="utf-8")
+    listing.write_text(requirements(project, groups), encoding="utf-8")
     command = [str(interpreter(project)), "-m", "pip", "install", "--require-hashes", "--no-deps"]
     command += ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
     command += ["--only-binary", ":all:", *options, "-r", str(listing)]
@@ -182,8 +180,8 @@ def _install(
             tail = [*tail[1 - TAIL_LINES :], line.rstrip()]
             if line.startswith(("Collecting ", "Requirement already satisfied")):
                 seen += 1
-                if seen % 20 == 0 or seen == total:
-                    say(f"environment: {seen} of {total} packages found")
+                if seen % 20 == 0:
+                    say(f"environment: {seen} packages found")
             elif line.startswith("Installing collected"):
                 say(f"environment: installing {seen} packages")
     if pip.returncode:

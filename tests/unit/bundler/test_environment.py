@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -213,6 +214,21 @@ def test_pips_last_words_become_the_failure_they_mean(said: str, kind: type[Exce
     with pytest.raises(kind) as caught:
         environment._explain(["Collecting x", said, "hint: try again"])
     assert getattr(caught.value, "why", "") == said
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a script stands in for the interpreter")
+def test_packages_are_counted_as_pip_comes_by_them(project: Project) -> None:
+    program = environment.interpreter(project)
+    program.parent.mkdir(parents=True)
+    program.write_text(
+        "#!/bin/sh\n"
+        'for each in $(seq 21); do echo "Collecting x$each"; done\n'
+        'echo "Installing collected packages: x"\n'
+    )
+    program.chmod(0o755)
+    said: list[str] = []
+    environment._install(project, ["default"], [], said.append)
+    assert said == ["environment: 20 packages found", "environment: installing 21 packages"]
 
 
 def test_a_pip_that_says_nothing_is_still_a_failure() -> None:
