@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bundler.bench.twin import TINY_BERT, TINY_XLMR, Shape, write_twin
+from bundler.bench.shapes import TINY_BERT, TINY_XLMR, Shape
+from bundler.bench.twin import write_twin
 from bundler.graph import graph
 from bundler.quantized import quantized_graph
 from sidecar.engines.packed import engine as packed

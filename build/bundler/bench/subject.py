@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bundler.bench.served import from_bundle
-from bundler.bench.twin import MINILM_L6, TINY_BERT, TINY_XLMR, XLMR_BASE, Shape, write_twin
+from bundler.bench.shapes import TWINS
+from bundler.bench.twin import write_twin
 from bundler.derivation import derive
 from bundler.errors import UsageError
 from sidecar.manifest import read
@@ -20,12 +21,6 @@ if TYPE_CHECKING:
     from bundler.bench.contenders import Say
     from bundler.bench.served import Program
 
-TWINS: dict[str, Shape] = {
-    "xlmr-base": XLMR_BASE,
-    "minilm-l6": MINILM_L6,
-    "tiny-xlmr": TINY_XLMR,
-    "tiny-bert": TINY_BERT,
-}
 LOCKED_WEIGHTS = "model.safetensors"
 
 

@@ -14,7 +14,7 @@ import math
 import os
 import shutil
 import zlib
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -28,71 +28,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
+    from bundler.bench.shapes import Shape
+
     Matrix = NDArray[np.float32]
 
 FORMAT = 1
 RECORD = "twin.json"
 HOME = "sentence_transformers.models"
 STEPS = 1 << 15  # a weight is one of twice as many values
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """What decides a twin's costs. `positions` counts the two that XLM-R never uses."""
-
-    family: Literal["xlm-roberta", "bert"]
-    layers: int
-    width: int
-    heads: int
-    inner: int
-    vocabulary: int
-    positions: int
-    max_tokens: int
-    is_normalized: bool = False
-
-
-XLMR_BASE = Shape(
-    family="xlm-roberta",
-    layers=12,
-    width=768,
-    heads=12,
-    inner=3072,
-    vocabulary=250_002,
-    positions=514,
-    max_tokens=128,
-)
-MINILM_L6 = Shape(
-    family="bert",
-    layers=6,
-    width=384,
-    heads=12,
-    inner=1536,
-    vocabulary=30_522,
-    positions=512,
-    max_tokens=256,
-    is_normalized=True,
-)
-TINY_XLMR = Shape(
-    family="xlm-roberta",
-    layers=2,
-    width=32,
-    heads=4,
-    inner=64,
-    vocabulary=600,
-    positions=66,
-    max_tokens=48,
-)
-TINY_BERT = Shape(
-    family="bert",
-    layers=2,
-    width=32,
-    heads=4,
-    inner=64,
-    vocabulary=600,
-    positions=64,
-    max_tokens=48,
-    is_normalized=True,
-)
 
 
 def write_twin(folder: Path, shape: Shape, texts: Sequence[str], *, seed: int = 0) -> Path:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.bench.shapes import TWINS
 from bundler.errors import UsageError
 from sidecar import cores
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from bundler.project import Project
 
 DOCUMENTATION = Path("/usr/share/doc")
-TWINS = ("xlmr-base", "minilm-l6", "tiny-xlmr", "tiny-bert")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--twin",
         nargs="?",
-        const=TWINS[0],
+        const=next(iter(TWINS)),
         choices=TWINS,
         help="also measure a model of a real one's shape with weights by lot (xlmr-base)",
     )

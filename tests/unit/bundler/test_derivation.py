@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from bundler.bench.twin import TINY_BERT, TINY_XLMR, Shape, write_twin
+from bundler.bench.shapes import TINY_BERT, TINY_XLMR, Shape
+from bundler.bench.twin import write_twin
 from bundler.derivation import derive
 from bundler.errors import ModelError
 from bundler.golden import encode_row

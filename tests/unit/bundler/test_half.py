@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from bundler.bench.twin import TINY_BERT, TINY_XLMR, Shape, write_twin
+from bundler.bench.shapes import TINY_BERT, TINY_XLMR, Shape
+from bundler.bench.twin import write_twin
 from bundler.half import ALIGNMENT, write_half
 from sidecar.engines.packed.architecture import WEIGHTS, read
 from sidecar.engines.packed.weights import names_read, open_weights

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import onnx
 import pytest
 
-from bundler.bench.twin import TINY_BERT, TINY_XLMR, Shape, write_twin
+from bundler.bench.shapes import TINY_BERT, TINY_XLMR, Shape
+from bundler.bench.twin import write_twin
 from bundler.quantized import quantized_graph
 from sidecar.engines.packed.architecture import WEIGHTS, read
 from sidecar.engines.packed.weights import open_weights

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler.bench.served import from_checkout
-from bundler.bench.subject import TWINS, own, served_copy, twin
-from bundler.bench.twin import TINY_BERT, write_twin
-from bundler.commands import bench
+from bundler.bench.shapes import TINY_BERT
+from bundler.bench.subject import own, served_copy, twin
+from bundler.bench.twin import write_twin
 from bundler.errors import UsageError
 from sidecar.engines.packed import engine
 from tests.support.benched import ROOT, TEXTS
@@ -83,7 +83,3 @@ def test_a_bundles_model_is_measured_where_it_lies(tmp_path: Path) -> None:
     assert found.weights == "whole"
     assert found.program.service == bundle / "embedding_sidecar"
     assert own(bundle, snapshot=tmp_path, threads=2).snapshot == tmp_path
-
-
-def test_the_command_offers_every_twin_there_is() -> None:
-    assert tuple(TWINS) == bench.TWINS

@@ -15,15 +15,8 @@ from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer, normalizers
 
 from bundler.bench.charsmap import charsmap, nfkc
-from bundler.bench.twin import (
-    MINILM_L6,
-    TINY_BERT,
-    TINY_XLMR,
-    XLMR_BASE,
-    Shape,
-    weights,
-    write_twin,
-)
+from bundler.bench.shapes import MINILM_L6, TINY_BERT, TINY_XLMR, XLMR_BASE, Shape
+from bundler.bench.twin import weights, write_twin
 from bundler.bench.twintokenizer import unigram, wordpiece
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from bundler.bench.twin import TINY_BERT, TINY_XLMR, write_twin
+from bundler.bench.shapes import TINY_BERT, TINY_XLMR
+from bundler.bench.twin import write_twin
 from sidecar import memory
 from sidecar.engines.packed.architecture import GRAPH, HALF_WEIGHTS, WEIGHTS
 from sidecar.engines.packed.onnx_executor import OnnxExecutor, open_graph
@@ -18,7 +19,7 @@ from tests.support.twins import LONG_SHAPES, cosines, lots, make_twin, write_gra
 from tests.support.twins import WORDS as TEXTS
 
 if TYPE_CHECKING:
-    from bundler.bench.twin import Shape
+    from bundler.bench.shapes import Shape
     from tests.support.twins import Twin
 
 WORDS = "embeddings.word_embeddings.weight"
