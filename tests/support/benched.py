@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bundler.bench.effort import QUICK
+from bundler.bench.effort import Effort
 from bundler.bench.ratios import figures
 from bundler.bench.served import CHECKOUT, Program
-
-if TYPE_CHECKING:
-    from bundler.bench.effort import Effort
 
 ROOT = Path(__file__).resolve().parents[2]
 STUB = ROOT / "tests" / "support" / "stub_service.py"
 TEXTS = tuple(f"text number {number} has words" for number in range(24))
-TINY: Effort = replace(
-    QUICK,
+TINY = Effort(
     texts=24,
     rounds=2,
     starts=1,

@@ -7,21 +7,24 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """Numbers of texts, rounds and clients. `requests` are of `request_size` texts each."""
+    """Numbers of texts, rounds and clients: by default those of a full measurement.
 
-    texts: int
-    rounds: int
-    starts: int
-    requests: int
-    singles: int
-    clients: int
-    crowd_texts: int
-    beside: int
-    bulk_size: int
-    sweep_texts: int
-    sweep_sizes: tuple[int, ...]
-    sweep_clients: tuple[int, ...]
-    ceiling_rows: tuple[int, ...]
+    `requests` are of `request_size` texts each.
+    """
+
+    texts: int = 1024
+    rounds: int = 3
+    starts: int = 3
+    requests: int = 16
+    singles: int = 64
+    clients: int = 64
+    crowd_texts: int = 256
+    beside: int = 100
+    bulk_size: int = 256
+    sweep_texts: int = 256
+    sweep_sizes: tuple[int, ...] = (1, 8, 32, 128)
+    sweep_clients: tuple[int, ...] = (1, 4, 16)
+    ceiling_rows: tuple[int, ...] = (512, 1024, 2048)
     request_size: int = 32
     pause_s: float = 0.05
 
@@ -39,28 +42,13 @@ class Effort:
         )
 
 
-FULL = Effort(
-    texts=1024,
-    rounds=3,
-    starts=3,
-    requests=16,
-    singles=64,
-    clients=64,
-    crowd_texts=256,
-    beside=100,
-    bulk_size=256,
-    sweep_texts=256,
-    sweep_sizes=(1, 8, 32, 128),
-    sweep_clients=(1, 4, 16),
-    ceiling_rows=(512, 1024, 2048),
-)
+FULL = Effort()
 QUICK = Effort(
     texts=128,
     rounds=2,
     starts=1,
     requests=3,
     singles=12,
-    clients=64,
     crowd_texts=64,
     beside=10,
     bulk_size=128,
