@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import math
-import statistics
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ratio:
-    """A quotient beside its definition; both sides were measured in the same rounds."""
-
-    name: str
-    value: float
-    definition: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +40,6 @@ def latency(values: Sequence[float]) -> Latency:
     return Latency(count=len(values), p50=p50, p95=p95, p99=p99)
 
 
-def median(values: Sequence[float]) -> float:
-    """Return the middle of `values`. Raises ValueError if there are none."""
-    if not values:
-        raise ValueError("no values")
-    return float(statistics.median(values))
-
-
 def paired(over: Sequence[float], under: Sequence[float]) -> float:
     """Return the median of the quotients round by round, so that noise of a round hits both sides.
 
@@ -64,8 +48,3 @@ def paired(over: Sequence[float], under: Sequence[float]) -> float:
     if len(over) != len(under) or 0 in under:
         raise ValueError("the rounds cannot be paired")
     return median([a / b for a, b in zip(over, under, strict=True)])
-
-
-def rates(counts: float, seconds: Sequence[float]) -> list[float]:
-    """Return `counts` per second, for each round."""
-    return [counts / value for value in seconds]

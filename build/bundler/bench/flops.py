@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     Shape = tuple[int, int, int]
 
-ROWS = (512, 1024, 2048)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:

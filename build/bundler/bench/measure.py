@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from bundler.bench import cost, rounds
 from bundler.bench.contenders import Variant, open_field
 from bundler.bench.corpus import histogram
-from bundler.bench.figures import latency, median, percentile
+from bundler.bench.figures import latency, percentile
 from bundler.bench.flops import read_work
 from bundler.bench.peers import Absent
 

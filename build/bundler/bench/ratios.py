@@ -7,10 +7,11 @@ took it from both sides.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 from bundler.bench.aims import aim
-from bundler.bench.figures import median, paired, percentile
+from bundler.bench.figures import paired, percentile
 from bundler.bench.measure import INT8, OURS
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _start(sides: Sides) -> float:
 
 
 def _port(sides: Sides) -> float:
-    return median([start["port_s"] for start in sides.get(OURS)["starts"]])
+    return median([float(start["port_s"]) for start in sides.get(OURS)["starts"]])
 
 
 def _crowd(sides: Sides) -> float:

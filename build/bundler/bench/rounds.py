@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bundler.bench import load, memory, neighbours
 from bundler.bench.baseline import Baseline
+from bundler.bench.figures import percentile
 from bundler.bench.quality import agreement, judge, likeness, nearest
 
 if TYPE_CHECKING:
@@ -139,14 +140,13 @@ def _sweep(ours: Contender, texts: Sequence[str], effort: Effort) -> list[Swept]
     for clients in effort.sweep_clients:
         for size in effort.sweep_sizes:
             seen = load.crowd(ours.target, chosen, clients=clients, size=size)
-            ranked = sorted(seen.latencies) or [0.0]
             cells.append(
                 Swept(
                     clients=clients,
                     size=size,
                     texts=len(chosen),
                     seconds=seen.seconds,
-                    p95=ranked[round(0.95 * (len(ranked) - 1))],
+                    p95=percentile(seen.latencies or [0.0], 0.95),
                     failures=seen.failures,
                 )
             )
