@@ -20,7 +20,6 @@ from sidecar.manifest import read
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
-    from types import TracebackType
 
 # A process cannot defend itself against these, so whoever starts it takes them away.
 SCRUBBED = ("LD_", "DYLD_", "PYTHON")
@@ -185,12 +184,7 @@ class Service:
         """Return the service."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop it, whatever happened."""
         self.stop()
 

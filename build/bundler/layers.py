@@ -18,7 +18,6 @@ from sidecar.manifest import CHUNK_BYTES, canonical
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
-    from types import TracebackType
     from typing import Self
 
     from bundler.console import Progress
@@ -121,12 +120,7 @@ class Layers:
         """Return itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End the processes that compress."""
         self._compressors.close()
 

@@ -43,7 +43,7 @@ class Meter:
     def ceiling(self, *_: object) -> dict[str, float]:
         return {"numpy": 1e9}
 
-    def end(self) -> None:
+    def close(self) -> None:
         pass
 
 

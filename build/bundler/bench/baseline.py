@@ -91,6 +91,6 @@ class Baseline:
         self.facts.setdefault("versions", found["versions"])
         return {name: float(rate) for name, rate in found["rates"].items()}
 
-    def end(self) -> None:
+    def close(self) -> None:
         """End the process."""
-        self.worker.end()
+        self.worker.close()

@@ -6,15 +6,14 @@ import base64
 import http.client
 import json
 import time
-from contextlib import suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Self, assert_never
+from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import TracebackType
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -84,18 +83,20 @@ class Target:
             case unknown:
                 assert_never(unknown)
 
-    def connect(self) -> Connection:
-        """Return a connection of one client."""
-        return Connection(self)
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """Give a connection of one client; leaving the block closes it."""
+        with closing(http.client.HTTPConnection(HOST, self.port, timeout=TIMEOUT_S)) as channel:
+            yield Connection(self, channel)
 
 
 class Connection:
     """One client's connection; it is opened anew when the server closed it."""
 
-    def __init__(self, target: Target) -> None:
-        """Speak to `target`, once there is something to say."""
+    def __init__(self, target: Target, channel: http.client.HTTPConnection) -> None:
+        """Speak to `target` over `channel`, once there is something to say."""
         self.target = target
-        self._http = http.client.HTTPConnection(HOST, target.port, timeout=TIMEOUT_S)
+        self._http = channel
 
     def embed(self, texts: Sequence[str]) -> Answer:
         """Return the answer for `texts`; the request's body is made before the clock starts."""
@@ -123,20 +124,6 @@ class Connection:
                 if is_fresh or is_last:
                     break
         return Answer(seconds=time.perf_counter() - started, status=0, body=b"")
-
-    def __enter__(self) -> Self:
-        """Return the connection."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        with suppress(OSError):
-            self._http.close()
 
 
 def decode_rows(text: str, dim: int) -> NDArray[np.float32]:

@@ -175,16 +175,16 @@ def _start_baseline(
     try:
         entry.starts.append(process.load(snapshot, first))
     except ModelError as error:
-        process.end()
+        process.close()
         field_.contenders.remove(entry)
         field_.absent.append(peers.Absent(name=entry.name, why=f"{error.what}: {error.why}"))
         return
     if is_last:
         entry.process, entry.pid = process, process.pid
         entry.info = process.facts
-        field_.ends.callback(process.end)
+        field_.ends.callback(process.close)
     else:
-        process.end()
+        process.close()
 
 
 def _start_ours(

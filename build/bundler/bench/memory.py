@@ -7,13 +7,13 @@ and can be dropped at any time. The peak (VmHWM) counts mapped pages too.
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from collections.abc import Iterator
 
 PROC = Path("/proc")
 INTERVAL_S = 0.05
@@ -40,38 +40,34 @@ def read(pid: int, *, proc: Path = PROC) -> Memory | None:
     )
 
 
-class Watch:
-    """Looks at a process while something else happens; `most` is its largest private memory."""
+@dataclass(slots=True)
+class Seen:
+    """What a watch saw: the largest private memory, None until the system said one."""
 
-    def __init__(self, pid: int) -> None:
-        """Watch `pid` once entered."""
-        self.most: int | None = None
-        self._pid = pid
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+    most: int | None = None
 
-    def __enter__(self) -> Self:
-        """Begin."""
-        self._thread.start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End, with one last look."""
-        self._is_over.set()
-        self._thread.join()
+@contextmanager
+def watch(pid: int) -> Iterator[Seen]:
+    """Look at `pid` every so often while the block runs, and once more at its end."""
+    seen = Seen()
+    is_over = threading.Event()
 
-    def _look(self) -> None:
+    def look() -> None:
         while True:
-            is_last = self._is_over.wait(INTERVAL_S)
-            if (found := read(self._pid)) is not None:
-                self.most = max(self.most or 0, found.private)
+            is_last = is_over.wait(INTERVAL_S)
+            if (found := read(pid)) is not None:
+                seen.most = max(seen.most or 0, found.private)
             if is_last:
                 return
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def family(pid: int, proc: Path = PROC) -> list[int]:

@@ -65,9 +65,9 @@ def run(field_: Field, corpus: Corpus, effort: Effort, work: Work, say: Say) -> 
             order = field_.contenders if number % 2 == 0 else field_.contenders[::-1]
             around = [_ceiling(meter, work, effort)]
             for each in order:
-                with memory.Watch(each.pid) as watch:
+                with memory.watch(each.pid) as watched:
                     each.whole.append(each.all_at_once(texts))
-                each.private = max(each.private or 0, watch.most or 0) or None
+                each.private = max(each.private or 0, watched.most or 0) or None
             around.append(_ceiling(meter, work, effort))
             found.ceilings.append(_between(around))
             for each in order:
@@ -81,7 +81,7 @@ def run(field_: Field, corpus: Corpus, effort: Effort, work: Work, say: Say) -> 
             if share is not None and share > neighbours.LOUD:
                 say(f"not quiet: other programs took {share:.0%} of the machine in this round")
     finally:
-        meter.end()
+        meter.close()
     say("measuring one client beside another")
     for each in field_.served():
         _beside(each, texts, effort)

@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from bundler.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
 
 TAIL = 8
 END_SECONDS = 10.0
 
 
 class Worker:
-    """Starts `command` at once; `ask` speaks with it, leaving the block ends it."""
+    """Starts `command` at once; `ask` speaks with it, `close` ends it."""
 
     def __init__(
         self, command: Sequence[str], *, environment: Mapping[str, str], name: str
@@ -56,7 +55,7 @@ class Worker:
             raise ModelError(f"{self.name} failed", why=str(answer["error"]))
         return answer
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Close its input, which ends it, and insist if it does not."""
         if self.process.stdin is not None:
             self.process.stdin.close()
@@ -68,16 +67,3 @@ class Worker:
         if self.process.stdout is not None:
             self.process.stdout.close()
         self._errors.close()
-
-    def __enter__(self) -> Self:
-        """Return the worker."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End it, whatever happened."""
-        self.end()

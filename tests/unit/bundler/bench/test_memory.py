@@ -3,12 +3,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bundler.bench import memory
-from bundler.bench.memory import Watch, family, read
+from bundler.bench.memory import family, read, watch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,7 +60,9 @@ def test_a_watch_keeps_the_most_that_it_saw(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(memory, "read", look)
     monkeypatch.setattr(memory, "INTERVAL_S", 0.001)
-    with Watch(1) as watch:
-        while watch.most != 9:
-            pass
-    assert watch.most == 9
+    with watch(1) as seen:
+        for _ in range(5_000):
+            if seen.most == 9:
+                break
+            time.sleep(0.001)
+    assert seen.most == 9

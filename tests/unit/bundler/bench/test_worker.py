@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 
 import pytest
 
@@ -21,19 +22,19 @@ def worker(code: str) -> Worker:
 
 
 def test_each_question_has_its_answer() -> None:
-    with worker(ECHO) as asked:
+    with closing(worker(ECHO)) as asked:
         assert asked.ask(do="x", texts=["é"]) == {"got": {"do": "x", "texts": ["é"]}}
         assert asked.ask(do="y") == {"got": {"do": "y"}}
     assert asked.process.returncode == 0
 
 
 def test_a_failure_is_told_in_the_programs_own_words() -> None:
-    with worker(FAIL) as asked, pytest.raises(ModelError) as caught:
+    with closing(worker(FAIL)) as asked, pytest.raises(ModelError) as caught:
         asked.ask(do="x")
     assert caught.value.why == "no such folder"
 
 
 def test_a_program_that_dies_leaves_its_last_words() -> None:
-    with worker(DIE) as asked, pytest.raises(ModelError, match="exit code 1") as caught:
+    with closing(worker(DIE)) as asked, pytest.raises(ModelError, match="exit code 1") as caught:
         asked.ask(do="x")
     assert "out of memory" in caught.value.why
