@@ -24,7 +24,7 @@ def count() -> int:
     if sys.platform == "linux":
         found = linux(Path("/"), os.sched_getaffinity(0))
     elif sys.platform == "darwin":
-        found = darwin(_sysctl)
+        found = darwin(sysctl)
     elif sys.platform == "win32":
         found = windows(_processor_information(), ctypes.sizeof(ctypes.c_void_p))
     else:
@@ -88,15 +88,16 @@ def _read(path: Path) -> str:
         return ""
 
 
-def darwin(sysctl: Callable[[str], int]) -> int:
-    """Return the fast cores of a Mac, 0 if it does not tell; `sysctl` gives 0 for what is unknown.
+def darwin(ask: Callable[[str], int]) -> int:
+    """Return the fast cores of a Mac, 0 if it does not tell; `ask` gives 0 for what is unknown.
 
     There are no quotas and no affinity on macOS.
     """
-    return next((found for name in _FIRST_CORES if (found := sysctl(name)) > 0), 0)
+    return next((found for name in _FIRST_CORES if (found := ask(name)) > 0), 0)
 
 
-def _sysctl(name: str) -> int:
+def sysctl(name: str) -> int:
+    """Return a 32-bit fact that macOS tells by name, 0 where it does not know it."""
     value, size = ctypes.c_int32(0), ctypes.c_size_t(4)
     try:
         ask = ctypes.CDLL(None).sysctlbyname

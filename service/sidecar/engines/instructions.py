@@ -5,13 +5,14 @@ Those that cannot are slower at it, and x86 ones clip sums of two products to si
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from pathlib import Path
 
+from sidecar import cores
+
 NAMES = "AVX512-VNNI, AVX-VNNI or Arm's dot product"
 _FLAGS = frozenset({"avx512_vnni", "avx_vnni", "asimddp"})
-_ARM_FEATURE = b"hw.optional.arm.FEAT_DotProd"
+_ARM_FEATURE = "hw.optional.arm.FEAT_DotProd"
 
 
 def multiply_bytes() -> bool:
@@ -19,7 +20,7 @@ def multiply_bytes() -> bool:
     if sys.platform == "linux":
         return linux(Path("/proc/cpuinfo"))
     if sys.platform == "darwin":
-        return _darwin()
+        return cores.sysctl(_ARM_FEATURE) == 1
     from sidecar.engines.packed import probe  # noqa: PLC0415 (heavy, and not wanted elsewhere)
 
     return not probe.clips()
@@ -36,13 +37,3 @@ def linux(cpuinfo: Path) -> bool:
         name.strip() in ("flags", "Features") and _FLAGS & set(flags.split())
         for name, _, flags in listed
     )
-
-
-def _darwin() -> bool:
-    value, size = ctypes.c_int32(0), ctypes.c_size_t(4)
-    try:
-        ask = ctypes.CDLL(None).sysctlbyname
-    except (OSError, AttributeError):
-        return False
-    failed = ask(_ARM_FEATURE, ctypes.byref(value), ctypes.byref(size), None, ctypes.c_size_t(0))
-    return not failed and value.value == 1

@@ -131,7 +131,7 @@ def test_windows_lists_cores_among_caches_and_packages(pointer: int, form: str) 
 
 def test_a_system_without_a_word_for_it_has_no_count_of_a_mac() -> None:
     if sys.platform != "darwin":
-        assert cores._sysctl("hw.physicalcpu") == 0
+        assert cores.sysctl("hw.physicalcpu") == 0
     if sys.platform != "win32":
         assert cores._processor_information() == b""
 
@@ -141,6 +141,6 @@ def test_what_cannot_be_asked_falls_back_to_the_number_of_cpus(
     monkeypatch: pytest.MonkeyPatch, platform: str
 ) -> None:
     monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setattr(cores, "_sysctl", lambda _: 0)
+    monkeypatch.setattr(cores, "sysctl", lambda _: 0)
     monkeypatch.setattr(cores, "_processor_information", lambda: b"")
     assert cores.count() == (os.cpu_count() or 1)
