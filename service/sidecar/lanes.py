@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sidecar.jobs import Batch, Job, Piece, Waiting
@@ -84,9 +85,10 @@ class Lane:
         self._jobs.append(job)
 
     def remove(self, job: Job) -> None:
-        """Take `job` out of the line, if it is there."""
-        if job in self._jobs:
-            self._jobs.remove(job)
+        """Take `job` out of the line, if it is there: one that waits for nothing is not."""
+        if job.is_waiting:
+            with suppress(ValueError):
+                self._jobs.remove(job)
 
     def take(self, room: Room) -> Batch:
         """Return the next batch; the lane is not empty.
