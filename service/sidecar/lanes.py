@@ -6,11 +6,13 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 
 from sidecar.jobs import Batch, Job, Piece, Waiting
 
 WASTE = 1.5  # computed tokens per real one that padding may cost
 WASTE_TOKENS = 64  # and this many on top, where a call of its own would cost more
+LOOKED_AT = 256  # jobs in line whose texts may share a batch: more cost more than they save
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +113,7 @@ class Lane:
     def _add_company(self, lead: Job, filling: _Filling) -> None:
         near = [
             (abs(text.length - filling.widest), turn, text.behind, text, job)
-            for turn, job in enumerate(self._jobs)
+            for turn, job in enumerate(islice(self._jobs, LOOKED_AT))
             if job.space == lead.space
             for text in job.near(filling.widest, count=filling.rows_left)
         ]

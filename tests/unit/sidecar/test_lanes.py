@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.jobs import Space
-from sidecar.lanes import Lane, Room
+from sidecar.lanes import LOOKED_AT, Lane, Room
 from tests.support.made_jobs import job, lengths
 
 
@@ -55,6 +55,13 @@ def test_room_that_is_left_goes_to_other_jobs_nearest_in_length() -> None:
     line = lane(first, far, near)
     assert lengths(line.take(room(rows=4))) == [11, 10, 9, 8]
     assert [lengths(line.take(room(rows=1))) for _ in range(2)] == [[90], [30]]
+    assert len(line) == 0
+
+
+def test_a_long_line_is_looked_at_up_to_a_place_and_loses_no_job() -> None:
+    line = lane(*(job([9]) for _ in range(LOOKED_AT + 1)), job([8]))
+    assert lengths(line.take(room(10_000, rows=LOOKED_AT + 2))) == [9] * (LOOKED_AT + 1)
+    assert lengths(line.take(room())) == [8]
     assert len(line) == 0
 
 
