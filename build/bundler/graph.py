@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from sidecar.engines.packed.definition import forward
+from sidecar.engines.packed.definition import SMALLEST_NORM, forward
 from sidecar.engines.packed.layout import GRIDS
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ OPSET = 20
 # The newest that ONNX Runtime has read since 1.16.
 IR_VERSION = 9
 TYPES = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16}
-SMALLEST_NORM = 1e-12
 
 
 class GraphOperations:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sidecar.engines.packed.weights import names_read
+from sidecar.engines.packed.weights import DTYPES, names_read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Where a tensor may begin: vector instructions and mappings like round places.
 ALIGNMENT = 64
 ROWS = 8192
-CODES = {np.dtype(np.float16): "F16", np.dtype(np.float32): "F32"}
+CODES = {np.dtype(kind): code for code, kind in DTYPES.items()}
 
 
 def write_half(weights: Weights, architecture: Architecture, path: Path) -> None:

@@ -16,8 +16,7 @@ from bundler.graph import graph
 from bundler.quantized import quantized_graph
 from sidecar.engines.packed import engine as packed
 from sidecar.engines.packed.architecture import GRAPH, QUANTIZED_GRAPH, WEIGHTS, Architecture, read
-from sidecar.engines.packed.torch_executor import TorchExecutor
-from sidecar.engines.packed.torch_executor import open_weights as open_torch
+from sidecar.engines.packed.torch_executor import TorchExecutor, open_tensors
 from sidecar.engines.packed.weights import open_weights, require
 
 if TYPE_CHECKING:
@@ -77,7 +76,8 @@ class Twin:
 
     def torch(self) -> TorchExecutor:
         """Return the same forward on torch and the CPU."""
-        return open_torch(self.folder / WEIGHTS, architecture=self.architecture, device="cpu")
+        stored = open_weights(self.folder / WEIGHTS)
+        return open_tensors(stored, architecture=self.architecture, device="cpu")
 
 
 def write_graph(folder: Path, weights: str = WEIGHTS) -> Path:

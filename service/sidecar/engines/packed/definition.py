@@ -12,6 +12,8 @@ from typing import Protocol, TypeVar
 from sidecar.engines.packed.architecture import Architecture
 
 V = TypeVar("V")
+# What a vector is divided by at the least when it is brought to length 1.
+SMALLEST_NORM = 1e-12
 
 
 class Operations(Protocol[V]):

@@ -114,14 +114,20 @@ def load(
             constants=_left_open(path, architecture) if precision == "int8" else (),
         )
     else:
-        from sidecar.engines.packed.torch_executor import open_weights  # noqa: PLC0415 (heavy)
+        from sidecar.engines.packed.torch_executor import open_tensors  # noqa: PLC0415 (heavy)
 
-        weights.require(weights.open_weights(path), architecture)
-        executor = open_weights(path, architecture=architecture, device=device)
+        executor = open_tensors(
+            _required(path, architecture), architecture=architecture, device=device
+        )
     return PackedEngine(architecture, tokenizer, executor, precision=precision)
 
 
 def _left_open(path: Path, architecture: Architecture) -> Iterator[quantized.Constant]:
+    return quantized.constants(_required(path, architecture), architecture)
+
+
+def _required(path: Path, architecture: Architecture) -> weights.Weights:
+    """Return the tensors in `path`, all that the forward reads among them."""
     stored = weights.open_weights(path)
     weights.require(stored, architecture)
-    return quantized.constants(stored, architecture)
+    return stored

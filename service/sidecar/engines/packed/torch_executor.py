@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,10 +19,10 @@ from torch.nn import functional
 
 from sidecar.engines import Vectors
 from sidecar.engines.packed.architecture import Architecture
-from sidecar.engines.packed.definition import forward
+from sidecar.engines.packed.definition import SMALLEST_NORM, forward
 from sidecar.engines.packed.layout import Layout, arrange
+from sidecar.engines.packed.weights import Weights, names_read
 
-SMALLEST_NORM = 1e-12
 # On MPS: the steps in which tokens and columns of grids are counted, and the fewest rows.
 TOKEN_STEP, COLUMN_STEP, FEWEST_ROWS = 256, 32, 8
 
@@ -168,20 +167,16 @@ class TorchExecutor:
                 torch.cuda.empty_cache()
 
 
-def open_weights(path: Path, *, architecture: Architecture, device: str) -> TorchExecutor:
-    """Return the executor for the safetensors file at `path`, its weights in float32 on `device`.
+def open_tensors(stored: Weights, *, architecture: Architecture, device: str) -> TorchExecutor:
+    """Return the executor for `stored`: what the forward reads of it, in float32 on `device`.
 
     Raises whatever torch raises for a device that is not there.
     """
-    weights: dict[str, Tensor] = {}
-    with safe_open(str(path), framework="pt") as file:
-        names = list(file.keys())
-        word = "embeddings.word_embeddings.weight"
-        prefix = next(name for name in names if name.endswith(word)).removesuffix(word)
-        for name in names:
-            tensor = file.get_tensor(name)
-            if tensor.is_floating_point():
-                weights[name.removeprefix(prefix)] = tensor.to(device, torch.float32)
+    with safe_open(str(stored.path), framework="pt") as file:
+        weights = {
+            name: file.get_tensor(f"{stored.prefix}{name}").to(device, torch.float32)
+            for name in sorted(names_read(architecture))
+        }
     return TorchExecutor(weights, architecture=architecture, device=device)
 
 

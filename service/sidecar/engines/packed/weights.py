@@ -36,9 +36,10 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """The tensors of one file by the names that BERT gives them, any prefix taken off."""
+    """The tensors of one file by the names that BERT gives them, the `prefix` taken off."""
 
     path: Path
+    prefix: str
     tensors: Mapping[str, Tensor]
 
     def array(self, name: str) -> NDArray[np.generic]:
@@ -84,7 +85,7 @@ def open_weights(path: Path) -> Weights:
         raise UnpackableError(f"its weights are not in one {path.name}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnpackableError(f"{path.name} is not a safetensors file") from error
-    return Weights(path=path, tensors=tensors)
+    return Weights(path=path, prefix=prefix, tensors=tensors)
 
 
 def require(weights: Weights, architecture: Architecture) -> None:

@@ -17,8 +17,9 @@ from sidecar.engines.packed.torch_executor import (
     TOKEN_STEP,
     TorchExecutor,
     TorchOperations,
-    open_weights,
+    open_tensors,
 )
+from sidecar.engines.packed.weights import names_read, open_weights
 from tests.support.twins import cosines, lots
 
 if TYPE_CHECKING:
@@ -120,8 +121,11 @@ def test_weights_in_half_under_any_prefix_are_widened(bert: Path, prefix: str) -
     tensors[f"{prefix}embeddings.position_ids"] = np.arange(64)
     save_file(tensors, bert / HALF_WEIGHTS)
     architecture = read(bert)
-    half = open_weights(bert / HALF_WEIGHTS, architecture=architecture, device="cpu")
-    whole = open_weights(bert / WEIGHTS, architecture=architecture, device="cpu")
+    half, whole = (
+        open_tensors(open_weights(bert / name), architecture=architecture, device="cpu")
+        for name in (HALF_WEIGHTS, WEIGHTS)
+    )
+    assert half._weights.keys() == names_read(architecture)
     assert {tensor.dtype for tensor in half._weights.values()} == {torch.float32}
     batch = [(5, 6, 7), (9,)]
     ours = half.run(batch, pooling="mean", normalize=True)
