@@ -16,12 +16,12 @@ from bundler.launch import Service
 from bundler.targets import target_named
 from bundler.trace import Proved, prove
 from bundler.verify import verify
-from sidecar.manifest import read
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bundler.recipe import Recipe
+    from sidecar.manifest import Manifest
 
 START_SECONDS = 180.0
 BATCH = 16
@@ -61,10 +61,10 @@ def smoke(bundle: Path, recipe: Recipe) -> Smoked:
     if model.golden is None:
         raise SmokeError(f"there are no golden vectors for {model.name} in this bundle")
     golden = read_golden(bundle / model.golden)
-    seen = [_run(bundle, model.name, engine, golden) for engine in engines(bundle)]
+    names = engines(bundle, manifest)
+    seen = [_run(bundle, model.name, engine, golden) for engine in names]
     proved = tuple(
-        prove(bundle, recipe, golden.texts[:TRACED_TEXTS], engine=engine)
-        for engine in engines(bundle)
+        prove(bundle, recipe, golden.texts[:TRACED_TEXTS], engine=engine) for engine in names
     )
     verify(bundle, Progress())
     return Smoked(
@@ -77,9 +77,9 @@ def smoke(bundle: Path, recipe: Recipe) -> Smoked:
     )
 
 
-def engines(bundle: Path) -> tuple[str, ...]:
+def engines(bundle: Path, manifest: Manifest) -> tuple[str, ...]:
     """Return the values of --engine that a bundle has something for, its own choice first."""
-    site = bundle / target_named(read(bundle).target).site_packages
+    site = bundle / target_named(manifest.target).site_packages
     return ("auto", "reference") if (site / REFERENCE).is_dir() else ("auto",)
 
 

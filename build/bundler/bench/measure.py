@@ -12,7 +12,6 @@ from bundler.bench.contenders import Variant, open_field
 from bundler.bench.corpus import histogram
 from bundler.bench.figures import latency, percentile
 from bundler.bench.flops import read_work
-from bundler.bench.peers import Absent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,12 +21,14 @@ if TYPE_CHECKING:
     from bundler.bench.contenders import Contender, Say
     from bundler.bench.corpus import Corpus
     from bundler.bench.effort import Effort
-    from bundler.bench.peers import Peer
+    from bundler.bench.peers import Absent, Peer
     from bundler.bench.rounds import Findings
     from bundler.bench.served import Start
     from bundler.bench.subject import Subject
 
 OURS, INT8 = "sidecar", "sidecar int8"
+# Each is started and measured; one that this machine refuses is absent.
+VARIANTS = (Variant(name=OURS), Variant(name=INT8, options=("--precision", "int8")))
 Data = dict[str, Any]
 
 
@@ -40,16 +41,6 @@ class Others:
     folder: Path
 
 
-def variants(subject: Subject) -> tuple[list[Variant], list[Absent]]:
-    """Return the ways in which our service can be started, and those that it does not offer."""
-    found, absent = [Variant(name=OURS)], []
-    if subject.program.knows("--precision"):
-        found.append(Variant(name=INT8, options=("--precision", "int8")))
-    else:
-        absent.append(Absent(name=INT8, why="this service has no --precision"))
-    return found, absent
-
-
 def measure(subject: Subject, corpus: Corpus, effort: Effort, others: Others, say: Say) -> Data:
     """Return everything that was measured of `subject` and of all beside it.
 
@@ -57,10 +48,9 @@ def measure(subject: Subject, corpus: Corpus, effort: Effort, others: Others, sa
     arithmetic is not known.
     """
     work = read_work(subject.snapshot)
-    ways, absent = variants(subject)
     field_ = open_field(
         subject.program,
-        ways,
+        VARIANTS,
         others.peers,
         snapshot=subject.snapshot,
         first=corpus.texts[0],
@@ -71,7 +61,7 @@ def measure(subject: Subject, corpus: Corpus, effort: Effort, others: Others, sa
     with closing(field_):
         found = rounds.run(field_, corpus, effort, work, say)
         contenders = [_contender(each, corpus, effort) for each in field_.contenders]
-        absent += [*field_.absent, *others.absent]
+        absent = [*field_.absent, *others.absent]
     say("measuring what an answer costs")
     return {
         "name": subject.name,

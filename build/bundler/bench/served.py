@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bundler.bench.client import HOST, Target
 from bundler.bench.load import require
 from bundler.errors import UsageError
-from bundler.launch import Service, command, scrubbed
+from bundler.launch import Service, command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 READY_SECONDS = 600.0
 KNOCK_SECONDS = 0.005
 LOOK_SECONDS = 0.02
-HELP_SECONDS = 60.0
 SERVING = 200
 CHECKOUT = "checkout"
 
@@ -52,30 +50,8 @@ class Program:
         return replace(self, options=(*self.options, *told, "--model", str(folder)))
 
     def settings(self) -> tuple[str, ...]:
-        """Return its options, the number of threads among them if it can be told."""
-        told = ("--threads", str(self.threads)) if self.knows("--threads") else ()
-        return (*self.options, *told)
-
-    def knows(self, option: str) -> bool:
-        """Return whether the service's help speaks of `option`."""
-        return option in self.help()
-
-    def help(self) -> str:
-        """Return what `--help` prints. Raises UsageError if it cannot be run."""
-        try:
-            return subprocess.run(
-                [*self.words, "--help"],
-                capture_output=True,
-                text=True,
-                encoding="utf-8",
-                timeout=HELP_SECONDS,
-                check=True,
-                env=scrubbed(os.environ),
-            ).stdout
-        except (OSError, subprocess.SubprocessError) as error:
-            raise UsageError(
-                f"the service of {self.origin} cannot be run", why=str(error)
-            ) from error
+        """Return its options, the number of threads among them."""
+        return (*self.options, "--threads", str(self.threads))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

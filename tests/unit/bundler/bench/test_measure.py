@@ -9,7 +9,7 @@ import pytest
 
 from bundler.bench import baseline, contenders, rounds
 from bundler.bench.corpus import Corpus, Paragraph
-from bundler.bench.measure import INT8, Others, measure, variants
+from bundler.bench.measure import INT8, Others, measure
 from bundler.bench.peers import Absent, Peer
 from bundler.bench.ratios import figures
 from bundler.bench.sheet import sheet
@@ -109,19 +109,6 @@ def test_what_was_measured_is_plain_data_that_tables_and_sheets_can_read(
     values = {figure.name: figure.value for figure in figures(again)}
     assert values["crowd"] is not None
     assert values["start"] is None
-
-
-def test_int8_is_measured_where_the_service_offers_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = subject(tmp_path)
-    monkeypatch.setattr(type(made.program), "help", lambda _: "--precision {auto,int8}")
-    ways, absent = variants(made)
-    assert [way.options for way in ways] == [(), ("--precision", "int8")]
-    assert absent == []
-    monkeypatch.setattr(type(made.program), "help", lambda _: "")
-    ways, absent = variants(made)
-    assert [each.name for each in absent] == [INT8]
 
 
 def test_a_variant_that_does_not_start_is_absent_and_the_others_are_measured(

@@ -33,23 +33,9 @@ def test_a_service_that_ends_leaves_its_last_words() -> None:
     assert "exit code 2" in caught.value.why
 
 
-def test_an_option_is_known_by_the_help() -> None:
-    assert stub_program().knows("--engine")
-    assert not stub_program().knows("--no-such-option")
-
-
-def test_threads_are_told_where_they_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_is_told_its_threads_behind_its_options() -> None:
     program = replace(stub_program("--engine", "packed"), threads=3)
-    monkeypatch.setattr(type(program), "help", lambda _: "--threads N")
     assert program.settings() == ("--engine", "packed", "--threads", "3")
-    monkeypatch.setattr(type(program), "help", lambda _: "")
-    assert program.settings() == ("--engine", "packed")
-
-
-def test_a_program_that_cannot_be_run_is_a_usage_error(tmp_path: Path) -> None:
-    program = replace(stub_program(), words=(str(tmp_path / "python"),))
-    with pytest.raises(UsageError, match="cannot be run"):
-        program.help()
 
 
 def test_a_bundle_is_told_to_take_a_model_that_it_does_not_vouch_for(tmp_path: Path) -> None:
