@@ -178,7 +178,8 @@ def _install(
     ) as pip:
         for line in pip.stdout or ():
             tail = [*tail[1 - TAIL_LINES :], line.rstrip()]
-            if line.startswith(("Collecting ", "Requirement already satisfied")):
+            # What an index keeps on a disk of this machine is processed, not collected.
+            if line.startswith(("Collecting ", "Processing ", "Requirement already satisfied")):
                 seen += 1
                 if seen % 20 == 0:
                     say(f"environment: {seen} packages found")
