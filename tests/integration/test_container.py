@@ -25,9 +25,12 @@ for line in open("/proc/net/dev").read().splitlines()[2:]:
     name, _, numbers = line.partition(":")
     print(name.strip(), numbers.split()[9])
 """
+# Where a program may hope to write: the root, the current folder, and these below the root.
 WRITE = """
 import tempfile
-for folder in "/ /tmp /var/tmp /usr/tmp /opt/sidecar /home /root .".split():
+from pathlib import Path
+names = "tmp var/tmp usr/tmp opt/sidecar home root".split()
+for folder in (Path("/"), Path(), *(Path("/", name) for name in names)):
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError:
