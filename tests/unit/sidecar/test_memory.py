@@ -9,7 +9,32 @@ import pytest
 from sidecar import memory
 
 
-def test_memory_is_given_back_where_the_c_library_can() -> None:
+class Library:
+    """A C library that remembers how it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+        def trim(pad: int) -> None:
+            self.asked.append(pad)
+
+        self.malloc_trim = trim
+
+
+def test_memory_is_given_back_each_time_where_the_c_library_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    library = Library()
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
+    give_back = memory.trimmer()
+    assert library.asked == []
+    give_back()
+    give_back()
+    assert library.asked == [0, 0]
+
+
+def test_this_machine_can_be_asked() -> None:
     memory.trimmer()()
 
 

@@ -10,7 +10,14 @@ from sidecar.reader import Reader
 
 def test_urgent_work_goes_first_and_the_rest_keeps_its_order() -> None:
     reader, gate, done = Reader(), threading.Event(), []
-    reader.submit(lambda: gate.wait(30), is_urgent=False)
+    is_busy = threading.Event()
+
+    def hold() -> None:
+        is_busy.set()
+        gate.wait(30)
+
+    reader.submit(hold, is_urgent=False)
+    assert is_busy.wait(30)
     futures = [
         reader.submit(lambda name=name: done.append(name), is_urgent=name == "urgent")  # type: ignore[misc]
         for name in ("first", "second", "urgent")
@@ -19,8 +26,7 @@ def test_urgent_work_goes_first_and_the_rest_keeps_its_order() -> None:
     for future in futures:
         future.result(30)
     reader.close()
-    assert done[0] in ("urgent", "first")  # the thread may have begun with the first
-    assert [name for name in done if name != "urgent"] == ["first", "second"]
+    assert done == ["urgent", "first", "second"]
 
 
 def test_work_that_fails_fails_alone() -> None:
