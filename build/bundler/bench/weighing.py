@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bundler.bench.ratios import Figure
+from bundler.bench.ratios import Figure, Unit
 from sidecar.manifest import ManifestError, read
 
 if TYPE_CHECKING:
@@ -45,12 +45,12 @@ def weigh(lean: Path, none: Path, twin: Path | None) -> list[Figure]:
     return figures
 
 
-def _figure(name: str, title: str, unit: str, value: float | None, why: str) -> Figure:
+def _figure(name: str, title: str, unit: Unit, value: float | None, why: str) -> Figure:
     return Figure(
         subject=SUBJECT,
         name=name,
         title=title,
-        unit="bytes" if unit == "bytes" else "ratio",
+        unit=unit,
         value=value,
         why="" if value is not None else why,
     )
