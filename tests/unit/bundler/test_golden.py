@@ -15,12 +15,17 @@ from bundler.golden import (
     read_golden,
     worst_cosine,
 )
+from sidecar import golden
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 ROWS = ((1.0, 0.0), (0.0, 1.0))
 GOLDEN = Golden(model="tiny", pooling="mean", texts=("a", "b"), vectors=ROWS)
+
+
+def test_a_bundle_is_judged_as_its_service_judges_itself() -> None:
+    assert MIN_COSINE == golden.MIN_COSINE
 
 
 def test_a_row_comes_back_bit_for_bit() -> None:
