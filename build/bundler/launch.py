@@ -110,7 +110,7 @@ class Service:
         if self.process.stderr is not None:
             with self.process.stderr as stream:
                 for line in stream:
-                    self.tail = [*self.tail[-19:], line.rstrip("\n")]
+                    self.tail = [*self.tail[-19:], readable(line.rstrip("\n"))]
 
     def _join(self) -> None:
         """Let the readers end; a grandchild that keeps a pipe open is not waited for."""
@@ -202,3 +202,16 @@ def parse_ready(line: str) -> dict[str, Any] | None:
         return None
     data = event.get("data")
     return data if isinstance(data, dict) and "port" in data else None
+
+
+def readable(line: str) -> str:
+    """Return a line of the service's log as people read it; any other line as it is."""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return line
+    if not isinstance(said, dict) or "message" not in said:
+        return line
+    words = f"{said.get('level', 'info')}: {said['message']}"
+    parts = [f"{name}: {said[name]}" for name in ("error", "why", "next") if name in said]
+    return "; ".join([words, *parts])

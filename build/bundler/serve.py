@@ -66,7 +66,10 @@ def serve(bundle: Path, port: int, arguments: Sequence[str], console: Console) -
     previous = {number: signal.signal(number, stop) for number in STOPPING}
     try:
         service = Service.start(
-            bundle, ["--port", str(port), *arguments], is_quiet=False, is_apart=True
+            bundle,
+            ["--log-format", "text", "--port", str(port), *arguments],
+            is_quiet=False,
+            is_apart=True,
         )
         if asked:
             service.process.send_signal(signal.SIGTERM)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -22,6 +23,7 @@ EXIT_CODES = """exit codes:
   3  the port is taken          10  this system is too old
                                 11  the model cannot be loaded
 """
+log = logging.getLogger("sidecar")
 
 
 def find_bundle(service: Path) -> Path | None:
@@ -154,6 +156,12 @@ def parser() -> argparse.ArgumentParser:
         help="largest request body in MiB (32)",
     )
     add("--log-level", choices=logs.LEVELS, default="info", help="talk on stderr (info)")
+    add(
+        "--log-format",
+        choices=logs.FORMATS,
+        default="json",
+        help="json, an object per line, or text for people (json)",
+    )
     return made
 
 
@@ -186,7 +194,6 @@ def settings_from(options: argparse.Namespace, *, bundle: Path | None) -> Settin
         allow_hosts=tuple(options.allow_host),
         allow_download=options.allow_download,
         allow_remote=options.allow_remote,
-        log_level=options.log_level,
         limits=Limits(max_body_bytes=options.max_body_mb),
     )
 
@@ -197,6 +204,7 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
     `service` is the folder that the package lies in.
     """
     options = parser().parse_args(argv)
+    logs.configure(options.log_level, options.log_format)
     home = service or Path(__file__).absolute().parent.parent
     settings = settings_from(options, bundle=find_bundle(home))
     if settings.bundle is not None:
@@ -208,7 +216,6 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
     signals.watch(stop)
     announcer = claim_stdout()
     sock = listen(settings.host, settings.port, allow_remote=settings.allow_remote)
-    logs.configure(settings.log_level)
     # The web stack is imported only once the port is ours.
     from sidecar.lifecycle import serve  # noqa: PLC0415
 
@@ -218,12 +225,16 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
 def run(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the program and end the process with the code of what happened."""
     descriptors.fill_standard()
+    logs.configure("info")
     try:
         code = main(argv)
     except ServiceError as error:
-        descriptors.offer(logs.STDERR, f"{error.render()}\n".encode(errors="backslashreplace"))
+        logs.tell_end(error)
         code = error.exit_code
     except KeyboardInterrupt:
         code = 0
+    except Exception:
+        log.exception("a bug ends the service")
+        code = ServiceError.exit_code
     signals.exit_at_once(code)
     raise SystemExit(code)

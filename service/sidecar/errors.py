@@ -15,6 +15,7 @@ ServiceError            1   a bug in the service
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -23,12 +24,23 @@ class ServiceError(Exception):
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, what: str, *, why: str = "", next_step: str = "") -> None:
-        """Take what happened, why it happened, and the command or edit that helps."""
+    def __init__(
+        self,
+        what: str,
+        *,
+        why: str = "",
+        next_step: str = "",
+        facts: Mapping[str, str | int] | None = None,
+    ) -> None:
+        """Take what happened, why it happened, and the command or edit that helps.
+
+        `facts` are what a program may want to know of it, by names of their own.
+        """
         super().__init__(what)
         self.what = what
         self.why = why
         self.next_step = next_step
+        self.facts = dict(facts or {})
 
     def render(self) -> str:
         """Return the message as people see it, one line per part."""

@@ -54,6 +54,5 @@ class Settings:
     allow_hosts: tuple[str, ...] = ()
     allow_download: bool = False
     allow_remote: bool = False
-    log_level: str = "info"
     drain_s: float = 2.5
     limits: Limits = field(default_factory=Limits)

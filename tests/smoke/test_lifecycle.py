@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import signal
 import socket
 import threading
@@ -163,8 +164,9 @@ def test_a_taken_port_ends_it_with_3_before_the_model_is_looked_at(bundle: Path)
         port = taken.getsockname()[1]
         done = ended([*program(bundle), "--port", str(port)])
     assert done.returncode == 3
-    assert f"port {port} " in done.stderr
-    assert "--port" in done.stderr.partition("next:")[2]
+    last = json.loads(done.stderr.splitlines()[-1])
+    assert f"port {port} " in last["message"]
+    assert "--port" in last["next"]
     assert "verifying" not in done.stderr
     assert done.stdout == ""
 

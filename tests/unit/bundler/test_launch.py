@@ -10,7 +10,7 @@ import pytest
 
 from bundler import launch
 from bundler.errors import SmokeError
-from bundler.launch import Service, parse_ready, scrubbed
+from bundler.launch import Service, parse_ready, readable, scrubbed
 from tests.support.miniature import Miniature
 
 if TYPE_CHECKING:
@@ -100,6 +100,13 @@ def test_a_service_that_ends_early_is_reported_with_its_last_words(
     assert caught.value.why.endswith("line 49")
     assert "line 42" in caught.value.why
     assert "line 41" not in caught.value.why
+
+
+def test_lines_of_its_log_are_shown_as_people_read_them() -> None:
+    line = '{"time":"t","level":"error","logger":"a","message":"it is damaged","why":"a bit"}'
+    assert readable(line) == "error: it is damaged; why: a bit"
+    for other in ("words", "1", "[]", '{"a": 1}', "{", '"message"'):
+        assert readable(other) == other
 
 
 def test_a_service_that_talks_for_ever_is_not_waited_for(

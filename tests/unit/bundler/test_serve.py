@@ -75,11 +75,11 @@ def test_a_service_that_was_killed_ends_as_shells_say_it(
 def test_its_real_port_is_told_once_it_is_ready(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    fake(monkeypatch, READY + "import sys\nprint(*sys.argv[1:], file=open(sys.argv[3], 'w'))")
+    fake(monkeypatch, READY + "import sys\nprint(*sys.argv[1:], file=open(sys.argv[-1], 'w'))")
     stream = io.StringIO()
     assert serve(tmp_path, 0, (str(tmp_path / "seen"),), Console(stream)) == 0
     assert "ready: http://127.0.0.1:4711" in stream.getvalue()
-    assert (tmp_path / "seen").read_text(encoding="utf-8").startswith("--port 0 ")
+    assert (tmp_path / "seen").read_text(encoding="utf-8").startswith("--log-format text --port 0 ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,3 +18,13 @@ def served() -> Iterator[Served]:
     made = Served()
     yield made
     made.close()
+
+
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """Set logging back to what it was, as the service takes all of it."""
+    root, ours = logging.getLogger(), logging.getLogger("sidecar")
+    before = (root.handlers[:], root.level, ours.level, logging.raiseExceptions)
+    yield
+    logging.captureWarnings(capture=False)
+    root.handlers[:], root.level, ours.level, logging.raiseExceptions = before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from types import ModuleType
@@ -59,7 +60,7 @@ def test_signals_are_handled_and_the_port_is_taken_before_anything_is_served(
     steps: list[str],
 ) -> None:
     assert cli.main([]) == 0
-    assert steps == ["signals", "watch", "claim", "listen", "logs", "serve"]
+    assert steps == ["logs", "signals", "watch", "claim", "listen", "serve"]
 
 
 def test_a_system_that_is_too_old_is_told_before_the_port_is_taken(
@@ -72,7 +73,7 @@ def test_a_system_that_is_too_old_is_told_before_the_port_is_taken(
     monkeypatch.setattr("sidecar.floor.require", refuse)
     with pytest.raises(UnsupportedError):
         cli.main([], service=tmp_path / cli.BUNDLED_NAME)
-    assert steps == []
+    assert steps == ["logs"]
 
 
 def test_a_bundle_without_a_manifest_is_judged_where_the_model_is_verified(
@@ -88,10 +89,12 @@ def test_a_bundle_without_a_manifest_is_judged_where_the_model_is_verified(
         (ServiceError("what"), 1),
         (AddressInUseError("what", why="why", next_step="next"), 3),
         (ModelError("what \ud800"), 11),
+        (ZeroDivisionError("a secret"), 1),
         (KeyboardInterrupt(), 0),
     ],
 )
-def test_the_process_ends_with_the_code_of_what_happened(
+@pytest.mark.usefixtures("logging_as_before")
+def test_the_process_ends_with_the_code_of_what_happened_and_a_last_line_that_says_it(
     monkeypatch: pytest.MonkeyPatch, ended: list[int], error: BaseException, code: int
 ) -> None:
     def fail(_argv: object) -> int:
@@ -106,9 +109,21 @@ def test_the_process_ends_with_the_code_of_what_happened(
     with os.fdopen(reading, "rb") as talk:
         said = talk.read()
     assert (ended, caught.value.code) == ([code], code)
-    assert said.startswith(b"error: what") is isinstance(error, ServiceError)
+    if isinstance(error, KeyboardInterrupt):
+        assert said == b""
+        return
+    line = json.loads(said)
+    assert line["level"] == "error"
+    assert "secret" not in said.decode()
+    if isinstance(error, ServiceError):
+        assert line["message"].startswith("what")
+        assert line["exit_code"] == code
+        assert (line.get("why", ""), line.get("next", "")) == (error.why, error.next_step)
+    else:
+        assert (line["error"], code) == ("ZeroDivisionError", 1)
 
 
+@pytest.mark.usefixtures("logging_as_before")
 def test_a_service_that_stopped_ends_with_0(
     monkeypatch: pytest.MonkeyPatch, ended: list[int]
 ) -> None:
