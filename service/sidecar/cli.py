@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from sidecar import __version__, cores, descriptors, floor, logs, manifest, signals
 from sidecar.errors import ServiceError, UsageError
+from sidecar.lease import Lease
 from sidecar.listener import host_name, listen
 from sidecar.protocol import claim_stdout
 from sidecar.settings import MB, Limits, Settings
@@ -155,6 +156,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="largest request body in MiB (32)",
     )
+    add(
+        "--parent-watch",
+        action="store_true",
+        help="stop when standard input is closed, end at once when the parent process dies",
+    )
     add("--log-level", choices=logs.LEVELS, default="info", help="talk on stderr (info)")
     add(
         "--log-format",
@@ -205,15 +211,20 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
     """
     options = parser().parse_args(argv)
     logs.configure(options.log_level, options.log_format)
+    stop = signals.Stop()
+    signals.install(stop)
+    signals.watch(stop)
+    lease = Lease(stop) if options.parent_watch else None
+    if lease is not None:
+        lease.begin()
     home = service or Path(__file__).absolute().parent.parent
     settings = settings_from(options, bundle=find_bundle(home))
     if settings.bundle is not None:
         # A manifest that cannot be read is damage, and is told where the model is verified.
         with contextlib.suppress(manifest.ManifestError):
             floor.require(manifest.read(settings.bundle).floor)
-    stop = signals.Stop()
-    signals.install(stop)
-    signals.watch(stop)
+    if lease is not None:
+        lease.listen()  # not before: its first line may be for somebody else
     announcer = claim_stdout()
     sock = listen(settings.host, settings.port, allow_remote=settings.allow_remote)
     # The web stack is imported only once the port is ours.

@@ -63,9 +63,11 @@ def exit_at_once(code: int) -> None:
 
 
 def install(stop: Stop) -> None:
-    """Handle SIGINT and SIGTERM (SIGBREAK on Windows).
+    """Handle SIGINT, SIGTERM and SIGHUP (SIGBREAK on Windows).
 
-    The first asks `stop`; the second ends the process at once with 128 plus its number.
+    The first asks `stop`; the second ends the process at once with 128 plus its number. A SIGHUP
+    that whoever started us has turned off, as nohup does, stays off. Writing to a reader that is
+    gone is an error and no signal.
     """
     is_warned = False
 
@@ -79,6 +81,10 @@ def install(stop: Stop) -> None:
     handled = [signal.SIGINT, signal.SIGTERM]
     if sys.platform == "win32":
         handled.append(signal.SIGBREAK)
+    else:
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            handled.append(signal.SIGHUP)
     for number in handled:
         signal.signal(number, handle)
 

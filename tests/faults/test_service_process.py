@@ -12,74 +12,16 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support import stub_service
+from tests.support.processes import PROGRAM, WAIT_S, Process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-PROGRAM = [sys.executable, "-B", str(Path(stub_service.__file__))]
-WAIT_S = 60
-
-
-class Process:
-    """A running service; `port` is known before the model is loaded."""
-
-    def __init__(
-        self,
-        *options: str,
-        redirections: str = "",
-        stdout: int = subprocess.PIPE,
-        stderr: int = subprocess.PIPE,
-        **environment: str,
-    ) -> None:
-        self.port = free_port()
-        command = [*PROGRAM, "--port", str(self.port), *options]
-        self.popen = subprocess.Popen(
-            ["/bin/sh", "-c", f'exec "$@" {redirections}', "sh", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            env=environment,
-            cwd="/",
-        )
-
-    def ask(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_S)
-        try:
-            sent = None if body is None else json.dumps(body)
-            headers = {"content-type": "application/json"} if sent else {}
-            connection.request(method, path, sent, headers)
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
-        finally:
-            connection.close()
-
-    def until(self, status: int) -> None:
-        """Wait until /health answers with `status`."""
-        deadline = time.monotonic() + WAIT_S
-        while time.monotonic() < deadline:
-            assert self.popen.poll() is None, self.popen.communicate()
-            with contextlib.suppress(OSError):
-                if self.ask("GET", "/health")[0] == status:
-                    return
-            time.sleep(0.05)
-        pytest.fail(f"/health never answered {status}")
-
-    def embeds(self) -> bool:
-        status, answer = self.ask("POST", "/embed", {"texts": ["a", "b"]})
-        return status == 200 and len(answer["vectors"]) == 2
-
-    def signal(self, number: int) -> None:
-        self.popen.send_signal(number)
-
-    def end(self) -> tuple[int, bytes, bytes]:
-        output, talk = self.popen.communicate(timeout=WAIT_S)
-        return self.popen.returncode, output, talk
+    from pathlib import Path
 
 
 def fill(descriptor: int) -> None:
@@ -88,12 +30,6 @@ def fill(descriptor: int) -> None:
         while True:
             os.write(descriptor, b"x" * 512)
     os.set_blocking(descriptor, True)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @pytest.fixture

@@ -63,6 +63,25 @@ def test_signals_are_handled_and_the_port_is_taken_before_anything_is_served(
     assert steps == ["logs", "signals", "watch", "claim", "listen", "serve"]
 
 
+def test_the_parent_is_watched_only_when_asked_and_stdin_is_read_last(
+    steps: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Recorded:
+        def __init__(self, _stop: signals.Stop) -> None:
+            steps.append("lease")
+
+        def begin(self) -> None:
+            steps.append("begin")
+
+        def listen(self) -> None:
+            steps.append("listen to stdin")
+
+    monkeypatch.setattr(cli, "Lease", Recorded)
+    assert cli.main(["--parent-watch"]) == 0
+    watching = ["lease", "begin", "listen to stdin"]
+    assert steps == ["logs", "signals", "watch", *watching, "claim", "listen", "serve"]
+
+
 def test_a_system_that_is_too_old_is_told_before_the_port_is_taken(
     steps: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,7 +92,7 @@ def test_a_system_that_is_too_old_is_told_before_the_port_is_taken(
     monkeypatch.setattr("sidecar.floor.require", refuse)
     with pytest.raises(UnsupportedError):
         cli.main([], service=tmp_path / cli.BUNDLED_NAME)
-    assert steps == ["logs"]
+    assert steps == ["logs", "signals", "watch"]
 
 
 def test_a_bundle_without_a_manifest_is_judged_where_the_model_is_verified(

@@ -65,6 +65,24 @@ def test_the_first_signal_asks_and_the_second_ends_with_128_plus_its_number(
     assert ended == [130]
 
 
+def test_a_terminal_that_is_closed_is_a_request_to_stop(
+    handlers: dict[int, Callable[..., None]],
+) -> None:
+    stop = signals.Stop()
+    signals.install(stop)
+    handlers[signal.SIGHUP](signal.SIGHUP, None)
+    assert stop.is_requested
+
+
+def test_a_hangup_that_was_turned_off_stays_off(
+    handlers: dict[int, Callable[..., None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signal, "getsignal", lambda _number: signal.SIG_IGN)
+    signals.install(signals.Stop())
+    assert signal.SIGHUP not in handlers
+    assert handlers[signal.SIGPIPE] is signal.SIG_IGN  # type: ignore[comparison-overlap]
+
+
 def test_a_first_signal_after_a_shutdown_by_request_waits_for_it(
     handlers: dict[int, Callable[..., None]], ended: list[int]
 ) -> None:
