@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from sidecar import __version__, cores, descriptors, floor, logs, manifest, signals
-from sidecar.errors import ServiceError, UsageError
+from sidecar import __version__, cores, descriptors, floor, logs, manifest, neighbour, signals
+from sidecar.errors import AddressInUseError, ServiceError, UsageError
 from sidecar.lease import Lease
 from sidecar.listener import host_name, listen
 from sidecar.protocol import claim_stdout
@@ -64,6 +64,13 @@ def _threads(text: str) -> int:
         message = f"{value} is not between 1 and 1024"
         raise argparse.ArgumentTypeError(message)
     return value
+
+
+def _instance(text: str) -> str:
+    if not neighbour.INSTANCE.fullmatch(text):
+        message = "8 to 64 letters, digits, dots, dashes and underscores are an id"
+        raise argparse.ArgumentTypeError(message)
+    return text
 
 
 def parser() -> argparse.ArgumentParser:
@@ -157,6 +164,13 @@ def parser() -> argparse.ArgumentParser:
         help="largest request body in MiB (32)",
     )
     add(
+        "--instance",
+        type=_instance,
+        metavar="ID",
+        help="what this run is called in /health and the ready line, 8 to 64 letters and digits, "
+        "so that whoever started it knows it again (random)",
+    )
+    add(
         "--parent-watch",
         action="store_true",
         help="stop when standard input is closed, end at once when the parent process dies",
@@ -200,6 +214,7 @@ def settings_from(options: argparse.Namespace, *, bundle: Path | None) -> Settin
         allow_hosts=tuple(options.allow_host),
         allow_download=options.allow_download,
         allow_remote=options.allow_remote,
+        instance=options.instance,
         limits=Limits(max_body_bytes=options.max_body_mb),
     )
 
@@ -226,7 +241,10 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
     if lease is not None:
         lease.listen()  # not before: its first line may be for somebody else
     announcer = claim_stdout()
-    sock = listen(settings.host, settings.port, allow_remote=settings.allow_remote)
+    try:
+        sock = listen(settings.host, settings.port, allow_remote=settings.allow_remote)
+    except AddressInUseError as error:
+        raise neighbour.named(error, settings.host, settings.port) from error
     # The web stack is imported only once the port is ours.
     from sidecar.lifecycle import serve  # noqa: PLC0415
 

@@ -54,7 +54,7 @@ class _Run:
     """The state of one run: what is served, and how it ended."""
 
     def __init__(self, settings: Settings, sock: socket.socket, announcer: Announcer) -> None:
-        self.instance = uuid.uuid4().hex
+        self.instance = settings.instance or uuid.uuid4().hex
         self.failure: BaseException | None = None
         self.stop: Callable[[], None] = lambda: None
         self._settings = settings

@@ -37,7 +37,8 @@ class Settings:
 
     `bundle` is the root of the bundle that the service stands in, None outside of one.
     `allow_hosts` are names that it is called by beside those of the loopback.
-    `threads` is how many compute at once. `drain_s` is how long a stopping service lets running
+    `threads` is how many compute at once. `instance` is what this run is called, None for a random
+    name. `drain_s` is how long a stopping service lets running
     requests go on.
     """
 
@@ -54,5 +55,6 @@ class Settings:
     allow_hosts: tuple[str, ...] = ()
     allow_download: bool = False
     allow_remote: bool = False
+    instance: str | None = None
     drain_s: float = 2.5
     limits: Limits = field(default_factory=Limits)

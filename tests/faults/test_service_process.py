@@ -168,6 +168,46 @@ def test_a_taken_port_is_told_before_the_model_is_touched(start: Callable[..., P
     assert second.stdout == b""
 
 
+def test_a_stale_instance_on_the_port_is_recognised(start: Callable[..., Process]) -> None:
+    first = start("--instance", "left-over.1")
+    first.until(200)
+    assert first.ask("GET", "/health")[1]["instance"] == "left-over.1"
+    second = subprocess.run(
+        [*PROGRAM, "--port", str(first.port), "--instance", "the-new.one"],
+        capture_output=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    last = json.loads(second.stderr.splitlines()[-1])
+    assert second.returncode == last["exit_code"] == 3
+    assert (last["holder"], last["holder_instance"]) == ("sidecar", "left-over.1")
+    assert "another Sidecar" in last["message"]
+    first.signal(signal.SIGTERM)
+    code, output, _ = first.end()
+    assert code == 0
+    ready = json.loads(output.splitlines()[-1].removeprefix(b"PROGRESS:"))
+    assert ready["data"]["instance"] == "left-over.1"
+
+
+@pytest.mark.parametrize("taken", ["silent", "stopped"])
+def test_a_holder_that_does_not_answer_is_a_stranger(
+    start: Callable[..., Process], taken: str
+) -> None:
+    with contextlib.ExitStack() as stack:
+        if taken == "silent":
+            port = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+        else:
+            hung = start()
+            hung.until(200)
+            hung.signal(signal.SIGSTOP)
+            port = hung.port
+        done = subprocess.run(
+            [*PROGRAM, "--port", str(port)], capture_output=True, timeout=WAIT_S, check=False
+        )
+    last = json.loads(done.stderr.splitlines()[-1])
+    assert (done.returncode, last["holder"]) == (3, "stranger")
+
+
 @pytest.mark.parametrize("redirections", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_change_nothing(start: Callable[..., Process], redirections: str) -> None:
     service = start(redirections=redirections)

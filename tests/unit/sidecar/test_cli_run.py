@@ -82,6 +82,23 @@ def test_the_parent_is_watched_only_when_asked_and_stdin_is_read_last(
     assert steps == ["logs", "signals", "watch", *watching, "claim", "listen", "serve"]
 
 
+def test_who_holds_a_taken_port_is_asked_before_it_is_told(
+    steps: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken(*_: object, **__: object) -> None:
+        raise AddressInUseError("taken")
+
+    def name(error: AddressInUseError, host: str, port: int) -> AddressInUseError:
+        assert (str(error), host, port) == ("taken", "127.0.0.1", 8421)
+        return AddressInUseError("taken by somebody")
+
+    monkeypatch.setattr(cli, "listen", taken)
+    monkeypatch.setattr("sidecar.neighbour.named", name)
+    with pytest.raises(AddressInUseError, match="taken by somebody"):
+        cli.main([])
+    assert "serve" not in steps
+
+
 def test_a_system_that_is_too_old_is_told_before_the_port_is_taken(
     steps: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +194,9 @@ def test_values_out_of_range_and_cut_options_are_usage_errors(
         ["--max-body-mb", "0"],
         ["--device", "tpu"],
         ["--por", "1"],
+        ["--instance", "short"],
+        ["--instance", "an id with spaces"],
+        ["--instance", "x" * 65],
     ):
         with pytest.raises(SystemExit) as caught:
             cli.parser().parse_args(arguments)
