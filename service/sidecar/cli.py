@@ -121,10 +121,10 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--engine",
-        choices=("auto", "packed", "reference"),
+        choices=("auto", "packed", "reference", "hash"),
         default="auto",
         help="packed is our own, reference is sentence-transformers itself; auto takes packed "
-        "where it can run the model (auto)",
+        "where it can run the model; hash makes vectors without a model, for tests (auto)",
     )
     add(
         "--precision",

@@ -71,7 +71,13 @@ def min_cosine(engine: Engine) -> float:
 
 
 def check(engine: Engine, path: Path | None) -> None:
-    """Raise ModelError unless the engine gives the reference vectors; without any, finite ones."""
+    """Raise ModelError unless the engine gives the reference vectors; without any, finite ones.
+
+    An engine without a model has none to be held against, and is no model's.
+    """
+    if engine.space == "hash":
+        what = f"the engine {engine.name} does not give any model's vectors"
+        raise ModelError(what, next_step="--engine auto")
     if path is None:
         ids = [engine.tokenize(["canary"])[0].ids]
         if not np.isfinite(engine.encode(ids, pooling=engine.pooling, normalize=True)).all():

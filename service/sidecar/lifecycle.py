@@ -98,6 +98,7 @@ class _Run:
                 "host": host,
                 "port": port,
                 "version": __version__,
+                "degraded": loaded.degraded,
             },
         )
         log.info("ready on %s port %d, %s", host, port, loaded.engine.device)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from sidecar import snapshot
-from sidecar.engines import Engine
+from sidecar.engines import Degraded, Engine
 from sidecar.engines.choice import choose
 from sidecar.errors import DiskError, UsageError
 from sidecar.fingerprint import fingerprint
@@ -15,17 +16,22 @@ from sidecar.phases import Report
 from sidecar.protocol import Announcer
 from sidecar.settings import Settings
 
+log = logging.getLogger("sidecar.loader")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
     """A model that gives its reference vectors, and where it came from.
 
-    `unpacked_because` says why the packed engine does not serve it, if it does not.
+    `unpacked_because` says why the packed engine does not serve it, if it does not; `degraded` what
+    serves in the place of what was meant to, if something does, and `degraded_because` why.
     """
 
     engine: Engine
     snapshot: snapshot.Snapshot
     unpacked_because: str | None = None
+    degraded: Degraded | None = None
+    degraded_because: str | None = None
 
     def fingerprint(self, *, pooling: str = "mean", normalize: bool = True) -> str:
         """Return the name of the space that such a request's vectors are in."""
@@ -127,6 +133,8 @@ def load(settings: Settings, announcer: Announcer, report: Report) -> Loaded:
 
     `report` hears each phase as it begins. Raises ServiceError.
     """
+    if settings.engine == "hash":
+        return _hashed(settings)
     try:
         found = find(settings, announcer, report)
         snapshot.refuse_code(found.path)
@@ -137,5 +145,28 @@ def load(settings: Settings, announcer: Announcer, report: Report) -> Loaded:
     yield_cores()
     if not settings.allow_download:
         go_offline()
-    engine, reason = choose(settings, found, report)
-    return Loaded(engine=engine, snapshot=found, unpacked_because=reason)
+    choice = choose(settings, found, report)
+    return Loaded(
+        engine=choice.engine,
+        snapshot=found,
+        unpacked_because=choice.unpacked_because,
+        degraded=choice.degraded,
+        degraded_because=choice.degraded_because,
+    )
+
+
+def _hashed(settings: Settings) -> Loaded:
+    """Return the engine that has no model, and is not held against one. Raises UsageError."""
+    if settings.precision != "float32" or settings.device not in ("auto", "cpu"):
+        what = "--engine hash computes in float32 on the CPU alone"
+        raise UsageError(what, next_step="leave --precision and --device out")
+    from sidecar.engines import hashed  # noqa: PLC0415 (numpy, after the port)
+
+    log.warning("%s", hashed.BECAUSE)
+    return Loaded(
+        engine=hashed.HashEngine(),
+        snapshot=hashed.SNAPSHOT,
+        unpacked_because="the hash engine was asked for",
+        degraded="hash",
+        degraded_because=hashed.BECAUSE,
+    )

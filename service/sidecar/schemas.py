@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sidecar.engines import Degraded
 from sidecar.problems import Problem
 
 Pooling = Literal["mean", "cls", "max"]
@@ -122,6 +123,10 @@ class HealthAnswer(BaseModel):
     phase: str
     instance: str
     version: str
+    degraded: Degraded | None = Field(
+        description="What serves in the place of what was meant to: hash, where there is no model; "
+        "reference for the packed engine; cpu for a GPU that failed. Null if nothing does."
+    )
 
 
 class LimitsAnswer(BaseModel):
@@ -145,6 +150,8 @@ class InfoAnswer(BaseModel):
     version: str
     engine: str
     unpacked_because: str | None = Field(description="Why the packed engine does not serve, if so.")
+    degraded: Degraded | None = Field(description="As in /health.")
+    degraded_because: str | None
     precision: str
     threads: int
     pooling: str

@@ -8,7 +8,7 @@ from typing import Literal
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["float32", "int8"]
-EngineName = Literal["auto", "packed", "reference"]
+EngineName = Literal["auto", "packed", "reference", "hash"]
 MB = 1 << 20
 
 

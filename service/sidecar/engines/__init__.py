@@ -18,6 +18,8 @@ from sidecar.settings import Precision
 
 Vectors = NDArray[np.float32]
 SpaceClass = Literal["exact", "int8", "hash"]
+# What serves in the place of what was meant to: no model, another engine, another device.
+Degraded = Literal["hash", "reference", "cpu"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

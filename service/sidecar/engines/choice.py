@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from dataclasses import dataclass
 
 from sidecar import golden
-from sidecar.engines import Engine, devices, instructions
+from sidecar.engines import Degraded, Engine, devices, instructions
 from sidecar.engines.packed.architecture import UnpackableError, qualify
 from sidecar.errors import ModelError, ServiceError, UsageError
+from sidecar.logs import discreet
 from sidecar.phases import Report
 from sidecar.settings import Settings
 from sidecar.snapshot import REPAIR, Snapshot
@@ -16,24 +18,42 @@ from sidecar.snapshot import REPAIR, Snapshot
 log = logging.getLogger("sidecar.engine")
 
 
-def choose(settings: Settings, found: Snapshot, report: Report) -> tuple[Engine, str | None]:
-    """Return an engine that gives the model's vectors, and why it is not the packed one.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """An engine that may serve, and what it is not.
+
+    `unpacked_because` says why it is not the packed engine. `degraded` names what stands in for
+    what nobody asked to be replaced, None if nothing does, and `degraded_because` says why.
+    """
+
+    engine: Engine
+    unpacked_because: str | None = None
+    degraded: Degraded | None = None
+    degraded_because: str | None = None
+
+
+def choose(settings: Settings, found: Snapshot, report: Report) -> Choice:
+    """Return an engine that gives the model's vectors.
 
     Raises UsageError for a device that is not there and for a precision that the device or the
     reference engine does not have, ModelError if no engine can serve the model.
     """
     if settings.precision == "int8":
-        return _quantized(settings, found, report), None
+        return Choice(engine=_quantized(settings, found, report))
     if settings.engine == "reference":
-        return _reference(settings, found, report), "the reference engine was asked for"
+        because = "the reference engine was asked for"
+        return Choice(engine=_reference(settings, found, report), unpacked_because=because)
     device = devices.choose(settings.device)
+    given_up: str | None = None
     if settings.device == "auto" and device != "cpu":
-        engine = _accelerated(settings, found, report, device)
+        engine, given_up = _accelerated(settings, found, report, device)
         if engine is not None:
-            return engine, None
+            return Choice(engine=engine)
         device = "cpu"
     try:
-        return _packed(settings, found, report, device), None
+        engine = _packed(settings, found, report, device)
+        stand_in: Degraded | None = "cpu" if given_up else None
+        return Choice(engine=engine, degraded=stand_in, degraded_because=given_up)
     except UnpackableError as error:
         reason = str(error)
         if settings.engine == "packed":
@@ -48,20 +68,31 @@ def choose(settings: Settings, found: Snapshot, report: Report) -> tuple[Engine,
         # It could run the model but does not give its vectors here: a fault of this machine's.
         if settings.engine == "packed" or not _has_reference():
             raise
-        reason = f"{error.what}: {error.why}"
-        log.warning("the packed engine is given up: %s", reason)
-    return _reference(settings, found, report), reason
+        reason = discreet(f"{error.what}: {error.why}")
+    log.warning("the packed engine is given up: %s", reason)
+    return Choice(
+        engine=_reference(settings, found, report),
+        unpacked_because=reason,
+        degraded="reference",
+        degraded_because=reason,
+    )
 
 
-def _accelerated(settings: Settings, found: Snapshot, report: Report, device: str) -> Engine | None:
-    """Return the packed engine on a device that nobody named, None if it does not prove itself."""
+def _accelerated(
+    settings: Settings, found: Snapshot, report: Report, device: str
+) -> tuple[Engine | None, str | None]:
+    """Return the packed engine on a device that nobody named, or why that one is given up.
+
+    Neither for a model that is not the packed engine's: that has nothing to do with the device.
+    """
     try:
-        return _packed(settings, found, report, device)
+        return _packed(settings, found, report, device), None
     except UnpackableError:
-        return None
+        return None, None
     except ModelError as error:
-        log.warning("%s is given up: %s: %s", device, error.what, error.why)
-        return None
+        given_up = discreet(f"{device} is given up: {error.what}: {error.why}")
+        log.warning("%s", given_up)
+        return None, given_up
 
 
 def _quantized(settings: Settings, found: Snapshot, report: Report) -> Engine:

@@ -35,6 +35,7 @@ async def health(request: Request) -> Response:
         "phase": encoder.phase,
         "instance": service.instance,
         "version": __version__,
+        "degraded": loaded.degraded if loaded else None,
     }
     return answer(said, HTTPStatus.OK if status == "ok" else HTTPStatus.SERVICE_UNAVAILABLE)
 
@@ -53,6 +54,8 @@ async def info(request: Request) -> Response:
             "version": __version__,
             "engine": loaded.engine.name,
             "unpacked_because": loaded.unpacked_because,
+            "degraded": loaded.degraded,
+            "degraded_because": loaded.degraded_because,
             "precision": loaded.engine.precision,
             "threads": service.settings.threads,
             "pooling": loaded.engine.pooling,

@@ -93,6 +93,7 @@ def test_a_ready_service_says_so_once_with_its_real_port(run: Callable[..., Runn
     assert ready[0] == "ready"
     assert ready[1]["port"] == service.port
     assert ready[1]["pid"] == os.getpid()
+    assert ready[1]["degraded"] is None
     status, health = service.ask("GET", "/health")
     assert (status, health["status"], health["version"]) == (200, "ok", __version__)
     assert health["instance"] == ready[1]["instance"]

@@ -40,7 +40,12 @@ class Chooser:
 
     def choose(self, engine: EngineName = "auto") -> tuple[Engine, str | None]:
         settings = Settings(engine=engine, device="cpu", threads=1)
-        return choose(settings, self.snapshot, self.phases.append)
+        chosen = choose(settings, self.snapshot, self.phases.append)
+        # Only what nobody asked for is a degradation, and it always is one.
+        is_fallback = engine == "auto" and chosen.engine.name == "reference"
+        assert chosen.degraded == ("reference" if is_fallback else None)
+        assert chosen.degraded_because == (chosen.unpacked_because if is_fallback else None)
+        return chosen.engine, chosen.unpacked_because
 
 
 @pytest.fixture
@@ -90,13 +95,15 @@ def test_the_reference_engine_serves_when_asked_for_and_says_so(bert: Path) -> N
 
 @pytest.mark.usefixtures("reference")
 def test_a_model_that_does_not_qualify_is_served_by_the_reference_and_the_reason_is_told(
-    bert: Path,
+    bert: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (bert / GRAPH).unlink()
-    made, reason = Chooser(bert).choose()
+    with caplog.at_level(logging.WARNING, logger="sidecar"):
+        made, reason = Chooser(bert).choose()
     assert made.name == "reference"
     assert reason is not None
     assert GRAPH in reason
+    assert f"the packed engine is given up: {reason}" in caplog.text
 
 
 @pytest.mark.usefixtures("reference")
@@ -233,8 +240,12 @@ def test_a_device_that_nobody_named_and_that_fails_is_given_up_for_the_processor
 ) -> None:
     monkeypatch.setattr(devices, "choose", lambda _: "mps")
     found = Snapshot(repository="a/b", revision="rev", path=bert, golden=None)
-    made, reason = choose(Settings(engine=engine, threads=1), found, lambda _: None)
-    assert (made.name, made.device, reason) == ("packed", "cpu", None)
+    chosen = choose(Settings(engine=engine, threads=1), found, lambda _: None)
+    made = chosen.engine
+    assert (made.name, made.device, chosen.unpacked_because) == ("packed", "cpu", None)
+    assert chosen.degraded == "cpu"
+    assert str(chosen.degraded_because).startswith("mps is given up: ")
+    assert str(bert) not in str(chosen.degraded_because)
     assert "mps is given up" in caplog.text
 
 

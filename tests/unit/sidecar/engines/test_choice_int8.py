@@ -41,7 +41,9 @@ def chosen(
 ) -> tuple[Engine, str | None]:
     settings = Settings(engine=engine, device=device, precision="int8", threads=1)
     found = Snapshot(repository="a/b", revision="rev", path=folder, golden=golden)
-    return choose(settings, found, lambda _: None)
+    choice = choose(settings, found, lambda _: None)
+    assert choice.degraded is None
+    return choice.engine, choice.unpacked_because
 
 
 @pytest.mark.usefixtures("able")
