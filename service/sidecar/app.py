@@ -7,10 +7,10 @@ from collections.abc import Callable
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
-from sidecar import __version__, guard, problems
+from sidecar import __version__, counts, guard, problems
 from sidecar.encoder import Encoder
 from sidecar.roots import Roots
-from sidecar.routes import router
+from sidecar.routes import PATHS, router
 from sidecar.service import Service
 from sidecar.settings import Settings
 
@@ -40,6 +40,8 @@ def create_app(
     )
     app.include_router(router)
     app.add_middleware(guard.Guard, hosts=guard.names(settings.host, settings.allow_hosts))
+    # Added last, it sees what all the others answer.
+    app.add_middleware(counts.Counted, counts=encoder.counts, routes=PATHS)
     app.add_exception_handler(problems.Problem, problems.answer_problem)
     app.add_exception_handler(HTTPException, problems.answer_http)
     app.add_exception_handler(Exception, problems.answer_bug)

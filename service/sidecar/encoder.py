@@ -16,6 +16,7 @@ from http import HTTPStatus
 from typing import Any, Literal, TypeVar
 
 from sidecar import batching
+from sidecar.counts import Counts
 from sidecar.engines import Engine, Tokens, Vectors
 from sidecar.inference import Inference
 from sidecar.jobs import Job, Space
@@ -54,8 +55,9 @@ class Encoder:
         """Call `load` on the inference thread once `start` is called."""
         self._load = load
         self._limits = limits
+        self.counts = Counts()
         self._reader = Reader()
-        self._inference = Inference(limits, self._post)
+        self._inference = Inference(limits, self._post, counts=self.counts)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[Job, asyncio.Future[None]] = {}
         self._abandoned: asyncio.Future[None] | None = None
@@ -100,6 +102,11 @@ class Encoder:
     def queued_tokens(self) -> int:
         """The tokens that wait to be computed."""
         return self._inference.queued_tokens
+
+    @property
+    def queued(self) -> dict[str, int]:
+        """The tokens that wait to be computed, by lane."""
+        return self._inference.queued
 
     async def start(self) -> Loaded:
         """Load the model. Raises ServiceError, and whatever else loading raises."""
@@ -174,6 +181,8 @@ class Encoder:
         )
         if ids:
             await self._compute(job, gone)
+        self.counts.texts += len(ids)
+        self.counts.tokens += sum(map(len, ids))
         return Embedded(
             rows=job.rows,
             tokens=[found.length for found in tokens],

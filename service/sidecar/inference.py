@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from typing import Literal
 
 from sidecar import memory, triage
+from sidecar.counts import Counts
 from sidecar.engines import Engine, Vectors
 from sidecar.jobs import Batch, Job, Space
 from sidecar.problems import stopping
@@ -37,6 +38,7 @@ class Inference:
         limits: Limits,
         post: Post,
         *,
+        counts: Counts | None = None,
         trim: Callable[[], None] | None = None,
         trim_after_s: float = TRIM_AFTER_S,
         stuck_s: float = STUCK_S,
@@ -48,6 +50,7 @@ class Inference:
         stuck.
         """
         self._post = post
+        self._counts = counts or Counts()
         self._trim = trim or memory.trimmer()
         self._trim_after_s = trim_after_s
         self._stuck_s = stuck_s
@@ -74,6 +77,12 @@ class Inference:
         """The tokens that wait to be computed."""
         with self._change:
             return self._scheduler.queued_tokens
+
+    @property
+    def queued(self) -> dict[str, int]:
+        """The tokens that wait to be computed, by lane."""
+        with self._change:
+            return self._scheduler.queued
 
     def begin(self, load: Callable[[], Engine]) -> Future[None]:
         """Load the engine on the thread; the future tells when, or how it failed."""
@@ -192,6 +201,8 @@ class Inference:
         started = time.monotonic()
         outcome = triage.run(batch.pieces, encode, canary=self._canary)
         took = time.monotonic() - started
+        self._counts.batches += 1
+        self._counts.batch_s += took
         with self._change:
             if outcome.is_clean:
                 self._scheduler.observe(batch, took)

@@ -47,6 +47,12 @@ class Scheduler:
         self._owed = 0  # interactive tokens computed while bulk work waited
 
     @property
+    def queued(self) -> dict[str, int]:
+        """The tokens that wait, by lane."""
+        lanes = {"interactive": self._interactive, "bulk": self._bulk}
+        return {name: lane.queued_tokens for name, lane in lanes.items()}
+
+    @property
     def queued_tokens(self) -> int:
         """The tokens that wait in both lanes: what a bound on the queue is to be held against."""
         return self._interactive.queued_tokens + self._bulk.queued_tokens
