@@ -1,7 +1,7 @@
 """Reference vectors: texts and what sentence-transformers made of them when it was locked.
 
-The service has its own reading and comparing, in numpy, and proves itself with them. Here others are
-judged, a bundle's service among them, so nothing of what is judged takes part.
+The service has its own reading and comparing, in numpy, and proves itself with them. Here others
+are judged, a bundle's service among them, so nothing of what is judged takes part.
 """
 
 from __future__ import annotations
