@@ -30,11 +30,24 @@ SIGINT_STATUS = 130
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A command: its name, what it does in one line, and the lock groups it needs installed."""
+    """A command: its name, what it does in one line, and the lock groups it needs installed.
+
+    `reference_for` is the option that alone needs the group `reference`.
+    """
 
     name: str
     summary: str
     groups: tuple[str, ...] = ("build", "default")
+    reference_for: str = ""
+
+    def groups_for(self, options: argparse.Namespace) -> tuple[str, ...]:
+        """Return the groups that the command needs with these options.
+
+        That `reference` is not always among them matters: it comes by way of a plan, which a lock
+        older than pyproject.toml does not give, and `lock` is what makes a new one.
+        """
+        is_asked = self.reference_for and getattr(options, self.reference_for) is not None
+        return (*self.groups, "reference") if is_asked else self.groups
 
 
 COMMANDS = (
@@ -63,7 +76,8 @@ COMMANDS = (
     Command(
         name="lock",
         summary="refresh a lock: runtime, wheels or models",
-        groups=("build", "lock", "default", "reference"),
+        groups=("build", "lock", "default"),
+        reference_for="models",
     ),
 )
 
@@ -136,7 +150,7 @@ def main_inner(arguments: list[str], console: Console) -> int:
         return 0
     command = next(entry for entry in COMMANDS if entry.name == options.command)
     if not environment.is_inside(project):
-        environment.ensure(project, command.groups, console.say)
+        environment.ensure(project, command.groups_for(options), console.say)
         return environment.run_inside(project, arguments)
     module = importlib.import_module(f"bundler.commands.{command.name}")
     return int(module.run(options, project, console))

@@ -52,6 +52,23 @@ def test_help_of_each_command_needs_nothing_but_the_standard_library(name: str) 
     assert f"python3 build {name}" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "needs_reference"),
+    [
+        (["--wheels"], False),
+        (["--runtime"], False),
+        (["--models"], True),
+        (["--models", "a"], True),
+    ],
+)
+def test_a_stale_lock_of_wheels_can_be_made_anew_without_a_plan(
+    arguments: list[str], needs_reference: bool
+) -> None:
+    command = next(entry for entry in COMMANDS if entry.name == "lock")
+    options = parser().parse_args(["lock", *arguments])
+    assert ("reference" in command.groups_for(options)) is needs_reference
+
+
 def test_help_lists_every_command_with_what_it_does() -> None:
     done = bare("--help")
     assert done.returncode == 0, done.stderr
