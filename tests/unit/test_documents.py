@@ -24,6 +24,7 @@ RUN_BY = {
     "python3 build assemble --target mac-arm64": "tests/smoke/test_foreign_bundles.py",
     "python3 build assemble": "tests/smoke/conftest.py",
     "python3 build smoke bundle/out/linux-x64-lean": "tests/smoke/test_lean.py",
+    "python3 build diff": "tests/unit/bundler/test_commands_bundle.py",
     "python3 build image": "tests/integration/conftest.py",
     "python3 build bench --quick": "tests/smoke/test_bench.py",
     "python3 build bench --replay": "tests/smoke/test_bench.py",
@@ -90,5 +91,14 @@ def test_every_option_in_the_readmes_rows_exists() -> None:
 def test_links_between_the_documents_lead_somewhere() -> None:
     for document in DOCUMENTS:
         text = (ROOT / document).read_text(encoding="utf-8")
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
-            assert ((ROOT / document).parent / target).exists(), f"{document}: {target}"
+        for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", text):
+            place = (ROOT / document).parent / target if target else ROOT / document
+            assert place.exists(), f"{document}: {target}"
+            if anchor:
+                assert anchor in anchors(place), f"{document}: {target}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """Return what may follow a # in a link to the page, as GitHub makes it of headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
