@@ -13,6 +13,7 @@ from sidecar.roots import Roots
 from sidecar.routes import PATHS, router
 from sidecar.service import Service
 from sidecar.settings import Settings
+from sidecar.workers import Workers
 
 
 def create_app(
@@ -35,6 +36,7 @@ def create_app(
         settings=settings,
         encoder=encoder,
         roots=Roots(settings.allow_dirs),
+        workers=Workers(settings.limits),
         instance=instance,
         request_stop=request_stop,
     )

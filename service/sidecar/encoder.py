@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Literal, TypeVar
@@ -190,13 +190,31 @@ class Encoder:
             fingerprint=loaded.fingerprint(pooling=pooling, normalize=normalize),
         )
 
+    async def while_wanted(self, work: Coroutine[Any, Any, R], *, gone: Gone) -> R:
+        """Return what `work` returns, and cancel it when nobody waits for it any more.
+
+        Raises Problem: 499 when `gone` is done, 503 when requests are abandoned.
+        """
+        task = asyncio.ensure_future(work)
+        try:
+            return await self._unless_left(task, gone)
+        finally:
+            task.cancel()
+
     async def spans(self, text: str, *, gone: Gone | None = None) -> list[tuple[int, int]]:
-        """Return start and end of every token of `text`. Raises Problem as `embed` does."""
+        """Return start and end of every token of `text`. Raises Problem as `embed` does.
+
+        A long text is read in turns that begin with white space, which changes no token.
+        """
         loaded = self._loaded
         if loaded is None:
             raise not_ready(self._phase)
-        work = functools.partial(loaded.engine.spans, text)
-        return await self._read(work, is_urgent=False, gone=gone)
+        found: list[tuple[int, int]] = []
+        for start, end in batching.turns(text, max_chars=TOKENIZE_CHARS):
+            work = functools.partial(loaded.engine.spans, text[start:end])
+            places = await self._read(work, is_urgent=False, gone=gone)
+            found += ((start + first, start + last) for first, last in places)
+        return found
 
     async def _tokenize(
         self, engine: Engine, texts: Sequence[str], priority: Priority, gone: Gone | None

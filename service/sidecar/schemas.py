@@ -45,10 +45,9 @@ class EmbedRequest(Wire):
     )
 
 
-class EmbedFileRequest(Wire):
-    """A document to cut into chunks and embed."""
+class FileOptions(Wire):
+    """How a document is cut into chunks and embedded."""
 
-    path: str = Field(description="An absolute path inside a folder given with --allow-dir.")
     chunk_size: int = Field(default=800, ge=1, le=1_000_000, description="Length of a chunk.")
     chunk_overlap: int = Field(default=100, ge=0, description="Shared by neighbouring chunks.")
     max_chunks: int = Field(default=200, ge=1, le=65_536, description="The rest is left out.")
@@ -58,6 +57,10 @@ class EmbedFileRequest(Wire):
         default="chars",
         description="What the chunk's length is counted in. With tokens, a chunk_size that is "
         "left out becomes the most that the model reads, and the overlap an eighth of it.",
+    )
+    encoding: Literal["float", "base64"] = Field(
+        default="float",
+        description="base64: every vector is the base64 of its little-endian float32 values.",
     )
 
     def sizes(self, *, max_content_tokens: int) -> tuple[int, int]:
@@ -75,6 +78,12 @@ class EmbedFileRequest(Wire):
             what = f"chunk_overlap: it must be smaller than chunk_size, which is {size}"
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-value", what)
         return size, overlap
+
+
+class EmbedFileRequest(FileOptions):
+    """A document of an allowed folder to cut into chunks and embed."""
+
+    path: str = Field(description="An absolute path inside a folder given with --allow-dir.")
 
 
 class EmbedAnswer(BaseModel):
@@ -102,7 +111,7 @@ class EmbedFileAnswer(BaseModel):
     """Chunks of the document, their vectors and their places, all in one order."""
 
     chunks: list[str]
-    vectors: list[list[float]]
+    vectors: list[list[float]] | list[str]
     spans: list[Span]
     complete: bool = Field(description="False if a limit left the end of the document out.")
     model: str

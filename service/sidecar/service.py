@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from starlette.requests import Request
 
 from sidecar.encoder import Encoder
 from sidecar.roots import Roots
 from sidecar.settings import Settings
-
-DOCUMENT_READERS = 2
+from sidecar.workers import Workers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +22,7 @@ class Service:
     roots: Roots
     instance: str
     request_stop: Callable[[], None]
-    readers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(DOCUMENT_READERS))
+    workers: Workers
 
 
 def service_of(request: Request) -> Service:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.documents import char_chunks, take, token_chunks
+from sidecar.batching import turns
+from sidecar.chunks import char_chunks, take, token_chunks
 from sidecar.problems import Problem
 
 TEXTS = st.text(alphabet=st.sampled_from("ab \n\t\u2003é\U0001f600"), max_size=200)
@@ -61,19 +62,46 @@ def test_without_white_space_chunks_are_as_long_as_they_may_be(
     assert (found[0][0], found[-1][1]) == (0, len(text))
 
 
-@given(count=st.integers(0, 200), measure=sizes())
-def test_token_chunks_cover_every_token_and_share_the_overlap(
-    count: int, measure: tuple[int, int]
+@given(data=st.data(), text=TEXTS, measure=sizes())
+def test_token_chunks_cover_every_token_and_share_no_more_than_the_overlap(
+    data: st.DataObject, text: str, measure: tuple[int, int]
 ) -> None:
     size, overlap = measure
-    spans = [(3 * at, 3 * at + 2) for at in range(count)]
-    found = list(islice(token_chunks(spans, size=size, overlap=overlap), count + 1))
-    assert len(found) <= count
-    tokens = [(start // 3, (end - 2) // 3) for start, end in found]
-    assert {at for first, last in tokens for at in range(first, last + 1)} == set(range(count))
+    edges = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=60)))
+    spans = list(pairwise(edges))
+    found = list(islice(token_chunks(text, spans, size=size, overlap=overlap), len(spans) + 1))
+    assert len(found) <= len(spans)
+    firsts = {start: at for at, (start, _) in enumerate(spans)}
+    lasts = {end: at for at, (_, end) in enumerate(spans)}
+    tokens = [(firsts[start], lasts[end]) for start, end in found]
+    assert {at for first, last in tokens for at in range(first, last + 1)} == set(range(len(spans)))
     assert all(last - first + 1 <= size for first, last in tokens)
-    for (_, last), (next_first, _) in pairwise(tokens):
-        assert last + 1 - next_first == overlap
+    for (first, last), (next_first, next_last) in pairwise(tokens):
+        assert first < next_first
+        assert last < next_last
+        assert overlap // 2 <= last + 1 - next_first <= overlap
+
+
+@given(words=st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=60))
+def test_token_chunks_end_between_words_where_words_are_short(words: list[str]) -> None:
+    text = " ".join(words)
+    spans = [(at, at + 1) for at in range(len(text)) if text[at] != " "]
+    for start, end in token_chunks(text, spans, size=16, overlap=6):
+        assert end == len(text) or text[end] == " "
+        assert start == 0 or text[start - 1] == " "
+
+
+@given(text=TEXTS, most=st.integers(1, 40))
+def test_turns_are_the_whole_text_in_pieces_that_begin_with_white_space_if_they_can(
+    text: str, most: int
+) -> None:
+    found = list(islice(turns(text, max_chars=most), len(text) + 1))
+    assert "".join(text[start:end] for start, end in found) == text
+    assert all(0 < end - start <= most for start, end in found)
+    for (start, end), _ in pairwise(found):
+        if end - start < most:
+            assert text[end].isspace()
+            assert not text[end - 1].isspace()
 
 
 @given(text=TEXTS, measure=sizes(), most=st.integers(1, 20), room=st.integers(0, 400))

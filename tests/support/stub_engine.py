@@ -119,6 +119,7 @@ class Served:
         app = create_app(
             made, self.encoder, instance="an instance", request_stop=self._request_stop
         )
+        self.workers = app.state.service.workers
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8421")
         self._runner = asyncio.Runner()
@@ -142,6 +143,7 @@ class Served:
         self.engine.gate.set()
         self.run(self.client.aclose())
         self.encoder.close()
+        self.workers.close()
         self._runner.close()
 
     def _load(self, report: Callable[[Any], None]) -> Loaded:

@@ -45,13 +45,18 @@ async def validated(kind: type[schemas.Request], body: bytes) -> schemas.Request
     return read() if len(body) < LARGE_BODY else await asyncio.to_thread(read)
 
 
+def as_json(body: bytes) -> Response:
+    """Return the answer that carries `body`, which is JSON."""
+    return Response(body, media_type="application/json")
+
+
 def answer(value: object, status: int = HTTPStatus.OK) -> Response:
     """Return the answer that carries `value` as JSON."""
     return Response(orjson.dumps(value), status_code=status, media_type="application/json")
 
 
-async def with_vectors(rows: Vectors, rest: dict[str, object], *, encoding: str) -> Response:
-    """Return the JSON answer of `rows` in `encoding`, and of `rest` beside them."""
+async def with_vectors(rows: Vectors, rest: dict[str, object], *, encoding: str) -> bytes:
+    """Return a JSON object of `rows` in `encoding`, and of `rest` beside them."""
 
     def build() -> bytes:
         write = vectors.as_base64_json if encoding == "base64" else vectors.as_json
@@ -59,8 +64,7 @@ async def with_vectors(rows: Vectors, rest: dict[str, object], *, encoding: str)
 
     # To change threads takes longer than to write a few rows.
     is_small = rows.size <= INLINE_VALUES
-    body = build() if is_small else await asyncio.to_thread(build)
-    return Response(body, media_type="application/json")
+    return build() if is_small else await asyncio.to_thread(build)
 
 
 def body_of(kind: type[schemas.Wire]) -> dict[str, Any]:
@@ -72,6 +76,15 @@ def body_of(kind: type[schemas.Wire]) -> dict[str, Any]:
             "content": {"application/json": {"schema": schema}},
         }
     }
+
+
+def query_of(kind: type[schemas.Wire]) -> list[dict[str, Any]]:
+    """Return how OpenAPI says that a route takes the fields of `kind` in its query."""
+    fields = kind.model_json_schema()["properties"]
+    return [
+        {"name": name, "in": "query", "required": False, "schema": field}
+        for name, field in fields.items()
+    ]
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -8,7 +8,14 @@ from starlette.responses import Response
 
 from sidecar import bodies, schemas, vectors
 from sidecar.encoder import Embedded
-from sidecar.routes.answers import body_of, departure, problems, validated, with_vectors
+from sidecar.routes.answers import (
+    as_json,
+    body_of,
+    departure,
+    problems,
+    validated,
+    with_vectors,
+)
 from sidecar.service import service_of
 
 router = APIRouter()
@@ -47,7 +54,7 @@ async def embed(request: Request) -> Response:
         "truncated": found.truncated,
         "fingerprint": found.fingerprint,
     }
-    return await with_vectors(found.rows, rest, encoding=asked.encoding)
+    return as_json(await with_vectors(found.rows, rest, encoding=asked.encoding))
 
 
 def _headers(found: Embedded) -> dict[str, str]:

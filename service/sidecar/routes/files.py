@@ -8,66 +8,84 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sidecar import bodies, documents, schemas
-from sidecar.routes.answers import body_of, departure, problems, validated, with_vectors
+from sidecar import bodies, cutting, documents, schemas, uploads
+from sidecar.routes import lines
+from sidecar.routes.answers import (
+    as_json,
+    body_of,
+    departure,
+    problems,
+    query_of,
+    validated,
+    with_vectors,
+)
 from sidecar.service import service_of
 
 router = APIRouter()
+ANSWER = {"model": schemas.EmbedFileAnswer, "content": {lines.MEDIA_TYPE: {}}}
 
 
 @router.post(
     "/embed-file",
     openapi_extra=body_of(schemas.EmbedFileRequest),
-    responses={
-        200: {"model": schemas.EmbedFileAnswer},
-        **problems(400, 403, 404, 409, 413, 415, 422, 503, 507),
-    },
+    responses={200: ANSWER, **problems(400, 403, 404, 409, 413, 415, 422, 503, 507)},
 )
 async def embed_file(request: Request) -> Response:
     """Cut a document from an allowed folder into chunks and embed them."""
     service = service_of(request)
-    encoder, limits = service.encoder, service.settings.limits
-    loaded = encoder.ready()
-    engine = loaded.engine
+    service.encoder.ready()
+    limits = service.settings.limits
     body = await bodies.read(request, max_bytes=limits.max_body_bytes)
     asked = await validated(schemas.EmbedFileRequest, body)
-    size, overlap = asked.sizes(max_content_tokens=engine.max_tokens - engine.special_tokens)
+    cutting.sizes(service, asked)
     data = await asyncio.to_thread(service.roots.read, asked.path, max_bytes=limits.max_file_bytes)
-    suffix = documents.suffix_of(asked.path)
-    async with service.readers:
-        document = await documents.read(data, suffix, limits=limits)
+    return await _answer(request, data, documents.suffix_of(asked.path), asked)
+
+
+@router.post(
+    "/embed-file/upload",
+    openapi_extra={
+        "parameters": query_of(schemas.FileOptions),
+        "requestBody": {
+            "required": True,
+            "content": {
+                kind: {"schema": {"type": "string", "format": "binary"}}
+                for kind in documents.MEDIA_TYPES
+            },
+        },
+    },
+    responses={200: ANSWER, **problems(400, 413, 415, 422, 503, 507)},
+)
+async def upload(request: Request) -> Response:
+    """Cut the document that is the body into chunks and embed them; no folder need be allowed."""
+    service = service_of(request)
+    service.encoder.ready()
+    suffix = uploads.suffix_of(request)
+    asked = schemas.validate(schemas.FileOptions, dict(uploads.options(request.query_params)))
+    cutting.sizes(service, asked)
+    data = await uploads.read(request, max_bytes=service.settings.limits.max_file_bytes)
+    return await _answer(request, data, suffix, asked)
+
+
+async def _answer(
+    request: Request, data: bytes, suffix: str, asked: schemas.FileOptions
+) -> Response:
+    if lines.MEDIA_TYPE in request.headers.get("accept", ""):
+        return await lines.answer(request, data, suffix, asked)
+    service = service_of(request)
+    loaded = service.encoder.ready()
     async with departure(request) as gone:
-        if asked.unit == "tokens":
-            spans = await encoder.spans(document.text, gone=gone)
-            places = documents.token_chunks(spans, size=size, overlap=overlap)
-        else:
-            places = documents.char_chunks(document.text, size=size, overlap=overlap)
-        kept, is_all = await asyncio.to_thread(
-            documents.take,
-            places,
-            max_chunks=asked.max_chunks,
-            max_chars=limits.max_chunked_chars,
+        cut = await cutting.cut(service, data, suffix, asked, gone=gone)
+        texts = cut.texts()
+        found = await service.encoder.embed(
+            texts, pooling=asked.pooling, normalize=asked.normalize, gone=gone
         )
-        chunks = [document.text[start:end] for start, end in kept]
-        found = await encoder.embed(
-            chunks, pooling=asked.pooling, normalize=asked.normalize, gone=gone
-        )
-    truncated = frozenset(found.truncated)
     rest = {
-        "chunks": chunks,
-        "spans": [
-            {
-                "page": document.page_at(start),
-                "start": start,
-                "end": end,
-                "tokens": found.tokens[index],
-                "truncated": index in truncated,
-            }
-            for index, (start, end) in enumerate(kept)
-        ],
-        "complete": document.is_complete and is_all,
+        "chunks": texts,
+        "spans": cut.spans(found),
+        "complete": cut.is_complete,
         "model": loaded.snapshot.repository,
-        "dim": engine.dim,
+        "dim": loaded.engine.dim,
         "fingerprint": found.fingerprint,
     }
-    return await with_vectors(found.rows, rest, encoding="float")
+    return as_json(await with_vectors(found.rows, rest, encoding=asked.encoding))

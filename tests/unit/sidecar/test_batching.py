@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from sidecar.batching import slices
+from sidecar.batching import slices, turns
 
 
 def test_slices_keep_the_order_and_both_limits() -> None:
@@ -17,3 +17,14 @@ def test_slices_keep_the_order_and_both_limits() -> None:
         for part in made:
             assert 1 <= len(lengths[part]) <= rows
             assert sum(lengths[part]) <= total or len(lengths[part]) == 1
+
+
+def test_turns_of_a_text_begin_with_white_space_where_there_is_some() -> None:
+    text = "aaaa bbbb  ccccc dddddddddddddddd"
+    assert [text[a:b] for a, b in turns(text, max_chars=12)] == [
+        "aaaa bbbb",
+        "  ccccc",
+        " ddddddddddd",
+        "ddddd",
+    ]
+    assert list(turns("", max_chars=12)) == []

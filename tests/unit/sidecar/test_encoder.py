@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from sidecar.encoder import Embedded
     from sidecar.scheduler import Priority
+    from tests.support.stub_engine import Served
 
 
 ONES = Limits(max_batch_rows=1)
@@ -394,3 +395,44 @@ def test_closing_answers_what_waits_with_503(bench: Bench) -> None:
         return [await running, late]
 
     assert bench.run(work) == [200, 503]
+
+
+def test_a_long_text_is_tokenised_in_turns_and_its_tokens_keep_their_places(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = " ".join(f"word{number}" for number in range(500))
+    whole = served.engine.spans(text)
+    monkeypatch.setattr("sidecar.encoder.TOKENIZE_CHARS", 100)
+    assert served.run(served.encoder.spans(text)) == whole
+
+
+def test_work_that_nobody_wants_any_more_is_cancelled(served: Served) -> None:
+    async def work() -> list[bool]:
+        ends: list[bool] = []
+
+        async def wait() -> None:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                ends.append(True)
+                raise
+
+        gone = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(0.02, gone.set_result, None)
+        with pytest.raises(Problem) as caught:
+            await served.encoder.while_wanted(wait(), gone=gone)
+        assert caught.value.status == 499
+        await asyncio.sleep(0)
+        return ends
+
+    assert served.run(work()) == [True]
+
+
+def test_work_that_is_wanted_gives_what_it_gives(served: Served) -> None:
+    async def work() -> int:
+        async def give() -> int:
+            return 7
+
+        return await served.encoder.while_wanted(give(), gone=asyncio.Future())
+
+    assert served.run(work()) == 7

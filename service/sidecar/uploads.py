@@ -1,0 +1,66 @@
+"""Documents that a request carries itself, for clients that open files on their own authority."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from starlette.datastructures import QueryParams
+from starlette.requests import ClientDisconnect, Request
+
+from sidecar.documents import MEDIA_TYPES
+from sidecar.problems import Problem, client_gone
+
+_SENT = f"Content-Type: {', '.join(MEDIA_TYPES)}"
+
+
+def suffix_of(request: Request) -> str:
+    """Return the suffix that decides how the body is read, by its media type.
+
+    Raises Problem 415 for a type that is not read, or a content encoding.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in MEDIA_TYPES:
+        what = "the body is not declared as a document that is read"
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media-type", what, next_step=_SENT)
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        what = "an encoded body is not accepted"
+        step = "send it without Content-Encoding"
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content-encoding", what, next_step=step)
+    return MEDIA_TYPES[kind]
+
+
+def options(query: QueryParams) -> Mapping[str, str]:
+    """Return the options in a query. Raises Problem 422 for one that is given twice."""
+    found = dict(query.multi_items())
+    if len(found) != len(query.multi_items()):
+        what = "the query has an option twice"
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-value", what)
+    return found
+
+
+async def read(request: Request, *, max_bytes: int) -> bytes:
+    """Return the body. Raises Problem 413 over `max_bytes`, before it has all been read."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared[:20]) > max_bytes:
+        raise too_large(max_bytes)
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > max_bytes:
+                raise too_large(max_bytes)
+    except ClientDisconnect as error:
+        raise client_gone() from error
+    return bytes(body)
+
+
+def too_large(limit: int) -> Problem:
+    """Return the problem of a document that is too large to be read."""
+    return Problem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "too-large",
+        f"the document is larger than {limit} bytes",
+        next_step="split it, or send its text alone",
+        headers={"Connection": "close"},
+    )

@@ -1,0 +1,68 @@
+"""Whatever bytes a document consists of, what is read of it is text, and places are its own."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import json
+from itertools import islice
+
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from sidecar import documents, worker
+from sidecar.chunks import char_chunks
+from sidecar.problems import Problem
+from sidecar.workers import refusal
+from tests.support.tinypdf import bombs
+
+TEXT = st.text(max_size=200)
+WHOLE = [data for data, _ in bombs().values() if len(data) < 2000]
+PARTS = st.sampled_from([data[at : at + 97] for data in WHOLE for at in range(0, len(data), 97)])
+WORDS = frozenset(("not-pdf", "encrypted", "no-pages", "unreadable", "scanned", "too-complex"))
+
+
+@given(data=st.binary(max_size=400))
+def test_any_bytes_are_text_or_refused(data: bytes) -> None:
+    with contextlib.suppress(Problem):
+        text = documents.decode(data)
+        assert text.encode("utf-8").decode("utf-8") == text  # no half of a pair
+        assert "\0" not in text
+
+
+@given(text=TEXT)
+def test_what_was_written_in_utf_8_or_utf_16_is_read_again(text: str) -> None:
+    assume("\0" not in text)
+    body = text.removeprefix("\ufeff")
+    assert documents.decode(codecs.BOM_UTF8 + body.encode()) == body
+    assert documents.decode(codecs.BOM_UTF16_BE + body.encode("utf-16-be")) == body
+    if not body.startswith(("\xfe\xff", "\xff\xfe")):
+        assert documents.decode(body.encode()) == body
+
+
+@given(pages=st.lists(st.text(alphabet="ab \n", max_size=30), max_size=8))
+def test_every_chunk_is_the_text_at_its_place_and_on_the_page_it_begins_on(
+    pages: list[str],
+) -> None:
+    document = documents.joined(pages, is_complete=True)
+    starts = [*document.page_starts, len(document.text) + 1]
+    for number, page in enumerate(pages, start=1):
+        assert document.text[starts[number - 1] : starts[number] - 1] == page
+    for start, end in islice(char_chunks(document.text, size=7, overlap=2), 500):
+        found = document.page_at(start)
+        assert found is not None
+        assert starts[found - 1] <= start < starts[found]
+        assert document.text[start:end]
+
+
+@settings(max_examples=200, deadline=None)
+@given(parts=st.lists(st.one_of(PARTS, st.binary(max_size=40)), max_size=12))
+def test_any_bytes_are_pages_of_text_or_a_word(parts: list[bytes]) -> None:
+    answer = worker.extract(b"%PDF-1.4\n" + b"".join(parts), max_pages=5, max_chars=1000)
+    body = json.loads(json.dumps(answer, ensure_ascii=False).encode())
+    if "error" in answer:
+        assert answer["error"] in WORDS
+        assert refusal(str(answer["error"])).status == 422
+    else:
+        assert 0 < len(body["pages"]) <= 5
+        assert sum(map(len, body["pages"])) <= 1000
