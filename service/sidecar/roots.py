@@ -28,13 +28,15 @@ _OPEN = (
 
 
 def _unusable(what: str) -> Problem:
-    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-path", what)
+    step = "give the absolute path of a file in an allowed folder"
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-path", what, next_step=step)
 
 
 def _not_found() -> Problem:
     # One answer for outside and for missing, so that nobody can ask what exists.
     what = "there is no such file in the allowed folders"
-    return Problem(HTTPStatus.NOT_FOUND, "no-file", what)
+    step = "check the path, or start the service with --allow-dir FOLDER"
+    return Problem(HTTPStatus.NOT_FOUND, "no-file", what, next_step=step)
 
 
 def _not_regular() -> Problem:
@@ -130,14 +132,7 @@ def _open_below(root: Path, resolved: Path) -> int:
     if not parts:
         raise _not_regular()
     if os.open not in os.supports_dir_fd:  # Windows
-        status = resolved.lstat()
-        if not stat.S_ISREG(status.st_mode):
-            raise _not_regular()
-        descriptor = os.open(resolved, _OPEN)
-        if not os.path.samestat(status, os.fstat(descriptor)):
-            os.close(descriptor)
-            raise _not_found()
-        return descriptor
+        return _open_checked(os.fspath(resolved), resolved.lstat(), folder=None)
     folder = os.open(root, _OPEN | os.O_DIRECTORY)
     try:
         for part in parts[:-1]:
@@ -145,12 +140,22 @@ def _open_below(root: Path, resolved: Path) -> int:
             os.close(folder)
             folder = below
         status = os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
-        if not stat.S_ISREG(status.st_mode):
-            # Said before it is opened: opening a device can have effects.
-            raise _not_regular()
-        return os.open(parts[-1], _OPEN, dir_fd=folder)
+        return _open_checked(parts[-1], status, folder=folder)
     finally:
         os.close(folder)
+
+
+def _open_checked(path: str, status: os.stat_result, *, folder: int | None) -> int:
+    """Return a descriptor of the regular file that `status` was asked of, and of no other."""
+    if not stat.S_ISREG(status.st_mode):
+        # Said before it is opened: opening a device can have effects.
+        raise _not_regular()
+    descriptor = os.open(path, _OPEN, dir_fd=folder)
+    opened = os.fstat(descriptor)
+    if not os.path.samestat(status, opened):
+        os.close(descriptor)
+        raise _not_found() if stat.S_ISREG(opened.st_mode) else _not_regular()
+    return descriptor
 
 
 def _read_regular(descriptor: int, *, max_bytes: int) -> bytes:
@@ -159,7 +164,8 @@ def _read_regular(descriptor: int, *, max_bytes: int) -> bytes:
         raise _not_regular()
     if before.st_size > max_bytes:
         what = f"the file is larger than {max_bytes} bytes"
-        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", what)
+        step = "split it, or send its text alone"
+        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", what, next_step=step)
     data = bytearray()
     # One byte more than it should have shows that it grew.
     while len(data) <= before.st_size:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -202,13 +203,72 @@ def test_where_folders_have_no_descriptors_a_file_that_was_swapped_is_not_read(
 ) -> None:
     open_ = os.open
 
-    def swap(path: str | Path, flags: int) -> int:
+    def swap(path: str, flags: int, **_: object) -> int:
         (root / "a.txt").rename(root / "old.txt")
         (root / "a.txt").write_bytes(b"another")
         return open_(path, flags)
 
     monkeypatch.setattr(os, "open", swap)
     assert status(root, str(root / "a.txt")) == 404
+
+
+def test_a_file_swapped_in_between_the_look_and_the_open_is_not_read(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_ = os.open
+
+    def swap(path: object, *given: Any, **options: Any) -> int:
+        if path == "a.txt":
+            (root / "a.txt").rename(root / "old.txt")
+            os.link(root.parent / "secret.txt", root / "a.txt")
+        return open_(path, *given, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", swap)
+    monkeypatch.setattr(os, "supports_dir_fd", {swap})
+    assert status(root, str(root / "a.txt")) == 404
+    assert (root / "old.txt").exists()
+
+
+@pytest.mark.parametrize("name", ["a.txt", "sub", "docs"])
+def test_links_swapped_in_and_out_all_the_time_never_show_the_outside(
+    root: Path, name: str
+) -> None:
+    (root / "sub").mkdir()
+    (root / "sub" / "a.txt").write_bytes(b"inside")
+    place = root if name == "docs" else root / name
+    target = root.parent / ("secret.txt" if name == "a.txt" else "outside")
+    (root.parent / "outside" / "sub").mkdir(parents=True)
+    for folder in (root.parent / "outside", root.parent / "outside" / "sub"):
+        (folder / "a.txt").write_bytes(b"outside")
+    link, kept = root.parent / "link", root.parent / "kept"
+    link.symlink_to(target)
+    stop = threading.Event()
+
+    def swap() -> None:
+        while not stop.is_set():
+            place.rename(kept)
+            link.rename(place)
+            place.rename(link)
+            kept.rename(place)
+
+    reader = Roots([root])
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    seen = set()
+    try:
+        for _ in range(300):
+            try:
+                seen.add(
+                    reader.read(
+                        str(root / ("a.txt" if name == "a.txt" else "sub/a.txt")), max_bytes=99
+                    )
+                )
+            except Problem as problem:
+                seen.add(str(problem.status).encode())
+    finally:
+        stop.set()
+        swapping.join()
+    assert seen <= {b"inside", b"404", b"422"}
 
 
 def test_a_fifo_swapped_in_before_the_open_does_not_hang(
