@@ -7,17 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bundler.errors import PolicyError
+from sidecar import trust
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
 WEIGHTS = "model.safetensors"
-HOME = "sentence_transformers."
-# These compute and nothing else. Other types may read files or run code of the repository.
-TRUSTED = frozenset({"Transformer", "Pooling", "Normalize", "Dense"})
 WEIGHTED = frozenset({"Transformer", "Dense"})
-CODE_KEYS = ("auto_map", "_attn_implementation_internal")
 REFUSED = "choose a model that consists of data alone"
 
 # The names sentence-transformers had for each mode before version 6, as booleans.
@@ -50,7 +47,7 @@ def refuse_names(model: str, names: Collection[str]) -> None:
     """Raise PolicyError unless the repository has its weights as plain tensors."""
     if WEIGHTS in names:
         return
-    pickles = sorted(name for name in names if name.endswith((".bin", ".pt", ".pkl", ".ckpt")))
+    pickles = sorted(name for name in names if name.endswith(trust.PICKLES))
     held = f"it holds {', '.join(pickles[:3])}, and a pickle runs code when it is loaded"
     raise PolicyError(
         f"{model} has no {WEIGHTS}",
@@ -62,24 +59,16 @@ def refuse_names(model: str, names: Collection[str]) -> None:
 def refuse_code(model: str, folder: Path) -> None:
     """Raise PolicyError if loading the snapshot in `folder` could run anything but its modules.
 
-    Needs the small files only, so that it can be asked before the weights are downloaded.
+    Needs the small files only, so that it can be asked before the weights are downloaded. The
+    service asks the same again before it loads.
     """
-    for file in sorted(folder.rglob("*.json")):
-        config = _read(model, file)
-        for key in CODE_KEYS:
-            if isinstance(config, dict) and key in config:
-                raise PolicyError(
-                    f"{model} asks for code of its own",
-                    why=f"{file.relative_to(folder).as_posix()} has {key}",
-                    next_step=REFUSED,
-                )
-    for module in _modules(model, folder):
-        if not module.kind.startswith(HOME) or _short(module.kind) not in TRUSTED:
-            raise PolicyError(
-                f"{model} is made of a part that is not trusted",
-                why=f"modules.json names {module.kind}; known are {', '.join(sorted(TRUSTED))}",
-                next_step=REFUSED,
-            )
+    _modules(model, folder)
+    for danger in trust.dangers(folder):
+        raise PolicyError(
+            f"{model} is not locked because of its file {danger.path}",
+            why=danger.why,
+            next_step=REFUSED,
+        )
 
 
 def refuse_missing_weights(model: str, folder: Path, names: Collection[str]) -> None:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidecar import manifest
+from sidecar import manifest, trust
 from sidecar.errors import IntegrityError, PolicyError, UnreachableError, UsageError
 
 COMPONENT = "models"
 REPAIR = "install the app again: this copy of the bundle is damaged"
-_MODULE_HOME = "sentence_transformers."
-_CODE_KEYS = ("auto_map", "_attn_implementation_internal")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,28 +137,13 @@ def missing(wanted: str | None, *, known: tuple[str, ...] = ()) -> UnreachableEr
 def refuse_code(path: Path) -> None:
     """Raise PolicyError if the snapshot could run code of its own when it is loaded.
 
-    A local folder is gated here because loaders have trusted those more than the hub's
-    (sentence-transformers issue 3801, CVE-2026-4372).
+    In a bundle every name and byte is vouched for; a local folder is gated here alone, and loaders
+    have trusted those more than the hub's (sentence-transformers issue 3801).
     """
-    for file in sorted(path.rglob("*.py")):
-        what = f"the model carries code: {file.relative_to(path).as_posix()}"
-        raise PolicyError(what, next_step="choose a model without code of its own")
-    try:
-        modules = json.loads((path / "modules.json").read_bytes())
-        kinds = [module["type"] for module in modules]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        what = "modules.json of the model cannot be read"
-        raise PolicyError(what, why=type(error).__name__) from error
-    for kind in kinds:
-        if not isinstance(kind, str) or not kind.startswith(_MODULE_HOME):
-            what = "modules.json names a class from outside sentence-transformers"
-            raise PolicyError(what, why=str(kind))
-    for file in sorted(path.rglob("*config*.json")):
-        try:
-            config = json.loads(file.read_bytes())
-        except (OSError, ValueError):
-            continue
-        for key in _CODE_KEYS:
-            if isinstance(config, dict) and key in config:
-                what = f"{file.relative_to(path).as_posix()} of the model asks for code: {key}"
-                raise PolicyError(what, next_step="choose a model without code of its own")
+    if not (path / "modules.json").is_file():
+        what = "the model has no modules.json"
+        raise PolicyError(what, next_step="choose a sentence-transformers model")
+    for danger in trust.dangers(path):
+        what = f"the model is not loaded because of its file {danger.path}"
+        step = "choose a model of data alone, or take the file out of the folder"
+        raise PolicyError(what, why=danger.why, next_step=step)

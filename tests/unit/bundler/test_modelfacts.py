@@ -84,9 +84,9 @@ def test_the_tiny_model_may_be_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["auto_map", "_attn_implementation_internal"])
 def test_a_configuration_that_asks_for_code_is_refused(tmp_path: Path, key: str) -> None:
     folder = write_model(tmp_path, changed("config.json", **{key: {"AutoModel": "own.Model"}}))
-    with pytest.raises(PolicyError, match="asks for code") as caught:
+    with pytest.raises(PolicyError, match=r"its file config\.json") as caught:
         refuse_code("tiny", folder)
-    assert caught.value.why == f"config.json has {key}"
+    assert caught.value.why == f"it asks for code by {key}"
     assert caught.value.exit_code == 7
 
 
@@ -103,7 +103,7 @@ def test_a_configuration_that_asks_for_code_is_refused(tmp_path: Path, key: str)
 )
 def test_a_module_that_is_not_trusted_is_refused(tmp_path: Path, kind: str) -> None:
     folder = write_model(tmp_path, with_modules(("", kind)))
-    with pytest.raises(PolicyError, match="not trusted") as caught:
+    with pytest.raises(PolicyError, match=r"its file modules\.json") as caught:
         refuse_code("tiny", folder)
     assert kind in caught.value.why
 
@@ -124,6 +124,13 @@ def test_old_and_new_places_of_trusted_modules_are_known(tmp_path: Path, kind: s
 def test_a_list_of_modules_that_makes_no_sense_is_refused(tmp_path: Path, text: str) -> None:
     folder = write_model(tmp_path, {**tiny_model(), "modules.json": text.encode()})
     with pytest.raises(PolicyError, match=r"modules\.json of tiny cannot be"):
+        refuse_code("tiny", folder)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "modeling.py", "1_Pooling/state.pkl"])
+def test_a_snapshot_that_carries_code_or_pickles_is_refused(tmp_path: Path, name: str) -> None:
+    folder = write_model(tmp_path, {**tiny_model(), name: b""})
+    with pytest.raises(PolicyError, match=f"its file {name}"):
         refuse_code("tiny", folder)
 
 

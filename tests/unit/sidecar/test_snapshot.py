@@ -207,17 +207,32 @@ def test_a_model_without_code_of_its_own_passes(bundle: Path) -> None:
         ("config.json", {"auto_map": {"AutoModel": "m.M"}}),
         ("config.json", {"_attn_implementation_internal": "somebody/kernels"}),
         ("tokenizer_config.json", {"auto_map": {}}),
+        ("config.json", {"text_config": [{"auto_map": {}}]}),
+        ("modules.json", [{"type": "sentence_transformers.models.CLIPModel"}]),
+        ("modules.json", [1]),
+        ("pytorch_model.bin", ""),
+        ("openvino/Model.BIN", ""),
+        ("rust_model.ot.pt", ""),
+        ("1_Pooling/native.so", ""),
     ],
-    ids=range(8),
+    ids=range(15),
 )
 def test_a_model_that_could_run_code_is_refused(bundle: Path, name: str, content: Any) -> None:
     path = bundle / FOLDER / name
     if content == {} and name == "modules.json":
         content = {"type": "x"}
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(PolicyError) as caught:
         snapshot.refuse_code(bundle / FOLDER)
     assert caught.value.exit_code == 7
+    assert name in caught.value.what
+    assert caught.value.why
+
+
+def test_a_folder_without_modules_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match=r"no modules\.json"):
+        snapshot.refuse_code(tmp_path)
 
 
 def test_a_model_that_is_not_here_says_what_is() -> None:
