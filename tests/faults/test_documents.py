@@ -1,0 +1,149 @@
+"""PDFs that cost a minute, and processes that read them and are killed, in a running service."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.faults.test_service_process import WAIT_S, Process
+from tests.support.descendants import are_gone, children
+from tests.support.tinypdf import bombs, pdf, shared_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+PDF = {"content-type": "application/pdf"}
+SLOW = shared_stream()
+
+
+@pytest.fixture
+def service() -> Iterator[Process]:
+    made = Process()
+    made.until(200)
+    yield made
+    made.popen.kill()
+    made.popen.communicate()
+
+
+def send(service: Process, data: bytes, **headers: str) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=WAIT_S)
+    try:
+        connection.request("POST", "/embed-file/upload", data, {**PDF, **headers})
+        answer = connection.getresponse()
+        body = answer.read()
+        return answer.status, body if headers else json.loads(body)
+    finally:
+        connection.close()
+
+
+def begin(service: Process) -> tuple[http.client.HTTPConnection, int]:
+    """Send a PDF that takes long, and return the connection and the process that reads it."""
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=WAIT_S)
+    connection.request("POST", "/embed-file/upload", SLOW, PDF)
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        busy = {pid for pid in children(service.popen.pid) if cpu_ticks(pid) > 30}
+        if busy:
+            return connection, busy.pop()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def cpu_ticks(pid: int) -> int:
+    """Return the time that a process has computed, in hundredths of a second."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", encoding="utf-8") as file:  # noqa: PTH123
+        fields = file.read().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+    return 0
+
+
+@pytest.mark.parametrize("name", sorted(name for name in bombs() if name != "forms in forms"))
+def test_a_bomb_is_refused_its_process_is_gone_and_the_next_document_is_read(
+    service: Process, name: str
+) -> None:
+    data, kind = bombs()[name]
+    status, answer = send(service, data)
+    if kind:
+        assert (status, answer["type"]) == (422, f"urn:sidecar:problem:{kind}")
+    else:
+        assert (status, answer["chunks"]) == (200, ["Some text."])
+    before = children(service.popen.pid)
+    assert len(before) <= 1
+    assert all(cpu_ticks(pid) < 100 for pid in before)
+    assert send(service, pdf(["next"]))[1]["chunks"] == ["next"]
+    assert service.embeds()
+
+
+def test_a_process_that_is_killed_is_a_422_and_the_next_document_is_read(
+    service: Process,
+) -> None:
+    connection, reader = begin(service)
+    os.kill(reader, signal.SIGKILL)
+    answer = connection.getresponse()
+    assert answer.status == 422
+    assert json.loads(answer.read())["type"].endswith(":document-crash")
+    connection.close()
+    assert send(service, pdf(["next"]))[0] == 200
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_with_its_client_the_process_that_reads_is_gone_within_a_second(
+    service: Process, is_streamed: bool
+) -> None:
+    if is_streamed:
+        connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=WAIT_S)
+        headers = {**PDF, "accept": "application/x-ndjson"}
+        connection.request("POST", "/embed-file/upload", SLOW, headers)
+        answer = connection.getresponse()
+        assert json.loads(answer.readline()) == {"type": "progress", "data": {"phase": "reading"}}
+        (reader,) = children(service.popen.pid)
+        answer.close()
+    else:
+        connection, reader = begin(service)
+    connection.close()
+    assert are_gone([reader], within_s=1)
+    assert send(service, pdf(["next"]))[0] == 200
+
+
+@pytest.mark.parametrize("is_reading", [False, True])
+def test_a_service_that_is_killed_leaves_no_process(service: Process, is_reading: bool) -> None:
+    if is_reading:
+        connection, _ = begin(service)
+    else:
+        assert send(service, pdf(["one"]))[0] == 200
+        connection = http.client.HTTPConnection("127.0.0.1", service.port)
+    started = children(service.popen.pid)
+    assert started
+    service.signal(signal.SIGKILL)
+    assert are_gone(started, within_s=1)
+    connection.close()
+
+
+def test_sigterm_with_a_running_pdf_ends_with_0_and_leaves_no_process(service: Process) -> None:
+    connection, reader = begin(service)
+    statuses: list[int] = []
+
+    def wait() -> None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            statuses.append(connection.getresponse().status)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    service.signal(signal.SIGTERM)
+    code, _, talk = service.end()
+    waiting.join()
+    connection.close()
+    assert code == 0
+    assert b"Traceback" not in talk
+    assert statuses in ([503], [])
+    assert are_gone([reader], within_s=1)
