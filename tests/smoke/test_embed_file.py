@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import itertools
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +96,37 @@ def test_chunks_of_tokens_fit_the_model(reader: Reader) -> None:
     small = reader.chunks("note.md", unit="tokens", chunk_size=20, chunk_overlap=5)
     assert len(small["chunks"]) > len(found["chunks"])
     assert max(span["tokens"] for span in small["spans"]) <= 24
+
+
+def test_a_long_text_is_cut_by_the_tokens_it_has_as_a_whole(reader: Reader) -> None:
+    words = [f"palavra{number} são, água e {number} barcos.\n" for number in range(2_000)]
+    text = "".join(words)  # longer than what is tokenised in one turn
+    (reader.allowed / "long.txt").write_text(text, encoding="utf-8")
+    found = reader.chunks("long.txt", unit="tokens", max_chunks=1_000)
+    spans = found["spans"]
+    assert not any(span["truncated"] for span in spans)
+    assert [text[span["start"] : span["end"]] for span in spans] == found["chunks"]
+    assert (spans[0]["start"], spans[-1]["end"]) == (0, len(text.rstrip()))
+    assert all(left["end"] > right["start"] for left, right in itertools.pairwise(spans))
+    assert all(text[span["end"] : span["end"] + 1].strip() == "" for span in spans)
+
+
+def test_an_upload_gives_what_the_file_gives_line_by_line_too(reader: Reader) -> None:
+    data = (reader.allowed / "page.pdf").read_bytes()
+    whole = reader.read(reader.allowed / "page.pdf").json()
+    headers = {"Content-Type": "application/pdf"}
+    connection = http.client.HTTPConnection("127.0.0.1", reader.client.port, timeout=60)
+    connection.request("POST", "/embed-file/upload", data, headers)
+    assert json.loads(connection.getresponse().read()) == whole
+    accept = {"Accept": "application/x-ndjson"}
+    connection.request("POST", "/embed-file/upload", data, headers | accept)
+    lines = [json.loads(line) for line in connection.getresponse().read().splitlines()]
+    connection.close()
+    parts = {line["type"]: line["data"] for line in lines if line["type"] != "progress"}
+    assert list(parts) == ["start", "chunks", "end"]
+    assert parts["start"]["pages"] == 1
+    assert parts["chunks"]["chunks"] == whole["chunks"]
+    assert parts["chunks"]["vectors"] == whole["vectors"]
 
 
 def test_what_is_left_out_is_said(reader: Reader) -> None:
