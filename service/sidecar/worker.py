@@ -49,7 +49,6 @@ def confine(seconds: int) -> None:
         ("RLIMIT_CPU", seconds, seconds + 1),
         ("RLIMIT_AS", MEMORY_BYTES, MEMORY_BYTES),
         ("RLIMIT_CORE", 0, 0),
-        ("RLIMIT_FSIZE", 0, 0),
     ):
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(getattr(resource, name), (soft, hard))
