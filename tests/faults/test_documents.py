@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.faults.test_service_process import WAIT_S, Process
 from tests.support.descendants import are_gone, children
+from tests.support.processes import WAIT_S, Process
 from tests.support.tinypdf import bombs, pdf, shared_stream
 
 if TYPE_CHECKING:
