@@ -1,0 +1,191 @@
+"""Everything that `python3 build electron` writes for some bundles: the same bytes every time."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bundler.electron import entitlements, fragment, payload, readme
+from bundler.electron.fragment import Contents, Place
+from bundler.electron.signables import Signable, signables, table
+from bundler.errors import UsageError, VerificationError
+from bundler.targets import target_named
+from sidecar.manifest import MANIFESTS, ManifestError, read, read_entries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from bundler.electron.payload import Payload
+    from sidecar.manifest import FileEntry, Manifest
+
+SIGNED = "signed"
+README = "README.md"
+# What stands in the checkout as it is written: the hooks, and what they use.
+FIXED = ("hooks.mjs", "sign-bundle.sh", "signature.mjs", "verify-bundle.mjs")
+# How people think of a bundle; what else there may be follows by name.
+FIRST = ("python", "embedding_sidecar", "models", MANIFESTS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A bundle that an app takes in, and every file of its components."""
+
+    root: Path
+    manifest: Manifest
+    entries: tuple[FileEntry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Integration:
+    """What is written, by path, and what was found on the way."""
+
+    files: Mapping[str, bytes]
+    payloads: tuple[Payload, ...]
+    signing: tuple[str, ...]
+
+
+def open_bundle(root: Path) -> Bundle:
+    """Return the bundle at `root`, its lists checked, its files not. Raises VerificationError."""
+    try:
+        manifest = read(root)
+        entries = [entry for one in manifest.components for entry in read_entries(root, one)]
+    except ManifestError as error:
+        raise VerificationError(
+            f"there is no bundle at {root}",
+            why=str(error),
+            next_step="python3 build assemble",
+        ) from error
+    return Bundle(root=root, manifest=manifest, entries=tuple(entries))
+
+
+def place(bundles: Sequence[Bundle], app: Path, output: Path, *, source: str | None) -> Place:
+    """Return where things lie, seen from the folder `app`.
+
+    `source` is where the bundles will lie when the app is packaged, if not where they are now.
+    Raises UsageError for folders that one pattern of electron-builder's macros cannot name.
+    """
+    suffixes = {bundle.root.name.removeprefix(bundle.manifest.target) for bundle in bundles}
+    for bundle in bundles:
+        if not bundle.root.name.startswith(bundle.manifest.target):
+            raise UsageError(
+                f"the folder {bundle.root} is not named by its target",
+                why="electron-builder finds bundles by ${os}-${arch}, which is "
+                f"{bundle.manifest.target} for this one",
+                next_step=f"python3 build assemble --output {bundle.root / bundle.manifest.target}",
+            )
+    targets = [bundle.manifest.target for bundle in bundles]
+    parents = {bundle.root.parent for bundle in bundles}
+    if len(suffixes) > 1 or len(parents) > 1 or len(set(targets)) < len(targets):
+        raise UsageError(
+            "these bundles cannot be one app's",
+            why="one per target is wanted, side by side in one folder, their names alike",
+            next_step="name them TARGET, or TARGET-lean, in one folder",
+        )
+    integration = _relative(output, app)
+    if integration.startswith("../") or integration == "..":
+        raise UsageError(
+            f"{output} is outside of the app in {app}",
+            why="electron-builder runs no hooks from outside",
+            next_step="choose an --output inside the app's folder; --app names that",
+        )
+    return Place(
+        bundles=source or _relative(parents.pop(), app),
+        integration=integration,
+        suffix=suffixes.pop(),
+    )
+
+
+def _relative(path: Path, start: Path) -> str:
+    return Path(os.path.relpath(path, start)).as_posix()
+
+
+def compose(bundles: Sequence[Bundle], place: Place, templates: Path) -> Integration:
+    """Return what is written for `bundles`. Raises VerificationError for one that was altered."""
+    bundles = sorted(bundles, key=lambda bundle: bundle.manifest.target)
+    native = {
+        bundle.manifest.target: signables(
+            bundle.root, target_named(bundle.manifest.target), bundle.entries
+        )
+        for bundle in bundles
+    }
+    weighed = tuple(payload.weigh(bundle.root) for bundle in bundles)
+    signing = tuple(_signing(native))
+    made_for = ", ".join(
+        f"{one.manifest.target} {one.manifest.version} ({one.manifest.plan[:12]})"
+        for one in bundles
+    )
+    files = {name: (templates / name).read_bytes() for name in FIXED}
+    files["electron-builder.yml"] = fragment.render(
+        place, contents(bundles), made_for=made_for
+    ).encode()
+    files["entitlements.app.plist"] = entitlements.of_app()
+    files["entitlements.python.plist"] = entitlements.of_python(
+        one for target, found in native.items() if target.startswith("mac-") for one in found
+    )
+    for target, found in native.items():
+        if found:
+            files[f"{SIGNED}/{target}.tsv"] = table(found).encode()
+    page = (templates / README).read_text(encoding="utf-8")
+    files[README] = readme.render(page, place, weighed, made_for=made_for, signing=signing).encode()
+    return Integration(files=files, payloads=weighed, signing=signing)
+
+
+def contents(bundles: Iterable[Bundle]) -> Contents:
+    """Return the names at the top of the bundles, all of them together."""
+    names = {entry.path.partition("/")[0] for bundle in bundles for entry in bundle.entries}
+    names.add(MANIFESTS)
+    first = [name for name in FIRST if name in names]
+    return Contents(
+        folders=(*first, *sorted(names - set(FIRST))),
+        papers=fragment.PAPERS,
+    )
+
+
+def _signing(native: Mapping[str, Sequence[Signable]]) -> Iterator[str]:
+    """Yield what a person who signs should know."""
+    for target, found in native.items():
+        programs = [one.path for one in found if one.kind == "program"]
+        if target.startswith("mac-"):
+            yield (
+                f"{target}: {len(found)} Mach-O files, {len(programs)} of them programs. "
+                "`sign-bundle.sh` signs them eight at a time; `signIgnore` keeps electron-builder "
+                "from signing them again one after the other, and with them every file that looks "
+                "binary. Notarisation stays as you have it."
+            )
+            writers = [one.path.rpartition("/")[2] for one in found if one.writes_code]
+            yield (
+                f"The Python inside has the right `allow-jit`: {', '.join(writers)} asks for it."
+                if writers
+                else "The Python inside has no rights: no file of it writes code as it runs."
+            )
+            yield (
+                "Nothing has `disable-library-validation`, since one team signs all; nor "
+                "`allow-unsigned-executable-memory`, `allow-dyld-environment-variables`, "
+                "`get-task-allow`. This comes from reading the files: it was not run on a Mac."
+            )
+        if target.startswith("win-"):
+            yield (
+                f"{target}: with a certificate, electron-builder signs {' and '.join(programs)} as "
+                f"it copies; `win.signExts` would add the others of the {len(found)} native files. "
+                "The hooks accept a new signature there, and no other change."
+            )
+        if target.startswith("linux-"):
+            yield f"{target}: nothing is signed."
+
+
+def write(integration: Integration, output: Path) -> None:
+    """Write the files into `output`, each whole or not at all; lists of other bundles go.
+
+    Whatever else is in the folder stays.
+    """
+    (output / SIGNED).mkdir(parents=True, exist_ok=True)
+    for name, data in integration.files.items():
+        beside = output / f"{name}.new"
+        beside.write_bytes(data)
+        beside.chmod(0o755 if name.endswith(".sh") else 0o644)
+        beside.replace(output / name)
+    for path in (output / SIGNED).glob("*.tsv"):
+        if f"{SIGNED}/{path.name}" not in integration.files:
+            path.unlink()

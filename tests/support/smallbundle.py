@@ -1,0 +1,113 @@
+"""A bundle of a few files for any target, made at once; nothing in it runs."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from bundler.targets import TARGETS
+from sidecar.manifest import (
+    MANIFEST,
+    MANIFESTS,
+    Component,
+    FileEntry,
+    Manifest,
+    Runtime,
+    encode,
+    encode_entries,
+)
+from tests.support import tinybinaries
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from bundler.targets import Target
+
+# The files of one component lie together; more than one name because updates go by component.
+COMPONENTS = {"python": "python/", "models": "models/", "service": "embedding_sidecar/"}
+PLAN = hashlib.sha256(b"plan").hexdigest()
+PAPERS = {"NOTICES.txt": b"notices\n", "sbom.cdx.json": b"{}\n"}
+JIT = b"_pthread_jit_write_protect_np\0"
+
+NATIVE = {
+    "linux": (tinybinaries.elf(), tinybinaries.elf(program=True)),
+    "mac": (tinybinaries.macho(), tinybinaries.macho(program=True)),
+    "win": (tinybinaries.pe(), tinybinaries.pe(program=True)),
+}
+
+
+def contents(target: Target) -> dict[str, bytes]:
+    """Return the files of a small bundle: what a packager treats in ways of its own."""
+    site = target.site_packages
+    library, program = NATIVE[target.os]
+    suffix = ".pyd" if target.os == "win" else ".so"
+    return {
+        target.executable: program,
+        f"{site}/pack/__init__.py": b"",
+        f"{site}/pack/__pycache__/__init__.cpython-311.pyc": b"\xa7\r\r\n\0\0\0\0" * 4,
+        f"{site}/pack/deep/er/native{suffix}": library,
+        f"{site}/pack/native{suffix}": library,
+        f"{site}/pack/link.a": b"!<arch>\n",
+        f"{site}/pack/types.d.ts": b"export {};\n",
+        f"{site}/pack/.hidden": b"hidden",
+        f"{site}/node_modules/package.json": b"{}\n",
+        f"{site}/caf\u00e9 & co/{{x}}.txt": "caf\u00e9".encode(),
+        "models/hub/weights.safetensors": bytes(range(256)) * 64,
+        "embedding_sidecar/__main__.py": b"raise SystemExit\n",
+    }
+
+
+def make(root: Path, name: str, files: Mapping[str, bytes] | None = None) -> Path:
+    """Write a bundle for the target `name` at `root`/`name`, and return its folder."""
+    target = TARGETS[name]
+    bundle = root / name
+    given = contents(target) if files is None else dict(files)
+    for path, data in {**given, **PAPERS}.items():
+        file = bundle / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+        file.chmod(_mode(path, target))
+    components = []
+    (bundle / MANIFESTS).mkdir()
+    for component, prefix in COMPONENTS.items():
+        paths = [path for path in given if path.startswith(prefix)]
+        entries = [_entry(path, given[path], target) for path in paths]
+        data = encode_entries(entries)
+        (bundle / MANIFESTS / f"{component}.json").write_bytes(data)
+        components.append(
+            Component(
+                name=component,
+                digest=hashlib.sha256(data).hexdigest(),
+                inputs=PLAN,
+                files=len(entries),
+                size=sum(entry.size for entry in entries),
+            )
+        )
+    manifest = Manifest(
+        plan=PLAN,
+        papers=PLAN,
+        target=name,
+        version="0.0.1",
+        profile="safe",
+        runtime=Runtime(version="3.11.9", source="standalone", executable=target.executable),
+        default_model=None,
+        models=(),
+        components=tuple(components),
+        documents=tuple(_entry(path, data, target) for path, data in PAPERS.items()),
+    )
+    (bundle / MANIFEST).write_bytes(encode(manifest))
+    return bundle
+
+
+def _mode(path: str, target: Target) -> int:
+    return 0o755 if path == target.executable else 0o644
+
+
+def _entry(path: str, data: bytes, target: Target) -> FileEntry:
+    return FileEntry(
+        path=path,
+        mode=_mode(path, target),
+        size=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+    )

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import plistlib
+
+from bundler.electron import entitlements
+from bundler.electron.signables import Signable
+
+JIT = "com.apple.security.cs.allow-jit"
+
+
+def native(*, writes_code: bool) -> Signable:
+    return Signable(path="a", kind="library", sha256="", code="", writes_code=writes_code)
+
+
+def test_the_app_may_compile_as_it_runs_and_nothing_else() -> None:
+    assert plistlib.loads(entitlements.of_app()) == {JIT: True}
+
+
+def test_python_has_no_rights_unless_a_library_asks_for_one() -> None:
+    assert plistlib.loads(entitlements.of_python([native(writes_code=False)])) == {}
+    several = [native(writes_code=False), native(writes_code=True)]
+    assert plistlib.loads(entitlements.of_python(several)) == {JIT: True}
+
+
+def test_nothing_may_be_debugged_or_load_what_others_signed() -> None:
+    texts = (entitlements.of_app(), entitlements.of_python([native(writes_code=True)]))
+    for refused in (b"get-task-allow", b"library-validation", b"dyld", b"unsigned-executable"):
+        assert not any(refused in text for text in texts)
