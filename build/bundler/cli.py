@@ -65,6 +65,10 @@ COMMANDS = (
     Command(name="smoke", summary="start a bundle, compare its vectors, trace what it opens"),
     Command(name="archive", summary="pack a bundle into one file, the same bytes every time"),
     Command(name="image", summary="write a bundle as a container image, with no engine"),
+    Command(
+        name="electron",
+        summary="write what electron-builder needs to pack, sign and check bundles",
+    ),
     Command(name="size", summary="show what a bundle weighs, and what the diet left out of it"),
     Command(
         name="bench",

@@ -26,6 +26,7 @@ RUN_BY = {
     "python3 build smoke bundle/out/linux-x64-lean": "tests/smoke/test_lean.py",
     "python3 build diff": "tests/unit/bundler/test_commands_bundle.py",
     "python3 build image": "tests/integration/conftest.py",
+    "python3 build electron": "tests/integration/test_electron_builder.py",
     "python3 build bench --quick": "tests/smoke/test_bench.py",
     "python3 build bench --replay": "tests/smoke/test_bench.py",
     "bundle/out/linux-x64/python/bin/python3.11 -I -B": "tests/smoke/test_lifecycle.py",

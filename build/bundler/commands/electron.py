@@ -1,0 +1,110 @@
+"""Write what an Electron app needs, so that electron-builder packs, signs and checks a bundle.
+
+A fragment of its configuration, hooks that verify the copy, lists and rights for signing, and how
+large an installer becomes. Which bundles: --bundle, --target, or all that are in bundle/out.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+    from bundler.console import Console
+    from bundler.project import Project
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's options."""
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        required=True,
+        help="where it goes, inside the app's folder: build/sidecar",
+    )
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        metavar="FOLDER",
+        action="append",
+        default=[],
+        help="a bundle, named by its target; repeatable",
+    )
+    parser.add_argument(
+        "--target", metavar="NAME", action="append", default=[], help="a platform; repeatable"
+    )
+    parser.add_argument("--profile", metavar="NAME", help="which bundle of a target (safe)")
+    parser.add_argument(
+        "--app",
+        type=Path,
+        metavar="FOLDER",
+        help="the app's folder (the nearest above --output with a package.json)",
+    )
+    parser.add_argument(
+        "--from",
+        dest="source",
+        metavar="FOLDER",
+        help="where the bundles will lie, seen from the app's folder, if not where they are; "
+        "${env.NAME} is replaced when it is packaged",
+    )
+
+
+def run(options: argparse.Namespace, project: Project, console: Console) -> int:
+    """Write; say what was found, and print where it is."""
+    from bundler.electron import payload  # noqa: PLC0415 - needs the environment
+    from bundler.electron.integration import compose, open_bundle, place, write  # noqa: PLC0415
+
+    output: Path = options.output.resolve()
+    bundles = [open_bundle(root) for root in _roots(options, project)]
+    where = place(bundles, _app(options.app, output), output, source=options.source)
+    templates = project.root / "bundle" / "electron" / "builder"
+    integration = compose(bundles, where, templates)
+    write(integration, output)
+    for one in integration.payloads:
+        console.say(
+            f"{one.target}: {one.files} files, {one.size / 1e6:.0f} MB, "
+            f"about {one.packed / 1e6:.0f} MB packed"
+        )
+        for finding in payload.findings(one):
+            console.say(finding)
+    for bundle in bundles:
+        for reason in bundle.manifest.unreleasable:
+            console.say(f"not for release: {bundle.manifest.target}: {reason}")
+    console.say(f"add to electron-builder.yml: extends: {where.integration}/electron-builder.yml")
+    sys.stdout.write(f"{output}\n")
+    return 0
+
+
+def _app(given: Path | None, output: Path) -> Path:
+    """Return the app's folder: the one given, or the nearest above that has a package.json."""
+    if given is not None:
+        return given.resolve()
+    found = (folder for folder in output.parents if (folder / "package.json").is_file())
+    return next(found, output.parent)
+
+
+def _roots(options: argparse.Namespace, project: Project) -> list[Path]:
+    """Return the bundles' folders. Raises UsageError where there is none."""
+    from bundler.errors import UsageError  # noqa: PLC0415 - needs the environment
+    from bundler.profiles import DEFAULT, label  # noqa: PLC0415 - needs the environment
+    from bundler.targets import TARGETS, target_named  # noqa: PLC0415 - needs the environment
+    from sidecar.manifest import MANIFEST  # noqa: PLC0415
+
+    profile = options.profile or DEFAULT
+    roots = [path.resolve() for path in options.bundle]
+    roots += [project.output(label(target_named(name).name, profile)) for name in options.target]
+    if roots:
+        return roots
+    known = [project.output(label(name, profile)) for name in TARGETS]
+    roots = [root for root in known if (root / MANIFEST).is_file()]
+    if not roots:
+        raise UsageError(
+            "there is no bundle to take in",
+            why=f"{project.out} has none of the profile {profile}",
+            next_step="python3 build assemble, or name one with --bundle",
+        )
+    return roots

@@ -1,0 +1,197 @@
+"""The real electron-builder packages our bundles: on Linux for every target, as far as it goes.
+
+Signing for macOS, installers and Electron itself are not had here.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bundler.electron.fragment import sign_ignore
+from bundler.electron.integration import contents, open_bundle
+from bundler.golden import MIN_COSINE, read_golden, worst_cosine
+from bundler.launch import Service
+from bundler.project import Project
+from bundler.targets import TARGETS
+from sidecar.manifest import read
+from tests.support import electronbuilder, smallbundle
+from tests.support.electronbuilder import SOURCES, App, node, ran
+from tests.support.miniature import snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+PROJECT = Project.here()
+START_SECONDS = 180.0
+BATCH = 16
+NAMES = ("linux-x64", "mac-arm64", "win-x64")
+APP_OWN = {"app.asar", "own.txt", "icon.icns", "electron.icns", "en.lproj"}
+
+
+@pytest.fixture(scope="session")
+def modules() -> Path:
+    """Return the folder node_modules that has electron-builder."""
+    return electronbuilder.installed()
+
+
+def integrate(app: App, *bundles: Path) -> None:
+    """Run `python3 build electron` for an app, as people do."""
+    named = [argument for bundle in bundles for argument in ("--bundle", str(bundle))]
+    done = subprocess.run(
+        [sys.executable, PROJECT.root / "build", "electron", "--output", app.integration, *named],
+        cwd=PROJECT.root,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "extends: build/sidecar/electron-builder.yml" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory, modules: Path) -> App:
+    """Return an app that takes in a small bundle for every target."""
+    root = tmp_path_factory.mktemp("small")
+    bundles = [smallbundle.make(root / "bundles", name) for name in NAMES]
+    app = App.make(root / "an app", modules)
+    integrate(app, *bundles)
+    return app
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("target", NAMES)
+def test_every_target_is_packaged_from_one_configuration_and_verified(
+    small: App, target: str
+) -> None:
+    before = snapshot(small.root.parent / "bundles")
+    packaged = small.package(target)
+    assert packaged.code == 0, packaged.said
+    assert f"sidecar verified: {len(smallbundle.contents(TARGETS[target])) + 2}" in packaged.said
+    taken = {path.name for path in (small.root.parent / "bundles" / target).iterdir()}
+    assert taken < names(packaged.resources)
+    assert names(packaged.resources) - taken <= APP_OWN
+    assert "own.txt" in names(packaged.resources)
+    assert snapshot(small.root.parent / "bundles") == before
+
+
+def test_hard_links_instead_of_copies_verify_too(small: App) -> None:
+    packaged = small.package("linux-x64", environment={"USE_HARD_LINKS": "true"})
+    assert packaged.code == 0, packaged.said
+    assert (packaged.resources / "NOTICES.txt").stat().st_nlink > 1
+    assert "sidecar verified" in packaged.said
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda root: (root / "models/hub/weights.safetensors").write_bytes(b"w"), "changed: "),
+        (lambda root: (root / "models/hub/weights.safetensors").unlink(), "missing: "),
+        (lambda root: (root / "models/hub/more.txt").touch(), "extra: "),
+    ],
+    ids=["altered", "missing", "extra"],
+)
+def test_a_bundle_that_is_not_what_it_says_fails_the_build(
+    tmp_path: Path, modules: Path, spoil: Callable[[Path], None], told: str
+) -> None:
+    bundle = smallbundle.make(tmp_path / "bundles", "linux-x64")
+    app = App.make(tmp_path / "app", modules)
+    integrate(app, bundle)
+    spoil(bundle)
+    packaged = app.package("linux-x64")
+    assert packaged.code != 0
+    assert f"{told}models/hub/" in packaged.said
+    assert "next: " in packaged.said
+
+
+def test_a_filter_that_takes_bytecode_away_fails_the_build_and_is_named(small: App) -> None:
+    text = (small.integration / "electron-builder.yml").read_text(encoding="utf-8")
+    filtered = text.replace('to: "python" }', 'to: "python", filter: ["**/*", "!**/*.pyc"] }')
+    assert filtered != text
+    (small.integration / "electron-builder.yml").write_text(filtered, encoding="utf-8")
+    try:
+        packaged = small.package("linux-x64")
+    finally:
+        (small.integration / "electron-builder.yml").write_text(text, encoding="utf-8")
+    assert packaged.code != 0
+    assert "missing: python/" in packaged.said
+    assert "take filters such as !**/*.pyc off extraResources" in packaged.said
+
+
+def test_a_bundle_for_another_machine_fails_the_build(small: App) -> None:
+    bundles = small.root.parent / "bundles"
+    shutil.copytree(bundles / "linux-x64", bundles / "linux-arm64")
+    try:
+        packaged = small.package("linux-arm64")
+    finally:
+        shutil.rmtree(bundles / "linux-arm64")
+    assert packaged.code != 0
+    assert "it is for linux-x64, the app is for linux-arm64" in packaged.said
+
+
+def test_programs_that_electron_builder_signs_for_windows_are_accepted(small: App) -> None:
+    signer = "-c.win.signtoolOptions.sign=./certify.cjs"
+    packaged = small.package("win-x64", signer, "-c.win.signtoolOptions.publisherName=Me")
+    assert packaged.code == 0, packaged.said
+    assert "1 of them signed anew" in packaged.said
+
+
+def test_osx_sign_would_sign_every_binary_file_and_leaves_ours_alone(
+    small: App, modules: Path
+) -> None:
+    packaged = small.package("mac-arm64")
+    assert packaged.code == 0, packaged.said
+    app = packaged.resources.parents[1]
+    bundle = open_bundle(small.root.parent / "bundles" / "mac-arm64")
+    ignored = sign_ignore(contents([bundle]))
+    assert all(json.dumps(one) in _configuration(small) for one in ignored)
+    seen = json.loads(node(SOURCES / "walked.cjs", modules, app, *ignored))
+    everything = json.loads(node(SOURCES / "walked.cjs", modules, app))
+    ours = [name for name in everything["left"] if "/Contents/Resources/python/" in name]
+    # Bytecode looks binary, too: each file would cost a signature and a timestamp.
+    assert any(name.endswith(".pyc") for name in ours)
+    assert any(name.endswith(".so") for name in ours)
+    assert {name.rpartition("/")[2] for name in seen["left"]} >= {"Packaged", "app.asar"}
+    left = [name for name in seen["left"] if not name.endswith(("app.asar", ".icns"))]
+    assert not [name for name in left if "/Contents/Resources/" in name]
+
+
+def _configuration(app: App) -> str:
+    return (app.integration / "electron-builder.yml").read_text(encoding="utf-8")
+
+
+def test_a_packaged_bundle_serves_from_where_it_is_and_stays_as_it_was(
+    tmp_path: Path, modules: Path, bundle: Path
+) -> None:
+    if bundle.name not in TARGETS:
+        pytest.skip(f"the bundle's folder is not named by its target: {bundle}")
+    app = App.make(tmp_path / "app", modules)
+    integrate(app, bundle)
+    packaged = app.package(bundle.name)
+    assert packaged.code == 0, packaged.said
+    before = snapshot(packaged.resources)
+    manifest = read(packaged.resources)
+    (model, *_) = manifest.models
+    assert model.golden is not None
+    golden = read_golden(packaged.resources / model.golden)
+    arguments = ["--port", "0", "--model", model.name]
+    with Service.start(packaged.resources, arguments, environment={}) as service:
+        service.wait_ready(START_SECONDS)
+        vectors: list[list[float]] = []
+        for at in range(0, len(golden.texts), BATCH):
+            texts = golden.texts[at : at + BATCH]
+            vectors += service.request("/embed", {"texts": texts})["vectors"]
+        assert service.stop() == 0
+    assert worst_cosine(golden, vectors) >= MIN_COSINE
+    checked = ran([app.integration / "verify-bundle.mjs", packaged.resources])
+    assert checked.returncode == 0, checked.stderr
+    assert snapshot(packaged.resources) == before
