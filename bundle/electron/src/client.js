@@ -1,0 +1,392 @@
+/** Talks to a sidecar: texts and documents in, vectors out. */
+
+import http from 'node:http';
+
+import { unlessAborted } from './clock.js';
+import { SidecarError } from './errors.js';
+import { exchange, objectOf, refusal, stream } from './exchange.js';
+import { eventsOf, fieldsOf } from './files.js';
+import { partsOf } from './parts.js';
+import { retrying } from './retry.js';
+import { indicesOf, rowsOf } from './rows.js';
+
+const BINARY = 'application/octet-stream';
+const JSON_TYPE = 'application/json';
+
+/**
+ * @typedef {object} ClientOptions
+ * @property {string} [baseUrl] `http://127.0.0.1:8421`
+ * @property {string} [host]
+ * @property {number} [port] 8421
+ * @property {string} [token] the bearer token, where the service wants one
+ * @property {import('./service.js').PythonSidecarService} [service] follow this one, instead
+ * @property {number} [timeout] milliseconds that one attempt may take (30000)
+ * @property {number} [retryAttempts] further attempts after a failure that may pass (2)
+ * @property {number} [retryDelay] milliseconds before the first of them (1000), then twice as long
+ */
+
+/**
+ * @typedef {object} EmbedOptions
+ * @property {boolean} [normalize] vectors of length 1 (true)
+ * @property {'mean' | 'cls' | 'max'} [pooling] (`mean`)
+ * @property {boolean} [truncate] false refuses texts longer than the model reads (true)
+ * @property {'auto' | 'interactive' | 'bulk'} [priority] (`auto`)
+ * @property {AbortSignal} [signal]
+ */
+
+/**
+ * @typedef {object} BatchOptions
+ * @property {number} [batchSize] texts in one request (64)
+ * @property {number} [batchBytes] bytes of text in one request, about (1 MiB)
+ * @property {number} [concurrency] requests under way at a time (2)
+ * @property {(progress: { done: number, total: number }) => void} [onProgress] in texts
+ */
+
+/**
+ * @typedef {object} Embedded
+ * @property {Float32Array[]} vectors a row per text, in order
+ * @property {number} dimensions
+ * @property {string} fingerprint vectors with another one do not belong beside these
+ * @property {number[]} truncated indices of the texts that the model did not read to their end
+ * @property {number} truncatedCount how many they are; of very many only that is told
+ */
+
+/**
+ * @typedef {object} Health
+ * @property {string} status `ok`, `loading`, `stopping`, `stuck` or `dead`
+ * @property {string} phase
+ * @property {string} instance
+ * @property {string} version
+ * @property {string | null} [model]
+ * @property {number | null} [dim]
+ * @property {string | null} [device]
+ * @property {string | null} [degraded] what serves in the place of what should, if so
+ */
+
+/**
+ * @typedef {object} Info
+ * @property {string} model_id
+ * @property {number} dim
+ * @property {string} device
+ * @property {string} version
+ * @property {string} engine
+ * @property {string} precision
+ * @property {number} max_tokens
+ * @property {string} fingerprint of requests that leave every option at its default
+ * @property {Record<string, number>} limits
+ */
+
+/** A client of one sidecar. Connections are kept and used again; `close` lets go of them. */
+export class PythonSidecarClient {
+  #agent = new http.Agent({ keepAlive: true, maxSockets: 32 });
+  #service;
+  #place;
+  #timeout;
+  #retryAttempts;
+  #retryDelay;
+
+  /** @param {ClientOptions} [options] */
+  constructor(options = {}) {
+    this.#service = options.service;
+    this.#place = placeOf(options);
+    this.#timeout = options.timeout ?? 30_000;
+    this.#retryAttempts = options.retryAttempts ?? 2;
+    this.#retryDelay = options.retryDelay ?? 1000;
+  }
+
+  /** Let go of the kept connections; the client can be used again. */
+  close() {
+    this.#agent.destroy();
+  }
+
+  /**
+   * Return what the service says of itself, whether it serves or still loads; never tried twice.
+   * @param {{ signal?: AbortSignal }} [options]
+   * @returns {Promise<Health>}
+   */
+  async checkHealth(options = {}) {
+    const answer = await this.#send('GET', '/health', options.signal, {});
+    if (answer.status !== 200 && answer.status !== 503) throw refusal(answer);
+    return /** @type {Health} */ (/** @type {unknown} */ (objectOf(answer.body)));
+  }
+
+  /**
+   * Return what is served: the model, its dimensions, the limits, the fingerprint.
+   * @param {{ signal?: AbortSignal }} [options]
+   * @returns {Promise<Info>}
+   */
+  async info(options = {}) {
+    const answer = await this.#ask('GET', '/info', options.signal, {});
+    return /** @type {Info} */ (/** @type {unknown} */ (objectOf(answer.body)));
+  }
+
+  /**
+   * Tell the service to answer what it has, and end. A PythonSidecarService would start it again.
+   * @returns {Promise<void>}
+   */
+  async shutdown() {
+    const answer = await this.#send('POST', '/shutdown', undefined, {});
+    if (answer.status >= 400) throw refusal(answer);
+  }
+
+  /**
+   * Embed texts in one request.
+   * @param {string | readonly string[]} texts
+   * @param {EmbedOptions} [options]
+   * @returns {Promise<Embedded>}
+   */
+  async embed(texts, options = {}) {
+    const { signal, ...fields } = options;
+    const asked = typeof texts === 'string' ? [texts] : texts;
+    const body = Buffer.from(JSON.stringify({ texts: asked, ...fields }));
+    const answer = await this.#ask('POST', '/embed', signal, {
+      accept: BINARY,
+      contentType: JSON_TYPE,
+      body,
+    });
+    const { headers } = answer;
+    if (headers['content-type'] !== BINARY) {
+      throw new SidecarError('PARSE_ERROR', 'the answer holds no rows of floats');
+    }
+    const count = numberOf(headers['x-sidecar-count']);
+    const dimensions = numberOf(headers['x-sidecar-dim']);
+    const fingerprint = headers['x-sidecar-fingerprint'];
+    if (count !== asked.length || typeof fingerprint !== 'string') {
+      const message = `${count} rows came for ${asked.length} texts`;
+      throw new SidecarError('PARSE_ERROR', message);
+    }
+    const cut = indicesOf(String(headers['x-sidecar-truncated'] ?? ''));
+    return {
+      vectors: rowsOf(answer.body, count, dimensions),
+      dimensions,
+      fingerprint,
+      truncated: cut.indices,
+      truncatedCount: cut.count,
+    };
+  }
+
+  /**
+   * Embed any number of texts, in requests of a size that is answered in time.
+   *
+   * A request that fails for good ends the others. Rejects with SPACE_CHANGED if the answers are
+   * of several vector spaces, because another model was started meanwhile.
+   * @param {readonly string[]} texts
+   * @param {EmbedOptions & BatchOptions} [options]
+   * @returns {Promise<Embedded>}
+   */
+  async embedBatch(texts, options = {}) {
+    const { batchSize = 64, batchBytes = 1 << 20, concurrency = 2, onProgress, ...rest } = options;
+    const { signal, ...fields } = rest;
+    const parts = partsOf(texts, { count: batchSize, bytes: batchBytes });
+    if (parts.length > 1) fields.priority ??= 'bulk';
+    const failing = new AbortController();
+    const abort = () => failing.abort(signal?.reason);
+    if (signal?.aborted) abort();
+    signal?.addEventListener('abort', abort, { once: true });
+    /** @type {Embedded[]} */
+    const answers = new Array(parts.length);
+    let next = 0;
+    let done = 0;
+    const work = async () => {
+      for (let part = parts[next]; part; part = parts[next]) {
+        const place = next++;
+        answers[place] = await this.embed(part.texts, { ...fields, signal: failing.signal });
+        done += part.texts.length;
+        onProgress?.({ done, total: texts.length });
+      }
+    };
+    try {
+      const workers = Math.max(1, Math.min(concurrency, parts.length));
+      await Promise.all(Array.from({ length: workers }, work));
+    } catch (error) {
+      failing.abort(error);
+      throw error;
+    } finally {
+      signal?.removeEventListener('abort', abort);
+    }
+    return united(answers, parts);
+  }
+
+  /**
+   * Embed a document chunk by chunk: one in an allowed folder by its absolute path, or bytes that
+   * the app read itself. Leaving the loop, or aborting the signal, ends the work in the service.
+   * @param {string | import('./files.js').FileBytes} document
+   * @param {import('./files.js').FileOptions} [options]
+   * @returns {AsyncGenerator<import('./files.js').FileEvent, void, void>}
+   */
+  async *embedFile(document, options = {}) {
+    const fields = fieldsOf(options);
+    const isPath = typeof document === 'string';
+    const query = Object.entries(fields).map(([name, value]) => `${name}=${value}`).join('&');
+    const path = isPath ? '/embed-file' : `/embed-file/upload?${query}`;
+    const payload = {
+      accept: 'application/x-ndjson',
+      contentType: isPath ? JSON_TYPE : document.contentType,
+      body: isPath
+        ? Buffer.from(JSON.stringify({ path: document, ...fields }))
+        : Buffer.from(document.bytes.buffer, document.bytes.byteOffset, document.bytes.byteLength),
+    };
+    const { signal } = options;
+    const answer = await this.#retry(signal, async () => {
+      const begun = await stream(this.#agent, await this.#asked('POST', path, signal, payload));
+      if (begun.status < 400) return begun;
+      /** @type {Buffer[]} */
+      const parts = [];
+      for await (const part of begun.parts) parts.push(part);
+      throw refusal({ ...begun, body: new Uint8Array(Buffer.concat(parts)).buffer });
+    });
+    try {
+      yield* eventsOf(answer.parts);
+    } finally {
+      answer.close();
+    }
+  }
+
+  /**
+   * Send a request, again where a failure may pass, and return an answer that is none.
+   * @param {string} method
+   * @param {string} path
+   * @param {AbortSignal | undefined} signal
+   * @param {Payload} payload
+   */
+  #ask(method, path, signal, payload) {
+    return this.#retry(signal, async () => {
+      const answer = await this.#send(method, path, signal, payload);
+      if (answer.status >= 400) throw refusal(answer);
+      return answer;
+    });
+  }
+
+  /**
+   * @template T
+   * @param {AbortSignal | undefined} signal
+   * @param {() => Promise<T>} attempt
+   * @returns {Promise<T>}
+   */
+  #retry(signal, attempt) {
+    const policy = { attempts: this.#retryAttempts, delayMs: this.#retryDelay, signal };
+    return retrying(attempt, policy);
+  }
+
+  /**
+   * @param {string} method
+   * @param {string} path
+   * @param {AbortSignal | undefined} signal
+   * @param {Payload} payload
+   */
+  async #send(method, path, signal, payload) {
+    return exchange(this.#agent, await this.#asked(method, path, signal, payload));
+  }
+
+  /**
+   * @typedef {object} Payload
+   * @property {string} [accept]
+   * @property {string} [contentType]
+   * @property {Buffer} [body]
+   */
+
+  /**
+   * @param {string} method
+   * @param {string} path
+   * @param {AbortSignal | undefined} signal
+   * @param {Payload} payload
+   * @returns {Promise<import('./exchange.js').Asked>}
+   */
+  async #asked(method, path, signal, { accept = JSON_TYPE, contentType, body }) {
+    const { host, port, token, prefix } = this.#service ? await this.#proven(signal) : this.#place;
+    return {
+      method,
+      host,
+      port,
+      path: `${prefix}${path}`,
+      headers: {
+        accept,
+        'content-length': body?.length ?? 0,
+        ...(contentType ? { 'content-type': contentType } : {}),
+        ...(token ? { authorization: `Bearer ${token}` } : {}),
+      },
+      body,
+      signal,
+      timeoutMs: this.#timeout,
+    };
+  }
+
+  /**
+   * Return where the service listens, once it has proven who it is.
+   * @param {AbortSignal | undefined} signal
+   * @returns {Promise<Place>}
+   */
+  async #proven(signal) {
+    const late = new AbortController();
+    const timer = setTimeout(() => {
+      const message = `the sidecar was not ready within ${this.#timeout} ms`;
+      late.abort(new SidecarError('TIMEOUT', message));
+    }, this.#timeout);
+    try {
+      const waited = /** @type {Promise<import('./options.js').Endpoint>} */ (
+        this.#service?.endpoint(late.signal)
+      );
+      return { ...(await unlessAborted(waited, signal)), prefix: '' };
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+/**
+ * @typedef {object} Place
+ * @property {string} host
+ * @property {number} port
+ * @property {string | undefined} [token]
+ * @property {string} prefix of every path
+ */
+
+/**
+ * @param {ClientOptions} options
+ * @returns {Place}
+ */
+function placeOf({ baseUrl, host = '127.0.0.1', port = 8421, token }) {
+  if (baseUrl === undefined) return { host, port, token, prefix: '' };
+  const url = new URL(baseUrl);
+  if (url.protocol !== 'http:') {
+    throw new SidecarError('USAGE_ERROR', `the sidecar speaks http, not ${url.protocol}`);
+  }
+  return {
+    host: url.hostname.replace(/^\[|\]$/g, ''),
+    port: Number(url.port || 80),
+    token,
+    prefix: url.pathname.replace(/\/+$/, ''),
+  };
+}
+
+/** @param {unknown} header */
+function numberOf(header) {
+  if (typeof header !== 'string' || !/^\d+$/.test(header)) {
+    throw new SidecarError('PARSE_ERROR', 'the answer does not say how many rows it holds');
+  }
+  return Number(header);
+}
+
+/**
+ * @param {Embedded[]} answers
+ * @param {import('./parts.js').Part[]} parts
+ * @returns {Embedded}
+ */
+function united(answers, parts) {
+  const [{ dimensions, fingerprint } = { dimensions: 0, fingerprint: '' }] = answers;
+  if (answers.some((answer) => answer.fingerprint !== fingerprint)) {
+    throw new SidecarError('SPACE_CHANGED', 'the sidecar changed its model on the way', {
+      next: 'embed everything again with the model that serves now',
+    });
+  }
+  return {
+    vectors: answers.flatMap((answer) => answer.vectors),
+    dimensions,
+    fingerprint,
+    truncated: answers.flatMap((answer, index) => {
+      const first = parts[index]?.first ?? 0;
+      return answer.truncated.map((at) => first + at);
+    }),
+    truncatedCount: answers.reduce((sum, answer) => sum + answer.truncatedCount, 0),
+  };
+}

@@ -1,0 +1,154 @@
+/** Vectors for an index: one model, one space, and word of when that space changes. */
+
+import { PythonSidecarClient } from './client.js';
+import { SidecarError } from './errors.js';
+import { decideReindex } from './reindex.js';
+
+/**
+ * @typedef {object} EmbedderOptions
+ * @property {PythonSidecarClient} [client] one on the default port, if left out
+ * @property {number} [batchSize] texts in one request (32)
+ * @property {boolean} [normalize] vectors of length 1 (true)
+ * @property {'mean' | 'cls' | 'max'} [pooling] (`mean`)
+ */
+
+/** @typedef {{ signal?: AbortSignal }} Cancel */
+
+/**
+ * Embeds for one index. The first answer settles the vector space; an answer of another one, after
+ * the app shipped another model, is refused with SPACE_CHANGED until `open` is called again.
+ */
+export class PythonSidecarEmbedder {
+  #client;
+  #batchSize;
+  #space;
+  /** @type {string | undefined} */
+  #fingerprint;
+  /** @type {number | undefined} */
+  #dimensions;
+
+  /** @param {EmbedderOptions} [options] */
+  constructor({ client = new PythonSidecarClient(), batchSize = 32, normalize, pooling } = {}) {
+    this.#client = client;
+    this.#batchSize = batchSize;
+    this.#space = {
+      ...(normalize === undefined ? {} : { normalize }),
+      ...(pooling === undefined ? {} : { pooling }),
+    };
+  }
+
+  /** How long vectors are; undefined before `open` or the first answer. */
+  get dimensions() {
+    return this.#dimensions;
+  }
+
+  /** Names the vector space; undefined before `open` or the first answer. */
+  get fingerprint() {
+    return this.#fingerprint;
+  }
+
+  /**
+   * Learn the space that is served now, and return it.
+   * @param {Cancel} [options]
+   * @returns {Promise<{ dimensions: number, fingerprint: string }>}
+   */
+  async open(options = {}) {
+    const { dimensions, fingerprint } = await this.#client.embed([''], {
+      ...options,
+      ...this.#space,
+    });
+    this.#dimensions = dimensions;
+    this.#fingerprint = fingerprint;
+    return { dimensions, fingerprint };
+  }
+
+  /**
+   * Return a vector for one text, or vectors for several in one request.
+   * @overload
+   * @param {string} texts
+   * @param {Cancel} [options]
+   * @returns {Promise<Float32Array>}
+   */
+  /**
+   * @overload
+   * @param {readonly string[]} texts
+   * @param {Cancel} [options]
+   * @returns {Promise<Float32Array[]>}
+   */
+  /**
+   * @param {string | readonly string[]} texts
+   * @param {Cancel} [options]
+   * @returns {Promise<Float32Array | Float32Array[]>}
+   */
+  async embed(texts, options = {}) {
+    if (typeof texts === 'string') return this.embedSingle(texts, options);
+    return this.#kept(await this.#client.embed(texts, { ...options, ...this.#space }));
+  }
+
+  /**
+   * Return the vector of a text.
+   * @param {string} text
+   * @param {Cancel} [options]
+   * @returns {Promise<Float32Array>}
+   */
+  async embedSingle(text, options = {}) {
+    const [row] = this.#kept(await this.#client.embed([text], { ...options, ...this.#space }));
+    return /** @type {Float32Array} */ (row);
+  }
+
+  /**
+   * Return the vectors of any number of texts, in order, asked for 32 at a time.
+   * @param {readonly string[]} texts
+   * @param {Cancel & { onProgress?: (progress: { done: number, total: number }) => void }}
+   *   [options]
+   * @returns {Promise<Float32Array[]>}
+   */
+  async embedBatch(texts, options = {}) {
+    const batchSize = this.#batchSize;
+    const asked = { batchSize, ...options, ...this.#space };
+    return this.#kept(await this.#client.embedBatch(texts, asked));
+  }
+
+  /**
+   * Embed a document in chunks as long as the model reads, unless told else.
+   * @param {string | import('./files.js').FileBytes} document
+   * @param {import('./files.js').FileOptions} [options]
+   * @returns {AsyncGenerator<import('./files.js').FileEvent, void, void>}
+   */
+  async *embedFile(document, options = {}) {
+    const events = this.#client.embedFile(document, { ...options, ...this.#space });
+    for await (const event of events) {
+      if (event.type === 'start') this.#settle(event);
+      yield event;
+    }
+  }
+
+  /**
+   * Say whether the index must be built anew, because its vectors are of another space than those
+   * that are made now. An index without a fingerprint always must.
+   * @param {string | null | undefined} storedFingerprint
+   * @param {Cancel} [options]
+   * @returns {Promise<boolean>}
+   */
+  async needsReindex(storedFingerprint, options = {}) {
+    const present = await this.open(options);
+    return decideReindex({ fingerprint: storedFingerprint }, present).needed;
+  }
+
+  /** @param {import('./client.js').Embedded} found */
+  #kept(found) {
+    this.#settle(found);
+    return found.vectors;
+  }
+
+  /** @param {{ fingerprint: string, dimensions: number }} found */
+  #settle({ fingerprint, dimensions }) {
+    this.#fingerprint ??= fingerprint;
+    this.#dimensions ??= dimensions;
+    if (fingerprint !== this.#fingerprint) {
+      throw new SidecarError('SPACE_CHANGED', 'the sidecar makes vectors of another space now', {
+        next: 'ask needsReindex, and build the index anew',
+      });
+    }
+  }
+}

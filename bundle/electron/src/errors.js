@@ -1,0 +1,186 @@
+/** Everything that can go wrong between an app and its sidecar, one code per kind. */
+
+import { isRecord } from './json.js';
+
+/**
+ * @typedef {'PYTHON_NOT_FOUND'
+ *   | 'PYTHON_DEPS_MISSING'
+ *   | 'PYTHON_VERSION_INCOMPATIBLE'
+ *   | 'SIDECAR_START_FAILED'
+ *   | 'NETWORK_ERROR'
+ *   | 'TIMEOUT'
+ *   | 'HTTP_ERROR'
+ *   | 'PARSE_ERROR'
+ *   | 'SIDECAR_CRASHED'
+ *   | 'USAGE_ERROR'
+ *   | 'ADDRESS_IN_USE'
+ *   | 'BUNDLE_DAMAGED'
+ *   | 'OUT_OF_REACH'
+ *   | 'DISK_ERROR'
+ *   | 'REFUSED_BY_RULE'
+ *   | 'VERIFICATION_FAILED'
+ *   | 'SMOKE_TEST_FAILED'
+ *   | 'SYSTEM_UNSUPPORTED'
+ *   | 'MODEL_NOT_LOADABLE'
+ *   | 'SIDECAR_STOPPED'
+ *   | 'SIDECAR_HANGS'
+ *   | 'IDENTITY_UNPROVEN'
+ *   | 'SPACE_CHANGED'} SidecarErrorCode
+ */
+
+/**
+ * @typedef {object} Problem
+ * The service's own words for a request that it did not serve (RFC 9457).
+ * @property {string} [type]
+ * @property {string} [title]
+ * @property {number} [status]
+ * @property {string} [detail]
+ * @property {string} [why]
+ * @property {string} [next]
+ * @property {string} [request]
+ */
+
+/**
+ * @typedef {object} SidecarErrorDetails
+ * @property {unknown} [cause] the error underneath
+ * @property {number} [status] of HTTP, with HTTP_ERROR
+ * @property {Problem} [problem] what the service said of it
+ * @property {number} [retryAfterMs] how long the service asks us to wait
+ * @property {number | null} [exitCode] of the service's process
+ * @property {string | null} [signal] that ended the process
+ * @property {string} [log] the last lines that the process wrote to standard error
+ * @property {string} [next] what helps
+ */
+
+/** A failure with a `code` for programs, and a message for people. */
+export class SidecarError extends Error {
+  /**
+   * @param {SidecarErrorCode} code
+   * @param {string} message
+   * @param {SidecarErrorDetails} [details]
+   */
+  constructor(code, message, details = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.name = 'SidecarError';
+    /** @type {SidecarErrorCode} */
+    this.code = code;
+    /** @type {number | undefined} */
+    this.status = details.status;
+    /** @type {Problem | undefined} */
+    this.problem = details.problem;
+    /** @type {number | undefined} */
+    this.retryAfterMs = details.retryAfterMs;
+    /** @type {number | null | undefined} */
+    this.exitCode = details.exitCode;
+    /** @type {string | null | undefined} */
+    this.signal = details.signal;
+    /** @type {string | undefined} */
+    this.log = details.log;
+    /** @type {string | undefined} */
+    this.next = details.next ?? details.problem?.next;
+  }
+}
+
+/**
+ * What each exit code of the service means.
+ * @type {Readonly<Record<number, readonly [code: SidecarErrorCode, message: string]>>}
+ */
+export const EXIT_CODES = Object.freeze({
+  0: ['SIDECAR_STOPPED', 'the sidecar was stopped by somebody else'],
+  1: ['SIDECAR_CRASHED', 'the sidecar failed'],
+  2: ['USAGE_ERROR', 'the sidecar was started with options that it refuses'],
+  3: ['ADDRESS_IN_USE', 'another program listens on the port'],
+  4: ['BUNDLE_DAMAGED', 'a file of the sidecar is not the one that was shipped'],
+  5: ['OUT_OF_REACH', 'the model is not on this machine'],
+  6: ['DISK_ERROR', 'the disk is full, or a place cannot be read or written'],
+  7: ['REFUSED_BY_RULE', 'a rule of the sidecar refuses the model'],
+  8: ['VERIFICATION_FAILED', 'the sidecar did not pass its verification'],
+  9: ['SMOKE_TEST_FAILED', 'the sidecar did not pass its smoke test'],
+  10: ['SYSTEM_UNSUPPORTED', 'this system is too old for the sidecar'],
+  11: ['MODEL_NOT_LOADABLE', 'the model cannot be loaded'],
+});
+
+/**
+ * Codes after which another start would end the same way.
+ * @type {ReadonlySet<SidecarErrorCode>}
+ */
+export const FINAL = new Set([
+  'PYTHON_NOT_FOUND',
+  'PYTHON_DEPS_MISSING',
+  'PYTHON_VERSION_INCOMPATIBLE',
+  'USAGE_ERROR',
+  'ADDRESS_IN_USE',
+  'BUNDLE_DAMAGED',
+  'REFUSED_BY_RULE',
+  'SYSTEM_UNSUPPORTED',
+  'TIMEOUT',
+]);
+
+/**
+ * Return the error that the end of a process means, in its own words where it left some.
+ * @param {number | null} exitCode
+ * @param {string | null} signal
+ * @param {string} log the end of its standard error
+ * @returns {SidecarError}
+ */
+export function errorOfExit(exitCode, signal, log) {
+  const details = { exitCode, signal, log };
+  if (signal !== null) {
+    return new SidecarError('SIDECAR_CRASHED', `the sidecar was ended by ${signal}`, details);
+  }
+  const { what, next, missing } = lastWords(log);
+  if (exitCode === 1 && missing) {
+    const message = `the sidecar misses a part of Python: ${missing}`;
+    return new SidecarError('PYTHON_DEPS_MISSING', message, {
+      ...details,
+      next: 'reinstall the app, or leave pythonPath out to take the Python of the bundle',
+    });
+  }
+  const [code, message] = EXIT_CODES[exitCode ?? 1] ?? [
+    'SIDECAR_CRASHED',
+    `the sidecar ended with exit code ${exitCode}`,
+  ];
+  return new SidecarError(code, what ? `${message}: ${what}` : message, {
+    ...details,
+    ...(next ? { next } : {}),
+  });
+}
+
+/**
+ * Return what the service wrote when it gave up: what and why in one line, and what helps.
+ *
+ * Its last line is a JSON object with the exit code, or text where it did not come that far.
+ * @param {string} log
+ * @returns {{ what?: string, next?: string, missing?: string }}
+ */
+function lastWords(log) {
+  for (const line of log.split('\n').reverse()) {
+    const said = line.startsWith('{') ? recordOf(line) : undefined;
+    if (said && 'exit_code' in said) {
+      const { message, why, next } = said;
+      const what = why ? `${message} (${why})` : String(message);
+      return { what, ...(typeof next === 'string' ? { next } : {}) };
+    }
+    if (said?.['error'] === 'ModuleNotFoundError' || said?.['error'] === 'ImportError') {
+      return { missing: String(said['error']) };
+    }
+    const missing = /^(?:ModuleNotFoundError|ImportError): (.*)$/.exec(line)?.[1];
+    if (missing) return { missing };
+    const refused = /^embedding_sidecar: error: (.*)$/.exec(line)?.[1];
+    if (refused) return { what: refused };
+  }
+  return {};
+}
+
+/**
+ * @param {string} line
+ * @returns {Record<string, unknown> | undefined}
+ */
+function recordOf(line) {
+  try {
+    const value = /** @type {unknown} */ (JSON.parse(line));
+    return isRecord(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}

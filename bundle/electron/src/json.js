@@ -1,0 +1,10 @@
+/** What a value read from JSON is. */
+
+/**
+ * Return whether it is an object, with keys and values.
+ * @param {unknown} value
+ * @returns {value is Record<string, unknown>}
+ */
+export function isRecord(value) {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

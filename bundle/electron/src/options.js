@@ -1,0 +1,92 @@
+/** What an app may choose, what it is told, and the command line that follows from it. */
+
+import { cleanEnvironment, locate } from './paths.js';
+
+/**
+ * @typedef {object} ServiceOptions
+ * @property {string} [resources] the folder with the bundle; Electron's `process.resourcesPath`
+ * @property {string} [pythonPath] the bundle's, by default
+ * @property {string} [scriptPath] the bundle's `embedding_sidecar`, by default
+ * @property {string} [modelCachePath] a Hugging Face cache; the bundle brings its own
+ * @property {number} [port] 8421; 0 takes a free one
+ * @property {boolean} [portFallback] take a free port where `port` is taken (true)
+ * @property {boolean} [autoRestart] start again after a crash (true)
+ * @property {(event: import('./events.js').ProgressEvent) => void} [onProgress]
+ * @property {(line: string) => void} [onLog] a line of the service's log, JSON
+ * @property {string} [model] a model of the bundle
+ * @property {string} [engine] `hash` needs no weights, for tests of user interfaces
+ * @property {string[]} [allowDirs] folders that files may be read from
+ * @property {string[]} [args] further options of the service
+ * @property {number} [startTimeout] milliseconds until it must be ready (180000)
+ * @property {number} [stopTimeout] milliseconds until it is killed (5000)
+ * @property {number} [healthInterval] milliseconds between looks at a ready one (10000); 0 for none
+ * @property {number} [healthTimeout] milliseconds that an answer may take (5000)
+ * @property {import('./backoff.js').BackoffOptions} [backoff]
+ */
+
+/** @typedef {'stopped' | 'starting' | 'ready' | 'restarting' | 'stopping' | 'failed'} State */
+
+/**
+ * @typedef {object} Status
+ * @property {State} state
+ * @property {boolean} ready
+ * @property {number | undefined} pid
+ * @property {number | undefined} port the one that it listens on
+ * @property {string | undefined} instance
+ * @property {string | undefined} version
+ * @property {string | undefined} model
+ * @property {number | undefined} dimensions
+ * @property {number} crashes within the last three minutes
+ * @property {number} restarts since startSidecar
+ * @property {import('./errors.js').SidecarError | undefined} lastError
+ */
+
+/**
+ * @typedef {object} Endpoint
+ * Where a service listens that has proven who it is, and the token that it takes.
+ * @property {string} host
+ * @property {number} port
+ * @property {string} token
+ */
+
+/**
+ * What is taken where the app chooses nothing.
+ * @type {Readonly<Required<Pick<ServiceOptions, 'port' | 'portFallback' | 'autoRestart' |
+ *   'startTimeout' | 'stopTimeout' | 'healthInterval' | 'healthTimeout'>>>}
+ */
+export const DEFAULTS = Object.freeze({
+  port: 8421,
+  portFallback: true,
+  autoRestart: true,
+  startTimeout: 180_000,
+  stopTimeout: 5000,
+  healthInterval: 10_000,
+  healthTimeout: 5000,
+});
+
+/**
+ * Return how the service is started. Throws SidecarError if a part of it is not there.
+ * @param {ServiceOptions} options
+ * @param {import('./identity.js').Identity} identity
+ * @param {number} port
+ * @returns {import('./process.js').Command}
+ */
+export function commandOf(options, identity, port) {
+  const { modelCachePath, model, engine, allowDirs = [], args = [] } = options;
+  const { pythonPath, scriptPath } = locate(options);
+  return {
+    pythonPath,
+    identity,
+    env: cleanEnvironment(process.env, pythonPath),
+    args: [
+      ...['-I', '-B', scriptPath],
+      ...['--port', String(port), '--parent-watch', '--token-stdin'],
+      ...['--instance', identity.instance, '--log-format', 'json'],
+      ...(modelCachePath ? ['--model-cache', modelCachePath] : []),
+      ...(model ? ['--model', model] : []),
+      ...(engine ? ['--engine', engine] : []),
+      ...allowDirs.flatMap((folder) => ['--allow-dir', folder]),
+      ...args,
+    ],
+  };
+}

@@ -1,0 +1,74 @@
+/** Where the bundle lies inside an app, and the environment that its Python gets. */
+
+import { existsSync, statSync } from 'node:fs';
+import { delimiter, dirname, join } from 'node:path';
+
+import { SidecarError } from './errors.js';
+
+/**
+ * @typedef {object} Places
+ * @property {string} pythonPath
+ * @property {string} scriptPath
+ */
+
+/**
+ * Return where Python and the service lie: as given, or else in the folder `resources`, which by
+ * default is where Electron keeps the app's resources. Throws SidecarError if one is not there.
+ * @param {{ resources?: string | undefined, pythonPath?: string | undefined,
+ *   scriptPath?: string | undefined, platform?: NodeJS.Platform }} options
+ * @returns {Places}
+ */
+export function locate(options) {
+  const electron = /** @type {{ resourcesPath?: string }} */ (/** @type {unknown} */ (process));
+  const resources = options.resources ?? electron.resourcesPath;
+  const python = (options.platform ?? process.platform) === 'win32'
+    ? ['python', 'python.exe']
+    : ['python', 'bin', 'python3.11'];
+  const pythonPath = options.pythonPath ?? (resources && join(resources, ...python));
+  const scriptPath = options.scriptPath ?? (resources && join(resources, 'embedding_sidecar'));
+  if (!pythonPath || !scriptPath) {
+    throw new SidecarError('USAGE_ERROR', 'it is not known where the sidecar lies', {
+      next: 'give the folder of the bundle as `resources`, outside of a packaged app',
+    });
+  }
+  if (!isFile(pythonPath)) {
+    throw new SidecarError('PYTHON_NOT_FOUND', `there is no Python at ${pythonPath}`, {
+      next: 'check extraResources of electron-builder, or give the folder of the bundle',
+    });
+  }
+  if (!existsSync(scriptPath)) {
+    throw new SidecarError('BUNDLE_DAMAGED', `the service is not at ${scriptPath}`, {
+      next: 'reinstall the app, or check extraResources of electron-builder',
+    });
+  }
+  return { pythonPath, scriptPath };
+}
+
+/** @param {string} path */
+function isFile(path) {
+  try {
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Return the environment for the service: ours, without what would lead its Python astray.
+ * @param {NodeJS.ProcessEnv} environment
+ * @param {string} pythonPath
+ * @param {NodeJS.Platform} [platform]
+ * @returns {NodeJS.ProcessEnv}
+ */
+export function cleanEnvironment(environment, pythonPath, platform = process.platform) {
+  // A process cannot defend itself against the loader's variables, and AppImages set them.
+  const astray = /^(?:LD_|DYLD_|PYTHON|ELECTRON_|NODE_|VIRTUAL_ENV$|CONDA_)/i;
+  const kept = Object.entries(environment).filter(([name]) => !astray.test(name));
+  const clean = Object.fromEntries(kept);
+  if (platform === 'win32') {
+    // Other programs put their OpenSSL on the path, and Windows looks there.
+    const name = kept.find(([key]) => key.toLowerCase() === 'path')?.[0] ?? 'Path';
+    clean[name] = [dirname(pythonPath), clean[name]].filter(Boolean).join(delimiter);
+  }
+  return clean;
+}

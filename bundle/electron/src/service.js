@@ -1,0 +1,440 @@
+/** Keeps the sidecar running for as long as the app wants it. */
+
+import { EventEmitter } from 'node:events';
+
+import { Backoff } from './backoff.js';
+import { PythonSidecarClient } from './client.js';
+import { sleep, unlessAborted, within } from './clock.js';
+import { diagnose } from './diagnosis.js';
+import { errorOfExit, FINAL, SidecarError } from './errors.js';
+import { newIdentity } from './identity.js';
+import { commandOf, DEFAULTS } from './options.js';
+import { SidecarProcess } from './process.js';
+import { hangs, proven } from './watch.js';
+
+/**
+ * @typedef {import('./events.js').Announced} Announced
+ * @typedef {import('./events.js').ProgressEvent} ProgressEvent
+ * @typedef {import('./options.js').Endpoint} Endpoint
+ * @typedef {import('./options.js').ServiceOptions} ServiceOptions
+ * @typedef {{ status: [Status], progress: [ProgressEvent], log: [string] }} ServiceEvents
+ * @typedef {import('./options.js').State} State
+ * @typedef {import('./options.js').Status} Status
+ */
+
+/**
+ * @typedef {object} Run
+ * From startSidecar to its end: one process after the other.
+ * @property {AbortController} over
+ * @property {Promise<Status>} started settles when the first process is ready, or none will be
+ * @property {(status: Status) => void} resolve
+ * @property {(error: unknown) => void} reject
+ * @property {Promise<void>} done
+ */
+
+/**
+ * Starts the sidecar, proves that the listener is the process that was started, starts it again
+ * after a crash, and ends it with everything it started.
+ *
+ * Events: `status` with each new Status, `progress` with each ProgressEvent, `log` with each line.
+ * @extends {EventEmitter<ServiceEvents>}
+ */
+export class PythonSidecarService extends EventEmitter {
+  /** @type {typeof DEFAULTS & ServiceOptions} */
+  #options;
+  #backoff;
+  /** @type {State} */
+  #state = 'stopped';
+  /** @type {Run | undefined} */
+  #run;
+  /** @type {SidecarProcess | undefined} */
+  #process;
+  /** @type {Endpoint | undefined} */
+  #endpoint;
+  /** @type {string | undefined} */
+  #instance;
+  /** @type {Record<string, unknown>} */
+  #said = {};
+  #restarts = 0;
+  /** @type {SidecarError | undefined} */
+  #lastError;
+  /** @type {Promise<void> | undefined} */
+  #stopping;
+  /** @type {Set<() => void>} */
+  #waiting = new Set();
+
+  /** @param {ServiceOptions} [options] */
+  constructor(options = {}) {
+    super();
+    const given = Object.entries(options).filter(([, value]) => value !== undefined);
+    this.#options = { ...DEFAULTS, ...Object.fromEntries(given) };
+    this.#backoff = new Backoff(options.backoff);
+  }
+
+  /**
+   * Start the sidecar and wait until it serves. While it starts or runs, this is the same start.
+   *
+   * Rejects with SidecarError when it cannot be started, or when stopSidecar comes before.
+   * @returns {Promise<Status>}
+   */
+  startSidecar() {
+    if (this.#stopping) return this.#stopping.then(() => this.startSidecar());
+    if (!this.#run) {
+      this.#backoff.forget();
+      this.#restarts = 0;
+      this.#lastError = undefined;
+      this.#run = this.#begin();
+    }
+    return this.#run.started;
+  }
+
+  /**
+   * End the sidecar and what it started: by a request, then by signals, by force after 5 s.
+   * @returns {Promise<void>}
+   */
+  stopSidecar() {
+    this.#stopping ??= this.#end().finally(() => (this.#stopping = undefined));
+    return this.#stopping;
+  }
+
+  /**
+   * Stop it, if it runs, and start it with a new identity.
+   * @returns {Promise<Status>}
+   */
+  async restartSidecar() {
+    await this.stopSidecar();
+    return this.startSidecar();
+  }
+
+  /** @returns {Status} */
+  getStatus() {
+    const { version, model, dimensions } = this.#said;
+    return {
+      state: this.#state,
+      ready: this.#state === 'ready',
+      pid: this.#process?.isRunning ? this.#process.pid : undefined,
+      port: this.#endpoint?.port,
+      instance: this.#instance,
+      version: typeof version === 'string' ? version : undefined,
+      model: typeof model === 'string' ? model : undefined,
+      dimensions: typeof dimensions === 'number' ? dimensions : undefined,
+      crashes: this.#backoff.crashes,
+      restarts: this.#restarts,
+      lastError: this.#lastError,
+    };
+  }
+
+  /**
+   * Return a client that follows this service through restarts, ports and tokens.
+   * @param {Omit<import('./client.js').ClientOptions, 'baseUrl' | 'port' | 'token' | 'service'>}
+   *   [options]
+   */
+  client(options = {}) {
+    return new PythonSidecarClient({ ...options, service: this });
+  }
+
+  /**
+   * Return where the proven service listens; waits while it starts or comes back.
+   *
+   * Rejects with SidecarError when it does not run, or with the reason of an aborted signal.
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<Endpoint>}
+   */
+  async endpoint(signal) {
+    while (!this.#endpoint) {
+      if (!this.#run) {
+        if (this.#state === 'failed' && this.#lastError) throw this.#lastError;
+        throw new SidecarError('SIDECAR_STOPPED', 'the sidecar does not run', {
+          next: 'call startSidecar first',
+        });
+      }
+      /** @type {Promise<void>} */
+      const changed = new Promise((resolve) => this.#waiting.add(resolve));
+      await unlessAborted(changed, signal);
+    }
+    return this.#endpoint;
+  }
+
+  /** @returns {Run} */
+  #begin() {
+    /** @type {(status: Status) => void} */
+    let resolve = () => {};
+    /** @type {(error: unknown) => void} */
+    let reject = () => {};
+    /** @type {Promise<Status>} */
+    const started = new Promise((yes, no) => {
+      resolve = yes;
+      reject = no;
+    });
+    // Who waits for it is told; that nobody does is no crash of the app.
+    started.catch(() => {});
+    const over = new AbortController();
+    /** @type {Run} */
+    const run = { over, started, resolve, reject, done: Promise.resolve() };
+    run.done = this.#supervise(run);
+    return run;
+  }
+
+  /** @param {Run} run */
+  async #supervise(run) {
+    let { port } = this.#options;
+    for (;;) {
+      /** @type {number | undefined} */
+      let readyAt;
+      /** @type {SidecarError} */
+      let error;
+      try {
+        this.#become('starting', { port });
+        await this.#launch(run, port);
+        readyAt = performance.now();
+        this.#become('ready');
+        run.resolve(this.getStatus());
+        error = await this.#watch(run);
+      } catch (thrown) {
+        error = wrapped(thrown);
+      }
+      this.#endpoint = undefined;
+      await this.#discard(run);
+      if (run.over.signal.aborted) return;
+      this.#lastError = error;
+      const isElsewhere = error.code === 'ADDRESS_IN_USE' || error.code === 'IDENTITY_UNPROVEN';
+      if (isElsewhere && this.#options.portFallback && port !== 0) {
+        port = 0;
+        continue;
+      }
+      if (!this.#options.autoRestart || FINAL.has(error.code)) {
+        this.#giveUp(run, error);
+        return;
+      }
+      const readyMs = readyAt === undefined ? undefined : performance.now() - readyAt;
+      const wait = this.#backoff.crashed(readyMs);
+      if (wait === undefined) {
+        this.#giveUp(run, this.#exhausted(error));
+        return;
+      }
+      this.#restarts += 1;
+      this.#become('restarting', { in_ms: Math.round(wait), ...told(error) });
+      try {
+        await sleep(wait, run.over.signal);
+      } catch {
+        return;
+      }
+    }
+  }
+
+  /**
+   * Start one process and return once it has proven who it is and that it serves.
+   * @param {Run} run
+   * @param {number} port
+   */
+  async #launch(run, port) {
+    const identity = newIdentity();
+    const command = commandOf(this.#options, identity, port);
+    const { signal } = run.over;
+    signal.throwIfAborted();
+    this.#said = {};
+    this.#instance = identity.instance;
+    const started = await SidecarProcess.start(command, {
+      onProgress: (event) => this.#hear(event),
+      onLog: (line) => this.#log(line),
+    });
+    this.#process = started;
+    const ended = started.ended.then(async ({ exitCode, signal: name }) => {
+      throw await diagnose(errorOfExit(exitCode, name, started.log), command);
+    });
+    ended.catch(() => {});
+    const timeout = new AbortController();
+    try {
+      this.#endpoint = await Promise.race([
+        unlessAborted(ended, signal),
+        proven(started, identity, this.#options.healthTimeout, timeout.signal),
+        sleep(this.#options.startTimeout, timeout.signal).then(() => {
+          const seconds = Math.round(this.#options.startTimeout / 1000);
+          throw new SidecarError('TIMEOUT', `the sidecar was not ready after ${seconds} s`, {
+            log: started.log,
+            next: 'see its log; a slow disk may need a longer startTimeout',
+          });
+        }),
+      ]);
+    } finally {
+      timeout.abort();
+    }
+  }
+
+  /**
+   * Return how the ready process failed: by its end, or by three looks in a row that found it
+   * without an answer. Rejects when the run is over.
+   * @param {Run} run
+   * @returns {Promise<SidecarError>}
+   */
+  async #watch(run) {
+    const [watched, place, instance] = [this.#process, this.#endpoint, this.#instance];
+    if (!watched || !place || !instance) throw new Error('there is nothing to watch');
+    const { healthInterval, healthTimeout } = this.#options;
+    const until = new AbortController();
+    const abort = () => until.abort(run.over.signal.reason);
+    run.over.signal.addEventListener('abort', abort, { once: true });
+    if (run.over.signal.aborted) abort();
+    const ended = watched.ended.then(({ exitCode, signal }) =>
+      errorOfExit(exitCode, signal, watched.log),
+    );
+    try {
+      return await unlessAborted(
+        Promise.race([
+          ended,
+          ...(healthInterval > 0
+            ? [hangs(place, instance, { healthInterval, healthTimeout }, until.signal)]
+            : []),
+        ]),
+        run.over.signal,
+      );
+    } finally {
+      run.over.signal.removeEventListener('abort', abort);
+      until.abort();
+    }
+  }
+
+  /**
+   * End the process of a run that failed or is over.
+   * @param {Run} run
+   */
+  async #discard(run) {
+    const left = this.#process;
+    // A stop is gentle, and done by the one who asked for it.
+    if (!left || run.over.signal.aborted) return;
+    left.kill();
+    await within(left.ended, this.#options.stopTimeout);
+    this.#process = undefined;
+  }
+
+  async #end() {
+    const run = this.#run;
+    if (!run) {
+      this.#become('stopped');
+      return;
+    }
+    const place = this.#endpoint;
+    this.#endpoint = undefined;
+    run.over.abort(new SidecarError('SIDECAR_STOPPED', 'the sidecar was stopped'));
+    this.#become('stopping');
+    const shutdown = async () => {
+      if (!place) return;
+      const client = new PythonSidecarClient({ ...place, retryAttempts: 0, timeout: 1000 });
+      await client.shutdown().finally(() => client.close());
+    };
+    await this.#process?.stop(shutdown, this.#options.stopTimeout);
+    await run.done;
+    // A process that was being started when the stop came.
+    const late = this.#process;
+    late?.kill();
+    await late?.ended;
+    this.#process = undefined;
+    this.#run = undefined;
+    this.#instance = undefined;
+    run.reject(run.over.signal.reason);
+    this.#become('stopped');
+  }
+
+  /**
+   * @param {Run} run
+   * @param {SidecarError} error
+   */
+  #giveUp(run, error) {
+    this.#lastError = error;
+    this.#run = undefined;
+    this.#instance = undefined;
+    run.reject(error);
+    this.#become('failed', told(error));
+  }
+
+  /**
+   * @param {SidecarError} error
+   * @returns {SidecarError}
+   */
+  #exhausted(error) {
+    const times = `${this.#backoff.most} times`;
+    return new SidecarError(
+      'SIDECAR_START_FAILED',
+      `the sidecar failed ${times} and is not started again; the last time ${error.message}`,
+      {
+        cause: error,
+        log: error.log ?? '',
+        next: error.next ?? 'see its log, then call restartSidecar',
+        ...(error.exitCode === undefined ? {} : { exitCode: error.exitCode }),
+        ...(error.signal === undefined ? {} : { signal: error.signal }),
+      },
+    );
+  }
+
+  /** @param {Announced} event */
+  #hear(event) {
+    Object.assign(this.#said, event.data);
+    // That it is ready is told when it is proven.
+    if (event.type !== 'ready') this.#tell(event);
+  }
+
+  /**
+   * @param {State} state
+   * @param {object} [data]
+   */
+  #become(state, data) {
+    const changed = this.#state !== state;
+    this.#state = state;
+    const status = this.getStatus();
+    if (changed || data) {
+      const { instance, pid, port, version } = status;
+      const shown = state === 'ready' ? { instance, pid, host: this.#endpoint?.host, port, version } : data ?? {};
+      this.#tell({ type: state, data: { ...shown } });
+    }
+    this.#safely(() => this.emit('status', status));
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const go of waiting) go();
+  }
+
+  /** @param {Announced} announced */
+  #tell(announced) {
+    const event = /** @type {ProgressEvent} */ (announced);
+    this.#safely(() => this.#options.onProgress?.(event));
+    this.#safely(() => this.emit('progress', event));
+  }
+
+  /** @param {string} line */
+  #log(line) {
+    this.#safely(() => this.#options.onLog?.(line));
+    this.#safely(() => this.emit('log', line));
+  }
+
+  /**
+   * Call what the app gave us; where it throws, that is the app's own error, and comes to it as
+   * one, but the sidecar goes on.
+   * @param {() => unknown} call
+   */
+  #safely(call) {
+    try {
+      call();
+    } catch (error) {
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
+  }
+}
+
+/**
+ * @param {SidecarError} error
+ * @returns {import('./events.js').Failure}
+ */
+function told({ code, message, next }) {
+  return { code, message, ...(next ? { next } : {}) };
+}
+
+/**
+ * @param {unknown} thrown
+ * @returns {SidecarError}
+ */
+function wrapped(thrown) {
+  if (thrown instanceof SidecarError) return thrown;
+  const message = thrown instanceof Error ? thrown.message : String(thrown);
+  return new SidecarError('SIDECAR_START_FAILED', message, { cause: thrown });
+}

@@ -1,0 +1,57 @@
+/** Looks at a service from outside: that it is ours, that it serves, that it still does. */
+
+import { sleep } from './clock.js';
+import { SidecarError } from './errors.js';
+import { probe } from './identity.js';
+
+const HOST = '127.0.0.1';
+const POLL_MS = 100;
+
+/**
+ * Return where a process listens, once it serves and has proven who it is.
+ *
+ * The port comes through a pipe that only the child holds; the listener there must name the
+ * instance; and not before that may the token be sent. Throws SidecarError for a stranger.
+ * @param {import('./process.js').SidecarProcess} started
+ * @param {import('./identity.js').Identity} identity
+ * @param {number} timeoutMs of one look
+ * @param {AbortSignal} signal
+ * @returns {Promise<import('./options.js').Endpoint>}
+ */
+export async function proven(started, { instance, token }, timeoutMs, signal) {
+  const place = { host: HOST, port: await started.announced };
+  for (;;) {
+    signal.throwIfAborted();
+    const found = await probe(place, instance, timeoutMs);
+    if (found && !found.ours) {
+      const message = `what listens on port ${place.port} is not the sidecar that was started`;
+      throw new SidecarError('IDENTITY_UNPROVEN', message, { log: started.log });
+    }
+    if (found?.status === 'ok') return { ...place, token };
+    await sleep(POLL_MS, signal);
+  }
+}
+
+/**
+ * Return an error once three looks in a row found no healthy service; never returns before.
+ * @param {{ host: string, port: number }} place
+ * @param {string} instance
+ * @param {{ healthInterval: number, healthTimeout: number }} times
+ * @param {AbortSignal} signal
+ * @returns {Promise<SidecarError>}
+ */
+export async function hangs(place, instance, times, signal) {
+  let misses = 0;
+  while (misses < 3) {
+    try {
+      await sleep(times.healthInterval, signal);
+    } catch {
+      return new Promise(() => {});
+    }
+    const found = await probe(place, instance, times.healthTimeout);
+    // One that drains is about to end by itself, and its exit code tells more.
+    const isWell = found?.ours && (found.status === 'ok' || found.status === 'stopping');
+    misses = isWell ? 0 : misses + 1;
+  }
+  return new SidecarError('SIDECAR_HANGS', 'the sidecar did not answer any more');
+}

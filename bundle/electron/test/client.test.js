@@ -1,0 +1,347 @@
+import assert from 'node:assert/strict';
+import test from 'node:test';
+
+import { retryAfterOf } from '../src/exchange.js';
+import { PythonSidecarClient, SidecarError } from '../src/index.js';
+import { partsOf } from '../src/parts.js';
+import { indicesOf, rowsOf } from '../src/rows.js';
+import {
+  bodyOf, DIMENSIONS, FINGERPRINT, handler, json, problem, rows, vectorOf,
+} from './support/protocol.js';
+import { serve } from './support/service.js';
+
+const isCode = (code) => (error) => error instanceof SidecarError && error.code === code;
+
+async function connected(t, handle, options = {}) {
+  const { port, server } = await serve(t, handle);
+  const client = new PythonSidecarClient({ port, retryDelay: 5, ...options });
+  t.after(() => client.close());
+  return { client, port, server };
+}
+
+// A server that answers the first requests by `scripts`, and the later ones as a service does.
+async function answering(t, scripts, options) {
+  const asked = [];
+  const good = handler({ instance: 'scripted-one' });
+  const found = await connected(t, (request, response) => {
+    const script = scripts[asked.length];
+    asked.push({ url: request.url, at: performance.now(), headers: request.headers });
+    if (script) script(response, request);
+    else good(request, response);
+  }, options);
+  return { ...found, asked };
+}
+
+test('vectors come in order, as rows of floats, with all that is said of them', async (t) => {
+  const { client } = await answering(t, []);
+  const long = 'x'.repeat(1001);
+  const found = await client.embed(['a', long, '']);
+  assert.deepEqual(found.vectors.map((row) => [...row]), ['a', long, ''].map((x) => [...vectorOf(x)]));
+  assert.ok(found.vectors[0] instanceof Float32Array);
+  const { dimensions, fingerprint, truncated, truncatedCount } = found;
+  assert.deepEqual(
+    { dimensions, fingerprint, truncated, truncatedCount },
+    { dimensions: DIMENSIONS, fingerprint: FINGERPRINT, truncated: [1], truncatedCount: 1 },
+  );
+  assert.deepEqual((await client.embed('a')).vectors, [vectorOf('a')]);
+  assert.deepEqual((await client.embed([])).vectors, []);
+});
+
+test('options go with the request, and the token, where there is one', async (t) => {
+  let heard = {};
+  const { client } = await connected(t, async (request, response) => {
+    heard = { headers: request.headers, body: JSON.parse(await bodyOf(request)) };
+    rows(response, heard.body.texts);
+  }, { token: 'secret' });
+  await client.embed(['é\ud800'], { normalize: false, priority: 'bulk' });
+  assert.deepEqual(heard.body, { texts: ['é\ud800'], normalize: false, priority: 'bulk' });
+  assert.equal(heard.headers.authorization, 'Bearer secret');
+  assert.equal(heard.headers.accept, 'application/octet-stream');
+});
+
+test('an address is taken apart, and only http is spoken', async (t) => {
+  const { port, asked } = await answering(t, [(response) => json(response, { status: 'ok' })]);
+  const client = new PythonSidecarClient({ baseUrl: `http://localhost:${port}/behind/` });
+  t.after(() => client.close());
+  await client.checkHealth();
+  assert.equal(asked[0].url, '/behind/health');
+  assert.throws(() => new PythonSidecarClient({ baseUrl: 'https://x' }), isCode('USAGE_ERROR'));
+});
+
+test('a service that loads is told as that, and not asked again', async (t) => {
+  const loading = (response) => json(response, { status: 'loading' }, 503);
+  const { client, asked } = await answering(t, [loading, loading]);
+  assert.equal((await client.checkHealth()).status, 'loading');
+  assert.equal(asked.length, 1);
+});
+
+test('nobody on the port is a network error, after two more attempts', async (t) => {
+  const { client, server } = await answering(t, []);
+  await new Promise((resolve) => server.close(resolve));
+  await assert.rejects(client.embed('x'), isCode('NETWORK_ERROR'));
+});
+
+test('a full queue is waited for as long as it asks, then served', async (t) => {
+  const full = (response) => problem(response, 429, 'full', {}, { 'retry-after': '0.2' });
+  const { client, asked } = await answering(t, [full]);
+  assert.equal((await client.embed('x')).vectors.length, 1);
+  const waited = asked[1].at - asked[0].at;
+  assert.ok(waited >= 195, `it waited ${waited} ms`);
+});
+
+test('who is asked to wait for longer than a minute is told so', async (t) => {
+  const full = (response) => problem(response, 429, 'full', {}, { 'retry-after': '61' });
+  const { client, asked } = await answering(t, [full]);
+  await assert.rejects(client.embed('x'), (error) => error.retryAfterMs === 61_000);
+  assert.equal(asked.length, 1);
+});
+
+for (const status of [429, 500, 502, 503, 507]) {
+  test(`${status} is tried twice again`, async (t) => {
+    const script = (response) => problem(response, status, 'passing', { detail: 'no room' });
+    const { client, asked } = await answering(t, [script, script, script]);
+    await assert.rejects(client.embed('x'), (error) => {
+      assert.equal(error.code, 'HTTP_ERROR');
+      assert.equal(error.status, status);
+      return /no room/.test(error.message);
+    });
+    assert.equal(asked.length, 3);
+    assert.equal((await client.embed('x')).vectors.length, 1);
+  });
+}
+
+for (const status of [400, 401, 403, 404, 413, 422]) {
+  test(`${status} is not tried again, and says why`, async (t) => {
+    const said = { detail: 'texts: it is wrong', why: 'a reason', next: 'mend it', request: 'r-1' };
+    const script = (response) => problem(response, status, 'bad-value', said);
+    const { client, asked } = await answering(t, [script]);
+    await assert.rejects(client.embed('x'), (error) => {
+      assert.equal(error.status, status);
+      assert.equal(error.problem.type, 'urn:sidecar:problem:bad-value');
+      assert.equal(error.problem.request, 'r-1');
+      assert.equal(error.next, 'mend it');
+      return isCode('HTTP_ERROR')(error);
+    });
+    assert.equal(asked.length, 1);
+  });
+}
+
+test('an answer that takes too long is a timeout, and not tried again', async (t) => {
+  const { client, asked } = await answering(t, [() => {}], { timeout: 50 });
+  await assert.rejects(client.embed('x'), isCode('TIMEOUT'));
+  assert.equal(asked.length, 1);
+});
+
+test('an answer that stops half way runs into the timeout, too', async (t) => {
+  const half = (response) => {
+    response.writeHead(200, { 'content-length': 100 });
+    response.write('half');
+  };
+  const { client } = await answering(t, [half], { timeout: 50 });
+  await assert.rejects(client.embed('x'), isCode('TIMEOUT'));
+});
+
+test('a cut answer is asked for again', async (t) => {
+  const cut = (response) => {
+    response.writeHead(200, { 'content-length': 4000, 'content-type': 'application/octet-stream' });
+    response.write(Buffer.alloc(1000));
+    setTimeout(() => response.destroy(), 20);
+  };
+  const { client, asked } = await answering(t, [cut, cut]);
+  assert.equal((await client.embed('x')).vectors.length, 1);
+  assert.equal(asked.length, 3);
+});
+
+test('a connection that is cut before any answer is asked for again', async (t) => {
+  const { client, asked } = await answering(t, [(_, request) => request.socket.destroy()]);
+  assert.equal((await client.embed('x')).vectors.length, 1);
+  assert.equal(asked.length, 2);
+});
+
+test('a kept connection that went stale costs no attempt and no wait', async (t) => {
+  const options = { retryAttempts: 0, retryDelay: 60_000 };
+  const { client, asked } = await answering(t, [
+    undefined,
+    (_, request) => request.socket.destroy(),
+  ], options);
+  await client.embed('x');
+  assert.equal((await client.embed('x')).vectors.length, 1);
+  assert.equal(asked.length, 3);
+});
+
+test('requests use one connection after the other', async (t) => {
+  const { client, server } = await answering(t, []);
+  let connections = 0;
+  server.on('connection', () => (connections += 1));
+  for (let n = 0; n < 5; n += 1) await client.embed('x');
+  assert.equal(connections, 1);
+});
+
+const nonsense = {
+  'rows of another length': (response) => {
+    response.writeHead(200, {
+      'content-type': 'application/octet-stream',
+      'x-sidecar-count': 1,
+      'x-sidecar-dim': 8,
+      'x-sidecar-fingerprint': 'f',
+    });
+    response.end(Buffer.alloc(31));
+  },
+  'rows of other texts': (response) => rows(response, ['one', 'two']),
+  'no count': (response) => {
+    response.writeHead(200, { 'content-type': 'application/octet-stream' });
+    response.end();
+  },
+  'another kind of answer': (response) => json(response, { vectors: [] }),
+};
+for (const [name, script] of Object.entries(nonsense)) {
+  test(`${name}: told as an answer that cannot be read`, async (t) => {
+    const { client } = await answering(t, [script]);
+    await assert.rejects(client.embed(['x']), isCode('PARSE_ERROR'));
+  });
+}
+
+test('health that is no JSON cannot be read', async (t) => {
+  for (const body of ['<html>', '[]', '']) {
+    const { client } = await answering(t, [(response) => response.end(body)]);
+    await assert.rejects(client.checkHealth(), isCode('PARSE_ERROR'));
+  }
+});
+
+test('a refusal that is not of the service keeps its status', async (t) => {
+  const { client } = await answering(t, [(response) => response.writeHead(418).end('tea')]);
+  await assert.rejects(client.info(), (error) => error.status === 418 && isCode('HTTP_ERROR')(error));
+});
+
+test('a request can be called off before, on its way, and between two attempts', async (t) => {
+  const { client, asked } = await answering(t, [() => {}], { retryDelay: 60_000 });
+  const reason = new Error('never mind');
+  await assert.rejects(client.embed('x', { signal: AbortSignal.abort(reason) }), reason);
+  assert.equal(asked.length, 0);
+  const calling = new AbortController();
+  const waiting = client.embed('x', { signal: calling.signal });
+  setTimeout(() => calling.abort(reason), 50);
+  await assert.rejects(waiting, reason);
+  const { client: other } = await answering(t, [(response) => problem(response, 503, 'loading')], {
+    retryDelay: 60_000,
+  });
+  const again = new AbortController();
+  setTimeout(() => again.abort(reason), 50);
+  await assert.rejects(other.embed('x', { signal: again.signal }), reason);
+});
+
+test('10,000 texts in one call come back in order, a few hundred requests later', async (t) => {
+  const { client, asked } = await answering(t, []);
+  const texts = Array.from({ length: 10_000 }, (_, n) => `text ${n}`);
+  const told = [];
+  const found = await client.embedBatch(texts, { onProgress: (progress) => told.push(progress) });
+  assert.equal(found.vectors.length, 10_000);
+  for (const n of [0, 63, 64, 5000, 9999]) assert.deepEqual(found.vectors[n], vectorOf(`text ${n}`));
+  assert.equal(asked.length, Math.ceil(10_000 / 64));
+  assert.deepEqual(told.at(-1), { done: 10_000, total: 10_000 });
+  assert.equal(told.length, asked.length);
+});
+
+test('indices of cut texts are those of the whole call', async (t) => {
+  const { client } = await answering(t, []);
+  const texts = Array.from({ length: 200 }, (_, n) => (n % 70 === 0 ? 'x'.repeat(1001) : 'short'));
+  const found = await client.embedBatch(texts);
+  assert.deepEqual(found.truncated, [0, 70, 140]);
+  assert.equal(found.truncatedCount, 3);
+});
+
+test('no text at all is a request of none', async (t) => {
+  const { client } = await answering(t, []);
+  const found = await client.embedBatch([]);
+  assert.deepEqual([found.vectors, found.fingerprint], [[], FINGERPRINT]);
+});
+
+test('large calls are bulk work, unless told else; small ones are as they are', async (t) => {
+  const priorities = [];
+  const { client } = await connected(t, async (request, response) => {
+    const { texts, priority } = JSON.parse(await bodyOf(request));
+    priorities.push(priority);
+    rows(response, texts);
+  });
+  await client.embedBatch(['a', 'b', 'c'], { batchSize: 2 });
+  await client.embedBatch(['a', 'b', 'c'], { batchSize: 2, priority: 'interactive' });
+  await client.embedBatch(['a']);
+  assert.deepEqual(priorities, ['bulk', 'bulk', 'interactive', 'interactive', undefined]);
+});
+
+test('no more requests are under way than was said', async (t) => {
+  let now = 0;
+  let most = 0;
+  const { client } = await connected(t, async (request, response) => {
+    most = Math.max(most, (now += 1));
+    const { texts } = JSON.parse(await bodyOf(request));
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    now -= 1;
+    rows(response, texts);
+  });
+  const texts = Array.from({ length: 50 }, String);
+  await client.embedBatch(texts, { batchSize: 2, concurrency: 3 });
+  assert.equal(most, 3);
+});
+
+test('one part that fails for good ends the others', async (t) => {
+  let asked = 0;
+  const { client } = await connected(t, async (request, response) => {
+    asked += 1;
+    const { texts } = JSON.parse(await bodyOf(request));
+    if (texts.includes('bad')) problem(response, 422, 'bad-value');
+    else if (asked < 3) rows(response, texts);
+  });
+  const texts = ['a', 'bad', ...Array.from({ length: 100 }, String)];
+  await assert.rejects(client.embedBatch(texts, { batchSize: 1 }), (error) => error.status === 422);
+  assert.ok(asked < 6, `${asked} requests`);
+});
+
+test('a call of many requests can be called off', async (t) => {
+  const { client } = await answering(t, [undefined, () => {}, () => {}]);
+  const calling = new AbortController();
+  setTimeout(() => calling.abort(new Error('never mind')), 50);
+  const options = { batchSize: 1, signal: calling.signal };
+  await assert.rejects(client.embedBatch(['a', 'b', 'c'], options), /never mind/);
+});
+
+test('answers of two spaces are not put together', async (t) => {
+  let asked = 0;
+  const { client } = await connected(t, async (request, response) => {
+    const { texts } = JSON.parse(await bodyOf(request));
+    rows(response, texts, { fingerprint: `space-${(asked += 1)}` });
+  });
+  await assert.rejects(client.embedBatch(['a', 'b'], { batchSize: 1 }), isCode('SPACE_CHANGED'));
+});
+
+test('parts hold every text once, in order, within both limits', () => {
+  const texts = ['aaaa', '', 'é'.repeat(50), 'b', 'c', 'd', 'e'];
+  const parts = partsOf(texts, { count: 3, bytes: 30 });
+  assert.deepEqual(parts.flatMap((part) => part.texts), texts);
+  assert.deepEqual(parts.map((part) => [part.first, part.texts.length]), [[0, 2], [2, 1], [3, 3], [6, 1]]);
+  assert.deepEqual(partsOf([], { count: 3, bytes: 30 }), [{ first: 0, texts: [] }]);
+});
+
+test('rows are views of the answer, and nothing is copied', () => {
+  const bytes = Float32Array.from([1, 2, 3, 4, 5, 6]).buffer;
+  const found = rowsOf(bytes, 2, 3);
+  assert.deepEqual(found.map((row) => [...row]), [[1, 2, 3], [4, 5, 6]]);
+  assert.ok(found.every((row) => row.buffer === bytes));
+  assert.throws(() => rowsOf(bytes, 2, 2), isCode('PARSE_ERROR'));
+});
+
+test('cut texts are read from their header, or only counted', () => {
+  assert.deepEqual(indicesOf(''), { indices: [], count: 0 });
+  assert.deepEqual(indicesOf('0,12,7'), { indices: [0, 12, 7], count: 3 });
+  assert.deepEqual(indicesOf('count=5000'), { indices: [], count: 5000 });
+  for (const text of ['a', '1,', '1;2', '-1']) assert.throws(() => indicesOf(text), isCode('PARSE_ERROR'));
+});
+
+test('Retry-After is seconds or a date', () => {
+  assert.equal(retryAfterOf(undefined), undefined);
+  assert.equal(retryAfterOf('2'), 2000);
+  assert.equal(retryAfterOf('soon'), undefined);
+  const inTen = retryAfterOf(new Date(Date.now() + 10_000).toUTCString()) ?? 0;
+  assert.ok(inTen > 8000 && inTen <= 10_000);
+  assert.equal(retryAfterOf(new Date(0).toUTCString()), 0);
+});

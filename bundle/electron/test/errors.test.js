@@ -1,0 +1,59 @@
+import assert from 'node:assert/strict';
+import test from 'node:test';
+
+import { errorOfExit, EXIT_CODES, SidecarError } from '../src/errors.js';
+
+test('every exit code has an error code of its own', () => {
+  const codes = Object.values(EXIT_CODES).map(([code]) => code);
+  assert.deepEqual(Object.keys(EXIT_CODES).map(Number), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+  assert.equal(new Set(codes).size, codes.length);
+});
+
+test('the last words of the service are in the message, and its next step beside it', () => {
+  const last = { message: 'it is damaged', why: 'sha256 differs', next: 'reinstall', exit_code: 4 };
+  const log = `{"level":"info"}\n{cut\n${JSON.stringify(last)}\n{"level":"info","message":"bye"}`;
+  const error = errorOfExit(4, null, log);
+  assert.equal(error.code, 'BUNDLE_DAMAGED');
+  assert.match(error.message, /: it is damaged \(sha256 differs\)$/);
+  assert.equal(error.next, 'reinstall');
+  assert.equal(error.exitCode, 4);
+  assert.equal(error.log, log);
+});
+
+test('a missing module is told as that, with its name', () => {
+  const log = 'Traceback (most recent call last):\nModuleNotFoundError: No module named \'numpy\'\n';
+  const error = errorOfExit(1, null, log);
+  assert.equal(error.code, 'PYTHON_DEPS_MISSING');
+  assert.match(error.message, /No module named 'numpy'/);
+});
+
+test('a module that is missed later is told in the log', () => {
+  const line = { level: 'error', message: 'a bug ends the service', error: 'ModuleNotFoundError' };
+  assert.equal(errorOfExit(1, null, JSON.stringify(line)).code, 'PYTHON_DEPS_MISSING');
+});
+
+test('options that it refuses are named', () => {
+  const log = 'usage: embedding_sidecar [-h]\nembedding_sidecar: error: unknown option --x\n';
+  const error = errorOfExit(2, null, log);
+  assert.equal(error.code, 'USAGE_ERROR');
+  assert.match(error.message, /: unknown option --x$/);
+});
+
+test('without last words it is told by its exit code alone', () => {
+  assert.equal(errorOfExit(6, null, 'Killed').message, 'the disk is full, or a place cannot be read or written');
+});
+
+test('an end by a signal or by an unknown code is a crash', () => {
+  assert.equal(errorOfExit(null, 'SIGSEGV', '').code, 'SIDECAR_CRASHED');
+  assert.match(errorOfExit(null, 'SIGSEGV', '').message, /SIGSEGV/);
+  assert.equal(errorOfExit(3221225477, null, '').code, 'SIDECAR_CRASHED');
+});
+
+test('it is an Error that knows its cause', () => {
+  const cause = new Error('below');
+  const error = new SidecarError('NETWORK_ERROR', 'above', { cause });
+  assert.ok(error instanceof Error);
+  assert.equal(error.cause, cause);
+  assert.equal(error.name, 'SidecarError');
+  assert.equal(Object.hasOwn(new SidecarError('TIMEOUT', ''), 'cause'), false);
+});

@@ -1,0 +1,90 @@
+/** Vectors for an index: one model, one space, and word of when that space changes. */
+import { PythonSidecarClient } from './client.js';
+export type EmbedderOptions = {
+    /**
+     * one on the default port, if left out
+     */
+    client?: PythonSidecarClient;
+    /**
+     * texts in one request (32)
+     */
+    batchSize?: number;
+    /**
+     * vectors of length 1 (true)
+     */
+    normalize?: boolean;
+    /**
+     * (`mean`)
+     */
+    pooling?: 'mean' | 'cls' | 'max';
+};
+export type Cancel = {
+    signal?: AbortSignal;
+};
+/**
+ * @typedef {object} EmbedderOptions
+ * @property {PythonSidecarClient} [client] one on the default port, if left out
+ * @property {number} [batchSize] texts in one request (32)
+ * @property {boolean} [normalize] vectors of length 1 (true)
+ * @property {'mean' | 'cls' | 'max'} [pooling] (`mean`)
+ */
+/** @typedef {{ signal?: AbortSignal }} Cancel */
+/**
+ * Embeds for one index. The first answer settles the vector space; an answer of another one, after
+ * the app shipped another model, is refused with SPACE_CHANGED until `open` is called again.
+ */
+export declare class PythonSidecarEmbedder {
+    #private;
+    /** @param {EmbedderOptions} [options] */
+    constructor({ client, batchSize, normalize, pooling }?: EmbedderOptions);
+    /** How long vectors are; undefined before `open` or the first answer. */
+    get dimensions(): number | undefined;
+    /** Names the vector space; undefined before `open` or the first answer. */
+    get fingerprint(): string | undefined;
+    /**
+     * Learn the space that is served now, and return it.
+     * @param {Cancel} [options]
+     * @returns {Promise<{ dimensions: number, fingerprint: string }>}
+     */
+    open(options?: Cancel): Promise<{
+        dimensions: number;
+        fingerprint: string;
+    }>;
+    embed(texts: string, options?: Cancel): Promise<Float32Array>;
+    embed(texts: readonly string[], options?: Cancel): Promise<Float32Array[]>;
+    /**
+     * Return the vector of a text.
+     * @param {string} text
+     * @param {Cancel} [options]
+     * @returns {Promise<Float32Array>}
+     */
+    embedSingle(text: string, options?: Cancel): Promise<Float32Array>;
+    /**
+     * Return the vectors of any number of texts, in order, asked for 32 at a time.
+     * @param {readonly string[]} texts
+     * @param {Cancel & { onProgress?: (progress: { done: number, total: number }) => void }}
+     *   [options]
+     * @returns {Promise<Float32Array[]>}
+     */
+    embedBatch(texts: readonly string[], options?: Cancel & {
+        onProgress?: (progress: {
+            done: number;
+            total: number;
+        }) => void;
+    }): Promise<Float32Array[]>;
+    /**
+     * Embed a document in chunks as long as the model reads, unless told else.
+     * @param {string | import('./files.js').FileBytes} document
+     * @param {import('./files.js').FileOptions} [options]
+     * @returns {AsyncGenerator<import('./files.js').FileEvent, void, void>}
+     */
+    embedFile(document: string | import('./files.js').FileBytes, options?: import('./files.js').FileOptions): AsyncGenerator<import('./files.js').FileEvent, void, void>;
+    /**
+     * Say whether the index must be built anew, because its vectors are of another space than those
+     * that are made now. An index without a fingerprint always must.
+     * @param {string | null | undefined} storedFingerprint
+     * @param {Cancel} [options]
+     * @returns {Promise<boolean>}
+     */
+    needsReindex(storedFingerprint: string | null | undefined, options?: Cancel): Promise<boolean>;
+}

@@ -1,0 +1,118 @@
+/** What the service tells about a document, line by line. */
+export type Span = {
+    page: number | null;
+    start: number;
+    end: number;
+    tokens: number;
+    truncated: boolean;
+};
+export type FileStart = {
+    type: 'start';
+    pages: number | null;
+    chunks: number;
+    complete: boolean;
+    model: string;
+    dimensions: number;
+    fingerprint: string;
+};
+export type FileProgress = {
+    type: 'progress';
+    data: Record<string, unknown>;
+};
+export type FileChunks = {
+    type: 'chunks';
+    first: number;
+    chunks: string[];
+    spans: Span[];
+    vectors: Float32Array[];
+    done: number;
+    total: number;
+};
+export type FileEnd = {
+    type: 'end';
+    data: Record<string, unknown>;
+};
+export type FileEvent = FileStart | FileProgress | FileChunks | FileEnd;
+export type FileOptions = {
+    /**
+     * the most that the model reads, if chunks are counted in tokens
+     */
+    chunkSize?: number;
+    /**
+     * an eighth of the size, if left out
+     */
+    chunkOverlap?: number;
+    /**
+     * (200)
+     */
+    maxChunks?: number;
+    /**
+     * what chunks are counted in (`tokens` of the model)
+     */
+    unit?: 'chars' | 'tokens';
+    /**
+     * vectors of length 1 (true)
+     */
+    normalize?: boolean;
+    /**
+     * (`mean`)
+     */
+    pooling?: 'mean' | 'cls' | 'max';
+    signal?: AbortSignal;
+};
+export type FileBytes = {
+    /**
+     * a document that the app read itself
+     */
+    bytes: Uint8Array;
+    contentType: 'application/pdf' | 'text/plain' | 'text/markdown';
+};
+/**
+ * @typedef {object} Span
+ * Where a chunk came from: characters of the document's text, and its page in a PDF.
+ * @property {number | null} page
+ * @property {number} start
+ * @property {number} end
+ * @property {number} tokens
+ * @property {boolean} truncated
+ */
+/**
+ * @typedef {{ type: 'start', pages: number | null, chunks: number, complete: boolean, model: string,
+ *   dimensions: number, fingerprint: string }} FileStart
+ * @typedef {{ type: 'progress', data: Record<string, unknown> }} FileProgress
+ * @typedef {{ type: 'chunks', first: number, chunks: string[], spans: Span[],
+ *   vectors: Float32Array[], done: number, total: number }} FileChunks
+ * @typedef {{ type: 'end', data: Record<string, unknown> }} FileEnd
+ * @typedef {FileStart | FileProgress | FileChunks | FileEnd} FileEvent
+ */
+/**
+ * @typedef {object} FileOptions
+ * @property {number} [chunkSize] the most that the model reads, if chunks are counted in tokens
+ * @property {number} [chunkOverlap] an eighth of the size, if left out
+ * @property {number} [maxChunks] (200)
+ * @property {'chars' | 'tokens'} [unit] what chunks are counted in (`tokens` of the model)
+ * @property {boolean} [normalize] vectors of length 1 (true)
+ * @property {'mean' | 'cls' | 'max'} [pooling] (`mean`)
+ * @property {AbortSignal} [signal]
+ */
+/**
+ * @typedef {object} FileBytes
+ * @property {Uint8Array} bytes a document that the app read itself
+ * @property {'application/pdf' | 'text/plain' | 'text/markdown'} contentType
+ */
+/**
+ * Return the options as the service names them. Chunks are counted in tokens, unless told else:
+ * 800 characters are more than most models read.
+ * @param {FileOptions} options
+ * @returns {Record<string, string | number | boolean>}
+ */
+export declare function fieldsOf(options: FileOptions): Record<string, string | number | boolean>;
+/**
+ * Yield the events in a stream of NDJSON; of types that it does not know, none.
+ *
+ * Throws SidecarError: HTTP_ERROR for a problem on the way, PARSE_ERROR for what is not ours,
+ * NETWORK_ERROR where the stream ends before its end.
+ * @param {AsyncIterable<Buffer>} parts
+ * @returns {AsyncGenerator<FileEvent, void, void>}
+ */
+export declare function eventsOf(parts: AsyncIterable<Buffer>): AsyncGenerator<FileEvent, void, void>;

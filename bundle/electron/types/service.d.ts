@@ -1,0 +1,87 @@
+/** Keeps the sidecar running for as long as the app wants it. */
+import { EventEmitter } from 'node:events';
+import { PythonSidecarClient } from './client.js';
+export type Announced = import('./events.js').Announced;
+export type ProgressEvent = import('./events.js').ProgressEvent;
+export type Endpoint = import('./options.js').Endpoint;
+export type ServiceOptions = import('./options.js').ServiceOptions;
+export type ServiceEvents = {
+    status: [Status];
+    progress: [ProgressEvent];
+    log: [string];
+};
+export type State = import('./options.js').State;
+export type Status = import('./options.js').Status;
+export type Run = {
+    over: AbortController;
+    /**
+     * settles when the first process is ready, or none will be
+     */
+    started: Promise<Status>;
+    resolve: (status: Status) => void;
+    reject: (error: unknown) => void;
+    done: Promise<void>;
+};
+/**
+ * @typedef {import('./events.js').Announced} Announced
+ * @typedef {import('./events.js').ProgressEvent} ProgressEvent
+ * @typedef {import('./options.js').Endpoint} Endpoint
+ * @typedef {import('./options.js').ServiceOptions} ServiceOptions
+ * @typedef {{ status: [Status], progress: [ProgressEvent], log: [string] }} ServiceEvents
+ * @typedef {import('./options.js').State} State
+ * @typedef {import('./options.js').Status} Status
+ */
+/**
+ * @typedef {object} Run
+ * From startSidecar to its end: one process after the other.
+ * @property {AbortController} over
+ * @property {Promise<Status>} started settles when the first process is ready, or none will be
+ * @property {(status: Status) => void} resolve
+ * @property {(error: unknown) => void} reject
+ * @property {Promise<void>} done
+ */
+/**
+ * Starts the sidecar, proves that the listener is the process that was started, starts it again
+ * after a crash, and ends it with everything it started.
+ *
+ * Events: `status` with each new Status, `progress` with each ProgressEvent, `log` with each line.
+ * @extends {EventEmitter<ServiceEvents>}
+ */
+export declare class PythonSidecarService extends EventEmitter<ServiceEvents> {
+    #private;
+    /** @param {ServiceOptions} [options] */
+    constructor(options?: ServiceOptions);
+    /**
+     * Start the sidecar and wait until it serves. While it starts or runs, this is the same start.
+     *
+     * Rejects with SidecarError when it cannot be started, or when stopSidecar comes before.
+     * @returns {Promise<Status>}
+     */
+    startSidecar(): Promise<Status>;
+    /**
+     * End the sidecar and what it started: by a request, then by signals, by force after 5 s.
+     * @returns {Promise<void>}
+     */
+    stopSidecar(): Promise<void>;
+    /**
+     * Stop it, if it runs, and start it with a new identity.
+     * @returns {Promise<Status>}
+     */
+    restartSidecar(): Promise<Status>;
+    /** @returns {Status} */
+    getStatus(): Status;
+    /**
+     * Return a client that follows this service through restarts, ports and tokens.
+     * @param {Omit<import('./client.js').ClientOptions, 'baseUrl' | 'port' | 'token' | 'service'>}
+     *   [options]
+     */
+    client(options?: Omit<import('./client.js').ClientOptions, 'baseUrl' | 'port' | 'token' | 'service'>): PythonSidecarClient;
+    /**
+     * Return where the proven service listens; waits while it starts or comes back.
+     *
+     * Rejects with SidecarError when it does not run, or with the reason of an aborted signal.
+     * @param {AbortSignal} [signal]
+     * @returns {Promise<Endpoint>}
+     */
+    endpoint(signal?: AbortSignal): Promise<Endpoint>;
+}
