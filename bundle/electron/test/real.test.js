@@ -1,0 +1,134 @@
+// The three classes with the sidecar of a bundle, which SIDECAR_BUNDLE names.
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'node:test';
+
+import { PythonSidecarEmbedder, PythonSidecarService } from '../src/index.js';
+import { cosine } from '../example/ranking.js';
+import { isAlive, stranger, until } from './support/service.js';
+
+const bundle = process.env.SIDECAR_BUNDLE;
+const skip = bundle ? false : 'SIDECAR_BUNDLE names no bundle';
+// The hash engine starts in a second; what is asked here is not about vectors.
+const QUICK = { engine: 'hash' };
+
+function started(t, options = {}) {
+  const folder = mkdtempSync(join(tmpdir(), 'sidecar-real-'));
+  const log = [];
+  const service = new PythonSidecarService({
+    resources: bundle,
+    port: 0,
+    onLog: (line) => log.push(line),
+    ...options,
+  });
+  const client = service.client({ retryDelay: 100 });
+  t.after(async () => {
+    await service.stopSidecar();
+    client.close();
+    rmSync(folder, { recursive: true });
+  });
+  return { service, client, folder, log };
+}
+
+test('vectors are the golden ones, one by one and in batches', { skip }, async (t) => {
+  const { service, client } = started(t);
+  const status = await service.startSidecar();
+  const { models } = JSON.parse(readFileSync(join(bundle, 'manifest.json'), 'utf8'));
+  const golden = JSON.parse(readFileSync(join(bundle, models[0].golden), 'utf8'));
+  const expected = golden.vectors.map((text) => {
+    const bytes = Uint8Array.from(Buffer.from(text, 'base64'));
+    return new Float32Array(bytes.buffer);
+  });
+  const embedder = new PythonSidecarEmbedder({ client });
+  const vectors = await embedder.embedBatch(golden.texts);
+  const single = await embedder.embedSingle(golden.texts[0]);
+  const worst = Math.min(...expected.map((row, index) => cosine(row, vectors[index])));
+  assert.ok(worst >= 0.9999, `the worst cosine is ${worst}`);
+  assert.ok(cosine(single, expected[0]) >= 0.9999);
+  assert.equal(embedder.dimensions, golden.dim);
+  assert.equal(status.dimensions, golden.dim);
+  const info = await client.info();
+  assert.equal(info.fingerprint, embedder.fingerprint);
+  assert.equal(await embedder.needsReindex(info.fingerprint), false);
+});
+
+test('it serves nobody without the token, and tells strangers only its state', { skip }, async (t) => {
+  const { service, client } = started(t, QUICK);
+  const { port, instance } = await service.startSidecar();
+  const bare = await fetch(`http://127.0.0.1:${port}/health`);
+  assert.equal((await bare.json()).instance, instance);
+  for (const path of ['/info', '/embed', '/shutdown']) {
+    const method = path === '/info' ? 'GET' : 'POST';
+    assert.equal((await fetch(`http://127.0.0.1:${port}${path}`, { method })).status, 401, path);
+  }
+  assert.equal((await client.embed('x')).vectors.length, 1);
+});
+
+test('a stranger on the port is left alone, and the token never sent there', { skip }, async (t) => {
+  const { port, heard } = await stranger(t);
+  const { service, client } = started(t, { ...QUICK, port });
+  assert.notEqual((await service.startSidecar()).port, port);
+  await client.embed('secret text');
+  assert.equal(heard.some(({ headers }) => 'authorization' in headers), false);
+});
+
+test('a killed service is back, and the client goes on', { skip }, async (t) => {
+  const { service, client } = started(t, { ...QUICK, backoff: { firstMs: 50 } });
+  const { pid } = await service.startSidecar();
+  process.kill(pid, 'SIGKILL');
+  await until(() => service.getStatus().restarts === 1, 'it notices');
+  assert.equal((await client.embed('x')).vectors.length, 1);
+  assert.notEqual(service.getStatus().pid, pid);
+});
+
+test('it stops at once, and nothing of it is left', { skip }, async (t) => {
+  const { service } = started(t, QUICK);
+  const { pid } = await service.startSidecar();
+  await service.stopSidecar();
+  assert.equal(isAlive(pid), false);
+  assert.equal(service.getStatus().lastError, undefined);
+});
+
+test('an option that it refuses is told in its own words', { skip }, async (t) => {
+  const { service } = started(t, { args: ['--no-such-option'] });
+  await assert.rejects(service.startSidecar(), (error) => {
+    assert.match(error.message, /--no-such-option/);
+    return error.code === 'USAGE_ERROR';
+  });
+});
+
+test('a document comes in chunks with their places, from a folder and as bytes', { skip }, async (t) => {
+  const { service, client, folder } = started(t, { ...QUICK, allowDirs: [tmpdir()] });
+  await service.startSidecar();
+  const text = Array.from({ length: 400 }, (_, n) => `Sentence ${n} is about ships.`).join(' ');
+  const path = join(folder, 'ä b.txt');
+  writeFileSync(path, text);
+  const embedder = new PythonSidecarEmbedder({ client });
+  for (const document of [path, { bytes: Buffer.from(text), contentType: 'text/plain' }]) {
+    const events = [];
+    for await (const event of embedder.embedFile(document)) events.push(event);
+    assert.equal(events[0].type, 'start');
+    assert.equal(events.at(-1).type, 'end');
+    const parts = events.filter((event) => event.type === 'chunks');
+    const spans = parts.flatMap((part) => part.spans);
+    const chunks = parts.flatMap((part) => part.chunks);
+    assert.equal(chunks.length, events[0].chunks);
+    assert.equal(parts.flatMap((part) => part.vectors).length, chunks.length);
+    assert.ok(chunks.length > 5);
+    spans.forEach(({ start, end, truncated }, index) => {
+      assert.equal(text.slice(start, end), chunks[index]);
+      assert.equal(truncated, false);
+    });
+  }
+});
+
+test('a document outside of the allowed folders is refused', { skip }, async (t) => {
+  const { service, client, folder } = started(t, QUICK);
+  await service.startSidecar();
+  const path = join(folder, 'a.txt');
+  writeFileSync(path, 'text');
+  const reading = client.embedFile(path).next();
+  await assert.rejects(reading, (error) => error.status === 403);
+});
