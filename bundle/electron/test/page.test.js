@@ -7,7 +7,7 @@ import test, { after, before } from 'node:test';
 
 import { startApp } from '../example/app.js';
 import { launch, obstacle } from './support/browser.js';
-import { isAlive, PYTHON, QUICK, SCRIPT, until } from './support/service.js';
+import { PYTHON, QUICK, SCRIPT, until } from './support/service.js';
 
 const skip = obstacle();
 const kept = process.env.SIDECAR_SCREENSHOTS;
@@ -224,12 +224,4 @@ test('the page is for its own window: no key, another host or origin get nothing
   assert.equal(await status(pathname, { host: `evil.example:${host.split(':')[1]}` }), 404);
   assert.equal(await status(pathname, { origin: 'http://evil.example' }), 404);
   assert.equal(await status(`${pathname}../../package.json`), 404);
-});
-
-test('the end of the app is the end of the sidecar and of the page', async (t) => {
-  const { url, service, stop } = await scripted(t);
-  const { pid } = await service.startSidecar();
-  await stop();
-  assert.equal(isAlive(pid), false);
-  await assert.rejects(new Promise((resolve, reject) => http.get(url, resolve).on('error', reject)));
 });
