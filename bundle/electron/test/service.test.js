@@ -128,7 +128,7 @@ for (const [exit, code] of [
 }
 
 test('a damaged bundle found at a restart ends it, too', async (t) => {
-  const { service, notes, types } = scripted(t, [{ after: 20 }, { exit: 4 }]);
+  const { service, notes, types } = scripted(t, [{ after: 150 }, { exit: 4 }]);
   await service.startSidecar();
   await until(() => types().includes('failed'), 'it gives up');
   assert.equal(service.getStatus().lastError?.code, 'BUNDLE_DAMAGED');
@@ -226,7 +226,7 @@ test('a crash while it serves is mended, with a new token, and clients follow', 
 });
 
 test('a service that stopped answering is killed and started again', async (t) => {
-  for (const hanging of [{ after: 50, hang: 'now' }, { after: 50, silence: true, deaf: true }]) {
+  for (const hanging of [{ after: 150, hang: 'now' }, { after: 150, silence: true, deaf: true }]) {
     const watch = { healthInterval: 50, healthTimeout: 50 };
     const { service, types, notes } = scripted(t, [hanging, {}], watch);
     const first = await service.startSidecar();
@@ -280,7 +280,7 @@ test('what does not want to stop is killed, with what it started', async (t) => 
 });
 
 test('workers that a crash left behind are ended', { skip: process.platform === 'win32' }, async (t) => {
-  const { service, notes } = scripted(t, [{ worker: true, after: 20, signal: 'SIGKILL' }, {}]);
+  const { service, notes } = scripted(t, [{ worker: true, after: 150, signal: 'SIGKILL' }, {}]);
   await service.startSidecar();
   const [{ worker }] = notes('worker');
   await until(() => !isAlive(worker), 'the worker ends');
@@ -304,7 +304,7 @@ test('a child that closed its standard input does not end the app', async (t) =>
 });
 
 test('a stop from outside is mended as a crash is', async (t) => {
-  const { service, types } = scripted(t, [{ after: 20, code: 0 }, {}]);
+  const { service, types } = scripted(t, [{ after: 150, code: 0 }, {}]);
   await service.startSidecar();
   await until(() => types().filter((type) => type === 'ready').length === 2, 'it is back');
   assert.equal(service.getStatus().lastError?.code, 'SIDECAR_STOPPED');

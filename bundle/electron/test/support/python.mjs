@@ -82,7 +82,10 @@ process.on('SIGTERM', () => stop('SIGTERM'));
 let isReady = false;
 const status = () => (isReady ? 'ok' : 'loading');
 const answer = handler({ instance, token, status, shutdown: () => stop('shutdown') });
+let prove;
+const proven = new Promise((resolve) => (prove = resolve));
 const server = http.createServer((request, response) => {
+  if (isReady && request.url === '/health') response.on('finish', prove);
   if (request.headers.authorization) note('authorized', { path: request.url });
   if (act.silent) return;
   answer(request, response);
@@ -106,6 +109,8 @@ announce('ready', {
   version: '0.0.0',
 });
 if (act.after !== undefined) {
+  // So long after somebody has seen that it is well.
+  await proven;
   await sleep(act.after);
   if (act.hang) block();
   if (act.silence) act.silent = true;
