@@ -159,15 +159,16 @@ class Encoder:
         """Return the vectors of `texts` in order; none for no texts.
 
         A request that was let in is served while the service stops, until it is abandoned.
-        Raises Problem: 422 for a text over a limit or one that the model fails on, 507 if there
-        is not enough memory for it, 503 when the model is not loaded, the engine fails or the
-        request is abandoned, 499 when `gone` is done.
+        Raises Problem: 422 for a text over a limit or one that the model fails on, 429 if too
+        much waits already, 507 if there is not enough memory for it, 503 when the model is not
+        loaded, the engine fails or the request is abandoned, 499 when `gone` is done.
         """
         loaded = self._loaded
         if loaded is None:
             raise not_ready(self._phase)
         engine = loaded.engine
         self._refuse_oversize(texts)
+        self.require_room(priority, least_tokens=len(texts))
         tokens = await self._tokenize(engine, texts, priority, gone)
         truncated = [index for index, found in enumerate(tokens) if found.is_truncated]
         if truncated and not truncate:
@@ -200,6 +201,23 @@ class Encoder:
             return await self._unless_left(task, gone)
         finally:
             task.cancel()
+
+    def require_room(self, priority: Priority, *, least_tokens: int = 1) -> None:
+        """Raise Problem 429 if a request of at least so many tokens would surely be refused.
+
+        To be asked before anything costly is done for it; `embed` itself counts.
+        """
+        if least_tokens <= 0:
+            return
+        if is_interactive(priority, least_tokens):
+            try:
+                self._inference.require_room(least_tokens, is_interactive=True)
+            except Problem:
+                if priority == "interactive":
+                    raise
+            else:
+                return
+        self._inference.require_room(least_tokens, is_interactive=False)
 
     async def spans(self, text: str, *, gone: Gone | None = None) -> list[tuple[int, int]]:
         """Return start and end of every token of `text`. Raises Problem as `embed` does.

@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from typing import Literal
 
 from sidecar import memory, triage
+from sidecar.admission import busy
 from sidecar.counts import Counts
 from sidecar.engines import Engine, Vectors
 from sidecar.jobs import Batch, Job, Space
@@ -92,13 +93,31 @@ class Inference:
         return loading
 
     def submit(self, job: Job) -> None:
-        """Let `job`, which has texts, wait for its turn. Raises Problem 503 once closed."""
+        """Let `job`, which has texts, wait for its turn.
+
+        Raises Problem 503 once closed, 429 if too much waits already.
+        """
         with self._change:
             if self._is_closed:
                 raise stopping()
+            self._require_room(job.queued_tokens, is_interactive=job.is_interactive)
             self._scheduler.add(job, time.monotonic())
             self._change.notify()
         self.revive()
+
+    def require_room(self, tokens: int, *, is_interactive: bool) -> None:
+        """Raise Problem 429 if a job of so many tokens would not be let in now."""
+        with self._change:
+            self._require_room(tokens, is_interactive=is_interactive)
+
+    def _require_room(self, tokens: int, *, is_interactive: bool) -> None:
+        wait_s = self._scheduler.wait_s(tokens, is_interactive=is_interactive)
+        if wait_s > 0:
+            raise busy(
+                "too much is waiting to be computed",
+                "the tokens that wait are bounded, see GET /info",
+                retry_s=wait_s,
+            )
 
     def drop(self, job: Job) -> None:
         """Forget `job`: nobody waits for it any more."""

@@ -34,7 +34,7 @@ class _Filling:
         self.pieces: list[Piece] = []
         self.widest = 0
         self.tokens = 0
-        self._real = 0
+        self.real = 0
         self._room = room
 
     @property
@@ -45,7 +45,7 @@ class _Filling:
         """Take `text` out of its job if it fits; return whether it did."""
         rows = len(self.pieces) + 1
         widest = max(self.widest, text.length)
-        real = self._real + text.length
+        real = self.real + text.length
         tokens = widest * rows if self._room.pads else real
         if self.pieces and (
             rows > self._room.max_rows
@@ -54,7 +54,7 @@ class _Filling:
         ):
             return False
         self.pieces.append(job.take(text))
-        self.widest, self.tokens, self._real = widest, tokens, real
+        self.widest, self.tokens, self.real = widest, tokens, real
         return True
 
 
@@ -68,6 +68,7 @@ class Lane:
     def __init__(self) -> None:
         """Begin empty."""
         self._jobs: deque[Job] = deque()
+        self.queued_tokens = 0  # the real ones of all texts that wait
 
     def __len__(self) -> int:
         """Return how many jobs wait."""
@@ -77,20 +78,17 @@ class Lane:
         """Yield the jobs, the next to lead first."""
         return iter(self._jobs)
 
-    @property
-    def queued_tokens(self) -> int:
-        """The real tokens of all texts that wait."""
-        return sum(job.queued_tokens for job in self._jobs)
-
     def add(self, job: Job) -> None:
         """Put `job` at the end of the line."""
         self._jobs.append(job)
+        self.queued_tokens += job.queued_tokens
 
     def remove(self, job: Job) -> None:
         """Take `job` out of the line, if it is there: one that waits for nothing is not."""
         if job.is_waiting:
             with suppress(ValueError):
                 self._jobs.remove(job)
+                self.queued_tokens -= job.queued_tokens
 
     def take(self, room: Room) -> Batch:
         """Return the next batch; the lane is not empty.
@@ -107,6 +105,7 @@ class Lane:
             self._jobs.append(lead)
         elif filling.rows_left > 0:
             self._add_company(lead, filling)
+        self.queued_tokens -= filling.real
         pieces = sorted(filling.pieces, key=lambda piece: -len(piece.ids))
         return Batch(pieces=tuple(pieces), space=lead.space, tokens=filling.tokens)
 

@@ -49,6 +49,10 @@ class Pace:
         self.per_token_s = share * time / size
         self.fixed_s = (1 - share) * time
 
+    def seconds_for(self, tokens: int) -> float:
+        """Return how long `tokens` take in batches of the largest size."""
+        return tokens * (self.per_token_s + self.fixed_s / MAX_TOKENS)
+
     def tokens_for(self, seconds: float) -> int:
         """Return how many tokens are computed in `seconds`, between MIN_TOKENS and MAX_TOKENS."""
         wanted = (seconds - self.fixed_s) / self.per_token_s

@@ -54,8 +54,20 @@ class Scheduler:
 
     @property
     def queued_tokens(self) -> int:
-        """The tokens that wait in both lanes: what a bound on the queue is to be held against."""
+        """The tokens that wait in both lanes."""
         return self._interactive.queued_tokens + self._bulk.queued_tokens
+
+    def wait_s(self, tokens: int, *, is_interactive: bool) -> float:
+        """Return in how many seconds, about, there will be room for so many tokens; 0 for now.
+
+        What finds its lane empty has room, however much it is: else it would never be computed.
+        """
+        lane = self._interactive if is_interactive else self._bulk
+        surplus = lane.queued_tokens + tokens - self._limits.max_queued_tokens
+        if not len(lane) or surplus <= 0:
+            return 0.0
+        ahead = 0 if is_interactive else self._interactive.queued_tokens
+        return self._pace.seconds_for(min(surplus, lane.queued_tokens) + ahead)
 
     def add(self, job: Job, now: float) -> None:
         """Let `job`, which has texts, wait in its lane."""

@@ -16,7 +16,8 @@ MB = 1 << 20
 class Limits:
     """What one request may ask for; `/info` shows them. Sizes in bytes, texts in characters.
 
-    `max_chunked_chars` bounds all chunks of a document together: they overlap.
+    `max_chunked_chars` bounds all chunks of a document together: they overlap. The last two are
+    for all requests: tokens that wait, in each of the two lanes, and bytes of bodies.
     """
 
     max_body_bytes: int = 32 * MB
@@ -29,6 +30,28 @@ class Limits:
     max_chunked_chars: int = 16_000_000
     max_pages: int = 500
     document_timeout_s: float = 9.5  # so that the answer is there within ten
+    max_queued_tokens: int = 262_144
+    max_held_bytes: int = 256 * MB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What one connection may take: a head of so many bytes and headers, so long to arrive.
+
+    `idle_s` is for one that waits for a request, `head_s` and `body_s` for the parts of one,
+    `linger_s` for one that is refused to stop sending. Of those that wait, `max_idle` are kept,
+    and more for `grace_s`, unless there are more than `max_connections` in all.
+    """
+
+    idle_s: float = 10.0
+    head_s: float = 10.0
+    body_s: float = 30.0
+    linger_s: float = 2.0
+    max_headers: int = 100
+    max_head_bytes: int = 16_384
+    max_idle: int = 128
+    max_connections: int = 4096
+    grace_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +61,8 @@ class Settings:
     `bundle` is the root of the bundle that the service stands in, None outside of one.
     `allow_hosts` are names that it is called by beside those of the loopback.
     `threads` is how many compute at once. `instance` is what this run is called, None for a random
-    name. `drain_s` is how long a stopping service lets running
-    requests go on.
+    name. `drain_s` is how long a stopping service lets running requests go on. `token` is what
+    requests must show, if there is one.
     """
 
     host: str = "127.0.0.1"
@@ -58,3 +81,5 @@ class Settings:
     instance: str | None = None
     drain_s: float = 2.5
     limits: Limits = field(default_factory=Limits)
+    bounds: Bounds = field(default_factory=Bounds)
+    token: bytes | None = field(default=None, repr=False)

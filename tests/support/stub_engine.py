@@ -32,7 +32,8 @@ START, END = 1, 2
 class StubEngine:
     """Every word is a token; a vector depends on the tokens, the pooling and nothing else.
 
-    `calls` records what `encode` saw, `batches` how many texts each time, `threads` who called it.
+    `calls` records what `encode` saw, `batches` how many texts each time, `threads` who called it,
+    `reads` how many texts were tokenised each time.
     While `gate` is clear, `encode` waits. With `poison` among its tokens, `failure` is raised.
     """
 
@@ -59,9 +60,11 @@ class StubEngine:
         self.entered = threading.Event()
         self.bad_value: float | None = None
         self.trims = 0
+        self.reads: list[int] = []
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         self.readers.add(threading.get_ident())
+        self.reads.append(len(texts))
         found = []
         for text in texts:
             words = [self.token(word) for word in text.split()]

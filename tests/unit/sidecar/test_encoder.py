@@ -436,3 +436,29 @@ def test_work_that_is_wanted_gives_what_it_gives(served: Served) -> None:
         return await served.encoder.while_wanted(give(), gone=asyncio.Future())
 
     assert served.run(work()) == 7
+
+
+def test_a_request_that_would_be_refused_is_so_before_it_is_tokenised() -> None:
+    bench = Bench(Limits(max_batch_rows=1, max_queued_tokens=20))
+    bench.engine.gate.clear()
+
+    async def work() -> tuple[list[int], int]:
+        embed = bench.encoder.embed
+        held = [asyncio.create_task(status_of(embed(["a"] * 6, priority="bulk")))]
+        await until_queued(bench.encoder, 15)
+        held.append(asyncio.create_task(status_of(embed(["a"] * 6, priority="interactive"))))
+        await until_queued(bench.encoder, 33)
+        read = list(bench.engine.reads)
+        refused = [
+            await status_of(embed(["a"] * 10, priority="bulk")),
+            await status_of(embed(["a"] * 10, priority="interactive")),
+            await status_of(embed(["a"] * 10)),
+        ]
+        assert bench.engine.reads == read
+        refused.append(await status_of(embed(["a a a a a a"], priority="interactive")))
+        assert bench.engine.reads != read
+        assert await status_of(embed([])) == 200
+        bench.engine.gate.set()
+        return refused, sum([await one for one in held])
+
+    assert bench.run(work) == ([429] * 4, 400)

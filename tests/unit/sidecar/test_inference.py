@@ -227,3 +227,25 @@ def test_an_engine_that_cannot_give_back_its_memory_goes_on(
     bench.wait_for(job)
     assert job.problem is None
     assert bench.inference.state == "ok"
+
+
+def test_what_there_is_no_room_for_is_refused_with_the_time_to_come_again(
+    make: Callable[..., Bench],
+) -> None:
+    bench = make(Limits(max_queued_tokens=5, max_batch_rows=1)).begin()
+    bench.engine.gate.clear()
+    running = bench.submit([1, 5, 2])
+    assert bench.engine.entered.wait(30)
+    waiting = bench.submit([1, 5, 2])
+    with pytest.raises(Problem) as caught:
+        bench.submit([1, 5, 2])
+    assert (caught.value.status, caught.value.kind) == (429, "busy")
+    assert 1 <= int(caught.value.headers["Retry-After"]) <= 60
+    bench.inference.require_room(2, is_interactive=False)
+    with pytest.raises(Problem):
+        bench.inference.require_room(3, is_interactive=False)
+    bench.inference.require_room(3, is_interactive=True)
+    bench.engine.gate.set()
+    bench.wait_for(running)
+    bench.wait_for(waiting)
+    bench.inference.require_room(10**6, is_interactive=False)

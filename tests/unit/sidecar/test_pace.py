@@ -83,3 +83,9 @@ def test_what_measures_nothing_teaches_nothing(tokens: int, seconds: float) -> N
     pace = Pace()
     pace.observe(tokens, seconds)
     assert (pace.fixed_s, pace.per_token_s) == (0.0, FIRST_GUESS_S)
+
+
+def test_work_takes_the_time_of_its_tokens_and_of_the_batches_they_make() -> None:
+    pace = learnt(fixed=0.01, per_token=1e-4)
+    assert pace.seconds_for(MAX_TOKENS) == pytest.approx(0.01 + MAX_TOKENS * 1e-4, rel=0.05)
+    assert pace.seconds_for(0) == 0

@@ -64,6 +64,24 @@ def test_nothing_waits_at_first_and_again_when_all_is_taken() -> None:
     assert scheduler.queued_tokens == 0
 
 
+def test_each_lane_has_room_for_its_budget_and_an_empty_one_for_anything() -> None:
+    scheduler = made(Limits(max_queued_tokens=100))
+    for is_bulk in (False, True):
+        assert scheduler.wait_s(10**6, is_interactive=not is_bulk) == 0
+        scheduler.add(job([60], is_interactive=not is_bulk), now=0.0)
+        assert scheduler.wait_s(40, is_interactive=not is_bulk) == 0
+        assert scheduler.wait_s(41, is_interactive=not is_bulk) > 0
+
+
+def test_whoever_finds_no_room_waits_as_long_as_the_surplus_takes() -> None:
+    scheduler = made(Limits(max_queued_tokens=1000))
+    scheduler.add(job([900]), now=0.0)
+    assert scheduler.wait_s(600, is_interactive=False) == pytest.approx(500 * PER_TOKEN, rel=0.1)
+    assert scheduler.wait_s(10**6, is_interactive=False) == pytest.approx(900 * PER_TOKEN, rel=0.1)
+    scheduler.add(job([700], is_interactive=True), now=0.0)
+    assert scheduler.wait_s(600, is_interactive=False) == pytest.approx(1200 * PER_TOKEN, rel=0.1)
+
+
 def test_texts_of_many_jobs_share_a_batch() -> None:
     scheduler = made()
     jobs = [job([5 + number], is_interactive=True) for number in range(10)]
