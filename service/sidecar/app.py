@@ -6,14 +6,30 @@ from collections.abc import Callable
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
 from sidecar import __version__, counts, guard, problems
+from sidecar.admission import Bodies
+from sidecar.door import Door
 from sidecar.encoder import Encoder
 from sidecar.roots import Roots
 from sidecar.routes import PATHS, router
+from sidecar.routes.status import Health
 from sidecar.service import Service
 from sidecar.settings import Settings
 from sidecar.workers import Workers
+
+
+class _App(FastAPI):
+    """The framework with our layers around it, its own handling of failures included."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        service: Service = self.state.service
+        settings = service.settings
+        inner = Bodies(super().build_middleware_stack(), max_bytes=settings.limits.max_held_bytes)
+        hosts = guard.names(settings.host, settings.allow_hosts)
+        guarded = guard.Guard(Health(inner, service), hosts=hosts, token=settings.token)
+        return Door(counts.Counted(guarded, counts=service.encoder.counts, routes=PATHS))
 
 
 def create_app(
@@ -24,7 +40,7 @@ def create_app(
     request_stop: Callable[[], None],
 ) -> FastAPI:
     """Return the application that serves `encoder`; `request_stop` is called by /shutdown."""
-    app = FastAPI(
+    app = _App(
         title="Sidecar",
         summary="Text embeddings on the machine the texts live on.",
         version=__version__,
@@ -41,9 +57,6 @@ def create_app(
         request_stop=request_stop,
     )
     app.include_router(router)
-    app.add_middleware(guard.Guard, hosts=guard.names(settings.host, settings.allow_hosts))
-    # Added last, it sees what all the others answer.
-    app.add_middleware(counts.Counted, counts=encoder.counts, routes=PATHS)
     app.add_exception_handler(problems.Problem, problems.answer_problem)
     app.add_exception_handler(HTTPException, problems.answer_http)
     app.add_exception_handler(Exception, problems.answer_bug)

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from sidecar import __version__, cores, descriptors, floor, logs, manifest, neighbour, signals
+from sidecar import (
+    __version__,
+    cores,
+    credentials,
+    descriptors,
+    floor,
+    logs,
+    manifest,
+    neighbour,
+    signals,
+)
 from sidecar.errors import AddressInUseError, ServiceError, UsageError
 from sidecar.lease import Lease
-from sidecar.listener import host_name, listen
+from sidecar.listener import host_name, listen, raise_limit
 from sidecar.protocol import claim_stdout
 from sidecar.settings import MB, Limits, Settings
 
@@ -94,7 +106,20 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--allow-remote",
         action="store_true",
-        help="allow a --host that other machines can reach",
+        help="allow a --host that other machines can reach without a token",
+    )
+    token = made.add_mutually_exclusive_group()
+    token.add_argument(
+        "--token-stdin",
+        action="store_true",
+        help="serve only requests with the header Authorization: Bearer TOKEN, where TOKEN is the "
+        f"first line of standard input; the environment's {credentials.VARIABLE} does so, too",
+    )
+    token.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="the same with a TOKEN from a file that only its owner can reach",
     )
     add(
         "--model",
@@ -224,6 +249,7 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
 
     `service` is the folder that the package lies in.
     """
+    variable = credentials.take(os.environ)
     options = parser().parse_args(argv)
     logs.configure(options.log_level, options.log_format)
     stop = signals.Stop()
@@ -238,13 +264,22 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
         # A manifest that cannot be read is damage, and is told where the model is verified.
         with contextlib.suppress(manifest.ManifestError):
             floor.require(manifest.read(settings.bundle).floor)
-    if lease is not None:
-        lease.listen()  # not before: its first line may be for somebody else
     announcer = claim_stdout()
+    has_token = options.token_stdin or options.token_file is not None or variable is not None
     try:
-        sock = listen(settings.host, settings.port, allow_remote=settings.allow_remote)
+        sock = listen(
+            settings.host, settings.port, allow_remote=settings.allow_remote, has_token=has_token
+        )
     except AddressInUseError as error:
         raise neighbour.named(error, settings.host, settings.port) from error
+    raise_limit()
+    # Read once the port is ours, so that a token for us never waits beside another's port.
+    token = credentials.read(
+        is_on_stdin=options.token_stdin, file=options.token_file, variable=variable
+    )
+    settings = dataclasses.replace(settings, token=token)
+    if lease is not None:
+        lease.listen()  # not before: the first line may be the token
     # The web stack is imported only once the port is ours.
     from sidecar.lifecycle import serve  # noqa: PLC0415
 

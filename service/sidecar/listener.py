@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import re
@@ -11,6 +12,7 @@ import sys
 from sidecar.errors import AddressInUseError, UsageError
 
 BACKLOG = 1024
+MAX_DESCRIPTORS = 8192
 _WINDOWS_ACCESS = 10013
 _NAME = re.compile(r"[a-z0-9._-]+")
 
@@ -35,8 +37,10 @@ def host_name(text: str) -> str:
     return f"[{address}]" if isinstance(address, ipaddress.IPv6Address) else str(address)
 
 
-def listen(host: str, port: int, *, allow_remote: bool) -> socket.socket:
+def listen(host: str, port: int, *, allow_remote: bool, has_token: bool = False) -> socket.socket:
     """Return a socket that listens on `host` and `port`; port 0 takes a free one.
+
+    Where other machines can reach it, it is to be allowed, or clients are to show a token.
 
     Connections wait in the backlog until the event loop runs, so none is refused in between.
     Raises AddressInUseError and UsageError.
@@ -54,10 +58,13 @@ def listen(host: str, port: int, *, allow_remote: bool) -> socket.socket:
     # A name such as localhost may mean both; clients that were told 127.0.0.1 want the first.
     found.sort(key=lambda entry: entry[0] != socket.AF_INET)
     family, kind, number, _, address = found[0]
-    if not allow_remote and not is_loopback(str(address[0])):
+    if not (allow_remote or has_token or is_loopback(str(address[0]))):
         what = f"refused to listen on {host}: other machines could reach it"
         why = "there is no token, so everyone who reaches the port may use the service"
-        step = "--host 127.0.0.1, or --allow-remote where a firewall or a container guards the port"
+        step = (
+            "--host 127.0.0.1, or a token by --token-file or --token-stdin, or --allow-remote "
+            "where a firewall or a container guards the port"
+        )
         raise UsageError(what, why=why, next_step=step)
     sock = socket.socket(family, kind, number)
     try:
@@ -81,3 +88,22 @@ def listen(host: str, port: int, *, allow_remote: bool) -> socket.socket:
         raise UsageError(what, why=error.strerror or str(error), next_step=step) from error
     sock.setblocking(False)
     return sock
+
+
+def raise_limit(*, wanted: int = MAX_DESCRIPTORS) -> None:
+    """Let this process have `wanted` open files and sockets, as far as the system allows it to.
+
+    A shell of macOS gives its programs 256, which some hundred clients use up. Windows has no such
+    limit.
+    """
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 (there is none on Windows)
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    is_bounded = hard != resource.RLIM_INFINITY
+    limit = min(wanted, hard) if is_bounded else wanted
+    if soft == resource.RLIM_INFINITY or soft >= limit:
+        return
+    with contextlib.suppress(OSError, ValueError):  # what there is must do
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))

@@ -1,4 +1,7 @@
-"""Errors on the wire: one JSON shape (RFC 9457), and never a word of the input in it."""
+"""Errors on the wire: one JSON shape (RFC 9457), and never a word of the input in it.
+
+Every one says what happened, why, and what to do next.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,34 @@ from typing import TYPE_CHECKING
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from sidecar import requestid
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
 
 MEDIA_TYPE = "application/problem+json"
 CLIENT_CLOSED = 499
+KIND = "sidecar.kind"  # in the scope of a request: the kind of problem it was answered with
+DOCUMENTED = "GET /openapi.json describes every route and field"
+# What is said where a problem itself has no reason or no advice.
+REASONS = {
+    HTTPStatus.BAD_REQUEST: "the request is not what HTTP or JSON allow",
+    HTTPStatus.FORBIDDEN: "the service does not do this for whoever asks",
+    HTTPStatus.NOT_FOUND: "there is nothing by this name, or nothing that may be told of",
+    HTTPStatus.METHOD_NOT_ALLOWED: "the path takes other methods",
+    HTTPStatus.CONFLICT: "something changed while the request was served",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "one request may ask for so much, see GET /info",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "a value is outside of what the service takes",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "only bodies that are declared as what they are are read",
+    HTTPStatus.SERVICE_UNAVAILABLE: "the service cannot do this at present",
+}
+ADVICE = {
+    HTTPStatus.CONFLICT: "send the request again",
+    HTTPStatus.SERVICE_UNAVAILABLE: "ask GET /health, and send the request again",
+}
 log = logging.getLogger("sidecar.problems")
 
 
@@ -46,28 +70,45 @@ class Problem(Exception):  # noqa: N818 (RFC 9457 calls it a problem)
         self.headers = dict(headers or {})
 
 
-def response(problem: Problem) -> Response:
+class ProblemResponse(Response):
+    """The answer that carries a problem; its kind is left in the scope for the log."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, problem: Problem) -> None:
+        """Write the body, with the id of the current request if there is one."""
+        self.kind = problem.kind
+        body = json.dumps(_body(problem), ensure_ascii=False).encode()
+        super().__init__(body, status_code=problem.status, headers=problem.headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        scope[KIND] = self.kind
+        await super().__call__(scope, receive, send)
+
+
+def response(problem: Problem) -> ProblemResponse:
     """Return the answer that carries `problem`."""
+    return ProblemResponse(problem)
+
+
+def _body(problem: Problem) -> dict[str, object]:
     try:
-        title = HTTPStatus(problem.status).phrase
+        status = HTTPStatus(problem.status)
     except ValueError:
-        title = "Client Closed Request"
-    body = {
+        title, why, step = "Client Closed Request", "it closed the connection", "send it again"
+    else:
+        title = status.phrase
+        why, step = REASONS.get(status, status.description or title), ADVICE.get(status, DOCUMENTED)
+    return {
         "type": f"urn:sidecar:problem:{problem.kind}",
         "title": title,
         "status": problem.status,
         "detail": problem.what,
+        "why": problem.why or why,
+        "next": problem.next_step or step,
+        "request": requestid.current(),
     }
-    if problem.why:
-        body["why"] = problem.why
-    if problem.next_step:
-        body["next"] = problem.next_step
-    return Response(
-        json.dumps(body, ensure_ascii=False).encode(),
-        status_code=problem.status,
-        media_type=MEDIA_TYPE,
-        headers=problem.headers,
-    )
 
 
 def not_ready(phase: str) -> Problem:
@@ -88,6 +129,7 @@ def stopping() -> Problem:
         HTTPStatus.SERVICE_UNAVAILABLE,
         "stopping",
         "the service is stopping",
+        why="it was asked to end, and takes no new work",
         next_step="start it again and repeat the request",
         headers={"Retry-After": "5", "Connection": "close"},
     )
@@ -109,15 +151,12 @@ async def answer_http(_request: Request, error: Exception) -> Response:
     """Answer what the framework itself refuses: an unknown path, a wrong method."""
     if not isinstance(error, HTTPException):
         raise error
-    kind, step = {
-        HTTPStatus.NOT_FOUND: ("unknown-path", "GET /openapi.json lists the routes"),
-        HTTPStatus.METHOD_NOT_ALLOWED: (
-            "wrong-method",
-            "GET /openapi.json lists the routes",
-        ),
-    }.get(HTTPStatus(error.status_code), ("refused", ""))
+    kind = {
+        HTTPStatus.NOT_FOUND: "unknown-path",
+        HTTPStatus.METHOD_NOT_ALLOWED: "wrong-method",
+    }.get(HTTPStatus(error.status_code), "refused")
     phrase = HTTPStatus(error.status_code).phrase
-    return response(Problem(error.status_code, kind, phrase, next_step=step, headers=error.headers))
+    return response(Problem(error.status_code, kind, phrase, headers=error.headers))
 
 
 async def answer_bug(_request: Request, error: Exception) -> Response:

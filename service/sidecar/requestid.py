@@ -1,12 +1,41 @@
-"""Which request is being served: its id stands in the log and in the answer."""
+"""The id of the request that is being answered: in its answer, and beside every line of its log."""
 
 from __future__ import annotations
 
+import contextlib
+import re
+import secrets
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 
-CURRENT: ContextVar[str | None] = ContextVar("request", default=None)
+HEADER = b"x-request-id"
+_SAFE = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_current: ContextVar[str | None] = ContextVar("request", default=None)
 
 
 def current() -> str | None:
-    """Return the id of the request that is being served, None outside of any."""
-    return CURRENT.get()
+    """Return the id of the request that this task works on, None outside of one."""
+    return _current.get()
+
+
+def made() -> str:
+    """Return a new id."""
+    return secrets.token_hex(8)
+
+
+def chosen(headers: Sequence[tuple[bytes, bytes]]) -> str:
+    """Return the client's own id if it sent one of letters, digits and `._-`, else a new one."""
+    for name, value in headers:
+        if name == HEADER and _SAFE.fullmatch(value):
+            return value.decode("ascii")
+    return made()
+
+
+@contextlib.contextmanager
+def using(identity: str) -> Iterator[None]:
+    """Let `identity` be the current one; tasks and threads begun meanwhile keep it."""
+    token = _current.set(identity)
+    try:
+        yield
+    finally:
+        _current.reset(token)

@@ -122,13 +122,14 @@ class EmbedFileAnswer(BaseModel):
 class HealthAnswer(BaseModel):
     """Whether requests are served; 200 when ok, 503 else.
 
-    `stuck`: one call of the engine takes very long. `dead`: the thread that computes ended.
+    `stuck`: one call of the engine takes very long. `dead`: the thread that computes ended. What
+    is said of the model takes the token, where the service has one.
     """
 
     status: Literal["ok", "loading", "stopping", "stuck", "dead"]
-    model: str | None
-    dim: int | None
-    device: str | None
+    model: str | None = None
+    dim: int | None = None
+    device: str | None = None
     phase: str
     instance: str
     version: str
@@ -148,6 +149,8 @@ class LimitsAnswer(BaseModel):
     max_document_chars: int
     max_chunked_chars: int
     max_pages: int
+    max_queued_tokens: int = Field(description="Of all requests, in each of two lanes; else 429.")
+    max_held_bytes: int = Field(description="Of the bodies of all requests; else 429.")
 
 
 class InfoAnswer(BaseModel):
@@ -178,14 +181,15 @@ class ShutdownAnswer(BaseModel):
 
 
 class ProblemAnswer(BaseModel):
-    """Any error."""
+    """Any error: what happened, why, and what to do next."""
 
     type: str
     title: str
     status: int
     detail: str
-    why: str | None = None
-    next: str | None = None
+    why: str
+    next: str
+    request: str | None = Field(description="The request's id, as in the header X-Request-Id.")
 
 
 Request = TypeVar("Request", bound=Wire)

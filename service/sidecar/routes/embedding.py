@@ -27,7 +27,7 @@ BINARY = "application/octet-stream"
     openapi_extra=body_of(schemas.EmbedRequest),
     responses={
         200: {"model": schemas.EmbedAnswer, "content": {BINARY: {}}},
-        **problems(400, 413, 415, 422, 503, 507),
+        **problems(400, 413, 415, 422, 429, 503, 507),
     },
 )
 async def embed(request: Request) -> Response:

@@ -28,7 +28,7 @@ ANSWER = {"model": schemas.EmbedFileAnswer, "content": {lines.MEDIA_TYPE: {}}}
 @router.post(
     "/embed-file",
     openapi_extra=body_of(schemas.EmbedFileRequest),
-    responses={200: ANSWER, **problems(400, 403, 404, 409, 413, 415, 422, 503, 507)},
+    responses={200: ANSWER, **problems(400, 403, 404, 409, 413, 415, 422, 429, 503, 507)},
 )
 async def embed_file(request: Request) -> Response:
     """Cut a document from an allowed folder into chunks and embed them."""

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar import cli, logs, signals
-from sidecar.errors import AddressInUseError, ModelError, ServiceError, UnsupportedError
+from sidecar import cli, credentials, logs, signals
+from sidecar.errors import AddressInUseError, ModelError, ServiceError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+TOKEN = "0123456789" * 2
 
 
 @pytest.fixture
@@ -36,6 +39,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         assert (sock, announcer) == ("listen", "claim")
         assert isinstance(stop, signals.Stop)
         assert settings.port == 8421
+        assert settings.token in (None, TOKEN.encode())
         return 0
 
     served.serve = serve
@@ -45,8 +49,32 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(signals, "watch", step("watch"))
     monkeypatch.setattr(cli, "claim_stdout", step("claim"))
     monkeypatch.setattr(cli, "listen", step("listen"))
+    monkeypatch.setattr(cli, "raise_limit", step("limit"))
+    monkeypatch.setattr(credentials, "from_stdin", step_token(done))
     monkeypatch.setattr(logs, "configure", step("logs"))
     return done
+
+
+def step_token(done: list[str]) -> Callable[[], bytes]:
+    def read() -> bytes:
+        done.append("token")
+        return TOKEN.encode()
+
+    return read
+
+
+def test_the_token_of_the_environment_is_gone_before_anything_else(
+    steps: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIDECAR_TOKEN", TOKEN)
+    assert cli.main([]) == 0
+    assert steps[-1] == "serve"
+    assert "SIDECAR_TOKEN" not in os.environ
+    with pytest.raises(SystemExit):
+        cli.main(["--token-stdin", "--token-file", "x"])
+    monkeypatch.setenv("SIDECAR_TOKEN", "")
+    with pytest.raises(UsageError):
+        cli.main([])
 
 
 @pytest.fixture
@@ -60,7 +88,10 @@ def test_signals_are_handled_and_the_port_is_taken_before_anything_is_served(
     steps: list[str],
 ) -> None:
     assert cli.main([]) == 0
-    assert steps == ["logs", "signals", "watch", "claim", "listen", "serve"]
+    assert steps == ["logs", "signals", "watch", "claim", "listen", "limit", "serve"]
+    del steps[:]
+    assert cli.main(["--token-stdin"]) == 0
+    assert steps == ["logs", "signals", "watch", "claim", "listen", "limit", "token", "serve"]
 
 
 def test_the_parent_is_watched_only_when_asked_and_stdin_is_read_last(
@@ -78,8 +109,12 @@ def test_the_parent_is_watched_only_when_asked_and_stdin_is_read_last(
 
     monkeypatch.setattr(cli, "Lease", Recorded)
     assert cli.main(["--parent-watch"]) == 0
-    watching = ["lease", "begin", "listen to stdin"]
-    assert steps == ["logs", "signals", "watch", *watching, "claim", "listen", "serve"]
+    port = ["claim", "listen", "limit"]
+    begun = ["logs", "signals", "watch", "lease", "begin"]
+    assert steps == [*begun, *port, "listen to stdin", "serve"]
+    del steps[:]
+    assert cli.main(["--parent-watch", "--token-stdin"]) == 0
+    assert steps == [*begun, *port, "token", "listen to stdin", "serve"]
 
 
 def test_who_holds_a_taken_port_is_asked_before_it_is_told(

@@ -22,7 +22,17 @@ def named() -> Iterator[Served]:
     made.close()
 
 
-def passes(*headers: tuple[bytes, bytes], hosts: frozenset[str] = guard.NAMES) -> int:
+TOKEN = b"0123456789abcdef"
+SHOWN = (b"authorization", b"Bearer " + TOKEN)
+HOST = (b"host", b"localhost")
+
+
+def passes(
+    *headers: tuple[bytes, bytes],
+    hosts: frozenset[str] = guard.NAMES,
+    token: bytes | None = None,
+    path: str = "/embed",
+) -> int:
     """Return 200 if a request with these headers reaches the application, else the refusal."""
     sent: list[dict[str, Any]] = []
 
@@ -35,8 +45,8 @@ def passes(*headers: tuple[bytes, bytes], hosts: frozenset[str] = guard.NAMES) -
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "POST", "path": "/embed", "headers": list(headers)}
-    asyncio.run(guard.Guard(app, hosts=hosts)(scope, receive, send))
+    scope = {"type": "http", "method": "POST", "path": path, "headers": list(headers)}
+    asyncio.run(guard.Guard(app, hosts=hosts, token=token)(scope, receive, send))
     return int(sent[0]["status"])
 
 
@@ -82,6 +92,62 @@ def test_no_host_and_two_hosts_are_bad_requests() -> None:
 )
 def test_a_request_of_a_web_page_is_forbidden(origin: bytes) -> None:
     assert passes((b"host", b"localhost"), (b"origin", origin)) == 403
+
+
+@pytest.mark.parametrize("site", [b"cross-site", b"same-site", b"Cross-Site"])
+def test_a_request_that_a_page_caused_is_forbidden_without_an_origin_too(site: bytes) -> None:
+    assert passes(HOST, (b"sec-fetch-site", site)) == 403
+
+
+@pytest.mark.parametrize("site", [b"none", b"same-origin"])
+def test_what_the_user_typed_passes(site: bytes) -> None:
+    assert passes(HOST, (b"sec-fetch-site", site)) == 200
+
+
+def test_where_there_is_a_token_it_is_to_be_shown() -> None:
+    assert passes(HOST, SHOWN, token=TOKEN) == 200
+    assert passes(HOST, token=TOKEN) == 401
+    assert passes(HOST, (b"authorization", b"Bearer wrong"), token=TOKEN) == 401
+
+
+def test_health_alone_passes_without_the_token() -> None:
+    assert passes(HOST, token=TOKEN, path="/health") == 200
+    for path in ("/health/", "//health", "/info", "/openapi.json", "/", "/nothing", ""):
+        assert passes(HOST, token=TOKEN, path=path) == 401
+
+
+def test_the_token_does_not_open_for_strangers_and_pages() -> None:
+    assert passes((b"host", b"evil.example"), SHOWN, token=TOKEN) == 421
+    assert passes(HOST, SHOWN, (b"origin", b"null"), token=TOKEN) == 403
+
+
+def test_missing_wrong_and_misplaced_tokens_get_the_same_answer() -> None:
+    locked = Served(Settings(token=TOKEN))
+    word = TOKEN.decode()
+    answers = [
+        locked.post("/embed", {"texts": ["a"]}, headers={"x-request-id": "same"}),
+        locked.get("/info", headers={"x-request-id": "same", "authorization": "Bearer wrong"}),
+        locked.get(f"/info?token={word}&access_token={word}", headers={"x-request-id": "same"}),
+        locked.get(f"/nothing/{word}", headers={"x-request-id": "same"}),
+    ]
+    opened = locked.get("/info", headers={"authorization": f"Bearer {word}"})
+    locked.close()
+    assert {answer.status_code for answer in answers} == {401}
+    assert {answer.headers["www-authenticate"] for answer in answers} == {"Bearer"}
+    assert len({answer.content for answer in answers}) == 1
+    assert word not in answers[0].text
+    assert opened.status_code == 200
+
+
+def test_health_tells_of_the_model_only_who_shows_the_token() -> None:
+    locked = Served(Settings(token=TOKEN))
+    told = locked.get("/health")
+    all_told = locked.get("/health", headers={"authorization": f"Bearer {TOKEN.decode()}"})
+    locked.close()
+    assert told.status_code == all_told.status_code == 200
+    assert set(told.json()) == {"status", "phase", "instance", "version"}
+    assert all_told.json().items() > told.json().items()
+    assert all_told.json()["model"] == "stub/words"
 
 
 def test_other_protocols_pass_by() -> None:

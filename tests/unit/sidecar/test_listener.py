@@ -47,10 +47,40 @@ def test_an_address_that_others_reach_must_be_allowed(host: str) -> None:
     with pytest.raises(UsageError, match="other machines") as caught:
         listener.listen(host, 0, allow_remote=False)
     assert "--allow-remote" in caught.value.next_step
+    assert "--token-file" in caught.value.next_step
 
 
-def test_an_address_that_is_allowed_is_taken() -> None:
+def test_an_address_that_is_allowed_or_guarded_by_a_token_is_taken() -> None:
     listener.listen(ALL, 0, allow_remote=True).close()
+    listener.listen(ALL, 0, allow_remote=False, has_token=True).close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+@pytest.mark.parametrize(
+    ("had", "gets"),
+    [
+        ((256, 10_000), (8192, 10_000)),
+        ((256, 512), (512, 512)),
+        ((256, -1), (8192, -1)),
+        ((9000, 10_000), None),
+        ((-1, -1), None),
+    ],
+)
+def test_the_limit_on_open_files_is_raised_as_far_as_it_goes_and_never_lowered(
+    monkeypatch: pytest.MonkeyPatch, had: tuple[int, int], gets: tuple[int, int] | None
+) -> None:
+    import resource  # noqa: PLC0415 (there is none on Windows)
+
+    made: list[tuple[int, int]] = []
+
+    def set_limit(_kind: int, limits: tuple[int, int]) -> None:
+        made.append(limits)
+        raise ValueError  # a system that refuses is lived with
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: had)
+    monkeypatch.setattr(resource, "setrlimit", set_limit)
+    listener.raise_limit()
+    assert made == ([] if gets is None else [gets])
 
 
 def test_an_address_of_another_machine_is_a_usage_error() -> None:

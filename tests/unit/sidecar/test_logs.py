@@ -69,13 +69,10 @@ def test_we_speak_at_the_level_asked_for_and_libraries_from_warning_up(
 
 def test_a_line_carries_the_id_of_the_request_that_is_served(logged: Callable[[], str]) -> None:
     logs.configure("info")
-    token = requestid.CURRENT.set("an-id")
-    try:
+    with requestid.using("an-id"):
         logging.getLogger("sidecar").info("said")
         logs.configure("info", "text")
         logging.getLogger("sidecar").info("said")
-    finally:
-        requestid.CURRENT.reset(token)
     as_json, as_text = logged().splitlines()
     assert json.loads(as_json)["request"] == "an-id"
     assert as_text == "INFO sidecar: said (request an-id)"

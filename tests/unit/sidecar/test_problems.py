@@ -9,7 +9,7 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from sidecar import problems
+from sidecar import problems, requestid
 from sidecar.problems import Problem
 
 REQUEST = Request({"type": "http", "headers": []})
@@ -31,11 +31,31 @@ def test_a_problem_has_the_fields_of_rfc_9457_and_the_detail_of_v1() -> None:
         "detail": "what",
         "why": "why",
         "next": "next",
+        "request": None,
     }
 
 
-def test_what_is_not_known_is_left_out() -> None:
-    assert set(body(Problem(404, "no-file", "what"))) == {"type", "title", "status", "detail"}
+@pytest.mark.parametrize(
+    "status", [400, 403, 404, 405, 409, 413, 415, 422, 429, 431, 499, 500, 503, 507]
+)
+def test_a_problem_without_a_reason_or_advice_gets_those_of_its_status(status: int) -> None:
+    found = body(Problem(status, "any", "what"))
+    assert found["why"]
+    assert found["next"]
+
+
+def test_a_problem_names_the_request_that_it_answers() -> None:
+    with requestid.using("ab12"):
+        assert body(Problem(404, "no-file", "what"))["request"] == "ab12"
+
+
+def test_the_kind_is_left_for_the_log() -> None:
+    async def nothing(*_: Any) -> Any:
+        return None
+
+    scope: dict[str, Any] = {"type": "http"}
+    asyncio.run(problems.response(problems.stopping())(scope, nothing, nothing))
+    assert scope[problems.KIND] == "stopping"
 
 
 def test_a_status_without_a_phrase_has_a_title_too() -> None:
