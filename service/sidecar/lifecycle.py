@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from sidecar import __version__
+from sidecar import __version__, wire
 from sidecar.app import create_app
 from sidecar.encoder import Encoder
 from sidecar.errors import ServiceError
+from sidecar.listener import BACKLOG
 from sidecar.loader import Loaded, load
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        for sock in sockets or ():
+            sock.listen(BACKLOG)  # uvicorn gave the system's queue the length of one lot
         self._run.begin()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -114,7 +117,9 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, announcer: Ann
     app = create_app(settings, run.encoder, instance=run.instance, request_stop=stop.request)
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=wire.protocol(settings.bounds),
+        timeout_keep_alive=wire.KEEP_ALIVE_S,
+        backlog=wire.ACCEPTS_PER_TURN,
         ws="none",
         loop="asyncio",
         lifespan="off",
