@@ -1,0 +1,193 @@
+"""A thousand requests at once against one service on this machine, and /health asked all along.
+
+python -m tests.support.storm BUNDLE [REQUESTS] starts the bundle's service on loopback, asks it,
+stops it, and prints what was answered, how soon, and how /health fared meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bundler.launch import Service
+from sidecar.listener import raise_limit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_REQUESTS = 5_000
+START_SECONDS = 180.0
+PATIENCE_S = 1200.0  # all that may wait, on a slow machine with other work
+POLLS_PER_S = 20
+SERVED, BUSY = 200, 429
+RETRY = b"retry-after:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seconds:
+    """Latencies of one kind, in seconds."""
+
+    seen: tuple[float, ...]
+
+    def percentile_ms(self, percent: float) -> float:
+        """Return the latency that `percent` of them did not exceed (nearest rank)."""
+        ranked = sorted(self.seen)
+        rank = max(1, math.ceil(len(ranked) * percent / 100))
+        return 1000 * ranked[rank - 1] if ranked else math.nan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storm:
+    """What came back: how often each status or failure, how soon, and how /health fared."""
+
+    outcomes: Counter[str]
+    served: Seconds
+    refused: Seconds
+    health: Seconds
+    health_failures: int
+    wall_s: float
+
+    @property
+    def unanswered(self) -> int:
+        """How many requests, polls of /health included, got no answer or a wrong one."""
+        known = self.outcomes[str(SERVED)] + self.outcomes[str(BUSY)]
+        return self.outcomes.total() - known + self.health_failures
+
+    def report(self) -> str:
+        """Return the figures as people read them."""
+        lines = [f"requests   {self.outcomes.total()} at once, over in {self.wall_s:.1f} s"]
+        lines += [f"           {count} x {what}" for what, count in self.outcomes.most_common()]
+        for name, found in (("200", self.served), ("429", self.refused), ("/health", self.health)):
+            half, most, worst = (found.percentile_ms(percent) for percent in (50, 99, 100))
+            lines.append(f"{name:<10} p50 {half:.0f}  p99 {most:.0f}  worst {worst:.0f} ms")
+        lines.append(f"/health    {len(self.health.seen)} polls, {self.health_failures} failed")
+        lines.append(f"unanswered {self.unanswered}")
+        return "\n".join(lines)
+
+
+async def _ask(port: int, request: bytes) -> tuple[str, float]:
+    """Return the status, or what went wrong, and the seconds it took."""
+    started = time.monotonic()
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(request)
+                answer = await reader.read()
+            finally:
+                writer.close()
+    except OSError as error:  # TimeoutError is one, too
+        return type(error).__name__, time.monotonic() - started
+    head, end, _ = answer.partition(b"\r\n\r\n")
+    if not end:
+        return "no answer", time.monotonic() - started
+    status = head.split(b" ", 2)[1].decode()
+    if status == str(BUSY) and RETRY not in head.lower():
+        status = "429 without Retry-After"
+    return status, time.monotonic() - started
+
+
+def post(path: str, body: object) -> bytes:
+    """Return a request on a connection of its own."""
+    data = json.dumps(body).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(data)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + data
+
+
+async def _burst(port: int, requests: Sequence[bytes]) -> list[tuple[str, float]]:
+    return await asyncio.gather(*(_ask(port, request) for request in requests))
+
+
+async def _poll(port: int, stop: asyncio.Event) -> list[tuple[str, float, float]]:
+    """Ask /health at a fixed rate, whether or not the last answer has come.
+
+    Returns what _ask does, and when it was asked.
+    """
+    request = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    asked: list[tuple[float, asyncio.Task[tuple[str, float]]]] = []
+    while not stop.is_set():
+        asked.append((time.time(), asyncio.create_task(_ask(port, request))))
+        await asyncio.sleep(1 / POLLS_PER_S)
+    return [(*await task, began) for began, task in asked]
+
+
+async def _poll_until_stdin_ends(port: int) -> list[tuple[str, float, float]]:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().run_in_executor(None, sys.stdin.read).add_done_callback(
+        lambda _: stop.set()
+    )
+    return await _poll(port, stop)
+
+
+def storm(port: int, requests: Sequence[bytes]) -> Storm:
+    """Send all `requests` at once, each on a connection of its own.
+
+    /health is asked by a process of its own, so that its latency is not that of this one.
+    """
+    raise_limit()
+    command = [sys.executable, "-m", "tests.support.storm", "--poll", str(port)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as poller:
+        time.sleep(1.0)  # until it polls
+        began = time.time()
+        seen = asyncio.run(_burst(port, requests))
+        ended = time.time()
+        polled, _ = poller.communicate()
+    # Those of the storm alone: the calm before it would flatter the median.
+    polls = [(what, took) for what, took, at in json.loads(polled) if began <= at <= ended]
+    return Storm(
+        outcomes=Counter(what for what, _ in seen),
+        served=Seconds(seen=tuple(took for what, took in seen if what == str(SERVED))),
+        refused=Seconds(seen=tuple(took for what, took in seen if what == str(BUSY))),
+        health=Seconds(seen=tuple(took for what, took in polls if what == str(SERVED))),
+        health_failures=sum(what != str(SERVED) for what, _ in polls),
+        wall_s=ended - began,
+    )
+
+
+def mixture(count: int, *, large: int = 160) -> list[bytes]:
+    """Return `count` requests of one to eight sentences, every tenth of `large`.
+
+    With 160, those of a thousand are more than the service lets wait.
+    """
+    line = "a harbour at dawn has room for boats that bring salt and news from the north"
+    made = []
+    for number in range(count):
+        texts = large if number % 10 == 0 else 1 + number % 8
+        made.append(post("/embed", {"texts": [f"{number} {n}: {line}" for n in range(texts)]}))
+    return made
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Start, storm, stop, report; 0 if every request and every poll was answered."""
+    parser = argparse.ArgumentParser(prog="ci/storm", description="Ask a thousand times at once.")
+    parser.add_argument("--poll", type=int, metavar="PORT", help=argparse.SUPPRESS)
+    parser.add_argument("bundle", type=Path, nargs="?")
+    parser.add_argument("requests", type=int, nargs="?", default=1000)
+    options = parser.parse_args(arguments)
+    if options.poll is not None:
+        sys.stdout.write(json.dumps(asyncio.run(_poll_until_stdin_ends(options.poll))))
+        return 0
+    if options.bundle is None or not 1 <= options.requests <= MAX_REQUESTS:
+        parser.error(f"needs a bundle, and at most {MAX_REQUESTS} requests")
+    with Service.start(options.bundle, ["--port", "0"], environment={}) as service:
+        service.wait_ready(START_SECONDS)
+        seen = storm(service.port, mixture(options.requests))
+        code = service.stop()
+    sys.stdout.write(f"{seen.report()}\nstopped    with {code}\n")
+    return 1 if seen.unanswered or code else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
