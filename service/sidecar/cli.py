@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 from collections.abc import Sequence
@@ -252,7 +253,8 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
     variable = credentials.take(os.environ)
     options = parser().parse_args(argv)
     logs.configure(options.log_level, options.log_format)
-    stop = signals.Stop()
+    # Before anything is served there is nobody to answer, and imports may take seconds.
+    stop = signals.Stop(early=functools.partial(os._exit, 0))
     signals.install(stop)
     signals.watch(stop)
     lease = Lease(stop) if options.parent_watch else None

@@ -23,7 +23,8 @@ from sidecar.signals import Stop
 
 STDIN = 0
 POLL_S = 0.25
-POLL_CLOSED_S = 0.05  # a stdin that was closed is often the first sign of a parent that died
+# While stdin is not listened to yet; and once it was closed, often the first sign of a dead parent.
+POLL_SHORT_S = 0.05
 READ_BYTES = 1 << 16
 log = logging.getLogger("sidecar.lease")
 
@@ -107,7 +108,7 @@ class Lease:
         while not found.is_gone():
             hears = self._descriptor if is_open and self._listens else None
             try:
-                is_ready = found.wait(hears, POLL_S if is_open else POLL_CLOSED_S)
+                is_ready = found.wait(hears, POLL_SHORT_S if hears is None else POLL_S)
                 is_open = is_open and not (is_ready and not os.read(self._descriptor, READ_BYTES))
             except (OSError, ValueError):
                 is_open = False

@@ -22,10 +22,10 @@ class Stop:
     Nothing here waits for a lock, as a handler of a signal may interrupt any line of it.
     """
 
-    def __init__(self) -> None:
-        """No stop is requested."""
+    def __init__(self, *, early: Callable[[], object] = lambda: None) -> None:
+        """No stop is requested; `early` is called for one that nobody is there to hear yet."""
         self._is_requested = False
-        self._hear: Callable[[], None] = lambda: None
+        self._hear = early
         self._gate = threading.Lock()
         self._gate.acquire()
 
@@ -34,7 +34,7 @@ class Stop:
         """Whether somebody asked to stop."""
         return self._is_requested
 
-    def on_request(self, hear: Callable[[], None]) -> None:
+    def on_request(self, hear: Callable[[], object]) -> None:
         """Call `hear` when the stop is requested: at once if it already was."""
         self._hear = hear
         if self._is_requested:

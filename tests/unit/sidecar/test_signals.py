@@ -51,6 +51,17 @@ def test_a_stop_is_heard_at_once_whether_it_comes_before_or_after() -> None:
     stop.wait()
 
 
+def test_a_stop_that_nobody_is_there_to_hear_has_a_way_of_its_own() -> None:
+    heard: list[str] = []
+    stop = signals.Stop(early=lambda: heard.append("early"))
+    stop.on_request(lambda: heard.append("served"))
+    stop.request()
+    assert heard == ["served"]
+    alone = signals.Stop(early=lambda: heard.append("early"))
+    alone.request()
+    assert heard == ["served", "early"]
+
+
 def test_the_first_signal_asks_and_the_second_ends_with_128_plus_its_number(
     handlers: dict[int, Callable[..., None]], ended: list[int]
 ) -> None:
