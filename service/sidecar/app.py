@@ -59,5 +59,6 @@ def create_app(
     app.include_router(router)
     app.add_exception_handler(problems.Problem, problems.answer_problem)
     app.add_exception_handler(HTTPException, problems.answer_http)
+    app.add_exception_handler(MemoryError, problems.answer_memory)
     app.add_exception_handler(Exception, problems.answer_bug)
     return app

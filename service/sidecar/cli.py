@@ -18,6 +18,7 @@ from sidecar import (
     credentials,
     descriptors,
     floor,
+    headroom,
     logs,
     manifest,
     neighbour,
@@ -282,6 +283,7 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
     settings = dataclasses.replace(settings, token=token)
     if lease is not None:
         lease.listen()  # not before: the first line may be the token
+    headroom.require(headroom.LIBRARIES_BYTES)
     # The web stack is imported only once the port is ours.
     from sidecar.lifecycle import serve  # noqa: PLC0415
 

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidecar import snapshot
+from sidecar import headroom, snapshot, triage
 from sidecar.engines import Degraded, Engine
 from sidecar.engines.choice import choose
 from sidecar.errors import DiskError, UsageError
@@ -145,7 +145,13 @@ def load(settings: Settings, announcer: Announcer, report: Report) -> Loaded:
     yield_cores()
     if not settings.allow_download:
         go_offline()
-    choice = choose(settings, found, report)
+    headroom.require(headroom.weights_of(found.path))
+    try:
+        choice = choose(settings, found, report)
+    except Exception as error:
+        if _is_memory(error):
+            raise headroom.too_little() from error
+        raise
     return Loaded(
         engine=choice.engine,
         snapshot=found,
@@ -153,6 +159,11 @@ def load(settings: Settings, announcer: Announcer, report: Report) -> Loaded:
         degraded=choice.degraded,
         degraded_because=choice.degraded_because,
     )
+
+
+def _is_memory(error: BaseException | None) -> bool:
+    """Return whether `error`, or one that it came of, says that memory ran out."""
+    return error is not None and (triage.is_memory(error) or _is_memory(error.__cause__))
 
 
 def _hashed(settings: Settings) -> Loaded:

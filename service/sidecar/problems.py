@@ -159,6 +159,20 @@ async def answer_http(_request: Request, error: Exception) -> Response:
     return response(Problem(error.status_code, kind, phrase, headers=error.headers))
 
 
+async def answer_memory(_request: Request, _error: Exception) -> Response:
+    """Answer that memory did not suffice for a request, outside of the engine."""
+    log.warning("memory did not suffice for a request")
+    return response(
+        Problem(
+            HTTPStatus.INSUFFICIENT_STORAGE,
+            "out-of-memory",
+            "there is not enough memory for this request",
+            next_step="send fewer texts at once, or give the service more memory",
+            headers={"Retry-After": "5"},
+        )
+    )
+
+
 async def answer_bug(_request: Request, error: Exception) -> Response:
     """Answer an exception that nobody foresaw, without its message, which may quote the input."""
     log.debug("answered 500 for %s", type(error).__name__)

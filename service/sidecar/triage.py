@@ -14,7 +14,10 @@ from sidecar.jobs import Job, Piece
 from sidecar.problems import Problem
 
 Encode = Callable[[Sequence[Sequence[int]]], Vectors]
-_MEMORY_WORDS = ("out of memory", "not enough memory", "allocate memory", "bad_alloc", "bad alloc")
+_MEMORY_WORDS = (
+    *("out of memory", "not enough memory", "allocate memory", "bad_alloc", "bad alloc"),
+    "failed to map segment",  # the dynamic linker's
+)
 log = logging.getLogger("sidecar.triage")
 
 

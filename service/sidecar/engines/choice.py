@@ -6,7 +6,7 @@ import importlib.util
 import logging
 from dataclasses import dataclass
 
-from sidecar import golden
+from sidecar import golden, headroom
 from sidecar.engines import Degraded, Engine, devices, instructions
 from sidecar.engines.packed.architecture import UnpackableError, qualify
 from sidecar.errors import ModelError, ServiceError, UsageError
@@ -140,6 +140,7 @@ def _packed(settings: Settings, found: Snapshot, report: Report, device: str) ->
 
 
 def _reference(settings: Settings, found: Snapshot, report: Report) -> Engine:
+    headroom.require(headroom.REFERENCE_BYTES)
     report("importing")
     try:
         from sidecar.engines import reference  # noqa: PLC0415 (the heaviest import there is)

@@ -1,0 +1,76 @@
+"""The service under a limit of address space, at its start and at work."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import stub_service
+from tests.support.clients import Client
+from tests.support.processes import WAIT_S
+from tests.support.running import running
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MIB = 1 << 20
+SERVICE = [sys.executable, "-I", "-B", str(stub_service.ROOT / "service"), "--port", "0"]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits address space on Linux")
+
+
+def last_words(command: Sequence[str], *, megabytes: int) -> tuple[int, dict[str, Any]]:
+    """Return exit code and last log line of `command` under a limit of address space."""
+    limited = f'ulimit -v {megabytes * 1024}; exec "$@"'
+    done = subprocess.run(
+        ["/bin/sh", "-c", limited, "sh", *command],
+        env={},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    return done.returncode, json.loads(done.stderr.splitlines()[-1])
+
+
+def test_a_limit_below_what_the_libraries_need_is_told_before_they_are_loaded() -> None:
+    code, last = last_words([*SERVICE, "--engine", "hash"], megabytes=200)
+    assert (code, last["exit_code"]) == (11, 11)
+    assert last["limit_bytes"] == 200 * MIB
+    assert last["needed_bytes"] > last["available_bytes"] > 0
+    assert str(last["needed_bytes"]) in last["why"]
+
+
+def test_a_limit_below_what_the_model_needs_is_told_before_it_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "modules.json").write_text("[]", encoding="utf-8")
+    with (tmp_path / "model.safetensors").open("wb") as weights:
+        weights.truncate(300 * MIB)  # a file of holes
+    code, last = last_words([*SERVICE, "--model", str(tmp_path)], megabytes=600)
+    assert (code, last["exit_code"]) == (11, 11)
+    assert last["needed_bytes"] == 450 * MIB
+    assert last["available_bytes"] < 450 * MIB
+    assert "not enough memory" in last["message"]
+
+
+def test_a_limit_that_is_hit_by_a_request_refuses_that_request_and_serves_others() -> None:
+    import resource  # noqa: PLC0415 (not on Windows)
+
+    with running([*SERVICE, "--engine", "hash"]) as service:
+        client = Client(port=service.wait_ready())
+        assert client.ask("/embed", {"texts": ["a"]}).status == 200
+        pid = service.process.pid
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[0])
+        bound = pages * resource.getpagesize() + 48 * MIB
+        # 60,000 vectors take 88 MiB, and their JSON many times that.
+        resource.prlimit(pid, resource.RLIMIT_AS, (bound, resource.RLIM_INFINITY))
+        refused = client.ask("/embed", {"texts": ["a"] * 60_000})
+        assert refused.status == 507
+        assert refused.json()["type"] == "urn:sidecar:problem:out-of-memory"
+        assert client.ask("/embed", {"texts": ["a", "b"]}).status == 200
+        resource.prlimit(pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
+        assert client.ask("/embed", {"texts": ["a"] * 6_000}).status == 200
+        assert service.stop() == 0
