@@ -59,6 +59,7 @@ def create_app(
     app.include_router(router)
     app.add_exception_handler(problems.Problem, problems.answer_problem)
     app.add_exception_handler(HTTPException, problems.answer_http)
-    app.add_exception_handler(MemoryError, problems.answer_memory)
+    for kind in (MemoryError, RuntimeError, OSError):
+        app.add_exception_handler(kind, problems.answer_memory)
     app.add_exception_handler(Exception, problems.answer_bug)
     return app

@@ -5,6 +5,7 @@ Every one says what happened, why, and what to do next.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from http import HTTPStatus
@@ -159,8 +160,15 @@ async def answer_http(_request: Request, error: Exception) -> Response:
     return response(Problem(error.status_code, kind, phrase, headers=error.headers))
 
 
-async def answer_memory(_request: Request, _error: Exception) -> Response:
-    """Answer that memory did not suffice for a request, outside of the engine."""
+async def answer_memory(_request: Request, error: Exception) -> Response:
+    """Answer that memory did not suffice for a request, outside of the engine.
+
+    A thread that cannot be started, and a process that cannot, are the same want.
+    """
+    is_thread = isinstance(error, RuntimeError) and str(error) == "can't start new thread"
+    is_process = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    if not (isinstance(error, MemoryError) or is_thread or is_process):
+        raise error
     log.warning("memory did not suffice for a request")
     return response(
         Problem(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 import pytest
@@ -7,9 +8,12 @@ import pytest
 from sidecar import headroom, loader
 from sidecar.errors import ModelError
 from sidecar.settings import Settings
+from tests.support.answered import problem
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.support.stub_engine import Served
 
 
 @pytest.fixture
@@ -85,3 +89,28 @@ def test_memory_that_runs_out_in_the_middle_of_loading_is_told_as_that(
     with pytest.raises(ModelError) as caught:
         loader.load(Settings(model=str(tmp_path)), Silent(), lambda _: None)
     assert ("not enough memory" in caught.value.what) is is_memory
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (MemoryError("secret"), 507),
+        (RuntimeError("can't start new thread"), 507),
+        (OSError(errno.ENOMEM, "secret"), 507),
+        (RuntimeError("secret"), 500),
+        (OSError(errno.EACCES, "secret"), 500),
+    ],
+    ids=repr,
+)
+def test_memory_that_runs_out_around_the_engine_refuses_the_request_with_507(
+    served: Served, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(served.encoder, "embed", fail)
+    answer = served.post("/embed", {"texts": ["a"]})
+    problem(answer, status)
+    assert "secret" not in answer.text
+    if status == 507:
+        assert answer.headers["retry-after"] == "5"
