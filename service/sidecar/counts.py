@@ -18,7 +18,7 @@ from sidecar.problems import CLIENT_CLOSED
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 OTHER = "other"  # every path that is no route: what clients make up must not become labels
-DOCUMENTS = "/embed-file"
+DOCUMENTS = ("/embed-file", "/embed-file/upload")
 
 
 class Histogram:
@@ -43,7 +43,7 @@ class Counts:
 
     `requests` are answers by route and status, 499 where the client left before its answer.
     `documents` are those asked for, by what became of them. `tokens` are what was computed, special
-    tokens included. `worker_crashes` are processes for documents that ended by themselves.
+    tokens included.
     """
 
     requests: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -53,13 +53,12 @@ class Counts:
     tokens: int = 0
     batches: int = 0
     batch_s: float = 0.0
-    worker_crashes: int = 0
 
     def answer(self, route: str, status: int, seconds: float) -> None:
         """Count one answer."""
         self.requests[route, status] += 1
         self.seconds.setdefault(route, Histogram()).observe(seconds)
-        if route == DOCUMENTS:
+        if route in DOCUMENTS:
             self.documents[_outcome(status)] += 1
 
     def with_status(self, status: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 
@@ -19,18 +20,18 @@ from prometheus_client.registry import Collector
 
 from sidecar import __version__
 from sidecar.counts import BUCKETS_S, Counts, Histogram
-from sidecar.encoder import Encoder
 from sidecar.problems import CLIENT_CLOSED
+from sidecar.service import Service
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 TOO_MANY = 429
 _BOUNDS = [*map(str, BUCKETS_S), "+Inf"]
 
 
-def render(encoder: Encoder) -> bytes:
-    """Return the numbers of `encoder` and of this process in Prometheus' text format."""
+def render(service: Service) -> bytes:
+    """Return the numbers of `service` and of this process in Prometheus' text format."""
     registry = CollectorRegistry()
-    registry.register(_Run(encoder))
+    registry.register(_Run(service))
     ProcessCollector(registry=registry)  # of Linux; elsewhere there is nothing of it
     return generate_latest(registry)
 
@@ -38,14 +39,16 @@ def render(encoder: Encoder) -> bytes:
 class _Run(Collector):
     """Reads everything at the moment it is asked."""
 
-    def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
+    def __init__(self, service: Service) -> None:
+        self._encoder = service.encoder
+        self._workers = service.workers
 
     def collect(self) -> Iterable[Metric]:
         yield self._build()
         yield _gauge("ready", "Whether requests are served.", int(self._encoder.status == "ok"))
         yield from _of_requests(self._encoder.counts)
         yield from _of_work(self._encoder.counts, self._encoder.queued)
+        yield from _of_workers(self._workers.counts)
 
     def _build(self) -> Metric:
         loaded = self._encoder.loaded
@@ -97,7 +100,14 @@ def _of_work(counts: Counts, queued: Mapping[str, int]) -> Iterator[Metric]:
         count_value=counts.batches,
         sum_value=counts.batch_s,
     )
-    yield _counter("worker_crashes", "Processes for documents that crashed.", counts.worker_crashes)
+
+
+def _of_workers(ends: Counter[str]) -> Iterator[Metric]:
+    pdfs = CounterMetricFamily("sidecar_pdfs", "PDFs by how they were read.", labels=["outcome"])
+    for outcome, count in sorted(ends.items()):
+        pdfs.add_metric([outcome], count)
+    yield pdfs
+    yield _counter("worker_crashes", "Processes that crashed on a PDF.", ends["crash"])
 
 
 def _counter(name: str, what: str, value: float) -> Metric:

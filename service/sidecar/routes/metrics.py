@@ -16,11 +16,11 @@ router = APIRouter()
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Tell what was counted since the start, in Prometheus' text format."""
-    encoder = service_of(request).encoder
+    service = service_of(request)
 
     def render() -> Response:
         from sidecar import metrics  # noqa: PLC0415 (not before somebody asks)
 
-        return Response(metrics.render(encoder), media_type=metrics.CONTENT_TYPE)
+        return Response(metrics.render(service), media_type=metrics.CONTENT_TYPE)
 
     return await asyncio.to_thread(render)

@@ -95,7 +95,7 @@ def test_refusals_and_clients_that_left_have_numbers_of_their_own(served: Served
     counts = served.encoder.counts
     for status in (429, 429, 499):
         counts.answer("/embed", status, 0.1)
-    counts.worker_crashes += 1
+    served.workers.counts.update(["read", "read", "crash"])
     for status, outcome in ((200, "embedded"), (503, "failed"), (499, "client-gone")):
         counts.answer("/embed-file", status, 20.0)
         assert counts.documents[outcome] == 1
@@ -103,6 +103,7 @@ def test_refusals_and_clients_that_left_have_numbers_of_their_own(served: Served
     assert value(found, "sidecar_requests_refused_total") == 2
     assert value(found, "sidecar_clients_gone_total") == 2
     assert value(found, "sidecar_worker_crashes_total") == 1
+    assert value(found, "sidecar_pdfs_total", outcome="read") == 2
     assert value(found, "sidecar_request_seconds_bucket", route="/embed-file", le="10.0") == 0
 
 
