@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sidecar.engines import Degraded
 from sidecar.problems import Problem
@@ -14,9 +14,20 @@ Pooling = Literal["mean", "cls", "max"]
 
 
 class Wire(BaseModel):
-    """A request; fields it does not know are ignored, as the v1 API did."""
+    """A request; fields it does not know are ignored, as the v1 API did.
 
-    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+    Types are those of the OpenAPI document: "16" is no integer, 1 is no boolean.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_integers(cls, value: dict[str, Any]) -> dict[str, Any]:
+        # JSON Schema calls 16.0 an integer, and some languages write it so.
+        return {
+            k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in value.items()
+        }
 
 
 class EmbedRequest(Wire):

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from sidecar import bodies, schemas, vectors
 from sidecar.encoder import Gone
 from sidecar.engines import Vectors
+from sidecar.problems import MEDIA_TYPE
 
 INLINE_VALUES = 1 << 14
 LARGE_BODY = 1 << 20
@@ -89,4 +90,11 @@ def query_of(kind: type[schemas.Wire]) -> list[dict[str, Any]]:
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return how OpenAPI says that a route may answer with these problems."""
-    return {status: {"model": schemas.ProblemAnswer} for status in statuses}
+    schema = schemas.ProblemAnswer.model_json_schema()
+    return {
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {MEDIA_TYPE: {"schema": schema}},
+        }
+        for status in statuses
+    }

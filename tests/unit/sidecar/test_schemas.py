@@ -60,3 +60,15 @@ def test_an_overlap_as_long_as_the_chunk_is_refused(value: dict[str, Any]) -> No
 @pytest.mark.parametrize("name", ["chunk_size", "max_chunks"])
 def test_lengths_are_positive(name: str) -> None:
     assert refused(EmbedFileRequest, {"path": "p", name: 0}).startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("batch_size", "16"), ("batch_size", True), ("batch_size", 1.5), ("normalize", 1)],
+)
+def test_a_value_of_another_type_is_refused_and_not_converted(name: str, value: object) -> None:
+    assert refused(EmbedRequest, {"texts": [], name: value}).startswith(f"{name}: ")
+
+
+def test_an_integer_may_be_written_with_a_point() -> None:
+    assert validate(EmbedRequest, {"texts": [], "batch_size": 16.0}).batch_size == 16

@@ -93,6 +93,16 @@ def test_the_document_of_the_api_describes_every_route(served: Served) -> None:
     assert properties["pooling"]["default"] == "mean"
 
 
+def test_the_document_of_the_api_says_that_problems_have_a_type_of_their_own(
+    served: Served,
+) -> None:
+    paths = served.get("/openapi.json").json()["paths"]
+    refused = paths["/embed"]["post"]["responses"]["422"]["content"]
+    assert set(refused) == {"application/problem+json"}
+    schema = refused["application/problem+json"]["schema"]
+    assert set(problem(served.post("/embed", {}), 422)) <= set(schema["properties"])
+
+
 def test_there_is_no_page_that_loads_scripts(served: Served) -> None:
     assert served.get("/docs").status_code == 404
     assert served.get("/redoc").status_code == 404
