@@ -51,8 +51,9 @@ def all_tests(project: Project, console: Console) -> int:
     if code:
         return code
     # These share one bundle, one container engine and the machine's cores.
-    console.say("faults, smoke and integration tests")
-    return _run(project, ["-m", "pytest", "-v", "tests/faults", "tests/smoke", "tests/integration"])
+    console.say("faults, a short soak, smoke and integration tests")
+    slow = [f"tests/{name}" for name in ("faults", "soak", "smoke", "integration")]
+    return _run(project, ["-m", "pytest", "-v", *slow])
 
 
 def some_tests(project: Project, console: Console, arguments: Sequence[str]) -> int:

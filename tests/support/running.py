@@ -63,6 +63,7 @@ def running(
     *,
     environment: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    max_seconds: float = MAX_SECONDS,
 ) -> Iterator[Running]:
     """Run `command` in nothing but `environment`; it is killed at the end if it still runs."""
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
@@ -75,7 +76,7 @@ def running(
             stderr=errors,
             encoding="utf-8",
         )
-        watchdog = threading.Timer(MAX_SECONDS, process.kill)
+        watchdog = threading.Timer(max_seconds, process.kill)
         watchdog.start()
         try:
             with process:
