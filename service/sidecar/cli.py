@@ -8,9 +8,10 @@ import dataclasses
 import functools
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from sidecar import (
     __version__,
@@ -87,9 +88,20 @@ def _instance(text: str) -> str:
     return text
 
 
+class _Parser(argparse.ArgumentParser):
+    """One that refuses `--port=--`, of which argparse makes an empty list."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401
+        words = sys.argv[1:] if args is None else list(args)
+        for word in words:
+            if word.startswith("--") and word.endswith("=--"):
+                self.error(f"argument {word.partition('=')[0]}: expected one argument")
+        return super().parse_known_args(words, namespace)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the service's options."""
-    made = argparse.ArgumentParser(
+    made = _Parser(
         prog="embedding_sidecar",
         description="Serve text embeddings on this machine, over HTTP.",
         epilog=EXIT_CODES,

@@ -93,6 +93,7 @@ def test_a_busy_port_exits_3_before_anything_heavy_is_imported() -> None:
         ["--port", "70000"],
         ["--nonsense"],
         ["--threads", "0"],
+        ["--allow-dir=--"],
         ["--allow-dir", "/no/such/folder"],
         ["--host", "0.0.0.0", "--port", "0"],
         ["--host", "no-such-host.invalid", "--port", "0"],
