@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import stub_service
-from tests.support.mixture import SHARES
+from tests.support.mixture import BAD, SHARES, Mixture
+from tests.support.running import running
 from tests.support.soak import Answered, Soaked, soaked
 from tests.support.vitals import Vitals, look, percentile, slope_per_min
 
@@ -40,10 +41,30 @@ def test_a_service_under_a_mixed_load_for_seconds_fails_nobody() -> None:
     assert "Traceback" not in seen.log
     assert seen.rate == pytest.approx(0.3 * seen.capacity)
     figures = json.loads(json.dumps(seen.figures()))
-    assert set(figures["requests"]) == set(SHARES)
+    assert {"single", "many", "bad"} <= set(figures["requests"]) <= set(SHARES)
     assert len(figures["samples"]) > 10
     assert figures["health"]["polls"] > 5
     assert "single-binary" in seen.report()
+
+
+def test_every_kind_of_request_is_answered_as_it_should_be(tmp_path: Path) -> None:
+    with running([*PROGRAM, "--port", "0", "--allow-dir", str(tmp_path)]) as service:
+        mixture = Mixture(service.wait_ready(), tmp_path)
+        caller = mixture.caller()
+        wrong = {caller.ask(kind, number) for kind in mixture.shares for number in range(3)}
+        wrong |= {caller.ask("bad", number) for number in range(len(BAD) + 1)}
+        caller.close()
+        assert service.stop() == 0
+    assert wrong == {None}
+
+
+def test_a_wrong_vector_is_not_taken_for_an_answer(tmp_path: Path) -> None:
+    with running([*PROGRAM, "--port", "0"]) as service:
+        mixture = Mixture(service.wait_ready(), tmp_path)
+        service.stop()
+    assert mixture.check([3, 4], mixture.known[[3, 4]]) is None
+    assert mixture.check([3, 4], mixture.known[[4, 3]]) == "a wrong vector"
+    assert mixture.check([3, 4], mixture.known[[3]]) is not None
 
 
 def test_an_even_run_with_noise_is_no_reason_to_complain() -> None:

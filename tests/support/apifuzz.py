@@ -125,7 +125,7 @@ def _config(url: str, files: Sequence[Path], *, seed: int, examples: int) -> sch
             "operations": [
                 {"include-path": "/shutdown", "enabled": False},
                 {
-                    "include-path": "/embed-file",
+                    "include-path-regex": "^/embed-file",
                     "checks": {"positive_data_acceptance": {"expected-statuses": accepted}},
                     "parameters": {"body.path": {"dictionary": "files", "probability": 0.5}},
                 },

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.support.clients import Rows
 
-# Of a hundred requests.
+# How many of a kind among all.
 SHARES = {
     "single": 26,
     "single-binary": 18,
@@ -32,9 +32,15 @@ SHARES = {
     "base64": 4,
     "text-file": 6,
     "pdf-file": 6,
+    "upload": 4,
+    "lines": 2,
     "bad": 10,
     "leaves": 8,
 }
+# Those that are left out where the service has no such route.
+UPLOADS = {"upload", "lines"}
+UPLOAD_PATH = "/embed-file/upload"
+LINES = "application/x-ndjson"
 MANY = 32
 TIMEOUT_S = 60
 # A connection that was idle may be closed under a request; one that was not may not.
@@ -57,15 +63,18 @@ BAD: tuple[tuple[str, str, bytes | None, dict[str, str], int], ...] = (
 
 
 class Mixture:
-    """Requests whose right answers are known beforehand."""
+    """Requests whose right answers are known beforehand; `known` are the vectors of the texts."""
 
     def __init__(self, port: int, folder: Path) -> None:
         """`folder` is one that the service may read; files are made in it."""
         self._port = port
         self._texts = sentences(24)
-        self._known: Rows = np.concatenate([Client(port=port).embed([t]) for t in self._texts])
+        self.known: Rows = np.concatenate([Client(port=port).embed([t]) for t in self._texts])
         self._files = {"text-file": folder / "soak.md", "pdf-file": folder / "soak.pdf"}
         self._broken = folder / "broken.pdf"
+        routes = Client(port=port).ask("/openapi.json").json()["paths"]
+        left_out = () if UPLOAD_PATH in routes else UPLOADS
+        self.shares = {kind: share for kind, share in SHARES.items() if kind not in left_out}
         text = "\n\n".join(self._texts)
         self._files["text-file"].write_text(text, encoding="utf-8")
         self._files["pdf-file"].write_bytes(pdf(self._texts))
@@ -73,7 +82,7 @@ class Mixture:
 
     def draw(self, lots: random.Random) -> str:
         """Return the kind of a request, drawn by its share."""
-        return lots.choices(list(SHARES), weights=list(SHARES.values()))[0]
+        return lots.choices(list(self.shares), weights=list(self.shares.values()))[0]
 
     def caller(self) -> Caller:
         """Return a client with a connection of its own."""
@@ -81,7 +90,7 @@ class Mixture:
 
     def check(self, numbers: list[int], rows: Rows) -> str | None:
         """Return what is wrong with the vectors of these texts, if anything."""
-        known = self._known[numbers]
+        known = self.known[numbers]
         if rows.shape != known.shape:
             return f"vectors of shape {rows.shape}"
         return None if worst_cosine(rows, known) > MIN_COSINE else "a wrong vector"
@@ -98,6 +107,10 @@ class Mixture:
         """Return the body that asks for a file's vectors."""
         unit = ("tokens", "chars")[number % 2]
         return json.dumps({"path": str(self._files[kind]), "unit": unit}).encode()
+
+    def document(self) -> bytes:
+        """Return a PDF to be sent itself."""
+        return self._files["pdf-file"].read_bytes()
 
     def broken_body(self) -> bytes:
         """Return the body that asks for a damaged PDF."""
@@ -121,6 +134,8 @@ class Caller:
             "base64": self._base64,
             "text-file": self._file,
             "pdf-file": self._file,
+            "upload": self._upload,
+            "lines": self._upload,
             "bad": self._bad,
             "leaves": self._leave,
         }
@@ -181,6 +196,19 @@ class Caller:
         if not answer["complete"] or not 1 <= len(answer["chunks"]) == len(answer["vectors"]):
             return "an incomplete answer"
         return None
+
+    def _upload(self, kind: str, number: int) -> str | None:
+        headers = {"Content-Type": "application/pdf"}
+        if kind == "lines":
+            headers["Accept"] = LINES
+        path = f"{UPLOAD_PATH}?unit={('tokens', 'chars')[number % 2]}"
+        status, data = self._request("POST", path, self._mixture.document(), headers)
+        if status != 200:
+            return f"status {status}"
+        if kind == "upload":
+            return None if json.loads(data)["complete"] else "an incomplete answer"
+        last = json.loads(data.splitlines()[-1])
+        return None if last["type"] == "end" else f"lines that end with {last['type']}"
 
     def _bad(self, _kind: str, number: int) -> str | None:
         choice = number % (len(BAD) + 1)
