@@ -35,7 +35,7 @@ def run(looks: list[Vitals]) -> Soaked:
 
 
 def test_a_service_under_a_mixed_load_for_seconds_fails_nobody() -> None:
-    seen = soaked(PROGRAM, seconds=6)
+    seen = soaked(PROGRAM, seconds=4)
     assert not seen.failures, seen.report()
     assert seen.code == 0
     assert "Traceback" not in seen.log
@@ -43,7 +43,7 @@ def test_a_service_under_a_mixed_load_for_seconds_fails_nobody() -> None:
     figures = json.loads(json.dumps(seen.figures()))
     assert {"single", "many", "bad"} <= set(figures["requests"]) <= set(SHARES)
     assert len(figures["samples"]) > 10
-    assert figures["health"]["polls"] > 5
+    assert figures["health"]["polls"] > 3
     assert "single-binary" in seen.report()
 
 
