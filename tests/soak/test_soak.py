@@ -27,6 +27,8 @@ def vitals(minute: float, *, rss_mb: float = 200, handles: int = 12) -> Vitals:
         threads=7,
         children=0,
         family_mb=rss_mb,
+        cpu_s=minute,
+        load=1.0,
     )
 
 
@@ -117,6 +119,7 @@ def test_a_look_counts_handles_threads_and_children() -> None:
         child.kill()
     assert during.handles == before.handles + 2
     assert during.children == before.children + 1
+    assert during.cpu_s >= before.cpu_s > 0
     assert during.family_mb > during.rss_mb > during.anon_mb > 0
     with pytest.raises(OSError, match=str(child.pid)):
         look(child.pid)

@@ -12,6 +12,7 @@ import itertools
 import json
 import queue
 import random
+import statistics
 import sys
 import tempfile
 import threading
@@ -161,6 +162,10 @@ class Soaked:
             sizes = (seen.at_s - self.vitals[0].at_s, seen.rss_mb, seen.anon_mb, seen.family_mb)
             counts = (seen.handles, seen.threads, seen.children)
             lines.append("".join(f"{x:10.1f}" for x in sizes) + "".join(f"{x:10}" for x in counts))
+        if self.vitals:
+            computed = self.vitals[-1].cpu_s - self.vitals[0].cpu_s
+            busy = statistics.median(seen.load for seen in self.vitals)
+            lines.append(f"machine    load {busy:.1f}, the service computed {computed:.0f} s")
         grows = ", ".join(f"{name} {value:+.3f}" for name, value in self.slopes().items())
         lines.append(f"a minute   {grows}")
         lines.append(f"log        {figures['log_lines']} lines")

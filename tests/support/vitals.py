@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import statistics
 import time
@@ -21,7 +22,8 @@ class Vitals:
     """One look at a process; sizes in MB (10^6 bytes), `at_s` on the monotonic clock.
 
     `anon_mb` is the part of `rss_mb` that no file backs. `children` and `family_mb` count its
-    descendants, and its and their resident memory together.
+    descendants, and its and their resident memory together. `cpu_s` is the time it has computed,
+    `load` how many processes of the whole machine wanted to, on average over a minute.
     """
 
     at_s: float
@@ -31,6 +33,8 @@ class Vitals:
     threads: int
     children: int
     family_mb: float
+    cpu_s: float
+    load: float
 
 
 def look(pid: int) -> Vitals:
@@ -45,7 +49,16 @@ def look(pid: int) -> Vitals:
         threads=status["Threads"],
         children=len(children),
         family_mb=(status["VmRSS"] + sum(map(_resident, children))) / KIB_PER_MB,
+        cpu_s=_computed_s(pid),
+        load=os.getloadavg()[0],
     )
+
+
+def _computed_s(pid: int) -> float:
+    # The name in parentheses may have spaces of its own.
+    fields = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    user, system = fields.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _status(pid: int) -> dict[str, int]:
