@@ -23,7 +23,7 @@ from bundler.launch import Service
 from tests.support.tinypdf import pdf
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from schemathesis.engine.recorder import ScenarioRecorder
 
@@ -78,7 +78,14 @@ class Fuzzed:
                     self.fail(f"{scenario.label}: {check.name}: {found.title}", example)
 
 
-def fuzz(port: int, *, files: Sequence[Path], cases: int, seed: int) -> Fuzzed:
+def fuzz(
+    port: int,
+    *,
+    files: Sequence[Path],
+    cases: int,
+    seed: int,
+    tell: Callable[[str], object] = str,
+) -> Fuzzed:
     """Return how the service on `port` answered at least `cases` requests made with `seed`.
 
     The first round also sends every boundary that the document has. `files` are paths that half of
@@ -102,7 +109,8 @@ def fuzz(port: int, *, files: Sequence[Path], cases: int, seed: int) -> Fuzzed:
         if fuzzed.cases == before:
             fuzzed.fail("schemathesis: nothing was sent", url)
         number += 1
-    fuzzed.wall_s = time.monotonic() - started
+        fuzzed.wall_s = time.monotonic() - started
+        tell(f"{fuzzed.cases} cases, {fuzzed.failures.total()} failures, {fuzzed.wall_s:.0f} s\n")
     return fuzzed
 
 
@@ -168,7 +176,11 @@ def main(arguments: Sequence[str]) -> int:
         with Service.start(options.bundle, words, environment={}) as service:
             service.wait_ready(START_SECONDS)
             seen = fuzz(
-                service.port, files=documents(folder), cases=options.cases, seed=options.seed
+                service.port,
+                files=documents(folder),
+                cases=options.cases,
+                seed=options.seed,
+                tell=sys.stderr.write,
             )
             code = service.stop()
     sys.stdout.write(f"{seen.report()}\nstopped    with {code}\n")
