@@ -41,6 +41,7 @@ def test_a_service_under_a_mixed_load_for_seconds_fails_nobody() -> None:
     assert not seen.failures, seen.report()
     assert seen.code == 0
     assert "Traceback" not in seen.log
+    assert (seen.engine, seen.degraded) == ("stub", None)
     assert seen.rate == pytest.approx(0.3 * seen.capacity)
     figures = json.loads(json.dumps(seen.figures()))
     assert {"single", "many", "bad"} <= set(figures["requests"]) <= set(SHARES)
@@ -93,13 +94,15 @@ def test_a_slower_service_shows_in_the_slope_of_its_median() -> None:
     assert seen.slopes()["p50_ms"] == pytest.approx(1, rel=0.05)
 
 
-@pytest.mark.parametrize("what", ["failure", "code", "trace", "nothing"])
+@pytest.mark.parametrize("what", ["failure", "code", "trace", "engine", "nothing"])
 def test_whatever_went_wrong_is_told(what: str) -> None:
     seen = run([vitals(n / 12) for n in range(120)])
     if what == "failure":
         seen.failures["single: status 500"] += 1
     elif what == "code":
         seen.code = 1
+    elif what == "engine":
+        seen.degraded = "the engine that was meant fails"
     elif what == "trace":
         seen.log = "Traceback (most recent call last):\n"
     else:

@@ -53,8 +53,8 @@ class Answered:
 class Soaked:
     """What happened during a run of `seconds` at `rate` of the `capacity`, in requests per second.
 
-    `health_s` are the times that /health took. `code` is what the service ended with, `log` what
-    it had written by then.
+    `engine` is what computes, `degraded` why that is another than was meant. `health_s` are the
+    times that /health took. `code` is what the service ended with, `log` what it had written.
     """
 
     seconds: float
@@ -64,6 +64,8 @@ class Soaked:
     failures: Counter[str] = field(default_factory=Counter)
     vitals: list[Vitals] = field(default_factory=list)
     health_s: list[float] = field(default_factory=list)
+    engine: str = ""
+    degraded: str | None = None
     code: int | None = None
     log: str = ""
 
@@ -105,6 +107,8 @@ class Soaked:
             found.append(f"resident memory grows by {slopes['rss_mb']:.2f} MB/min")
         if slopes.get("handles", 0) >= MAX_HANDLES_PER_MIN:
             found.append(f"open handles grow by {slopes['handles']:.2f}/min")
+        if self.degraded:
+            found.append(f"another engine than was meant: {self.degraded}")
         if not self.vitals or not self.health_s:
             found.append("nothing was seen of the service")
         if self.code:
@@ -122,6 +126,7 @@ class Soaked:
             kinds[kind] = {"count": len(took), **ranks}
         health = [1000 * took for took in self.health_s]
         return {
+            "engine": self.engine,
             "seconds": self.seconds,
             "capacity_per_s": self.capacity,
             "rate_per_s": self.rate,
@@ -144,6 +149,7 @@ class Soaked:
         figures = self.figures()
         load = f"{self.rate:.1f} requests/s of {self.capacity:.1f} that it can answer"
         lines = [
+            f"engine     {self.engine}",
             f"load       {self.seconds:.0f} s at {load}",
             f"{'request':14}{'count':>8}{'p50 ms':>9}{'p95':>9}{'p99':>9}{'worst':>9}",
         ]
@@ -177,7 +183,8 @@ class Soaked:
 def soak(pid: int, port: int, folder: Path, *, seconds: float, seed: int = 1) -> Soaked:
     """Return how the service `pid`, on `port`, bore the load; it may read `folder`."""
     mixture = Mixture(port, folder)
-    seen = Soaked(seconds=seconds)
+    info = Client(port=port).ask("/info").json()
+    seen = Soaked(seconds=seconds, engine=info["engine"], degraded=info.get("degraded_because"))
     probe = min(20.0, seconds / 5)
     first = Soaked(seconds=probe)
     _load(mixture, first, _at_once(mixture, probe, random.Random(seed)))
