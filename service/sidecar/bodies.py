@@ -14,6 +14,8 @@ from starlette.requests import ClientDisconnect
 from sidecar.problems import Problem, client_gone
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.requests import Request
 
 MAX_NUMBER_DIGITS = 400
@@ -47,19 +49,29 @@ def _too_large(limit: int) -> Problem:
 async def read(request: Request, *, max_bytes: int) -> bytes:
     """Return the body of a JSON request.
 
-    Raises Problem: 415 for another type or a content encoding, 413 for a body over `max_bytes`,
-    declared or not, before it has all been read.
+    Raises Problem: 415 for another type or a content encoding, 413 for a body over `max_bytes`.
     """
     refuse_kind(request)
+    return await collect(request, max_bytes=max_bytes, too_large=_too_large)
+
+
+async def collect(
+    request: Request, *, max_bytes: int, too_large: Callable[[int], Problem]
+) -> bytes:
+    """Return the body, whatever it is.
+
+    Raises Problem: what `too_large` gives for a body over `max_bytes`, declared or not, before it
+    has all been read; 499 if the client left.
+    """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > max_bytes:
-        raise _too_large(max_bytes)
+        raise too_large(max_bytes)
     body = bytearray()
     try:
         async for chunk in request.stream():
             body += chunk
             if len(body) > max_bytes:
-                raise _too_large(max_bytes)
+                raise too_large(max_bytes)
     except ClientDisconnect as error:
         raise client_gone() from error
     return bytes(body)
@@ -81,6 +93,11 @@ def refuse_kind(request: Request) -> None:
         what = "the body is not declared as application/json"
         step = "send the header Content-Type: application/json"
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media-type", what, next_step=step)
+    refuse_encoding(request)
+
+
+def refuse_encoding(request: Request) -> None:
+    """Raise Problem 415 for a body that is compressed: a few bytes could become any number."""
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         what = "an encoded body is not accepted"
         step = "send it without Content-Encoding"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from http import HTTPStatus
-from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar import requestid
+from sidecar.logs import FIELDS
 from sidecar.problems import CLIENT_CLOSED, KIND
 
 LINES_PER_S = 20
@@ -82,13 +82,5 @@ class Ledger:
             return
         self._told += 1
         milliseconds = round(seconds * 1000)
-        extra: dict[str, Any] = {"status": status, "kind": kind, "milliseconds": milliseconds}
-        log.log(
-            level,
-            "request %s: %d %s after %d ms",
-            requestid.current(),
-            status,
-            kind,
-            milliseconds,
-            extra=extra,
-        )
+        fields = {"status": status, "kind": kind, "milliseconds": milliseconds}
+        log.log(level, "%d %s after %d ms", status, kind, milliseconds, extra={FIELDS: fields})

@@ -155,10 +155,12 @@ class Encoder:
         truncate: bool = True,
         priority: Priority = "auto",
         gone: Gone | None = None,
+        is_let_in: bool = False,
     ) -> Embedded:
         """Return the vectors of `texts` in order; none for no texts.
 
-        A request that was let in is served while the service stops, until it is abandoned.
+        A request that was let in is served while the service stops, until it is abandoned; with
+        `is_let_in` these texts are a further part of one, and there is always room for them.
         Raises Problem: 422 for a text over a limit or one that the model fails on, 429 if too
         much waits already, 507 if there is not enough memory for it, 503 when the model is not
         loaded, the engine fails or the request is abandoned, 499 when `gone` is done.
@@ -168,7 +170,8 @@ class Encoder:
             raise not_ready(self._phase)
         engine = loaded.engine
         self._refuse_oversize(texts)
-        self.require_room(priority, least_tokens=len(texts))
+        if not is_let_in:
+            self.require_room(priority, least_tokens=len(texts))
         tokens = await self._tokenize(engine, texts, priority, gone)
         truncated = [index for index, found in enumerate(tokens) if found.is_truncated]
         if truncated and not truncate:
@@ -181,7 +184,7 @@ class Encoder:
             is_interactive=is_interactive(priority, sum(map(len, ids))),
         )
         if ids:
-            await self._compute(job, gone)
+            await self._compute(job, gone, is_let_in=is_let_in)
         self.counts.texts += len(ids)
         self.counts.tokens += sum(map(len, ids))
         return Embedded(
@@ -257,11 +260,11 @@ class Encoder:
         finally:
             future.cancel()
 
-    async def _compute(self, job: Job, gone: Gone | None) -> None:
+    async def _compute(self, job: Job, gone: Gone | None, *, is_let_in: bool) -> None:
         done = asyncio.get_running_loop().create_future()
         self._waiting[job] = done
         try:
-            self._inference.submit(job)
+            self._inference.submit(job, is_let_in=is_let_in)
             await self._unless_left(done, gone)
         finally:
             del self._waiting[job]

@@ -92,15 +92,16 @@ class Inference:
             loading.set_exception(RuntimeError("the system gives no thread"))
         return loading
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job, *, is_let_in: bool = False) -> None:
         """Let `job`, which has texts, wait for its turn.
 
-        Raises Problem 503 once closed, 429 if too much waits already.
+        Raises Problem 503 once closed, 429 if too much waits already and it was not let in before.
         """
         with self._change:
             if self._is_closed:
                 raise stopping()
-            self._require_room(job.queued_tokens, is_interactive=job.is_interactive)
+            if not is_let_in:
+                self._require_room(job.queued_tokens, is_interactive=job.is_interactive)
             self._scheduler.add(job, time.monotonic())
             self._change.notify()
         self.revive()

@@ -139,6 +139,7 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, announcer: Ann
     stop.on_request(ask)
     server.run(sockets=[sock])
     run.encoder.close(wait=False)
+    app.state.service.workers.close()
     if isinstance(run.failure, ServiceError) and not stop.is_requested:
         raise run.failure
     if run.failure is not None and not stop.is_requested:

@@ -24,6 +24,7 @@ FORMATS = ("json", "text")
 STDERR = 2
 OURS = "sidecar"
 MAX_MESSAGE_CHARS = 2_000
+FIELDS = "fields"  # of a record: what a program reads beside its message
 # A quoted text with a separator in it, which may have spaces; else two separators or more.
 _QUOTED_PATH = re.compile(r"""(['"])(?:(?!\1)[^\n])*[\\/](?:(?!\1)[^\n])*\1""")
 _PATH = re.compile(
@@ -68,6 +69,7 @@ class JsonFormatter(logging.Formatter):
         request = requestid.current()
         if request is not None:
             line["request"] = request
+        line |= getattr(record, FIELDS, {})
         if record.exc_info and record.exc_info[0] is not None:
             line["error"] = record.exc_info[0].__name__
             line["frames"] = frames(record.exc_info[2])

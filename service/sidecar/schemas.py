@@ -206,10 +206,13 @@ class ProblemAnswer(BaseModel):
 Request = TypeVar("Request", bound=Wire)
 
 
-def validate(kind: type[Request], value: dict[str, Any]) -> Request:
-    """Return the request in `value`. Raises Problem 422 naming the field, never its value."""
+def validate(kind: type[Request], value: dict[str, Any], *, is_spelled: bool = False) -> Request:
+    """Return the request in `value`, whose numbers are spelled out where it comes from a query.
+
+    Raises Problem 422 naming the field, never its value.
+    """
     try:
-        return kind.model_validate(value)
+        return kind.model_validate(value, strict=not is_spelled)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         # A position and a field of ours; a key that the client made up is never echoed.

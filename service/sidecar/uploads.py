@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 from starlette.datastructures import QueryParams
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
+from sidecar import bodies
 from sidecar.documents import MEDIA_TYPES
-from sidecar.problems import Problem, client_gone
+from sidecar.problems import Problem
 
 _SENT = f"Content-Type: {', '.join(MEDIA_TYPES)}"
 
@@ -23,10 +24,7 @@ def suffix_of(request: Request) -> str:
     if kind not in MEDIA_TYPES:
         what = "the body is not declared as a document that is read"
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media-type", what, next_step=_SENT)
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        what = "an encoded body is not accepted"
-        step = "send it without Content-Encoding"
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content-encoding", what, next_step=step)
+    bodies.refuse_encoding(request)
     return MEDIA_TYPES[kind]
 
 
@@ -41,18 +39,7 @@ def options(query: QueryParams) -> Mapping[str, str]:
 
 async def read(request: Request, *, max_bytes: int) -> bytes:
     """Return the body. Raises Problem 413 over `max_bytes`, before it has all been read."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared[:20]) > max_bytes:
-        raise too_large(max_bytes)
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > max_bytes:
-                raise too_large(max_bytes)
-    except ClientDisconnect as error:
-        raise client_gone() from error
-    return bytes(body)
+    return await bodies.collect(request, max_bytes=max_bytes, too_large=too_large)
 
 
 def too_large(limit: int) -> Problem:

@@ -34,6 +34,7 @@ async def embed_file(request: Request) -> Response:
     """Cut a document from an allowed folder into chunks and embed them."""
     service = service_of(request)
     service.encoder.ready()
+    service.encoder.require_room("auto")
     limits = service.settings.limits
     body = await bodies.read(request, max_bytes=limits.max_body_bytes)
     asked = await validated(schemas.EmbedFileRequest, body)
@@ -54,14 +55,16 @@ async def embed_file(request: Request) -> Response:
             },
         },
     },
-    responses={200: ANSWER, **problems(400, 413, 415, 422, 503, 507)},
+    responses={200: ANSWER, **problems(400, 413, 415, 422, 429, 503, 507)},
 )
 async def upload(request: Request) -> Response:
     """Cut the document that is the body into chunks and embed them; no folder need be allowed."""
     service = service_of(request)
     service.encoder.ready()
+    service.encoder.require_room("auto")
     suffix = uploads.suffix_of(request)
-    asked = schemas.validate(schemas.FileOptions, dict(uploads.options(request.query_params)))
+    options = dict(uploads.options(request.query_params))
+    asked = schemas.validate(schemas.FileOptions, options, is_spelled=True)
     cutting.sizes(service, asked)
     data = await uploads.read(request, max_bytes=service.settings.limits.max_file_bytes)
     return await _answer(request, data, suffix, asked)

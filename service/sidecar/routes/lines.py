@@ -110,7 +110,7 @@ async def _made(
     for first in range(0, total, CHUNKS_PER_LINE):
         texts = found.texts(first, first + CHUNKS_PER_LINE)
         embedded = await service.encoder.embed(
-            texts, pooling=asked.pooling, normalize=asked.normalize, gone=gone
+            texts, pooling=asked.pooling, normalize=asked.normalize, gone=gone, is_let_in=True
         )
         rest = {
             "first": first,

@@ -8,6 +8,7 @@ import pytest
 
 from sidecar import requestid
 from sidecar.door import Door, Ledger
+from sidecar.logs import FIELDS
 from sidecar.problems import KIND
 
 if TYPE_CHECKING:
@@ -52,13 +53,21 @@ def test_the_id_is_added_to_the_answers_own_headers() -> None:
 def test_what_is_not_served_is_told_with_its_kind_and_id(
     caplog: pytest.LogCaptureFixture, status: int, level: str
 ) -> None:
+    ids: list[str | None] = []
+
+    def noted(_record: logging.LogRecord) -> bool:
+        ids.append(requestid.current())
+        return True
+
+    caplog.handler.addFilter(noted)
     pass_through(status, "some-kind")
+    assert ids == ["my-id"]
     (record,) = caplog.records
     assert record.levelname == level
-    assert record.getMessage().startswith(f"request my-id: {status} some-kind after ")
-    assert vars(record)["status"] == status
-    assert vars(record)["kind"] == "some-kind"
-    assert vars(record)["milliseconds"] >= 0
+    assert record.getMessage().startswith(f"{status} some-kind after ")
+    fields = vars(record)[FIELDS]
+    assert (fields["status"], fields["kind"]) == (status, "some-kind")
+    assert fields["milliseconds"] >= 0
 
 
 def test_what_is_served_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -79,7 +88,7 @@ def test_a_flood_of_refusals_is_told_in_a_few_lines_and_a_number(
     ledger.tell(429, "busy", 0.001)
     assert [record.getMessage() for record in caplog.records[3:]] == [
         "7 more requests were not served",
-        "request None: 429 busy after 1 ms",
+        "429 busy after 1 ms",
     ]
 
 

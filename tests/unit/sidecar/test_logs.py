@@ -78,6 +78,13 @@ def test_a_line_carries_the_id_of_the_request_that_is_served(logged: Callable[[]
     assert as_text == "INFO sidecar: said (request an-id)"
 
 
+def test_a_line_carries_the_fields_that_programs_read(logged: Callable[[], str]) -> None:
+    logs.configure("info")
+    logging.getLogger("sidecar").info("busy", extra={logs.FIELDS: {"status": 429}})
+    line = json.loads(logged())
+    assert (line["message"], line["status"]) == ("busy", 429)
+
+
 def fail_on(text: str) -> None:
     int(text)
 

@@ -263,12 +263,9 @@ def test_one_line_is_logged_for_what_is_refused_and_none_for_what_is_served(
         caplog.clear()
         door.embed(["a"])
         assert caplog.records == []
-        answer = door.get("/a-secret?token=a-secret", b"X-Other: a-secret")
+        door.get("/a-secret?token=a-secret", b"X-Other: a-secret")
         until(lambda: caplog.records)
         (record,) = caplog.records
     assert record.levelno == logging.INFO
-    line = record.getMessage()
-    assert header(answer, "x-request-id") in line
-    assert "404 unknown-path" in line
-    assert "a-secret" not in line
+    assert record.getMessage().startswith("404 unknown-path after ")
     assert json.dumps(record.__dict__, default=str).count("a-secret") == 0
