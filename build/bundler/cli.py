@@ -49,6 +49,11 @@ class Command:
         is_asked = self.reference_for and getattr(options, self.reference_for) is not None
         return (*self.groups, "reference") if is_asked else self.groups
 
+    @property
+    def module(self) -> str:
+        """Where it is written."""
+        return f"bundler.commands.{self.name.replace('-', '_')}"
+
 
 COMMANDS = (
     Command(name="up", summary="assemble the bundle for this machine and serve it on port 8421"),
@@ -69,6 +74,7 @@ COMMANDS = (
         name="electron",
         summary="write what electron-builder needs to pack, sign and check bundles",
     ),
+    Command(name="release", summary="make every artifact of a release, evidence and checksums"),
     Command(name="size", summary="show what a bundle weighs, and what the diet left out of it"),
     Command(
         name="bench",
@@ -102,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", metavar="command")
     for command in COMMANDS:
-        module = importlib.import_module(f"bundler.commands.{command.name}")
+        module = importlib.import_module(command.module)
         sub = commands.add_parser(
             command.name,
             help=command.summary,
@@ -156,5 +162,5 @@ def main_inner(arguments: list[str], console: Console) -> int:
     if not environment.is_inside(project):
         environment.ensure(project, command.groups_for(options), console.say)
         return environment.run_inside(project, arguments)
-    module = importlib.import_module(f"bundler.commands.{command.name}")
+    module = importlib.import_module(command.module)
     return int(module.run(options, project, console))

@@ -91,7 +91,7 @@ class Inputs:
             ),
             sources=Sources(
                 service=tree_digest(project.service, suffixes=(".py",)),
-                version=_version(project),
+                version=version_of(project),
                 forward=tree_digest(project.service / "sidecar/engines/packed", names=FORWARD),
                 builder=tree_digest(project.bundler, names=MAKERS),
             ),
@@ -289,7 +289,8 @@ def refuse_unreleasable(planned: BundlePlan) -> None:
         )
 
 
-def _version(project: Project) -> str:
+def version_of(project: Project) -> str:
+    """Return the version of everything made from this checkout. Raises UsageError."""
     text = (project.service / "sidecar" / "__init__.py").read_text(encoding="utf-8")
     found = VERSION.search(text)
     if found is None:

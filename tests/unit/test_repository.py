@@ -8,6 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LONGEST_MODULE = 400
+# One file, since people get it alone, and read it before they let it judge.
+LONGEST_ALONE = {"build/bundler/release/verify_sidecar.py": 600}
 # Spelled in parts, so that this file is not found by itself.
 REGISTRIES = (
     "pypi" + ".org",
@@ -63,7 +65,8 @@ def test_no_module_is_longer_than_a_person_reads(tracked: list[Path]) -> None:
         if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in ("build", "service", "ci")
     }
     assert counts
-    assert {path: count for path, count in counts.items() if count > LONGEST_MODULE} == {}
+    longest = {path: LONGEST_ALONE.get(path, LONGEST_MODULE) for path in counts}
+    assert {path: count for path, count in counts.items() if count > longest[path]} == {}
 
 
 @pytest.mark.parametrize("word", [*REGISTRIES, *MACHINE_PATHS])

@@ -1,6 +1,8 @@
 """Compare a bundle with its manifest: every file's size and sha256, and that nothing is extra.
 
-An archive of a bundle is unpacked beside itself for as long as it takes.
+Takes a bundle's folder and whatever a release has of it: .tar.zst, .zip, the first of their parts,
+an image's archive, or the whole folder. A .tar.zst is unpacked beside itself for as long as it
+takes; the others are read where they are.
 """
 
 from __future__ import annotations
@@ -17,17 +19,23 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's options."""
-    parser.add_argument("path", type=Path, help="the bundle's folder, or its archive")
+    parser.add_argument("path", type=Path, help="a bundle, an archive of it, or a release")
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:  # noqa: ARG001
     """Verify; say what was compared."""
     from bundler.parcel import receive  # noqa: PLC0415 - needs the environment
-    from bundler.verify import verify  # noqa: PLC0415 - needs the environment
+    from bundler.release import edition  # noqa: PLC0415
+    from bundler.verify import verify  # noqa: PLC0415
 
-    check = receive if options.path.is_file() else verify
+    path: Path = options.path
     with console.progress("checking") as progress:
-        verified = check(options.path, progress)
+        if _is_of_a_release(path):
+            for report in edition.check(path, progress):
+                for line in report.lines():
+                    console.say(line)
+            return 0
+        verified = (receive if path.is_file() else verify)(path, progress)
     console.say(
         f"verified: {verified.files} files, {verified.size / 1e6:.0f} MB, "
         f"plan {verified.manifest.plan[:12]}, {verified.manifest.target}"
@@ -35,3 +43,14 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     for finding in verified.manifest.unreleasable:
         console.say(f"not for release: {finding}")
     return 0
+
+
+def _is_of_a_release(path: Path) -> bool:
+    """Return whether the verifier that ships with a release is the one for `path`."""
+    from bundler.release.verify_sidecar import PART, SUMS  # noqa: PLC0415 - as above
+
+    if path.is_dir():
+        return (path / SUMS).is_file()
+    return path.is_file() and bool(
+        path.name.endswith((".zip", ".oci.tar")) or PART.fullmatch(path.name)
+    )

@@ -1,0 +1,192 @@
+"""Make a release: archives, the image, evidence and checksums, each checked after it was written.
+
+Assembles what is missing; a bundle that is there and current is reused. A dry run marks stand-ins
+and goes on without what cannot be had here; a real one refuses both. The same sources give the same
+SHA256SUMS.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bundler.commands.options import add_fetch_options
+
+if TYPE_CHECKING:
+    import argparse
+
+    from bundler.console import Console
+    from bundler.project import Project
+    from bundler.release.bundles import Bundles
+
+MB = 10**6
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's options."""
+    parser.add_argument("--dry-run", action="store_true", help="mark stand-ins, and go on")
+    parser.add_argument(
+        "--target", metavar="NAME", action="append", default=[], help="a platform; repeatable (all)"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a model to embed; repeatable (the recipe's release_model)",
+    )
+    parser.add_argument("--profile", metavar="NAME", help="the diet: safe or lean (safe)")
+    parser.add_argument("--version-tag", metavar="vVERSION", help="refuse to make another version")
+    parser.add_argument(
+        "--split-mb", type=int, metavar="N", help="cut larger archives into parts .001, .002"
+    )
+    parser.add_argument("--source", metavar="URI", help="the repository, for the statement")
+    parser.add_argument("--builder", metavar="URI", help="who builds, for the statement")
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="where it goes (bundle/out/release)"
+    )
+    add_fetch_options(parser)
+
+
+def run(options: argparse.Namespace, project: Project, console: Console) -> int:
+    """Make it; print where it is."""
+    from bundler.inputs import epoch_for  # noqa: PLC0415 - needs the environment
+    from bundler.recipe import read_recipe  # noqa: PLC0415
+    from bundler.release import bundles, edition, statement  # noqa: PLC0415
+    from bundler.release.source import read_source  # noqa: PLC0415
+    from bundler.staging import publish, stage_beside  # noqa: PLC0415
+    from bundler.store import Store  # noqa: PLC0415
+    from bundler.weights import read_models  # noqa: PLC0415
+
+    started = time.monotonic()
+    recipe = read_recipe(project.recipe)
+    output: Path = (options.output or project.out / "release").resolve()
+    _refuse(options, project, output)
+    source = read_source(project.root)
+    locked = frozenset(read_models(project.model_lock, recipe))
+    wish = bundles.wanted(options, recipe, locked)
+    _mark([*source.findings, *wish.findings], console, is_dry=wish.is_dry)
+    made = bundles.assembled(wish, options, project, console)
+    _mark(made.findings, console, is_dry=wish.is_dry)
+    if not made.present:
+        raise next(iter(made.missing.values()))
+    bases = _bases(made, project, console, is_dry=wish.is_dry)
+    findings = [*source.findings, *wish.findings, *made.findings]
+    build = statement.Build(
+        asked={
+            "targets": list(wish.targets),
+            "models": list(wish.models),
+            "profile": made.present[0].manifest.profile,
+            "version": options.version_tag,
+            "splitMb": options.split_mb,
+            "isDryRun": wish.is_dry,
+        },
+        found={
+            "plans": {one.manifest.target: one.manifest.plan for one in made.present},
+            "missing": sorted(made.missing),
+            "notForRelease": findings,
+        },
+        inputs=_inputs(project, bases),
+        commit=source.commit,
+        source=options.source,
+        builder=options.builder or statement.LOCAL_BUILDER,
+        versions=edition.machinery(),
+    )
+    with stage_beside(output) as stage, console.progress("release") as progress:
+        edition.write(
+            edition.Edition(
+                bundles=made.present,
+                bases=bases,
+                epoch=epoch_for(recipe),
+                build=build,
+                part_bytes=options.split_mb * MB if options.split_mb else None,
+            ),
+            stage,
+            Store(options.store or project.store),
+            progress,
+        )
+        sizes = {path.name: path.stat().st_size for path in sorted(stage.iterdir())}
+        publish(stage, output)
+    for name, size in sizes.items():
+        console.say(f"{size:>12}  {name}")
+    for target, error in made.missing.items():
+        console.say(f"missing: {target}: {error.what}")
+    console.say(f"{len(sizes)} files, every one checked, {time.monotonic() - started:.1f} s")
+    sys.stdout.write(f"{output}\n")
+    return 0
+
+
+def _refuse(options: argparse.Namespace, project: Project, output: Path) -> None:
+    """Refuse another version than the one asked for, and a folder that is not ours to replace."""
+    from bundler.errors import UsageError  # noqa: PLC0415 - needs the environment
+    from bundler.inputs import version_of  # noqa: PLC0415
+    from bundler.release.verify_sidecar import SUMS  # noqa: PLC0415
+
+    version = version_of(project)
+    if options.version_tag not in (None, f"v{version}"):
+        raise UsageError(
+            f"the tag {options.version_tag} is not this version",
+            why=f"service/sidecar/__init__.py says {version}",
+            next_step=f"tag v{version}, or change the version in the sources",
+        )
+    if options.split_mb is not None and options.split_mb < 1:
+        raise UsageError("a part has at least one megabyte", next_step="--split-mb 1900")
+    if output.exists() and not (output / SUMS).is_file() and any(output.iterdir()):
+        raise UsageError(
+            "the output folder holds something that is not a release",
+            why=f"{output} has files, but no {SUMS}; nothing was deleted",
+            next_step="name an empty or a new folder with --output",
+        )
+
+
+def _mark(findings: list[str] | tuple[str, ...], console: Console, *, is_dry: bool) -> None:
+    """Say what must not be released. Raises PolicyError unless this is a dry run."""
+    from bundler.errors import PolicyError  # noqa: PLC0415 - needs the environment
+
+    for finding in findings:
+        console.say(f"not for release: {finding}")
+    if findings and not is_dry:
+        raise PolicyError(
+            "this cannot be released",
+            why="; ".join(findings),
+            next_step="put that right, or look at what there is with --dry-run",
+        )
+
+
+def _bases(made: Bundles, project: Project, console: Console, *, is_dry: bool) -> dict[str, Path]:
+    """Return what each image stands on, by target. Raises UnreachableError unless it is dry."""
+    from bundler.errors import UnreachableError  # noqa: PLC0415 - needs the environment
+    from bundler.oci import ARCHITECTURES  # noqa: PLC0415
+
+    found = {}
+    for bundle in made.present:
+        target = bundle.manifest.target
+        system, _, machine = target.partition("-")
+        if system != "linux":
+            continue
+        path = project.out / f"base-{ARCHITECTURES[machine]}.tar"
+        if path.is_file():
+            found[target] = path
+            continue
+        error = UnreachableError(
+            f"there is no base for the image of {target}",
+            why=f"nothing at {path}",
+            next_step=f"ci/base {ARCHITECTURES[machine]} makes one",
+        )
+        if not is_dry:
+            raise error
+        console.say(f"missing image for {target}: {error.what}; {error.next_step}")
+    return found
+
+
+def _inputs(project: Project, bases: dict[str, Path]) -> dict[str, str]:
+    """Return the sha256 of everything that decides what is inside, by name."""
+    from bundler.digests import Digest  # noqa: PLC0415 - needs the environment
+
+    folder = project.recipe.parent
+    paths = [project.wheel_lock, project.recipe, *sorted(folder.glob("*.lock.toml"))]
+    named = {path.relative_to(project.root).as_posix(): path for path in paths}
+    named |= {path.name: path for path in bases.values()}
+    return {name: Digest.of_file(path).sha256 for name, path in named.items()}

@@ -1,0 +1,565 @@
+#!/usr/bin/env python3
+"""Check a release of Sidecar. Needs Python 3.8 or newer, and nothing but its standard library.
+
+    python3 verify_sidecar.py PATH...
+
+PATH is a release's folder, an archive (.tar.zst, .zip, or the first of its parts, .001), an image
+(.oci.tar), or an unpacked bundle. Nothing is written, nothing is unpacked, nobody is asked.
+
+A file that has SHA256SUMS beside it is compared with that. Then each file inside is compared with
+manifest.json and the lists in manifests/: missing, extra, changed. Ends with 0 if all is as it
+should be, with 8 if something differs, and with 2 if there is nothing to check.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import gzip
+import hashlib
+import importlib
+import io
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tarfile
+import threading
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Protocol
+
+    class Readable(Protocol):
+        """What bytes can be read from."""
+
+        def read(self, size: int = ..., /) -> bytes:
+            """Return up to `size` bytes, none at the end."""
+
+
+DIFFERENT = 8
+USAGE = 2
+CHUNK = 1 << 20
+PAPER_BYTES = 64 << 20
+SHOWN = 50
+SUMS = "SHA256SUMS"
+MANIFEST = "manifest.json"
+PLACE = "opt/sidecar/"
+STATEMENT = "https://in-toto.io/Statement/v1"
+PROVENANCE = "https://slsa.dev/provenance/v1"
+SUM = re.compile(r"([0-9a-f]{64}) [ *]([^/\\]+)")
+PART = re.compile(r"(.+)\.(\d{3})")
+NO_ZSTD = "to look inside takes Python 3.14, the module zstandard, or the program zstd"
+ARCHIVES = (".tar.zst", ".zip", ".oci.tar")
+UNREADABLE = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError),
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError),
+)
+
+
+class UsageError(Exception):
+    """There is nothing here that can be checked."""
+
+
+class Report:
+    """What came of one check: what it was, what differs, and what could not be looked at."""
+
+    def __init__(self, subject: str, on_bytes: Callable[[int], None] = lambda _: None) -> None:
+        """Begin without a difference; `on_bytes` hears how many more bytes were looked at."""
+        self.subject = subject
+        self.on_bytes = on_bytes
+        self.manifest: dict[str, Any] = {}
+        self.files = 0
+        self.size = 0
+        self.differences: list[str] = []
+        self.notes: list[str] = []
+
+    def differ(self, kind: str, path: str, detail: str = "") -> None:
+        """Record a difference: missing, extra or changed."""
+        self.differences.append(f"{kind}: {path}" + (f" ({detail})" if detail else ""))
+
+    def lines(self) -> Iterator[str]:
+        """Yield what people read."""
+        word = "DIFFERS" if self.differences else "ok"
+        told = [f"{self.files} files, {self.size / 1e6:.1f} MB"] if self.files else []
+        if self.manifest:
+            named = (self.manifest.get(key, "?") for key in ("version", "target", "profile"))
+            told += [" ".join(map(str, named)), f"plan {str(self.manifest.get('plan'))[:12]}"]
+        yield f"{word}: {', '.join([self.subject, *told])}"
+        yield from (f"  {line}" for line in self.differences[:SHOWN])
+        if len(self.differences) > SHOWN:
+            yield f"  and {len(self.differences) - SHOWN} more"
+        yield from (f"  note: {line}" for line in self.notes)
+
+
+class Entry(NamedTuple):
+    """A file: size in bytes, sha256, and whether it is a program, where that is known."""
+
+    size: int
+    sha256: str
+    executable: bool | None
+
+
+class Member(NamedTuple):
+    """Something in a folder or an archive; what is neither file nor folder cannot be opened."""
+
+    name: str
+    is_folder: bool
+    executable: bool | None
+    opened: Callable[[], IO[bytes] | None] | None
+
+
+class Tree:
+    """The files of a bundle, wherever they lie, and the bytes of its manifest and lists."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.files: dict[str, Entry] = {}
+        self.papers: dict[str, bytes] = {}
+
+    def take(self, members: Iterable[Member], report: Report, prefix: str = "") -> Tree:
+        """Hash every file below `prefix`; a name that comes twice or leads out is a difference."""
+        for member in members:
+            name = member.name
+            if name.startswith("./"):  # noqa: FURB188 - 3.8 has no removeprefix
+                name = name[2:]
+            if member.is_folder or not name.startswith(prefix):
+                continue
+            name = name[len(prefix) :]
+            if not is_inside(name):
+                report.differ("extra", name, "it leads out of the bundle")
+            elif name in self.files:
+                report.differ("extra", name, "it is there twice")
+            elif member.opened is None:
+                report.differ("extra", name, "neither a file nor a folder")
+            else:
+                self._add(name, member, report.on_bytes)
+        return self
+
+    def _add(self, name: str, member: Member, on_bytes: Callable[[int], None]) -> None:
+        digest, size, kept = hashlib.sha256(), 0, b""
+        is_paper = name == MANIFEST or name.startswith("manifests/")
+        stream = member.opened() if member.opened else None
+        with stream or io.BytesIO() as data:
+            for chunk in chunks(data):
+                digest.update(chunk)
+                size += len(chunk)
+                on_bytes(len(chunk))
+                if is_paper and size <= PAPER_BYTES:
+                    kept += chunk
+        self.files[name] = Entry(size, digest.hexdigest(), member.executable)
+        if is_paper:
+            self.papers[name] = kept
+
+    def compare(self, report: Report) -> None:
+        """Compare with the manifest inside, and record each difference."""
+        if MANIFEST not in self.papers:
+            report.differ("missing", MANIFEST, "so nothing inside can be compared")
+            return
+        wanted = self._wanted(report)
+        for path in sorted(wanted.keys() - self.files.keys()):
+            report.differ("missing", path)
+        for path in sorted(self.files.keys() - wanted.keys()):
+            report.differ("extra", path)
+        for path in sorted(self.files.keys() & wanted.keys()):
+            detail = difference(self.files[path], wanted[path])
+            if detail:
+                report.differ("changed", path, detail)
+        report.files = len(self.files)
+        report.size = sum(entry.size for entry in self.files.values())
+
+    def _wanted(self, report: Report) -> dict[str, Entry]:
+        """Return every file that the manifest asks for; a list that is not its own is reported."""
+        manifest = report.manifest = json.loads(self.papers[MANIFEST].decode("utf-8"))
+        report.notes += [f"not for release: {reason}" for reason in manifest["unreleasable"]]
+        wanted = {MANIFEST: self.files[MANIFEST]}
+        for entry in manifest["documents"]:
+            wanted[entry["path"]] = Entry(entry["size"], entry["sha256"], bool(entry["mode"] & 64))
+        for component in manifest["components"]:
+            name = f"manifests/{component['name']}.json"
+            found = self.files.get(name)
+            wanted[name] = found or Entry(0, component["digest"], False)
+            if found and found.sha256 != component["digest"]:
+                report.differ("changed", name, f"{MANIFEST} names another list of files")
+            for path, mode, size, sha256 in json.loads(
+                self.papers.get(name, b"[]").decode("utf-8")
+            ):
+                wanted[path] = Entry(size, sha256, bool(int(mode, 8) & 64))
+        return wanted
+
+
+def difference(found: Entry, wanted: Entry) -> str:
+    """Return in words how a file is not the one that was wanted; nothing if it is."""
+    if found.size != wanted.size:
+        return f"{found.size} bytes instead of {wanted.size}"
+    if found.sha256 != wanted.sha256:
+        return f"sha256 {found.sha256} instead of {wanted.sha256}"
+    if found.executable is not None and found.executable != wanted.executable:
+        return "executable" if found.executable else "not executable"
+    return ""
+
+
+def is_inside(name: str) -> bool:
+    """Return whether a path stays in the folder that it is unpacked into, on every system."""
+    parts = name.split("/")
+    return all(parts) and not ({".", ".."} & set(parts) or {"\\", ":", "\0"} & set(name))
+
+
+def chunks(stream: Readable) -> Iterator[bytes]:
+    """Yield what is left of `stream`."""
+    yield from iter(functools.partial(stream.read, CHUNK), b"")
+
+
+def binary(path: str) -> Callable[[], IO[bytes]]:
+    """Return what opens the file at `path`."""
+    return lambda: Path(path).open("rb")
+
+
+def folder_members(root: Path, folder: str = "") -> Iterator[Member]:
+    """Yield what lies below `root`."""
+    for entry in sorted(os.scandir(root / folder), key=lambda entry: entry.name):
+        name = folder + entry.name
+        if entry.is_dir(follow_symlinks=False):
+            yield from folder_members(root, f"{name}/")
+        elif entry.is_file(follow_symlinks=False):
+            mode = entry.stat(follow_symlinks=False).st_mode
+            executable = None if os.name == "nt" else bool(mode & 0o100)
+            yield Member(name, False, executable, binary(entry.path))
+        else:
+            yield Member(name, False, None, None)
+
+
+def tar_members(stream: IO[bytes]) -> Iterator[Member]:
+    """Yield what a tar holds, in its order; each is to be read before the next."""
+    with tarfile.open(fileobj=stream, mode="r|") as tar:
+        for info in tar:
+            opened = functools.partial(tar.extractfile, info) if info.isreg() else None
+            yield Member(info.name.rstrip("/"), info.isdir(), bool(info.mode & 0o100), opened)
+
+
+def zip_members(stream: IO[bytes]) -> Iterator[Member]:
+    """Yield what a zip holds."""
+    with zipfile.ZipFile(stream) as packed:
+        for info in packed.infolist():
+            mode = info.external_attr >> 16
+            is_file = stat.S_IFMT(mode) in (0, stat.S_IFREG)
+            opened = functools.partial(packed.open, info) if is_file else None
+            yield Member(info.filename, info.is_dir(), bool(mode & 0o100), opened)
+
+
+class Parts(io.RawIOBase):
+    """Files that lie one behind the other, read as one."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        """Open nothing yet."""
+        self._paths = paths
+        self._sizes = [path.stat().st_size for path in paths]
+        self._at = 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go somewhere; return where that is."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: sum(self._sizes)}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - as the class above has it
+        """Read what one part still has."""
+        offset = self._at
+        for path, size in zip(self._paths, self._sizes):  # noqa: B905 - 3.8 knows no strict
+            if offset < size:
+                with path.open("rb") as stream:
+                    stream.seek(offset)
+                    data = stream.read(len(buffer))
+                buffer[: len(data)] = data
+                self._at += len(data)
+                return len(data)
+            offset -= size
+        return 0
+
+
+def opened(path: Path) -> IO[bytes]:
+    """Return the bytes of a file, or of the parts that begin with `path`."""
+    if not PART.fullmatch(path.name):
+        return path.open("rb")
+    parts: list[Path] = []
+    while (part := path.with_suffix(f".{len(parts) + 1:03}")).is_file():
+        parts.append(part)
+    return io.BufferedReader(Parts(parts), CHUNK)
+
+
+@contextlib.contextmanager
+def unzstd(packed: IO[bytes]) -> Iterator[IO[bytes] | None]:
+    """Give what a zstd stream holds; None where nothing here can decompress it.
+
+    Raises ValueError if it is damaged.
+    """
+    try:
+        with _unzstd(packed) as stream:
+            yield stream
+    except Exception as error:
+        # Each module has an error of its own, and this one may not even be there to be named.
+        if type(error).__name__ != "ZstdError":
+            raise
+        raise ValueError(str(error)) from error
+
+
+@contextlib.contextmanager
+def _unzstd(packed: IO[bytes]) -> Iterator[IO[bytes] | None]:
+    with contextlib.suppress(ImportError):
+        with importlib.import_module("compression.zstd").open(packed, "rb") as stream:
+            yield stream
+        return
+    with contextlib.suppress(ImportError):
+        decompressor = importlib.import_module("zstandard").ZstdDecompressor()
+        with decompressor.stream_reader(packed, read_size=CHUNK) as stream:
+            yield io.BufferedReader(stream, CHUNK)
+        return
+    program = shutil.which("zstd")
+    if program is None:
+        yield None
+        return
+    with subprocess.Popen(
+        [program, "-dcq"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as run:
+        feeder = threading.Thread(target=feed, args=(packed, run.stdin), daemon=True)
+        feeder.start()
+        try:
+            yield run.stdout
+            if run.wait():
+                raise ValueError("the zstd stream is damaged")
+        finally:
+            run.kill()
+            feeder.join()
+
+
+def feed(packed: IO[bytes], sink: IO[bytes]) -> None:
+    """Copy everything, as far as it is wanted."""
+    with contextlib.suppress(OSError), sink:
+        shutil.copyfileobj(packed, sink, CHUNK)
+
+
+class Hashing:
+    """A stream that hashes what is read from it."""
+
+    def __init__(self, stream: Readable) -> None:
+        """Read from `stream`."""
+        self._stream = stream
+        self.digest = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        """Read, and hash that."""
+        data = self._stream.read(size)
+        self.digest.update(data)
+        return data
+
+
+class Image:
+    """An image's archive: its blobs by digest, and the bundles in its layers."""
+
+    def __init__(self, tar: tarfile.TarFile, report: Report) -> None:
+        """Look at nothing yet."""
+        self._tar = tar
+        self._report = report
+        self._names = {info.name: info for info in tar if info.isreg()}
+        self._used = {"oci-layout", "index.json", MANIFEST}
+
+    def compare(self) -> None:
+        """Compare everything with the digests that name it, and record each difference."""
+        waiting = json.load(self._tar.extractfile("index.json") or io.BytesIO())["manifests"]
+        while waiting:
+            document = json.load(self._blob(waiting.pop(0)))
+            waiting += document.get("manifests", [])
+            if "layers" in document:
+                self._compare_layers(document)
+        for path in sorted(self._names.keys() - self._used):
+            self._report.differ("extra", path)
+
+    def _compare_layers(self, document: dict[str, Any]) -> None:
+        tree = Tree()
+        diffs = json.load(self._blob(document["config"]))["rootfs"]["diff_ids"]
+        if len(diffs) != len(document["layers"]):
+            self._report.differ("changed", "the configuration", "it names other layers")
+        for layer, diff in zip(document["layers"], diffs):  # noqa: B905 - 3.8 knows no strict
+            whole = Hashing(gzip.GzipFile(fileobj=self._blob(layer)))
+            tree.take(tar_members(cast("IO[bytes]", whole)), self._report, PLACE)
+            for _ in chunks(whole):
+                pass  # What follows the tar's end is part of the digest, too.
+            if f"sha256:{whole.digest.hexdigest()}" != diff:
+                self._report.differ("changed", layer["digest"], f"unpacked it is not {diff}")
+        tree.compare(self._report)
+
+    def _blob(self, named: dict[str, Any]) -> IO[bytes]:
+        """Return the bytes that a descriptor names, compared with it."""
+        path = "blobs/" + named["digest"].replace(":", "/")
+        self._used.add(path)
+        data = self._tar.extractfile(self._names[path]) if path in self._names else None
+        if data is None:
+            self._report.differ("missing", path)
+            return io.BytesIO()
+        whole = Hashing(data)
+        for chunk in chunks(whole):
+            self._report.on_bytes(len(chunk))
+        if f"sha256:{whole.digest.hexdigest()}" != named["digest"]:
+            self._report.differ("changed", path, f"sha256 {whole.digest.hexdigest()}")
+        if data.tell() != named["size"]:
+            self._report.differ("changed", path, f"{data.tell()} bytes, not {named['size']}")
+        data.seek(0)
+        return data
+
+
+def check(path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> list[Report]:
+    """Return a report for everything that `path` is or holds. Raises UsageError."""
+    if path.is_dir():
+        if (path / SUMS).is_file():
+            return check_release(path, on_bytes)
+        if not (path / MANIFEST).is_file():
+            raise UsageError(f"{path} is neither a release ({SUMS}) nor a bundle ({MANIFEST})")
+        report = Report(path.name, on_bytes)
+        guarded(report, lambda: Tree().take(folder_members(path), report).compare(report))
+        return [report]
+    if not path.is_file():
+        raise UsageError(f"there is nothing at {path}")
+    report = Report(path.name, on_bytes)
+    sums = read_sums(path.parent / SUMS) if (path.parent / SUMS).is_file() else {}
+    part = PART.fullmatch(path.name)
+    for name, wanted in sums.items():
+        if name == path.name or (part and PART.fullmatch(name) and name[:-4] == part.group(1)):
+            compare_sum(path.parent, name, wanted, report)
+    if sums and path.name not in sums:
+        report.differ("extra", path.name, f"{SUMS} does not name it")
+    if not look_inside(path, report) and path.name not in sums:
+        raise UsageError(f"{path.name} is no {', '.join(ARCHIVES)}, and no {SUMS} names it")
+    return [report]
+
+
+def look_inside(path: Path, report: Report) -> bool:
+    """Compare what an archive or an image holds; return whether `path` is one."""
+    part = PART.fullmatch(path.name)
+    name = part.group(1) if part else path.name
+    if not name.endswith(ARCHIVES) or (part and part.group(2) != "001"):
+        return False
+
+    def compare() -> None:
+        with opened(path) as stream:
+            if name.endswith(".oci.tar"):
+                with tarfile.open(fileobj=stream, mode="r:") as tar:
+                    Image(tar, report).compare()
+            elif name.endswith(".zip"):
+                Tree().take(zip_members(stream), report).compare(report)
+            else:
+                with unzstd(stream) as unpacked:
+                    if unpacked is None:
+                        report.notes.append(f"only its sha256 was compared: {NO_ZSTD}")
+                    else:
+                        Tree().take(tar_members(unpacked), report).compare(report)
+
+    guarded(report, compare)
+    return True
+
+
+def guarded(report: Report, compare: Callable[[], None]) -> None:
+    """Take what cannot be read for a difference."""
+    try:
+        compare()
+    except UNREADABLE as error:
+        report.differ("changed", report.subject, f"it cannot be read: {error!r:.200}")
+
+
+def check_release(folder: Path, on_bytes: Callable[[int], None]) -> list[Report]:
+    """Compare a release with SHA256SUMS and its statement, and look into every archive."""
+    whole = Report(SUMS, on_bytes)
+    sums = read_sums(folder / SUMS)
+    for name, wanted in sums.items():
+        compare_sum(folder, name, wanted, whole)
+    for path in sorted(folder.iterdir()):
+        if path.name not in sums and path.name != SUMS:
+            whole.differ("extra", path.name)
+    whole.files = len(sums)
+    whole.size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    reports = [whole]
+    for name in sorted(sums):
+        report = Report(name, on_bytes)
+        if name.endswith(".provenance.json") and (folder / name).is_file():
+            guarded(report, functools.partial(check_statement, folder / name, sums, report))
+            reports.append(report)
+        elif (folder / name).is_file() and look_inside(folder / name, report):
+            reports.append(report)
+    return reports
+
+
+def check_statement(path: Path, sums: dict[str, str], report: Report) -> None:
+    """Compare the subjects of a provenance statement with what SHA256SUMS says."""
+    statement = json.loads(path.read_bytes().decode("utf-8"))
+    if (statement["_type"], statement["predicateType"]) != (STATEMENT, PROVENANCE):
+        report.differ("changed", path.name, "it is no statement of provenance")
+    subjects = {one["name"]: one["digest"]["sha256"] for one in statement["subject"]}
+    for name in sorted(sums.keys() - subjects.keys() - {path.name}):
+        report.differ("missing", name, "the statement does not name it")
+    for name in sorted(subjects):
+        if sums.get(name) != subjects[name]:
+            report.differ("changed", name, f"the statement says sha256 {subjects[name]}")
+    report.files = len(subjects)
+
+
+def read_sums(path: Path) -> dict[str, str]:
+    """Return the sha256 of each file that the list at `path` names. Raises UsageError."""
+    found = [SUM.fullmatch(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    sums = {match.group(2): match.group(1) for match in found if match}
+    if not sums or len(sums) < len(found):
+        raise UsageError(f"{path} is not a list of checksums")
+    return sums
+
+
+def compare_sum(folder: Path, name: str, wanted: str, report: Report) -> None:
+    """Compare one file with its checksum."""
+    digest = hashlib.sha256()
+    try:
+        with (folder / name).open("rb") as stream:
+            for chunk in chunks(stream):
+                digest.update(chunk)
+                report.on_bytes(len(chunk))
+    except OSError:
+        report.differ("missing", name)
+        return
+    if digest.hexdigest() != wanted:
+        report.differ("changed", name, f"sha256 {digest.hexdigest()} instead of {wanted}")
+
+
+def main(arguments: list[str]) -> int:
+    """Check each path of the command line; return the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("path", nargs="+", type=Path)
+    found: list[Report] = []
+    for path in parser.parse_args(arguments).path:
+        try:
+            reports = check(path)
+        except UsageError as error:
+            sys.stderr.write(f"error: {error}\n")
+            return USAGE
+        sys.stdout.write("".join(f"{line}\n" for one in reports for line in one.lines()))
+        found += reports
+    return DIFFERENT if any(report.differences for report in found) else 0
+
+
+if __name__ == "__main__":
+    for output in (sys.stdout, sys.stderr):
+        output.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,218 @@
+"""The command `release`, and `verify` of what a release holds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bundler import environment
+from bundler.cli import main
+from bundler.project import Project
+from bundler.release.verify_sidecar import SUMS
+from tests.support.stocked import Stocked
+from tests.support.tinybase import tiny_base
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STEM = "sidecar-0.0.1-linux-x64"
+
+
+@pytest.fixture(scope="module")
+def stocked(tmp_path_factory: pytest.TempPathFactory) -> Stocked:
+    """Return a checkout that git knows, with everything that a release needs."""
+    made = Stocked.make(tmp_path_factory.mktemp("release"))
+    root = made.miniature.root
+    tiny_base(
+        made.miniature.project.out / "base-amd64.tar", more=("libstdc++.so.6", "libgcc_s.so.1")
+    )
+    (root / ".gitignore").write_text("/bundle/out/\n", encoding="utf-8")
+    for arguments in (
+        ["init", "--quiet"],
+        ["add", "."],
+        ["-c", "user.name=a", "-c", "user.email=a@b.invalid", "commit", "-qnm", "First"],
+    ):
+        subprocess.run(["git", "-C", root, *arguments], check=True)
+    return made
+
+
+class Run:
+    """Runs the command line on the miniature's checkout; keeps what it said."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys = capsys
+        self.code = 0
+        self.output = ""
+        self.talk = ""
+
+    def __call__(self, *arguments: object) -> Run:
+        self.code = main([str(argument) for argument in arguments])
+        self.output, self.talk = self.capsys.readouterr()
+        return self
+
+
+@pytest.fixture
+def run(
+    stocked: Stocked, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    monkeypatch.setattr(Project, "here", lambda: stocked.miniature.project)
+    monkeypatch.setattr(environment, "is_inside", lambda _: True)
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    return Run(capsys)
+
+
+@pytest.fixture(scope="module")
+def folder(stocked: Stocked) -> Path:
+    """Return a release that was made by the command, for those that look into it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Project, "here", lambda: stocked.miniature.project)
+        patch.setattr(environment, "is_inside", lambda _: True)
+        assert main(["release", "--dry-run", "--offline"]) == 0
+    return stocked.miniature.project.out / "release"
+
+
+def test_two_dry_runs_give_the_same_checksums(run: Run, folder: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    done = run("release", "--dry-run", "--offline", "--output", again)
+    assert (done.code, done.output) == (0, f"{again}\n")
+    assert (again / SUMS).read_bytes() == (folder / SUMS).read_bytes()
+
+
+def test_a_dry_run_says_what_it_lacks_and_goes_on(run: Run, tmp_path: Path) -> None:
+    done = run("release", "--dry-run", "--offline", "--output", tmp_path / "out")
+    for target in ("linux-arm64", "mac-arm64", "win-x64"):
+        assert f"missing: {target}: not locked for {target}: heavy-weight" in done.talk
+    assert f"{STEM}.tar.zst\n" in done.talk
+
+
+def test_the_statement_says_what_was_asked_for_and_what_is_missing(folder: Path) -> None:
+    text = (folder / "sidecar-0.0.1.provenance.json").read_text(encoding="utf-8")
+    definition: dict[str, Any] = json.loads(text)["predicate"]["buildDefinition"]
+    assert definition["externalParameters"]["isDryRun"] is True
+    assert definition["internalParameters"]["missing"] == ["linux-arm64", "mac-arm64", "win-x64"]
+    assert [one["name"] for one in definition["resolvedDependencies"]] == [
+        "source",
+        "base-amd64.tar",
+        "bundle/models.lock.toml",
+        "bundle/recipe.toml",
+        "bundle/runtime.lock.toml",
+        "pdm.lock",
+    ]
+
+
+def test_a_real_release_takes_everything_or_nothing(run: Run, tmp_path: Path) -> None:
+    done = run("release", "--offline", "--output", tmp_path / "out")
+    assert done.code == 10
+    assert "not locked for linux-arm64" in done.talk
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_real_release_of_what_can_be_had(run: Run, tmp_path: Path) -> None:
+    options = ["--target", "linux-x64", "--version-tag", "v0.0.1", "--builder", "urn:b"]
+    done = run("release", "--offline", *options, "--output", tmp_path / "out")
+    assert done.code == 0
+    statement = (tmp_path / "out" / "sidecar-0.0.1.provenance.json").read_text(encoding="utf-8")
+    assert '"isDryRun":false' in statement
+    assert '"notForRelease":[]' in statement
+    assert '"builder":{"id":"urn:b"' in statement
+
+
+def test_a_real_release_of_changed_sources_exits_7(
+    run: Run, stocked: Stocked, tmp_path: Path
+) -> None:
+    change = stocked.miniature.root / "change.txt"
+    change.write_bytes(b"")
+    try:
+        done = run("release", "--offline", "--target", "linux-x64", "--output", tmp_path / "out")
+        assert done.code == 7
+        assert "why: the checkout has changes that no commit holds" in done.talk
+        done = run("release", "--offline", "--dry-run", "--output", tmp_path / "out")
+        assert done.code == 0
+        assert "not for release: the checkout has changes that no commit holds" in done.talk
+    finally:
+        change.unlink()
+
+
+def test_a_model_that_is_not_locked_has_a_stand_in_in_a_dry_run_alone(
+    run: Run, stocked: Stocked, tmp_path: Path
+) -> None:
+    recipe = stocked.miniature.project.recipe
+    text = recipe.read_text(encoding="utf-8")
+    model = '\n[models.catalogue.large]\nrepository = "a/large"\nlicense = "MIT"\n'
+    try:
+        changed = text.replace('release_model = "tiny"', 'release_model = "large"')
+        recipe.write_text(changed + model, encoding="utf-8")
+        done = run("release", "--offline", "--dry-run", "--output", tmp_path / "out")
+        assert done.code == 0
+        assert "the model large, which a release carries, is not locked; tiny stands" in done.talk
+        done = run("release", "--offline", "--model", "tiny", "--target", "linux-x64")
+        assert "the checkout has changes" in done.talk
+    finally:
+        recipe.write_text(text, encoding="utf-8")
+
+
+def test_an_image_without_a_base_is_missing_from_a_dry_run_and_ends_a_real_one(
+    run: Run, stocked: Stocked, tmp_path: Path
+) -> None:
+    base = stocked.miniature.project.out / "base-amd64.tar"
+    aside = base.rename(tmp_path / "aside")
+    try:
+        options = ["--offline", "--target", "linux-x64", "--output", tmp_path / "out"]
+        assert run("release", *options).code == 5
+        assert run("release", "--dry-run", *options).code == 0
+        assert not list((tmp_path / "out").glob("*.oci.tar"))
+    finally:
+        aside.rename(base)
+
+
+def test_nothing_at_all_ends_even_a_dry_run(run: Run, tmp_path: Path) -> None:
+    done = run(
+        *("release", "--dry-run", "--offline", "--target", "win-x64"),
+        *("--output", tmp_path / "out"),
+    )
+    assert done.code == 10
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--version-tag", "v9"], ["--split-mb", "0"], ["--target", "amiga"]]
+)
+def test_what_makes_no_sense_exits_before_anything_is_made(
+    run: Run, tmp_path: Path, arguments: list[str]
+) -> None:
+    done = run("release", "--dry-run", "--offline", *arguments, "--output", tmp_path / "out")
+    assert done.code in (2, 10)
+    assert "bundle linux-x64" not in done.talk
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_no_release_is_not_replaced(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_bytes(b"mine")
+    assert run("release", "--dry-run", "--offline", "--output", tmp_path).code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_verify_takes_everything_that_a_release_holds(run: Run, folder: Path) -> None:
+    for path in (folder, *(folder / f"{STEM}{end}" for end in (".tar.zst", ".zip", ".oci.tar"))):
+        done = run("verify", path)
+        assert done.code == 0, path
+        assert "plan " in done.talk
+
+
+def test_verify_of_a_damaged_release_exits_8(run: Run, folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / f"{STEM}.zip").write_bytes(b"PK")
+    for path in (copy, copy / f"{STEM}.zip"):
+        done = run("verify", path)
+        assert done.code == 8
+        assert f"changed: {STEM}.zip" in done.talk
+
+
+def test_verify_of_what_is_neither_exits_2(run: Run, tmp_path: Path) -> None:
+    (tmp_path / SUMS).write_text("hello\n", encoding="utf-8")
+    done = run("verify", tmp_path)
+    assert done.code == 2
+    assert "not a list of checksums" in done.talk
