@@ -82,7 +82,7 @@ def compose(
         data = (root / MANIFEST).read_bytes()
         bundle = decode(data)
         architecture = _architecture(bundle)
-        parts = list(_parts(root, bundle, data, epoch))
+        parts = list(parts_of(root, bundle, data, epoch))
     except (OSError, ManifestError) as error:
         raise VerificationError(
             f"{root} is not a bundle that can become an image",
@@ -114,8 +114,11 @@ def _architecture(bundle: Manifest) -> str:
     return oci.ARCHITECTURES[target.name.partition("-")[2]]
 
 
-def _parts(root: Path, bundle: Manifest, data: bytes, epoch: int) -> Iterator[Part]:
-    """Yield what each layer holds, in order. Raises ManifestError."""
+def parts_of(root: Path, bundle: Manifest, data: bytes, epoch: int) -> Iterator[Part]:
+    """Yield what each layer above the base holds, in order; `data` is manifest.json.
+
+    Raises ManifestError.
+    """
     for component in sorted(bundle.components, key=lambda one: COMPONENTS.index(one.name)):
         name = f"{MANIFESTS}/{component.name}.json"
         size = (root / name).stat().st_size

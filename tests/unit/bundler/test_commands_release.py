@@ -1,4 +1,4 @@
-"""The command `release`, and `verify` of what a release holds."""
+"""The commands `release`, `update-size`, and `verify` of what a release holds."""
 
 from __future__ import annotations
 
@@ -216,3 +216,28 @@ def test_verify_of_what_is_neither_exits_2(run: Run, tmp_path: Path) -> None:
     done = run("verify", tmp_path)
     assert done.code == 2
     assert "not a list of checksums" in done.talk
+
+
+def test_update_size_of_folders_shows_bundle_and_image(run: Run, stocked: Stocked) -> None:
+    done = run("update-size", stocked.bundle, stocked.bundle)
+    assert done.code == 0
+    assert "bundle  all       0 bytes move\n" in done.output
+    assert "image   all       0 bytes move\n" in done.output
+
+
+def test_update_size_as_data(run: Run, stocked: Stocked, folder: Path) -> None:
+    done = run("update-size", folder / f"{STEM}.zip", stocked.bundle, "--json")
+    document: dict[str, Any] = json.loads(done.output)
+    assert document["image"] is None
+    assert "image: not known" in done.talk
+    image = folder / f"{STEM}.oci.tar"
+    document = json.loads(run("update-size", image, image, "--json").output)
+    assert document["bundle"] is None
+    assert document["image"]["compressed"] == 0
+
+
+def test_update_size_refuses_what_cannot_be_compared(
+    run: Run, stocked: Stocked, folder: Path
+) -> None:
+    assert run("update-size", folder / f"{STEM}.oci.tar", stocked.bundle).code == 2
+    assert run("update-size", folder / "missing", stocked.bundle).code == 2

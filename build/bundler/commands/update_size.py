@@ -1,0 +1,81 @@
+"""Show how many bytes an update from one bundle to another moves, for the bundle and the image.
+
+A and B are folders, or archives (.tar.zst, .zip), or images' archives (.oci.tar). Of folders for
+Linux both are shown; what has to be compressed for that is kept in the store.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+    from bundler.console import Console
+    from bundler.project import Project
+    from bundler.release.update import Update
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's options."""
+    parser.add_argument("before", type=Path, metavar="A", help="what somebody has")
+    parser.add_argument("after", type=Path, metavar="B", help="what they are to have")
+    parser.add_argument("--json", action="store_true", help="as data, with every part")
+    parser.add_argument(
+        "--store", type=Path, metavar="FOLDER", help="where layers are kept (bundle/out/store)"
+    )
+
+
+def run(options: argparse.Namespace, project: Project, console: Console) -> int:
+    """Measure; print it."""
+    from bundler.release import update  # noqa: PLC0415 - needs the environment
+
+    measured = _measured(options, project, console)
+    if options.json:
+        json.dump(measured.document(), sys.stdout, indent=2)
+        sys.stdout.write("\n")
+        return 0
+    for title, moved in (("bundle", measured.bundle), ("image", measured.image)):
+        if moved is not None:
+            sys.stdout.write("".join(f"{line}\n" for line in update.lines(title, moved)))
+    return 0
+
+
+def _measured(options: argparse.Namespace, project: Project, console: Console) -> Update:
+    from bundler.errors import UsageError  # noqa: PLC0415 - needs the environment
+    from bundler.inputs import epoch_for  # noqa: PLC0415
+    from bundler.layers import Layers  # noqa: PLC0415
+    from bundler.recipe import read_recipe  # noqa: PLC0415
+    from bundler.release import update  # noqa: PLC0415
+    from bundler.store import Store  # noqa: PLC0415
+
+    places: tuple[Path, Path] = (options.before, options.after)
+    for place in places:
+        if not place.exists():
+            raise UsageError(f"there is nothing at {place}", next_step="python3 build assemble")
+    images = [update.is_image(place) for place in places]
+    if all(images):
+        return update.Update(bundle=None, image=update.archive_update(*places))
+    if any(images):
+        raise UsageError(
+            "an image cannot be compared with a bundle",
+            why="one updates by layers, the other by files",
+            next_step="name two images, or two bundles",
+        )
+    before, after = (update.Held.read(place) for place in places)
+    bundle = update.bundle_update(before, after)
+    layered = None
+    if all(place.is_dir() for place in places) and after.manifest.target.startswith("linux-"):
+        with (
+            console.progress("layer") as progress,
+            Layers(Store(options.store or project.store), progress) as layers,
+        ):
+            layered = update.image_update(
+                before, after, layers, epoch=epoch_for(read_recipe(project.recipe))
+            )
+    else:
+        console.say("image: not known; name two folders of a Linux bundle, or two .oci.tar")
+    return update.Update(bundle=bundle, image=layered)

@@ -1,0 +1,251 @@
+"""What an update moves: the bytes that somebody who has one bundle lacks of another.
+
+A bundle updates by its manifests: a component whose list has the same digest moves nothing, and of
+the others only the files whose content was not there, under whatever name. An image updates by its
+layers, as every registry does it.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import zstandard
+
+from bundler import image, pack
+from bundler.errors import VerificationError
+from bundler.release import verify_sidecar
+from sidecar.manifest import MANIFEST, MANIFESTS, ManifestError, decode, decode_entries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from bundler.layers import Layers
+    from bundler.release.verify_sidecar import Member
+    from sidecar.manifest import FileEntry, Manifest
+
+PAPERS = "papers"
+IMAGE = ".oci.tar"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """What moves of one component or layer: files, their bytes, and those compressed.
+
+    Layers are compressed as they are stored; of them neither files nor plain bytes are counted.
+    """
+
+    name: str
+    compressed: int
+    files: int = 0
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """What moves for a bundle, and for an image; None where that cannot be known."""
+
+    bundle: tuple[Moved, ...] | None
+    image: tuple[Moved, ...] | None
+
+    def document(self) -> dict[str, Any]:
+        """Return it as plain data, with totals."""
+        named = {"bundle": self.bundle, "image": self.image}
+        return {
+            name: None
+            if moved is None
+            else {
+                "parts": [asdict(one) for one in moved],
+                "size": sum(one.size for one in moved),
+                "compressed": sum(one.compressed for one in moved),
+            }
+            for name, moved in named.items()
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A bundle in a folder or an archive, as its manifest has it."""
+
+    place: Path
+    manifest: Manifest
+    top: bytes
+    lists: Mapping[str, bytes]
+
+    @classmethod
+    def read(cls, place: Path) -> Held:
+        """Read the manifest and its lists. Raises VerificationError."""
+        papers = {}
+        for member in _members(place):
+            if member.name == MANIFEST or member.name.startswith(f"{MANIFESTS}/"):
+                papers[member.name] = b"".join(_content(member))
+        try:
+            manifest = decode(papers[MANIFEST])
+            lists = {
+                one.name: papers[f"{MANIFESTS}/{one.name}.json"] for one in manifest.components
+            }
+        except (KeyError, ManifestError) as error:
+            raise VerificationError(
+                f"{place} is not a bundle",
+                why=str(error),
+                next_step=f"python3 build verify {place}",
+            ) from error
+        return cls(place=place, manifest=manifest, top=papers[MANIFEST], lists=lists)
+
+    def entries(self, component: str) -> tuple[FileEntry, ...]:
+        """Return the files of a component, its own list among them."""
+        return decode_entries(self.lists[component])
+
+    @property
+    def contents(self) -> frozenset[str]:
+        """The sha256 of everything in it."""
+        listed = [entry for name in self.lists for entry in self.entries(name)]
+        return frozenset(entry.sha256 for entry in (*listed, *self.manifest.documents))
+
+
+def is_image(place: Path) -> bool:
+    """Return whether `place` is an image's archive."""
+    return place.is_file() and place.name.endswith(IMAGE)
+
+
+def bundle_update(before: Held, after: Held) -> tuple[Moved, ...]:
+    """Return what moves of each component of `after`, in their order, and of its papers."""
+    there = before.contents
+    digests = {one.digest for one in before.manifest.components}
+    wanted: dict[str, list[FileEntry]] = {
+        one.name: [entry for entry in after.entries(one.name) if entry.sha256 not in there]
+        if one.digest not in digests
+        else []
+        for one in after.manifest.components
+    }
+    wanted[PAPERS] = [entry for entry in after.manifest.documents if entry.sha256 not in there]
+    sinks = {name: _Sink() for name in wanted}
+    for component in after.manifest.components:
+        if component.digest not in digests:
+            sinks[component.name].write(after.lists[component.name])
+    if before.top != after.top:
+        sinks[PAPERS].write(after.top)
+    owners = {entry.path: name for name, entries in wanted.items() for entry in entries}
+    for member in _members(after.place) if owners else ():
+        if member.name in owners:
+            for chunk in _content(member):
+                sinks[owners[member.name]].write(chunk)
+    return tuple(
+        Moved(
+            name=name,
+            compressed=sinks[name].finish(),
+            files=len(entries),
+            size=sinks[name].size,
+        )
+        for name, entries in wanted.items()
+    )
+
+
+def image_update(before: Held, after: Held, layers: Layers, *, epoch: int) -> tuple[Moved, ...]:
+    """Return what moves of each layer above the base; what does not is not even made.
+
+    Raises VerificationError where the folder is not what its manifest says.
+    """
+    there = {
+        part.identity for part in image.parts_of(before.place, before.manifest, before.top, epoch)
+    }
+    return tuple(
+        Moved(
+            name=part.name,
+            compressed=0 if part.identity in there else layers.layer(part).digest.size or 0,
+        )
+        for part in image.parts_of(after.place, after.manifest, after.top, epoch)
+    )
+
+
+def archive_update(before: Path, after: Path) -> tuple[Moved, ...]:
+    """Return what moves between two images' archives, by the layers that they name."""
+    there = {digest for _, digest, _ in _layers(before)}
+    return tuple(
+        Moved(name=name, compressed=0 if digest in there else size)
+        for name, digest, size in _layers(after)
+    )
+
+
+def lines(title: str, moved: Sequence[Moved]) -> Iterator[str]:
+    """Yield what people read: a line for each part, and the sum."""
+    for one in moved:
+        what = f"{one.files} files, {one.size:,} bytes, " if one.size else ""
+        yield f"{title:<7} {one.name:<9} {what}{one.compressed:,} compressed"
+    yield f"{title:<7} {'all':<9} {sum(one.compressed for one in moved):,} bytes move"
+
+
+class _Sink:
+    """Counts bytes, and what they become when compressed as an archive is."""
+
+    def __init__(self) -> None:
+        self._compressor = zstandard.ZstdCompressor(level=pack.LEVEL).compressobj()
+        self.size = 0
+        self._compressed = 0
+
+    def write(self, data: bytes) -> None:
+        self.size += len(data)
+        self._compressed += len(self._compressor.compress(data))
+
+    def finish(self) -> int:
+        """Return how many compressed bytes there are; none of nothing."""
+        self._compressed += len(self._compressor.flush())
+        return self._compressed if self.size else 0
+
+
+def _members(place: Path) -> Iterator[Member]:
+    """Yield what lies in a folder or an archive. Raises VerificationError."""
+    if place.is_dir():
+        yield from verify_sidecar.folder_members(place)
+        return
+    try:
+        with verify_sidecar.opened(place) as stream:
+            if ".zip" in place.suffixes:
+                yield from verify_sidecar.zip_members(stream)
+            else:
+                with verify_sidecar.unzstd(stream) as tar:
+                    yield from verify_sidecar.tar_members(tar or stream)
+    except verify_sidecar.UNREADABLE as error:
+        raise VerificationError(
+            f"{place} cannot be read", why=str(error), next_step=f"python3 build verify {place}"
+        ) from error
+
+
+def _content(member: Member) -> Iterator[bytes]:
+    stream = member.opened() if member.opened else None
+    if stream is not None:
+        with stream:
+            yield from verify_sidecar.chunks(stream)
+
+
+def _layers(archive: Path) -> list[tuple[str, str, int]]:
+    """Return name, digest and compressed size of each layer. Raises VerificationError."""
+    found = []
+    try:
+        with tarfile.open(archive, "r:") as tar:
+
+            def document(path: str) -> dict[str, Any]:
+                stream = tar.extractfile(path)
+                loaded: dict[str, Any] = json.load(stream) if stream else {}
+                return loaded
+
+            waiting = [document("index.json")]
+            while waiting:
+                one = waiting.pop(0)
+                waiting += [
+                    document("blobs/" + named["digest"].replace(":", "/"))
+                    for named in one.get("manifests", [])
+                ]
+                for layer in one.get("layers", []):
+                    name = layer.get("annotations", {}).get("sidecar.layer", "layer")
+                    found.append((str(name), str(layer["digest"]), int(layer["size"])))
+    except verify_sidecar.UNREADABLE as error:
+        raise VerificationError(
+            f"{archive} is not an image's archive",
+            why=str(error),
+            next_step=f"python3 build verify {archive}",
+        ) from error
+    return found
