@@ -84,6 +84,7 @@ COMMANDS = (
     Command(name="why", summary="say whose a file of a bundle is, or what left it out"),
     Command(name="diff", summary="show how two bundles differ"),
     Command(name="update-size", summary="show how many bytes an update moves, bundle and image"),
+    Command(name="scan", summary="ask a database of vulnerabilities about a bill of materials"),
     Command(
         name="lock",
         summary="refresh a lock: runtime, wheels or models",

@@ -1,4 +1,4 @@
-"""The commands `release`, `update-size`, and `verify` of what a release holds."""
+"""The commands `release`, `update-size`, `scan`, and `verify` of what a release holds."""
 
 from __future__ import annotations
 
@@ -241,3 +241,9 @@ def test_update_size_refuses_what_cannot_be_compared(
 ) -> None:
     assert run("update-size", folder / f"{STEM}.oci.tar", stocked.bundle).code == 2
     assert run("update-size", folder / "missing", stocked.bundle).code == 2
+
+
+def test_scan_without_a_database_exits_5(run: Run, stocked: Stocked) -> None:
+    done = run("scan", stocked.bundle, "--address", "http://127.0.0.1:9/")
+    assert done.code == 5
+    assert "the database of vulnerabilities did not answer" in done.talk

@@ -1,0 +1,56 @@
+"""Ask a database of vulnerabilities about a bundle's bill of materials. Needs a network.
+
+Names and versions of packages are sent to the address in the recipe, table [scan], or to --address.
+What is known and not accepted there with a reason ends with exit code 7.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+    from bundler.console import Console
+    from bundler.project import Project
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's options."""
+    parser.add_argument(
+        "path",
+        type=Path,
+        nargs="?",
+        help="a bundle, or its sbom.cdx.json (this machine's bundle in bundle/out)",
+    )
+    parser.add_argument("--address", metavar="URL", help="another database (the recipe's)")
+
+
+def run(options: argparse.Namespace, project: Project, console: Console) -> int:
+    """Ask; print a line for each finding."""
+    from bundler.errors import PolicyError  # noqa: PLC0415 - needs the environment
+    from bundler.indexes import configured_network, pip_options  # noqa: PLC0415
+    from bundler.network import Network  # noqa: PLC0415
+    from bundler.recipe import read_recipe  # noqa: PLC0415
+    from bundler.release.vulnerabilities import ask, purls  # noqa: PLC0415
+    from bundler.targets import host_target  # noqa: PLC0415
+
+    table = read_recipe(project.recipe).sections.get("scan", {})
+    path: Path = options.path or project.output(host_target().name)
+    names = purls(path / "sbom.cdx.json" if path.is_dir() else path)
+    network = configured_network(pip_options(sys.executable), Network())
+    found = ask(names, options.address or table["address"], network, table.get("accepted", {}))
+    for one in found:
+        told = f"  accepted: {one.accepted}" if one.accepted else ""
+        sys.stdout.write(f"{one.name}  {one.purl}{told}\n")
+    refused = [one for one in found if not one.accepted]
+    console.say(f"{len(names)} packages, {len(found)} findings, {len(refused)} not accepted")
+    if refused:
+        raise PolicyError(
+            "the bundle has known vulnerabilities",
+            why=", ".join(sorted({one.name for one in refused})),
+            next_step="python3 build lock --wheels, or a reason in the recipe's [scan.accepted]",
+        )
+    return 0
