@@ -1,0 +1,139 @@
+"""What the small scripts in ci/ do, with small things."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROOT = Path(__file__).parents[2]
+PAPERS = ("manifest.json", "sbom.cdx.json", "NOTICES.txt")
+
+pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
+
+
+def run(
+    script: str,
+    *arguments: str | Path,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(ROOT / "ci" / script), *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    """Return a release and a bundle that agree."""
+    release, bundle = tmp_path / "release", tmp_path / "bundle"
+    release.mkdir()
+    bundle.mkdir()
+    for paper in PAPERS:
+        (bundle / paper).write_text(f"{paper}\n", encoding="utf-8")
+        (release / f"sidecar-0.1.0-linux-x64.{paper}").write_text(f"{paper}\n", encoding="utf-8")
+    return release, bundle
+
+
+def test_equal_bundles_are_the_same(pair: tuple[Path, Path]) -> None:
+    done = run("compare-bundle", *pair, "linux-x64")
+    assert (done.returncode, done.stdout) == (
+        0,
+        "linux-x64 is the same, wherever it is assembled\n",
+    )
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_bundles_that_differ_exit_8(pair: tuple[Path, Path], paper: str) -> None:
+    (pair[1] / paper).write_text("other\n", encoding="utf-8")
+    done = run("compare-bundle", *pair, "linux-x64")
+    assert done.returncode == 8
+    assert f"error: {paper} of linux-x64 depends on where it was made" in done.stderr
+
+
+def test_a_target_that_the_release_lacks_is_no_match(pair: tuple[Path, Path]) -> None:
+    assert run("compare-bundle", *pair, "win-x64").returncode == 8
+
+
+@pytest.mark.parametrize("script", ["compare-bundle", "launch-release", "propose"])
+def test_a_script_without_its_arguments_exits_2(script: str) -> None:
+    done = run(script)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"usage: ci/{script} ")
+
+
+GH = """#!/bin/sh
+echo "$@" >>"$GH_LOG"
+case "$2" in list) echo "${GH_OPEN:-0}" ;; esac
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """Return a checkout with a remote, a script, and a `gh` that only records."""
+    root = tmp_path / "checkout"
+    (root / "ci").mkdir(parents=True)
+    shutil.copy(ROOT / "ci" / "propose", root / "ci" / "propose")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "gh").write_text(GH, encoding="utf-8")
+    (tmp_path / "bin" / "gh").chmod(0o755)
+    remote = tmp_path / "remote"
+    subprocess.run(["git", "init", "--quiet", "--bare", remote], check=True)
+    for arguments in (
+        ["init", "--quiet"],
+        ["add", "."],
+        ["-c", "user.name=a", "-c", "user.email=a@b.invalid", "commit", "-qnm", "First"],
+        ["remote", "add", "origin", str(remote)],
+    ):
+        subprocess.run(["git", "-C", root, *arguments], check=True)
+    return root
+
+
+def propose(checkout: Path, **more: str) -> tuple[subprocess.CompletedProcess[str], str]:
+    folder = checkout.parent
+    log = folder / "gh.log"
+    done = subprocess.run(
+        [checkout / "ci" / "propose", "refresh-locks", "Refresh the locks", folder / "body.md"],
+        env={
+            **{name: value for name, value in os.environ.items() if name[:4] != "GIT_"},
+            "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "GH_LOG": str(log),
+            **more,
+        },
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    return done, log.read_text(encoding="utf-8") if log.exists() else ""
+
+
+def test_nothing_is_proposed_where_nothing_changed(checkout: Path) -> None:
+    done, log = propose(checkout)
+    assert (done.returncode, done.stdout, log) == (0, "nothing changed\n", "")
+
+
+@pytest.mark.parametrize(("open_ones", "verb"), [("0", "create"), ("1", "edit")])
+def test_a_change_is_pushed_and_proposed_once(checkout: Path, open_ones: str, verb: str) -> None:
+    (checkout / "pdm.lock").write_text("new\n", encoding="utf-8")
+    done, log = propose(checkout, GH_OPEN=open_ones)
+    assert done.returncode == 0, done.stderr
+    assert f"pr {verb} " in log
+    branches = subprocess.run(
+        ["git", "-C", checkout.parent / "remote", "branch", "--list"],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert branches.stdout.split() == ["refresh-locks"]
