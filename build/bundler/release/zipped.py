@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-# 1 is fast and 9 is slow; of 1,164 MB, 6 left 331.
+# Made 436 MB of 1,164, where zstd made 353.
 LEVEL = 6
 UNIX = 3
 # A zip knows no year before.
