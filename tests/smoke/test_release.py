@@ -38,7 +38,7 @@ def run(*words: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a dry run's release of the bundle for this machine."""
     folder = tmp_path_factory.mktemp("dry") / "release"
-    options = ["--dry-run", "--target", TARGET, "--output", folder]
+    options: list[str | Path] = ["--dry-run", "--target", TARGET, "--output", folder]
     done = run(sys.executable, CHECKOUT / "build", "release", *options)
     assert done.stdout == f"{folder}\n"
     return folder
@@ -73,7 +73,7 @@ def test_a_changed_line_of_the_service_moves_little(bundle: Path, tmp_path: Path
     source = tmp_path / "checkout" / "service" / "sidecar" / "cli.py"
     replace(source, source.read_bytes() + b"\n# One line more.\n")
     after = linked(bundle, tmp_path / "after")
-    build = [sys.executable, tmp_path / "checkout" / "build"]
+    build: list[str | Path] = [sys.executable, tmp_path / "checkout" / "build"]
     run(*build, "assemble", "--output", after)
     done = run(sys.executable, CHECKOUT / "build", "update-size", bundle, after, "--json")
     update: dict[str, Any] = json.loads(done.stdout)

@@ -9,6 +9,9 @@ PATH is a release's folder, an archive (.tar.zst, .zip, or the first of its part
 A file that has SHA256SUMS beside it is compared with that. Then each file inside is compared with
 manifest.json and the lists in manifests/: missing, extra, changed. Ends with 0 if all is as it
 should be, with 8 if something differs, and with 2 if there is nothing to check.
+
+It says whether files are what the release says of itself. Who made the release, only a signature
+can say: `gh attestation verify` asks for that.
 """
 
 from __future__ import annotations
@@ -378,6 +381,7 @@ class Image:
         self._report = report
         self._names = {info.name: info for info in tar if info.isreg()}
         self._used = {"oci-layout", "index.json", MANIFEST}
+        self._images: list[tuple[str, list[str]]] = []
 
     def compare(self) -> None:
         """Compare everything with the digests that name it, and record each difference."""
@@ -387,10 +391,23 @@ class Image:
             waiting += document.get("manifests", [])
             if "layers" in document:
                 self._compare_layers(document)
+        self._compare_docker()
         for path in sorted(self._names.keys() - self._used):
             self._report.differ("extra", path)
 
+    def _compare_docker(self) -> None:
+        """Compare what `docker load` reads, which is a list of its own, with the images."""
+        stream = self._tar.extractfile(MANIFEST) if MANIFEST in self._names else None
+        if stream is None:
+            return
+        with stream:
+            named = [(one["Config"], one["Layers"]) for one in json.load(stream)]
+        if named != self._images:
+            self._report.differ("changed", MANIFEST, "it names other layers than the index does")
+
     def _compare_layers(self, document: dict[str, Any]) -> None:
+        layers = [blob_path(layer) for layer in document["layers"]]
+        self._images.append((blob_path(document["config"]), layers))
         tree = Tree()
         diffs = json.load(self._blob(document["config"]))["rootfs"]["diff_ids"]
         if len(diffs) != len(document["layers"]):
@@ -406,7 +423,7 @@ class Image:
 
     def _blob(self, named: dict[str, Any]) -> IO[bytes]:
         """Return the bytes that a descriptor names, compared with it."""
-        path = "blobs/" + named["digest"].replace(":", "/")
+        path = blob_path(named)
         self._used.add(path)
         data = self._tar.extractfile(self._names[path]) if path in self._names else None
         if data is None:
@@ -421,6 +438,11 @@ class Image:
             self._report.differ("changed", path, f"{data.tell()} bytes, not {named['size']}")
         data.seek(0)
         return data
+
+
+def blob_path(named: dict[str, Any]) -> str:
+    """Return where an image's archive has what a descriptor names."""
+    return "blobs/" + str(named["digest"]).replace(":", "/")
 
 
 def check(path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> list[Report]:

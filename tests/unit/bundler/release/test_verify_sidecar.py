@@ -288,6 +288,19 @@ def test_parts_pass_and_a_lost_one_does_not(verifier: Verifier, tmp_path: Path) 
         assert f"missing: {name}.002\n" in verifier.output
 
 
+def test_docker_is_not_told_of_other_layers(verifier: Verifier, folder: Path) -> None:
+    def change(files: dict[str, bytes]) -> None:
+        images = json.loads(files["manifest.json"])
+        images[0]["Layers"].pop()
+        files["manifest.json"] = json.dumps(images).encode()
+
+    without_sums(folder)
+    path = folder / f"{STEM}.oci.tar"
+    reimage(path, change)
+    assert verifier(path) == DIFFERENT
+    assert "changed: manifest.json (it names other layers than the index does)" in verifier.output
+
+
 @contextlib.contextmanager
 def lacking(monkeypatch: pytest.MonkeyPatch, *names: str) -> Iterator[None]:
     """Make modules impossible to import."""
