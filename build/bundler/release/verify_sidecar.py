@@ -176,8 +176,8 @@ class Tree:
             detail = difference(self.files[path], wanted[path])
             if detail:
                 report.differ("changed", path, detail)
-        report.files = len(self.files)
-        report.size = sum(entry.size for entry in self.files.values())
+        report.files += len(self.files)
+        report.size += sum(entry.size for entry in self.files.values())
 
     def _wanted(self, report: Report) -> dict[str, Entry]:
         """Return every file that the manifest asks for; a list that is not its own is reported."""

@@ -12,8 +12,11 @@ import pytest
 
 from bundler.console import Progress
 from bundler.errors import VerificationError
+from bundler.release.bundles import Bundle
 from bundler.release.edition import check, machinery, sums
+from sidecar.manifest import read
 from tests.support.released import COMMIT, STEM, Released
+from tests.support.tinybase import tiny_base
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,6 +93,26 @@ def test_a_bundle_without_a_base_gets_no_image(released: Released, tmp_path: Pat
     edition = replace(released.edition, bases={})
     replace(released, edition=edition).write(tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.oci.tar"))
+
+
+def test_linux_bundles_share_one_image(released: Released, tmp_path: Path) -> None:
+    arm = shutil.copytree(released.bundle, tmp_path / "arm")
+    text = (arm / "manifest.json").read_bytes().replace(b"linux-x64", b"linux-arm64")
+    (arm / "manifest.json").write_bytes(text)
+    base = tiny_base(
+        tmp_path / "base.tar", machine="arm64", more=("libstdc++.so.6", "libgcc_s.so.1")
+    )
+    edition = replace(
+        released.edition,
+        bundles=(*released.edition.bundles, Bundle(root=arm, manifest=read(arm))),
+        bases={**released.edition.bases, "linux-arm64": base},
+    )
+    replace(released, edition=edition).write(tmp_path / "out")
+    (image,) = (tmp_path / "out").glob("*.oci.tar")
+    assert image.name == "sidecar-0.0.1-linux-x64-linux-arm64.oci.tar"
+    (report,) = check(image, Progress())
+    (plain,) = check(released.path(".oci.tar"), Progress())
+    assert report.files == 2 * plain.files
 
 
 def test_large_archives_are_cut_and_give_the_whole_again(
