@@ -1,0 +1,129 @@
+"""docs/api.md, made from the service's OpenAPI document: `ci/api-reference` writes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.support.stub_engine import Served
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+PAGE = Path(__file__).parents[2] / "docs/api.md"
+HEAD = """\
+# API reference
+
+Made from the service's own OpenAPI document (`GET /openapi.json`) by `ci/api-reference`; a test
+holds the two together. Errors are `application/problem+json` in one shape, see
+[troubleshooting](troubleshooting.md#problems). Beside those listed, any route answers 400, 403 or
+421 at the door, 401 where a token is configured, and 404 or 405 for what is no route.
+"""
+
+
+def document() -> dict[str, Any]:
+    """Return the OpenAPI document."""
+    served = Served()
+    try:
+        found: dict[str, Any] = served.get("/openapi.json").json()
+    finally:
+        served.close()
+    return found
+
+
+def page(api: dict[str, Any]) -> str:
+    """Return the page."""
+    return "\n".join([HEAD, *_routes(api), *_schemas(api)]).rstrip() + "\n"
+
+
+def _routes(api: dict[str, Any]) -> Iterator[str]:
+    for path, methods in api["paths"].items():
+        for method, route in methods.items():
+            yield f"## {method.upper()} {path}\n\n{_text(route['description'])}\n"
+            bodies = route.get("requestBody", {}).get("content", {})
+            for kind, content in bodies.items():
+                schema = content["schema"]
+                if "properties" in schema:
+                    yield f"Request, `{kind}`:\n\n{_fields(schema)}\n"
+            if bodies and not any("properties" in body["schema"] for body in bodies.values()):
+                yield f"Request: a body of type {_codes(bodies)}.\n"
+            if "parameters" in route:
+                properties = {entry["name"]: entry["schema"] for entry in route["parameters"]}
+                yield f"Query:\n\n{_fields({'properties': properties})}\n"
+            yield f"{_answers(route['responses'])}\n"
+
+
+def _answers(responses: dict[str, Any]) -> str:
+    lines = []
+    for status, response in responses.items():
+        kinds = {
+            kind: content.get("schema", {}).get("$ref", "").rpartition("/")[2]
+            for kind, content in response.get("content", {}).items()
+        }
+        if set(kinds) == {"application/problem+json"}:
+            continue
+        named = [
+            f"`{kind}`" + (f" [{name}](#{name.lower()})" if name else "")
+            for kind, name in kinds.items()
+        ]
+        lines.append(f"- **{status}**: {', '.join(named)}")
+    problems = [
+        status
+        for status, response in responses.items()
+        if set(response.get("content", {})) == {"application/problem+json"}
+    ]
+    if problems:
+        lines.append(f"- problems: {', '.join(problems)}")
+    return "\n".join(lines)
+
+
+def _schemas(api: dict[str, Any]) -> Iterator[str]:
+    yield "# Answers\n"
+    for name, schema in api["components"]["schemas"].items():
+        yield f"## {name}\n\n{_text(schema['description'])}\n\n{_fields(schema)}\n"
+
+
+def _fields(schema: dict[str, Any]) -> str:
+    required = schema.get("required", ())
+    lines = ["| field | type | default | |", "|---|---|---|---|"]
+    for name, field in schema["properties"].items():
+        default = "required" if name in required else _code(field.get("default"))
+        says = _text(field.get("description", ""))
+        lines.append(f"| `{name}` | {_kind(field)} | {default} | {says} |")
+    return "\n".join(lines)
+
+
+def _kind(field: dict[str, Any]) -> str:
+    if "$ref" in field:
+        name = field["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "enum" in field:
+        return _codes(field["enum"])
+    if "anyOf" in field:
+        return " or ".join(_kind(choice) for choice in field["anyOf"])
+    if field.get("type") == "array":
+        return f"list of {_kind(field['items'])}"
+    bounds = [
+        f"{sign} {int(field[key]):,}"
+        for key, sign in (("minimum", "≥"), ("maximum", "≤"))
+        if key in field
+    ]
+    return " ".join([field.get("type", "any"), *bounds])
+
+
+def _codes(values: Iterable[str]) -> str:
+    return ", ".join(f"`{value}`" for value in values)
+
+
+def _code(value: object) -> str:
+    if value is None:
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _text(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(document()), encoding="utf-8")

@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from tests.support import apireference
+
+
+def test_the_reference_is_what_the_services_own_document_says() -> None:
+    made = apireference.page(apireference.document())
+    assert made == apireference.PAGE.read_text(encoding="utf-8"), "ci/api-reference makes it anew"
+
+
+def test_every_route_and_field_of_the_document_is_in_the_reference() -> None:
+    api = apireference.document()
+    page = apireference.PAGE.read_text(encoding="utf-8")
+    for path, methods in api["paths"].items():
+        for method in methods:
+            assert f"## {method.upper()} {path}\n" in page
+    for schema in api["components"]["schemas"].values():
+        for name in schema["properties"]:
+            assert f"| `{name}` |" in page
