@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import itertools
 import os
 import sys
 import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from bundler import environment
 from bundler.console import Console
@@ -96,6 +97,14 @@ COMMANDS = (
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors read like every other error of ours."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401
+        # argparse makes an empty list of `--port=--`. Behind a `--` of their own words are others'.
+        words = sys.argv[1:] if args is None else list(args)
+        for word in itertools.takewhile(lambda word: word != "--", words):
+            if word.startswith("--") and word.endswith("=--"):
+                self.error(f"argument {word.partition('=')[0]}: expected one argument")
+        return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, next_step=f"{self.prog} --help")

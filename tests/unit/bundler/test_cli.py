@@ -11,7 +11,7 @@ import pytest
 
 from bundler import cli, environment
 from bundler.cli import COMMANDS, main, parser
-from bundler.errors import BundlerError, IntegrityError, UnreachableError
+from bundler.errors import BundlerError, IntegrityError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +67,14 @@ def test_a_stale_lock_of_wheels_can_be_made_anew_without_a_plan(
     command = next(entry for entry in COMMANDS if entry.name == "lock")
     options = parser().parse_args(["lock", *arguments])
     assert ("reference" in command.groups_for(options)) is needs_reference
+
+
+@pytest.mark.parametrize("word", ["--port=--", "--target=--"])
+def test_an_option_that_is_given_two_dashes_is_refused(word: str) -> None:
+    command = {"--port=--": "up", "--target=--": "plan"}[word]
+    with pytest.raises(UsageError, match="expected one argument"):
+        parser().parse_args([command, word])
+    assert parser().parse_args(["up", "--", word]).service == [word]
 
 
 def test_help_lists_every_command_with_what_it_does() -> None:
