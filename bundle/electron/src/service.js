@@ -7,6 +7,7 @@ import { PythonSidecarClient } from './client.js';
 import { sleep, unlessAborted, within } from './clock.js';
 import { diagnose } from './diagnosis.js';
 import { errorOfExit, FINAL, SidecarError } from './errors.js';
+import { exhausted, told, wrapped } from './failures.js';
 import { newIdentity } from './identity.js';
 import { commandOf, DEFAULTS } from './options.js';
 import { SidecarProcess } from './process.js';
@@ -209,7 +210,7 @@ export class PythonSidecarService extends EventEmitter {
       const readyMs = readyAt === undefined ? undefined : performance.now() - readyAt;
       const wait = this.#backoff.crashed(readyMs);
       if (wait === undefined) {
-        this.#giveUp(run, this.#exhausted(error));
+        this.#giveUp(run, exhausted(error, this.#backoff.most));
         return;
       }
       this.#restarts += 1;
@@ -347,25 +348,6 @@ export class PythonSidecarService extends EventEmitter {
     this.#become('failed', told(error));
   }
 
-  /**
-   * @param {SidecarError} error
-   * @returns {SidecarError}
-   */
-  #exhausted(error) {
-    const times = `${this.#backoff.most} times`;
-    return new SidecarError(
-      'SIDECAR_START_FAILED',
-      `the sidecar failed ${times} and is not started again; the last time ${error.message}`,
-      {
-        cause: error,
-        log: error.log ?? '',
-        next: error.next ?? 'see its log, then call restartSidecar',
-        ...(error.exitCode === undefined ? {} : { exitCode: error.exitCode }),
-        ...(error.signal === undefined ? {} : { signal: error.signal }),
-      },
-    );
-  }
-
   /** @param {Announced} event */
   #hear(event) {
     Object.assign(this.#said, event.data);
@@ -419,22 +401,4 @@ export class PythonSidecarService extends EventEmitter {
       });
     }
   }
-}
-
-/**
- * @param {SidecarError} error
- * @returns {import('./events.js').Failure}
- */
-function told({ code, message, next }) {
-  return { code, message, ...(next ? { next } : {}) };
-}
-
-/**
- * @param {unknown} thrown
- * @returns {SidecarError}
- */
-function wrapped(thrown) {
-  if (thrown instanceof SidecarError) return thrown;
-  const message = thrown instanceof Error ? thrown.message : String(thrown);
-  return new SidecarError('SIDECAR_START_FAILED', message, { cause: thrown });
 }
