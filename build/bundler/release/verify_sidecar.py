@@ -337,9 +337,9 @@ def _unzstd(packed: IO[bytes]) -> Iterator[IO[bytes] | None]:
     if program is None:
         yield None
         return
-    with subprocess.Popen(
-        [program, "-dcq"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as run:
+    # It keeps silent by itself: the smallest of machines have no /dev/null to send its words to.
+    command = [program, "-dcqq"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
         feeder = threading.Thread(target=feed, args=(packed, run.stdin), daemon=True)
         feeder.start()
         try:
