@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sidecar import requestid
+from sidecar import problems, requestid
 from sidecar.logs import FIELDS
 from sidecar.problems import CLIENT_CLOSED, KIND
 
@@ -48,6 +49,10 @@ class Door:
         with requestid.using(identity):
             try:
                 await self._app(scope, receive, named)
+            except asyncio.CancelledError:  # the service ends, and this took longer than it has
+                if status:
+                    raise
+                await problems.response(problems.stopping())(scope, receive, named)
             finally:
                 if status >= HTTPStatus.BAD_REQUEST:
                     kind = scope.get(KIND, "unavailable")

@@ -118,7 +118,6 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, announcer: Ann
     config = uvicorn.Config(
         app,
         http=wire.protocol(settings.bounds),
-        timeout_keep_alive=wire.KEEP_ALIVE_S,
         backlog=wire.ACCEPTS_PER_TURN,
         ws="none",
         loop="asyncio",

@@ -39,14 +39,16 @@ class Bounds:
     """What one connection may take: a head of so many bytes and headers, so long to arrive.
 
     `idle_s` is for one that waits for a request, `head_s` and `body_s` for the parts of one,
-    `linger_s` for one that is refused to stop sending. Of those that wait, `max_idle` are kept,
-    and more for `grace_s`, unless there are more than `max_connections` in all.
+    `linger_s` for one that is refused to stop sending, `stall_s` for one that takes nothing of its
+    answer. Of those that wait, `max_idle` are kept, and more for `grace_s`, unless there are more
+    than `max_connections` in all.
     """
 
     idle_s: float = 10.0
     head_s: float = 10.0
     body_s: float = 30.0
     linger_s: float = 2.0
+    stall_s: float = 60.0
     max_headers: int = 100
     max_head_bytes: int = 16_384
     max_idle: int = 128

@@ -21,11 +21,10 @@ from sidecar import problems, requestid
 from sidecar.crowd import Crowd
 from sidecar.door import Ledger
 from sidecar.heads import Reader, malformed
-from sidecar.problems import Problem
+from sidecar.problems import Problem, stopping
 from sidecar.settings import Bounds
 from sidecar.turns import Turns
 
-KEEP_ALIVE_S = 10
 # Connections are taken in small lots, so that a thousand of them at once do not hold up the loop;
 # the others wait in the system's queue.
 ACCEPTS_PER_TURN = 32
@@ -73,6 +72,8 @@ class Protocol(H11Protocol):
         self._request: object = None
         self._since = self._deadline = self.loop.time()
         self._timer: asyncio.TimerHandle | None = None
+        self._unsent = 0  # of answers, when it was last looked at
+        self._took = self._since  # when the client was last seen to take some of it
         self._held = bytearray()
         self._is_ending = False
         self._socket: asyncio.Transport
@@ -120,15 +121,18 @@ class Protocol(H11Protocol):
     def on_response_complete(self) -> None:
         """Wait for the next request."""
         super().on_response_complete()
+        self._unset_keepalive_if_required()  # uvicorn's; the deadline here is ours
         self._look()
 
     def shutdown(self) -> None:
-        """Close now, or after the answer that is being made, and linger for nobody."""
-        self._is_ending = True
-        if self._stage in ("lingering", "held", "head"):
+        """Close now, or after the answer that is being made, and linger for nobody new."""
+        if self._stage == "body":
+            self._refuse(stopping())
+        elif self._stage in ("lingering", "head"):
             self._socket.abort()
-        else:
+        elif self._stage != "held":  # it has its turn soon, and is answered
             super().shutdown()
+        self._is_ending = True
 
     def drop(self) -> None:
         """Close a connection that waits for a request; others need its place."""
@@ -142,6 +146,8 @@ class Protocol(H11Protocol):
         self._stage = "idle"
         self.flow.resume_reading()
         self._take(data)
+        if self._is_ending:
+            self.shutdown()
 
     def _take(self, data: bytes) -> None:
         super().data_received(data)
@@ -171,24 +177,33 @@ class Protocol(H11Protocol):
             "body": self.bounds.body_s,
             "lingering": self.bounds.linger_s,
         }.get(stage, self.bounds.idle_s)
+        if self._timer is not None and self._deadline < self._timer.when():
+            self._timer.cancel()
+            self._watch()
         if stage in ("idle", "head"):
             self.crowd.join(self)
         else:
             self.crowd.leave(self)
 
     def _watch(self) -> None:
-        """Look at the deadline when it is over, not each time that it moves."""
+        """Look at the deadline when it is over, not each time that it moves ahead."""
         wait = max(self._deadline - self.loop.time(), 0.01)
         self._timer = self.loop.call_later(wait, self._expire)
 
     def _expire(self) -> None:
+        now = self.loop.time()
+        unsent = self._socket.get_write_buffer_size()
+        if not unsent or unsent != self._unsent:
+            self._unsent, self._took = unsent, now
+        if now - self._took >= self.bounds.stall_s:
+            self._socket.abort()
         is_ours = self._stage in ("held", "active") or self.flow.read_paused
-        if is_ours and self._stage != "lingering":
-            self._deadline = self.loop.time() + self.bounds.idle_s
-        elif self.loop.time() >= self._deadline:
+        is_answer_left = unsent > 0 or self._socket.is_closing()
+        if self._stage != "lingering" and (is_ours or is_answer_left):
+            self._deadline = now + self.bounds.idle_s
+        elif now >= self._deadline:
             self._time_out()
-        if not self._socket.is_closing():
-            self._watch()
+        self._watch()
 
     def _time_out(self) -> None:
         if self._stage == "lingering":
@@ -200,7 +215,8 @@ class Protocol(H11Protocol):
 
     def _refuse(self, problem: Problem) -> None:
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            with requestid.using(requestid.made()):
+            is_known = self._stage == "body"
+            with requestid.using(requestid.chosen(self.headers if is_known else ())):
                 answer = problems.response(problem)
                 headers = [*answer.raw_headers, (b"connection", b"close")]
                 headers.append((requestid.HEADER, str(requestid.current()).encode()))
@@ -234,9 +250,6 @@ class Protocol(H11Protocol):
             return
         self._enter("lingering")
         self._held.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._watch()
         self._socket.write_eof()
         self.flow.resume_reading()
 

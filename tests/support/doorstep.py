@@ -35,6 +35,7 @@ class Doorstep:
         """Start it, and wait until it is ready."""
         self.engine = StubEngine()
         self.encoder: Encoder
+        self._server: Any
         self._stop = Stop()
         self._ready = threading.Event()
 
@@ -44,7 +45,13 @@ class Doorstep:
             )
             return self.encoder
 
+        def serve(*given: Any) -> Any:
+            self._server = made(*given)
+            return self._server
+
+        made = lifecycle._Server
         monkeypatch.setattr(lifecycle, "Encoder", make)
+        monkeypatch.setattr(lifecycle, "_Server", serve)
         sock = listen("127.0.0.1", 0, allow_remote=False)
         self.port: int = sock.getsockname()[1]
         self._thread = threading.Thread(
@@ -59,10 +66,18 @@ class Doorstep:
         if event == "ready":
             self._ready.set()
 
+    def stages(self) -> set[str]:
+        """Return what the connections wait for."""
+        return {connection._stage for connection in list(self._server.server_state.connections)}
+
+    def stop(self) -> None:
+        """Ask it to stop."""
+        self._stop.request()
+
     def close(self) -> None:
         """Stop it, and wait until it has."""
         self.engine.gate.set()
-        self._stop.request()
+        self.stop()
         self._thread.join(WAIT_S)
         assert not self._thread.is_alive()
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,24 @@ def test_what_is_not_served_is_told_with_its_kind_and_id(
 def test_what_is_served_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
     pass_through(200)
     assert caplog.records == []
+
+
+def test_a_request_that_is_cancelled_before_its_answer_is_answered_503() -> None:
+    sent: list[Any] = []
+
+    async def app(*_: Any) -> None:
+        raise asyncio.CancelledError
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        pytest.fail("nobody asked for the body")
+
+    asyncio.run(Door(app)({"type": "http", "headers": HEADERS}, receive, send))
+    assert sent[0]["status"] == 503
+    assert (b"x-request-id", b"my-id") in sent[0]["headers"]
+    assert json.loads(sent[1]["body"])["type"].endswith(":stopping")
 
 
 def test_a_flood_of_refusals_is_told_in_a_few_lines_and_a_number(

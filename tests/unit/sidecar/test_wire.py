@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
+import socket
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sidecar.settings import Bounds, Limits, Settings
+from sidecar.turns import Turns
 from tests.support.doorstep import (
     CLOSE,
     HOST,
@@ -25,7 +28,6 @@ from tests.support.doorstep import (
 )
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterator
 
 QUICK = Bounds(idle_s=0.3, head_s=0.3, body_s=0.4, linger_s=0.3)
@@ -137,6 +139,72 @@ def test_a_connection_that_is_kept_is_closed_when_no_other_request_comes(
     door = open_door(bounds=QUICK)
     answers = door.say(GET + HOST + b"\r\n")
     assert answers.count(b"HTTP/1.1 200") == 1
+
+
+def test_what_was_waited_for_long_does_not_keep_an_idle_connection_open(
+    open_door: Callable[..., Doorstep],
+) -> None:
+    door = open_door(bounds=Bounds(idle_s=0.2, body_s=60))
+    request = post({"texts": ["a"]}).replace(CLOSE, b"")
+    with door.connect() as client:
+        client.settimeout(5)
+        client.sendall(request[:-1])
+        time.sleep(0.4)
+        client.sendall(request[-1:])
+        assert status(rest(client)) == 200
+
+
+def test_an_answer_that_nobody_takes_is_given_up_and_one_that_is_taken_slowly_is_not(
+    open_door: Callable[..., Doorstep],
+) -> None:
+    door = open_door(bounds=Bounds(idle_s=0.1, stall_s=0.5))
+    door.engine.dim = 32
+    lengths = []
+    for pause_s in (1.5, 0.02):
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+            client.settimeout(30)
+            client.connect(("127.0.0.1", door.port))
+            client.sendall(post({"texts": ["a"] * 12_000}))
+            answer = bytearray(client.recv(1 << 16))
+            with contextlib.suppress(ConnectionResetError):
+                time.sleep(pause_s)
+                while chunk := client.recv(1 << 18):
+                    answer += chunk
+                    time.sleep(0.02)
+        head, _, body = bytes(answer).partition(b"\r\n\r\n")
+        lengths.append(len(body) - int(header(head, "content-length")))
+    assert lengths[0] < 0
+    assert lengths[1] == 0
+
+
+@pytest.mark.parametrize("ending", [b"{", b"7\r\n{"])
+def test_a_stop_answers_who_has_not_sent_all_of_a_body(door: Doorstep, ending: bytes) -> None:
+    length = b"Content-Length: 99\r\n" if ending == b"{" else b"Transfer-Encoding: chunked\r\n"
+    head = b"POST /embed HTTP/1.1\r\n" + HOST + JSON + length + b"X-Request-Id: my.id-1\r\n\r\n"
+    with door.connect() as client:
+        client.sendall(head + ending)
+        until(lambda: door.stages() == {"body"})
+        door.stop()
+        answer = rest(client)
+    assert status(answer) == 503
+    assert kind(answer) == "stopping"
+    assert header(answer, "x-request-id") == "my.id-1"
+
+
+def test_a_stop_answers_a_request_that_waits_for_its_turn(
+    open_door: Callable[..., Doorstep], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def give(_turns: Turns, begin: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_later(0.5, begin)
+
+    monkeypatch.setattr(Turns, "give", give)
+    door = open_door()
+    with door.connect() as client:
+        client.sendall(post({"texts": ["a"]}).replace(CLOSE, b""))
+        until(lambda: door.stages() == {"held"})
+        door.stop()
+        assert kind(rest(client)) == "stopping"
 
 
 def test_a_drop_at_a_time_does_not_hold_a_head_open(open_door: Callable[..., Doorstep]) -> None:
