@@ -288,9 +288,9 @@ def _answer(body: bytes) -> dict[str, Any] | None:
 def _on_thread(work: Callable[[], R]) -> Future[R]:
     """Return the future of what `work` returns, done on a thread that keeps no program alive."""
     made: Future[R] = Future()
+    made.set_running_or_notify_cancel()  # so that it is not cancelled before the thread begins
 
     def run() -> None:
-        made.set_running_or_notify_cancel()
         try:
             found = work()
         except BaseException as error:  # noqa: BLE001 (whoever waits raises it)

@@ -4,12 +4,13 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar import worker
+from sidecar import worker, workers
 from sidecar.problems import Problem
 from sidecar.settings import Limits
 from sidecar.workers import Workers
@@ -170,6 +171,21 @@ def test_a_client_that_leaves_ends_the_process(
         assert made.counts == {"left": 1}
 
     run(work)
+
+
+def test_who_leaves_before_the_thread_begins_does_not_end_it_with_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: list[threading.Thread] = []
+
+    def begin_later(thread: threading.Thread) -> None:
+        begun.append(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", begin_later)
+    waited = workers._on_thread(lambda: 1)
+    waited.cancel()
+    begun[0].run()
+    assert waited.result(timeout=0) == 1
 
 
 def test_closing_answers_503_and_leaves_no_process(
