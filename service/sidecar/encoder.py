@@ -30,7 +30,7 @@ from sidecar.settings import Limits
 # One turn at the tokenizer: a short text that comes meanwhile waits for it.
 TOKENIZE_ROWS = 256
 TOKENIZE_CHARS = 1 << 15
-URGENT_CHARS = 2_000
+URGENT_CHARS, URGENT_ROWS = 2_000, 64
 log = logging.getLogger("sidecar.encoder")
 R = TypeVar("R")
 Load = Callable[[Report], Loaded]
@@ -241,9 +241,10 @@ class Encoder:
         self, engine: Engine, texts: Sequence[str], priority: Priority, gone: Gone | None
     ) -> list[Tokens]:
         chars = [len(text) for text in texts]
-        is_urgent = priority != "bulk" and sum(chars) <= URGENT_CHARS
+        is_short = sum(chars) <= URGENT_CHARS and len(texts) <= URGENT_ROWS
+        is_urgent = priority != "bulk" and is_short
         if texts and is_urgent and self._reader.is_idle:
-            # A short text is read in less time than it takes to change threads and back.
+            # A few short texts are read in less time than it takes to change threads and back.
             return engine.tokenize(texts)
         tokens: list[Tokens] = []
         for run in batching.slices(chars, max_rows=TOKENIZE_ROWS, max_total=TOKENIZE_CHARS):

@@ -94,6 +94,8 @@ def test_long_texts_are_read_in_more_than_one_turn(
         (["short"], "auto", True),
         (["short"], "bulk", False),
         (["a" * 2_001], "auto", False),
+        ([""] * 64, "auto", True),
+        ([""] * 65, "auto", False),
     ],
 )
 def test_a_short_text_is_read_where_it_arrives_while_nothing_else_is_read(
