@@ -33,11 +33,12 @@ from sidecar.settings import MB, Limits, Settings
 
 BUNDLED_NAME = "embedding_sidecar"
 EXIT_CODES = """exit codes:
-  0  stopped on request          4  a file of the model is damaged
-  1  a bug                       5  the model is not here and may not be fetched
+  0  stopped on request          5  the model is not here and may not be fetched
+  1  a bug                       6  the model's files cannot be read
   2  usage or configuration      7  the model is refused by a rule
   3  the port is taken          10  this system is too old
-                                11  the model cannot be loaded
+  4  a file of the model is     11  the model cannot be loaded
+     damaged
 """
 log = logging.getLogger("sidecar")
 

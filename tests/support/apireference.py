@@ -16,8 +16,9 @@ HEAD = """\
 
 Made from the service's own OpenAPI document (`GET /openapi.json`) by `ci/api-reference`; a test
 holds the two together. Errors are `application/problem+json` in one shape, see
-[troubleshooting](troubleshooting.md#problems). Beside those listed, any route answers 400, 403 or
-421 at the door, 401 where a token is configured, and 404 or 405 for what is no route.
+[troubleshooting](troubleshooting.md#problems). Beside those listed, any route answers 400, 403,
+408, 421 or 431 at the door, 401 where a token is configured, 429 where too many bodies are on their
+way, and 404 or 405 for what is no route.
 """
 
 

@@ -1,0 +1,83 @@
+"""The documents name every way in which a program or a request can fail, and none that is none."""
+
+from __future__ import annotations
+
+import ast
+import re
+from http import HTTPStatus
+from pathlib import Path
+
+from bundler import errors as building
+from bundler.errors import BundlerError
+from sidecar import cli, errors, workers
+from sidecar.errors import ServiceError
+
+ROOT = Path(__file__).parents[2]
+PAGE = "docs/troubleshooting.md"
+ROUTED = {(404, "unknown-path"), (405, "wrong-method")}  # what the framework itself refuses
+
+
+def table(page: str, heading: str) -> list[list[str]]:
+    """Return the cells of the rows of the first table below `heading`."""
+    text = (ROOT / page).read_text(encoding="utf-8").partition(f"\n{heading}\n")[2]
+    rows = re.search(r"^\|.*?\n\|[-:| ]+\n((?:\|.*\n)+)", text, re.MULTILINE)
+    assert rows is not None
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[1].splitlines()]
+
+
+def documented(page: str, heading: str) -> set[tuple[int, str]]:
+    return {
+        (int(status), kind)
+        for status, kinds, *_ in table(page, heading)
+        for kind in re.findall(r"`([^`]+)`", kinds)
+    }
+
+
+def raised() -> set[tuple[int, str]]:
+    """Return the problems that the service's own code names, by status and kind."""
+    found = set()
+    for path in (ROOT / "service").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(
+                    func=ast.Name("Problem" | "_refusal"),
+                    args=[ast.Attribute(attr=name), ast.Constant(str(kind)), *_],
+                ):
+                    found.add((HTTPStatus[name].value, kind))
+                case _:
+                    pass
+    return found
+
+
+def test_every_kind_of_problem_is_in_the_table_and_no_other() -> None:
+    kinds = raised() | ROUTED
+    assert len(kinds) > 25
+    listed = documented(PAGE, "## Problems") - {(422, "document-…")}
+    assert listed == {(s, k) for s, k in kinds if not k.startswith("document-")}
+
+
+def test_every_refusal_of_a_document_is_in_its_table_and_no_other() -> None:
+    listed = documented("docs/files.md", "## What is refused")
+    words = {(422, workers.refusal(word).kind) for word in workers._REFUSALS}
+    documents = {(s, k) for s, k in listed if k.startswith("document-")}
+    assert documents == words | {(422, "document-timeout")}
+    assert listed - documents <= raised()
+
+
+def codes(module: object, root: type[ServiceError | BundlerError]) -> set[int]:
+    return {
+        kind.exit_code
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, root)
+    }
+
+
+def test_every_exit_code_is_in_the_tables_and_no_other() -> None:
+    service = codes(errors, ServiceError) | {0}
+    both = service | codes(building, BundlerError)
+    rows = {row[0] for row in table(PAGE, "## The process ended")}
+    numbers = {int(number) for row in rows for number in re.findall(r"\d+", row)} - {128}
+    assert numbers == both
+    assert {int(row[0]) for row in table("README.md", "## Exit codes")} == both
+    told = re.findall(r"(?:^|  )\s*(\d+)  ", cli.EXIT_CODES, re.MULTILINE)
+    assert {int(number) for number in told} == service
