@@ -100,6 +100,7 @@ def _require_private(found: os.stat_result, step: str) -> None:
     if sys.platform == "win32":
         return
     if found.st_uid != os.geteuid():
+        step = "start the service as its owner, or give the file to the user that starts it"
         raise UsageError("the token file belongs to another user", next_step=step)
     if found.st_mode & 0o077:
         why = f"its mode is {stat.S_IMODE(found.st_mode):04o}"
