@@ -32,6 +32,17 @@ def test_texts_of_every_kind_get_the_vectors_of_sentence_transformers(
     assert cosines(ours, theirs).min() >= 0.99999
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["", "\0", " \n\t", "🙂🙂", "שלום עולם", "\u200f\u202e", "x" * 1_000_000, "\ufffd" * 300],
+    ids=lambda text: repr(text[:12]),
+)
+def test_the_strangest_text_has_a_finite_unit_vector(twin: Twin, text: str) -> None:
+    (found,) = twin.packed.tokenize([text])
+    (row,) = twin.packed.encode([found.ids], pooling="mean", normalize=True)
+    assert np.linalg.norm(row) == pytest.approx(1, abs=1e-5)
+
+
 @pytest.mark.parametrize("pooling", ["cls", "max"])
 def test_a_model_that_pools_otherwise_says_so(bert: Path, pooling: str) -> None:
     edit(bert, "1_Pooling/config.json", lambda c: c.update(pooling_mode=pooling))
