@@ -307,6 +307,7 @@ def run(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the program and end the process with the code of what happened."""
     descriptors.fill_standard()
     logs.configure("info")
+    logs.catch_uncaught()
     try:
         code = main(argv)
     except ServiceError as error:

@@ -11,6 +11,8 @@ import datetime as dt
 import json
 import logging
 import re
+import sys
+import threading
 import traceback
 from types import TracebackType
 from typing import Literal
@@ -139,6 +141,26 @@ def configure(level: str, form: Format = "json") -> None:
     root.setLevel(logging.WARNING)
     logging.getLogger(OURS).setLevel(level.upper())
     logging.captureWarnings(capture=True)
+
+
+def catch_uncaught() -> None:
+    """Log what nobody catches in a thread or a finalizer, which Python prints with its message."""
+
+    def of_thread(failure: threading.ExceptHookArgs) -> None:
+        _uncaught("a thread", failure.exc_type, failure.exc_value, failure.exc_traceback)
+
+    def of_finalizer(failure: sys.UnraisableHookArgs) -> None:
+        _uncaught("a finalizer", failure.exc_type, failure.exc_value, failure.exc_traceback)
+
+    threading.excepthook = of_thread
+    sys.unraisablehook = of_finalizer
+
+
+def _uncaught(
+    where: str, kind: type[BaseException], error: BaseException | None, tb: TracebackType | None
+) -> None:
+    info = (kind, error or kind(), tb)
+    logging.getLogger(OURS).error("nobody caught an exception in %s", where, exc_info=info)
 
 
 def tell_end(failure: ServiceError) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,6 +27,8 @@ def logging_as_before() -> Iterator[None]:
     """Set logging back to what it was, as the service takes all of it."""
     root, ours = logging.getLogger(), logging.getLogger("sidecar")
     before = (root.handlers[:], root.level, ours.level, logging.raiseExceptions)
+    hooks = (threading.excepthook, sys.unraisablehook)
     yield
+    threading.excepthook, sys.unraisablehook = hooks
     logging.captureWarnings(capture=False)
     root.handlers[:], root.level, ours.level, logging.raiseExceptions = before

@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import logging
 import os
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -187,3 +188,24 @@ def test_an_exc_info_without_an_exception_is_formatted_too(logged: Callable[[], 
     as_json, as_text, last = logged().splitlines()
     assert "error" not in json.loads(as_json)
     assert (as_text, last) == ("ERROR sidecar: said", "no exception")
+
+
+def test_what_nobody_catches_is_a_line_without_its_message(logged: Callable[[], str]) -> None:
+    class Breaks:
+        def __del__(self) -> None:
+            raise KeyError("a-secret")
+
+    def fail() -> None:
+        raise ValueError("a-secret")
+
+    logs.configure("info")
+    logs.catch_uncaught()
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    Breaks()
+    text = logged()
+    assert "a-secret" not in text
+    of_thread, of_finalizer = lines(text)
+    assert of_thread["message"] == "nobody caught an exception in a thread"
+    assert (of_thread["error"], of_finalizer["error"]) == ("ValueError", "KeyError")
