@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 from sidecar import __version__, counts, guard, problems
 from sidecar.admission import Bodies
-from sidecar.door import Door
+from sidecar.door import Door, Ledger
 from sidecar.encoder import Encoder
 from sidecar.roots import Roots
 from sidecar.routes import PATHS, router
@@ -29,7 +29,8 @@ class _App(FastAPI):
         inner = Bodies(super().build_middleware_stack(), max_bytes=settings.limits.max_held_bytes)
         hosts = guard.names(settings.host, settings.allow_hosts)
         guarded = guard.Guard(Health(inner, service), hosts=hosts, token=settings.token)
-        return Door(counts.Counted(guarded, counts=service.encoder.counts, routes=PATHS))
+        counted = counts.Counted(guarded, counts=service.encoder.counts, routes=PATHS)
+        return Door(counted, self.state.ledger)
 
 
 def create_app(
@@ -38,6 +39,7 @@ def create_app(
     *,
     instance: str,
     request_stop: Callable[[], None],
+    ledger: Ledger,
 ) -> FastAPI:
     """Return the application that serves `encoder`; `request_stop` is called by /shutdown."""
     app = _App(
@@ -56,6 +58,7 @@ def create_app(
         instance=instance,
         request_stop=request_stop,
     )
+    app.state.ledger = ledger
     app.include_router(router)
     app.add_exception_handler(problems.Problem, problems.answer_problem)
     app.add_exception_handler(HTTPException, problems.answer_http)

@@ -24,10 +24,10 @@ class Door:
     a word of the body.
     """
 
-    def __init__(self, app: ASGIApp, *, ledger: Ledger | None = None) -> None:
-        """Pass everything on to `app`."""
+    def __init__(self, app: ASGIApp, ledger: Ledger) -> None:
+        """Pass everything on to `app`, and tell `ledger` what was not served."""
         self._app = app
-        self._ledger = ledger or Ledger()
+        self._ledger = ledger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on; its answer carries the id."""

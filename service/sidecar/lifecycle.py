@@ -17,6 +17,7 @@ import uvicorn
 
 from sidecar import __version__, wire
 from sidecar.app import create_app
+from sidecar.door import Ledger
 from sidecar.encoder import Encoder
 from sidecar.errors import ServiceError
 from sidecar.listener import BACKLOG
@@ -114,10 +115,17 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, announcer: Ann
     Raises ServiceError if the model cannot be served.
     """
     run = _Run(settings, sock, announcer)
-    app = create_app(settings, run.encoder, instance=run.instance, request_stop=stop.request)
+    ledger = Ledger()
+    app = create_app(
+        settings,
+        run.encoder,
+        instance=run.instance,
+        request_stop=stop.request,
+        ledger=ledger,
+    )
     config = uvicorn.Config(
         app,
-        http=wire.protocol(settings.bounds),
+        http=wire.protocol(settings.bounds, ledger),
         backlog=wire.ACCEPTS_PER_TURN,
         ws="none",
         loop="asyncio",

@@ -254,9 +254,9 @@ class Protocol(H11Protocol):
         self.flow.resume_reading()
 
 
-def protocol(bounds: Bounds) -> type[Protocol]:
-    """Return the protocol of one server, whose connections share its bounds."""
-    shared = {"bounds": bounds, "crowd": Crowd(bounds), "turns": Turns(), "ledger": Ledger()}
+def protocol(bounds: Bounds, ledger: Ledger) -> type[Protocol]:
+    """Return the protocol of one server, whose connections share its bounds and its ledger."""
+    shared = {"bounds": bounds, "crowd": Crowd(bounds), "turns": Turns(), "ledger": ledger}
     return type("BoundedProtocol", (Protocol,), shared)
 
 

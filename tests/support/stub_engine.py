@@ -13,6 +13,7 @@ import httpx2 as httpx
 import numpy as np
 
 from sidecar.app import create_app
+from sidecar.door import Ledger
 from sidecar.encoder import Encoder
 from sidecar.engines import Tokens
 from sidecar.loader import Loaded
@@ -120,7 +121,11 @@ class Served:
         made = self.settings = settings or Settings()
         self.encoder = Encoder(load or self._load, limits=made.limits)
         app = create_app(
-            made, self.encoder, instance="an instance", request_stop=self._request_stop
+            made,
+            self.encoder,
+            instance="an instance",
+            request_stop=self._request_stop,
+            ledger=Ledger(),
         )
         self.workers = app.state.service.workers
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sidecar.app import create_app
+from sidecar.door import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,13 @@ async def ask(
     served: Served, body: bytes, left: asyncio.Event, *, is_cut: bool = False
 ) -> list[Any]:
     """Post to /embed as a server would, and say that the client left once `left` is set."""
-    app = create_app(served.settings, served.encoder, instance="x", request_stop=lambda: None)
+    app = create_app(
+        served.settings,
+        served.encoder,
+        instance="x",
+        request_stop=lambda: None,
+        ledger=Ledger(),
+    )
     sent: list[Any] = []
     pending = [{"type": "http.request", "body": body, "more_body": is_cut}]
 

@@ -40,7 +40,7 @@ def pass_through(status: int, kind: str = "any") -> list[Any]:
     async def receive() -> Any:
         pytest.fail("nobody asked for the body")
 
-    asyncio.run(Door(app)({"type": "http", "headers": HEADERS}, receive, send))
+    asyncio.run(Door(app, Ledger())({"type": "http", "headers": HEADERS}, receive, send))
     return sent
 
 
@@ -88,7 +88,7 @@ def test_a_request_that_is_cancelled_before_its_answer_is_answered_503() -> None
     async def receive() -> Any:
         pytest.fail("nobody asked for the body")
 
-    asyncio.run(Door(app)({"type": "http", "headers": HEADERS}, receive, send))
+    asyncio.run(Door(app, Ledger())({"type": "http", "headers": HEADERS}, receive, send))
     assert sent[0]["status"] == 503
     assert (b"x-request-id", b"my-id") in sent[0]["headers"]
     assert json.loads(sent[1]["body"])["type"].endswith(":stopping")
@@ -121,7 +121,7 @@ def test_a_request_that_nobody_answered_is_not_told_here(
         return None
 
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(Door(app)({"type": "http", "headers": HEADERS}, nothing, nothing))
+        asyncio.run(Door(app, Ledger())({"type": "http", "headers": HEADERS}, nothing, nothing))
     assert caplog.records == []
     assert requestid.current() is None
 
@@ -135,5 +135,5 @@ def test_other_protocols_pass_by() -> None:
     async def nothing(*_: Any) -> Any:
         return None
 
-    asyncio.run(Door(app)({"type": "lifespan"}, nothing, nothing))
+    asyncio.run(Door(app, Ledger())({"type": "lifespan"}, nothing, nothing))
     assert seen == [({"type": "lifespan"}, nothing, nothing)]
