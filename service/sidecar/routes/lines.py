@@ -82,8 +82,12 @@ async def _lines(
     except Exception as error:
         if not is_begun:
             raise
-        log.exception("lines ended early")
-        yield line("problem", bytes((await problems.answer_bug(request, error)).body))
+        try:
+            said = await problems.answer_memory(request, error)
+        except Exception:
+            log.exception("lines ended early")
+            said = await problems.answer_bug(request, error)
+        yield line("problem", bytes(said.body))
 
 
 async def _made(

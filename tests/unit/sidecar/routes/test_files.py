@@ -245,7 +245,7 @@ def test_what_fails_before_the_first_line_is_an_ordinary_problem(
     assert problem(send(b"x"), 500)["why"] == "RuntimeError"
 
 
-@pytest.mark.parametrize("failure", ["problem", "bug"])
+@pytest.mark.parametrize("failure", ["problem", "memory", "bug"])
 def test_what_fails_later_is_a_line(
     served: Served, monkeypatch: pytest.MonkeyPatch, failure: str
 ) -> None:
@@ -257,6 +257,8 @@ def test_what_fails_later_is_a_line(
             return await embed(*given, **named)
         if failure == "bug":
             raise RuntimeError("secret")
+        if failure == "memory":
+            raise MemoryError("secret")
         raise Problem(507, "memory", "not enough")
 
     monkeypatch.setattr(served.encoder, "embed", fail)
