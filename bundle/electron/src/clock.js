@@ -52,11 +52,9 @@ export function unlessAborted(promise, signal) {
   if (!signal) return promise;
   return new Promise((resolve, reject) => {
     const abort = () => reject(signal.reason);
-    if (signal.aborted) {
-      abort();
-      return;
-    }
-    signal.addEventListener('abort', abort, { once: true });
+    if (signal.aborted) abort();
+    else signal.addEventListener('abort', abort, { once: true });
+    // Listened to in every case: a failure that comes too late is nobody's, and ends no app.
     const forget = () => signal.removeEventListener('abort', abort);
     promise.then(
       (value) => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 
 import { retryAfterOf } from '../src/exchange.js';
-import { PythonSidecarClient, SidecarError } from '../src/index.js';
+import { PythonSidecarClient, PythonSidecarService, SidecarError } from '../src/index.js';
 import { partsOf } from '../src/parts.js';
 import { indicesOf, rowsOf } from '../src/rows.js';
 import {
@@ -344,4 +344,12 @@ test('Retry-After is seconds or a date', () => {
   const inTen = retryAfterOf(new Date(Date.now() + 10_000).toUTCString()) ?? 0;
   assert.ok(inTen > 8000 && inTen <= 10_000);
   assert.equal(retryAfterOf(new Date(0).toUTCString()), 0);
+});
+
+test('a signal aborted before leaves no failure that nobody hears', async () => {
+  const service = new PythonSidecarService();
+  const signal = AbortSignal.abort(new Error('not wanted'));
+  await assert.rejects(service.client().embed('x', { signal }), /not wanted/);
+  // What nobody hears would end this process, with the turn that comes now.
+  await new Promise((resolve) => setImmediate(resolve));
 });
