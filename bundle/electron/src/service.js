@@ -61,6 +61,8 @@ export class PythonSidecarService extends EventEmitter {
   #lastError;
   /** @type {Promise<void> | undefined} */
   #stopping;
+  /** How often the app asked for a stop: a start that waits for one is not wanted after the next. */
+  #stops = 0;
   /** @type {Set<() => void>} */
   #waiting = new Set();
 
@@ -79,7 +81,7 @@ export class PythonSidecarService extends EventEmitter {
    * @returns {Promise<Status>}
    */
   startSidecar() {
-    if (this.#stopping) return this.#stopping.then(() => this.startSidecar());
+    if (this.#stopping) return this.#startAfter(this.#stopping);
     if (!this.#run) {
       this.#backoff.forget();
       this.#restarts = 0;
@@ -94,17 +96,16 @@ export class PythonSidecarService extends EventEmitter {
    * @returns {Promise<void>}
    */
   stopSidecar() {
-    this.#stopping ??= this.#end().finally(() => (this.#stopping = undefined));
-    return this.#stopping;
+    this.#stops += 1;
+    return this.#halt();
   }
 
   /**
-   * Stop it, if it runs, and start it with a new identity.
+   * Stop it, if it runs, and start it with a new identity. A stopSidecar meanwhile wins.
    * @returns {Promise<Status>}
    */
-  async restartSidecar() {
-    await this.stopSidecar();
-    return this.startSidecar();
+  restartSidecar() {
+    return this.#startAfter(this.#halt());
   }
 
   /** @returns {Status} */
@@ -154,6 +155,24 @@ export class PythonSidecarService extends EventEmitter {
       await unlessAborted(changed, signal);
     }
     return this.#endpoint;
+  }
+
+  /** @returns {Promise<void>} */
+  #halt() {
+    this.#stopping ??= this.#end().finally(() => (this.#stopping = undefined));
+    return this.#stopping;
+  }
+
+  /** @param {Promise<void>} stopped */
+  #startAfter(stopped) {
+    const stops = this.#stops;
+    const started = stopped.then(() => {
+      if (stops === this.#stops) return this.startSidecar();
+      throw new SidecarError('SIDECAR_STOPPED', 'the sidecar was stopped');
+    });
+    // As with a start that need not wait.
+    started.catch(() => {});
+    return started;
   }
 
   /** @returns {Run} */

@@ -259,6 +259,26 @@ test('a stop right after a start, or without one, leaves nothing', async (t) => 
   assert.equal((await service.startSidecar()).ready, true);
 });
 
+test('a stop wins over a start and a restart that wait for another stop', async (t) => {
+  const { service, notes } = scripted(t);
+  await service.startSidecar();
+  const later = [service.restartSidecar(), service.startSidecar()];
+  const stopped = service.stopSidecar();
+  for (const one of later) await assert.rejects(one, isCode('SIDECAR_STOPPED'));
+  await stopped;
+  assert.deepEqual([service.getStatus().state, notes('start').length], ['stopped', 1]);
+});
+
+test('a start after a stop that has not ended yet waits for it', async (t) => {
+  const { service, notes } = scripted(t);
+  const first = await service.startSidecar();
+  void service.stopSidecar();
+  const [one, two] = await Promise.all([service.restartSidecar(), service.startSidecar()]);
+  assert.deepEqual([one.state, one.instance], ['ready', two.instance]);
+  assert.notEqual(one.instance, first.instance);
+  assert.equal(notes('start').length, 2);
+});
+
 test('a stop ends the wait before a restart', async (t) => {
   const { service, types, notes } = scripted(t, { exit: 1 }, { backoff: { firstMs: 60_000 } });
   const failed = assert.rejects(service.startSidecar(), isCode('SIDECAR_STOPPED'));

@@ -64,7 +64,7 @@ export declare class PythonSidecarService extends EventEmitter<ServiceEvents> {
      */
     stopSidecar(): Promise<void>;
     /**
-     * Stop it, if it runs, and start it with a new identity.
+     * Stop it, if it runs, and start it with a new identity. A stopSidecar meanwhile wins.
      * @returns {Promise<Status>}
      */
     restartSidecar(): Promise<Status>;
