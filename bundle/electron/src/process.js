@@ -50,22 +50,24 @@ export class SidecarProcess {
    */
   static start(command, listeners) {
     return new Promise((resolve, reject) => {
-      const child = spawn(command.pythonPath, command.args, {
-        stdio: ['pipe', 'pipe', 'pipe'],
-        env: command.env,
-        windowsHide: true,
-        detached: process.platform !== 'win32',
-      });
+      const refuse = (/** @type {unknown} */ cause) => reject(refused(command.pythonPath, cause));
+      let child;
+      try {
+        child = spawn(command.pythonPath, command.args, {
+          stdio: ['pipe', 'pipe', 'pipe'],
+          env: command.env,
+          windowsHide: true,
+          detached: process.platform !== 'win32',
+        });
+      } catch (cause) {
+        refuse(cause);
+        return;
+      }
+      child.on('error', refuse);
+      // Where even the pipes were refused there is a child without any; its error follows.
+      if (child.stdout === undefined) return;
       const started = new SidecarProcess(child, command.identity, listeners);
       child.once('spawn', () => resolve(started));
-      child.once('error', (cause) => {
-        const { code = '' } = /** @type {NodeJS.ErrnoException} */ (cause);
-        const isAbsent = ['ENOENT', 'EACCES', 'ENOTDIR', 'ENOEXEC', 'UNKNOWN'].includes(code);
-        const kind = isAbsent ? 'PYTHON_NOT_FOUND' : 'SIDECAR_START_FAILED';
-        const message = `${command.pythonPath} cannot be started (${code})`;
-        const next = 'check that the file is the Python of the bundle and may be executed';
-        reject(new SidecarError(kind, message, { cause, next }));
-      });
     });
   }
 
@@ -184,4 +186,19 @@ export class SidecarProcess {
     });
     stream.on('error', () => {});
   }
+}
+
+/**
+ * @param {string} pythonPath
+ * @param {unknown} cause
+ * @returns {SidecarError}
+ */
+function refused(pythonPath, cause) {
+  const { code = '' } = /** @type {NodeJS.ErrnoException} */ (cause);
+  const isAbsent = ['ENOENT', 'EACCES', 'ENOTDIR', 'ENOEXEC', 'UNKNOWN'].includes(code);
+  const kind = isAbsent ? 'PYTHON_NOT_FOUND' : 'SIDECAR_START_FAILED';
+  return new SidecarError(kind, `${pythonPath} cannot be started (${code})`, {
+    cause,
+    next: 'check that the file is the Python of the bundle and may be executed',
+  });
 }

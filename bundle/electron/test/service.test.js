@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
@@ -6,6 +7,7 @@ import test from 'node:test';
 import { PythonSidecarService, SidecarError } from '../src/index.js';
 import { isAlive, scripted, serve, stranger, until } from './support/service.js';
 
+const NO_SHELL = process.platform === 'win32' ? 'there is no shell with limits' : false;
 const isCode = (code) => (error) => error instanceof SidecarError && error.code === code;
 
 test('it starts, tells how far it is, serves, and stops', async (t) => {
@@ -257,6 +259,24 @@ test('a stop right after a start, or without one, leaves nothing', async (t) => 
   await failed;
   assert.deepEqual([service.getStatus().state, service.getStatus().pid], ['stopped', undefined]);
   assert.equal((await service.startSidecar()).ready, true);
+});
+
+test('an app that may open no more files is told so, and lives', { skip: NO_SHELL }, async () => {
+  const source = `
+    import { openSync } from 'node:fs';
+    import { PythonSidecarService } from '${new URL('../src/index.js', import.meta.url).href}';
+    const { execPath: pythonPath } = process;
+    const options = { pythonPath, scriptPath: pythonPath, port: 0, autoRestart: false };
+    const service = new PythonSidecarService(options);
+    process.stdout.write('');
+    try { for (;;) openSync('/dev/null'); } catch {}
+    await service.startSidecar().catch(({ code, message }) => console.log(code, message));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    console.log('alive');
+  `;
+  const limited = 'ulimit -n 64; exec "$0" --input-type=module -e "$1"';
+  const done = spawnSync('sh', ['-c', limited, process.execPath, source], { encoding: 'utf8' });
+  assert.match(done.stdout, /^SIDECAR_START_FAILED .*EMFILE.*\nalive\n$/, done.stderr);
 });
 
 test('a stop wins over a start and a restart that wait for another stop', async (t) => {
