@@ -130,8 +130,7 @@ def _archives(bundle: Bundle, edition: Edition, folder: Path, progress: Progress
             on_bytes=lambda count, name=name: progress.advance(name, count),  # type: ignore[misc]
         )
         progress.finish(name)
-        if edition.part_bytes is not None:
-            parts.split(folder / name, edition.part_bytes)
+        _cut(folder / name, edition)
     for paper in PAPERS:
         shutil.copyfile(bundle.root / paper, folder / f"{stem}.{paper}")
 
@@ -155,3 +154,9 @@ def _image(edition: Edition, folder: Path, store: Store, progress: Progress) -> 
     targets = "-".join(bundle.manifest.target for bundle in chosen)
     name = f"{PRODUCT}-{edition.version}-{label(targets, chosen[0].manifest.profile)}.oci.tar"
     image.write(images, folder / name, name=f"{PRODUCT}:{edition.version}", epoch=edition.epoch)
+    _cut(folder / name, edition)
+
+
+def _cut(archive: Path, edition: Edition) -> None:
+    if edition.part_bytes is not None:
+        parts.split(archive, edition.part_bytes)

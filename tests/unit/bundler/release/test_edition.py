@@ -119,7 +119,7 @@ def test_large_archives_are_cut_and_give_the_whole_again(
     released: Released, tmp_path: Path
 ) -> None:
     replace(released, edition=replace(released.edition, part_bytes=5000)).write(tmp_path / "out")
-    for suffix in (".zip", ".tar.zst"):
+    for suffix in (".zip", ".tar.zst", ".oci.tar"):
         parts = sorted((tmp_path / "out").glob(f"{STEM}{suffix}.*"))
         assert len(parts) > 1
         joined = b"".join(part.read_bytes() for part in parts)
