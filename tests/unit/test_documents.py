@@ -31,6 +31,8 @@ RUN_BY = {
     "python3 build bench --replay": "tests/smoke/test_bench.py",
     "bundle/out/linux-x64/python/bin/python3.11 -I -B": "tests/smoke/test_lifecycle.py",
     "node bundle/electron/example/serve.js": "bundle/electron/test/example.test.js",
+    "npm pack ./bundle/electron": "bundle/electron/test/package.test.js",
+    "npm install --prefix": "bundle/electron/test/package.test.js",
     "ci/base": "tests/integration/conftest.py",
     "docker run": "tests/integration/test_container.py",
     "curl http://127.0.0.1:8421/embed": "tests/smoke/test_up.py",

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { isBuiltin } from 'node:module';
 import { tmpdir } from 'node:os';
@@ -13,6 +13,8 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const TSC = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
 const skip = existsSync(TSC) ? false : 'typescript is not installed here: npm ci';
 const tsc = (...args) => execFileSync(process.execPath, [TSC, ...args], { cwd: ROOT, encoding: 'utf8' });
+const npm = (...args) => execFileSync('npm', args, { stdio: 'pipe', encoding: 'utf8' });
+const NO_NPM = spawnSync('npm', ['--version']).status === 0 ? false : 'npm is not installed here';
 const described = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
 
 test('the package has the three classes, and no more than it says', () => {
@@ -35,6 +37,21 @@ test('it needs nothing but Node at run time', () => {
 test('what the package names is there', () => {
   const { types, default: entry } = described.exports['.'];
   for (const path of [types, entry, ...described.files]) assert.ok(existsSync(join(ROOT, path)), path);
+});
+
+test('packed and installed elsewhere it is what an app imports', { skip: NO_NPM }, (t) => {
+  const app = mkdtempSync(join(tmpdir(), 'sidecar-app-'));
+  t.after(() => rmSync(app, { recursive: true }));
+  writeFileSync(join(app, 'package.json'), '{"name":"my-app","type":"module"}');
+  npm('pack', ROOT, '--pack-destination', app);
+  const archive = join(app, `sidecar-electron-${described.version}.tgz`);
+  npm('install', '--prefix', app, '--offline', '--no-audit', archive);
+  const asks = `import * as all from '@sidecar/electron'; console.log(Object.keys(all).sort().join())`;
+  const options = { cwd: app, encoding: 'utf8' };
+  const said = execFileSync(process.execPath, ['--input-type=module', '-e', asks], options);
+  assert.equal(said.trim(), Object.keys(main).sort().join());
+  const packed = readdirSync(join(app, 'node_modules', '@sidecar', 'electron')).sort();
+  assert.deepEqual(packed, ['README.md', 'package.json', 'src', 'types']);
 });
 
 test('the lock names no place that packages come from', () => {
