@@ -12,6 +12,7 @@ import pytest
 
 from bundler.project import Project
 from tests.smoke.conftest import bundle
+from tests.support.lacking import lack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,10 +33,10 @@ def node() -> str:
     """Return the path of Node."""
     path = shutil.which("node")
     if path is None:
-        pytest.skip("Node is not installed here")
+        lack("Node is not installed here")
     asked = subprocess.run([path, "--version"], capture_output=True, encoding="utf-8", check=True)
     if int(asked.stdout.removeprefix("v").partition(".")[0]) < OLDEST:
-        pytest.skip(f"Node is {asked.stdout.strip()}, and the package needs {OLDEST}")
+        lack(f"Node is {asked.stdout.strip()}, and the package needs {OLDEST}")
     return path
 
 
@@ -69,7 +70,7 @@ def test_a_suite_of_the_node_package_passes(
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert re.search(r"^# pass [1-9]", done.stdout, re.MULTILINE), done.stdout
     if reasons := sorted(set(SKIPPED.findall(done.stdout))):
-        pytest.skip(f"the others passed; {'; '.join(reasons)}")
+        lack(f"the others passed; {'; '.join(reasons)}")
 
 
 def test_there_are_suites() -> None:

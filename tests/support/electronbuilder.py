@@ -13,9 +13,8 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pytest
-
 from bundler.project import Project
+from tests.support.lacking import lack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +38,7 @@ def installed() -> Path:
     Skips where there is no Node, or its packages cannot be had.
     """
     if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("there is no Node with npm here")
+        lack("there is no Node with npm here")
     lock = (SOURCES / "package-lock.json").read_bytes()
     folder = PROJECT.out / "cache" / "electron-builder" / hashlib.sha256(lock).hexdigest()[:16]
     modules = folder / "node_modules"
@@ -54,7 +53,7 @@ def installed() -> Path:
         ["npm", "ci", *options], cwd=folder, capture_output=True, encoding="utf-8", check=False
     )
     if done.returncode:
-        pytest.skip(f"npm has no electron-builder for us: {done.stderr.strip()[-300:]}")
+        lack(f"npm has no electron-builder for us: {done.stderr.strip()[-300:]}")
     (folder / "complete").touch()
     return modules
 

@@ -10,13 +10,14 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
 
 from bundler.cli import COMMANDS
 from bundler.recipe import read_recipe
+from tests.support.lacking import lack
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -59,18 +60,10 @@ def steps() -> list[tuple[str, str]]:
     ]
 
 
-def lack(tool: str) -> NoReturn:
-    """Skip for want of a checker; fail where the pipeline says that it has to be there."""
-    text = f"{tool} is not installed"
-    if os.environ.get("SIDECAR_TOOLS") == "required":
-        pytest.fail(text)
-    pytest.skip(text)
-
-
 def tool(name: str) -> str:
     """Return a checker, out of this environment or from anywhere."""
     places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return shutil.which(name, path=places) or lack(name)
+    return shutil.which(name, path=places) or lack(f"{name} is not installed")
 
 
 def check(*arguments: str | Path, text: str | None = None) -> None:
