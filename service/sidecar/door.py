@@ -54,8 +54,9 @@ class Door:
                     raise
                 await problems.response(problems.stopping())(scope, receive, named)
             finally:
-                if status >= HTTPStatus.BAD_REQUEST:
-                    kind = scope.get(KIND, "unavailable")
+                # What /health says of a service that is not ready is an answer and no problem.
+                kind = scope.get(KIND)
+                if kind is not None and status >= HTTPStatus.BAD_REQUEST:
                     self._ledger.tell(status, kind, time.monotonic() - started)
 
 

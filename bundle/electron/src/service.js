@@ -265,7 +265,7 @@ export class PythonSidecarService extends EventEmitter {
     ended.catch(() => {});
     const timeout = new AbortController();
     try {
-      this.#endpoint = await Promise.race([
+      const place = await Promise.race([
         unlessAborted(ended, signal),
         proven(started, identity, this.#options.healthTimeout, timeout.signal),
         sleep(this.#options.startTimeout, timeout.signal).then(() => {
@@ -276,6 +276,8 @@ export class PythonSidecarService extends EventEmitter {
           });
         }),
       ]);
+      signal.throwIfAborted();
+      this.#endpoint = place;
     } finally {
       timeout.abort();
     }

@@ -24,13 +24,14 @@ def lines(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
         yield
 
 
-def pass_through(status: int, kind: str = "any") -> list[Any]:
+def pass_through(status: int, kind: str | None = "any") -> list[Any]:
     """Return what is sent for a request that the application answers with `status`."""
     sent: list[Any] = []
 
     async def app(scope: Any, _receive: Any, send: Any) -> None:
         assert requestid.current() == "my-id"
-        scope[KIND] = kind
+        if kind is not None:
+            scope[KIND] = kind
         await send({"type": "http.response.start", "status": status, "headers": [(b"a", b"b")]})
         await send({"type": "http.response.body", "body": b""})
 
@@ -92,6 +93,13 @@ def test_a_request_that_is_cancelled_before_its_answer_is_answered_503() -> None
     assert sent[0]["status"] == 503
     assert (b"x-request-id", b"my-id") in sent[0]["headers"]
     assert json.loads(sent[1]["body"])["type"].endswith(":stopping")
+
+
+def test_an_answer_that_is_no_problem_is_not_told_whatever_its_status(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pass_through(503, kind=None)
+    assert caplog.records == []
 
 
 def test_a_flood_of_refusals_is_told_in_a_few_lines_and_a_number(
