@@ -53,15 +53,20 @@ class Reader:
             if work is _end:
                 return
             if made.set_running_or_notify_cancel():
-                try:
-                    found = work()
-                except BaseException as error:  # noqa: BLE001 (whoever waits raises it)
-                    made.set_exception(error)
-                else:
-                    made.set_result(found)
+                do(work, made)
             del work, made
             with self._lock:
                 self._undone -= 1
+
+
+def do(work: Callable[[], R], made: Future[R]) -> None:
+    """Do `work`, and let the running future `made` tell what it returned or raised."""
+    try:
+        found = work()
+    except BaseException as error:  # noqa: BLE001 (whoever waits raises it)
+        made.set_exception(error)
+    else:
+        made.set_result(found)
 
 
 def _end() -> None:

@@ -24,6 +24,7 @@ import orjson
 
 from sidecar import worker
 from sidecar.problems import Problem, stopping
+from sidecar.reader import do
 from sidecar.settings import Limits
 
 PROCESSES = 2
@@ -289,14 +290,5 @@ def _on_thread(work: Callable[[], R]) -> Future[R]:
     """Return the future of what `work` returns, done on a thread that keeps no program alive."""
     made: Future[R] = Future()
     made.set_running_or_notify_cancel()  # so that it is not cancelled before the thread begins
-
-    def run() -> None:
-        try:
-            found = work()
-        except BaseException as error:  # noqa: BLE001 (whoever waits raises it)
-            made.set_exception(error)
-        else:
-            made.set_result(found)
-
-    threading.Thread(target=run, name="document", daemon=True).start()
+    threading.Thread(target=do, args=(work, made), name="document", daemon=True).start()
     return made

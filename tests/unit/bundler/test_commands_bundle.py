@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bundler import environment
-from bundler.cli import COMMANDS, main, parser
+from bundler.cli import COMMANDS, parser
 from bundler.console import Console
 from bundler.digests import Digest
-from bundler.project import Project
+from tests.support.commandline import Run, running
 from tests.support.miniature import EPOCH
 from tests.support.stocked import SITE, Stocked
 
@@ -25,29 +24,11 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Stocked:
     return Stocked.make(tmp_path_factory.mktemp("commands"))
 
 
-class Run:
-    """Runs the command line on the miniature's checkout; keeps what it said."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self.capsys = capsys
-        self.code = 0
-        self.output = ""
-        self.talk = ""
-
-    def __call__(self, *arguments: object) -> Run:
-        self.code = main([str(argument) for argument in arguments])
-        self.output, self.talk = self.capsys.readouterr()
-        return self
-
-
 @pytest.fixture
 def run(
     stocked: Stocked, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Run:
-    monkeypatch.setattr(Project, "here", lambda: stocked.miniature.project)
-    monkeypatch.setattr(environment, "is_inside", lambda _: True)
-    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
-    return Run(capsys)
+    return running(stocked.miniature.project, monkeypatch, capsys)
 
 
 def test_archive_prints_where_it_is_and_says_its_digest(

@@ -13,6 +13,7 @@ from bundler import environment
 from bundler.cli import main
 from bundler.project import Project
 from bundler.release.verify_sidecar import SUMS
+from tests.support.commandline import Run, running
 from tests.support.stocked import Stocked
 from tests.support.tinybase import tiny_base
 
@@ -40,29 +41,11 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Stocked:
     return made
 
 
-class Run:
-    """Runs the command line on the miniature's checkout; keeps what it said."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self.capsys = capsys
-        self.code = 0
-        self.output = ""
-        self.talk = ""
-
-    def __call__(self, *arguments: object) -> Run:
-        self.code = main([str(argument) for argument in arguments])
-        self.output, self.talk = self.capsys.readouterr()
-        return self
-
-
 @pytest.fixture
 def run(
     stocked: Stocked, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Run:
-    monkeypatch.setattr(Project, "here", lambda: stocked.miniature.project)
-    monkeypatch.setattr(environment, "is_inside", lambda _: True)
-    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
-    return Run(capsys)
+    return running(stocked.miniature.project, monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")

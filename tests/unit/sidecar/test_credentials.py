@@ -13,22 +13,10 @@ from sidecar.errors import UsageError
 from sidecar.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 TOKEN = "0123456789abcdef" * 2
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no modes of files")
-
-
-@pytest.fixture
-def pipe() -> Iterator[tuple[int, int]]:
-    ends = os.pipe()
-    yield ends
-    for end in ends:
-        try:
-            os.close(end)
-        except OSError:
-            continue
 
 
 @pytest.fixture
