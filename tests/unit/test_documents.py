@@ -20,6 +20,8 @@ BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # The beginning of a command, and the test that runs it.
 RUN_BY = {
     "python3 build update-size": "tests/smoke/test_release.py",
+    "python3 build release --dry-run": "tests/smoke/test_release.py",
+    "python3 build verify bundle/out/release": "tests/unit/bundler/test_commands_release.py",
     "python3 build up -- --allow-dir": "tests/smoke/test_up.py",
     "python3 build up": "tests/smoke/test_up.py",
     "python3 build assemble --target mac-arm64": "tests/smoke/test_foreign_bundles.py",
