@@ -44,7 +44,7 @@ def serve(*, is_bare: bool) -> None:
 
             from sidecar import app, wire  # noqa: PLC0415
 
-            vars(wire)["protocol"] = lambda _bounds: H11Protocol
+            vars(wire)["protocol"] = lambda *_: H11Protocol
             app._App.build_middleware_stack = FastAPI.build_middleware_stack  # type: ignore[method-assign]
 
         stub_service.stub = stub_and_bare
@@ -69,6 +69,10 @@ class Asker:
         self.seen.append(time.perf_counter() - started)
         if answer.status != http.HTTPStatus.OK:
             raise RuntimeError(f"answered {answer.status}")
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
 
     def p50_ms(self) -> float:
         """Return the median."""
@@ -114,6 +118,8 @@ def measure(requests: int) -> tuple[Cost, Cost]:
             # In turns, so that a busy moment hits both, and neither always follows the other.
             for asker in askers if number % 2 else reversed(askers):
                 asker.ask()
+        for asker in askers:
+            asker.close()
         used = [cpu_s(process) - had for process, had in zip(processes, before, strict=True)]
         guarded.stop()
         bare.stop()
