@@ -77,9 +77,9 @@ def test_a_bomb_is_refused_its_process_is_gone_and_the_next_document_is_read(
         assert (status, answer["type"]) == (422, f"urn:sidecar:problem:{kind}")
     else:
         assert (status, answer["chunks"]) == (200, ["Some text."])
-    before = children(service.popen.pid)
-    assert len(before) <= 1
-    assert all(cpu_ticks(pid) < 100 for pid in before)
+    *spent, spare = sorted(children(service.popen.pid), key=cpu_ticks, reverse=True) or [0]
+    assert are_gone(spent, within_s=1)
+    assert cpu_ticks(spare) < 100
     assert send(service, pdf(["next"]))[1]["chunks"] == ["next"]
     assert service.embeds()
 
