@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from sidecar.encoder import Encoder
 from sidecar.loader import Loaded
+from sidecar.problems import Problem
 from sidecar.settings import Limits
 from tests.support.stub_engine import SNAPSHOT, StubEngine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
 
 class Bench:
@@ -34,6 +37,21 @@ class Bench:
                 self.encoder.close()
 
         return asyncio.run(all_of_it())
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    made.engine.gate.set()
+
+
+async def status_of(work: Awaitable[object]) -> int:
+    try:
+        await work
+    except Problem as problem:
+        return problem.status
+    return 200
 
 
 async def until_entered(engine: StubEngine) -> None:

@@ -12,36 +12,22 @@ from sidecar import encoder as encoders
 from sidecar.encoder import Encoder
 from sidecar.errors import ModelError
 from sidecar.loader import Loaded
-from sidecar.problems import CLIENT_CLOSED, Problem
+from sidecar.problems import Problem
 from sidecar.settings import Limits
-from tests.support.encoder_bench import Bench, until_entered, until_queued
+from tests.support.encoder_bench import Bench, bench, status_of, until_entered, until_queued
 from tests.support.stub_engine import SNAPSHOT, StubEngine
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Callable
 
     from sidecar.encoder import Embedded
     from sidecar.scheduler import Priority
     from tests.support.stub_engine import Served
 
+__all__ = ["bench"]
 
 ONES = Limits(max_batch_rows=1)
 THREES = Limits(max_batch_rows=3)
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    made = Bench()
-    yield made
-    made.engine.gate.set()
-
-
-async def status_of(work: Awaitable[object]) -> int:
-    try:
-        await work
-    except Problem as problem:
-        return problem.status
-    return 200
 
 
 def test_a_batch_equals_one_by_one_and_keeps_the_order() -> None:
@@ -212,95 +198,6 @@ def test_the_event_loop_runs_on_while_a_batch_is_computed(bench: Bench) -> None:
     assert bench.run(work) == 100
 
 
-def test_a_client_that_leaves_gives_up_its_place_and_costs_no_batch(bench: Bench) -> None:
-    async def work() -> tuple[int, int]:
-        bench.engine.gate.clear()
-        first = asyncio.create_task(bench.encoder.embed(["x"]))
-        await until_entered(bench.engine)
-        gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        leaving = asyncio.create_task(status_of(bench.encoder.embed(["y"], gone=gone)))
-        await asyncio.sleep(0.01)
-        gone.set_result(None)
-        status = await leaving  # while the first batch still computes
-        bench.engine.gate.set()
-        await first
-        return status, len(bench.engine.batches)
-
-    assert bench.run(work) == (CLIENT_CLOSED, 1)
-
-
-def test_a_client_that_leaves_in_its_own_batch_is_let_go_at_once() -> None:
-    bench = Bench(ONES)
-
-    async def work() -> tuple[int, Embedded]:
-        bench.engine.gate.clear()
-        gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        request = bench.encoder.embed(["y"] * 40, gone=gone)
-        leaving = asyncio.create_task(status_of(request))
-        await until_entered(bench.engine)
-        gone.set_result(None)
-        status = await leaving
-        bench.engine.gate.set()
-        return status, await bench.encoder.embed(["next"])
-
-    status, found = bench.run(work)
-    assert status == CLIENT_CLOSED
-    assert len(found.rows) == 1
-    assert len(bench.engine.batches) == 2
-
-
-def test_a_cancelled_request_leaves_the_queue(bench: Bench) -> None:
-    async def work() -> int:
-        bench.engine.gate.clear()
-        first = asyncio.create_task(bench.encoder.embed(["x"]))
-        await until_entered(bench.engine)
-        second = asyncio.create_task(bench.encoder.embed(["y"]))
-        await asyncio.sleep(0.01)
-        second.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await second
-        bench.engine.gate.set()
-        await first
-        return len(bench.engine.batches)
-
-    assert bench.run(work) == 1
-
-
-def test_a_request_that_was_let_in_is_served_while_the_service_stops() -> None:
-    bench = Bench(ONES)
-
-    async def work() -> tuple[Embedded, int]:
-        bench.engine.gate.clear()
-        request = asyncio.create_task(bench.encoder.embed(["x"] * 20))
-        await until_entered(bench.engine)
-        bench.encoder.refuse_new()
-        with pytest.raises(Problem) as refused:
-            bench.encoder.ready()
-        bench.engine.gate.set()
-        return await request, refused.value.status
-
-    found, refused = bench.run(work)
-    assert len(found.rows) == 20
-    assert refused == 503
-    assert bench.encoder.is_stopping
-    assert bench.encoder.phase == "stopping"
-
-
-def test_abandoned_requests_are_answered_503_though_their_batch_hangs(bench: Bench) -> None:
-    async def work() -> list[int]:
-        bench.engine.gate.clear()
-        running = asyncio.create_task(status_of(bench.encoder.embed(["x"])))
-        await until_entered(bench.engine)
-        queued = asyncio.create_task(status_of(bench.encoder.embed(["y"])))
-        await asyncio.sleep(0.01)
-        bench.encoder.abandon()
-        bench.encoder.abandon()  # does no harm
-        late = await status_of(bench.encoder.embed(["z"]))
-        return [await running, await queued, late]
-
-    assert bench.run(work) == [503, 503, 503]
-
-
 def test_nothing_is_served_before_the_model_is_loaded() -> None:
     entered, go_on = threading.Event(), threading.Event()
     engine = StubEngine()
@@ -374,31 +271,6 @@ def test_a_text_that_the_engine_fails_on_fails_its_request_and_no_other(
     assert len(after.rows) == 1
 
 
-def test_the_status_follows_loading_serving_and_stopping(bench: Bench) -> None:
-    async def work() -> list[str]:
-        serving = bench.encoder.status
-        bench.encoder.refuse_new()
-        return [serving, bench.encoder.status]
-
-    assert bench.encoder.status == "loading"
-    assert bench.run(work) == ["ok", "stopping"]
-
-
-def test_closing_answers_what_waits_with_503(bench: Bench) -> None:
-    async def work() -> list[int]:
-        bench.engine.gate.clear()
-        running = asyncio.create_task(status_of(bench.encoder.embed(["x"])))
-        await until_entered(bench.engine)
-        queued = asyncio.create_task(status_of(bench.encoder.embed(["y"])))
-        await until_queued(bench.encoder, 3)
-        bench.encoder.close(wait=False)
-        late = await queued
-        bench.engine.gate.set()
-        return [await running, late]
-
-    assert bench.run(work) == [200, 503]
-
-
 def test_a_long_text_is_tokenised_in_turns_and_its_tokens_keep_their_places(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -406,38 +278,6 @@ def test_a_long_text_is_tokenised_in_turns_and_its_tokens_keep_their_places(
     whole = served.engine.spans(text)
     monkeypatch.setattr("sidecar.encoder.TOKENIZE_CHARS", 100)
     assert served.run(served.encoder.spans(text)) == whole
-
-
-def test_work_that_nobody_wants_any_more_is_cancelled(served: Served) -> None:
-    async def work() -> list[bool]:
-        ends: list[bool] = []
-
-        async def wait() -> None:
-            try:
-                await asyncio.sleep(60)
-            except asyncio.CancelledError:
-                ends.append(True)
-                raise
-
-        gone = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_later(0.02, gone.set_result, None)
-        with pytest.raises(Problem) as caught:
-            await served.encoder.while_wanted(wait(), gone=gone)
-        assert caught.value.status == 499
-        await asyncio.sleep(0)
-        return ends
-
-    assert served.run(work()) == [True]
-
-
-def test_work_that_is_wanted_gives_what_it_gives(served: Served) -> None:
-    async def work() -> int:
-        async def give() -> int:
-            return 7
-
-        return await served.encoder.while_wanted(give(), gone=asyncio.Future())
-
-    assert served.run(work()) == 7
 
 
 def test_a_request_that_would_be_refused_is_so_before_it_is_tokenised() -> None:
