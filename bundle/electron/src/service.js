@@ -11,26 +11,18 @@ import { exhausted, told, wrapped } from './failures.js';
 import { newIdentity } from './identity.js';
 import { commandOf, DEFAULTS } from './options.js';
 import { SidecarProcess } from './process.js';
+import { begun } from './run.js';
 import { hangs, proven } from './watch.js';
 
 /**
  * @typedef {import('./events.js').Announced} Announced
  * @typedef {import('./events.js').ProgressEvent} ProgressEvent
  * @typedef {import('./options.js').Endpoint} Endpoint
+ * @typedef {import('./run.js').Run} Run
  * @typedef {import('./options.js').ServiceOptions} ServiceOptions
  * @typedef {{ status: [Status], progress: [ProgressEvent], log: [string] }} ServiceEvents
  * @typedef {import('./options.js').State} State
  * @typedef {import('./options.js').Status} Status
- */
-
-/**
- * @typedef {object} Run
- * From startSidecar to its end: one process after the other.
- * @property {AbortController} over
- * @property {Promise<Status>} started settles when the first process is ready, or none will be
- * @property {(status: Status) => void} resolve
- * @property {(error: unknown) => void} reject
- * @property {Promise<void>} done
  */
 
 /**
@@ -86,7 +78,7 @@ export class PythonSidecarService extends EventEmitter {
       this.#backoff.forget();
       this.#restarts = 0;
       this.#lastError = undefined;
-      this.#run = this.#begin();
+      this.#run = begun((run) => this.#supervise(run));
     }
     return this.#run.started;
   }
@@ -173,26 +165,6 @@ export class PythonSidecarService extends EventEmitter {
     // As with a start that need not wait.
     started.catch(() => {});
     return started;
-  }
-
-  /** @returns {Run} */
-  #begin() {
-    /** @type {(status: Status) => void} */
-    let resolve = () => {};
-    /** @type {(error: unknown) => void} */
-    let reject = () => {};
-    /** @type {Promise<Status>} */
-    const started = new Promise((yes, no) => {
-      resolve = yes;
-      reject = no;
-    });
-    // Who waits for it is told; that nobody does is no crash of the app.
-    started.catch(() => {});
-    const over = new AbortController();
-    /** @type {Run} */
-    const run = { over, started, resolve, reject, done: Promise.resolve() };
-    run.done = this.#supervise(run);
-    return run;
   }
 
   /** @param {Run} run */

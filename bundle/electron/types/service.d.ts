@@ -4,6 +4,7 @@ import { PythonSidecarClient } from './client.js';
 export type Announced = import('./events.js').Announced;
 export type ProgressEvent = import('./events.js').ProgressEvent;
 export type Endpoint = import('./options.js').Endpoint;
+export type Run = import('./run.js').Run;
 export type ServiceOptions = import('./options.js').ServiceOptions;
 export type ServiceEvents = {
     status: [Status];
@@ -12,33 +13,15 @@ export type ServiceEvents = {
 };
 export type State = import('./options.js').State;
 export type Status = import('./options.js').Status;
-export type Run = {
-    over: AbortController;
-    /**
-     * settles when the first process is ready, or none will be
-     */
-    started: Promise<Status>;
-    resolve: (status: Status) => void;
-    reject: (error: unknown) => void;
-    done: Promise<void>;
-};
 /**
  * @typedef {import('./events.js').Announced} Announced
  * @typedef {import('./events.js').ProgressEvent} ProgressEvent
  * @typedef {import('./options.js').Endpoint} Endpoint
+ * @typedef {import('./run.js').Run} Run
  * @typedef {import('./options.js').ServiceOptions} ServiceOptions
  * @typedef {{ status: [Status], progress: [ProgressEvent], log: [string] }} ServiceEvents
  * @typedef {import('./options.js').State} State
  * @typedef {import('./options.js').Status} Status
- */
-/**
- * @typedef {object} Run
- * From startSidecar to its end: one process after the other.
- * @property {AbortController} over
- * @property {Promise<Status>} started settles when the first process is ready, or none will be
- * @property {(status: Status) => void} resolve
- * @property {(error: unknown) => void} reject
- * @property {Promise<void>} done
  */
 /**
  * Starts the sidecar, proves that the listener is the process that was started, starts it again

@@ -1,0 +1,37 @@
+/** What lies between a start and its end: one process after the other. */
+
+/**
+ * @typedef {import('./options.js').Status} Status
+ */
+
+/**
+ * @typedef {object} Run
+ * @property {AbortController} over
+ * @property {Promise<Status>} started settles when the first process is ready, or none will be
+ * @property {(status: Status) => void} resolve
+ * @property {(error: unknown) => void} reject
+ * @property {Promise<void>} done
+ */
+
+/**
+ * Return a run that `supervise` keeps going until it returns.
+ * @param {(run: Run) => Promise<void>} supervise
+ * @returns {Run}
+ */
+export function begun(supervise) {
+  /** @type {(status: Status) => void} */
+  let resolve = () => {};
+  /** @type {(error: unknown) => void} */
+  let reject = () => {};
+  /** @type {Promise<Status>} */
+  const started = new Promise((yes, no) => {
+    resolve = yes;
+    reject = no;
+  });
+  // Who waits for it is told; that nobody does is no crash of the app.
+  started.catch(() => {});
+  /** @type {Run} */
+  const run = { over: new AbortController(), started, resolve, reject, done: Promise.resolve() };
+  run.done = supervise(run);
+  return run;
+}
