@@ -34,7 +34,7 @@ def out(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Path:
     folder = tmp_path_factory.mktemp("bench")
     done = bench(
         *("--quick", "--bundle", bundle, "--twin", "tiny-xlmr"),
-        *("--output", folder, "--export", folder / "requests"),
+        *("--output", folder, "--export", folder / "requests", "--page", folder / "page.md"),
     )
     assert done.returncode == 0, done.stderr
     assert "## Summary" in done.stdout
@@ -50,6 +50,16 @@ def test_both_models_are_measured_and_give_the_baselines_vectors(out: Path) -> N
         assert vectors["sidecar"]["cosine"]["smallest"] > 0.9999
         assert vectors["sidecar"]["agreement"]["recall"] > 0.99
         assert all("torch" in rates for rates in subject["ceilings"])
+
+
+def test_a_page_for_the_documents_shows_machine_date_and_every_figure(out: Path) -> None:
+    run = json.loads((out / "bench.json").read_text(encoding="utf-8"))
+    text = (out / "page.md").read_text(encoding="utf-8")
+    assert run["machine"]["date"][:10] in text
+    assert run["machine"]["processor"] in text
+    assert all(f"| {figure['title']} |" in text for figure in run["figures"])
+    assert "(page.svg)" in text
+    assert (out / "page.svg").read_text(encoding="utf-8").startswith("<svg")
 
 
 def test_every_figure_of_a_model_is_measured_but_those_that_say_why_not(out: Path) -> None:

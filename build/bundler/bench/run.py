@@ -16,6 +16,7 @@ from bundler.bench.corpus import gather
 from bundler.bench.flops import read_work
 from bundler.bench.machine import describe
 from bundler.bench.measure import Others, measure
+from bundler.bench.page import page
 from bundler.bench.ratios import figures
 from bundler.bench.sheet import sheet
 from bundler.bench.subject import own, served_copy, twin
@@ -115,6 +116,13 @@ def save(run: Data, folder: Path) -> list[Path]:
     }
     replace_files(texts)
     return list(texts)
+
+
+def publish(run: Data, file: Path) -> list[Path]:
+    """Write `run` as the page `file` and its picture beside it; return both. Raises DiskError."""
+    picture = file.with_suffix(".svg")
+    replace_files({picture: draw(run), file: page(run, picture)})
+    return [file, picture]
 
 
 def effort_for(subject: Subject, effort: Effort) -> Effort:

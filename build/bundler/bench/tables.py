@@ -27,18 +27,21 @@ def tables(run: Data) -> Iterator[str]:
 
 
 def summary(figures: Sequence[Data]) -> Iterator[str]:
-    """Yield the figures as a table, what we want of each beside it."""
+    """Yield the figures as a table, what we want of each beside it, and why some are missing."""
     rows = []
+    missing: dict[str, list[str]] = {}
     for figure in figures:
         goal = figure["aim"]
         wanted = f"{goal['sign']} {amount(goal['bound'], figure['unit'])}" if goal else ""
         value = figure["value"]
-        told = f"{NOT_MEASURED}: {figure['why']}"
-        if value is not None:
-            told = amount(value, figure["unit"])
+        told = NOT_MEASURED if value is None else amount(value, figure["unit"])
+        if value is None:
+            missing.setdefault(" ".join(figure["why"].split()), []).append(figure["name"])
         verdict = {True: "yes", False: "no", None: ""}[figure["is_met"]]
         rows.append((figure["subject"], figure["title"], told, wanted, verdict))
     yield from _table(("model", "figure", "value", "aim", "met"), rows)
+    for why, names in missing.items():
+        yield f"- {NOT_MEASURED}: {', '.join(dict.fromkeys(names))}: {why}"
 
 
 def amount(value: float, unit: str) -> str:

@@ -85,12 +85,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="where the files go (bundle/out/bench)"
     )
+    parser.add_argument(
+        "--page",
+        type=Path,
+        metavar="FILE",
+        help="also write a page for documents, with its picture",
+    )
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead")
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Measure; print and save."""
-    from bundler.bench.run import replay_in, save  # noqa: PLC0415 - needs the environment
+    from bundler.bench.run import publish, replay_in, save  # noqa: PLC0415 - needs the environment
     from bundler.bench.run import run as measure  # noqa: PLC0415
     from bundler.bench.tables import tables  # noqa: PLC0415
     from bundler.recipe import read_recipe  # noqa: PLC0415
@@ -102,7 +108,10 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
         sys.stdout.write("".join(f"{line}\n" for line in sent.lines()))
         return 0
     found = measure(asked, recipe, console.say)
-    for path in save(found, options.output or project.out / "bench"):
+    saved = save(found, options.output or project.out / "bench")
+    if options.page is not None:
+        saved += publish(found, options.page)
+    for path in saved:
         console.say(f"saved: {path}")
     if options.json:
         json.dump(found, sys.stdout, indent=1, ensure_ascii=False)
