@@ -57,7 +57,11 @@ def test_a_suite_of_the_node_package_passes(
     node: str, package: Path, bundle: Path, suite: str
 ) -> None:
     shots = PROJECT.out / "screenshots"
-    environment = os.environ | {"SIDECAR_BUNDLE": str(bundle), "SIDECAR_SCREENSHOTS": str(shots)}
+    environment = os.environ | {
+        "SIDECAR_BUNDLE": str(bundle),
+        "SIDECAR_CHECKOUT": str(PROJECT.root),
+        "SIDECAR_SCREENSHOTS": str(shots),
+    }
     done = subprocess.run(
         [node, "--test", "--test-reporter=tap", f"test/{suite}"],
         cwd=package,

@@ -56,7 +56,7 @@ def own_engine(scratch: Path) -> Iterator[str]:
                     f"--exec-root={short}/exec",
                     f"--pidfile={short}/pid",
                     f"--bridge={bridge}",
-                    # Published ports go through its proxy; the machine's own rules stay as they are.
+                    # Ports are published by its proxy; the machine's own rules stay as they are.
                     "--iptables=false",
                     "--ip-forward=false",
                 ],

@@ -1,0 +1,122 @@
+// The code that the documents show, with the sidecar of a bundle: blocks of a page one after the
+// other, in one scope. SIDECAR_BUNDLE names the bundle, SIDECAR_CHECKOUT where the documents lie.
+import assert from 'node:assert/strict';
+import { EventEmitter, once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+import * as sidecar from '../src/index.js';
+
+const bundle = process.env.SIDECAR_BUNDLE;
+const skip = bundle ? false : 'SIDECAR_BUNDLE names no bundle';
+const ROOT = process.env.SIDECAR_CHECKOUT ?? fileURLToPath(new URL('../../..', import.meta.url));
+const AsyncFunction = Object.getPrototypeOf(async () => {}).constructor;
+
+function blocks(page) {
+  const text = readFileSync(join(ROOT, page), 'utf8');
+  return [...text.matchAll(/^```js\n(.*?)^```$/gms)].map((found) => found[1]);
+}
+
+// Run a block; what it imports comes from `modules`, what it makes stays in `scope`.
+async function run(block, scope, modules) {
+  const body = block
+    .replace(/^import (\{.*?\}) from (['"].*?['"]);$/gm, 'const $1 = modules[$2];')
+    .replace(/^const (\w+) = /gm, 'scope.$1 = ')
+    .replace(/^const \[(.*?)\] = /gm, '[$1] = ');
+  await new AsyncFunction('scope', 'modules', `with (scope) { ${body} }`)(scope, modules);
+}
+
+// What the pages take for granted: an app, and where Electron keeps its resources.
+function given(t) {
+  const folder = mkdtempSync(join(tmpdir(), 'sidecar-documents-'));
+  const app = new EventEmitter();
+  app.getPath = () => folder;
+  app.quit = () => app.emit('quit');
+  process.resourcesPath = bundle;
+  const scope = { ...sidecar, app };
+  t.after(async () => {
+    await scope.service?.stopSidecar();
+    delete process.resourcesPath;
+    rmSync(folder, { recursive: true });
+  });
+  return { folder, scope, modules: { electron: { app }, '@sidecar/electron': sidecar } };
+}
+
+test('the package page starts, embeds and quits with the app', { skip }, async (t) => {
+  const { scope, modules } = given(t);
+  Object.assign(scope, { one: undefined, two: undefined, console: { log() {} } });
+  const [block, ...others] = blocks('bundle/electron/README.md');
+  assert.equal(others.length, 0);
+  await run(block, scope, modules);
+  assert.equal(scope.one.length, scope.two.length);
+  const quit = once(scope.app, 'quit');
+  scope.app.emit('before-quit', new Event('before-quit'));
+  await quit;
+  assert.equal(scope.service.getStatus().state, 'stopped');
+});
+
+test('one line and another start it in an app', { skip }, async (t) => {
+  const { scope, modules } = given(t);
+  const [block, ...others] = blocks('docs/electron.md');
+  assert.equal(others.length, 0);
+  class Kept extends sidecar.PythonSidecarService {
+    constructor(options) {
+      super(options);
+      scope.service = this;
+    }
+  }
+  scope.PythonSidecarService = Kept;
+  await run(block, scope, { ...modules, '@sidecar/electron': { ...sidecar, PythonSidecarService: Kept } });
+  assert.equal(scope.service.getStatus().state, 'ready');
+});
+
+test('the way over from Ollama leads to a new index and on', { skip }, async (t) => {
+  const { folder, scope, modules } = given(t);
+  const added = [];
+  const index = {
+    readMeta: () => ({ dimensions: 768 }),
+    createBeside: () => ({ add: (batch, vectors) => added.push(...vectors) }),
+    allTexts: () => [{ texts: ['one'] }, { texts: ['two', 'three'] }],
+    replaceBy: (fresh) => { index.fresh = fresh; },
+    add: (chunks, spans, vectors) => { added.push(...vectors); },
+  };
+  Object.assign(scope, { index, texts: ['a', 'b'], showProgress() {} });
+  writeFileSync(join(folder, 'report.pdf'), pdf('Something to find.'));
+  const [before, after, reindex, files, ...others] = blocks('docs/ollama.md');
+  assert.match(before, /11434/);
+  assert.equal(others.length, 0);
+  await run(after, scope, modules);
+  assert.equal(scope.vectors.length, 2);
+  await run(reindex, scope, modules);
+  assert.equal(added.length, 3);
+  assert.ok(index.fresh);
+  await scope.service.stopSidecar();
+  await run(files, scope, modules);
+  assert.equal(added.length, 4);
+});
+
+// A PDF of one page with one line of text.
+function pdf(line) {
+  const content = `BT /F1 12 Tf 10 100 Td (${line}) Tj ET`;
+  const objects = [
+    '<< /Type /Catalog /Pages 2 0 R >>',
+    '<< /Type /Pages /Count 1 /Kids [3 0 R] >>',
+    '<< /Type /Page /Parent 2 0 R /MediaBox [0 0 200 200] /Contents 4 0 R'
+      + ' /Resources << /Font << /F1 5 0 R >> >> >>',
+    `<< /Length ${content.length} >>\nstream\n${content}\nendstream`,
+    '<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>',
+  ];
+  let text = '%PDF-1.4\n';
+  const offsets = objects.map((object, at) => {
+    const offset = text.length;
+    text += `${at + 1} 0 obj\n${object}\nendobj\n`;
+    return offset;
+  });
+  const xref = text.length;
+  text += `xref\n0 ${objects.length + 1}\n0000000000 65535 f \n`;
+  for (const offset of offsets) text += `${String(offset).padStart(10, '0')} 00000 n \n`;
+  return `${text}trailer\n<< /Size ${objects.length + 1} /Root 1 0 R >>\nstartxref\n${xref}\n%%EOF\n`;
+}

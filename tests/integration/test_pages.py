@@ -1,0 +1,169 @@
+"""The documents' commands, run by a shell as they stand there."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bundler.targets import host_target
+from tests.smoke.conftest import bundle
+from tests.support.pages import BLOCK, CONTAINERS, CURL, ENDING, ROOT, SERVING, TAG, UP
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["bundle"]
+
+PORT = 8421
+READY_SECONDS = 180
+TOKEN = "a-token-for-the-documents"  # noqa: S105 - not one that anything else takes
+pytestmark = pytest.mark.skipif(
+    host_target().name != "linux-x64", reason="the documents show the paths of linux-x64"
+)
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that stands for a home and for what lies beside the checkout."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "Documents").mkdir()
+    (folder / "my-app").mkdir()
+    (folder / "my-app" / "package.json").write_text('{"name": "my-app"}', encoding="utf-8")
+    token = folder / "token"
+    token.write_text(f"{TOKEN}\n", encoding="utf-8")
+    token.chmod(0o600)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tagged(engine: Any, base: Path, bundle: Path) -> Iterator[None]:
+    """Load the image by the documents' own command."""
+    assert base.is_file()
+    assert bundle.is_dir()
+    name = TAG.rpartition(" ")[2]
+    was_there = any(name in image.tags for image in engine.images.list())
+    assert run(TAG).returncode == 0
+    yield
+    if not was_there:
+        engine.images.remove(name, force=True)
+
+
+@pytest.fixture
+def port() -> None:
+    """Skip where somebody else has the port that the documents name."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", PORT))
+        except OSError:
+            pytest.skip(f"port {PORT} is in use here")
+
+
+def run(line: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", line], cwd=ROOT, capture_output=True, encoding="utf-8", check=False
+    )
+
+
+def moved(command: str, elsewhere: Path) -> str:
+    """Return `command` with the home and the app's folder elsewhere."""
+    return command.replace("~/", f"{elsewhere}/").replace("../my-app", f"{elsewhere}/my-app")
+
+
+@contextlib.contextmanager
+def serving(command: str, said: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command that serves until it is interrupted; the block finds it ready."""
+    with subprocess.Popen(
+        ["bash", "-c", f"exec {command}"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=said,
+        stderr=said,
+        env={**os.environ, **({"SIDECAR_TOKEN": TOKEN} if "SIDECAR_TOKEN" in command else {})},
+    ) as process:
+        try:
+            deadline = time.monotonic() + READY_SECONDS
+            while health() != 200:
+                assert process.poll() is None, words(said)
+                assert time.monotonic() < deadline, words(said)
+                time.sleep(0.1)
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+            process.wait(60)
+
+
+def health() -> int:
+    """Return the status of /health, 0 if nobody answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=10)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()
+
+
+def words(said: Any) -> str:
+    """Return everything that was written to the file `said`."""
+    return Path(said.name).read_text(encoding="utf-8", errors="replace")
+
+
+def check(command: str, elsewhere: Path) -> str:
+    """Serve, ask with the documents' own request, interrupt; return what was said."""
+    with tempfile.NamedTemporaryFile() as said:
+        with serving(moved(command, elsewhere), said) as process:
+            bearer = f" -H 'Authorization: Bearer {TOKEN}'" if "token" in command.lower() else ""
+            asked = run(f"{CURL} --silent --fail-with-body{bearer}")
+            if "serve.js" not in command:
+                assert asked.returncode == 0, asked.stdout + words(said)
+                assert len(json.loads(asked.stdout)["vectors"]) == 1
+        assert process.returncode == 0, words(said)
+        assert health() == 0
+        return words(said)
+
+
+def test_what_ends_ends_well_and_in_the_documents_order(bundle: Path, elsewhere: Path) -> None:
+    assert bundle.is_dir()
+    for command in ENDING:
+        if shutil.which(shlex.split(command)[0]) is None:
+            pytest.skip(f"no {shlex.split(command)[0]} here")
+        done = run(moved(command, elsewhere))
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    installed = elsewhere / "my-app" / "node_modules" / "@sidecar" / "electron"
+    assert (installed / "src" / "index.js").is_file()
+    assert (elsewhere / "my-app" / "build" / "sidecar" / "electron-builder.yml").is_file()
+
+
+@pytest.mark.usefixtures("port", "bundle")
+@pytest.mark.parametrize("command", SERVING)
+def test_what_serves_answers_and_ends_when_interrupted(command: str, elsewhere: Path) -> None:
+    if shutil.which(shlex.split(command)[0]) is None:
+        pytest.skip(f"no {shlex.split(command)[0]} here")
+    said = check(command, elsewhere)
+    if command == UP:
+        text = (ROOT / "README.md").read_text(encoding="utf-8")
+        (output,) = (block for block in text.split("```text\n") if block.startswith("ready: "))
+        assert output.partition("```")[0] in said
+        assert UP in BLOCK.findall(text)[0]
+
+
+@pytest.mark.usefixtures("port", "tagged")
+@pytest.mark.parametrize("command", CONTAINERS)
+def test_a_container_answers_and_ends_when_interrupted(command: str, elsewhere: Path) -> None:
+    check(command, elsewhere)
