@@ -90,7 +90,7 @@ def _instance(text: str) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """One that refuses `--port=--`, of which argparse makes an empty list."""
+    """One that refuses `--port=--`, which argparse makes an empty list of, and repeats no value."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401
         words = sys.argv[1:] if args is None else list(args)
@@ -98,6 +98,14 @@ class _Parser(argparse.ArgumentParser):
             if word.startswith("--") and word.endswith("=--"):
                 self.error(f"argument {word.partition('=')[0]}: expected one argument")
         return super().parse_known_args(words, namespace)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401
+        found, rest = self.parse_known_args(args, namespace)
+        if rest:
+            # Beside a mistyped option there may stand a token, which belongs in no log.
+            names = [word.partition("=")[0] for word in rest if word.startswith("--")]
+            self.error(f"unrecognized arguments: {' '.join(names) or f'{len(rest)}, no options'}")
+        return found
 
 
 def parser() -> argparse.ArgumentParser:

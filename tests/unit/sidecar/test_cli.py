@@ -88,6 +88,16 @@ def test_a_busy_port_exits_3_before_anything_heavy_is_imported() -> None:
 
 
 @pytest.mark.parametrize(
+    "arguments", [["--token=s3cret"], ["--token", "s3cret"], ["s3cret"], ["-t", "s3cret"]]
+)
+def test_no_value_of_a_mistyped_option_is_repeated(arguments: list[str]) -> None:
+    done = start(*arguments)
+    assert done.returncode == 2
+    assert "unrecognized arguments" in done.stderr
+    assert "s3cret" not in done.stderr
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ["--port", "70000"],
