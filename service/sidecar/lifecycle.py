@@ -125,7 +125,7 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, announcer: Ann
     )
     config = uvicorn.Config(
         app,
-        http=wire.protocol(settings.bounds, ledger),
+        http=wire.protocol(settings.bounds, ledger, run.encoder.counts),
         backlog=wire.ACCEPTS_PER_TURN,
         ws="none",
         loop="asyncio",

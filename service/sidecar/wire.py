@@ -18,6 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from sidecar import problems, requestid
+from sidecar.counts import OTHER, Counts
 from sidecar.crowd import Crowd
 from sidecar.door import Ledger
 from sidecar.heads import Reader, malformed
@@ -55,6 +56,7 @@ class Protocol(H11Protocol):
     crowd: Crowd
     turns: Turns
     ledger: Ledger
+    counts: Counts
 
     def __init__(
         self,
@@ -220,7 +222,10 @@ class Protocol(H11Protocol):
                 answer = problems.response(problem)
                 headers = [*answer.raw_headers, (b"connection", b"close")]
                 headers.append((requestid.HEADER, str(requestid.current()).encode()))
-                self.ledger.tell(problem.status, problem.kind, self.loop.time() - self._since)
+                seconds = self.loop.time() - self._since
+                self.ledger.tell(problem.status, problem.kind, seconds)
+            if not is_known:  # the others are counted where they end
+                self.counts.answer(OTHER, problem.status, seconds)
             for event in (
                 h11.Response(status_code=answer.status_code, headers=headers),
                 h11.Data(data=b"" if self.conn.is_head else bytes(answer.body)),
@@ -254,9 +259,15 @@ class Protocol(H11Protocol):
         self.flow.resume_reading()
 
 
-def protocol(bounds: Bounds, ledger: Ledger) -> type[Protocol]:
-    """Return the protocol of one server, whose connections share its bounds and its ledger."""
-    shared = {"bounds": bounds, "crowd": Crowd(bounds), "turns": Turns(), "ledger": ledger}
+def protocol(bounds: Bounds, ledger: Ledger, counts: Counts) -> type[Protocol]:
+    """Return the protocol of one server, whose connections share its bounds, ledger and counts."""
+    shared: dict[str, Any] = {
+        "bounds": bounds,
+        "crowd": Crowd(bounds),
+        "turns": Turns(),
+        "ledger": ledger,
+        "counts": counts,
+    }
     return type("BoundedProtocol", (Protocol,), shared)
 
 

@@ -133,6 +133,15 @@ def test_what_does_not_arrive_is_not_waited_for(
         assert kind(answer) == "too-slow"
 
 
+@pytest.mark.parametrize(("sent", "code"), [(b"GET\r\n\r\n", 400), (GET + HOST, 408)])
+def test_a_head_that_no_route_hears_of_is_counted(
+    open_door: Callable[..., Doorstep], sent: bytes, code: int
+) -> None:
+    door = open_door(bounds=QUICK)
+    assert status(door.say(sent)) == code
+    assert door.encoder.counts.requests == {("other", code): 1}
+
+
 def test_a_connection_that_is_kept_is_closed_when_no_other_request_comes(
     open_door: Callable[..., Doorstep],
 ) -> None:
