@@ -79,6 +79,8 @@ def serve(bundle: Path, port: int, arguments: Sequence[str], console: Console) -
             service.stop()
         for number, handler in previous.items():
             signal.signal(number, handler)
+    if asked and code in (0, -signal.SIGTERM):
+        console.say("stopped")
     if asked and code == -signal.SIGTERM:
         # Asked before it had its own handlers: there was nothing to finish.
         return 0

@@ -95,6 +95,7 @@ def test_it_reuses_the_bundle_serves_what_it_prints_and_stops_with_0(up: Up, num
         )
         assert '"vectors":[[' in answer.stdout
     assert up.end(number) == 0, up.said
+    assert up.said.endswith("stopped\n")
     assert up.alive() == []
 
 
