@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from bundler.cli import COMMANDS
+from sidecar import __version__
 from tests.support.pages import (
     CONTAINERS,
     CURL,
@@ -24,6 +28,7 @@ from tests.support.pages import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 RUN = {*ENDING, TAG, *SERVING, CURL, *CONTAINERS}
@@ -60,6 +65,33 @@ def test_every_option_in_the_readmes_rows_exists() -> None:
         )
         for option in re.findall(r"`(--[a-z-]+)", row):
             assert option in done.stdout, f"{name} {option}"
+
+
+def test_one_version_is_named_everywhere() -> None:
+    package = ROOT / "bundle" / "electron"
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    named = {
+        tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"],
+        json.loads((package / "package.json").read_text(encoding="utf-8"))["version"],
+        json.loads((package / "package-lock.json").read_text(encoding="utf-8"))["version"],
+        re.findall(r"^## ([\d.]+)", changes, re.MULTILINE)[0],
+    }
+    for document in DOCUMENTS:
+        text = (ROOT / document).read_text(encoding="utf-8")
+        named |= set(re.findall(r"(?:sidecar:|sidecar-electron-|\"version\":\")([\d.]+\d)", text))
+    assert named == {__version__}
+
+
+@pytest.mark.parametrize(("language", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_data_that_is_shown_can_be_read(language: str, read: Callable[[str], object]) -> None:
+    shown_so = re.compile(rf"^```{language}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    blocks = [
+        block
+        for document in DOCUMENTS
+        for block in shown_so.findall((ROOT / document).read_text(encoding="utf-8"))
+    ]
+    assert blocks
+    assert all(isinstance(read(block), dict) for block in blocks)
 
 
 def test_links_between_the_documents_lead_somewhere() -> None:

@@ -73,6 +73,14 @@ test('one line and another start it in an app', { skip }, async (t) => {
   assert.equal(scope.service.getStatus().state, 'ready');
 });
 
+test('the way in for apps ends with a vector', { skip }, async (t) => {
+  const { scope, modules } = given(t);
+  const [block, ...others] = blocks('docs/getting-started.md');
+  assert.equal(others.length, 0);
+  await run(block, scope, modules);
+  assert.ok(scope.vector.length > 100);
+});
+
 test('the way over from Ollama leads to a new index and on', { skip }, async (t) => {
   const { folder, scope, modules } = given(t);
   const added = [];
