@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING
 from bundler import checkpoints
 from bundler.components import build_component
 from bundler.digests import Digest
-from bundler.documents import (
+from bundler.errors import UsageError
+from bundler.files.partial import disk_error
+from bundler.files.staging import publish, stage_beside, sweep
+from bundler.papers.documents import (
     DESCRIBED,
     audited,
     describe,
@@ -25,10 +28,7 @@ from bundler.documents import (
     read_wheels,
     write_documents,
 )
-from bundler.errors import UsageError
-from bundler.partial import disk_error
-from bundler.seal import check_collisions, check_paths, entries_of
-from bundler.staging import publish, stage_beside, sweep
+from bundler.tree.seal import check_collisions, check_paths, entries_of
 from sidecar.manifest import (
     MANIFEST,
     MANIFESTS,
@@ -48,9 +48,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bundler.console import Progress
-    from bundler.diet import Saving
     from bundler.materials import Materials
     from bundler.plan import BundlePlan
+    from bundler.tree.diet import Saving
     from sidecar.manifest import FileEntry
 
 

@@ -7,25 +7,25 @@ import shutil
 import zipfile
 from typing import TYPE_CHECKING, assert_never
 
-from bundler import archives, bytecode, hostruntime, relocate, wheels
-from bundler.derivation import derive
-from bundler.diet import Saving, apply, left_out, removing
 from bundler.digests import Digest
 from bundler.errors import IntegrityError, PolicyError
-from bundler.hostruntime import HostRuntime
-from bundler.runtime import RuntimeSpec
-from bundler.seal import files_of
+from bundler.locks.runtime import RuntimeSpec
+from bundler.models.derivation import derive
 from bundler.targets import target_named
+from bundler.tree import archives, bytecode, hostruntime, relocate, wheels
+from bundler.tree.diet import Saving, apply, left_out, removing
+from bundler.tree.hostruntime import HostRuntime
+from bundler.tree.seal import files_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from bundler.console import Progress
-    from bundler.diet import DietRule
+    from bundler.locks.weights import ModelFile, ModelSpec
     from bundler.materials import Materials
     from bundler.plan import BundlePlan
-    from bundler.weights import ModelFile, ModelSpec
+    from bundler.tree.diet import DietRule
 
 SERVICE = "embedding_sidecar"
 GOLDEN = "models/golden"

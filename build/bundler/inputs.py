@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from bundler import hostruntime, toolchain
-from bundler.addresses import parse_mirrors
+from bundler.artifacts.addresses import parse_mirrors
+from bundler.artifacts.store import Store
+from bundler.artifacts.supply import Supply
 from bundler.assemble import Assembled, assemble, refuse_foreign
 from bundler.digests import tree_digest
 from bundler.errors import (
@@ -20,18 +21,17 @@ from bundler.errors import (
     UnsupportedError,
     UsageError,
 )
-from bundler.lockfile import read_lock as read_wheels
-from bundler.lockfile import require_current
+from bundler.locks.lockfile import read_lock as read_wheels
+from bundler.locks.lockfile import require_current
+from bundler.locks.runtime import RuntimeSpec
+from bundler.locks.runtime import read_lock as read_runtimes
+from bundler.locks.weights import read_models
 from bundler.materials import Materials
 from bundler.plan import COMPONENTS, PARTS, BundlePlan, Locks, Sources, plan
 from bundler.profiles import label
 from bundler.recipe import Recipe, read_recipe
-from bundler.runtime import RuntimeSpec
-from bundler.runtime import read_lock as read_runtimes
-from bundler.store import Store
-from bundler.supply import Supply
 from bundler.targets import Target, host_target, target_named
-from bundler.weights import read_models
+from bundler.tree import hostruntime, toolchain
 from sidecar.manifest import ManifestError, read
 
 if TYPE_CHECKING:
@@ -40,19 +40,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bundler.console import Console
-    from bundler.hostruntime import HostRuntime
     from bundler.project import Project
-    from bundler.toolchain import Toolchain
+    from bundler.tree.hostruntime import HostRuntime
+    from bundler.tree.toolchain import Toolchain
 
 # The modules whose code decides a bundle's bytes. A test holds this list against the real imports.
 MAKERS = frozenset(
-    f"{name}.py"
-    for name in (
-        *("allowances", "archives", "assemble", "audit", "binaries", "bytecode", "compiler"),
-        *("components", "derivation", "diet", "digests", "documents", "elf", "floor", "gate"),
-        *("graph", "half", "hostlibraries", "hostruntime", "licences", "linkage", "notices"),
-        *("quantized", "relocate", "sbom", "seal", "targets", "wheelparts", "wheels"),
-    )
+    f"{folder}{name}.py"
+    for folder, names in {
+        "": "assemble components digests targets",
+        "models/": "derivation graph half quantized",
+        "native/": "allowances audit binaries elf floor linkage",
+        "papers/": "documents licences notices sbom",
+        "tree/": "archives bytecode compiler diet gate hostlibraries hostruntime relocate seal "
+        "wheelparts wheels",
+    }.items()
+    for name in names.split()
 )
 # The service's modules that say what a model's graph holds.
 FORWARD = frozenset({"architecture.py", "definition.py", "layout.py", "quantized.py", "weights.py"})

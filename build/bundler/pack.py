@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import zstandard
 
-from bundler import archives, checkpoints
+from bundler import checkpoints
 from bundler.errors import PolicyError, VerificationError
-from bundler.gate import Limits
-from bundler.partial import abandoned, disk_error, sync_folder, try_lock
+from bundler.files.partial import abandoned, disk_error, sync_folder, try_lock
+from bundler.tree import archives
+from bundler.tree.gate import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bundler import pack
 from bundler.digests import Digest
-from bundler.partial import disk_error
+from bundler.files.partial import disk_error
 from bundler.profiles import label
 from bundler.verify import verify
 

@@ -10,20 +10,20 @@ import hashlib
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bundler.diet import UNSLIMMED, DietRule, parse_rules, rules_for
 from bundler.errors import UnsupportedError, UsageError
-from bundler.hostruntime import HostRuntime
+from bundler.locks.weights import ModelSpec, locked_model
 from bundler.profiles import Profile, profile_named, wheels_of
-from bundler.weights import ModelSpec, locked_model
+from bundler.tree.diet import UNSLIMMED, DietRule, parse_rules, rules_for
+from bundler.tree.hostruntime import HostRuntime
 from sidecar.manifest import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from bundler.digests import Digest
-    from bundler.lockfile import WheelLock
+    from bundler.locks.lockfile import WheelLock
+    from bundler.locks.runtime import RuntimeSpec
     from bundler.recipe import Recipe
-    from bundler.runtime import RuntimeSpec
     from bundler.targets import Target
 
 SCHEMA = 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from packaging.utils import canonicalize_name
 
 from bundler.errors import UsageError
-from bundler.lockfile import LockedWheel, WheelLock, select
+from bundler.locks.lockfile import LockedWheel, WheelLock, select
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

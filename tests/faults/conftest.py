@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.store import Store
+from bundler.artifacts.store import Store
 from tests.support.badserver import BadServer
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler import checkpoints
+from bundler.artifacts.store import Store
 from bundler.console import Progress
 from bundler.errors import DiskError, PolicyError, VerificationError
 from bundler.pack import archive
-from bundler.store import Store
 from bundler.verify import verify
 from tests.support import assembler
 from tests.support.miniature import EPOCH, Miniature, snapshot

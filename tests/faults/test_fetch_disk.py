@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bundler.artifacts.fetch import fetch
+from bundler.artifacts.store import Store
 from bundler.digests import Digest
 from bundler.errors import DiskError
-from bundler.fetch import fetch
-from bundler.store import Store
 from tests.support.badserver import unframed
 from tests.support.fetching import DATA, DIGEST, QUICK, leftovers, request, some_bytes
 

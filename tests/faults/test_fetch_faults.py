@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bundler.artifacts.fetch import fetch
+from bundler.artifacts.network import Network
+from bundler.artifacts.store import Store
 from bundler.digests import Digest
 from bundler.errors import IntegrityError, UnreachableError
-from bundler.fetch import fetch
-from bundler.network import Network
-from bundler.store import Store
 from tests.support.badserver import (
     BadServer,
     cut_at,
@@ -193,10 +193,10 @@ FETCH = """
     import os, signal, sys
     from pathlib import Path
     from bundler.digests import Artifact, Digest
-    from bundler.fetch import Request, fetch
-    from bundler.network import Network
-    from bundler.sources import UrlSource
-    from bundler.store import Store
+    from bundler.artifacts.fetch import Request, fetch
+    from bundler.artifacts.network import Network
+    from bundler.artifacts.sources import UrlSource
+    from bundler.artifacts.store import Store
 
     root, url, *digests = sys.argv[1:]
     if "KILL_IN" in os.environ:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 import zstandard
 
-from bundler import archives, wheels
 from bundler.errors import BundlerError, PolicyError
 from bundler.targets import TARGETS
+from bundler.tree import archives, wheels
 from tests.support.tinytar import Entry, write_tar
 from tests.support.tinywheel import add, tiny_wheel
 

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bundler.artifacts.fetch import Request, fetch
+from bundler.artifacts.sources import HubSource
+from bundler.artifacts.store import Store
 from bundler.commands import lock
 from bundler.console import Console
 from bundler.digests import Artifact
 from bundler.errors import BundlerError, IntegrityError, ModelError, UnreachableError
-from bundler.fetch import Request, fetch
-from bundler.golden import cosine, encode_row, read_golden
-from bundler.goldenfile import make, read_texts
+from bundler.locks.weights import ModelSpec, read_models
+from bundler.models.golden import cosine, encode_row, read_golden
+from bundler.models.goldenfile import make, read_texts
 from bundler.project import Project
 from bundler.recipe import read_recipe
-from bundler.sources import HubSource
-from bundler.store import Store
-from bundler.weights import ModelSpec, read_models
 from tests.support.badserver import BadServer, cut_at, redirect, stall_at, status, wrong
 from tests.support.hub import REVISION, LoopbackNetwork, TinyHub
 from tests.support.tinymodel import MAX_TOKENS, WIDTH, tiny_model, write_model
@@ -101,8 +101,8 @@ def hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hubs]:
     (bundle / "recipe.toml").write_text(recipe + MODEL, encoding="utf-8")
     texts = (ROOT / "bundle" / "golden" / "texts.json").read_bytes()
     (bundle / "golden" / "texts.json").write_bytes(texts)
-    monkeypatch.setattr("bundler.indexes.pip_options", lambda _: {"no-index": "1"})
-    monkeypatch.setattr("bundler.network.Network", lambda: NETWORK)
+    monkeypatch.setattr("bundler.artifacts.indexes.pip_options", lambda _: {"no-index": "1"})
+    monkeypatch.setattr("bundler.artifacts.network.Network", lambda: NETWORK)
     monkeypatch.delenv("HF_TOKEN", raising=False)
     with BadServer() as storage, TinyHub(storage=storage) as hub:
         hub.publish(REPOSITORY, {**tiny_model(), "pytorch_model.bin": b"\x80pickle"})
@@ -174,7 +174,7 @@ def spec(hubs: Hubs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelSp
     answer = {"vectors": [row] * len(texts), "dim": WIDTH, "max_tokens": MAX_TOKENS}
     program = tmp_path / "maker.py"
     program.write_text(f"print({json.dumps(json.dumps({**answer, 'made_with': {}}))})\n")
-    monkeypatch.setattr("bundler.goldenfile.MAKER", program)
+    monkeypatch.setattr("bundler.models.goldenfile.MAKER", program)
     hubs.lock()
     hubs.storage.seen.clear()
     return hubs.locked()

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bundler import relocate
+from bundler.artifacts.network import Network
+from bundler.artifacts.store import Store
 from bundler.cli import parser
 from bundler.commands import assemble
 from bundler.console import Console, Progress
 from bundler.errors import IntegrityError, PolicyError, UnreachableError
-from bundler.hostruntime import HostRuntime
 from bundler.inputs import Inputs
-from bundler.network import Network
 from bundler.plan import PARTS
-from bundler.store import Store
 from bundler.targets import host_target
+from bundler.tree import relocate
+from bundler.tree.hostruntime import HostRuntime
 from bundler.verify import verify
 from sidecar.manifest import read
 from tests.support.badserver import BadServer, cut_at, wrong
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bundler.runtime import RuntimeSpec
+    from bundler.locks.runtime import RuntimeSpec
 
 pytestmark = pytest.mark.skipif(
     host_target().name != TARGET.name, reason="a stand-in is for this machine's own target"
@@ -84,8 +84,8 @@ class Builder:
 @pytest.fixture
 def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Builder]:
     quick = Network(tries=3, first_wait_s=0.0, longest_wait_s=0.1, connect_s=2.0)
-    monkeypatch.setattr("bundler.supply.configured_network", lambda *_: quick)
-    monkeypatch.setattr("bundler.supply.pip_options", lambda _: {})
+    monkeypatch.setattr("bundler.artifacts.supply.configured_network", lambda *_: quick)
+    monkeypatch.setattr("bundler.artifacts.supply.pip_options", lambda _: {})
     with BadServer() as server:
         yield Builder(tmp_path, server)
 

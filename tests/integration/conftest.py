@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bundler.artifacts.store import Store
 from bundler.console import Progress
-from bundler.image import Image, compose, write
+from bundler.images.image import Image, compose, write
+from bundler.images.layers import Layers
 from bundler.inputs import epoch_for
-from bundler.layers import Layers
 from bundler.project import Project
 from bundler.recipe import read_recipe
-from bundler.store import Store
 from tests.smoke.conftest import bundle
 from tests.support import dockerengine
 from tests.support.containers import HARDENED, PORT, START_SECONDS

@@ -15,8 +15,8 @@ import pytest
 
 from bundler.electron.fragment import sign_ignore
 from bundler.electron.integration import contents, open_bundle
-from bundler.golden import MIN_COSINE, read_golden, worst_cosine
 from bundler.launch import Service
+from bundler.models.golden import MIN_COSINE, read_golden, worst_cosine
 from bundler.project import Project
 from bundler.targets import TARGETS
 from sidecar.manifest import read

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bundler.artifacts.store import Store
 from bundler.console import Progress
-from bundler.image import Image, compose, write
-from bundler.layers import Layers
-from bundler.store import Store
+from bundler.images.image import Image, compose, write
+from bundler.images.layers import Layers
 from sidecar.manifest import MANIFEST, MANIFESTS, read, read_entries
 from tests.integration.conftest import PROJECT, Loaded
 from tests.support.containers import PLACE, Tree, tree_of

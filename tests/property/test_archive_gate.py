@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bundler.archives import extract
 from bundler.errors import IntegrityError, PolicyError
-from bundler.gate import Gate, Kind, Limits, Member
+from bundler.tree.archives import extract
+from bundler.tree.gate import Gate, Kind, Limits, Member
 from tests.support.tinytar import Entry, write_tar
 
 PART = st.sampled_from(

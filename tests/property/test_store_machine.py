@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
+from bundler.artifacts.store import Store
+from bundler.artifacts.writer import Writer, WrongBytesError
 from bundler.digests import Digest
 from bundler.errors import IntegrityError, UnreachableError
-from bundler.store import Store
-from bundler.writer import Writer, WrongBytesError
 
 CONTENT = st.binary(max_size=40)
 KEYS = st.sampled_from(["graph", "bytecode"])

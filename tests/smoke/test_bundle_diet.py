@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler import tracer
+from bundler.artifacts.store import Store
 from bundler.errors import SmokeError
-from bundler.inventory import take_stock
-from bundler.lockfile import read_lock
-from bundler.omissions import omissions
+from bundler.inspection import tracer
+from bundler.inspection.inventory import take_stock
+from bundler.inspection.omissions import omissions
+from bundler.inspection.savings import COMMAND, stale
+from bundler.inspection.sizes import weigh
+from bundler.inspection.trace import exercise, parse, prove
+from bundler.locks.lockfile import read_lock
 from bundler.project import Project
 from bundler.recipe import read_recipe
-from bundler.savings import COMMAND, stale
-from bundler.sizes import weigh
-from bundler.store import Store
-from bundler.trace import exercise, parse, prove
 from sidecar.manifest import read
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from bundler import relocate
-from bundler.bytecode import TAG
-from bundler.inventory import take_stock
+from bundler.files.staging import MARK, OLD
+from bundler.inspection.inventory import take_stock
 from bundler.project import Project
 from bundler.recipe import read_recipe
-from bundler.staging import MARK, OLD
+from bundler.tree import relocate
+from bundler.tree.bytecode import TAG
 
 HEADER_BYTES = 16
 UNCHECKED_HASH = 0b01

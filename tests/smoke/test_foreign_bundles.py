@@ -15,21 +15,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler import allowances, seal
-from bundler.audit import AuditReport, audit
+from bundler.artifacts.store import Store
 from bundler.cli import parser
 from bundler.console import Console, Progress
 from bundler.errors import UnreachableError
 from bundler.inputs import Inputs
-from bundler.inventory import take_stock
-from bundler.lockfile import read_lock
-from bundler.omissions import omissions
+from bundler.inspection.inventory import take_stock
+from bundler.inspection.omissions import omissions
+from bundler.inspection.savings import COMMAND, stale
+from bundler.inspection.sizes import weigh
+from bundler.locks.lockfile import read_lock
+from bundler.native import allowances
+from bundler.native.audit import AuditReport, audit
 from bundler.project import Project
 from bundler.recipe import read_recipe
-from bundler.savings import COMMAND, stale
-from bundler.sizes import weigh
-from bundler.store import Store
 from bundler.targets import TARGETS, Target, host_target
+from bundler.tree import seal
 from bundler.verify import verify
 from sidecar.manifest import Manifest, read
 from tests.support.badserver import BadServer

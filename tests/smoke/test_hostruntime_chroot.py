@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bundler import hostlibraries, hostruntime
+from bundler.tree import hostlibraries, hostruntime
 from tests.support import chroot
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux relocates its Python")

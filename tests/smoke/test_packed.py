@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler import tracer
-from bundler.graph import graph
+from bundler.inspection import tracer
+from bundler.inspection.trace import exercise, parse
 from bundler.launch import Service
+from bundler.models.graph import graph
 from bundler.targets import target_named
-from bundler.trace import exercise, parse
 from sidecar.engines.packed import engine as packed
 from sidecar.engines.packed.architecture import GRAPH, read
 from sidecar.engines.packed.weights import open_weights

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from bundler import assemble as assembling
 from bundler import checkpoints
+from bundler.artifacts.store import Store
 from bundler.console import Progress
 from bundler.digests import Digest
 from bundler.errors import BundlerError
 from bundler.pack import archive
-from bundler.store import Store
 from sidecar.manifest import MANIFEST
 from tests.support.miniature import EPOCH, Miniature
 

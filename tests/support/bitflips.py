@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bundler.console import Progress
 from bundler.errors import VerificationError
-from bundler.inventory import PAPERS, take_stock
+from bundler.inspection.inventory import PAPERS, take_stock
 from bundler.verify import verify
 
 

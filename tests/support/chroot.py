@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundler import hostlibraries
+from bundler.tree import hostlibraries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

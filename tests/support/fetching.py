@@ -5,15 +5,15 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from bundler.artifacts.fetch import Request
+from bundler.artifacts.network import Network
+from bundler.artifacts.sources import UrlSource
 from bundler.digests import Artifact, Digest
-from bundler.fetch import Request
-from bundler.network import Network
-from bundler.sources import UrlSource
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bundler.store import Store
+    from bundler.artifacts.store import Store
 
 
 def some_bytes(seed: int, size: int = 100_000) -> bytes:

@@ -43,8 +43,8 @@ def claim_pdf(data: bytes) -> None:
 
 def claim_archive(data: bytes, folder: Path) -> None:
     """Any bytes are unpacked inside, to plain files, or refused by an error of ours."""
-    from bundler import archives  # noqa: PLC0415 (after the instruments)
     from bundler.errors import BundlerError  # noqa: PLC0415
+    from bundler.tree import archives  # noqa: PLC0415 (after the instruments)
 
     archive, target = folder / "archive", folder / "tree"
     archive.write_bytes(data)
@@ -104,7 +104,7 @@ def main(target: str, seconds: int, folder: Path) -> None:
 
             import sidecar.worker  # noqa: F401, PLC0415
         else:
-            import bundler.archives  # noqa: F401, PLC0415
+            import bundler.tree.archives  # noqa: F401, PLC0415
     logging.disable()  # pypdf tells of every fault
     corpus = folder / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)

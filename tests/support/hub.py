@@ -8,7 +8,7 @@ import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bundler.network import Network
+from bundler.artifacts.network import Network
 from tests.support.badserver import BadServer, honest, redirect, status
 
 if TYPE_CHECKING:

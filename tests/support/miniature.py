@@ -12,22 +12,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bundler.artifacts.fetch import Request, fetch
+from bundler.artifacts.network import Network
+from bundler.artifacts.sources import UrlSource
 from bundler.assemble import Assembled, assemble
 from bundler.console import Progress
 from bundler.digests import Artifact, Digest, tree_digest
-from bundler.fetch import Request, fetch
-from bundler.golden import encode_row
-from bundler.lockfile import read_lock as read_wheels
+from bundler.locks.lockfile import read_lock as read_wheels
+from bundler.locks.runtime import FLAVOUR, archive_name
+from bundler.locks.runtime import read_lock as read_runtimes
+from bundler.locks.weights import ModelFile, ModelSpec, read_models, render_models
 from bundler.materials import Materials
-from bundler.network import Network
+from bundler.models.golden import encode_row
 from bundler.plan import BundlePlan, Locks, Sources, plan
 from bundler.project import Project
 from bundler.recipe import Recipe, read_recipe
-from bundler.runtime import FLAVOUR, archive_name
-from bundler.runtime import read_lock as read_runtimes
-from bundler.sources import UrlSource
 from bundler.targets import TARGETS
-from bundler.weights import ModelFile, ModelSpec, read_models, render_models
 from tests.support.badserver import BadServer
 from tests.support.standalone import unix_entries
 from tests.support.tinybinaries import elf
@@ -37,7 +37,7 @@ from tests.support.tinywheel import tiny_wheel
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bundler.store import Store
+    from bundler.artifacts.store import Store
 
 TARGET = TARGETS["linux-x64"]
 RELEASE = {

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bundler.artifacts.store import Store
 from bundler.console import Progress
 from bundler.release.bundles import Bundle
 from bundler.release.edition import Edition, write
 from bundler.release.statement import Build
-from bundler.store import Store
 from sidecar.manifest import read
 from tests.support.miniature import EPOCH, Miniature
 from tests.support.tinybase import tiny_base

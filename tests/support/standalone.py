@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bundler.digests import Artifact, Digest
-from bundler.runtime import FLAVOUR, RuntimeSpec, archive_name
+from bundler.locks.runtime import FLAVOUR, RuntimeSpec, archive_name
 from tests.support.tinybinaries import elf, macho, pe
 from tests.support.tinytar import Entry, write_tar
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bundler.inventory import Inventory, take_stock
-from bundler.omissions import Omissions, omissions
-from bundler.store import Store
+from bundler.artifacts.store import Store
+from bundler.inspection.inventory import Inventory, take_stock
+from bundler.inspection.omissions import Omissions, omissions
 from tests.support.miniature import Miniature
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import numpy as np
 
 from bundler.bench.shapes import TINY_BERT, TINY_XLMR, Shape
 from bundler.bench.twin import write_twin
-from bundler.graph import graph
-from bundler.quantized import quantized_graph
+from bundler.models.graph import graph
+from bundler.models.quantized import quantized_graph
 from sidecar.engines.packed import engine as packed
 from sidecar.engines.packed.architecture import GRAPH, QUANTIZED_GRAPH, WEIGHTS, Architecture, read
 from sidecar.engines.packed.torch_executor import TorchExecutor, open_tensors

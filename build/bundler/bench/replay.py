@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bundler.bench.figures import Latency, latency
 from bundler.errors import UsageError
-from bundler.replacement import replace_files
+from bundler.files.replacement import replace_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

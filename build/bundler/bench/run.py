@@ -20,8 +20,8 @@ from bundler.bench.page import page
 from bundler.bench.ratios import figures
 from bundler.bench.sheet import sheet
 from bundler.bench.subject import own, served_copy, twin
+from bundler.files.replacement import replace_files
 from bundler.profiles import profile_named
-from bundler.replacement import replace_files
 from sidecar.manifest import read
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from bundler.bench.served import from_bundle
 from bundler.bench.shapes import TWINS
 from bundler.bench.twin import write_twin
-from bundler.derivation import derive
 from bundler.errors import UsageError
+from bundler.models.derivation import derive
 from sidecar.manifest import read
 
 if TYPE_CHECKING:

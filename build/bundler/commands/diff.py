@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:  # noqa: ARG001
     """Compare; print the differences. A difference is no failure."""
-    from bundler.differences import compare, lines  # noqa: PLC0415 - needs the environment
-    from bundler.inventory import take_stock  # noqa: PLC0415 - needs the environment
+    from bundler.inspection.differences import compare, lines  # noqa: PLC0415 - needs the environment
+    from bundler.inspection.inventory import take_stock  # noqa: PLC0415 - needs the environment
 
     difference = compare(take_stock(options.before), take_stock(options.after))
     if options.json:

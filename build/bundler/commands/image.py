@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
 
     from bundler.console import Console
-    from bundler.image import Image
+    from bundler.images.image import Image
     from bundler.project import Project
 
 NO_BASE = "none"
@@ -47,12 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Compose, write, load; print where the archive is, and say the image's digest."""
-    from bundler.engine import full_name  # noqa: PLC0415 - needs the environment
-    from bundler.image import compose, write  # noqa: PLC0415 - needs the environment
+    from bundler.artifacts.store import Store  # noqa: PLC0415 - needs the environment
+    from bundler.images.engine import full_name  # noqa: PLC0415 - needs the environment
+    from bundler.images.image import compose, write  # noqa: PLC0415 - needs the environment
+    from bundler.images.layers import Layers  # noqa: PLC0415 - needs the environment
     from bundler.inputs import epoch_for  # noqa: PLC0415 - needs the environment
-    from bundler.layers import Layers  # noqa: PLC0415 - needs the environment
     from bundler.recipe import read_recipe  # noqa: PLC0415 - needs the environment
-    from bundler.store import Store  # noqa: PLC0415 - needs the environment
 
     started = time.monotonic()
     epoch = epoch_for(read_recipe(project.recipe))
@@ -119,7 +119,7 @@ def _bundles(options: argparse.Namespace, project: Project) -> list[Path]:
 def _base(given: str | None, bundle: Path, project: Project) -> Path | None:
     """Return the tar below `bundle`, or None if it is to have none. Raises UnreachableError."""
     from bundler.errors import UnreachableError  # noqa: PLC0415 - as the others
-    from bundler.oci import ARCHITECTURES  # noqa: PLC0415 - needs the environment
+    from bundler.images.oci import ARCHITECTURES  # noqa: PLC0415 - needs the environment
     from sidecar.manifest import read  # noqa: PLC0415
 
     if given == NO_BASE:
@@ -145,7 +145,7 @@ def _file_name(images: list[Image]) -> str:
 
 def _copy_sboms(bundles: list[Path], images: list[Image], output: Path) -> None:
     """Lay each bundle's bill of materials beside the archive, for who reads no layers."""
-    from bundler.image import SBOM  # noqa: PLC0415 - needs the environment
+    from bundler.images.image import SBOM  # noqa: PLC0415 - needs the environment
 
     for bundle, image in zip(bundles, images, strict=True):
         infix = f".{image.architecture}" if len(images) > 1 else ""
@@ -154,7 +154,7 @@ def _copy_sboms(bundles: list[Path], images: list[Image], output: Path) -> None:
 
 
 def _load(output: Path, tag: str, console: Console) -> None:
-    from bundler.engine import engine, load  # noqa: PLC0415 - needs the environment
+    from bundler.images.engine import engine, load  # noqa: PLC0415 - needs the environment
 
     program = engine()
     if program is None:

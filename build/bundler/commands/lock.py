@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from bundler.console import Console
-    from bundler.lockfile import WheelLock
+    from bundler.locks.lockfile import WheelLock
     from bundler.project import Project
 
 
@@ -62,7 +62,7 @@ def _print(lines: Iterable[str]) -> None:
 
 
 def _lock_runtime(project: Project) -> None:
-    from bundler import runtime  # noqa: PLC0415 - needs the environment
+    from bundler.locks import runtime  # noqa: PLC0415 - needs the environment
     from bundler.targets import TARGETS  # noqa: PLC0415 - needs the environment
 
     path = project.runtime_lock
@@ -77,17 +77,17 @@ def _lock_runtime(project: Project) -> None:
 def _lock_wheels(options: argparse.Namespace, project: Project, console: Console) -> None:
     from dataclasses import replace  # noqa: PLC0415
 
-    from bundler import lockfile, wheellock  # noqa: PLC0415 - needs the environment
-    from bundler.addresses import parse_mirrors  # noqa: PLC0415
-    from bundler.indexes import (  # noqa: PLC0415
+    from bundler.artifacts.addresses import parse_mirrors  # noqa: PLC0415
+    from bundler.artifacts.indexes import (  # noqa: PLC0415
         PDM_CONFIGURATION,
         configured_indexes,
         configured_network,
         pip_options,
     )
-    from bundler.network import Network  # noqa: PLC0415
+    from bundler.artifacts.network import Network  # noqa: PLC0415
+    from bundler.files.replacement import replace_files  # noqa: PLC0415
+    from bundler.locks import lockfile, wheellock  # noqa: PLC0415 - needs the environment
     from bundler.recipe import read_recipe  # noqa: PLC0415
-    from bundler.replacement import replace_files  # noqa: PLC0415
 
     sources = read_recipe(project.recipe).sources
     torch = parse_mirrors(options.mirror, sources).get("torch", sources["torch"])
@@ -114,21 +114,21 @@ def _lock_wheels(options: argparse.Namespace, project: Project, console: Console
 
 
 def _lock_models(options: argparse.Namespace, project: Project, console: Console) -> None:
-    from bundler.addresses import parse_mirrors  # noqa: PLC0415 - needs the environment
-    from bundler.goldenfile import TEXTS, read_texts  # noqa: PLC0415
-    from bundler.hub import Hub  # noqa: PLC0415
-    from bundler.indexes import (  # noqa: PLC0415
+    from bundler.artifacts.addresses import parse_mirrors  # noqa: PLC0415 - needs the environment
+    from bundler.artifacts.indexes import (  # noqa: PLC0415
         configured_indexes,
         configured_network,
         pip_options,
     )
-    from bundler.modellock import Locker  # noqa: PLC0415
-    from bundler.network import Network  # noqa: PLC0415
+    from bundler.artifacts.network import Network  # noqa: PLC0415
+    from bundler.artifacts.sources import IndexSource  # noqa: PLC0415
+    from bundler.artifacts.store import Store  # noqa: PLC0415
+    from bundler.files.replacement import replace_files  # noqa: PLC0415
+    from bundler.locks.hub import Hub  # noqa: PLC0415
+    from bundler.locks.modellock import Locker  # noqa: PLC0415
+    from bundler.locks.weights import read_models, render_models  # noqa: PLC0415
+    from bundler.models.goldenfile import TEXTS, read_texts  # noqa: PLC0415
     from bundler.recipe import read_recipe  # noqa: PLC0415
-    from bundler.replacement import replace_files  # noqa: PLC0415
-    from bundler.sources import IndexSource  # noqa: PLC0415
-    from bundler.store import Store  # noqa: PLC0415
-    from bundler.weights import read_models, render_models  # noqa: PLC0415
 
     recipe = read_recipe(project.recipe)
     asked = options.models or recipe.catalogue

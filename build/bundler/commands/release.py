@@ -52,13 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Make it; print where it is."""
+    from bundler.artifacts.store import Store  # noqa: PLC0415
+    from bundler.files.staging import publish, stage_beside  # noqa: PLC0415
     from bundler.inputs import epoch_for  # noqa: PLC0415 - needs the environment
+    from bundler.locks.weights import read_models  # noqa: PLC0415
     from bundler.recipe import read_recipe  # noqa: PLC0415
     from bundler.release import bundles, edition, statement  # noqa: PLC0415
     from bundler.release.source import read_source  # noqa: PLC0415
-    from bundler.staging import publish, stage_beside  # noqa: PLC0415
-    from bundler.store import Store  # noqa: PLC0415
-    from bundler.weights import read_models  # noqa: PLC0415
 
     started = time.monotonic()
     recipe = read_recipe(project.recipe)
@@ -158,7 +158,7 @@ def _mark(findings: list[str] | tuple[str, ...], console: Console, *, is_dry: bo
 def _bases(made: Bundles, project: Project, console: Console, *, is_dry: bool) -> dict[str, Path]:
     """Return what each image stands on, by target. Raises UnreachableError unless it is dry."""
     from bundler.errors import UnreachableError  # noqa: PLC0415 - needs the environment
-    from bundler.oci import ARCHITECTURES  # noqa: PLC0415
+    from bundler.images.oci import ARCHITECTURES  # noqa: PLC0415
 
     found = {}
     for bundle in made.present:

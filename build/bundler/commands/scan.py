@@ -30,9 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Ask; print a line for each finding."""
+    from bundler.artifacts.indexes import configured_network, pip_options  # noqa: PLC0415
+    from bundler.artifacts.network import Network  # noqa: PLC0415
     from bundler.errors import PolicyError  # noqa: PLC0415 - needs the environment
-    from bundler.indexes import configured_network, pip_options  # noqa: PLC0415
-    from bundler.network import Network  # noqa: PLC0415
     from bundler.recipe import read_recipe  # noqa: PLC0415
     from bundler.release.vulnerabilities import ask, purls  # noqa: PLC0415
     from bundler.targets import host_target  # noqa: PLC0415

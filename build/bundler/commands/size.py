@@ -36,15 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Weigh; print the table."""
-    from bundler.inventory import take_stock  # noqa: PLC0415 - needs the environment
-    from bundler.lockfile import read_lock  # noqa: PLC0415
-    from bundler.omissions import omissions  # noqa: PLC0415
-    from bundler.picture import draw  # noqa: PLC0415
+    from bundler.artifacts.store import Store  # noqa: PLC0415
+    from bundler.files.replacement import replace_files  # noqa: PLC0415
+    from bundler.inspection.inventory import take_stock  # noqa: PLC0415 - needs the environment
+    from bundler.inspection.omissions import omissions  # noqa: PLC0415
+    from bundler.inspection.picture import draw  # noqa: PLC0415
+    from bundler.inspection.savings import COMMAND, entries, stale  # noqa: PLC0415
+    from bundler.inspection.sizes import table, weigh  # noqa: PLC0415
+    from bundler.locks.lockfile import read_lock  # noqa: PLC0415
     from bundler.recipe import read_recipe  # noqa: PLC0415
-    from bundler.replacement import replace_files  # noqa: PLC0415
-    from bundler.savings import COMMAND, entries, stale  # noqa: PLC0415
-    from bundler.sizes import table, weigh  # noqa: PLC0415
-    from bundler.store import Store  # noqa: PLC0415
     from bundler.targets import host_target  # noqa: PLC0415
 
     recipe = read_recipe(project.recipe)

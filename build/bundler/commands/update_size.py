@@ -45,12 +45,12 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
 
 
 def _measured(options: argparse.Namespace, project: Project, console: Console) -> Update:
+    from bundler.artifacts.store import Store  # noqa: PLC0415
     from bundler.errors import UsageError  # noqa: PLC0415 - needs the environment
+    from bundler.images.layers import Layers  # noqa: PLC0415
     from bundler.inputs import epoch_for  # noqa: PLC0415
-    from bundler.layers import Layers  # noqa: PLC0415
     from bundler.recipe import read_recipe  # noqa: PLC0415
     from bundler.release import update  # noqa: PLC0415
-    from bundler.store import Store  # noqa: PLC0415
 
     places: tuple[Path, Path] = (options.before, options.after)
     for place in places:

@@ -30,13 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:  # noqa: ARG001
     """Look it up; print what is known. Raises UsageError where nothing is."""
-    from bundler import runtime  # noqa: PLC0415 - needs the environment
-    from bundler.inventory import take_stock  # noqa: PLC0415
-    from bundler.lockfile import read_lock  # noqa: PLC0415
-    from bundler.omissions import omissions  # noqa: PLC0415
-    from bundler.provenance import describe, runtime_omissions, why  # noqa: PLC0415
+    from bundler.artifacts.store import Store  # noqa: PLC0415
+    from bundler.inspection.inventory import take_stock  # noqa: PLC0415
+    from bundler.inspection.omissions import omissions  # noqa: PLC0415
+    from bundler.inspection.provenance import describe, runtime_omissions, why  # noqa: PLC0415
+    from bundler.locks import runtime  # noqa: PLC0415 - needs the environment
+    from bundler.locks.lockfile import read_lock  # noqa: PLC0415
     from bundler.recipe import read_recipe  # noqa: PLC0415
-    from bundler.store import Store  # noqa: PLC0415
     from bundler.targets import host_target, target_named  # noqa: PLC0415
 
     bundle: Path = options.bundle or project.output(host_target().name)

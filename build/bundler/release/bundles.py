@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bundler.errors import BundlerError, PolicyError, UnreachableError, UnsupportedError
 from bundler.inputs import Inputs
-from bundler.runtime import RuntimeSpec
+from bundler.locks.runtime import RuntimeSpec
 from bundler.targets import TARGETS, host_target, target_named
 
 if TYPE_CHECKING:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import zstandard
 
-from bundler import image, pack
+from bundler import pack
 from bundler.digests import Digest
 from bundler.errors import UsageError, VerificationError
-from bundler.layers import Layers
+from bundler.images import image
+from bundler.images.layers import Layers
 from bundler.parcel import PRODUCT, SUFFIX
 from bundler.profiles import label
 from bundler.release import parts, verify_sidecar, zipped
@@ -25,9 +26,9 @@ from sidecar.manifest import MANIFEST
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bundler.artifacts.store import Store
     from bundler.console import Progress
     from bundler.release.bundles import Bundle
-    from bundler.store import Store
     from sidecar.manifest import Manifest
 
 VERIFIER = Path(verify_sidecar.__file__)

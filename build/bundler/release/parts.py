@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bundler.errors import UsageError
-from bundler.partial import disk_error
+from bundler.files.partial import disk_error
 from sidecar.manifest import CHUNK_BYTES
 
 if TYPE_CHECKING:

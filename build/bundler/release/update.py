@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import zstandard
 
-from bundler import image, pack
+from bundler import pack
 from bundler.errors import VerificationError
+from bundler.images import image
 from bundler.release import verify_sidecar
 from sidecar.manifest import MANIFEST, MANIFESTS, ManifestError, decode, decode_entries
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from bundler.layers import Layers
+    from bundler.images.layers import Layers
     from bundler.release.verify_sidecar import Member
     from sidecar.manifest import FileEntry, Manifest
 

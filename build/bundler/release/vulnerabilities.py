@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
+from bundler.artifacts.network import reason, shown
 from bundler.errors import UnreachableError, UsageError
-from bundler.network import reason, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from bundler.network import Network
+    from bundler.artifacts.network import Network
 
 # The kinds of packages that an OSV database has; it refuses a batch that names another.
 KNOWN = ("pkg:pypi/", "pkg:npm/", "pkg:cargo/", "pkg:golang/")

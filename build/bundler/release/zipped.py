@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from bundler.errors import PolicyError, VerificationError
-from bundler.partial import disk_error
+from bundler.files.partial import disk_error
 from sidecar.manifest import CHUNK_BYTES
 
 if TYPE_CHECKING:

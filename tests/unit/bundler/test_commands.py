@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bundler.artifacts.store import Store
 from bundler.cli import parser
 from bundler.commands import assemble, fetch, plan, smoke, up, verify
 from bundler.console import Console
 from bundler.errors import AddressInUseError, SmokeError, UnreachableError, VerificationError
 from bundler.inputs import Inputs
-from bundler.store import Store
 from tests.support.miniature import Miniature
 
 if TYPE_CHECKING:

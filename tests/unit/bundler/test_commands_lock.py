@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bundler import runtime
 from bundler.commands import lock
 from bundler.console import Console
 from bundler.errors import UsageError
+from bundler.locks import runtime
+from bundler.locks.wheellock import Refreshed
 from bundler.project import Project
 from bundler.targets import TARGETS
-from bundler.wheellock import Refreshed
 from tests.support.hub import REVISION, LoopbackNetwork, TinyHub
 from tests.support.tinymodel import MAX_TOKENS, WIDTH, tiny_model
 
@@ -80,9 +80,9 @@ def run(
 ) -> Callable[..., tuple[int, str]]:
     maker = tmp_path / "maker.py"
     maker.write_text(MAKER)
-    monkeypatch.setattr("bundler.goldenfile.MAKER", maker)
-    monkeypatch.setattr("bundler.indexes.pip_options", lambda _: {"no-index": "1"})
-    monkeypatch.setattr("bundler.network.Network", LoopbackNetwork)
+    monkeypatch.setattr("bundler.models.goldenfile.MAKER", maker)
+    monkeypatch.setattr("bundler.artifacts.indexes.pip_options", lambda _: {"no-index": "1"})
+    monkeypatch.setattr("bundler.artifacts.network.Network", LoopbackNetwork)
     for name in ("HF_ENDPOINT", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)
 
@@ -228,7 +228,7 @@ def test_wheels_are_written_at_the_end_with_what_pdm_was_told(
         missing = {"linux-arm64": "torch is not locked"}
         return Refreshed(lock=text, configuration=settings, wheels={"win-x64": 1}, missing=missing)
 
-    monkeypatch.setattr("bundler.wheellock.refresh", refresh)
+    monkeypatch.setattr("bundler.locks.wheellock.refresh", refresh)
     code, out = run("--wheels")
     assert code == 0
     assert project.wheel_lock.read_text() == text
@@ -255,7 +255,7 @@ def test_a_pdm_configuration_that_is_there_is_used_and_kept(
         assert given == settings
         raise UsageError("pdm cannot lock")
 
-    monkeypatch.setattr("bundler.wheellock.refresh", refresh)
+    monkeypatch.setattr("bundler.locks.wheellock.refresh", refresh)
     with pytest.raises(UsageError, match="pdm cannot lock"):
         run("--wheels")
     assert written(project) == before

@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 
 from bundler import environment
 from bundler.errors import DiskError, IntegrityError, UnreachableError, UsageError
-from bundler.lockfile import FORBIDDEN
+from bundler.locks.lockfile import FORBIDDEN
 from bundler.project import Project
 from bundler.targets import TARGETS
 

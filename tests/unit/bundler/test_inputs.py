@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import argparse
 import io
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import grimp
 import pytest
@@ -13,13 +14,10 @@ from bundler.inputs import MAKERS, Inputs, epoch_for, refuse_unreleasable
 from bundler.project import Project
 from tests.support.miniature import EPOCH, Miniature
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 # They move bytes or tell people about them, and decide none.
 NEUTRAL = {
-    *("checkpoints", "console", "errors", "partial", "plan", "recipe", "runtime", "staging"),
-    *("weights", "lockfile", "materials"),
+    *("checkpoints", "console", "errors", "materials", "plan", "recipe"),
+    *("files/partial", "files/staging", "locks/lockfile", "locks/runtime", "locks/weights"),
 }
 
 
@@ -47,9 +45,11 @@ def gathered(miniature: Miniature, **options: Any) -> Inputs:
 
 
 def test_every_module_that_decides_bytes_is_part_of_the_builders_digest() -> None:
+    folder = Project.here().bundler
     graph = grimp.build_graph("bundler", "sidecar", exclude_type_checking_imports=True)
     reached = {"bundler.assemble"} | graph.find_upstream_modules("bundler.assemble")
-    modules = {name.rpartition(".")[2] for name in reached if name.startswith("bundler.")}
+    names = {name.removeprefix("bundler.") for name in reached if name.startswith("bundler.")}
+    modules = {name.replace(".", "/") for name in names if not Path(folder, name).is_dir()}
     assert modules - NEUTRAL == {name.removesuffix(".py") for name in MAKERS}
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from bundler.digests import Digest
 from bundler.errors import UnsupportedError, UsageError
-from bundler.hostruntime import HostRuntime
 from bundler.plan import COMPONENTS, PARTS, plan
 from bundler.targets import TARGETS
+from bundler.tree.hostruntime import HostRuntime
 from tests.support.miniature import EPOCH, Miniature
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler import pack
+from bundler.artifacts.store import Store
 from bundler.console import Progress
 from bundler.errors import VerificationError
-from bundler.layers import Layers
+from bundler.images.layers import Layers
 from bundler.release import update, zipped
-from bundler.store import Store
 from tests.support.miniature import EPOCH, Miniature
 from tests.support.released import Released
 

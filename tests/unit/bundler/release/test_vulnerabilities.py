@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bundler.artifacts.network import Network
 from bundler.errors import UnreachableError, UsageError
-from bundler.network import Network
 from bundler.release import vulnerabilities
 from bundler.release.vulnerabilities import Finding, ask, purls
 

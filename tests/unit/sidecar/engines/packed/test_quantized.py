@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from bundler.half import write_half
+from bundler.models.half import write_half
 from sidecar.engines import instructions
 from sidecar.engines.packed import engine as packed
 from sidecar.engines.packed.architecture import HALF_WEIGHTS, WEIGHTS, UnpackableError

@@ -1,0 +1,1 @@
+"""Bringing in what is locked, and keeping it by its hash."""

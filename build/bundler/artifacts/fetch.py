@@ -1,0 +1,194 @@
+"""Getting locked artifacts into the store, a few at a time."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from bundler.artifacts.download import Downloader, PlaceError, Silence, StoppedError
+from bundler.artifacts.network import shown
+from bundler.artifacts.sources import Miss
+from bundler.artifacts.store import not_locked
+from bundler.artifacts.writer import WrongBytesError
+from bundler.errors import DiskError, IntegrityError, UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from bundler.artifacts.download import Progress
+    from bundler.artifacts.network import Network
+    from bundler.artifacts.sources import Source
+    from bundler.artifacts.store import Store
+    from bundler.artifacts.writer import Writer
+    from bundler.digests import Artifact
+
+AT_ONCE = 3
+NAMED_AT_MOST = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """An artifact, and the sources to ask for it, in that order."""
+
+    artifact: Artifact
+    sources: tuple[Source, ...]
+
+
+def fetch(
+    requests: Sequence[Request],
+    store: Store,
+    *,
+    network: Network,
+    offline: bool = False,
+    progress: Progress | None = None,
+    at_once: int = AT_ONCE,
+) -> Mapping[Artifact, Path]:
+    """Return a verified store entry for every request, fetching only what the store lacks.
+
+    `offline` opens no socket and no other file. What was finished stays finished whatever happens
+    to the rest; after a success nothing unfinished is left but what living processes write.
+    Raises IntegrityError, UnreachableError, DiskError.
+    """
+    task = _Fetch(store, network, progress or Silence())
+    unique = {request.artifact.digest.sha256: request for request in requests}
+    if offline:
+        held = task.held_offline(unique)
+    else:
+        held = task.run(unique, at_once)
+        store.sweep()
+    return {request.artifact: held[request.artifact.digest.sha256] for request in requests}
+
+
+class _Fetch:
+    """One call of `fetch`."""
+
+    def __init__(self, store: Store, network: Network, progress: Progress) -> None:
+        self.store = store
+        self.network = network
+        self.progress = progress
+
+    def held_offline(self, requests: Mapping[str, Request]) -> dict[str, Path]:
+        """Return the entries. Raises UnreachableError naming what is missing, IntegrityError."""
+        held, missing = {}, []
+        for sha256, request in requests.items():
+            try:
+                held[sha256] = self._held(request.artifact)
+            except UnreachableError:
+                missing.append(request.artifact.name)
+        if missing:
+            more = len(missing) - NAMED_AT_MOST
+            raise UnreachableError(
+                f"not in the store: {', '.join(missing[:NAMED_AT_MOST])}"
+                + (f" and {more} more" if more > 0 else ""),
+                why=f"this run is offline, and {self.store.root} does not have them",
+                next_step="run the fetch command once with a network, without --offline",
+            )
+        return held
+
+    def run(self, requests: Mapping[str, Request], at_once: int) -> dict[str, Path]:
+        """Return the entries, fetching what is missing; the first failure stops the others."""
+        self._make_sure_of_room([request.artifact for request in requests.values()])
+        stopped = threading.Event()
+        held: dict[str, Path] = {}
+        with self.network.client() as client, ThreadPoolExecutor(at_once) as pool:
+            downloader = Downloader(
+                client=client, network=self.network, progress=self.progress, stopped=stopped
+            )
+            futures = {
+                pool.submit(self._one, request, downloader): sha256
+                for sha256, request in requests.items()
+            }
+            try:
+                for future in as_completed(futures):
+                    with suppress(StoppedError):
+                        held[futures[future]] = future.result()
+            finally:
+                # After a success nothing is left to stop.
+                stopped.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+        return held
+
+    def _held(self, artifact: Artifact) -> Path:
+        return self.store.verified(artifact.digest, artifact.name)
+
+    def _make_sure_of_room(self, artifacts: Sequence[Artifact]) -> None:
+        """Raise DiskError before anything is fetched if what has a known size cannot fit."""
+        missing = [a.digest.size or 0 for a in artifacts if self.store.path(a.digest) is None]
+        needed = sum(missing)
+        if needed > self.store.free_bytes():
+            self.store.sweep()
+        free = self.store.free_bytes()
+        if needed > free:
+            raise DiskError(
+                f"the disk is full: no room for {len(missing)} artifacts",
+                why=f"{needed} bytes are needed, {free} bytes are free at {self.store.root}",
+                next_step="free some space there and run the same command again",
+            )
+
+    def _one(self, request: Request, downloader: Downloader) -> Path:
+        if downloader.stopped.is_set():
+            raise StoppedError
+        try:
+            return self._ensure(request, downloader)
+        except Exception:
+            downloader.stopped.set()
+            raise
+
+    def _ensure(self, request: Request, downloader: Downloader) -> Path:
+        """Return the entry for `request`, from the store if it is there and right."""
+        artifact = request.artifact
+        try:
+            return self._held(artifact)
+        except UnreachableError:
+            pass
+        except IntegrityError:
+            self.progress.note(artifact.name, "its stored copy was damaged; fetching it again")
+        with self.store.writer(artifact.digest, artifact.name) as writer:
+            if writer.is_complete:
+                path = writer.commit()
+            else:
+                path = self._bring(request, downloader, writer)
+        self.progress.finish(artifact.name)
+        return path
+
+    def _bring(self, request: Request, downloader: Downloader, writer: Writer) -> Path:
+        """Return the entry, from the first place that has it."""
+        artifact = request.artifact
+        tried: list[str] = []
+        wrong: str | None = None
+        for place in chain.from_iterable(
+            source.locate(artifact, downloader.pause) for source in request.sources
+        ):
+            if isinstance(place, Miss):
+                tried.append(f"{place.place}: {place.reason}")
+                wrong = wrong or place.sha256
+                continue
+            with suppress(UnreachableError, IntegrityError):
+                # Another builder may have been faster.
+                return self._held(artifact)
+            try:
+                return downloader.bring(artifact, place, writer)
+            except PlaceError as error:
+                tried.append(f"{shown(place.url)}: {error}")
+            except WrongBytesError as error:
+                tried.append(f"{shown(place.url)}: other bytes by that name")
+                wrong = wrong or error.sha256
+                writer.restart()
+        asked = "; ".join(tried) or "there is nowhere to look for it"
+        if wrong is not None:
+            raise not_locked(
+                artifact.name,
+                actual=wrong,
+                locked=artifact.digest,
+                next_step=f"find out who changed it, or lock it again (asked: {asked})",
+            )
+        raise UnreachableError(
+            f"{artifact.name} is out of reach",
+            why=asked,
+            next_step="check the network, the proxy and the mirrors, then run the same command",
+        )

@@ -1,0 +1,234 @@
+"""Where a locked artifact may be had; its digest makes any place safe."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+from urllib.parse import urlsplit
+
+import httpx2
+from packaging.utils import parse_wheel_filename
+from unearth import PackageFinder
+from unearth.fetchers import PyPIClient
+
+from bundler.artifacts.network import (
+    Credentials,
+    asked_to_wait,
+    is_worth_another_try,
+    reason,
+    shown,
+    without_credentials,
+)
+from bundler.errors import UsageError
+
+if TYPE_CHECKING:
+    import ssl
+
+    from unearth.fetchers import Fetcher
+    from unearth.link import Link
+
+    from bundler.artifacts.indexes import Indexes
+    from bundler.artifacts.network import Network
+    from bundler.digests import Artifact
+
+# It warns about every index that lacks a package. We report those ourselves, once all are asked.
+logging.getLogger("unearth").addHandler(logging.NullHandler())
+
+Pause = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """An address (http, https or file) the bytes may come from, and the headers it wants.
+
+    The headers may be secret; the address holds no credentials.
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Miss:
+    """A place that was asked in vain; `sha256` if it has other bytes by that name."""
+
+    place: str
+    reason: str
+    sha256: str | None = None
+
+
+class Source(Protocol):
+    """A way to find an artifact."""
+
+    def locate(self, artifact: Artifact, pause: Pause = time.sleep) -> Iterator[Location | Miss]:
+        """Yield, best first, where `artifact` may be and where it is not, asking as late as may be.
+
+        `pause` waits the given seconds between tries; what it raises ends the search.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UrlSource:
+    """One fixed address; a mirror takes the place of its beginning.
+
+    `replaces` is the beginning a mirror stands for, by default the scheme and host.
+    """
+
+    url: str
+    mirror: str | None = None
+    replaces: str = ""
+
+    def locate(self, artifact: Artifact, pause: Pause = time.sleep) -> Iterator[Location | Miss]:
+        """Yield the one address. Raises UsageError if the mirror does not mirror it."""
+        del pause
+        url = self.url
+        if self.mirror is not None:
+            parts = urlsplit(url)
+            beginning = self.replaces or f"{parts.scheme}://{parts.netloc}"
+            if not url.startswith(beginning):
+                raise UsageError(
+                    f"the mirror cannot stand in for {artifact.name}",
+                    why=f"{shown(url)} does not begin with {shown(beginning)}",
+                    next_step="correct the mirror, or the address it replaces, in the recipe",
+                )
+            url = f"{self.mirror.rstrip('/')}/{url.removeprefix(beginning).lstrip('/')}"
+        yield Location(url=without_credentials(url), headers=Credentials([url]).header(url))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubSource:
+    """A file of a Hugging Face repository at a revision; the token stays with the hub's host."""
+
+    repository: str
+    revision: str
+    path: str
+    endpoint: str | None = None
+    token: str | None = field(default=None, repr=False)
+
+    def locate(self, artifact: Artifact, pause: Pause = time.sleep) -> Iterator[Location | Miss]:
+        """Yield the file's address on the hub; `artifact` adds nothing to it."""
+        del artifact, pause
+        # Half a second to import, and only fetching a model needs it.
+        from huggingface_hub import hf_hub_url  # noqa: PLC0415
+
+        endpoint = self.endpoint.rstrip("/") if self.endpoint else None
+        url = hf_hub_url(self.repository, self.path, revision=self.revision, endpoint=endpoint)
+        token = self.token.strip() if self.token else ""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        yield Location(url=url, headers=headers)
+
+
+class IndexSource:
+    """Finds a locked wheel by its exact file name, whatever platform it is for.
+
+    Local folders and indexes are asked first, then the others in their order. A place that could
+    not be reached for one wheel is not asked for the next.
+    """
+
+    def __init__(self, indexes: Indexes, network: Network) -> None:
+        """Remember where to look; nothing is opened yet."""
+        self._network = network
+        places = [(url, "find_links") for url in indexes.find_links]
+        places += [(url, "index") for url in indexes.index_urls]
+        self._places = sorted(places, key=lambda place: _is_remote(place[0]))
+        self._credentials = Credentials(url for url, _ in places)
+        self._given_up: dict[str, str] = {}
+
+    @cached_property
+    def _trust(self) -> ssl.SSLContext:
+        return self._network.verify()
+
+    def locate(self, artifact: Artifact, pause: Pause = time.sleep) -> Iterator[Location | Miss]:
+        """Yield the file on each place that has it. Raises UsageError if it is no wheel."""
+        try:
+            project = parse_wheel_filename(artifact.name)[0]
+        except ValueError as error:
+            raise UsageError(
+                f"{artifact.name} is not the name of a wheel",
+                why=str(error),
+                next_step="lock the project again, with wheels only",
+            ) from error
+        with PyPIClient(
+            trusted_hosts=self._network.trusted_hosts,
+            verify=self._trust,
+            proxy=self._network.proxy,
+            timeout=httpx2.Timeout(self._network.read_s, connect=self._network.connect_s),
+            auth=self._authorize,
+            follow_redirects=True,
+            event_hooks={"response": [_refuse]},
+        ) as client:
+            for url, kind in self._places:
+                problem, links = self._ask(client, url, kind, project, pause)
+                found = [link for link in links if link.filename == artifact.name]
+                if not found:
+                    yield Miss(place=shown(url), reason=problem or "has no such file")
+                for link in found:
+                    yield self._place(link, artifact)
+
+    def _authorize(self, request: httpx2.Request) -> httpx2.Request:
+        request.headers.update(self._credentials.header(str(request.url)))
+        return request
+
+    def _ask(
+        self, client: PyPIClient, url: str, kind: str, project: str, pause: Pause
+    ) -> tuple[str | None, list[Link]]:
+        """Return why `url` could not be asked, or what it has for `project`."""
+        if url in self._given_up:
+            return self._given_up[url], []
+        problem, attempt = "", 0
+        while attempt < self._network.tries:
+            attempt += 1
+            try:
+                return None, _links(client, without_credentials(url), kind, project)
+            except httpx2.TransportError as error:
+                problem, retry_after = reason(error, self._network), None
+            except httpx2.HTTPStatusError as error:
+                problem, retry_after = reason(error, self._network), asked_to_wait(error)
+                if not is_worth_another_try(error):
+                    return problem, []
+            except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
+                return reason(error, self._network), []
+            if attempt < self._network.tries:
+                pause(self._network.wait_s(attempt, retry_after))
+        self._given_up[url] = f"{problem}, {attempt} times"
+        return self._given_up[url], []
+
+    def _place(self, link: Link, artifact: Artifact) -> Location | Miss:
+        url = link.url_without_fragment
+        declared = (link.hash_option or {}).get("sha256", [artifact.digest.sha256])[0]
+        if declared != artifact.digest.sha256:
+            return Miss(place=shown(url), reason="has other bytes by that name", sha256=declared)
+        headers = self._credentials.header(url) if _is_remote(url) else {}
+        return Location(url=without_credentials(url), headers=headers)
+
+
+def _links(client: PyPIClient, url: str, kind: str, project: str) -> list[Link]:
+    """Return every file of `project` at `url`; none if there is no such page or folder."""
+    if "://" not in url:
+        if not Path(url).exists():
+            return []
+        url = Path(url).absolute().as_uri()
+    finder = PackageFinder(
+        cast("Fetcher", client),
+        index_urls=[url] if kind == "index" else [],
+        find_links=[url] if kind == "find_links" else [],
+        ignore_compatibility=True,
+    )
+    return [package.link for package in finder.find_all_packages(project, allow_yanked=True)]
+
+
+def _refuse(response: httpx2.Response) -> None:
+    """Raise on a failure that unearth would take for an index without the package."""
+    if response.is_error and response.status_code != HTTPStatus.NOT_FOUND:
+        response.raise_for_status()
+
+
+def _is_remote(url: str) -> bool:
+    return urlsplit(url).scheme not in {"", "file"}

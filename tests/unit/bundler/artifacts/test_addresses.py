@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import pytest
+
+from bundler.artifacts.addresses import parse_mirrors
+from bundler.errors import UsageError
+
+SOURCES = {"hub": "https://hub.example", "torch": "https://torch.example"}
+
+
+def test_a_mirror_is_taken_by_the_name_of_its_source() -> None:
+    given = ["hub=http://127.0.0.1:1/a=b", "torch=/folder"]
+    assert parse_mirrors(given, SOURCES) == {"hub": "http://127.0.0.1:1/a=b", "torch": "/folder"}
+
+
+@pytest.mark.parametrize("text", ["hub", "hub=", "=x", "pypi=http://127.0.0.1", ""])
+def test_a_mirror_of_nothing_is_a_usage_error_that_lists_the_sources(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_mirrors([text], SOURCES)
+    assert caught.value.why == "the sources are hub, torch"

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from bundler.artifacts.indexes import (
+    Indexes,
+    configured_indexes,
+    configured_network,
+    default_index,
+    parse_pip_options,
+    pip_options,
+)
+from bundler.artifacts.network import Network
+from bundler.errors import UsageError
+
+LISTING = """\
+:env:.find-links='/env/wheels'
+global.cert='/ca.pem'
+global.extra-index-url='\\nhttps://one.example/simple\\nhttps://two.example/simple'
+global.find-links='/global/wheels'
+global.index-url='https://global.example/simple'
+install.index-url='https://install.example/simple'
+download.index-url='https://download.example/simple'
+"""
+
+
+def test_the_more_particular_setting_of_pip_wins() -> None:
+    options = parse_pip_options(LISTING)
+    assert options["find-links"] == "/env/wheels"
+    assert options["index-url"] == "https://install.example/simple"
+    assert options["cert"] == "/ca.pem"
+
+
+def test_lists_are_split_and_keep_their_order(tmp_path: Path) -> None:
+    assert configured_indexes(parse_pip_options(LISTING), tmp_path) == Indexes(
+        index_urls=(
+            "https://install.example/simple",
+            "https://one.example/simple",
+            "https://two.example/simple",
+        ),
+        find_links=("/env/wheels",),
+    )
+
+
+def test_where_nothing_is_configured_the_finders_own_index_is_asked(tmp_path: Path) -> None:
+    found = configured_indexes({"extra-index-url": "https://extra.example/simple"}, tmp_path)
+    assert found.index_urls == (default_index(), "https://extra.example/simple")
+    assert default_index().startswith("https://")
+
+
+@pytest.mark.parametrize("spelling", ["1", "true"])
+def test_no_index_leaves_only_the_find_links(tmp_path: Path, spelling: str) -> None:
+    options = {"no-index": spelling, "index-url": "https://a.example", "find-links": "/w /x"}
+    assert configured_indexes(options, tmp_path) == Indexes(find_links=("/w", "/x"))
+
+
+def test_pdms_sources_come_after_pips(tmp_path: Path) -> None:
+    (tmp_path / "pdm.toml").write_text(
+        """
+        [pypi]
+        url = "https://main.example/simple"
+        verify_ssl = true
+        [pypi.torch]
+        url = "file:///wheels"
+        type = "find_links"
+        [pypi.private]
+        url = "https://private.example:8443/simple"
+        username = "me@work"
+        password = "p/w"
+        """
+    )
+    found = configured_indexes({"find-links": "/pip"}, tmp_path)
+    assert found.find_links == ("/pip", "file:///wheels")
+    assert found.index_urls == (
+        "https://main.example/simple",
+        "https://me%40work:p%2Fw@private.example:8443/simple",
+    )
+    assert "p%2Fw" not in repr(found)
+
+
+@pytest.mark.parametrize("text", ["[pypi", 'pypi = "x"', "[pypi]\nurl = '\xff'"])
+def test_a_pdm_toml_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "pdm.toml").write_text(text, encoding="latin-1")
+    with pytest.raises(UsageError, match=r"pdm\.toml"):
+        configured_indexes({}, tmp_path)
+
+
+def test_a_project_without_sources_of_its_own_adds_none(tmp_path: Path) -> None:
+    (tmp_path / "pdm.toml").write_text("[venv]\nin_project = true\n")
+    assert configured_indexes({}, tmp_path).index_urls == (default_index(),)
+
+
+def test_indexes_are_joined_without_repeats() -> None:
+    one = Indexes(index_urls=("a",), find_links=("x",))
+    assert one.and_also(Indexes(index_urls=("b", "a"))) == Indexes(
+        index_urls=("a", "b"), find_links=("x",)
+    )
+
+
+def test_certificates_proxy_and_trusted_hosts_are_taken_over() -> None:
+    options = {"cert": "/ca.pem", "proxy": "http://proxy:1", "trusted-host": "a b:8"}
+    network = configured_network(options, Network(tries=2))
+    assert network == Network(
+        tries=2, ca_bundle=Path("/ca.pem"), proxy="http://proxy:1", trusted_hosts=("a", "b:8")
+    )
+    assert configured_network({}, Network()) == Network()
+
+
+def test_pip_itself_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configuration = tmp_path / "pip.conf"
+    configuration.write_text(
+        "[global]\nextra-index-url =\n  https://a.example\n  https://b.example\n"
+    )
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(configuration))
+    monkeypatch.setenv("PIP_FIND_LINKS", "/some/wheels")
+    options = pip_options(sys.executable)
+    assert options["extra-index-url"].split() == ["https://a.example", "https://b.example"]
+    assert options["find-links"] == "/some/wheels"
+
+
+def test_a_python_without_pip_is_told_so(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'No module named pip' >&2\nexit 1\n")
+    python.chmod(0o755)
+    with pytest.raises(UsageError) as caught:
+        pip_options(str(python))
+    assert caught.value.why == "No module named pip"

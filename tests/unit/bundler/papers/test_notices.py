@@ -1,0 +1,82 @@
+"""NOTICES.txt: every package, every text once, the same bytes from any order."""
+
+from __future__ import annotations
+
+import itertools
+
+from bundler.papers import notices
+from bundler.papers.licences import Document, Package
+
+APACHE = b"\n                   Apache License\n             Version 2.0, January 2004\n\nTerms.\n"
+
+
+def package(name: str, expression: str = "MIT", **texts: bytes) -> Package:
+    return Package(
+        name=name,
+        version="1.0",
+        expression=expression,
+        texts=tuple(Document(path=path, data=data) for path, data in texts.items()),
+    )
+
+
+def test_every_package_is_listed_with_its_licence_and_every_text_stands_whole() -> None:
+    text = notices.render(
+        [package("b", LICENSE=b"Terms of b.\n"), package("A", "Zlib", COPYING=b"Terms of A.\n")]
+    ).decode()
+    listing, _, bodies = text.partition("Part 2: licence texts")
+    assert listing.index("A 1.0\n  Licence: Zlib") < listing.index("b 1.0\n  Licence: MIT")
+    assert "    [1] COPYING" in listing
+    assert "    [2] LICENSE" in listing
+    assert bodies.index("Terms of A.") < bodies.index("Terms of b.")
+
+
+def test_a_text_that_two_packages_bring_stands_once_and_names_both() -> None:
+    text = notices.render(
+        [package("a", LICENSE=b"Same terms.\r\n"), package("b", COPYING=b"Same terms.  \n\n")]
+    ).decode()
+    assert text.count("Same terms.") == 1
+    assert "  a 1.0: LICENSE\n  b 1.0: COPYING\n" in text
+    assert text.count("[1]") == 3
+
+
+def test_the_order_of_the_packages_changes_nothing() -> None:
+    packages = [package("c", LICENSE=b"c"), package("A", LICENSE=b"a"), package("b", LICENSE=b"a")]
+    rendered = {notices.render(order) for order in itertools.permutations(packages)}
+    assert len(rendered) == 1
+
+
+def test_the_file_is_utf_8_with_plain_line_ends() -> None:
+    data = notices.render(
+        [
+            package("a", LICENSE="\N{COPYRIGHT SIGN} Zoë\r\nof old\rtimes".encode()),
+            package("b", LICENSE="Jérôme".encode("latin-1")),
+            package("c", LICENSE=b"\xef\xbb\xbfmarked"),
+        ]
+    )
+    text = data.decode("utf-8")
+    assert b"\r" not in data
+    assert "\N{COPYRIGHT SIGN} Zoë\nof old\ntimes" in text
+    assert "Jérôme" in text
+    assert "\ufeff" not in text
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")
+
+
+def test_a_package_that_brings_no_text_says_so_and_points_at_the_common_one() -> None:
+    text = notices.render(
+        [
+            package("a", "Apache-2.0", LICENSE=APACHE),
+            package("bare", "Apache-2.0"),
+            package("other", "MIT"),
+        ]
+    ).decode()
+    assert (
+        "bare 1.0\n  Licence: Apache-2.0\n  Texts: the package brings none; Apache-2.0 is [1]"
+        in text
+    )
+    assert "other 1.0\n  Licence: MIT\n  Texts: the package brings none\n" in text
+
+
+def test_an_unknown_licence_is_told_with_what_was_declared() -> None:
+    text = notices.render([Package(name="a", version="1", expression="", declared="ask us")])
+    assert "Licence: unknown (declared: ask us)" in text.decode()
