@@ -13,22 +13,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sidecar import (
-    __version__,
+from sidecar import __version__, manifest
+from sidecar.errors import AddressInUseError, ServiceError, UsageError
+from sidecar.process import (
     cores,
     credentials,
     descriptors,
     floor,
     headroom,
     logs,
-    manifest,
     neighbour,
     signals,
 )
-from sidecar.errors import AddressInUseError, ServiceError, UsageError
-from sidecar.lease import Lease
-from sidecar.listener import host_name, listen, raise_limit
-from sidecar.protocol import claim_stdout
+from sidecar.process.lease import Lease
+from sidecar.process.listener import host_name, listen, raise_limit
+from sidecar.process.protocol import claim_stdout
 from sidecar.settings import MB, Limits, Settings
 
 BUNDLED_NAME = "embedding_sidecar"
@@ -306,7 +305,7 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
         lease.listen()  # not before: the first line may be the token
     headroom.require(headroom.LIBRARIES_BYTES)
     # The web stack is imported only once the port is ours.
-    from sidecar.lifecycle import serve  # noqa: PLC0415
+    from sidecar.process.lifecycle import serve  # noqa: PLC0415
 
     return serve(settings, sock=sock, stop=stop, announcer=announcer)
 

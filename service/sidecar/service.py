@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from sidecar.encoder import Encoder
-from sidecar.roots import Roots
+from sidecar.documents.roots import Roots
+from sidecar.documents.workers import Workers
+from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Settings
-from sidecar.workers import Workers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

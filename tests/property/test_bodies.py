@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar import bodies
+from sidecar.web import bodies
 
 TEXTS = st.text(alphabet=st.sampled_from('ab"\\\\\n\u00e9\U0001f600'), max_size=6)
 VALUES = TEXTS | st.lists(TEXTS, max_size=3) | st.booleans() | st.none() | st.integers()

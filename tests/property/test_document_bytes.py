@@ -10,10 +10,10 @@ from itertools import islice
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sidecar import documents, worker
-from sidecar.chunks import char_chunks
-from sidecar.problems import Problem
-from sidecar.workers import refusal
+from sidecar.documents import documents, worker
+from sidecar.documents.chunks import char_chunks
+from sidecar.documents.workers import refusal
+from sidecar.web.problems import Problem
 from tests.support.tinypdf import bombs
 
 TEXT = st.text(max_size=200)

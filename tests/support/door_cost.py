@@ -42,7 +42,7 @@ def serve(*, is_bare: bool) -> None:
             from fastapi import FastAPI  # noqa: PLC0415 (not before the port is taken)
             from uvicorn.protocols.http.h11_impl import H11Protocol  # noqa: PLC0415
 
-            from sidecar import app, wire  # noqa: PLC0415
+            from sidecar.web import app, wire  # noqa: PLC0415
 
             vars(wire)["protocol"] = lambda *_: H11Protocol
             app._App.build_middleware_stack = FastAPI.build_middleware_stack  # type: ignore[method-assign]

@@ -9,11 +9,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from sidecar import lifecycle
-from sidecar.encoder import Encoder
-from sidecar.listener import listen
-from sidecar.loader import Loaded
-from sidecar.signals import Stop
+from sidecar.models.loader import Loaded
+from sidecar.process import lifecycle
+from sidecar.process.listener import listen
+from sidecar.process.signals import Stop
+from sidecar.scheduling.encoder import Encoder
 from tests.support.stub_engine import SNAPSHOT, StubEngine
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar.encoder import Encoder
-from sidecar.loader import Loaded
-from sidecar.problems import Problem
+from sidecar.models.loader import Loaded
+from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Limits
+from sidecar.web.problems import Problem
 from tests.support.stub_engine import SNAPSHOT, StubEngine
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ WORDS = frozenset(("not-pdf", "encrypted", "no-pages", "unreadable", "scanned", 
 
 def claim_pdf(data: bytes) -> None:
     """Any bytes are pages of text within the limits, or a known word."""
-    from sidecar import worker  # noqa: PLC0415 (after the instruments)
+    from sidecar.documents import worker  # noqa: PLC0415 (after the instruments)
 
     answer: dict[str, Any] = worker.extract(data, max_pages=PAGES, max_chars=CHARS)
     body = json.dumps(answer, ensure_ascii=False).encode()  # no half of a pair
@@ -102,7 +102,7 @@ def main(target: str, seconds: int, folder: Path) -> None:
         if target == "pdf":
             import pypdf  # noqa: F401, PLC0415
 
-            import sidecar.worker  # noqa: F401, PLC0415
+            import sidecar.documents.worker  # noqa: F401, PLC0415
         else:
             import bundler.tree.archives  # noqa: F401, PLC0415
     logging.disable()  # pypdf tells of every fault

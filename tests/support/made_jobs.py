@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidecar.jobs import Job, Space
+from sidecar.scheduling.jobs import Job, Space
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sidecar.jobs import Batch
+    from sidecar.scheduling.jobs import Batch
 
 SPACE = Space("mean", normalize=True)
 

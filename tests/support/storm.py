@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.launch import Service
-from sidecar.listener import raise_limit
+from sidecar.process.listener import raise_limit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

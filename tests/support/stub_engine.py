@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import httpx2 as httpx
 import numpy as np
 
-from sidecar.app import create_app
-from sidecar.door import Ledger
-from sidecar.encoder import Encoder
 from sidecar.engines import Tokens
-from sidecar.loader import Loaded
+from sidecar.models.loader import Loaded
+from sidecar.models.snapshot import Snapshot
+from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Settings
-from sidecar.snapshot import Snapshot
+from sidecar.web.app import create_app
+from sidecar.web.door import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "service"), str(ROOT)]
 
-from sidecar import cli, listener  # noqa: E402 (the path comes first)
+from sidecar import cli  # noqa: E402 (the path comes first)
+from sidecar.process import listener  # noqa: E402 (the path comes first)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sidecar.loader import Loaded
+    from sidecar.models.loader import Loaded
 
 LONG_S = 600
 
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> None:
 
 def stub(*, is_slow: bool) -> None:
     """Put the stub engine in place of the model that the settings ask for."""
-    from sidecar import loader  # noqa: PLC0415
+    from sidecar.models import loader  # noqa: PLC0415
     from tests.support.stub_engine import SNAPSHOT, StubEngine  # noqa: PLC0415
 
     class Engine(StubEngine):

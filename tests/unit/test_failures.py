@@ -9,7 +9,8 @@ from pathlib import Path
 
 from bundler import errors as building
 from bundler.errors import BundlerError
-from sidecar import cli, errors, workers
+from sidecar import cli, errors
+from sidecar.documents import workers
 from sidecar.errors import ServiceError
 
 ROOT = Path(__file__).parents[2]

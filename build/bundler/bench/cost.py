@@ -21,7 +21,7 @@ SCRIPT = """
 import json, statistics, sys, time
 sys.path.insert(0, sys.argv[1])
 import numpy
-from sidecar import vectors
+from sidecar.web import vectors
 rows, columns, repeats = map(int, sys.argv[2:5])
 made = numpy.random.default_rng(0).standard_normal((rows, columns), dtype=numpy.float32)
 found = {}

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sidecar import cores
+from sidecar.process import cores
 
 # The instructions that decide how fast matrices are multiplied.
 TELLING = (

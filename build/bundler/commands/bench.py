@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bundler.bench.shapes import TWINS
 from bundler.errors import UsageError
-from sidecar import cores
+from sidecar.process import cores
 
 if TYPE_CHECKING:
     import argparse

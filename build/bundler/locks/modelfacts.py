@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bundler.errors import PolicyError
-from sidecar import trust
+from sidecar.models import trust
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

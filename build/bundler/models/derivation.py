@@ -63,7 +63,7 @@ def derive(name: str, snapshot: Path, golden: Path | None, *, weights: str) -> N
 def _prove(name: str, made: Engine, golden: Path | None) -> None:
     if golden is None:
         return
-    from sidecar.golden import min_cosine, read, worst_cosine  # noqa: PLC0415
+    from sidecar.models.golden import min_cosine, read, worst_cosine  # noqa: PLC0415
 
     worst, least = worst_cosine(read(golden), made), min_cosine(made)
     if not worst >= least:

@@ -6,14 +6,15 @@ import importlib.util
 import logging
 from dataclasses import dataclass
 
-from sidecar import golden, headroom
 from sidecar.engines import Degraded, Engine, devices, instructions
 from sidecar.engines.packed.architecture import UnpackableError, qualify
 from sidecar.errors import ModelError, ServiceError, UsageError
-from sidecar.logs import discreet
-from sidecar.phases import Report
+from sidecar.models import golden
+from sidecar.models.phases import Report
+from sidecar.models.snapshot import REPAIR, Snapshot
+from sidecar.process import headroom
+from sidecar.process.logs import discreet
 from sidecar.settings import Settings
-from sidecar.snapshot import REPAIR, Snapshot
 
 log = logging.getLogger("sidecar.engine")
 

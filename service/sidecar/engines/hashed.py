@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from sidecar.engines import SpaceClass, Tokens, Vectors
+from sidecar.models.snapshot import Snapshot
 from sidecar.settings import Precision
-from sidecar.snapshot import Snapshot
 
 BECAUSE = "the vectors are those of hashed words, without a model: --engine hash is for tests alone"
 # The revision names this way of hashing: change it with anything that changes a vector.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from sidecar import cores
+from sidecar.process import cores
 
 NAMES = "AVX512-VNNI, AVX-VNNI or Arm's dot product"
 _FLAGS = frozenset({"avx512_vnni", "avx_vnni", "asimddp"})

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar import __version__, cli, cores
+from sidecar import __version__, cli
 from sidecar.errors import UsageError
+from sidecar.process import cores
 
 if TYPE_CHECKING:
     from sidecar.settings import Settings

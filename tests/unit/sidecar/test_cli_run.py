@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar import cli, credentials, logs, signals
+from sidecar import cli
 from sidecar.errors import AddressInUseError, ModelError, ServiceError, UnsupportedError, UsageError
+from sidecar.process import credentials, logs, signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return record
 
-    served: Any = ModuleType("sidecar.lifecycle")
+    served: Any = ModuleType("sidecar.process.lifecycle")
 
     def serve(settings: Any, *, sock: Any, stop: Any, announcer: Any) -> int:
         done.append("serve")
@@ -43,8 +44,8 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return 0
 
     served.serve = serve
-    monkeypatch.setitem(sys.modules, "sidecar.lifecycle", served)
-    monkeypatch.setattr("sidecar.lifecycle", served, raising=False)
+    monkeypatch.setitem(sys.modules, "sidecar.process.lifecycle", served)
+    monkeypatch.setattr("sidecar.process.lifecycle", served, raising=False)
     monkeypatch.setattr(signals, "install", step("signals"))
     monkeypatch.setattr(signals, "watch", step("watch"))
     monkeypatch.setattr(cli, "claim_stdout", step("claim"))
@@ -128,7 +129,7 @@ def test_who_holds_a_taken_port_is_asked_before_it_is_told(
         return AddressInUseError("taken by somebody")
 
     monkeypatch.setattr(cli, "listen", taken)
-    monkeypatch.setattr("sidecar.neighbour.named", name)
+    monkeypatch.setattr("sidecar.process.neighbour.named", name)
     with pytest.raises(AddressInUseError, match="taken by somebody"):
         cli.main([])
     assert "serve" not in steps
@@ -141,7 +142,7 @@ def test_a_system_that_is_too_old_is_told_before_the_port_is_taken(
         raise UnsupportedError("too old")
 
     monkeypatch.setattr("sidecar.manifest.read", lambda _root: type("M", (), {"floor": {}}))
-    monkeypatch.setattr("sidecar.floor.require", refuse)
+    monkeypatch.setattr("sidecar.process.floor.require", refuse)
     with pytest.raises(UnsupportedError):
         cli.main([], service=tmp_path / cli.BUNDLED_NAME)
     assert steps == ["logs", "signals", "watch"]

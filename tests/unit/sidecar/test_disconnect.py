@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar.app import create_app
-from sidecar.door import Ledger
+from sidecar.web.app import create_app
+from sidecar.web.door import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable

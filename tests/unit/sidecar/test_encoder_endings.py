@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar.problems import CLIENT_CLOSED, Problem
 from sidecar.settings import Limits
+from sidecar.web.problems import CLIENT_CLOSED, Problem
 from tests.support.encoder_bench import Bench, bench, status_of, until_entered, until_queued
 
 if TYPE_CHECKING:
-    from sidecar.encoder import Embedded
+    from sidecar.scheduling.encoder import Embedded
     from tests.support.stub_engine import Served
 
 __all__ = ["bench"]

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from sidecar.schemas import LimitsAnswer
+from sidecar.process.signals import HARD_STOP_S
 from sidecar.settings import Limits, Settings
-from sidecar.signals import HARD_STOP_S
+from sidecar.web.schemas import LimitsAnswer
 
 
 def test_nothing_can_be_read_reached_or_fetched_by_default() -> None:

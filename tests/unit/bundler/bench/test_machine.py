@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bundler.bench import machine
-from sidecar import cores
+from sidecar.process import cores
 
 if TYPE_CHECKING:
     from pathlib import Path

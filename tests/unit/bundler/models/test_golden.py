@@ -15,7 +15,7 @@ from bundler.models.golden import (
     read_golden,
     worst_cosine,
 )
-from sidecar import golden
+from sidecar.models import golden
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import pytest
 from bundler.errors import ModelError, UsageError
 from bundler.models.golden import encode_row, read_golden
 from bundler.models.goldenfile import HEADER, keep_or_replace, make, read_texts, render
-from sidecar import golden as service
+from sidecar.models import golden as service
 
 GOLDEN = Path(__file__).parents[4] / "bundle" / "golden"
 TEXTS = ["one", "zwei\u202e", "", "a\x00b"]

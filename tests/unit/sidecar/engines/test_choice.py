@@ -17,8 +17,8 @@ from sidecar.engines import choice, devices
 from sidecar.engines.choice import choose
 from sidecar.engines.packed.architecture import GRAPH, WEIGHTS
 from sidecar.errors import IntegrityError, ModelError
+from sidecar.models.snapshot import Snapshot
 from sidecar.settings import Settings
-from sidecar.snapshot import Snapshot
 from tests.support.twins import edit
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from sidecar.engines import instructions
 from sidecar.engines.choice import choose
 from sidecar.engines.packed.architecture import QUANTIZED_GRAPH
 from sidecar.errors import ModelError, UsageError
-from sidecar.fingerprint import fingerprint
+from sidecar.models.fingerprint import fingerprint
+from sidecar.models.snapshot import Snapshot
 from sidecar.settings import Settings
-from sidecar.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from sidecar import golden, loader
 from sidecar.engines import hashed
 from sidecar.engines.hashed import HashEngine
 from sidecar.errors import ModelError, UsageError
+from sidecar.models import golden, loader
 from sidecar.settings import Settings
 from tests.support.stub_engine import Served
 
@@ -69,7 +69,7 @@ def test_a_vector_does_not_depend_on_the_texts_beside_it_nor_on_the_process() ->
         "ids = [t.ids for t in engine.tokenize(['a harbour at dawn'])]\n"
         "print(engine.encode(ids, pooling='mean', normalize=True).tobytes().hex())\n"
     )
-    service = str(Path(loader.__file__).parents[1])
+    service = str(Path(loader.__file__).parents[2])
     for seed in ("0", "1"):
         environment = {"PYTHONPATH": service, "PYTHONHASHSEED": seed}
         done = subprocess.run(

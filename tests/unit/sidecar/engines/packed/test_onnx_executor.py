@@ -12,9 +12,9 @@ from safetensors.numpy import load_file, save_file
 
 from bundler.bench.shapes import TINY_BERT, TINY_XLMR
 from bundler.bench.twin import write_twin
-from sidecar import memory
 from sidecar.engines.packed.architecture import GRAPH, HALF_WEIGHTS, WEIGHTS
 from sidecar.engines.packed.onnx_executor import OnnxExecutor, open_graph
+from sidecar.process import memory
 from tests.support.twins import LONG_SHAPES, cosines, lots, make_twin, write_graph
 from tests.support.twins import WORDS as TEXTS
 

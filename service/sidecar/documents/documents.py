@@ -1,0 +1,97 @@
+"""From a file's bytes to text."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+
+from sidecar.documents.workers import Workers
+from sidecar.web.problems import Problem
+
+SUFFIXES = (".pdf", ".txt", ".md")
+# What an upload may be declared as, and the suffix of such a file.
+MEDIA_TYPES = {"application/pdf": ".pdf", "text/plain": ".txt", "text/markdown": ".md"}
+PAGE_BREAK = "\n"
+_INLINE_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A text; `page_starts` are the offsets at which its pages begin, empty if it has none.
+
+    `is_complete` is False if a limit left some of it out.
+    """
+
+    text: str
+    page_starts: tuple[int, ...] = ()
+    is_complete: bool = True
+
+    def page_at(self, offset: int) -> int | None:
+        """Return the page, from 1, that the character at `offset` is on."""
+        return bisect_right(self.page_starts, offset) or None
+
+    @property
+    def pages(self) -> int | None:
+        """The number of pages that were read, None if the document has none."""
+        return len(self.page_starts) or None
+
+
+def suffix_of(path: str) -> str:
+    """Return the suffix that decides how a file is read. Raises Problem 422 for any other."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "file-kind",
+            f"only {', '.join(SUFFIXES)} files are read",
+            next_step="convert it to one of them",
+        )
+    return suffix
+
+
+async def read(data: bytes, suffix: str, *, max_chars: int, workers: Workers) -> Document:
+    """Return the document in `data`, at most `max_chars` of it. Raises Problem as reading does."""
+    if suffix == ".pdf":
+        answer = await workers.read(data)
+        return joined(answer["pages"], is_complete=answer["complete"])
+    is_short = len(data) <= _INLINE_BYTES
+    text = decode(data) if is_short else await asyncio.to_thread(decode, data)
+    return Document(text=text[:max_chars], is_complete=len(text) <= max_chars)
+
+
+def joined(pages: Sequence[str], *, is_complete: bool) -> Document:
+    """Return the document that consists of `pages`."""
+    starts: list[int] = []
+    offset = 0
+    for page in pages:
+        starts.append(offset)
+        offset += len(page) + len(PAGE_BREAK)
+    return Document(text=PAGE_BREAK.join(pages), page_starts=tuple(starts), is_complete=is_complete)
+
+
+def decode(data: bytes) -> str:
+    """Return the text in `data`: UTF-8, UTF-16 with its mark, or else Windows' Western one.
+
+    Raises Problem 422 for bytes that are no text: they hold NUL, which no text does.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = data.decode("utf-16", "replace")
+    else:
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = data.decode("cp1252", "replace")
+    if "\0" in text:
+        raise Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "not-text",
+            "the file is not text",
+            why="it holds bytes that no text has",
+            next_step="save it as UTF-8 text",
+        )
+    return text

@@ -1,0 +1,53 @@
+"""Documents that a request carries itself, for clients that open files on their own authority."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+
+from sidecar.documents.documents import MEDIA_TYPES
+from sidecar.web import bodies
+from sidecar.web.problems import Problem
+
+_SENT = f"Content-Type: {', '.join(MEDIA_TYPES)}"
+
+
+def suffix_of(request: Request) -> str:
+    """Return the suffix that decides how the body is read, by its media type.
+
+    Raises Problem 415 for a type that is not read, or a content encoding.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in MEDIA_TYPES:
+        what = "the body is not declared as a document that is read"
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media-type", what, next_step=_SENT)
+    bodies.refuse_encoding(request)
+    return MEDIA_TYPES[kind]
+
+
+def options(query: QueryParams) -> Mapping[str, str]:
+    """Return the options in a query. Raises Problem 422 for one that is given twice."""
+    found = dict(query.multi_items())
+    if len(found) != len(query.multi_items()):
+        what = "the query has an option twice"
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-value", what)
+    return found
+
+
+async def read(request: Request, *, max_bytes: int) -> bytes:
+    """Return the body. Raises Problem 413 over `max_bytes`, before it has all been read."""
+    return await bodies.collect(request, max_bytes=max_bytes, too_large=too_large)
+
+
+def too_large(limit: int) -> Problem:
+    """Return the problem of a document that is too large to be read."""
+    return Problem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "too-large",
+        f"the document is larger than {limit} bytes",
+        next_step="split it, or send its text alone",
+        headers={"Connection": "close"},
+    )

@@ -1,0 +1,294 @@
+"""The processes that read PDFs: a process a document, ended with its time, memory or client.
+
+Twelve kilobytes of PDF can cost a minute of CPU, and no option of a parser prevents it. Only a
+process can be ended in the middle of that, and takes its memory along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future
+from http import HTTPStatus
+from typing import IO, Any, TypeVar, cast
+
+import orjson
+
+from sidecar.documents import worker
+from sidecar.scheduling.reader import do
+from sidecar.settings import Limits
+from sidecar.web.problems import Problem, stopping
+
+PROCESSES = 2
+SPARE_S = 60.0
+LAST_WORD_S = 1.0
+# A character takes six bytes of JSON at most; a page its quotes, its comma and its share.
+_CHAR_BYTES, _PAGE_BYTES = 6, 16
+_LIGHTER = "print it to a new PDF, or split it"
+# By the word that the worker says: what, why, next.
+_REFUSALS = {
+    "not-pdf": (
+        "the file is not a PDF",
+        "it does not begin as one",
+        "name or declare it as what it is",
+    ),
+    "encrypted": (
+        "the PDF is encrypted",
+        "its text cannot be had without a password",
+        "save a copy of it without a password",
+    ),
+    "scanned": (
+        "the PDF has no text",
+        "its pages hold pictures alone, as scanners make them, or nothing",
+        "run text recognition (OCR) over it first",
+    ),
+    "no-pages": ("the PDF has no pages", "", "check where it came from"),
+    "unreadable": (
+        "the PDF cannot be read",
+        "it is damaged or was cut short",
+        "fetch it again, or open it in a viewer and save a copy",
+    ),
+    "too-complex": (
+        "the PDF asks for too much",
+        "reading it takes more memory or work than a document may",
+        _LIGHTER,
+    ),
+    "crash": ("the PDF could not be read", "the process that read it crashed", _LIGHTER),
+}
+R = TypeVar("R")
+
+
+def refusal(word: str) -> Problem:
+    """Return the problem that stands for a word of the worker's."""
+    known = word if word in _REFUSALS else "unreadable"
+    what, why, step = _REFUSALS[known]
+    return Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY, f"document-{known}", what, why=why, next_step=step
+    )
+
+
+class Workers:
+    """Reads PDFs, a few at a time, each in a process of its own that is then gone.
+
+    A process takes 0.15 s of CPU until it can read, and 20 MB: so none is started before the first
+    PDF, and from then on one is kept ready, until a minute has passed without a PDF.
+    `counts` says how documents ended: read, refused, timeout, full, crash, left.
+    """
+
+    def __init__(
+        self, limits: Limits, *, processes: int = PROCESSES, spare_s: float = SPARE_S
+    ) -> None:
+        """Start nothing yet."""
+        self._limits = limits
+        self._slots = asyncio.Semaphore(processes)
+        self._spare_s = spare_s
+        self._spare: _Process | None = None
+        self._dismissal: asyncio.TimerHandle | None = None
+        self._running: set[_Process] = set()
+        self._is_closed = False
+        self.counts: Counter[str] = Counter()
+
+    @property
+    def processes(self) -> int:
+        """The processes that there are now."""
+        return len(self._running) + (self._spare is not None)
+
+    async def read(self, data: bytes) -> dict[str, Any]:
+        """Return what the worker says of the PDF `data`: `pages` and `complete`.
+
+        Cancelled, it ends the process. To be called on the thread that ends last, as Linux ends
+        processes with the thread that started them. Raises Problem 422, and 503 when closed.
+        """
+        if b"%PDF-" not in data[: worker.HEAD_BYTES]:
+            self.counts["refused"] += 1
+            raise refusal("not-pdf")
+        async with self._slots:
+            if self._is_closed:
+                raise stopping()
+            process = self._take()
+            self._running.add(process)
+            try:
+                return await self._ask(process, data)
+            except asyncio.CancelledError:
+                self.counts["left"] += 1
+                raise
+            finally:
+                process.kill()
+                self._running.discard(process)
+                self._refill()
+
+    def close(self) -> None:
+        """End all processes; documents that are being read are answered with 503."""
+        self._is_closed = True
+        self._dismiss()
+        for process in self._running:
+            process.kill()
+
+    async def _ask(self, process: _Process, data: bytes) -> dict[str, Any]:
+        limits = self._limits
+        most = limits.max_document_chars * _CHAR_BYTES + limits.max_pages * _PAGE_BYTES + 1024
+        try:
+            async with asyncio.timeout(limits.document_timeout_s):
+                answer = await asyncio.wrap_future(
+                    _on_thread(lambda: process.ask(data, max_bytes=most))
+                )
+        except TimeoutError as error:
+            raise self._too_slow() from error
+        if answer is None:
+            raise self._ended(process.code)
+        if "error" in answer:
+            self.counts["refused"] += 1
+            raise refusal(str(answer["error"]))
+        self.counts["read"] += 1
+        return answer
+
+    def _ended(self, code: int | None) -> Problem:
+        """Return the problem of a process that ended with `code` and without an answer."""
+        if self._is_closed:
+            return stopping()
+        if code == -getattr(signal, "SIGXCPU", 0):
+            return self._too_slow()
+        if code == worker.ENDED_FULL:
+            self.counts["full"] += 1
+            return refusal("too-complex")
+        self.counts["crash"] += 1
+        return refusal("crash")
+
+    def _too_slow(self) -> Problem:
+        self.counts["timeout"] += 1
+        what = f"the PDF could not be read within {self._limits.document_timeout_s:g} seconds"
+        return Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY, "document-timeout", what, next_step=_LIGHTER
+        )
+
+    def _take(self) -> _Process:
+        """Return the spare process if there is one that lives, else a new one."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            if spare.is_alive:
+                return spare
+            spare.end()
+        try:
+            return _Process(self._limits)
+        except OSError as error:
+            what = "no process could be started to read the PDF"
+            raise Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "no-process",
+                what,
+                why=error.strerror or "",
+                next_step="try again",
+                headers={"Retry-After": "5"},
+            ) from error
+
+    def _refill(self) -> None:
+        """Keep a process ready for the next document, for a while."""
+        if self._dismissal is not None:
+            self._dismissal.cancel()
+        if self._is_closed:
+            return
+        if self._spare is None:
+            with contextlib.suppress(OSError):  # no process to be had: the next document tells
+                self._spare = _Process(self._limits)
+        self._dismissal = asyncio.get_running_loop().call_later(self._spare_s, self._dismiss)
+
+    def _dismiss(self) -> None:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.end()
+
+
+class _Process:
+    """A process that reads one document."""
+
+    def __init__(self, limits: Limits) -> None:
+        arguments = (
+            limits.max_pages,
+            limits.max_document_chars,
+            math.ceil(limits.document_timeout_s),
+            os.getpid(),
+        )
+        # Windows starts no Python without the one variable; no token or key goes along.
+        kept = {name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ}
+        self._popen = subprocess.Popen(
+            [sys.executable, "-I", "-B", worker.__file__, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=kept,
+            cwd=os.path.abspath(os.sep),  # noqa: PTH100 (nobody's folder is held)
+        )
+
+    @property
+    def is_alive(self) -> bool:
+        return self._popen.poll() is None
+
+    @property
+    def code(self) -> int | None:
+        return self._popen.returncode
+
+    def ask(self, data: bytes, *, max_bytes: int) -> dict[str, Any] | None:
+        """Return its answer, or None if it ended before; it has ended then in any case.
+
+        Blocks, and is let go by `kill`.
+        """
+        sent, said = cast("IO[bytes]", self._popen.stdin), cast("IO[bytes]", self._popen.stdout)
+        try:
+            # It may end before it has read all, and tells by its exit code why.
+            with contextlib.suppress(OSError):
+                sent.write(worker.LENGTH.pack(len(data)))
+                sent.write(data)
+                sent.flush()
+            head = said.read(worker.LENGTH.size)
+            size = worker.LENGTH.unpack(head)[0] if len(head) == worker.LENGTH.size else 0
+            answer = _answer(said.read(size)) if 0 < size <= max_bytes else None
+            if answer is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._popen.wait(LAST_WORD_S)
+            return answer
+        finally:
+            self.end()
+
+    def kill(self) -> None:
+        """End it at once, whatever it does; it is waited for by whoever asked it."""
+        self._popen.kill()
+
+    def end(self) -> None:
+        """End it, wait for that, and close its pipes."""
+        self._popen.kill()
+        self._popen.wait()
+        for pipe in (self._popen.stdin, self._popen.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):  # what it never read
+                    pipe.close()
+
+
+def _answer(body: bytes) -> dict[str, Any] | None:
+    """Return the object in `body` if it is one that the worker says, else None."""
+    try:
+        answer = orjson.loads(body)
+    except ValueError:
+        return None
+    match answer:
+        case {"error": str()}:
+            return cast("dict[str, Any]", answer)
+        case {"pages": list(pages), "complete": bool()} if all(isinstance(p, str) for p in pages):
+            return cast("dict[str, Any]", answer)
+        case _:
+            return None
+
+
+def _on_thread(work: Callable[[], R]) -> Future[R]:
+    """Return the future of what `work` returns, done on a thread that keeps no program alive."""
+    made: Future[R] = Future()
+    made.set_running_or_notify_cancel()  # so that it is not cancelled before the thread begins
+    threading.Thread(target=do, args=(work, made), name="document", daemon=True).start()
+    return made

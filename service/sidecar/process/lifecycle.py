@@ -1,0 +1,157 @@
+"""One run of the service: serve at once, load beside it, stop within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import math
+import os
+import socket
+import uuid
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from sidecar import __version__
+from sidecar.errors import ServiceError
+from sidecar.models.loader import Loaded, load
+from sidecar.process.listener import BACKLOG
+from sidecar.scheduling.encoder import Encoder
+from sidecar.web import wire
+from sidecar.web.app import create_app
+from sidecar.web.door import Ledger
+
+if TYPE_CHECKING:
+    from sidecar.process.protocol import Announcer
+    from sidecar.process.signals import Stop
+    from sidecar.settings import Settings
+
+log = logging.getLogger("sidecar")
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to us, loads the model once it listens, and drains."""
+
+    def __init__(self, config: uvicorn.Config, run: _Run) -> None:
+        super().__init__(config)
+        self._run = run
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the handlers alone: uvicorn would raise the signal again after a clean stop."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for sock in sockets or ():
+            sock.listen(BACKLOG)  # uvicorn gave the system's queue the length of one lot
+        self._run.begin()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._run.drain()
+        await super().shutdown(sockets)
+
+
+class _Run:
+    """The state of one run: what is served, and how it ended."""
+
+    def __init__(self, settings: Settings, sock: socket.socket, announcer: Announcer) -> None:
+        self.instance = settings.instance or uuid.uuid4().hex
+        self.failure: BaseException | None = None
+        self.stop: Callable[[], None] = lambda: None
+        self._settings = settings
+        self._announcer = announcer
+        self._address = sock.getsockname()
+        self._loading: asyncio.Task[None] | None = None
+        self.encoder = Encoder(functools.partial(load, settings, announcer), limits=settings.limits)
+
+    def begin(self) -> None:
+        """Load the model while /health already answers."""
+        self._loading = asyncio.get_running_loop().create_task(self._load())
+
+    def drain(self) -> None:
+        """Refuse new requests, and give up the running ones when their time is over."""
+        self.encoder.refuse_new()
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._settings.drain_s, self.encoder.abandon)
+        if self._loading is not None:
+            self._loading.cancel()
+
+    async def _load(self) -> None:
+        try:
+            loaded = await self.encoder.start()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 (the main thread raises it again)
+            self.failure = error
+            self.stop()
+        else:
+            self._announce(loaded)
+
+    def _announce(self, loaded: Loaded) -> None:
+        name = loaded.snapshot.repository
+        self._announcer.announce("model_loaded", {"model": name, "dimensions": loaded.engine.dim})
+        host, port = self._address[:2]
+        self._announcer.announce(
+            "ready",
+            {
+                "instance": self.instance,
+                "pid": os.getpid(),
+                "host": host,
+                "port": port,
+                "version": __version__,
+                "degraded": loaded.degraded,
+            },
+        )
+        log.info("ready on %s port %d, %s", host, port, loaded.engine.device)
+
+
+def serve(settings: Settings, *, sock: socket.socket, stop: Stop, announcer: Announcer) -> int:
+    """Serve on `sock` until `stop` is requested, and return 0.
+
+    A running request is answered or, after the settings' `drain_s`, refused with 503.
+    Raises ServiceError if the model cannot be served.
+    """
+    run = _Run(settings, sock, announcer)
+    ledger = Ledger()
+    app = create_app(
+        settings,
+        run.encoder,
+        instance=run.instance,
+        request_stop=stop.request,
+        ledger=ledger,
+    )
+    config = uvicorn.Config(
+        app,
+        http=wire.protocol(settings.bounds, ledger, run.encoder.counts),
+        backlog=wire.ACCEPTS_PER_TURN,
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        workers=1,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=math.ceil(settings.drain_s),
+    )
+    server = _Server(config, run)
+
+    def ask() -> None:
+        server.should_exit = True
+
+    run.stop = ask
+    stop.on_request(ask)
+    server.run(sockets=[sock])
+    run.encoder.close(wait=False)
+    app.state.service.workers.close()
+    if isinstance(run.failure, ServiceError) and not stop.is_requested:
+        raise run.failure
+    if run.failure is not None and not stop.is_requested:
+        log.error("loading failed", exc_info=run.failure)
+        what = "the service failed while it loaded the model"
+        raise ServiceError(what, why=type(run.failure).__name__) from run.failure
+    return 0

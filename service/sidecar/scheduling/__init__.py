@@ -1,0 +1,1 @@
+"""Which texts of which requests are computed next, and by whom."""

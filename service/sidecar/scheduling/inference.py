@@ -1,0 +1,241 @@
+"""The one thread that computes: it loads the model, then encodes batch after batch.
+
+Engines are not safe under concurrent calls of `encode`, and one that has all cores for itself is
+the fastest. Whatever is queued when the thread becomes free makes its next batch; it never waits
+for more to come.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Literal
+
+from sidecar.engines import Engine, Vectors
+from sidecar.process import memory
+from sidecar.scheduling import triage
+from sidecar.scheduling.jobs import Batch, Job, Space
+from sidecar.scheduling.scheduler import Scheduler
+from sidecar.settings import Limits
+from sidecar.web.admission import busy
+from sidecar.web.counts import Counts
+from sidecar.web.problems import stopping
+
+State = Literal["ok", "stuck", "dead"]
+Post = Callable[[list[Job]], None]
+STUCK_S = 60.0  # the largest batch takes a fraction of a second, the longest text a few
+TRIM_AFTER_S = 5.0
+log = logging.getLogger("sidecar.inference")
+
+
+class Inference:
+    """Computes the jobs it is given, and hands those that ended to `post`, on its own thread."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        post: Post,
+        *,
+        counts: Counts | None = None,
+        trim: Callable[[], None] | None = None,
+        trim_after_s: float = TRIM_AFTER_S,
+        stuck_s: float = STUCK_S,
+    ) -> None:
+        """Do nothing until `begin`.
+
+        When the last work is `trim_after_s` ago the engine is asked once to give back what memory
+        it can, and then `trim` is called; a call of the engine that takes longer than `stuck_s` is
+        stuck.
+        """
+        self._post = post
+        self._counts = counts or Counts()
+        self._trim = trim or memory.trimmer()
+        self._trim_after_s = trim_after_s
+        self._stuck_s = stuck_s
+        self._scheduler = Scheduler(limits)
+        self._change = threading.Condition()  # guards the scheduler and all below
+        self._engine: Engine | None = None
+        self._canary: Sequence[int] = ()
+        self._thread: threading.Thread | None = None
+        self._is_closed = False
+        self._computed: Batch | None = None
+        self._encoding_since: float | None = None
+
+    @property
+    def state(self) -> State:
+        """Whether the thread lives, and is not stuck in one call of the engine."""
+        since = self._encoding_since
+        if since is not None and time.monotonic() - since > self._stuck_s:
+            return "stuck"
+        is_dead = self._thread is not None and not self._thread.is_alive()
+        return "dead" if is_dead and self._engine is not None and not self._is_closed else "ok"
+
+    @property
+    def queued_tokens(self) -> int:
+        """The tokens that wait to be computed."""
+        with self._change:
+            return self._scheduler.queued_tokens
+
+    @property
+    def queued(self) -> dict[str, int]:
+        """The tokens that wait to be computed, by lane."""
+        with self._change:
+            return self._scheduler.queued
+
+    def begin(self, load: Callable[[], Engine]) -> Future[None]:
+        """Load the engine on the thread; the future tells when, or how it failed."""
+        loading: Future[None] = Future()
+        if not self._spawn(functools.partial(self._load, load, loading)):
+            loading.set_exception(RuntimeError("the system gives no thread"))
+        return loading
+
+    def submit(self, job: Job, *, is_let_in: bool = False) -> None:
+        """Let `job`, which has texts, wait for its turn.
+
+        Raises Problem 503 once closed, 429 if too much waits already and it was not let in before.
+        """
+        with self._change:
+            if self._is_closed:
+                raise stopping()
+            if not is_let_in:
+                self._require_room(job.queued_tokens, is_interactive=job.is_interactive)
+            self._scheduler.add(job, time.monotonic())
+            self._change.notify()
+        self.revive()
+
+    def require_room(self, tokens: int, *, is_interactive: bool) -> None:
+        """Raise Problem 429 if a job of so many tokens would not be let in now."""
+        with self._change:
+            self._require_room(tokens, is_interactive=is_interactive)
+
+    def _require_room(self, tokens: int, *, is_interactive: bool) -> None:
+        wait_s = self._scheduler.wait_s(tokens, is_interactive=is_interactive)
+        if wait_s > 0:
+            raise busy(
+                "too much is waiting to be computed",
+                "the tokens that wait are bounded, see GET /info",
+                retry_s=wait_s,
+            )
+
+    def drop(self, job: Job) -> None:
+        """Forget `job`: nobody waits for it any more."""
+        job.close()
+        with self._change:
+            self._scheduler.remove(job)
+
+    def revive(self) -> None:
+        """Replace the thread if it is dead; a system that has no thread to give is asked again."""
+        with self._change:
+            if self.state == "dead":
+                self._spawn(self._serve)
+
+    def close(self, *, wait: bool) -> None:
+        """Compute no more than the batch in work; what waits fails with 503."""
+        with self._change:
+            self._is_closed = True
+            left = [job for job in self._scheduler.clear() if job.close(stopping())]
+            self._change.notify_all()
+        if left:
+            self._post(left)
+        if wait and self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _spawn(self, work: Callable[[], None]) -> bool:
+        # Nobody waits for a daemon: a hung engine must not keep the process from ending.
+        thread = threading.Thread(target=self._guarded, args=(work,), name="inference", daemon=True)
+        self._thread = thread
+        try:
+            thread.start()
+        except RuntimeError:
+            log.error("the system gives no new thread")  # noqa: TRY400 (it says it all)
+            return False
+        return True
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Run `work`; if it ends the thread, fail the batch it was on, and let another go on."""
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 (SystemExit and bugs alike)
+            log.error("the thread that computes ended: %s", type(error).__name__)  # noqa: TRY400
+            with self._change:
+                batch, self._computed, self._encoding_since = self._computed, None, None
+                jobs = dict.fromkeys(piece.job for piece in batch.pieces) if batch else {}
+                ended = [job for job in jobs if job.close(triage.engine_died())]
+                for job in jobs:
+                    self._scheduler.remove(job)
+                if not self._is_closed:
+                    self._spawn(self._serve)
+            self._post(ended)
+
+    def _load(self, load: Callable[[], Engine], loading: Future[None]) -> None:
+        if not loading.set_running_or_notify_cancel():
+            return
+        try:
+            engine = load()
+            canary = engine.tokenize([""])[0].ids
+        except BaseException as error:  # noqa: BLE001 (whoever waits raises it)
+            loading.set_exception(error)
+            return
+        with self._change:
+            self._canary = canary
+            self._scheduler.pads = engine.pads
+            self._scheduler.best_tokens = engine.best_tokens
+            self._engine = engine
+        loading.set_result(None)
+        self._serve()
+
+    def _serve(self) -> None:
+        while (batch := self._next()) is not None:
+            self._compute(batch)
+
+    def _next(self) -> Batch | None:
+        """Return the next batch, as soon as there is one; None once closed."""
+        patience: float | None = self._trim_after_s
+        while True:
+            with self._change:
+                batch = None if self._is_closed else self._scheduler.take(time.monotonic())
+                self._computed = batch
+                if batch is not None or self._is_closed:
+                    return batch
+                if self._change.wait(patience):
+                    continue
+            patience = None  # once per idle time
+            self._give_back()
+
+    def _give_back(self) -> None:
+        if self._engine is not None:
+            try:
+                self._engine.trim()
+            except Exception as error:  # noqa: BLE001 (requests may still be served)
+                log.warning("the engine keeps its memory: %s", type(error).__name__)
+        self._trim()
+
+    def _compute(self, batch: Batch) -> None:
+        engine = self._engine
+        if engine is None:  # nothing is submitted before it is loaded
+            return
+        encode = functools.partial(self._encode, engine, batch.space)
+        started = time.monotonic()
+        outcome = triage.run(batch.pieces, encode, canary=self._canary)
+        took = time.monotonic() - started
+        self._counts.batches += 1
+        self._counts.batch_s += took
+        with self._change:
+            if outcome.is_clean:
+                self._scheduler.observe(batch, took)
+            for job in outcome.ended:
+                self._scheduler.remove(job)  # what is left of one that failed
+        self._computed = None
+        if outcome.ended:
+            self._post(outcome.ended)
+
+    def _encode(self, engine: Engine, space: Space, ids: Sequence[Sequence[int]]) -> Vectors:
+        self._encoding_since = time.monotonic()
+        try:
+            return engine.encode(ids, pooling=space.pooling, normalize=space.normalize)
+        finally:
+            self._encoding_since = None

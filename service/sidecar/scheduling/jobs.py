@@ -1,0 +1,127 @@
+"""The work of one request, text by text, and batches of such texts."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from sidecar.engines import Vectors
+from sidecar.web.problems import Problem
+
+
+class Space(NamedTuple):
+    """What texts must have in common to be encoded in one call."""
+
+    pooling: str
+    normalize: bool
+
+
+class Waiting(NamedTuple):
+    """A text that waits, in an order in which the longest is last, and of equals the first."""
+
+    length: int
+    behind: int
+
+    @property
+    def place(self) -> int:
+        """The text's index in its request."""
+        return -self.behind
+
+
+class Job:
+    """The texts of one request as token ids, and the rows of shape (texts, dim) they become.
+
+    A queue alone touches what waits; the thread that computes alone fills rows. `close` may come
+    from any thread: what the job still waits for is then nobody's wish.
+    """
+
+    __slots__ = (
+        "_ids",
+        "_missing",
+        "_waiting",
+        "is_interactive",
+        "is_open",
+        "problem",
+        "queued_tokens",
+        "rows",
+        "space",
+    )
+
+    def __init__(
+        self, ids: Sequence[Sequence[int]], *, dim: int, space: Space, is_interactive: bool
+    ) -> None:
+        """Hold `ids`, one sequence per text."""
+        self._ids = ids
+        self._missing = len(ids)
+        self._waiting = sorted(Waiting(len(found), -index) for index, found in enumerate(ids))
+        self.queued_tokens = sum(map(len, ids))
+        self.rows: Vectors = np.zeros((len(ids), dim), dtype=np.float32)
+        self.space = space
+        self.is_interactive = is_interactive
+        self.is_open = True
+        self.problem: Problem | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether some of its texts are still in the queue."""
+        return bool(self._waiting)
+
+    def ids(self, place: int) -> Sequence[int]:
+        """Return the token ids of one text."""
+        return self._ids[place]
+
+    def longest(self) -> Waiting:
+        """Return the longest text that waits."""
+        return self._waiting[-1]
+
+    def near(self, length: int, *, count: int) -> Iterator[Waiting]:
+        """Yield up to `count` waiting texts on either side of `length`."""
+        middle = bisect_right(self._waiting, (length, 0))
+        yield from self._waiting[max(0, middle - count) : middle + count]
+
+    def take(self, text: Waiting) -> Piece:
+        """Return a waiting text, which waits no longer."""
+        if text is self._waiting[-1]:
+            self._waiting.pop()
+        else:
+            del self._waiting[bisect_left(self._waiting, text)]
+        self.queued_tokens -= text.length
+        return Piece(self, text.place)
+
+    def fill(self, place: int, row: Vectors) -> bool:
+        """Keep the vector of one text; return whether the job has all of them now."""
+        self.rows[place] = row
+        self._missing -= 1
+        return self._missing == 0
+
+    def close(self, problem: Problem | None = None) -> bool:
+        """End the job, with a problem if it failed; return whether it was open until now."""
+        was_open, self.is_open = self.is_open, False
+        if was_open:
+            self.problem = problem
+        return was_open
+
+
+class Piece(NamedTuple):
+    """One text of one job, by its index there."""
+
+    job: Job
+    place: int
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """The text's token ids."""
+        return self.job.ids(self.place)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Texts of any jobs for one call of the engine; `tokens` is what the engine computes on."""
+
+    pieces: tuple[Piece, ...]
+    space: Space
+    tokens: int

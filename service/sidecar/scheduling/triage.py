@@ -1,0 +1,149 @@
+"""One batch through the engine; if it fails, whose text it was, so that the others are served."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import numpy as np
+
+from sidecar.engines import Vectors
+from sidecar.scheduling.jobs import Job, Piece
+from sidecar.web.problems import Problem
+
+Encode = Callable[[Sequence[Sequence[int]]], Vectors]
+_MEMORY_WORDS = (
+    *("out of memory", "not enough memory", "allocate memory", "bad_alloc", "bad alloc"),
+    "failed to map segment",  # the dynamic linker's
+)
+log = logging.getLogger("sidecar.triage")
+
+
+class NotFiniteError(ArithmeticError):
+    """The engine gave a vector with an infinity or NaN in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The jobs that a batch brought to their end, well or not, and whether the engine failed."""
+
+    ended: list[Job]
+    is_clean: bool
+
+
+def run(pieces: Sequence[Piece], encode: Encode, *, canary: Sequence[int]) -> Outcome:
+    """Encode `pieces` and give their jobs the rows.
+
+    A batch that fails is halved until the texts at fault stand alone; their jobs fail with a
+    Problem, and the rest of their texts is left out. If the engine fails on `canary` too, which
+    is a text it is known to encode, no text is at fault, and all jobs of the batch fail.
+    """
+    ended: list[Job] = []
+    is_clean = True
+    groups: list[Sequence[Piece]] = [pieces]
+    while groups:
+        group = [piece for piece in groups.pop() if piece.job.is_open]
+        if not group:
+            continue
+        bad, error = _encode(group, encode, ended)
+        if error is None:
+            continue
+        if is_clean:
+            is_clean = False
+            log.warning("%s on %d texts in one batch", type(error).__name__, len(group))
+            canary_error = _failure(canary, encode)
+            if canary_error is not None:
+                _fail({piece.job for piece in pieces}, _engine_fails(canary_error), ended)
+                break
+        if len(bad) == 1:
+            _fail({bad[0].job}, _text_fails(bad[0].place, error), ended)
+        else:
+            middle = len(bad) // 2
+            groups += [bad[middle:], bad[:middle]]
+    return Outcome(ended=ended, is_clean=is_clean)
+
+
+def _encode(
+    group: list[Piece], encode: Encode, ended: list[Job]
+) -> tuple[list[Piece], Exception | None]:
+    """Return the pieces that failed and why; none and None if all are served."""
+    try:
+        rows = encode([piece.ids for piece in group])
+        if len(rows) != len(group):
+            raise IndexError  # noqa: TRY301 (the same to us as an engine that raises)
+        finite = np.asarray(np.isfinite(rows).all(axis=1)).tolist()
+    except Exception as error:  # noqa: BLE001 (an engine meets everything)
+        return group, error
+    bad = []
+    for piece, row, is_finite in zip(group, rows, finite, strict=True):
+        if not is_finite:
+            bad.append(piece)
+        elif piece.job.fill(piece.place, row) and piece.job.close():
+            ended.append(piece.job)
+    return bad, NotFiniteError() if bad else None
+
+
+def _failure(canary: Sequence[int], encode: Encode) -> Exception | None:
+    try:
+        is_finite = np.isfinite(encode([canary])).all()
+    except Exception as error:  # noqa: BLE001
+        return error
+    return None if is_finite else NotFiniteError()
+
+
+def _fail(jobs: set[Job], problem: Problem, ended: list[Job]) -> None:
+    ended += [job for job in jobs if job.close(problem)]
+
+
+def is_memory(error: BaseException) -> bool:
+    """Return whether memory ran out: Python's, torch's or ONNX Runtime's way of saying so."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in text for words in _MEMORY_WORDS)
+
+
+def _text_fails(place: int, error: Exception) -> Problem:
+    if is_memory(error):
+        return _memory(f"texts.{place}: there is not enough memory to encode it")
+    return Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "text-fails",
+        f"texts.{place}: the model gives no vector for this text",
+        why=type(error).__name__,
+        next_step="leave it out, or change it; other texts are served",
+    )
+
+
+def _engine_fails(error: Exception) -> Problem:
+    if is_memory(error):
+        return _memory("there is not enough memory to encode anything")
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "engine-fails",
+        "the engine fails on every text",
+        why=type(error).__name__,
+        next_step="try again; if it stays, start the service again",
+        headers={"Retry-After": "5"},
+    )
+
+
+def _memory(what: str) -> Problem:
+    return Problem(
+        HTTPStatus.INSUFFICIENT_STORAGE,
+        "out-of-memory",
+        what,
+        next_step="send shorter texts, or give the service more memory",
+        headers={"Retry-After": "5"},
+    )
+
+
+def engine_died() -> Problem:
+    """Return the problem of a request whose batch ended the thread that computed it."""
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "engine-died",
+        "the thread that computes ended in the middle of this request",
+        next_step="send the request again",
+        headers={"Retry-After": "1"},
+    )

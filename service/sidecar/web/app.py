@@ -1,0 +1,69 @@
+"""The web application, built from parts so that tests can give it a small engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from sidecar import __version__
+from sidecar.documents.roots import Roots
+from sidecar.documents.workers import Workers
+from sidecar.scheduling.encoder import Encoder
+from sidecar.service import Service
+from sidecar.settings import Settings
+from sidecar.web import counts, guard, problems
+from sidecar.web.admission import Bodies
+from sidecar.web.door import Door, Ledger
+from sidecar.web.routes import PATHS, router
+from sidecar.web.routes.status import Health
+
+
+class _App(FastAPI):
+    """The framework with our layers around it, its own handling of failures included."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        service: Service = self.state.service
+        settings = service.settings
+        inner = Bodies(super().build_middleware_stack(), max_bytes=settings.limits.max_held_bytes)
+        hosts = guard.names(settings.host, settings.allow_hosts)
+        guarded = guard.Guard(Health(inner, service), hosts=hosts, token=settings.token)
+        counted = counts.Counted(guarded, counts=service.encoder.counts, routes=PATHS)
+        return Door(counted, self.state.ledger)
+
+
+def create_app(
+    settings: Settings,
+    encoder: Encoder,
+    *,
+    instance: str,
+    request_stop: Callable[[], None],
+    ledger: Ledger,
+) -> FastAPI:
+    """Return the application that serves `encoder`; `request_stop` is called by /shutdown."""
+    app = _App(
+        title="Sidecar",
+        summary="Text embeddings on the machine the texts live on.",
+        version=__version__,
+        docs_url=None,  # its page would load scripts from the network
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.service = Service(
+        settings=settings,
+        encoder=encoder,
+        roots=Roots(settings.allow_dirs),
+        workers=Workers(settings.limits),
+        instance=instance,
+        request_stop=request_stop,
+    )
+    app.state.ledger = ledger
+    app.include_router(router)
+    app.add_exception_handler(problems.Problem, problems.answer_problem)
+    app.add_exception_handler(HTTPException, problems.answer_http)
+    for kind in (MemoryError, RuntimeError, OSError):
+        app.add_exception_handler(kind, problems.answer_memory)
+    app.add_exception_handler(Exception, problems.answer_bug)
+    return app

@@ -1,0 +1,104 @@
+"""What happened in this run, in plain numbers: to count costs next to nothing.
+
+Every number has one thread that writes it, the event loop's or the one that computes, so none needs
+a lock. Whoever reads them meanwhile may see one that is a moment older than another.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sidecar.web.problems import CLIENT_CLOSED
+
+BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+OTHER = "other"  # every path that is no route: what clients make up must not become labels
+DOCUMENTS = ("/embed-file", "/embed-file/upload")
+
+
+class Histogram:
+    """How many times took how long: a count per bucket, the last for all that took longer."""
+
+    __slots__ = ("counts", "total_s")
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.counts = [0] * (len(BUCKETS_S) + 1)
+        self.total_s = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one."""
+        self.counts[bisect_left(BUCKETS_S, seconds)] += 1
+        self.total_s += seconds
+
+
+@dataclass(slots=True, kw_only=True)
+class Counts:
+    """The numbers of one run; all of them only grow.
+
+    `requests` are answers by route and status, 499 where the client left before its answer.
+    `documents` are those asked for, by what became of them. `tokens` are what was computed, special
+    tokens included.
+    """
+
+    requests: Counter[tuple[str, int]] = field(default_factory=Counter)
+    seconds: dict[str, Histogram] = field(default_factory=dict)
+    documents: Counter[str] = field(default_factory=Counter)
+    texts: int = 0
+    tokens: int = 0
+    batches: int = 0
+    batch_s: float = 0.0
+
+    def answer(self, route: str, status: int, seconds: float) -> None:
+        """Count one answer."""
+        self.requests[route, status] += 1
+        self.seconds.setdefault(route, Histogram()).observe(seconds)
+        if route in DOCUMENTS:
+            self.documents[_outcome(status)] += 1
+
+    def with_status(self, status: int) -> int:
+        """Return how many answers had `status`."""
+        return sum(count for (_, found), count in list(self.requests.items()) if found == status)
+
+
+def _outcome(status: int) -> str:
+    if status < HTTPStatus.BAD_REQUEST:
+        return "embedded"
+    if status == CLIENT_CLOSED:
+        return "client-gone"
+    return "refused" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "failed"
+
+
+class Counted:
+    """Counts the answers of an application, by route and status, and how long they took."""
+
+    def __init__(self, app: ASGIApp, *, counts: Counts, routes: frozenset[str]) -> None:
+        """Count into `counts` what `app` answers; `routes` are the paths that it has."""
+        self._app = app
+        self._counts = counts
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on and count its answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = int(HTTPStatus.INTERNAL_SERVER_ERROR)  # of what raises instead of answering
+
+        async def send_on(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        began = time.monotonic()
+        try:
+            await self._app(scope, receive, send_on)
+        finally:
+            route = scope["path"] if scope["path"] in self._routes else OTHER
+            self._counts.answer(route, status, time.monotonic() - began)

@@ -1,0 +1,66 @@
+"""Texts to vectors."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from sidecar.scheduling.encoder import Embedded
+from sidecar.service import service_of
+from sidecar.web import bodies, schemas, vectors
+from sidecar.web.routes.answers import (
+    as_json,
+    body_of,
+    departure,
+    problems,
+    validated,
+    with_vectors,
+)
+
+router = APIRouter()
+BINARY = "application/octet-stream"
+
+
+@router.post(
+    "/embed",
+    openapi_extra=body_of(schemas.EmbedRequest),
+    responses={
+        200: {"model": schemas.EmbedAnswer, "content": {BINARY: {}}},
+        **problems(400, 413, 415, 422, 429, 503, 507),
+    },
+)
+async def embed(request: Request) -> Response:
+    """Embed texts."""
+    service = service_of(request)
+    loaded = service.encoder.ready()
+    body = await bodies.read(request, max_bytes=service.settings.limits.max_body_bytes)
+    asked = await validated(schemas.EmbedRequest, body)
+    async with departure(request) as gone:
+        found = await service.encoder.embed(
+            asked.texts,
+            pooling=asked.pooling,
+            normalize=asked.normalize,
+            truncate=asked.truncate,
+            priority=asked.priority,
+            gone=gone,
+        )
+    if BINARY in request.headers.get("accept", ""):
+        return Response(vectors.raw(found.rows), media_type=BINARY, headers=_headers(found))
+    rest = {
+        "model": loaded.snapshot.repository,
+        "dim": loaded.engine.dim,
+        "tokens": found.tokens,
+        "truncated": found.truncated,
+        "fingerprint": found.fingerprint,
+    }
+    return as_json(await with_vectors(found.rows, rest, encoding=asked.encoding))
+
+
+def _headers(found: Embedded) -> dict[str, str]:
+    return {
+        "X-Sidecar-Count": str(len(found.rows)),
+        "X-Sidecar-Dim": str(found.rows.shape[1]),
+        "X-Sidecar-Truncated": vectors.indices(found.truncated),
+        "X-Sidecar-Fingerprint": found.fingerprint,
+    }

@@ -1,0 +1,95 @@
+"""Documents to chunks and their vectors."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from sidecar.documents import cutting, documents, uploads
+from sidecar.service import service_of
+from sidecar.web import bodies, schemas
+from sidecar.web.routes import lines
+from sidecar.web.routes.answers import (
+    as_json,
+    body_of,
+    departure,
+    problems,
+    query_of,
+    validated,
+    with_vectors,
+)
+
+router = APIRouter()
+ANSWER = {"model": schemas.EmbedFileAnswer, "content": {lines.MEDIA_TYPE: {}}}
+
+
+@router.post(
+    "/embed-file",
+    openapi_extra=body_of(schemas.EmbedFileRequest),
+    responses={200: ANSWER, **problems(400, 403, 404, 409, 413, 415, 422, 429, 503, 507)},
+)
+async def embed_file(request: Request) -> Response:
+    """Cut a document from an allowed folder into chunks and embed them."""
+    service = service_of(request)
+    service.encoder.ready()
+    service.encoder.require_room("auto")
+    limits = service.settings.limits
+    body = await bodies.read(request, max_bytes=limits.max_body_bytes)
+    asked = await validated(schemas.EmbedFileRequest, body)
+    cutting.sizes(service, asked)
+    data = await asyncio.to_thread(service.roots.read, asked.path, max_bytes=limits.max_file_bytes)
+    return await _answer(request, data, documents.suffix_of(asked.path), asked)
+
+
+@router.post(
+    "/embed-file/upload",
+    openapi_extra={
+        "parameters": query_of(schemas.FileOptions),
+        "requestBody": {
+            "required": True,
+            "content": {
+                kind: {"schema": {"type": "string", "format": "binary"}}
+                for kind in documents.MEDIA_TYPES
+            },
+        },
+    },
+    responses={200: ANSWER, **problems(400, 413, 415, 422, 429, 503, 507)},
+)
+async def upload(request: Request) -> Response:
+    """Cut the document that is the body into chunks and embed them; no folder need be allowed."""
+    service = service_of(request)
+    service.encoder.ready()
+    service.encoder.require_room("auto")
+    suffix = uploads.suffix_of(request)
+    options = dict(uploads.options(request.query_params))
+    asked = schemas.validate(schemas.FileOptions, options, is_spelled=True)
+    cutting.sizes(service, asked)
+    data = await uploads.read(request, max_bytes=service.settings.limits.max_file_bytes)
+    return await _answer(request, data, suffix, asked)
+
+
+async def _answer(
+    request: Request, data: bytes, suffix: str, asked: schemas.FileOptions
+) -> Response:
+    if lines.MEDIA_TYPE in request.headers.get("accept", ""):
+        return await lines.answer(request, data, suffix, asked)
+    service = service_of(request)
+    loaded = service.encoder.ready()
+    async with departure(request) as gone:
+        cut = await cutting.cut(service, data, suffix, asked, gone=gone)
+        texts = cut.texts()
+        found = await service.encoder.embed(
+            texts, pooling=asked.pooling, normalize=asked.normalize, gone=gone
+        )
+    rest = {
+        "chunks": texts,
+        "spans": cut.spans(found),
+        "complete": cut.is_complete,
+        "model": loaded.snapshot.repository,
+        "dim": loaded.engine.dim,
+        "fingerprint": found.fingerprint,
+    }
+    return as_json(await with_vectors(found.rows, rest, encoding=asked.encoding))

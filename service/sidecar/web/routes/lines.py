@@ -1,0 +1,127 @@
+"""Answers to long documents, line by line: JSON objects with a `type` and its `data`.
+
+`progress` while the document is read, then `start`, any number of `chunks`, and `end`; or, at any
+point after the first line, `problem`. What goes wrong before the first line is an ordinary answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from sidecar.documents.cutting import cut
+from sidecar.scheduling.encoder import Gone
+from sidecar.service import Service, service_of
+from sidecar.web import problems
+from sidecar.web.problems import Problem
+from sidecar.web.routes.answers import departure, with_vectors
+from sidecar.web.schemas import FileOptions
+
+MEDIA_TYPE = "application/x-ndjson"
+PROGRESS_S = 1.0
+# Enough for the engine to be busy, few enough to show that it goes on.
+CHUNKS_PER_LINE = 48
+log = logging.getLogger("sidecar.lines")
+
+
+class Lines(StreamingResponse):
+    """The answer that sends lines as they are made; it ends with the client, as they do."""
+
+    def __init__(self, lines: AsyncGenerator[bytes]) -> None:
+        super().__init__(lines, media_type=MEDIA_TYPE)
+        self._lines = lines
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Send everything; whoever makes the lines listens for the client's leaving."""
+        async with contextlib.aclosing(self._lines):
+            with contextlib.suppress(OSError):
+                await self.stream_response(send)
+
+
+async def answer(request: Request, data: bytes, suffix: str, asked: FileOptions) -> Lines:
+    """Return the answer once its first line is there. Raises Problem for what fails before."""
+    lines = _lines(request, data, suffix, asked)
+    first = await anext(lines)
+
+    async def all_of_them() -> AsyncGenerator[bytes]:
+        async with contextlib.aclosing(lines):
+            yield first
+            async for line in lines:
+                yield line
+
+    return Lines(all_of_them())
+
+
+def line(kind: str, data: bytes) -> bytes:
+    """Return a line of type `kind` with the JSON in `data`."""
+    return b'{"type":"' + kind.encode() + b'","data":' + data + b"}\n"
+
+
+async def _lines(
+    request: Request, data: bytes, suffix: str, asked: FileOptions
+) -> AsyncGenerator[bytes]:
+    is_begun = False
+    try:
+        async with departure(request) as gone:
+            made = _made(service_of(request), data, suffix, asked, gone)
+            async with contextlib.aclosing(made):
+                async for found in made:
+                    yield found
+                    is_begun = True
+    except Problem as problem:
+        if not is_begun:
+            raise
+        yield line("problem", bytes(problems.response(problem).body))
+    except Exception as error:
+        if not is_begun:
+            raise
+        try:
+            said = await problems.answer_memory(request, error)
+        except Exception:
+            log.exception("lines ended early")
+            said = await problems.answer_bug(request, error)
+        yield line("problem", bytes(said.body))
+
+
+async def _made(
+    service: Service, data: bytes, suffix: str, asked: FileOptions, gone: Gone
+) -> AsyncGenerator[bytes]:
+    loaded = service.encoder.ready()
+    cutting = asyncio.ensure_future(cut(service, data, suffix, asked, gone=gone))
+    try:
+        while not (await asyncio.wait({cutting}, timeout=PROGRESS_S))[0]:
+            yield line("progress", b'{"phase":"reading"}')
+        found = cutting.result()
+    finally:
+        cutting.cancel()
+    total = len(found.places)
+    start = {
+        "pages": found.document.pages,
+        "chunks": total,
+        "complete": found.is_complete,
+        "model": loaded.snapshot.repository,
+        "dim": loaded.engine.dim,
+        "fingerprint": loaded.fingerprint(pooling=asked.pooling, normalize=asked.normalize),
+    }
+    yield line("start", orjson.dumps(start))
+    for first in range(0, total, CHUNKS_PER_LINE):
+        texts = found.texts(first, first + CHUNKS_PER_LINE)
+        embedded = await service.encoder.embed(
+            texts, pooling=asked.pooling, normalize=asked.normalize, gone=gone, is_let_in=True
+        )
+        rest = {
+            "first": first,
+            "chunks": texts,
+            "spans": found.spans(embedded, first),
+            "done": first + len(texts),
+            "total": total,
+        }
+        yield line("chunks", await with_vectors(embedded.rows, rest, encoding=asked.encoding))
+    yield line("end", b"{}")

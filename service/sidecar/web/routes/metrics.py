@@ -1,0 +1,26 @@
+"""The numbers of the run, for Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from sidecar.service import service_of
+
+router = APIRouter()
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """Tell what was counted since the start, in Prometheus' text format."""
+    service = service_of(request)
+
+    def render() -> Response:
+        from sidecar.web import metrics  # noqa: PLC0415 (not before somebody asks)
+
+        return Response(metrics.render(service), media_type=metrics.CONTENT_TYPE)
+
+    return await asyncio.to_thread(render)

@@ -1,0 +1,107 @@
+"""What the service says of itself, and how it is told to stop."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sidecar import __version__
+from sidecar.service import Service, service_of
+from sidecar.web import bodies, schemas
+from sidecar.web.guard import IS_TRUSTED, OPEN_PATH
+from sidecar.web.routes.answers import answer, problems
+
+router = APIRouter()
+
+
+class Health:
+    """Answers /health ahead of the framework, so that however much is asked for, it is soon."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        """Pass everything else on to `app`."""
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or pass the request on."""
+        if scope["type"] == "http" and scope["path"] == OPEN_PATH and scope["method"] == "GET":
+            answered = _health(self._service, is_trusted=scope[IS_TRUSTED])
+            await answered(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+@router.get(
+    OPEN_PATH,
+    responses={
+        200: {"model": schemas.HealthAnswer},
+        503: {"model": schemas.HealthAnswer},
+    },
+)
+async def health(request: Request) -> Response:
+    """Say whether requests are served; answers at all times.
+
+    Without the token, where there is one, it says nothing of the model.
+    """
+    return _health(service_of(request), is_trusted=request.scope[IS_TRUSTED])
+
+
+def _health(service: Service, *, is_trusted: bool) -> Response:
+    encoder, loaded = service.encoder, service.encoder.loaded
+    status = encoder.status
+    said: dict[str, object] = {"status": status}
+    if is_trusted:
+        said |= {
+            "model": loaded.snapshot.repository if loaded else None,
+            "dim": loaded.engine.dim if loaded else None,
+            "device": loaded.engine.device if loaded else None,
+        }
+    said |= {"phase": encoder.phase, "instance": service.instance, "version": __version__}
+    if is_trusted:
+        said["degraded"] = loaded.degraded if loaded else None
+    return answer(said, HTTPStatus.OK if status == "ok" else HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+@router.get("/info", responses={200: {"model": schemas.InfoAnswer}, **problems(503)})
+async def info(request: Request) -> Response:
+    """Say what is served: the model, the engine, the limits."""
+    service = service_of(request)
+    loaded = service.encoder.ready()
+    limits = service.settings.limits
+    return answer(
+        {
+            "model_id": loaded.snapshot.repository,
+            "dim": loaded.engine.dim,
+            "device": loaded.engine.device,
+            "version": __version__,
+            "engine": loaded.engine.name,
+            "unpacked_because": loaded.unpacked_because,
+            "degraded": loaded.degraded,
+            "degraded_because": loaded.degraded_because,
+            "precision": loaded.engine.precision,
+            "threads": service.settings.threads,
+            "pooling": loaded.engine.pooling,
+            "max_tokens": loaded.engine.max_tokens,
+            "revision": loaded.snapshot.revision,
+            "fingerprint": loaded.fingerprint(),
+            "limits": {name: getattr(limits, name) for name in schemas.LimitsAnswer.model_fields},
+            "plan": loaded.snapshot.plan,
+        }
+    )
+
+
+@router.post(
+    "/shutdown",
+    status_code=HTTPStatus.ACCEPTED,
+    responses={202: {"model": schemas.ShutdownAnswer}, **problems(415)},
+)
+async def shutdown(request: Request) -> Response:
+    """Stop the service once its running requests are answered."""
+    if bodies.is_sent(request):
+        bodies.refuse_kind(request)
+    service_of(request).request_stop()
+    return answer({"status": "stopping"}, HTTPStatus.ACCEPTED)

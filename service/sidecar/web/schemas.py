@@ -1,0 +1,227 @@
+"""The requests and answers on the wire, as their fields are documented."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sidecar.engines import Degraded
+from sidecar.web.problems import Problem
+
+Pooling = Literal["mean", "cls", "max"]
+
+
+class Wire(BaseModel):
+    """A request; fields it does not know are ignored, as the v1 API did.
+
+    Types are those of the OpenAPI document: "16" is no integer, 1 is no boolean.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_integers(cls, value: dict[str, Any]) -> dict[str, Any]:
+        # JSON Schema calls 16.0 an integer, and some languages write it so.
+        return {
+            k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in value.items()
+        }
+
+
+class EmbedRequest(Wire):
+    """Texts to embed."""
+
+    texts: list[str] = Field(description="The texts, in any number; an empty one is fine.")
+    normalize: bool = Field(default=True, description="Scale every vector to length 1.")
+    pooling: Pooling = Field(default="mean", description="How token vectors become one.")
+    batch_size: int = Field(
+        default=16,
+        ge=1,
+        description="Accepted from older clients; batches follow the measured speed.",
+    )
+    truncate: bool = Field(
+        default=True,
+        description="Cut texts that are longer than the model reads, and report them in "
+        "`truncated`. With false such a text refuses the request, 422.",
+    )
+    priority: Literal["auto", "interactive", "bulk"] = Field(
+        default="auto",
+        description="interactive goes ahead of bulk; auto is interactive for a few short texts.",
+    )
+    encoding: Literal["float", "base64"] = Field(
+        default="float",
+        description="base64: every vector is the base64 of its little-endian float32 values.",
+    )
+
+
+class FileOptions(Wire):
+    """How a document is cut into chunks and embedded."""
+
+    chunk_size: int = Field(default=800, ge=1, le=1_000_000, description="Length of a chunk.")
+    chunk_overlap: int = Field(default=100, ge=0, description="Shared by neighbouring chunks.")
+    max_chunks: int = Field(default=200, ge=1, le=65_536, description="The rest is left out.")
+    normalize: bool = Field(default=True, description="Scale every vector to length 1.")
+    pooling: Pooling = Field(default="mean", description="How token vectors become one.")
+    unit: Literal["chars", "tokens"] = Field(
+        default="chars",
+        description="What the chunk's length is counted in. With tokens, a chunk_size that is "
+        "left out becomes the most that the model reads, and the overlap an eighth of it.",
+    )
+    encoding: Literal["float", "base64"] = Field(
+        default="float",
+        description="base64: every vector is the base64 of its little-endian float32 values.",
+    )
+
+    def sizes(self, *, max_content_tokens: int) -> tuple[int, int]:
+        """Return the length and the overlap of chunks in the request's unit.
+
+        An overlap that is left out shrinks with the chunk. Raises Problem if one that is given
+        is not smaller than the chunk.
+        """
+        size, overlap = self.chunk_size, self.chunk_overlap
+        if self.unit == "tokens" and "chunk_size" not in self.model_fields_set:
+            size = max_content_tokens
+        if "chunk_overlap" not in self.model_fields_set:
+            return size, min(overlap, size // 8)
+        if overlap >= size:
+            what = f"chunk_overlap: it must be smaller than chunk_size, which is {size}"
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-value", what)
+        return size, overlap
+
+
+class EmbedFileRequest(FileOptions):
+    """A document of an allowed folder to cut into chunks and embed."""
+
+    path: str = Field(description="An absolute path inside a folder given with --allow-dir.")
+
+
+class EmbedAnswer(BaseModel):
+    """Vectors in the order of the texts."""
+
+    vectors: list[list[float]] | list[str]
+    model: str
+    dim: int
+    tokens: list[int] = Field(description="Per text, its tokens before any cut.")
+    truncated: list[int] = Field(description="Indices of the texts that the model cut.")
+    fingerprint: str = Field(description="Vectors with other fingerprints are not comparable.")
+
+
+class Span(BaseModel):
+    """Where a chunk came from: characters of the document's text, and its page in a PDF."""
+
+    page: int | None
+    start: int
+    end: int
+    tokens: int
+    truncated: bool
+
+
+class EmbedFileAnswer(BaseModel):
+    """Chunks of the document, their vectors and their places, all in one order."""
+
+    chunks: list[str]
+    vectors: list[list[float]] | list[str]
+    spans: list[Span]
+    complete: bool = Field(description="False if a limit left the end of the document out.")
+    model: str
+    dim: int
+    fingerprint: str = Field(description="Vectors with other fingerprints are not comparable.")
+
+
+class HealthAnswer(BaseModel):
+    """Whether requests are served; 200 when ok, 503 else.
+
+    `stuck`: one call of the engine takes very long. `dead`: the thread that computes ended. What
+    is said of the model takes the token, where the service has one.
+    """
+
+    status: Literal["ok", "loading", "stopping", "stuck", "dead"]
+    model: str | None = None
+    dim: int | None = None
+    device: str | None = None
+    phase: str
+    instance: str
+    version: str
+    degraded: Degraded | None = Field(
+        description="What serves in the place of what was meant to: hash, where there is no model; "
+        "reference for the packed engine; cpu for a GPU that failed. Null if nothing does."
+    )
+
+
+class LimitsAnswer(BaseModel):
+    """What one request may ask for."""
+
+    max_body_bytes: int
+    max_texts: int
+    max_text_chars: int
+    max_file_bytes: int
+    max_document_chars: int
+    max_chunked_chars: int
+    max_pages: int
+    max_queued_tokens: int = Field(description="Of all requests, in each of two lanes; else 429.")
+    max_held_bytes: int = Field(description="Of the bodies of all requests; else 429.")
+
+
+class InfoAnswer(BaseModel):
+    """What the service runs."""
+
+    model_id: str
+    dim: int
+    device: str
+    version: str
+    engine: str
+    unpacked_because: str | None = Field(description="Why the packed engine does not serve, if so.")
+    degraded: Degraded | None = Field(description="As in /health.")
+    degraded_because: str | None
+    precision: str
+    threads: int
+    pooling: str
+    max_tokens: int
+    revision: str
+    fingerprint: str = Field(description="That of requests which leave every field at its default.")
+    limits: LimitsAnswer
+    plan: str | None
+
+
+class ShutdownAnswer(BaseModel):
+    """The service stops once its running requests are answered."""
+
+    status: Literal["stopping"] = "stopping"
+
+
+class ProblemAnswer(BaseModel):
+    """Any error: what happened, why, and what to do next."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    why: str
+    next: str
+    request: str | None = Field(description="The request's id, as in the header X-Request-Id.")
+
+
+Request = TypeVar("Request", bound=Wire)
+
+
+def validate(kind: type[Request], value: dict[str, Any], *, is_spelled: bool = False) -> Request:
+    """Return the request in `value`, whose numbers are spelled out where it comes from a query.
+
+    Raises Problem 422 naming the field, never its value.
+    """
+    try:
+        return kind.model_validate(value, strict=not is_spelled)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        # A position and a field of ours; a key that the client made up is never echoed.
+        known = kind.model_fields
+        place = ".".join(str(p) for p in first["loc"] if isinstance(p, int) or p in known)
+        what = f"{place or 'the request'}: {first['msg']}"
+        raise Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "bad-value",
+            what,
+            next_step="GET /openapi.json describes the fields",
+        ) from error

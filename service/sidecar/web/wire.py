@@ -1,0 +1,281 @@
+"""HTTP on the connection: uvicorn's h11 protocol, with bounds on what may come and how long.
+
+uvicorn itself waits for ever for the rest of a request, and takes heads of any size that arrive in
+one piece. Whatever is refused here is answered in the common shape, and then the connection ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Literal, cast
+
+import h11
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from sidecar.settings import Bounds
+from sidecar.web import problems, requestid
+from sidecar.web.counts import OTHER, Counts
+from sidecar.web.crowd import Crowd
+from sidecar.web.door import Ledger
+from sidecar.web.heads import Reader, malformed
+from sidecar.web.problems import Problem, stopping
+from sidecar.web.turns import Turns
+
+# Connections are taken in small lots, so that a thousand of them at once do not hold up the loop;
+# the others wait in the system's queue.
+ACCEPTS_PER_TURN = 32
+URGENT = b"GET /health "
+Stage = Literal["idle", "head", "body", "held", "active", "lingering"]
+log = logging.getLogger("sidecar.wire")
+# What uvicorn has to say below an error we say ourselves.
+_quiet = log.getChild("uvicorn")
+_quiet.setLevel(logging.ERROR)
+
+
+class _Transport:
+    """A transport whose closing lets the client hear the answer first, if it still sends."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write = transport.write
+        self.pause_reading = transport.pause_reading
+        self.resume_reading = transport.resume_reading
+        self.get_extra_info = transport.get_extra_info
+        self.is_closing = transport.is_closing
+        self.close = close
+
+
+class Protocol(H11Protocol):
+    """One connection."""
+
+    bounds: Bounds
+    crowd: Crowd
+    turns: Turns
+    ledger: Ledger
+    counts: Counts
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """Take what uvicorn gives every protocol."""
+        super().__init__(config, server_state, app_state, _loop)
+        self.conn: Reader = Reader(self.bounds)
+        self.logger = _quiet
+        self.access_log = False
+        self._stage: Stage = "idle"
+        self._request: object = None
+        self._since = self._deadline = self.loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self._unsent = 0  # of answers, when it was last looked at
+        self._took = self._since  # when the client was last seen to take some of it
+        self._held = bytearray()
+        self._is_ending = False
+        self._socket: asyncio.Transport
+        self._patient: _Transport
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request."""
+        self._socket = transport
+        self.turns.arrive()
+        if len(self.connections) >= self.bounds.max_connections:
+            self.crowd.make_room()
+        self._patient = _Transport(transport, self._close)
+        super().connection_made(cast("asyncio.Transport", self._patient))
+        self._enter("idle")
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._held.clear()
+        self.crowd.leave(self)
+        super().connection_lost(exc)
+        self._patient.close = self._socket.close  # no cycle is left for the collector
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came; the beginning of a request may have to wait for its turn."""
+        if self._stage == "lingering":
+            return
+        if self._stage == "held":
+            self._held += data
+            self.flow.pause_reading()
+        elif self._stage == "idle" and not data.startswith(URGENT):
+            self._held += data
+            self._enter("held")
+            self.turns.give(self._begin)
+        else:
+            self._take(data)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what h11 or we refused, if nothing was answered yet, and end the connection."""
+        del msg  # uvicorn's, which says less than ours
+        self._refuse(self.conn.refusal or malformed())
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        super().on_response_complete()
+        self._unset_keepalive_if_required()  # uvicorn's; the deadline here is ours
+        self._look()
+
+    def shutdown(self) -> None:
+        """Close now, or after the answer that is being made, and linger for nobody new."""
+        if self._stage == "body":
+            self._refuse(stopping())
+        elif self._stage in ("lingering", "head"):
+            self._socket.abort()
+        elif self._stage != "held":  # it has its turn soon, and is answered
+            super().shutdown()
+        self._is_ending = True
+
+    def drop(self) -> None:
+        """Close a connection that waits for a request; others need its place."""
+        self._socket.close()
+
+    def _begin(self) -> None:
+        if self._socket.is_closing():
+            return
+        data = bytes(self._held)
+        self._held.clear()
+        self._stage = "idle"
+        self.flow.resume_reading()
+        self._take(data)
+        if self._is_ending:
+            self.shutdown()
+
+    def _take(self, data: bytes) -> None:
+        super().data_received(data)
+        self._look()
+
+    def _look(self) -> None:
+        """See what the connection waits for now."""
+        if self._stage in ("held", "lingering"):
+            return
+        theirs = self.conn.their_state
+        if theirs is h11.SEND_BODY:
+            self._enter("body")
+        elif theirs is h11.IDLE:
+            self._enter("head" if self.conn.trailing_data[0] else "idle")
+        else:
+            self._enter("active")
+
+    def _enter(self, stage: Stage) -> None:
+        request = self.cycle if stage == "body" else None
+        if stage == self._stage and request is self._request and self._deadline > self._since:
+            return
+        self._stage, self._request = stage, request
+        self._since = self.loop.time()
+        self._deadline = self._since + {
+            "idle": self.bounds.idle_s,
+            "head": self.bounds.head_s,
+            "body": self.bounds.body_s,
+            "lingering": self.bounds.linger_s,
+        }.get(stage, self.bounds.idle_s)
+        if self._timer is not None and self._deadline < self._timer.when():
+            self._timer.cancel()
+            self._watch()
+        if stage in ("idle", "head"):
+            self.crowd.join(self)
+        else:
+            self.crowd.leave(self)
+
+    def _watch(self) -> None:
+        """Look at the deadline when it is over, not each time that it moves ahead."""
+        wait = max(self._deadline - self.loop.time(), 0.01)
+        self._timer = self.loop.call_later(wait, self._expire)
+
+    def _expire(self) -> None:
+        now = self.loop.time()
+        unsent = self._socket.get_write_buffer_size()
+        if not unsent or unsent != self._unsent:
+            self._unsent, self._took = unsent, now
+        if now - self._took >= self.bounds.stall_s:
+            self._socket.abort()
+        is_ours = self._stage in ("held", "active") or self.flow.read_paused
+        is_answer_left = unsent > 0 or self._socket.is_closing()
+        if self._stage != "lingering" and (is_ours or is_answer_left):
+            self._deadline = now + self.bounds.idle_s
+        elif now >= self._deadline:
+            self._time_out()
+        self._watch()
+
+    def _time_out(self) -> None:
+        if self._stage == "lingering":
+            self._socket.abort()
+        elif self._stage == "idle":
+            self._socket.close()
+        else:
+            self._refuse(_too_slow(self._stage, self.loop.time() - self._since))
+
+    def _refuse(self, problem: Problem) -> None:
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            is_known = self._stage == "body"
+            with requestid.using(requestid.chosen(self.headers if is_known else ())):
+                answer = problems.response(problem)
+                headers = [*answer.raw_headers, (b"connection", b"close")]
+                headers.append((requestid.HEADER, str(requestid.current()).encode()))
+                seconds = self.loop.time() - self._since
+                self.ledger.tell(problem.status, problem.kind, seconds)
+            if not is_known:  # the others are counted where they end
+                self.counts.answer(OTHER, problem.status, seconds)
+            for event in (
+                h11.Response(status_code=answer.status_code, headers=headers),
+                h11.Data(data=b"" if self.conn.is_head else bytes(answer.body)),
+                h11.EndOfMessage(),
+            ):
+                self.transport.write(self.conn.send(event))
+            self._linger()
+        else:
+            self._socket.close()
+        if self.cycle is not None:  # whoever works on the request hears that nobody waits
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+
+    def _close(self) -> None:
+        if self.conn.their_state is h11.SEND_BODY and not self._socket.is_closing():
+            self._linger()
+        else:
+            self._socket.close()
+
+    def _linger(self) -> None:
+        """Send no more, and throw away what comes until the client ends or its time is over.
+
+        To close at once would reset the connection, and the answer with it.
+        """
+        if self._is_ending:
+            self._socket.close()
+            return
+        self._enter("lingering")
+        self._held.clear()
+        self._socket.write_eof()
+        self.flow.resume_reading()
+
+
+def protocol(bounds: Bounds, ledger: Ledger, counts: Counts) -> type[Protocol]:
+    """Return the protocol of one server, whose connections share its bounds, ledger and counts."""
+    shared: dict[str, Any] = {
+        "bounds": bounds,
+        "crowd": Crowd(bounds),
+        "turns": Turns(),
+        "ledger": ledger,
+        "counts": counts,
+    }
+    return type("BoundedProtocol", (Protocol,), shared)
+
+
+def _too_slow(stage: str, seconds: float) -> Problem:
+    return Problem(
+        HTTPStatus.REQUEST_TIMEOUT,
+        "too-slow",
+        f"the {stage} of the request did not arrive in time",
+        why=f"it was waited for {seconds:.0f} s",
+        next_step="send it in one go, in parts if it is large",
+    )

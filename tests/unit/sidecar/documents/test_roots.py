@@ -1,0 +1,315 @@
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar.documents import roots
+from sidecar.documents.roots import Roots
+from sidecar.web.problems import Problem
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path.resolve() / "docs"
+    folder.mkdir()
+    (folder / "a.txt").write_bytes(b"inside")
+    (tmp_path / "secret.txt").write_bytes(b"outside")
+    return folder
+
+
+def status(root: Path, path: str, *, max_bytes: int = 100) -> int:
+    with pytest.raises(Problem) as caught:
+        Roots([root]).read(path, max_bytes=max_bytes)
+    assert "secret" not in caught.value.what
+    return caught.value.status
+
+
+def test_a_file_inside_is_read(root: Path) -> None:
+    (root / "sub").mkdir()
+    (root / "sub" / "é 1.txt").write_bytes(b"deep")
+    reader = Roots([root / "sub", root])
+    assert reader.read(str(root / "a.txt"), max_bytes=6) == b"inside"
+    assert reader.read(str(root / "sub" / ".." / "a.txt"), max_bytes=6) == b"inside"
+    assert reader.read(str(root / "sub" / "é 1.txt"), max_bytes=6) == b"deep"
+
+
+def test_no_folder_allowed_is_403_for_any_path(root: Path) -> None:
+    with pytest.raises(Problem) as caught:
+        Roots([]).read(str(root / "a.txt"), max_bytes=6)
+    assert caught.value.status == 403
+
+
+def test_outside_and_missing_are_the_same_404(root: Path) -> None:
+    answers = []
+    for path in (root / "none.txt", root.parent / "secret.txt", root.parent / "none.txt"):
+        with pytest.raises(Problem) as caught:
+            Roots([root]).read(str(path), max_bytes=100)
+        answers.append((caught.value.status, caught.value.what, caught.value.kind))
+    assert len(set(answers)) == 1
+    assert answers[0][0] == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["../../etc/passwd", "..%252f..%252fetc/passwd", "a.txt", "/etc/passwd"]
+)
+def test_climbing_and_relative_paths_find_nothing(root: Path, path: str) -> None:
+    assert status(root, path) == 404
+    assert status(root, str(root / ".." / "secret.txt")) == 404
+
+
+def test_a_sibling_that_shares_the_prefix_is_outside(root: Path) -> None:
+    sibling = root.with_name("docs-private")
+    sibling.mkdir()
+    (sibling / "secret.txt").write_bytes(b"x")
+    assert status(root, str(sibling / "secret.txt")) == 404
+
+
+def test_links_to_the_outside_find_nothing(root: Path) -> None:
+    (root / "link.txt").symlink_to(root.parent / "secret.txt")
+    (root / "folder").symlink_to(root.parent)
+    (root / "loop.txt").symlink_to(root / "loop.txt")
+    assert status(root, str(root / "link.txt")) == 404
+    assert status(root, str(root / "folder" / "secret.txt")) == 404
+    assert status(root, str(root / "loop.txt")) == 404
+
+
+def test_a_link_within_the_folder_is_followed(root: Path) -> None:
+    (root / "link.txt").symlink_to(root / "a.txt")
+    assert Roots([root]).read(str(root / "link.txt"), max_bytes=6) == b"inside"
+
+
+@pytest.mark.parametrize("swapped", ["a.txt", "sub"])
+def test_a_link_swapped_in_after_the_check_reads_nothing_outside(
+    root: Path, swapped: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "sub").mkdir()
+    (root / "sub" / "secret.txt").write_bytes(b"inside")
+    path = root / ("a.txt" if swapped == "a.txt" else "sub/secret.txt")
+    resolve = Roots._resolve
+
+    def swap(self: Roots, asked: str) -> tuple[Path, Path]:
+        found = resolve(self, asked)
+        (root / swapped).rename(root / "old")
+        target = root.parent / "secret.txt" if swapped == "a.txt" else root.parent
+        (root / swapped).symlink_to(target)
+        return found
+
+    monkeypatch.setattr(Roots, "_resolve", swap)
+    assert status(root, str(path)) in (404, 422)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "a\0.txt",
+        "a\n.txt",
+        "/" + "x" * 5_000,
+        "/" + "x" * 300 + ".txt",
+        "/a\ud800.txt",
+        "CON",
+        "/docs/nul.txt",
+        "com1 .md",
+        "a.txt:stream",
+        "/docs/a.txt:stream:$DATA",
+        "\\\\server\\share\\a.txt",
+        "//server/share/a.txt",
+        "\\\\?\\C:\\a.txt",
+    ],
+    ids=range(14),
+)
+def test_a_path_that_no_system_should_be_asked_about_is_422(root: Path, path: str) -> None:
+    assert status(root, path) == 422
+
+
+@pytest.mark.parametrize("path", ["/docs/Meeting 10:30.md", "/docs/console.txt", "/docs/a.b.txt"])
+def test_ordinary_names_pass(path: str) -> None:
+    roots.check_spelling(path)
+
+
+def test_only_regular_files_are_read_and_nothing_hangs(root: Path) -> None:
+    os.mkfifo(root / "fifo.txt")
+    (root / "folder.txt").mkdir()
+    assert status(root, str(root)) == 422
+    assert status(root, str(root / "folder.txt")) == 422
+    assert status(root, str(root / "fifo.txt")) == 422
+    with socket.socket(socket.AF_UNIX) as bound:
+        home = os.open(root, os.O_RDONLY)
+        try:  # by a short name: addresses of sockets are limited in length
+            bound.bind(f"/proc/self/fd/{home}/s.txt")
+        finally:
+            os.close(home)
+        assert status(root, str(root / "s.txt")) == 422
+
+
+def test_a_device_is_refused_without_being_opened() -> None:
+    with pytest.raises(Problem) as caught:
+        Roots([Path("/dev")]).read("/dev/zero", max_bytes=10)
+    assert caught.value.status == 422
+
+
+def test_a_file_over_the_cap_is_413(root: Path) -> None:
+    assert status(root, str(root / "a.txt"), max_bytes=5) == 413
+
+
+@pytest.mark.parametrize("change", [b"longer than before", b"tiny"])
+def test_a_file_that_changes_while_it_is_read_is_409(
+    root: Path, change: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = os.read
+
+    def change_then_read(descriptor: int, count: int) -> bytes:
+        (root / "a.txt").write_bytes(change)
+        return read(descriptor, count)
+
+    monkeypatch.setattr(os, "read", change_then_read)
+    assert status(root, str(root / "a.txt")) == 409
+
+
+def test_a_file_that_may_not_be_opened_looks_missing(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise PermissionError(13, "no")
+
+    monkeypatch.setattr(roots, "_open_below", refuse)
+    assert status(root, str(root / "a.txt")) == 404
+
+
+@pytest.fixture
+def without_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretend a system that opens by whole paths only, as Windows does."""
+    monkeypatch.setattr(os, "supports_dir_fd", set())
+
+
+@pytest.mark.usefixtures("without_descriptors")
+def test_where_folders_have_no_descriptors_files_are_read_and_nothing_else(root: Path) -> None:
+    (root / "sub.txt").mkdir()
+    os.mkfifo(root / "fifo.txt")
+    assert Roots([root]).read(str(root / "a.txt"), max_bytes=6) == b"inside"
+    assert status(root, str(root / "sub.txt")) == 422
+    assert status(root, str(root / "fifo.txt")) == 422
+    assert status(root, str(root / "none.txt")) == 404
+
+
+@pytest.mark.usefixtures("without_descriptors")
+def test_where_folders_have_no_descriptors_a_file_that_was_swapped_is_not_read(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_ = os.open
+
+    def swap(path: str, flags: int, **_: object) -> int:
+        (root / "a.txt").rename(root / "old.txt")
+        (root / "a.txt").write_bytes(b"another")
+        return open_(path, flags)
+
+    monkeypatch.setattr(os, "open", swap)
+    assert status(root, str(root / "a.txt")) == 404
+
+
+def test_a_file_swapped_in_between_the_look_and_the_open_is_not_read(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_ = os.open
+
+    def swap(path: object, *given: Any, **options: Any) -> int:
+        if path == "a.txt":
+            (root / "a.txt").rename(root / "old.txt")
+            os.link(root.parent / "secret.txt", root / "a.txt")
+        return open_(path, *given, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", swap)
+    monkeypatch.setattr(os, "supports_dir_fd", {swap})
+    assert status(root, str(root / "a.txt")) == 404
+    assert (root / "old.txt").exists()
+
+
+@pytest.mark.parametrize("name", ["a.txt", "sub", "docs"])
+def test_links_swapped_in_and_out_all_the_time_never_show_the_outside(
+    root: Path, name: str
+) -> None:
+    (root / "sub").mkdir()
+    (root / "sub" / "a.txt").write_bytes(b"inside")
+    place = root if name == "docs" else root / name
+    target = root.parent / ("secret.txt" if name == "a.txt" else "outside")
+    (root.parent / "outside" / "sub").mkdir(parents=True)
+    for folder in (root.parent / "outside", root.parent / "outside" / "sub"):
+        (folder / "a.txt").write_bytes(b"outside")
+    link, kept = root.parent / "link", root.parent / "kept"
+    link.symlink_to(target)
+    stop = threading.Event()
+
+    def swap() -> None:
+        while not stop.is_set():
+            place.rename(kept)
+            link.rename(place)
+            place.rename(link)
+            kept.rename(place)
+
+    reader = Roots([root])
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    seen = set()
+    try:
+        for _ in range(300):
+            try:
+                seen.add(
+                    reader.read(
+                        str(root / ("a.txt" if name == "a.txt" else "sub/a.txt")), max_bytes=99
+                    )
+                )
+            except Problem as problem:
+                seen.add(str(problem.status).encode())
+    finally:
+        stop.set()
+        swapping.join()
+    assert seen <= {b"inside", b"404", b"422"}
+
+
+def test_a_fifo_swapped_in_before_the_open_does_not_hang(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat_ = os.stat
+
+    def swap(path: object, **options: Any) -> os.stat_result:
+        found = stat_(path, **options)  # type: ignore[arg-type]
+        if path == "a.txt":
+            (root / "a.txt").unlink()
+            os.mkfifo(root / "a.txt")
+        return found
+
+    monkeypatch.setattr(os, "stat", swap)
+    assert status(root, str(root / "a.txt")) == 422
+
+
+def test_a_file_that_vanishes_while_it_is_read_is_read_whole_or_not_at_all(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = os.read
+
+    def vanish(descriptor: int, count: int) -> bytes:
+        (root / "a.txt").unlink(missing_ok=True)
+        return read(descriptor, count)
+
+    monkeypatch.setattr(os, "read", vanish)
+    assert Roots([root]).read(str(root / "a.txt"), max_bytes=6) == b"inside"
+    assert status(root, str(root / "a.txt")) == 404
+
+
+def test_a_long_name_tells_nothing_of_the_folders_around_it(root: Path) -> None:
+    answers = {status(root, f"{parent}/{'x' * 300}") for parent in (root.parent, "/no/such")}
+    assert answers == {422}
+
+
+def test_on_windows_a_colon_names_a_stream_and_a_drive_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sidecar.documents.roots.os.name", "nt")
+    roots.check_spelling("C:/Users/a.txt")
+    with pytest.raises(Problem):
+        roots.check_spelling("C:/Users/a:b/c.txt")

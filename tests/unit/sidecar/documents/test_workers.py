@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sidecar.documents import worker, workers
+from sidecar.documents.workers import Workers
+from sidecar.settings import Limits
+from sidecar.web.problems import Problem
+from tests.support.tinypdf import pdf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+HEAD = "import json, os, signal, struct, sys, time\n"
+GREET = "size, = struct.unpack('>Q', os.read(0, 8))\n"
+DATA = b"%PDF- a document"
+
+
+@pytest.fixture
+def run() -> Callable[..., Any]:
+    """Return what runs a coroutine of workers, which are closed when it ends."""
+
+    def within(work: Callable[[Workers], Any], **options: Any) -> Any:
+        async def begin() -> Any:
+            made = Workers(options.pop("limits", Limits()), **options)
+            try:
+                return await work(made)
+            finally:
+                made.close()
+
+        return asyncio.run(begin())
+
+    return within
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Return what puts another program in the worker's place."""
+
+    def replace(source: str) -> None:
+        path = tmp_path / "other.py"
+        path.write_text(HEAD + source, encoding="utf-8")
+        monkeypatch.setattr(worker, "__file__", str(path))
+
+    return replace
+
+
+async def refused(made: Workers, data: bytes = DATA) -> Problem:
+    with pytest.raises(Problem) as caught:
+        await made.read(data)
+    return caught.value
+
+
+def test_pages_come_in_order_and_a_process_waits_for_the_next_document(
+    run: Callable[..., Any],
+) -> None:
+    async def work(made: Workers) -> None:
+        assert made.processes == 0
+        first = await made.read(pdf(["one", "two"]))
+        assert first == {"pages": ["one", "two"], "complete": True}
+        spare = made._spare
+        assert spare is not None
+        assert await made.read(pdf(["three"])) == {"pages": ["three"], "complete": True}
+        assert made._spare is not spare  # a document has a process of its own
+        assert not spare.is_alive
+        assert made.processes == 1
+        assert made.counts == {"read": 2}
+
+    run(work)
+
+
+@pytest.mark.parametrize(
+    "word", ["encrypted", "scanned", "no-pages", "unreadable", "not-pdf", "too-complex", "surprise"]
+)
+def test_every_fault_has_a_kind_of_its_own_and_says_what_helps(
+    run: Callable[..., Any], program: Callable[[str], None], word: str
+) -> None:
+    program(GREET + f"b = b'{{\"error\": \"{word}\"}}'\nos.write(1, struct.pack('>Q', len(b)) + b)")
+
+    async def work(made: Workers) -> None:
+        problem = await refused(made)
+        kind = "unreadable" if word == "surprise" else word
+        assert (problem.status, problem.kind) == (422, f"document-{kind}")
+        assert problem.what
+        assert problem.next_step
+        assert made.counts == {"refused": 1}
+
+    run(work)
+
+
+def test_what_is_no_pdf_starts_no_process(run: Callable[..., Any]) -> None:
+    async def work(made: Workers) -> None:
+        await refused(made, b"text")
+        assert made.processes == 0
+
+    run(work)
+
+
+def test_a_process_that_takes_too_long_is_killed(
+    run: Callable[..., Any], program: Callable[[str], None]
+) -> None:
+    program("time.sleep(60)")
+
+    async def work(made: Workers) -> None:
+        began = time.monotonic()
+        process = made._spare = made._take()
+        assert (await refused(made)).kind == "document-timeout"
+        assert time.monotonic() - began < 30
+        await until(lambda: process.code is not None)
+        assert made.counts == {"timeout": 1}
+
+    run(work, limits=Limits(document_timeout_s=0.3))
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "count"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "document-crash", "crash"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "document-crash", "crash"),
+        ("os.kill(os.getpid(), signal.SIGXCPU)", "document-timeout", "timeout"),
+        (f"os._exit({worker.ENDED_FULL})", "document-too-complex", "full"),
+        ("sys.exit(0)", "document-crash", "crash"),
+        (GREET + "os.write(1, b'abc')", "document-crash", "crash"),
+        (GREET + "os.write(1, struct.pack('>Q', 1 << 40) + b'x' * 100)", "document-crash", "crash"),
+        (GREET + "os.write(1, struct.pack('>Q', 5) + b'[1,2]')", "document-crash", "crash"),
+        (GREET + "os.write(1, struct.pack('>Q', 5) + b'nonsense')", "document-crash", "crash"),
+        (
+            GREET + 'b = b\'{"pages": [1], "complete": true}\'\n'
+            "os.write(1, struct.pack('>Q', len(b)) + b)",
+            "document-crash",
+            "crash",
+        ),
+    ],
+    ids=range(10),
+)
+def test_a_process_that_ends_without_an_answer_is_a_422_and_is_counted(
+    run: Callable[..., Any], program: Callable[[str], None], source: str, kind: str, count: str
+) -> None:
+    program(source)
+
+    async def work(made: Workers) -> None:
+        problem = await refused(made, DATA * 100_000)
+        assert (problem.status, problem.kind) == (422, kind)
+        assert made.counts == {count: 1}
+
+    run(work)
+
+
+def test_a_client_that_leaves_ends_the_process(
+    run: Callable[..., Any], program: Callable[[str], None]
+) -> None:
+    program("time.sleep(60)")
+
+    async def work(made: Workers) -> None:
+        reading = asyncio.create_task(made.read(DATA))
+        await until(lambda: made.processes == 1)
+        process = next(iter(made._running))
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        await until(lambda: process.code is not None)
+        assert made.counts == {"left": 1}
+
+    run(work)
+
+
+def test_who_leaves_before_the_thread_begins_does_not_end_it_with_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: list[threading.Thread] = []
+
+    def begin_later(thread: threading.Thread) -> None:
+        begun.append(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", begin_later)
+    waited = workers._on_thread(lambda: 1)
+    waited.cancel()
+    begun[0].run()
+    assert waited.result(timeout=0) == 1
+
+
+def test_closing_answers_503_and_leaves_no_process(
+    run: Callable[..., Any], program: Callable[[str], None]
+) -> None:
+    program("time.sleep(60)")
+
+    async def work(made: Workers) -> None:
+        tasks = [asyncio.create_task(refused(made)) for _ in range(4)]
+        await until(lambda: made.processes == 2)
+        made.close()
+        assert [(await task).status for task in tasks] == [503] * 4
+        assert made.processes == 0
+        assert (await refused(made)).kind == "stopping"
+
+    run(work)
+
+
+def test_no_more_are_read_at_once_than_there_are_places(
+    run: Callable[..., Any], program: Callable[[str], None]
+) -> None:
+    program("time.sleep(0.1)")
+
+    async def work(made: Workers) -> None:
+        most = 0
+        tasks = [asyncio.create_task(refused(made)) for _ in range(5)]
+        while not all(task.done() for task in tasks):
+            most = max(most, len(made._running))
+            await asyncio.sleep(0.01)
+        assert most == 2
+
+    run(work)
+
+
+def test_a_spare_process_is_sent_away_after_a_while_and_a_dead_one_is_not_used(
+    run: Callable[..., Any],
+) -> None:
+    async def work(made: Workers) -> None:
+        await made.read(pdf(["one"]))
+        spare = made._spare
+        assert spare is not None
+        spare._popen.kill()
+        spare._popen.wait()
+        assert (await made.read(pdf(["two"])))["pages"] == ["two"]
+        await until(lambda: made.processes == 0)
+
+    run(work, spare_s=0.1)
+
+
+def test_where_no_process_can_be_started_the_answer_is_503(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+
+    async def work(made: Workers) -> None:
+        problem = await refused(made)
+        assert (problem.status, problem.kind) == (503, "no-process")
+
+    run(work)
+
+
+def test_a_process_gets_no_environment_no_paths_and_no_descriptor_but_its_pipes(
+    run: Callable[..., Any],
+    program: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("SIDECAR_TOKEN", "secret")
+    program(
+        GREET
+        + "said = [sys.argv[1:], sorted(os.environ), os.getcwd(), os.listdir('/proc/self/fd')]\n"
+        "b = json.dumps({'pages': [json.dumps(said)], 'complete': True}).encode()\n"
+        "os.write(1, struct.pack('>Q', len(b)) + b)"
+    )
+    held = (tmp_path / "held").open("w")
+    with held:
+
+        async def work(made: Workers) -> Any:
+            return await made.read(DATA)
+
+        answer = run(work)
+    arguments, names, cwd, descriptors = json.loads(answer["pages"][0])
+    assert all(argument.isdecimal() for argument in arguments)
+    assert set(names) <= {"LC_CTYPE"}  # which Python sets itself
+    assert cwd == "/"
+    assert len(descriptors) == 4  # and the folder that was listed
+
+
+def test_the_interpreter_is_ours_and_isolated(run: Callable[..., Any]) -> None:
+    seen: list[str] = []
+    start = subprocess.Popen.__init__
+
+    async def work(made: Workers) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+
+            def record(self: Any, command: list[str], **options: Any) -> None:
+                seen.extend(command)
+                start(self, command, **options)
+
+            patch.setattr(subprocess.Popen, "__init__", record)
+            made._spare = made._take()
+
+    run(work)
+    assert seen[:4] == [sys.executable, "-I", "-B", worker.__file__]
+
+
+async def until(claim: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not claim():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import base64
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from sidecar.errors import IntegrityError, ModelError
+from sidecar.models import golden
+from tests.support.stub_engine import StubEngine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEXTS = ["one", "two words", "three words here", "four", "five", "a b c d e f g h i j"]
+
+
+def write(path: Path, rows: Any, **changes: object) -> Path:
+    raw = {
+        "model": "stub",
+        "repository": "stub/words",
+        "revision": "0" * 40,
+        "pooling": "mean",
+        "normalize": True,
+        "dim": 8,
+        "made_with": {},
+        "texts": TEXTS,
+        "vectors": [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in rows],
+        **changes,
+    }
+    path.write_text(json.dumps(raw), encoding="utf-8")
+    return path
+
+
+def right() -> Any:
+    engine = StubEngine()
+    ids = [found.ids for found in engine.tokenize(TEXTS)]
+    return engine.encode(ids, pooling="mean", normalize=True)
+
+
+def test_an_engine_that_gives_the_reference_vectors_may_serve(tmp_path: Path) -> None:
+    path = write(tmp_path / "g.json", right())
+    engine = StubEngine()
+    golden.check(engine, path)
+    assert engine.batches == [golden.CANARIES]
+    assert golden.worst_cosine(golden.read(path), engine) == pytest.approx(1)
+
+
+def test_an_engine_that_is_a_little_off_refuses_to_serve_and_says_how_far(tmp_path: Path) -> None:
+    rows = right()
+    rows[0] += np.float32(0.02) * np.array([1, -1] * 4, dtype=np.float32)
+    with pytest.raises(ModelError) as caught:
+        golden.check(StubEngine(), write(tmp_path / "g.json", rows))
+    assert caught.value.exit_code == 11
+    assert "0.99" in caught.value.why
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_vectors_that_are_not_finite_refuse_to_serve(tmp_path: Path, value: float) -> None:
+    engine = StubEngine()
+    engine.bad_value = value
+    with np.errstate(all="ignore"):
+        with pytest.raises(ModelError):
+            golden.check(engine, write(tmp_path / "g.json", right()))
+        with pytest.raises(ModelError):
+            golden.check(engine, None)
+
+
+def test_without_reference_vectors_finite_ones_do() -> None:
+    golden.check(StubEngine(), None)
+
+
+def test_another_width_is_no_match(tmp_path: Path) -> None:
+    path = write(tmp_path / "g.json", right()[:, :4], dim=4)
+    with pytest.raises(ModelError):
+        golden.check(StubEngine(), path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"texts": ["a"]}, {"vectors": []}, {"vectors": ["AAAA"] * 6}, {"dim": 9}, {"pooling": None}],
+    ids=str,
+)
+def test_a_broken_file_of_references_is_damage(tmp_path: Path, changes: dict[str, object]) -> None:
+    path = write(tmp_path / "g.json", right(), **changes)
+    if changes == {"pooling": None}:
+        del changes["pooling"]
+        raw = json.loads(path.read_bytes())
+        del raw["pooling"]
+        path.write_text(json.dumps(raw), encoding="utf-8")
+    with pytest.raises(IntegrityError):
+        golden.read(path)
+
+
+def test_a_missing_file_of_references_is_damage(tmp_path: Path) -> None:
+    with pytest.raises(IntegrityError):
+        golden.read(tmp_path / "none.json")

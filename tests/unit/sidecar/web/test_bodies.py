@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from starlette.requests import Request
+
+from sidecar.web import bodies
+from sidecar.web.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def read(chunks: Sequence[bytes], *, declared: str | None = None, leaves: bool = False) -> bytes:
+    headers = [(b"content-type", b"application/json")]
+    if declared is not None:
+        headers.append((b"content-length", declared.encode()))
+    messages: list[dict[str, Any]] = [
+        {"type": "http.request", "body": chunk, "more_body": leaves or index + 1 < len(chunks)}
+        for index, chunk in enumerate(chunks)
+    ]
+    if leaves:
+        messages.append({"type": "http.disconnect"})
+    pulled = iter(messages)
+
+    async def receive() -> dict[str, Any]:
+        return next(pulled)
+
+    request = Request({"type": "http", "headers": headers, "method": "POST"}, receive)
+    return asyncio.run(bodies.read(request, max_bytes=10))
+
+
+def test_a_body_at_the_cap_is_read_whole() -> None:
+    assert read([b"12345", b"67890"]) == b"1234567890"
+
+
+@pytest.mark.parametrize("declared", ["11", "9" * 400])
+def test_a_declared_length_over_the_cap_is_refused_unread(declared: str) -> None:
+    with pytest.raises(Problem) as caught:
+        read([], declared=declared)
+    assert caught.value.status == 413
+
+
+def test_an_undeclared_length_over_the_cap_is_refused_before_the_end() -> None:
+    with pytest.raises(Problem) as caught:
+        read([b"123456", b"789012", b"never asked for"])
+    assert caught.value.status == 413
+
+
+def test_a_client_that_leaves_in_the_middle_is_no_error_of_ours() -> None:
+    with pytest.raises(Problem) as caught:
+        read([b"1"], leaves=True)
+    assert caught.value.status == 499
+
+
+def test_numbers_and_pairs_of_surrogates_come_through() -> None:
+    assert bodies.parse(b'{"a": 1.5, "b": -7, "c": "\\ud83d\\ude00"}') == {
+        "a": 1.5,
+        "b": -7,
+        "c": "\U0001f600",
+    }
+
+
+def test_a_float_with_too_many_digits_is_out_of_range() -> None:
+    with pytest.raises(Problem) as caught:
+        bodies.parse(b'{"a": 0.' + b"1" * 5_000 + b"}")
+    assert caught.value.status == 422
+
+
+def test_a_word_that_looks_like_a_surrogate_is_text() -> None:
+    assert bodies.parse(rb'{"a": "\\ud800"}') == {"a": r"\ud800"}
+
+
+def test_every_depth_is_read_or_refused_and_none_fails() -> None:
+    for depth in range(1, 1_100, 7):
+        body = b'{"\\ud83d\\ude00":' * depth + b"1" + b"}" * depth
+        try:
+            assert isinstance(bodies.parse(body), dict)
+        except Problem as problem:
+            assert (problem.status, depth > 100) == (400, True)  # noqa: PT017
+
+
+def test_a_value_too_deep_to_be_searched_for_halves_of_pairs_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def too_deep(*_: object, **__: object) -> str:
+        raise RecursionError
+
+    monkeypatch.setattr("sidecar.web.bodies.json.dumps", too_deep)
+    with pytest.raises(Problem) as caught:
+        bodies.parse(b'{"a": {"b": "\\ud83d\\ude00"}}')
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        rb'{"texts": ["a \"quoted\" word", "back\\slash\\", "\u0022"], "normalize": true}',
+        rb'{"a": "", "b": [], "c": null, "d": 18446744073709551615}',
+        '{"texts": ["é😀"]}'.encode(),
+    ],
+    ids=range(4),
+)
+def test_a_plain_body_is_read_the_fast_way_with_the_same_result(body: bytes) -> None:
+    plain = bodies._plain(body)
+    assert plain is not None
+    assert plain == bodies._strict(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a": 1, "a": 2}',
+        b'{"a": ["x", "y"], "a": "z"}',
+        rb'{"a\"": 1, "a\u0022": 2}',
+        b'{"a": 18446744073709551616}',
+        b'{"a": 1.0}',
+        b'{"a": {"b": 1}}',
+        b'{"a": [["b"]]}',
+        b'["a"]',
+        b'"a"',
+        b'{"a": NaN}',
+        b"\xef\xbb\xbf{}",
+    ],
+    ids=range(11),
+)
+def test_what_the_fast_way_could_mistake_goes_the_strict_way(body: bytes) -> None:
+    assert bodies._plain(body) is None

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from sidecar.settings import Bounds
+from sidecar.web.crowd import Crowd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Idle:
+    def __init__(self) -> None:
+        self.is_dropped = False
+
+    def drop(self) -> None:
+        self.is_dropped = True
+
+
+def dropped(work: Callable[[Crowd, list[Idle]], None], bounds: Bounds, count: int) -> list[int]:
+    """Return which of `count` connections were dropped after `work` was done with them."""
+
+    async def run() -> list[int]:
+        crowd = Crowd(bounds)
+        everyone = [Idle() for _ in range(count)]
+        for one in everyone:
+            crowd.join(one)
+        work(crowd, everyone)
+        await asyncio.sleep(0.15)
+        return [index for index, one in enumerate(everyone) if one.is_dropped]
+
+    return asyncio.run(run())
+
+
+def nothing(_crowd: Crowd, _everyone: list[Idle]) -> None:
+    """Leave all as they are."""
+
+
+def test_the_oldest_go_when_there_are_too_many() -> None:
+    assert dropped(nothing, Bounds(max_idle=3, grace_s=0.02), 5) == [0, 1]
+
+
+def test_as_many_as_are_allowed_stay() -> None:
+    assert dropped(nothing, Bounds(max_idle=5, grace_s=0.0), 5) == []
+
+
+def test_none_goes_in_its_first_moments() -> None:
+    assert dropped(nothing, Bounds(max_idle=1, grace_s=60), 5) == []
+
+
+def test_one_that_has_a_request_is_safe_and_one_that_waits_again_is_young() -> None:
+    def work(crowd: Crowd, everyone: list[Idle]) -> None:
+        crowd.leave(everyone[0])
+        crowd.join(everyone[1])
+        assert len(crowd) == 4
+
+    assert dropped(work, Bounds(max_idle=2, grace_s=0.02), 5) == [2, 3]
+
+
+def test_room_is_made_at_once_if_there_is_any_to_make() -> None:
+    def work(crowd: Crowd, everyone: list[Idle]) -> None:
+        crowd.make_room()
+        assert everyone[0].is_dropped
+        for one in everyone:
+            crowd.leave(one)
+        crowd.make_room()
+
+    assert dropped(work, Bounds(), 3) == [0]

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import h11
+import pytest
+
+from sidecar.settings import Bounds
+from sidecar.web.heads import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+START = b"POST / HTTP/1.1\r\nHost: x\r\n"
+
+
+def read(*pieces: bytes, bounds: Bounds | None = None) -> tuple[Reader, list[object]]:
+    """Return the reader and what it found in `pieces`."""
+    reader = Reader(bounds or Bounds())
+    return reader, drain(reader, pieces)
+
+
+def drain(reader: Reader, pieces: Sequence[bytes]) -> list[object]:
+    """Return what the reader finds in `pieces`."""
+    found: list[object] = []
+    for piece in pieces:
+        reader.receive_data(piece)
+        while (event := reader.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
+            found.append(event)
+    return found
+
+
+def refused(*pieces: bytes, bounds: Bounds | None = None) -> int:
+    """Return the status that the pieces are refused with."""
+    reader = Reader(bounds or Bounds())
+    with pytest.raises(h11.RemoteProtocolError):
+        drain(reader, pieces)
+    assert reader.refusal is not None
+    return reader.refusal.status
+
+
+def test_a_request_is_read_however_it_is_cut() -> None:
+    whole = START + b"Content-Length: 2\r\n\r\nab"
+    for pieces in ([whole], [whole[:9], whole[9:]], [whole[:-1], whole[-1:]]):
+        reader, found = read(*pieces)
+        assert isinstance(found[0], h11.Request)
+        assert isinstance(found[-1], h11.EndOfMessage)
+        assert reader.refusal is None
+
+
+def test_the_bounds_are_the_last_that_pass() -> None:
+    bounds = Bounds(max_headers=3, max_head_bytes=64)
+    read(START + b"A: b\r\nC: d\r\n\r\n", bounds=bounds)
+    assert refused(START + b"A: b\r\nC: d\r\nE: f\r\n\r\n", bounds=bounds) == 431
+    assert refused(START + b"A: " + b"b" * 60 + b"\r\n\r\n", bounds=bounds) == 431
+    assert refused(START + b"A: ", b"b" * 60, bounds=bounds) == 431
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: gzip, chunked\r\n",
+        b"Content-Length: -3\r\n",
+        b"Content-Length: +3\r\n",
+        b"Content-Length: 3, 4\r\n",
+        b"Content-Length: 0x3\r\n",
+        b"Content-Length : 3\r\n",
+        b" Content-Length: 3\r\n",
+    ],
+)
+def test_a_body_whose_length_is_not_certain_is_refused(framing: bytes) -> None:
+    assert refused(b"POST / HTTP/1.1\r\n" + framing + b"Host: x\r\n\r\n") == 400
+
+
+def test_a_request_without_a_body_in_its_answer_is_known() -> None:
+    assert read(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")[0].is_head
+    assert not read(START + b"\r\n")[0].is_head

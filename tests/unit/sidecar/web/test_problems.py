@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from sidecar.web import problems, requestid
+from sidecar.web.problems import Problem
+
+REQUEST = Request({"type": "http", "headers": []})
+
+
+def body(problem: Problem) -> dict[str, Any]:
+    answer = problems.response(problem)
+    assert answer.status_code == problem.status
+    assert answer.headers["content-type"] == "application/problem+json"
+    found: dict[str, Any] = json.loads(bytes(answer.body))
+    return found
+
+
+def test_a_problem_has_the_fields_of_rfc_9457_and_the_detail_of_v1() -> None:
+    assert body(Problem(422, "bad-value", "what", why="why", next_step="next")) == {
+        "type": "urn:sidecar:problem:bad-value",
+        "title": "Unprocessable Entity",
+        "status": 422,
+        "detail": "what",
+        "why": "why",
+        "next": "next",
+        "request": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "status", [400, 403, 404, 405, 409, 413, 415, 422, 429, 431, 499, 500, 503, 507]
+)
+def test_a_problem_without_a_reason_or_advice_gets_those_of_its_status(status: int) -> None:
+    found = body(Problem(status, "any", "what"))
+    assert found["why"]
+    assert found["next"]
+
+
+def test_a_problem_names_the_request_that_it_answers() -> None:
+    with requestid.using("ab12"):
+        assert body(Problem(404, "no-file", "what"))["request"] == "ab12"
+
+
+def test_the_kind_is_left_for_the_log() -> None:
+    async def nothing(*_: Any) -> Any:
+        return None
+
+    scope: dict[str, Any] = {"type": "http"}
+    asyncio.run(problems.response(problems.stopping())(scope, nothing, nothing))
+    assert scope[problems.KIND] == "stopping"
+
+
+def test_a_status_without_a_phrase_has_a_title_too() -> None:
+    assert body(problems.client_gone())["title"] == "Client Closed Request"
+
+
+@pytest.mark.parametrize("made", [problems.not_ready("loading"), problems.stopping()])
+def test_a_refusal_for_now_says_when_to_come_again(made: Problem) -> None:
+    assert made.status == HTTPStatus.SERVICE_UNAVAILABLE
+    assert int(problems.response(made).headers["retry-after"]) > 0
+
+
+def test_what_the_framework_refuses_has_the_common_shape_and_its_headers() -> None:
+    error = HTTPException(405, headers={"Allow": "GET"})
+    answer = asyncio.run(problems.answer_http(REQUEST, error))
+    assert answer.headers["allow"] == "GET"
+    assert json.loads(bytes(answer.body))["type"] == "urn:sidecar:problem:wrong-method"
+    other = asyncio.run(problems.answer_http(REQUEST, HTTPException(418, "a secret")))
+    assert other.status_code == 418
+    assert b"secret" not in bytes(other.body)
+
+
+def test_a_bug_is_answered_without_its_message() -> None:
+    answer = asyncio.run(problems.answer_bug(REQUEST, ValueError("a secret")))
+    assert answer.status_code == 500
+    assert json.loads(bytes(answer.body))["why"] == "ValueError"
+    assert b"secret" not in bytes(answer.body)
+
+
+@pytest.mark.parametrize("answer", [problems.answer_problem, problems.answer_http])
+def test_an_exception_of_another_kind_is_not_swallowed(answer: Any) -> None:
+    with pytest.raises(KeyError):
+        asyncio.run(answer(REQUEST, KeyError("x")))

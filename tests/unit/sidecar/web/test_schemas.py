@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sidecar.web.problems import Problem
+from sidecar.web.schemas import EmbedFileRequest, EmbedRequest, validate
+
+
+def refused(kind: Any, value: dict[str, Any]) -> str:
+    with pytest.raises(Problem) as caught:
+        validate(kind, value)
+    assert caught.value.status == 422
+    return caught.value.what
+
+
+def test_the_defaults_are_those_of_v1() -> None:
+    asked = validate(EmbedRequest, {"texts": ["a"]})
+    assert (asked.normalize, asked.pooling, asked.batch_size) == (True, "mean", 16)
+    file = validate(EmbedFileRequest, {"path": "p"})
+    assert (file.chunk_size, file.chunk_overlap, file.max_chunks) == (800, 100, 200)
+    assert file.normalize is True
+
+
+def test_a_problem_names_the_field_and_its_place_but_not_the_value() -> None:
+    assert refused(EmbedRequest, {"texts": ["a", 1]}).startswith("texts.1: ")
+    assert "median" not in refused(EmbedRequest, {"texts": [], "pooling": "median"})
+
+
+@pytest.mark.parametrize(
+    ("value", "sizes"),
+    [
+        ({}, (800, 100)),
+        ({"chunk_size": 80}, (80, 10)),
+        ({"chunk_size": 1}, (1, 0)),
+        ({"chunk_size": 80, "chunk_overlap": 79}, (80, 79)),
+        ({"unit": "tokens"}, (126, 15)),
+        ({"unit": "tokens", "chunk_size": 64, "chunk_overlap": 0}, (64, 0)),
+    ],
+    ids=str,
+)
+def test_sizes_follow_the_unit(value: dict[str, Any], sizes: tuple[int, int]) -> None:
+    asked = validate(EmbedFileRequest, {"path": "p", **value})
+    assert asked.sizes(max_content_tokens=126) == sizes
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"chunk_size": 5, "chunk_overlap": 5}, {"unit": "tokens", "chunk_overlap": 126}],
+    ids=str,
+)
+def test_an_overlap_as_long_as_the_chunk_is_refused(value: dict[str, Any]) -> None:
+    asked = validate(EmbedFileRequest, {"path": "p", **value})
+    with pytest.raises(Problem) as caught:
+        asked.sizes(max_content_tokens=126)
+    assert caught.value.status == 422
+
+
+@pytest.mark.parametrize("name", ["chunk_size", "max_chunks"])
+def test_lengths_are_positive(name: str) -> None:
+    assert refused(EmbedFileRequest, {"path": "p", name: 0}).startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("batch_size", "16"), ("batch_size", True), ("batch_size", 1.5), ("normalize", 1)],
+)
+def test_a_value_of_another_type_is_refused_and_not_converted(name: str, value: object) -> None:
+    assert refused(EmbedRequest, {"texts": [], name: value}).startswith(f"{name}: ")
+
+
+def test_an_integer_may_be_written_with_a_point() -> None:
+    assert validate(EmbedRequest, {"texts": [], "batch_size": 16.0}).batch_size == 16
