@@ -6,6 +6,7 @@ Signing for macOS, installers and Electron itself are not had here.
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from bundler.electron.integration import contents, open_bundle
 from bundler.launch import Service
 from bundler.models.golden import MIN_COSINE, read_golden, worst_cosine
 from bundler.project import Project
+from bundler.release import zipped
 from bundler.targets import TARGETS
 from sidecar.manifest import read
 from tests.support import electronbuilder, smallbundle
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 PROJECT = Project.here()
 START_SECONDS = 180.0
 BATCH = 16
+EPOCH = 1_700_000_000
+LARGEST_BLOCK = 32_768
 NAMES = ("linux-x64", "mac-arm64", "win-x64")
 APP_OWN = {"app.asar", "own.txt", "icon.icns", "electron.icns", "en.lproj"}
 
@@ -63,6 +67,28 @@ def small(tmp_path_factory: pytest.TempPathFactory, modules: Path) -> App:
     app = App.make(root / "an app", modules)
     integrate(app, *bundles)
     return app
+
+
+def test_its_blockmaps_see_what_changed_and_little_more(tmp_path: Path, modules: Path) -> None:
+    bundle = smallbundle.make(tmp_path / "bundles", "linux-x64")
+    # Weights that do not compress, as real ones do not: a few dozen blocks.
+    (bundle / "models/hub/weights.safetensors").write_bytes(random.Random(1).randbytes(1 << 20))
+    zips = [tmp_path / "before.zip", tmp_path / "after.zip"]
+    zipped.archive(bundle, zips[0], epoch=EPOCH)
+    with (bundle / "embedding_sidecar/__main__.py").open("a", encoding="utf-8") as file:
+        file.write("# One line more.\n")
+    zipped.archive(bundle, zips[1], epoch=EPOCH)
+    done = subprocess.run(
+        ["node", SOURCES / "blockmap.cjs", *zips],
+        cwd=modules.parent,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert found["size"] == zips[1].stat().st_size
+    # The changed file is the first, the list of all files the last: two blocks at each end.
+    assert 0 < found["moved"] <= 4 * LARGEST_BLOCK
 
 
 def names(folder: Path) -> set[str]:
