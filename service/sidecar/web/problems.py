@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MEDIA_TYPE = "application/problem+json"
 CLIENT_CLOSED = 499
+REFUSED = "sidecar.refused"  # in the scope: the status of a refusal that was answered below the app
 KIND = "sidecar.kind"  # in the scope of a request: the kind of problem it was answered with
 DOCUMENTED = "GET /openapi.json describes every route and field"
 # What is said where a problem itself has no reason or no advice.

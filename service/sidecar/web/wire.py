@@ -224,7 +224,9 @@ class Protocol(H11Protocol):
                 headers.append((requestid.HEADER, str(requestid.current()).encode()))
                 seconds = self.loop.time() - self._since
                 self.ledger.tell(problem.status, problem.kind, seconds)
-            if not is_known:  # the others are counted where they end
+            if is_known:  # it is counted where it ends
+                cast("dict[str, Any]", self.scope)[problems.REFUSED] = problem.status
+            else:
                 self.counts.answer(OTHER, problem.status, seconds)
             for event in (
                 h11.Response(status_code=answer.status_code, headers=headers),

@@ -142,6 +142,16 @@ def test_a_head_that_no_route_hears_of_is_counted(
     assert door.encoder.counts.requests == {("other", code): 1}
 
 
+def test_a_body_that_does_not_arrive_is_counted_once_as_what_was_answered(
+    open_door: Callable[..., Doorstep],
+) -> None:
+    door = open_door(bounds=QUICK)
+    head = b"POST /embed HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: 9\r\n\r\n{"
+    assert status(door.say(head)) == 408
+    until(lambda: bool(door.encoder.counts.requests))
+    assert door.encoder.counts.requests == {("/embed", 408): 1}
+
+
 def test_a_connection_that_is_kept_is_closed_when_no_other_request_comes(
     open_door: Callable[..., Doorstep],
 ) -> None:
