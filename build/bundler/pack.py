@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import tarfile
-import tempfile
-from glob import escape
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import zstandard
 
-from bundler import checkpoints
 from bundler.errors import PolicyError, VerificationError
-from bundler.files.partial import abandoned, disk_error, sync_folder, try_lock
+from bundler.files.whole import whole
 from bundler.tree import archives
 from bundler.tree.gate import Limits
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
+    from pathlib import Path
 
 # A tree of 1,018 MB became 240 MB at level 3, 221 at 6 and 208 at 9, in ever longer time.
 LEVEL = 6
@@ -55,27 +52,8 @@ def archive(
         write_checksum=True,
     )
     compressor = zstandard.ZstdCompressor(compression_params=parameters)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in abandoned(output.parent, f".{escape(output.name)}.*"):
-            leftover.unlink(missing_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.parent)
-        beside = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as raw:
-                try_lock(descriptor)
-                with compressor.stream_writer(raw, closefd=False) as packed:
-                    _write(root, packed, epoch, on_bytes)
-                raw.flush()
-                os.fsync(raw.fileno())
-            beside.chmod(0o644)
-            checkpoints.reach("archive.written")
-            beside.replace(output)
-        finally:
-            beside.unlink(missing_ok=True)
-        sync_folder(output.parent)
-    except OSError as error:
-        raise disk_error(error, output.parent, purpose=output.name) from error
+    with whole(output) as raw, compressor.stream_writer(raw, closefd=False) as packed:
+        _write(root, packed, epoch, on_bytes)
 
 
 def unpack(

@@ -11,16 +11,12 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-import tempfile
 from dataclasses import dataclass
-from glob import escape
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundler import checkpoints
 from bundler.digests import Digest
 from bundler.errors import UnsupportedError, VerificationError
-from bundler.files.partial import abandoned, disk_error, sync_folder, try_lock
+from bundler.files.whole import whole
 from bundler.images import oci
 from bundler.images.base import check_base
 from bundler.images.layers import PLACE, Layers, Part
@@ -38,6 +34,7 @@ from sidecar.manifest import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from bundler.images.layers import Layer
 
@@ -181,27 +178,8 @@ def write(images: Sequence[Image], output: Path, *, name: str, epoch: int) -> Di
     a crash leaves the old archive or the new one, and perhaps a hidden file that the next run
     sweeps. Raises DiskError.
     """
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in abandoned(output.parent, f".{escape(output.name)}.*"):
-            leftover.unlink(missing_ok=True)
-        descriptor, beside_name = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.parent)
-        beside = Path(beside_name)
-        try:
-            with os.fdopen(descriptor, "wb") as raw:
-                try_lock(descriptor)
-                top = _write(images, raw, name, epoch)
-                raw.flush()
-                os.fsync(raw.fileno())
-            beside.chmod(0o644)
-            checkpoints.reach("archive.written")
-            beside.replace(output)
-        finally:
-            beside.unlink(missing_ok=True)
-        sync_folder(output.parent)
-    except OSError as error:
-        raise disk_error(error, output.parent, purpose=output.name) from error
-    return top.digest
+    with whole(output) as raw:
+        return _write(images, raw, name, epoch).digest
 
 
 def _write(images: Sequence[Image], raw: io.BufferedIOBase, name: str, epoch: int) -> oci.Document:

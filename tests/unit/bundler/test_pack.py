@@ -142,7 +142,7 @@ def test_a_full_disk_exits_6_and_leaves_the_old_archive(
 
     (tmp_path / "a").write_bytes(b"old")
     root = make(tmp_path / "b")
-    monkeypatch.setattr("bundler.pack.os.fsync", full)
+    monkeypatch.setattr("bundler.files.whole.os.fsync", full)
     with pytest.raises(DiskError, match="disk is full"):
         pack.archive(root, tmp_path / "a", epoch=EPOCH)
     assert (tmp_path / "a").read_bytes() == b"old"
