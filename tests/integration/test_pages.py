@@ -20,6 +20,7 @@ import pytest
 
 from bundler.targets import host_target
 from tests.smoke.conftest import bundle
+from tests.support.lacking import lack
 from tests.support.pages import BLOCK, CONTAINERS, CURL, ENDING, ROOT, SERVING, TAG, UP
 
 if TYPE_CHECKING:
@@ -63,13 +64,20 @@ def tagged(engine: Any, base: Path, bundle: Path) -> Iterator[None]:
 
 @pytest.fixture
 def port() -> None:
-    """Skip where somebody else has the port that the documents name."""
+    """See that nobody else has the port that the documents name."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", PORT))
         except OSError:
-            pytest.skip(f"port {PORT} is in use here")
+            lack(f"port {PORT} is in use here")
+
+
+def require(command: str) -> None:
+    """See that the program is here that `command` begins with."""
+    program = shlex.split(command)[0]
+    if shutil.which(ROOT / program if "/" in program else program) is None:
+        lack(f"there is no {program} here")
 
 
 def run(line: str) -> subprocess.CompletedProcess[str]:
@@ -130,7 +138,9 @@ def check(command: str, elsewhere: Path) -> str:
         with serving(moved(command, elsewhere), said) as process:
             bearer = f" -H 'Authorization: Bearer {TOKEN}'" if "token" in command.lower() else ""
             asked = run(f"{CURL} --silent --fail-with-body{bearer}")
-            if "serve.js" not in command:
+            if "serve.js" in command:  # the app has made a token, and keeps it to itself
+                assert json.loads(asked.stdout)["status"] == 401
+            else:
                 assert asked.returncode == 0, asked.stdout + words(said)
                 assert len(json.loads(asked.stdout)["vectors"]) == 1
         assert process.returncode == 0, words(said)
@@ -141,8 +151,7 @@ def check(command: str, elsewhere: Path) -> str:
 def test_what_ends_ends_well_and_in_the_documents_order(bundle: Path, elsewhere: Path) -> None:
     assert bundle.is_dir()
     for command in ENDING:
-        if shutil.which(shlex.split(command)[0]) is None:
-            pytest.skip(f"no {shlex.split(command)[0]} here")
+        require(command)
         done = run(moved(command, elsewhere))
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     installed = elsewhere / "my-app" / "node_modules" / "@sidecar" / "electron"
@@ -153,8 +162,7 @@ def test_what_ends_ends_well_and_in_the_documents_order(bundle: Path, elsewhere:
 @pytest.mark.usefixtures("port", "bundle")
 @pytest.mark.parametrize("command", SERVING)
 def test_what_serves_answers_and_ends_when_interrupted(command: str, elsewhere: Path) -> None:
-    if shutil.which(shlex.split(command)[0]) is None:
-        pytest.skip(f"no {shlex.split(command)[0]} here")
+    require(command)
     said = check(command, elsewhere)
     if command == UP:
         text = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -68,7 +68,7 @@ NOT_RUN = {
     "python3 build test": "it is the command that runs this",
     "python3 build bench": "takes long; the quick one does the same with fewer texts",
     "python3 build bench --twin": "makes a gigabyte of weights; tests do the same with a tiny twin",
-    "python3 build bench --twin --page docs/measured.md": "the same",
+    "python3 build bench --twin --page docs/measured.md": "so does it; a test has a page",
     "python3 build assemble --target mac-arm64": "needs the release page of the runtime",
     "python3 build lock --models multilingual-mpnet": "asks the hub for a gigabyte",
     "python3 build up --model multilingual-mpnet": "needs the lock of the line before",

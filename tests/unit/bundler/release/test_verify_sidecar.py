@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import gzip
 import hashlib
@@ -11,9 +10,6 @@ import io
 import json
 import os
 import shutil
-import stat
-import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -357,47 +353,3 @@ def test_a_long_list_of_differences_is_cut(
         (copy / f"extra{number:02}").write_bytes(b"")
     assert verifier(copy) == DIFFERENT
     assert "  and 10 more\n" in verifier.output
-
-
-def test_it_is_written_for_python_3_8_and_its_standard_library() -> None:
-    tree = ast.parse(SCRIPT.read_text(encoding="utf-8"), feature_version=(3, 8))
-    imported = {
-        name.partition(".")[0]
-        for node in ast.walk(tree)
-        for name in (
-            [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module or ""]
-            if isinstance(node, ast.ImportFrom)
-            else []
-        )
-    }
-    assert imported <= sys.stdlib_module_names
-    assert not any(isinstance(node, ast.Match) for node in ast.walk(tree))
-
-
-def pythons() -> list[str]:
-    """Return the oldest and the newest interpreter that this machine has."""
-    found = [shutil.which(f"python3.{minor}") for minor in range(8, 20)]
-    kept = Path.home() / ".pyenv/versions"
-    found += [str(path) for path in sorted(kept.glob("3.*/bin/python3")) if kept.is_dir()]
-    works = {}
-    for path in filter(None, found):
-        code = "import sys, zlib; print(*map(chr, sys.version_info[:2]), sep='')"
-        done = subprocess.run([path, "-I", "-c", code], capture_output=True, check=False)
-        if not done.returncode and done.stdout.decode() >= "\3\x08":
-            works[done.stdout] = path
-    return [works[min(works)], works[max(works)]] if works else []
-
-
-def test_it_runs_by_itself_in_every_python_that_is_here(released: Released) -> None:
-    assert SCRIPT.stat().st_mode & stat.S_IXUSR
-    for python in {*(pythons() or [sys.executable])}:
-        done = subprocess.run(
-            [python, "-I", str(released.folder / SCRIPT.name), str(released.folder)],
-            capture_output=True,
-            encoding="utf-8",
-            check=False,
-        )
-        assert (done.returncode, done.stderr) == (0, ""), python
-        assert done.stdout.count("ok: ") == 5
