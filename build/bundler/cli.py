@@ -106,6 +106,14 @@ class _Parser(argparse.ArgumentParser):
                 self.error(f"argument {word.partition('=')[0]}: expected one argument")
         return super().parse_known_args(words, namespace)
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401
+        found, rest = self.parse_known_args(args, namespace)
+        if rest:
+            # Beside a mistyped option there may stand a password, which belongs in no log.
+            names = [word.partition("=")[0] for word in rest if word.startswith("--")]
+            self.error(f"unrecognized arguments: {' '.join(names) or f'{len(rest)}, no options'}")
+        return found
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, next_step=f"{self.prog} --help")
 

@@ -96,6 +96,16 @@ def test_a_command_line_that_makes_no_sense_exits_2_without_an_environment(
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    "arguments", [("plan", "--miror=torch=https://me:s3cret@x"), ("plan", "--miror", "s3cret")]
+)
+def test_no_value_of_a_mistyped_option_is_repeated(arguments: tuple[str, ...]) -> None:
+    done = bare(*arguments)
+    assert done.returncode == 2
+    assert "--miror" in done.stderr
+    assert "s3cret" not in done.stderr
+
+
 OTHER_VERSIONS = [
     path
     for version in ("2.7", "3.6", "3.8", "3.10", "3.12", "3.13")
