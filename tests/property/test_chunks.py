@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.documents.chunks import char_chunks, take, token_chunks
+from sidecar.problems import Problem
 from sidecar.scheduling.batching import turns
-from sidecar.web.problems import Problem
 
 TEXTS = st.text(alphabet=st.sampled_from("ab \n\t\u2003é\U0001f600"), max_size=200)
 

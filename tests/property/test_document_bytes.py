@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sidecar.documents import documents, worker
 from sidecar.documents.chunks import char_chunks
 from sidecar.documents.workers import refusal
-from sidecar.web.problems import Problem
+from sidecar.problems import Problem
 from tests.support.tinypdf import bombs
 
 TEXT = st.text(max_size=200)

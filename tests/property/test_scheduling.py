@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from sidecar.problems import Problem
 from sidecar.scheduling import triage
 from sidecar.scheduling.jobs import Batch, Job, Space
 from sidecar.scheduling.lanes import Lane, Room
 from sidecar.scheduling.scheduler import Scheduler
 from sidecar.settings import Limits
-from sidecar.web.problems import Problem
 
 LIMITS = Limits(max_batch_rows=5, max_batch_tokens=80)
 SPACES = [Space("mean", normalize=True), Space("cls", normalize=True)]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sidecar.models.loader import Loaded
+from sidecar.problems import Problem
 from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Limits
-from sidecar.web.problems import Problem
 from tests.support.stub_engine import SNAPSHOT, StubEngine
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 
-from sidecar.web.problems import Problem
+from sidecar.problems import Problem
 
 _INK = re.compile(r"\S")
 

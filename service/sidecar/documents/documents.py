@@ -11,7 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from sidecar.documents.workers import Workers
-from sidecar.web.problems import Problem
+from sidecar.problems import Problem
 
 SUFFIXES = (".pdf", ".txt", ".md")
 # What an upload may be declared as, and the suffix of such a file.

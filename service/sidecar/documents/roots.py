@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path, PureWindowsPath
 
-from sidecar.web.problems import Problem
+from sidecar.problems import Problem
 
 MAX_PATH_CHARS = 4_096
 MAX_NAME_BYTES = 255

@@ -9,8 +9,8 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from sidecar.documents.documents import MEDIA_TYPES
+from sidecar.problems import Problem
 from sidecar.web import bodies
-from sidecar.web.problems import Problem
 
 _SENT = f"Content-Type: {', '.join(MEDIA_TYPES)}"
 

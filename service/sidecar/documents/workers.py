@@ -23,9 +23,9 @@ from typing import IO, Any, TypeVar, cast
 import orjson
 
 from sidecar.documents import worker
+from sidecar.problems import Problem, stopping
 from sidecar.scheduling.reader import do
 from sidecar.settings import Limits
-from sidecar.web.problems import Problem, stopping
 
 PROCESSES = 2
 SPARE_S = 60.0

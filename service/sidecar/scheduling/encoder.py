@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 from sidecar.engines import Engine, Tokens, Vectors
 from sidecar.models.loader import Loaded
 from sidecar.models.phases import Phase, Report
+from sidecar.problems import Problem, client_gone, not_ready, stopping
 from sidecar.scheduling import batching
 from sidecar.scheduling.inference import Inference
 from sidecar.scheduling.jobs import Job, Space
@@ -25,7 +26,6 @@ from sidecar.scheduling.reader import Reader
 from sidecar.scheduling.scheduler import Priority, is_interactive
 from sidecar.settings import Limits
 from sidecar.web.counts import Counts
-from sidecar.web.problems import Problem, client_gone, not_ready, stopping
 
 # One turn at the tokenizer: a short text that comes meanwhile waits for it.
 TOKENIZE_ROWS = 256

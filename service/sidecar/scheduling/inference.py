@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from typing import Literal
 
 from sidecar.engines import Engine, Vectors
+from sidecar.problems import stopping
 from sidecar.process import memory
 from sidecar.scheduling import triage
 from sidecar.scheduling.jobs import Batch, Job, Space
@@ -23,7 +24,6 @@ from sidecar.scheduling.scheduler import Scheduler
 from sidecar.settings import Limits
 from sidecar.web.admission import busy
 from sidecar.web.counts import Counts
-from sidecar.web.problems import stopping
 
 State = Literal["ok", "stuck", "dead"]
 Post = Callable[[list[Job]], None]

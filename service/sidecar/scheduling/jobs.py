@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sidecar.engines import Vectors
-from sidecar.web.problems import Problem
+from sidecar.problems import Problem
 
 
 class Space(NamedTuple):

@@ -10,8 +10,8 @@ from http import HTTPStatus
 import numpy as np
 
 from sidecar.engines import Vectors
+from sidecar.problems import Problem
 from sidecar.scheduling.jobs import Job, Piece
-from sidecar.web.problems import Problem
 
 Encode = Callable[[Sequence[Sequence[int]]], Vectors]
 _MEMORY_WORDS = (

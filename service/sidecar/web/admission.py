@@ -6,8 +6,8 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sidecar.web import problems
-from sidecar.web.problems import Problem
+from sidecar import problems
+from sidecar.problems import Problem
 
 BODIES_RETRY_S = 2
 LONGEST_RETRY_S = 60

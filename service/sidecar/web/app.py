@@ -8,13 +8,13 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from sidecar import __version__
+from sidecar import __version__, problems
 from sidecar.documents.roots import Roots
 from sidecar.documents.workers import Workers
 from sidecar.scheduling.encoder import Encoder
 from sidecar.service import Service
 from sidecar.settings import Settings
-from sidecar.web import counts, guard, problems
+from sidecar.web import counts, guard
 from sidecar.web.admission import Bodies
 from sidecar.web.door import Door, Ledger
 from sidecar.web.routes import PATHS, router

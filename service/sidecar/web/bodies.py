@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import orjson
 from starlette.requests import ClientDisconnect
 
-from sidecar.web.problems import Problem, client_gone
+from sidecar.problems import Problem, client_gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,9 +9,10 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sidecar import problems
+from sidecar.problems import CLIENT_CLOSED, KIND
 from sidecar.process.logs import FIELDS
-from sidecar.web import problems, requestid
-from sidecar.web.problems import CLIENT_CLOSED, KIND
+from sidecar.web import requestid
 
 LINES_PER_S = 20
 log = logging.getLogger("sidecar.requests")

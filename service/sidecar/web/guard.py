@@ -13,10 +13,10 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sidecar import problems
+from sidecar.problems import Problem
 from sidecar.process.credentials import Lock
 from sidecar.process.listener import host_name
-from sidecar.web import problems
-from sidecar.web.problems import Problem
 
 NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 ANY = "*"

@@ -6,8 +6,8 @@ from http import HTTPStatus
 
 import h11
 
+from sidecar.problems import Problem
 from sidecar.settings import Bounds
-from sidecar.web.problems import Problem
 
 TOO_LARGE_HINT = 431
 

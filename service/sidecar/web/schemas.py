@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sidecar.engines import Degraded
-from sidecar.web.problems import Problem
+from sidecar.problems import Problem
 
 Pooling = Literal["mean", "cls", "max"]
 

@@ -17,13 +17,14 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from sidecar import problems
+from sidecar.problems import Problem, stopping
 from sidecar.settings import Bounds
-from sidecar.web import problems, requestid
+from sidecar.web import requestid
 from sidecar.web.counts import OTHER, Counts
 from sidecar.web.crowd import Crowd
 from sidecar.web.door import Ledger
 from sidecar.web.heads import Reader, malformed
-from sidecar.web.problems import Problem, stopping
 from sidecar.web.turns import Turns
 
 # Connections are taken in small lots, so that a thousand of them at once do not hold up the loop;

@@ -16,11 +16,11 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from sidecar import problems
 from sidecar.documents.cutting import cut
+from sidecar.problems import Problem
 from sidecar.scheduling.encoder import Gone
 from sidecar.service import Service, service_of
-from sidecar.web import problems
-from sidecar.web.problems import Problem
 from sidecar.web.routes.answers import departure, with_vectors
 from sidecar.web.schemas import FileOptions
 

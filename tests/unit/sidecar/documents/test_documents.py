@@ -7,8 +7,8 @@ import pytest
 
 from sidecar.documents import documents
 from sidecar.documents.workers import Workers
+from sidecar.problems import Problem
 from sidecar.settings import Limits
-from sidecar.web.problems import Problem
 from tests.support.tinypdf import pdf
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 
 from sidecar.documents import roots
 from sidecar.documents.roots import Roots
-from sidecar.web.problems import Problem
+from sidecar.problems import Problem
 
 
 @pytest.fixture

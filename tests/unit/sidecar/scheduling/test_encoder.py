@@ -10,10 +10,10 @@ import pytest
 
 from sidecar.errors import ModelError
 from sidecar.models.loader import Loaded
+from sidecar.problems import Problem
 from sidecar.scheduling import encoder as encoders
 from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Limits
-from sidecar.web.problems import Problem
 from tests.support.encoder_bench import Bench, bench, status_of, until_entered, until_queued
 from tests.support.stub_engine import SNAPSHOT, StubEngine
 

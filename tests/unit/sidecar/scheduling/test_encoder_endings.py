@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sidecar.problems import CLIENT_CLOSED, Problem
 from sidecar.settings import Limits
-from sidecar.web.problems import CLIENT_CLOSED, Problem
 from tests.support.encoder_bench import Bench, bench, status_of, until_entered, until_queued
 
 if TYPE_CHECKING:

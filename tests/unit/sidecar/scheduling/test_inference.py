@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sidecar.problems import Problem
 from sidecar.scheduling.inference import Inference
 from sidecar.scheduling.jobs import Job, Space
 from sidecar.settings import Limits
-from sidecar.web.problems import Problem
 from tests.support.stub_engine import StubEngine
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sidecar.web.problems import stopping
+from sidecar.problems import stopping
 from tests.support.made_jobs import job
 
 

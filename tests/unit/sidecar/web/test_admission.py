@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from sidecar.problems import Problem
 from sidecar.web import admission
 from sidecar.web.admission import Bodies
-from sidecar.web.problems import Problem
 
 
 class Application:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from starlette.requests import Request
 
+from sidecar.problems import Problem
 from sidecar.web import bodies
-from sidecar.web.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sidecar.problems import KIND
 from sidecar.process.logs import FIELDS
 from sidecar.web import requestid
 from sidecar.web.door import Door, Ledger
-from sidecar.web.problems import KIND
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

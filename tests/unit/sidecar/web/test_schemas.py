@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.web.problems import Problem
+from sidecar.problems import Problem
 from sidecar.web.schemas import EmbedFileRequest, EmbedRequest, validate
 
 

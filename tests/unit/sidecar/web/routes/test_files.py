@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from sidecar.problems import Problem
 from sidecar.settings import Limits, Settings
-from sidecar.web.problems import Problem
 from sidecar.web.routes import lines
 from tests.support.answered import problem
 from tests.support.stub_engine import Served

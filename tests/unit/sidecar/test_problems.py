@@ -9,8 +9,9 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from sidecar.web import problems, requestid
-from sidecar.web.problems import Problem
+from sidecar import problems
+from sidecar.problems import Problem
+from sidecar.web import requestid
 
 REQUEST = Request({"type": "http", "headers": []})
 
