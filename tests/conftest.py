@@ -3,20 +3,51 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     import pytest
 
 HERE = Path(__file__).parent
+# The engine's container tests share one engine and the port that the documents name.
+ENGINE = "tests/integration/"
+NO_ENGINE = "tests/integration/test_electron"
+
+
+class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives every process whole groups: the tests of one file, or all that need the engine.
+
+    They share fixtures that take long. xdist's own --dist=loadgroup writes a test's group into its
+    id, which pytest 9.2 no longer lets it do.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
+
+
+def group(nodeid: str) -> str:
+    """Return the name of the group that a test belongs to."""
+    if nodeid.startswith(ENGINE) and not nodeid.startswith(NO_ENGINE):
+        return ENGINE
+    return nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByGroup | None:
+    """Return our scheduler for --dist=loadgroup, None for every other."""
+    return ByGroup(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with the folder it lies in."""
+    """Mark each test with the folder it lies in, and put the longest group first.
+
+    Begun last, it would keep one process busy while the others wait.
+    """
     for item in items:
         item.add_marker(item.path.relative_to(HERE).parts[0])
+    items.sort(key=lambda item: group(item.nodeid) != ENGINE)
 
 
 # How long an example takes says how busy the machine is, and nothing of the code.

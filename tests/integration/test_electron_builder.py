@@ -95,7 +95,10 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("target", NAMES)
+@pytest.mark.parametrize(
+    "target",
+    ["linux-x64", *(pytest.param(name, marks=pytest.mark.full) for name in NAMES[1:])],
+)
 def test_every_target_is_packaged_from_one_configuration_and_verified(
     small: App, target: str
 ) -> None:
@@ -110,6 +113,7 @@ def test_every_target_is_packaged_from_one_configuration_and_verified(
     assert snapshot(small.root.parent / "bundles") == before
 
 
+@pytest.mark.full
 def test_hard_links_instead_of_copies_verify_too(small: App) -> None:
     packaged = small.package("linux-x64", environment={"USE_HARD_LINKS": "true"})
     assert packaged.code == 0, packaged.said
@@ -121,8 +125,16 @@ def test_hard_links_instead_of_copies_verify_too(small: App) -> None:
     ("spoil", "told"),
     [
         (lambda root: (root / "models/hub/weights.safetensors").write_bytes(b"w"), "changed: "),
-        (lambda root: (root / "models/hub/weights.safetensors").unlink(), "missing: "),
-        (lambda root: (root / "models/hub/more.txt").touch(), "extra: "),
+        pytest.param(
+            lambda root: (root / "models/hub/weights.safetensors").unlink(),
+            "missing: ",
+            marks=pytest.mark.full,
+        ),
+        pytest.param(
+            lambda root: (root / "models/hub/more.txt").touch(),
+            "extra: ",
+            marks=pytest.mark.full,
+        ),
     ],
     ids=["altered", "missing", "extra"],
 )
@@ -153,6 +165,7 @@ def test_a_filter_that_takes_bytecode_away_fails_the_build_and_is_named(small: A
     assert "take filters such as !**/*.pyc off extraResources" in packaged.said
 
 
+@pytest.mark.full
 def test_a_bundle_for_another_machine_fails_the_build(small: App) -> None:
     bundles = small.root.parent / "bundles"
     shutil.copytree(bundles / "linux-x64", bundles / "linux-arm64")
@@ -164,6 +177,7 @@ def test_a_bundle_for_another_machine_fails_the_build(small: App) -> None:
     assert "it is for linux-x64, the app is for linux-arm64" in packaged.said
 
 
+@pytest.mark.full
 def test_programs_that_electron_builder_signs_for_windows_are_accepted(small: App) -> None:
     signer = "-c.win.signtoolOptions.sign=./certify.cjs"
     packaged = small.package("win-x64", signer, "-c.win.signtoolOptions.publisherName=Me")
@@ -171,6 +185,7 @@ def test_programs_that_electron_builder_signs_for_windows_are_accepted(small: Ap
     assert "1 of them signed anew" in packaged.said
 
 
+@pytest.mark.full
 def test_osx_sign_would_sign_every_binary_file_and_leaves_ours_alone(
     small: App, modules: Path
 ) -> None:

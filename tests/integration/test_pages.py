@@ -24,7 +24,9 @@ from tests.support.lacking import lack
 from tests.support.pages import BLOCK, CONTAINERS, CURL, ENDING, ROOT, SERVING, TAG, UP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from _pytest.mark import ParameterSet
 
 __all__ = ["bundle"]
 
@@ -78,6 +80,14 @@ def require(command: str) -> None:
     program = shlex.split(command)[0]
     if shutil.which(ROOT / program if "/" in program else program) is None:
         lack(f"there is no {program} here")
+
+
+def one_always(commands: Sequence[str]) -> list[ParameterSet]:
+    """Return the commands as parameters: the first one runs always, the others at full size."""
+    return [
+        pytest.param(command, marks=[pytest.mark.full] if number else [])
+        for number, command in enumerate(commands)
+    ]
 
 
 def run(line: str) -> subprocess.CompletedProcess[str]:
@@ -148,6 +158,7 @@ def check(command: str, elsewhere: Path) -> str:
         return words(said)
 
 
+@pytest.mark.full
 def test_what_ends_ends_well_and_in_the_documents_order(bundle: Path, elsewhere: Path) -> None:
     assert bundle.is_dir()
     for command in ENDING:
@@ -160,7 +171,7 @@ def test_what_ends_ends_well_and_in_the_documents_order(bundle: Path, elsewhere:
 
 
 @pytest.mark.usefixtures("port", "bundle")
-@pytest.mark.parametrize("command", SERVING)
+@pytest.mark.parametrize("command", one_always(SERVING))
 def test_what_serves_answers_and_ends_when_interrupted(command: str, elsewhere: Path) -> None:
     require(command)
     said = check(command, elsewhere)
@@ -172,6 +183,6 @@ def test_what_serves_answers_and_ends_when_interrupted(command: str, elsewhere: 
 
 
 @pytest.mark.usefixtures("port", "tagged")
-@pytest.mark.parametrize("command", CONTAINERS)
+@pytest.mark.parametrize("command", one_always(CONTAINERS))
 def test_a_container_answers_and_ends_when_interrupted(command: str, elsewhere: Path) -> None:
     check(command, elsewhere)

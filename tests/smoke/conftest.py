@@ -23,14 +23,18 @@ def bundle() -> Path:
 
     What is there already is reused after its hashes were checked.
     """
-    given = os.environ.get("SIDECAR_BUNDLE")
-    return Path(given).resolve() if given else assembled()
+    return given("SIDECAR_BUNDLE") or assembled()
 
 
 @pytest.fixture(scope="session")
 def lean() -> Path:
-    """Return a bundle of the profile lean, reused like the other."""
-    return assembled("--profile", "lean")
+    """Return a bundle of the profile lean, found or reused like the other."""
+    return given("SIDECAR_LEAN_BUNDLE") or assembled("--profile", "lean")
+
+
+def given(variable: str) -> Path | None:
+    path = os.environ.get(variable)
+    return Path(path).resolve() if path else None
 
 
 def assembled(*arguments: str) -> Path:

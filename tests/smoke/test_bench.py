@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+# torch and the baseline take minutes; tests/unit/bundler/bench measures a stub.
+pytestmark = pytest.mark.full
+
+
 def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, CHECKOUT / "build", "bench", *arguments],

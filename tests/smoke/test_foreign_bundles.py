@@ -121,7 +121,7 @@ def windows(tmp_path_factory: pytest.TempPathFactory) -> Foreign:
     return assemble("win-x64", tmp_path_factory.mktemp("windows"))
 
 
-@pytest.fixture(params=["mac", "windows"])
+@pytest.fixture(params=[pytest.param("mac", marks=pytest.mark.full), "windows"])
 def foreign(request: pytest.FixtureRequest) -> Foreign:
     found = request.getfixturevalue(request.param)
     assert isinstance(found, Foreign)

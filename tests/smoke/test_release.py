@@ -34,6 +34,10 @@ def run(*words: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
     return done
 
 
+# A real release takes minutes; tests/unit/bundler/release has one in miniature.
+pytestmark = pytest.mark.full
+
+
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a dry run's release of the bundle for this machine."""

@@ -36,6 +36,7 @@ def run(looks: list[Vitals]) -> Soaked:
     return Soaked(seconds=600, vitals=looks, health_s=[0.001], code=0)
 
 
+@pytest.mark.full
 def test_a_service_under_a_mixed_load_for_seconds_fails_nobody() -> None:
     seen = soaked(PROGRAM, seconds=4)
     assert not seen.failures, seen.report()

@@ -77,10 +77,6 @@ def check(*arguments: str | Path, text: str | None = None) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_four_pipelines_are_there() -> None:
-    assert [path.stem for path in WORKFLOWS] == ["check", "refresh", "release", "scan"]
-
-
 @pytest.mark.parametrize("path", WORKFLOWS, ids=named)
 def test_a_workflow_has_the_form_that_github_reads(path: Path) -> None:
     schema = "vendor.github-workflows"

@@ -18,6 +18,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Check; return 0 if all is well."""
-    from bundler.suite import static_checks, unit_tests  # noqa: PLC0415
+    from bundler.checks.suite import static_checks, unit_tests  # noqa: PLC0415
 
     return static_checks(project, console, fix=options.fix) or unit_tests(project, console)

@@ -1,11 +1,14 @@
-"""Run everything: the static checks and every test, starting whatever they need.
+"""Run the static checks and the tests, starting whatever they need; show where the time went.
 
-Paths and options after -- go to pytest: python3 build test -- tests/faults -k store
+Tests at full size (a whole release, every foreign bundle, the bench) run with --full only. Paths and
+options after -- go to pytest: python3 build test -- tests/faults -k store
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from bundler.errors import UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -16,13 +19,38 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's options."""
+    parser.add_argument(
+        "--full",
+        nargs="?",
+        const="all",
+        choices=("all", "changed"),
+        help="run the full-size tests too: all of them, or after the others those whose sources "
+        "changed since the newest commit that is older than a day",
+    )
+    parser.add_argument(
+        "--begin-within",
+        type=float,
+        metavar="MINUTES",
+        help="with --full changed, begin no full-size tests later than this",
+    )
     parser.add_argument("pytest", nargs="*", metavar="-- OPTION", help="options for pytest")
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Test; return 0 if all is well."""
-    from bundler.suite import all_tests, some_tests, static_checks  # noqa: PLC0415
+    from bundler.checks.suite import Suite, some_tests  # noqa: PLC0415
 
     if options.pytest:
+        if options.full:
+            raise UsageError(
+                "--full and options for pytest exclude each other",
+                next_step="python3 build test -- -m full PATH",
+            )
         return some_tests(project, console, options.pytest)
-    return static_checks(project, console) or all_tests(project, console)
+    if options.begin_within is not None and options.full != "changed":
+        raise UsageError("--begin-within needs --full changed")
+    return Suite(project=project, console=console).run(
+        full=options.full is not None,
+        changed=options.full == "changed",
+        within_min=options.begin_within,
+    )

@@ -1,0 +1,200 @@
+"""The checks and tests that every change must pass, run by their own tools."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bundler.checks import areas, durations
+from sidecar.process import cores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from bundler.checks.areas import Area
+    from bundler.console import Console
+    from bundler.project import Project
+
+SOURCES = ("build", "service", "tests")
+QUICK = ("tests/unit", "tests/property")
+SLOW = ("tests/faults", "tests/soak", "tests/smoke", "tests/integration")
+NOT_FULL = ("-m", "not full")
+# Each process of the slow tests may hold a bundle's service and a container beside its own, and
+# gets whole files (tests/conftest.py), the longest of which come first.
+MOST_SLOW = 4
+BY_GROUP = ("--dist=loadgroup", "--no-loadscope-reorder")
+# The bundles that the slow tests look at, and where tests find them.
+BUNDLES = {"SIDECAR_BUNDLE": "safe", "SIDECAR_LEAN_BUNDLE": "lean"}
+# pytest's own exit code where a selection has no test.
+NO_TESTS = 5
+
+
+def static_checks(project: Project, console: Console, *, fix: bool = False) -> int:
+    """Run format, lint, types and the import contract; return the first failure's exit code."""
+    format_mode = [] if fix else ["--check"]
+    lint_mode = ["--fix"] if fix else []
+    steps = (
+        ("format", ["-m", "ruff", "format", "--quiet", *format_mode, *SOURCES]),
+        ("lint", ["-m", "ruff", "check", "--quiet", *lint_mode, *SOURCES]),
+        ("types", ["-m", "mypy", "--no-error-summary"]),
+        ("imports", ["-c", "from importlinter.cli import lint_imports_command as c; c()"]),
+    )
+    for name, arguments in steps:
+        started = time.monotonic()
+        code = _run(project, [*arguments])
+        if code:
+            console.say(f"{name}: failed")
+            return code
+        console.say(f"{name}: clean, {time.monotonic() - started:.1f} s")
+    return 0
+
+
+def unit_tests(project: Project, console: Console) -> int:
+    """Run the tests that need nothing but the environment, on every core."""
+    console.say("unit tests")
+    return _run(project, ["-m", "pytest", "-q", *_processes(), "tests/unit"])
+
+
+def some_tests(project: Project, console: Console, arguments: Sequence[str]) -> int:
+    """Run pytest with `arguments`; return its exit code."""
+    console.say("tests")
+    return _run(project, ["-m", "pytest", *arguments])
+
+
+@dataclass(kw_only=True)
+class Suite:
+    """One run of `python3 build test`: its reports, and how long each part took."""
+
+    project: Project
+    console: Console
+    began: float = field(default_factory=time.monotonic)
+    walls: dict[str, float] = field(default_factory=dict)
+    bundles: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def reports(self) -> Path:
+        """The folder of the JUnit XML files."""
+        return self.project.out / "tests"
+
+    def run(self, *, full: bool, changed: bool, within_min: float | None) -> int:
+        """Run every test, with `full` the full-size ones too; return the first failure's code.
+
+        With `changed` of the full-size ones those that the changes of a day call for, after all
+        others, and none is begun later than `within_min` minutes after the start.
+        """
+        shutil.rmtree(self.reports, ignore_errors=True)
+        try:
+            with self._timed("static checks"):
+                code = static_checks(self.project, self.console)
+            if code:
+                return code
+            select = () if full and not changed else NOT_FULL
+            slow = [*_processes(most=MOST_SLOW), *BY_GROUP, "-v", *select, *SLOW]
+            code = (
+                self._pytest("unit and property", [*_processes(), "-q", *select, *QUICK])
+                or self._assemble()
+                or self._pytest("faults, soak, smoke, integration", slow)
+            )
+            if changed and not code:
+                code = self._areas(within_min)
+            return code
+        finally:
+            spent = durations.read(sorted(self.reports.glob("*.xml")))
+            self.console.say(durations.table(spent, self.walls))
+            self.console.say(f"reports: {self.reports}")
+
+    def _areas(self, within_min: float | None) -> int:
+        """Run the full-size tests that the changes of a day call for, while there is time."""
+        known = areas.read(self.project.root)
+        wanted = areas.concerned(known, areas.changed_within_a_day(self.project.root))
+        ran: list[str] = []
+        late: list[str] = []
+        code = 0
+        for area in wanted:
+            if within_min is not None and time.monotonic() - self.began > within_min * 60:
+                late.append(area.name)
+                continue
+            code = self._area(area) or code
+            ran.append(area.name)
+        unconcerned = [area.name for area in known if area not in wanted]
+        self.console.say(
+            f"full size, run: {', '.join(ran) or 'none'}\n"
+            f"full size, left out because nothing they test changed: "
+            f"{', '.join(unconcerned) or 'none'}\n"
+            f"full size, left out for want of time: {', '.join(late) or 'none'}"
+        )
+        return code
+
+    def _area(self, area: Area) -> int:
+        code = self._pytest(f"full size: {area.name}", ["-v", "-m", "full", *area.tests])
+        # What an area needs may be absent here; its table is held by a test.
+        return 0 if code == NO_TESTS else code
+
+    def _assemble(self) -> int:
+        """Assemble each bundle that the slow tests look at, once for all of their processes."""
+        for variable, profile in BUNDLES.items():
+            if given := os.environ.get(variable):
+                self.bundles[variable] = given
+                continue
+            command = [sys.executable, str(self.project.root / "build"), "assemble"]
+            with self._timed(f"assembling {profile}"):
+                done = subprocess.run(
+                    [*command, "--profile", profile],
+                    cwd=self.project.root,
+                    stdout=subprocess.PIPE,
+                    encoding="utf-8",
+                    check=False,
+                )
+            if done.returncode:
+                return done.returncode
+            self.bundles[variable] = done.stdout.strip()
+        return 0
+
+    def _pytest(self, name: str, arguments: Iterable[str]) -> int:
+        report = self.reports / f"{len(self.walls):02d}.xml"
+        self.console.say(name)
+        command = ["-m", "pytest", f"--junitxml={report}", *arguments]
+        with self._timed(name):
+            return _run(self.project, command, self.bundles)
+
+    def _timed(self, name: str) -> _Timed:
+        return _Timed(name, self.walls)
+
+
+class _Timed:
+    """Notes how long a block took."""
+
+    def __init__(self, name: str, walls: dict[str, float]) -> None:
+        self.name, self.walls, self.began = name, walls, time.monotonic()
+
+    def __enter__(self) -> None:
+        self.began = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.walls[self.name] = time.monotonic() - self.began
+
+
+def _processes(*, most: int = sys.maxsize) -> tuple[str, ...]:
+    """Return pytest's options to run on the usable cores, in `most` processes."""
+    return (f"--numprocesses={min(cores.count(), most)}",)
+
+
+def _run(project: Project, arguments: list[str], more: Mapping[str, str] | None = None) -> int:
+    paths = os.pathsep.join(str(path) for path in (project.root / "build", project.service))
+    environment = {
+        **os.environ,
+        "PYTHONPATH": paths,
+        "PYTHONPYCACHEPREFIX": str(project.out / "cache" / "bytecode"),
+        "HYPOTHESIS_STORAGE_DIRECTORY": str(project.out / "cache" / "hypothesis"),
+        **(more or {}),
+    }
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=project.root, env=environment, check=False
+    )
+    return done.returncode
