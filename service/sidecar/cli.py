@@ -9,7 +9,7 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +17,7 @@ from sidecar import __version__, manifest
 from sidecar.errors import AddressInUseError, ServiceError, UsageError
 from sidecar.process import (
     cores,
+    cpu_features,
     credentials,
     descriptors,
     floor,
@@ -25,6 +26,7 @@ from sidecar.process import (
     neighbour,
     signals,
 )
+from sidecar.process.cpu_features import CpuFeatures
 from sidecar.process.lease import Lease
 from sidecar.process.listener import host_name, listen, raise_limit
 from sidecar.process.protocol import claim_stdout
@@ -35,7 +37,7 @@ EXIT_CODES = """exit codes:
   0  stopped on request          5  the model is not here and may not be fetched
   1  a bug                       6  the model's files cannot be read
   2  usage or configuration      7  the model is refused by a rule
-  3  the port is taken          10  this system is too old
+  3  the port is taken          10  this system or processor is too old
   4  a file of the model is     11  the model cannot be loaded
      damaged
 """
@@ -232,8 +234,23 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def settings_from(options: argparse.Namespace, *, bundle: Path | None) -> Settings:
-    """Return the settings that the parsed `options` mean. Raises UsageError."""
+def features_from(environment: Mapping[str, str]) -> CpuFeatures:
+    """Return the processor's features, less those that tests take away. Raises UsageError."""
+    name = cpu_features.VARIABLE
+    try:
+        return cpu_features.detect(lacks=environment.get(name, ""))
+    except ValueError as error:
+        what = f"the environment's {name} cannot be understood"
+        raise UsageError(what, why=str(error), next_step=f"unset {name}") from error
+
+
+def settings_from(
+    options: argparse.Namespace, *, bundle: Path | None, features: CpuFeatures | None = None
+) -> Settings:
+    """Return the settings that the parsed `options` mean. Raises UsageError.
+
+    `features` are the processor's, None if nothing is known of it.
+    """
     allowed = []
     for folder in options.allow_dir:
         try:
@@ -257,6 +274,7 @@ def settings_from(options: argparse.Namespace, *, bundle: Path | None) -> Settin
         engine=options.engine,
         precision=options.precision,
         threads=options.threads or cores.count(),
+        has_byte_products=(features or CpuFeatures()).has_byte_products,
         allow_dirs=tuple(allowed),
         allow_hosts=tuple(options.allow_host),
         allow_download=options.allow_download,
@@ -281,8 +299,10 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
     lease = Lease(stop) if options.parent_watch else None
     if lease is not None:
         lease.begin()
+    features = features_from(os.environ)
+    floor.require_processor(features)
     home = service or Path(__file__).absolute().parent.parent
-    settings = settings_from(options, bundle=find_bundle(home))
+    settings = settings_from(options, bundle=find_bundle(home), features=features)
     if settings.bundle is not None:
         # A manifest that cannot be read is damage, and is told where the model is verified.
         with contextlib.suppress(manifest.ManifestError):

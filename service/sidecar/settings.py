@@ -62,9 +62,10 @@ class Settings:
 
     `bundle` is the root of the bundle that the service stands in, None outside of one.
     `allow_hosts` are names that it is called by beside those of the loopback.
-    `threads` is how many compute at once. `instance` is what this run is called, None for a random
-    name. `drain_s` is how long a stopping service lets running requests go on. `token` is what
-    requests must show, if there is one.
+    `threads` is how many compute at once. `has_byte_products` is whether the processor multiplies
+    bytes in one instruction, None where it does not tell. `instance` is what this run is called,
+    None for a random name. `drain_s` is how long a stopping service lets running requests go on.
+    `token` is what requests must show, if there is one.
     """
 
     host: str = "127.0.0.1"
@@ -76,6 +77,7 @@ class Settings:
     engine: EngineName = "auto"
     precision: Precision = "float32"
     threads: int = 1
+    has_byte_products: bool | None = None
     allow_dirs: tuple[Path, ...] = ()
     allow_hosts: tuple[str, ...] = ()
     allow_download: bool = False

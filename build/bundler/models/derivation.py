@@ -30,9 +30,9 @@ def derive(name: str, snapshot: Path, golden: Path | None, *, weights: str) -> N
     from bundler.models.graph import graph  # noqa: PLC0415
     from bundler.models.half import write_half  # noqa: PLC0415
     from bundler.models.quantized import quantized_graph  # noqa: PLC0415
-    from sidecar.engines import instructions  # noqa: PLC0415
     from sidecar.engines.packed import architecture, engine  # noqa: PLC0415
     from sidecar.engines.packed.weights import open_weights, require  # noqa: PLC0415
+    from sidecar.process import cpu_features  # noqa: PLC0415
 
     whole = snapshot / architecture.WEIGHTS
     try:
@@ -48,7 +48,7 @@ def derive(name: str, snapshot: Path, golden: Path | None, *, weights: str) -> N
         threads = os.cpu_count() or 1
         _prove(name, engine.load(snapshot, device="cpu", threads=threads), golden)
         quantized = engine.load(snapshot, device="cpu", threads=threads, precision="int8")
-        if instructions.multiply_bytes():
+        if cpu_features.detect().has_byte_products:
             _prove(name, quantized, golden)
     except architecture.UnpackableError as error:
         if weights == "whole":

@@ -6,13 +6,14 @@ import importlib.util
 import logging
 from dataclasses import dataclass
 
-from sidecar.engines import Degraded, Engine, devices, instructions
+from sidecar.engines import Degraded, Engine, devices
 from sidecar.engines.packed.architecture import UnpackableError, qualify
 from sidecar.errors import ModelError, ServiceError, UsageError
 from sidecar.models import golden
 from sidecar.models.phases import Report
 from sidecar.models.snapshot import REPAIR, Snapshot
 from sidecar.process import headroom
+from sidecar.process.cpu_features import BYTE_PRODUCT_NAMES
 from sidecar.process.logs import discreet
 from sidecar.settings import Settings
 
@@ -106,16 +107,25 @@ def _quantized(settings: Settings, found: Snapshot, report: Report) -> Engine:
     if settings.device not in ("auto", "cpu"):
         why = f"on {settings.device} the linear layers are computed in float32 alone"
         raise UsageError(what, why=why, next_step=f"--device cpu, or {instead}")
-    if not instructions.multiply_bytes():
+    if not _has_byte_products(settings):
         why = (
             "this processor has no instructions that add up products of bytes "
-            f"({instructions.NAMES}): it would be slower, and on some the sums would overflow"
+            f"({BYTE_PRODUCT_NAMES}): it would be slower, and on some the sums would overflow"
         )
         raise UsageError(what, why=why, next_step=instead)
     try:
         return _packed(settings, found, report, "cpu")
     except UnpackableError as error:
         raise ModelError(what, why=str(error), next_step=instead) from error
+
+
+def _has_byte_products(settings: Settings) -> bool:
+    """Return what the processor tells, or what ONNX Runtime's sums do where it does not tell."""
+    if settings.has_byte_products is not None:
+        return settings.has_byte_products
+    from sidecar.engines.packed import probe  # noqa: PLC0415 (heavy)
+
+    return not probe.clips()
 
 
 def _packed(settings: Settings, found: Snapshot, report: Report, device: str) -> Engine:

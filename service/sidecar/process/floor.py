@@ -1,6 +1,7 @@
-"""Whether this system is new enough for the bundle, asked before anything native is loaded.
+"""Whether this machine is new enough for the bundle, asked before anything native is loaded.
 
-A loader that misses a symbol version names the symbol; people need the name of the system.
+A loader that misses a symbol version names the symbol; people need the name of the system. A
+processor that misses an instruction ends the process without a word.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Mapping
 
 from sidecar.errors import UnsupportedError
+from sidecar.process.cpu_features import LEAST_LEVEL, CpuFeatures
 
 # As the builder spells them in manifest.json.
 GLIBC, MACOS, WINDOWS = "glibc", "macOS", "Windows"
@@ -42,6 +44,21 @@ def require(floor: Mapping[str, str], system: tuple[str, str] | None = None) -> 
         f"this program needs {name} {needed} or newer",
         why=f"{has}; {forced_by} was built for the newer one" if forced_by else has,
         next_step="use a newer system, or a bundle that was made for this one",
+    )
+
+
+def require_processor(features: CpuFeatures) -> None:
+    """Raise UnsupportedError for an x86-64 processor that misses instructions of every wheel.
+
+    One that does not tell its level is not refused.
+    """
+    if features.level is None or features.level >= LEAST_LEVEL:
+        return
+    raise UnsupportedError(
+        f"this program needs a processor of the level x86-64-v{LEAST_LEVEL} or newer",
+        why=f"this one is of the level x86-64-v{features.level}: it lacks one of SSE3, SSSE3, "
+        "SSE4.1, SSE4.2, POPCNT, CMPXCHG16B and LAHF, which the native libraries use",
+        next_step="use a newer machine; a virtual one may hide what its host has (QEMU: -cpu host)",
     )
 
 

@@ -148,6 +148,24 @@ def test_a_system_that_is_too_old_is_told_before_the_port_is_taken(
     assert steps == ["logs", "signals", "watch"]
 
 
+def test_a_processor_that_is_too_old_is_told_before_the_port_is_taken(
+    steps: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIDECAR_CPU_LACKS", "x86-64-v2")
+    with pytest.raises(UnsupportedError, match="x86-64-v2"):
+        cli.main([])
+    assert "listen" not in steps
+
+
+def test_a_processor_can_be_told_to_lack_the_byte_instructions() -> None:
+    features = cli.features_from({"SIDECAR_CPU_LACKS": "byte-products"})
+    settings = cli.settings_from(cli.parser().parse_args([]), bundle=None, features=features)
+    assert settings.has_byte_products is False
+    with pytest.raises(UsageError, match="SIDECAR_CPU_LACKS") as caught:
+        cli.features_from({"SIDECAR_CPU_LACKS": "avx9"})
+    assert "avx9" in caught.value.why
+
+
 def test_a_bundle_without_a_manifest_is_judged_where_the_model_is_verified(
     steps: list[str], tmp_path: Path
 ) -> None:

@@ -1,7 +1,7 @@
 """Asks ONNX Runtime whether it clips sums of products of bytes on this processor.
 
-x86 processors before VNNI add up two products in sixteen bits. Not every system tells which
-instructions there are, but the largest bytes give other sums with and without them.
+x86 processors before VNNI add up two products in sixteen bits. Where neither processor nor system
+tells which instructions there are, sums do: the largest bytes give others with and without them.
 """
 
 from __future__ import annotations

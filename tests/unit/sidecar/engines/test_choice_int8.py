@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from sidecar.engines import instructions
 from sidecar.engines.choice import choose
+from sidecar.engines.packed import probe
 from sidecar.engines.packed.architecture import QUANTIZED_GRAPH
 from sidecar.errors import ModelError, UsageError
 from sidecar.models.fingerprint import fingerprint
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
 TEXTS = ["the cat", "rivers run to the sea", "a", ""]
 
 
-@pytest.fixture
-def able(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Be a processor that multiplies bytes."""
-    monkeypatch.setattr(instructions, "multiply_bytes", lambda: True)
-
-
 def chosen(
     folder: Path,
     *,
     engine: EngineName = "auto",
     device: Device = "auto",
     golden: Path | None = None,
+    has_byte_products: bool | None = True,
 ) -> tuple[Engine, str | None]:
-    settings = Settings(engine=engine, device=device, precision="int8", threads=1)
+    settings = Settings(
+        engine=engine,
+        device=device,
+        precision="int8",
+        threads=1,
+        has_byte_products=has_byte_products,
+    )
     found = Snapshot(repository="a/b", revision="rev", path=folder, golden=golden)
     choice = choose(settings, found, lambda _: None)
     assert choice.degraded is None
     return choice.engine, choice.unpacked_because
 
 
-@pytest.mark.usefixtures("able")
 @pytest.mark.parametrize("device", ["auto", "cpu"])
 @pytest.mark.parametrize("engine", ["auto", "packed"])
 def test_the_packed_engine_on_the_processor_serves_it(
@@ -64,7 +64,6 @@ def test_its_vectors_have_a_fingerprint_of_their_own() -> None:
     assert len(names) == 2
 
 
-@pytest.mark.usefixtures("able")
 @pytest.mark.parametrize("device", ["cuda", "mps"])
 def test_other_devices_refuse_it(bert: Path, device: Device) -> None:
     with pytest.raises(UsageError) as caught:
@@ -73,24 +72,31 @@ def test_other_devices_refuse_it(bert: Path, device: Device) -> None:
     assert caught.value.exit_code == 2
 
 
-@pytest.mark.usefixtures("able")
 def test_the_reference_engine_refuses_it(bert: Path) -> None:
     with pytest.raises(UsageError, match="int8") as caught:
         chosen(bert, engine="reference")
     assert "reference" in caught.value.why
 
 
-def test_a_processor_without_the_instructions_refuses_it(
-    bert: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(instructions, "multiply_bytes", lambda: False)
+def test_a_processor_without_the_instructions_refuses_it(bert: Path) -> None:
     with pytest.raises(UsageError) as caught:
-        chosen(bert)
+        chosen(bert, has_byte_products=False)
     assert "VNNI" in caught.value.why
     assert "--precision" in caught.value.next_step
 
 
-@pytest.mark.usefixtures("able")
+@pytest.mark.parametrize("clips", [True, False])
+def test_sums_decide_where_the_processor_does_not_tell(
+    bert: Path, monkeypatch: pytest.MonkeyPatch, *, clips: bool
+) -> None:
+    monkeypatch.setattr(probe, "clips", lambda: clips)
+    if clips:
+        with pytest.raises(UsageError):
+            chosen(bert, has_byte_products=None)
+    else:
+        assert chosen(bert, has_byte_products=None)[0].precision == "int8"
+
+
 @pytest.mark.parametrize("engine", ["auto", "packed"])
 def test_nothing_stands_in_for_a_model_that_has_no_such_graph(
     bert: Path, engine: EngineName
@@ -102,7 +108,6 @@ def test_nothing_stands_in_for_a_model_that_has_no_such_graph(
     assert caught.value.exit_code == 11
 
 
-@pytest.mark.usefixtures("able")
 def test_vectors_that_are_too_far_from_the_reference_are_not_served(
     bert: Path, tmp_path: Path
 ) -> None:

@@ -3,13 +3,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
 from sidecar.errors import UnsupportedError
 from sidecar.process import floor
+from sidecar.process.cpu_features import CpuFeatures
 
+# What the site-packages of an environment may run at every start of Python, by .pth files.
+HOOKS = {"_distutils_hack", "_virtualenv", "sitecustomize", "usercustomize"}
 NEEDS = {"glibc": "2.28", "glibc forced by": "python/lib/libtorch.so"}
 
 
@@ -45,6 +49,44 @@ def test_this_system_knows_its_own_version() -> None:
     name, version = floor.present()
     assert name == "glibc"
     assert [int(part) for part in version.split(".")] > [2, 0]
+
+
+@pytest.mark.parametrize("level", [None, 2, 3, 4])
+def test_a_processor_that_is_new_enough_or_does_not_tell_passes(level: int | None) -> None:
+    floor.require_processor(CpuFeatures(level=level))
+
+
+def test_an_older_processor_is_named_with_what_it_lacks() -> None:
+    with pytest.raises(UnsupportedError, match="x86-64-v2 or newer") as caught:
+        floor.require_processor(CpuFeatures(level=1))
+    assert caught.value.exit_code == 10
+    assert "x86-64-v1" in caught.value.why
+    assert "SSE4.2" in caught.value.why
+    assert caught.value.next_step
+
+
+@pytest.mark.parametrize("form", ["", "embed_server.py"])
+def test_an_old_processor_exits_10_before_any_native_import(form: str) -> None:
+    service = Path(floor.__file__).parents[2]
+    command = [sys.executable, "-I", "-B", "-X", "importtime", str(service / form), "--port", "0"]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"SIDECAR_CPU_LACKS": "x86-64-v2"},
+    )
+    lines = done.stderr.splitlines()
+    said = [json.loads(line) for line in lines if not line.startswith("import time:")]
+    assert done.returncode == 10, done.stderr
+    assert done.stdout == ""
+    assert [line["exit_code"] for line in said] == [10]
+    assert said[0]["message"].startswith("this program needs a processor")
+    imported = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time")}
+    assert "sidecar.process.floor" in imported
+    packages = {name.partition(".")[0] for name in imported} & set(packages_distributions())
+    assert packages <= HOOKS
 
 
 def test_the_program_says_it_before_it_takes_the_port_or_loads_anything(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from bundler.models.half import write_half
-from sidecar.engines import instructions
 from sidecar.engines.packed import engine as packed
 from sidecar.engines.packed.architecture import HALF_WEIGHTS, WEIGHTS, UnpackableError
 from sidecar.engines.packed.quantized import BYTES, FACTORS, constants, quantize
 from sidecar.engines.packed.weights import open_weights
+from sidecar.process.cpu_features import detect
 from tests.support.twins import cosines, lots, write_graph
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MIX = [48, 1, 2, 3, 30, 17, 9, 9]
 # Processors without the instructions clip sums, and a twin's weights are often among the largest.
-LEAST = 0.995 if instructions.multiply_bytes() else 0.9
+LEAST = 0.995 if detect().has_byte_products else 0.9
 ROUNDING = 2e-6
 
 
