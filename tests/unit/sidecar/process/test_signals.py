@@ -77,8 +77,10 @@ def test_the_first_signal_asks_and_the_second_ends_with_128_plus_its_number(
 
 
 def test_a_terminal_that_is_closed_is_a_request_to_stop(
-    handlers: dict[int, Callable[..., None]],
+    handlers: dict[int, Callable[..., None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Under nohup the tests themselves inherit a SIGHUP that is ignored.
+    monkeypatch.setattr(signal, "getsignal", lambda _number: signal.SIG_DFL)
     stop = signals.Stop()
     signals.install(stop)
     handlers[signal.SIGHUP](signal.SIGHUP, None)
