@@ -93,6 +93,7 @@ def test_a_stdin_that_nobody_can_close_is_a_usage_error(start: Callable[..., Pro
     assert b"needs a pipe" in talk
 
 
+@pytest.mark.usefixtures("hangup")
 def test_a_terminal_that_is_closed_is_a_graceful_stop(start: Callable[..., Process]) -> None:
     service = start()
     service.until(200)

@@ -18,6 +18,7 @@ SERVICE = [sys.executable, "-I", "-B", str(stub_service.ROOT / "service"), "--en
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
+@pytest.mark.usefixtures("hangup")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_fifty_hung_clients_and_a_running_pdf_hold_no_stop(tmp_path: Path, number: int) -> None:
     slow_pdf(tmp_path / "slow.pdf")
