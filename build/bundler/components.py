@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, assert_never
 from bundler.digests import Digest
 from bundler.errors import IntegrityError, PolicyError
 from bundler.locks.runtime import RuntimeSpec
-from bundler.models.derivation import derive
+from bundler.models.derivation import Proof, derive
 from bundler.targets import target_named
 from bundler.tree import archives, bytecode, hostruntime, relocate, wheels
 from bundler.tree.diet import Saving, apply, left_out, removing
@@ -173,7 +173,8 @@ def _model(
     refs.parent.mkdir(parents=True, exist_ok=True)
     refs.write_text(model.revision, encoding="ascii")
     golden = _golden(model, materials, work)
-    derive(model.name, snapshot, golden, weights=weights)
+    proof = Proof(golden=golden, least_int8=model.least_int8)
+    derive(model.name, snapshot, proof, weights=weights)
     progress.finish(model.name)
 
 

@@ -49,7 +49,7 @@ MAKERS = frozenset(
     f"{folder}{name}.py"
     for folder, names in {
         "": "assemble components digests targets",
-        "models/": "derivation graph half quantized",
+        "models/": "derivation graph half int8 quantized widened",
         "native/": "allowances audit binaries elf floor linkage",
         "papers/": "documents licences notices sbom",
         "tree/": "archives bytecode compiler diet gate hostlibraries hostruntime relocate seal "

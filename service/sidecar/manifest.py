@@ -62,7 +62,11 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A model inside: where its snapshot and its golden vectors lie in the bundle."""
+    """A model inside: where its snapshot and its golden vectors lie in the bundle.
+
+    `least_int8` is the least cosine to the golden vectors that its int8 vectors may have, None if
+    it has no int8.
+    """
 
     name: str
     repository: str
@@ -72,6 +76,7 @@ class Model:
     pooling: str
     snapshot: str
     golden: str | None = None
+    least_int8: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

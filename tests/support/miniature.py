@@ -24,6 +24,7 @@ from bundler.locks.runtime import read_lock as read_runtimes
 from bundler.locks.weights import ModelFile, ModelSpec, read_models, render_models
 from bundler.materials import Materials
 from bundler.models.golden import encode_row
+from bundler.models.int8 import Cosines, Int8
 from bundler.plan import BundlePlan, Locks, Sources, plan
 from bundler.project import Project
 from bundler.recipe import Recipe, read_recipe
@@ -50,6 +51,7 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 EPOCH = 1_700_000_000
 PREFIX = "wheeled/model/"
 ELF = b"\x7fELF"
+ALLOW = 'allow = ["config.json", "model.safetensors", "[0-9]_*/config.json"]'
 RECIPE = f"""
 [bundle]
 epoch = {EPOCH}
@@ -67,7 +69,7 @@ hub = "https://hub.invalid"
 heavy = ["Heavy_Weight"]
 
 [models]
-allow = ["config.json", "model.safetensors", "[0-9]_*/config.json"]
+{ALLOW}
 
 [models.catalogue.tiny]
 repository = "example/tiny"
@@ -95,6 +97,12 @@ package = "feather"
 paths = ["feather/tests/**"]
 profiles = ["safe"]
 reason = "tests"
+"""
+TWIN = f"""
+[models.catalogue.twin]
+repository = "example/twin"
+license = "MIT"
+revision = "{REVISION}"
 """
 # A safetensors file without tensors: eight bytes of length, then a header (the format's README).
 SAFETENSORS = (8).to_bytes(8, "little") + b"{}      "
@@ -134,6 +142,48 @@ class Miniature:
         miniature._make_wheels()
         miniature._make_models()
         return miniature
+
+    def add_twin(self, least: Cosines | None) -> None:
+        """Add the model `twin`, which is small but real: the packed engine runs it.
+
+        Its golden vectors are the engine's own in float32; `least` is locked for its int8.
+        """
+        # numpy, onnx and ONNX Runtime, which few tests need.
+        from bundler.bench.shapes import TINY_BERT  # noqa: PLC0415
+        from bundler.bench.twin import write_twin  # noqa: PLC0415
+        from sidecar.engines.packed import engine  # noqa: PLC0415
+        from tests.support.twins import WORDS, write_graph  # noqa: PLC0415
+
+        folder = write_twin(self.inputs / "twin", TINY_BERT, WORDS)
+        (folder / "twin.json").unlink()
+        files = {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+        made = engine.load(write_graph(folder), device="cpu", threads=1)
+        tokens = [found.ids for found in made.tokenize(WORDS)]
+        rows = made.encode(tokens, pooling="mean", normalize=True)
+        document = {
+            "model": "twin",
+            "pooling": "mean",
+            "normalize": True,
+            "dim": made.dim,
+            "texts": WORDS,
+            "vectors": [encode_row(row) for row in rows.tolist()],
+        }
+        spec = self._spec("twin", REVISION, files, document=document)
+        spec = replace(
+            spec,
+            dim=made.dim,
+            max_tokens=made.max_tokens,
+            int8=Int8(measured=Cosines(worst=1.0, mean=1.0), least=least),
+        )
+        names = json.dumps(sorted({*self.recipe.allow, *files}))
+        text = RECIPE.replace(ALLOW, f"allow = {names}") + TWIN
+        self.project.recipe.write_text(text, encoding="utf-8")
+        models = [*self.locks.models.values(), spec]
+        self.project.model_lock.write_text(render_models(models), encoding="utf-8")
 
     @property
     def project(self) -> Project:
@@ -274,10 +324,16 @@ class Miniature:
         self.project.model_lock.write_text(render_models(models), encoding="utf-8")
 
     def _spec(
-        self, name: str, revision: str, contents: dict[str, bytes], wheel: Path | None = None
+        self,
+        name: str,
+        revision: str,
+        contents: dict[str, bytes],
+        wheel: Path | None = None,
+        *,
+        document: dict[str, Any] | None = None,
     ) -> ModelSpec:
         golden = self.project.golden / f"{name}.json"
-        document = {
+        document = document or {
             "model": name,
             "pooling": "mean",
             "texts": ["hello"],

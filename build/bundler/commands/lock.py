@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from bundler.console import Console
     from bundler.locks.lockfile import WheelLock
+    from bundler.models.int8 import Int8
     from bundler.project import Project
 
 
@@ -148,6 +149,7 @@ def _lock_models(options: argparse.Namespace, project: Project, console: Console
             wheel_sources=(IndexSource(indexes, network),),
             hub=Hub(endpoint=endpoint, network=network, token=os.environ.get("HF_TOKEN")),
             texts=read_texts(project.golden / TEXTS),
+            before=before,
             golden=project.golden,
             say=console.say,
             progress=progress,
@@ -165,7 +167,17 @@ def _lock_models(options: argparse.Namespace, project: Project, console: Console
         size = sum(file.digest.size or 0 for file in spec.files)
         holds = f"{len(spec.files)} files, {size / 1e6:.0f} MB"
         does = f"{spec.dim} dimensions, {spec.max_tokens} tokens, {spec.pooling} pooling"
-        _print([f"model {name}: {holds}, {does}"])
+        _print([f"model {name}: {holds}, {does}, {_of_int8(spec.int8)}"])
+
+
+def _of_int8(int8: Int8 | None) -> str:
+    """Return in words what a model's int8 measured, and whether it has any."""
+    if int8 is None:
+        return "no int8: only the packed engine has it, and that cannot run this model"
+    measured = f"int8 measured {int8.measured.worst} at worst and {int8.measured.mean} in the mean"
+    if int8.least is None:
+        return f"{measured}: too little, so it has none"
+    return f"{measured}, at least {int8.least.worst} and {int8.least.mean}"
 
 
 def _versions(lock: WheelLock) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bundler.artifacts.fetch import Request, fetch
@@ -15,6 +15,8 @@ from bundler.files.staging import stage_beside
 from bundler.locks import modelfacts, modelwheel
 from bundler.locks.weights import ModelFile, ModelSpec, check_model
 from bundler.models import goldenfile
+from bundler.models.derivation import measure_int8
+from bundler.models.int8 import judge, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,11 +30,14 @@ if TYPE_CHECKING:
     from bundler.locks.hub import Hub, Listing
     from bundler.locks.modelfacts import Facts
     from bundler.models.goldenfile import Made
+    from bundler.models.int8 import Cosines, Int8
     from bundler.recipe import CatalogueModel, Recipe
 
 REVISION_DIGITS = 40
 # The folder that a snapshot is laid out in, on the store's own disk: weights are linked there.
 WORKPLACE = "model"
+# The vectors' file in that folder, beside what was locked.
+GOLDEN = "golden.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +53,8 @@ class Locker:
     """What locking needs: the recipe, where to look, where to put, and whom to tell.
 
     `wheel_sources` are asked for a wheel once its hash is known; `make` turns a snapshot's folder
-    and texts into reference vectors. `golden` holds the golden files so far.
+    and texts into reference vectors; `measure` uses up the folder to find how near int8 comes to
+    the vectors in a golden file. `before` is the lock and `golden` holds the golden files so far.
     """
 
     recipe: Recipe
@@ -58,10 +64,12 @@ class Locker:
     wheel_sources: tuple[Source, ...]
     hub: Hub
     texts: Sequence[str]
+    before: Mapping[str, ModelSpec]
     golden: Path
     say: Callable[[str], None]
     progress: Progress
     make: Callable[[Path, Sequence[str]], Made] = goldenfile.make
+    measure: Callable[[Path, Path], Cosines | None] = measure_int8
 
     def lock(self, model: CatalogueModel) -> Locked:
         """Return `model` locked; everything it consists of is then in the store.
@@ -139,7 +147,19 @@ class Locker:
             prefix=model.prefix if wheel else "",
         )
         check_model(spec, self.recipe)
+        spec = replace(spec, int8=self._int8(spec, folder, text))
         return Locked(spec=spec, golden=text)
+
+    def _int8(self, spec: ModelSpec, folder: Path, golden: str) -> Int8 | None:
+        """Return what int8 does to the vectors of the model in `folder`."""
+        self.say(f"{spec.name}: measuring int8")
+        file = folder / GOLDEN
+        file.write_text(golden, encoding="utf-8", newline="\n")
+        found = self.measure(folder, file)
+        fresh = None if found is None else judge(found)
+        old = self.before.get(spec.name)
+        is_same = old is not None and replace(old, int8=None) == spec
+        return settle(fresh, old.int8) if old and is_same else fresh
 
     def _golden(self, model: CatalogueModel, revision: str, facts: Facts, made: Made) -> str:
         header = {

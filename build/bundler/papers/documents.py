@@ -187,6 +187,7 @@ def describe(
                 pooling=model.pooling,
                 snapshot=model.snapshot,
                 golden=f"{GOLDEN}/{model.name}.json",
+                least_int8=model.least_int8.worst if model.least_int8 else None,
             )
             for model in plan.models
         ),

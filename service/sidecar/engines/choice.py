@@ -107,6 +107,9 @@ def _quantized(settings: Settings, found: Snapshot, report: Report) -> Engine:
     if settings.device not in ("auto", "cpu"):
         why = f"on {settings.device} the linear layers are computed in float32 alone"
         raise UsageError(what, why=why, next_step=f"--device cpu, or {instead}")
+    if found.golden is not None and found.least_int8 is None:
+        why = f"the bundle has no int8 of {found.name}: it was locked without"
+        raise UsageError(what, why=why, next_step=f"{instead}, or choose another --model")
     if not _has_byte_products(settings):
         why = (
             "this processor has no instructions that add up products of bytes "
@@ -173,13 +176,20 @@ def _proven(engine: Engine, found: Snapshot, report: Report) -> Engine:
         raise ModelError(what, next_step=REPAIR)
     report("checking")
     try:
-        golden.check(engine, found.golden)
+        golden.check(engine, found.golden, least=_least(engine, found))
     except ServiceError:
         raise
     except Exception as error:
         what = f"the engine {engine.name} fails on {engine.device}"
         raise ModelError(what, why=f"{type(error).__name__}: {error}", next_step=REPAIR) from error
     return engine
+
+
+def _least(engine: Engine, found: Snapshot) -> float:
+    """Return the least cosine to the reference vectors; int8 without one must be exact."""
+    if engine.space == "int8" and found.least_int8 is not None:
+        return found.least_int8
+    return golden.MIN_COSINE
 
 
 def _has_reference() -> bool:

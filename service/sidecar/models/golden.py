@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sidecar.engines import Engine, Vectors
 from sidecar.errors import IntegrityError, ModelError
 
 MIN_COSINE = 0.9999
-# Of a space of its own: what eight bits may change.
-MIN_COSINE_INT8 = 0.98
 CANARIES = 4
 
 
@@ -48,10 +47,11 @@ def read(path: Path) -> Golden:
         raise IntegrityError(what, why=type(error).__name__) from error
 
 
-def worst_cosine(golden: Golden, engine: Engine, *, count: int | None = None) -> float:
-    """Return the lowest cosine between the engine's vectors and the reference.
+def cosines(golden: Golden, engine: Engine, *, count: int | None = None) -> NDArray[np.float64]:
+    """Return the cosine of each of the engine's vectors to the reference, shortest text first.
 
-    `count` takes that many of the shortest texts, None all of them.
+    `count` takes that many of the shortest texts, None all of them. All are -1 if the vectors have
+    another shape or are not finite.
     """
     order = sorted(range(len(golden.texts)), key=lambda i: (len(golden.texts[i]), i))[:count]
     tokens = engine.tokenize([golden.texts[i] for i in order])
@@ -60,20 +60,17 @@ def worst_cosine(golden: Golden, engine: Engine, *, count: int | None = None) ->
     ).astype(np.float64)
     expected = golden.vectors[order].astype(np.float64)
     if rows.shape != expected.shape or not np.isfinite(rows).all():
-        return -1.0
+        return np.full(len(order), -1.0)
     norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(expected, axis=1)
-    return float(((rows * expected).sum(axis=1) / np.maximum(norms, 1e-12)).min())
+    found: NDArray[np.float64] = (rows * expected).sum(axis=1) / np.maximum(norms, 1e-12)
+    return found
 
 
-def min_cosine(engine: Engine) -> float:
-    """Return how near the engine's vectors must be to the reference."""
-    return MIN_COSINE_INT8 if engine.space == "int8" else MIN_COSINE
-
-
-def check(engine: Engine, path: Path | None) -> None:
+def check(engine: Engine, path: Path | None, *, least: float = MIN_COSINE) -> None:
     """Raise ModelError unless the engine gives the reference vectors; without any, finite ones.
 
-    An engine without a model has none to be held against, and is no model's.
+    Of the shortest texts none may have a cosine below `least`. An engine without a model has none
+    to be held against, and is no model's.
     """
     if engine.space == "hash":
         what = f"the engine {engine.name} does not give any model's vectors"
@@ -84,7 +81,7 @@ def check(engine: Engine, path: Path | None) -> None:
             what = f"the engine {engine.name} does not give finite vectors on {engine.device}"
             raise ModelError(what, next_step="--device cpu")
         return
-    worst, least = worst_cosine(read(path), engine, count=CANARIES), min_cosine(engine)
+    worst = float(cosines(read(path), engine, count=CANARIES).min())
     if not worst >= least:  # a NaN is no proof either
         what = f"the engine {engine.name} on {engine.device} does not give the model's vectors"
         why = f"the worst cosine to the reference vectors is {worst:.6f}, below {least}"

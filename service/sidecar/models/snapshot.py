@@ -19,7 +19,8 @@ class Snapshot:
     """A model's folder and what is known of it before it is loaded.
 
     `plan` is the bundle's plan id, None outside a bundle; `golden` is the file with the model's
-    reference vectors, None if there is none.
+    reference vectors, None if there is none, and `least_int8` the cosine that int8 vectors must
+    have to them, None if the model has no int8.
     """
 
     repository: str
@@ -27,6 +28,7 @@ class Snapshot:
     path: Path
     name: str | None = None
     golden: Path | None = None
+    least_int8: float | None = None
     plan: str | None = None
     dim: int | None = None
 
@@ -81,6 +83,7 @@ def verify(root: Path, found: manifest.Manifest, model: manifest.Model) -> Snaps
         revision=model.revision,
         path=root / model.snapshot,
         golden=root / model.golden if model.golden else None,
+        least_int8=model.least_int8,
         plan=found.plan,
         dim=model.dim,
     )

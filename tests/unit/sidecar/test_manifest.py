@@ -52,6 +52,7 @@ FULL = Manifest(
             pooling="mean",
             snapshot="models/hub/x",
             golden="models/golden/tiny.json",
+            least_int8=0.9769,
         ),
     ),
     components=(Component(name="service", digest=HEX, inputs=HEX, files=1, size=3),),

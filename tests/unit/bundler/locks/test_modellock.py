@@ -28,6 +28,7 @@ from bundler.locks.modellock import WORKPLACE, Locker
 from bundler.locks.weights import parse_models, render_models
 from bundler.models.golden import encode_row
 from bundler.models.goldenfile import Made
+from bundler.models.int8 import Cosines, judge
 from bundler.recipe import CatalogueModel, Recipe
 from tests.support.badserver import BadServer, status, wrong
 from tests.support.hub import REVISION, LoopbackNetwork, TinyHub
@@ -117,6 +118,19 @@ def maker() -> Maker:
     return Maker()
 
 
+class Meter:
+    """Stands in for measuring int8: notes the golden vectors, answers as it is told."""
+
+    def __init__(self, *answers: Cosines | None) -> None:
+        self.answers = list(answers)
+        self.golden: list[str] = []
+
+    def __call__(self, folder: Path, golden: Path) -> Cosines | None:
+        assert (folder / "model.safetensors").is_file()
+        self.golden.append(golden.read_text(encoding="utf-8"))
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
 @pytest.fixture
 def said() -> list[str]:
     return []
@@ -133,6 +147,7 @@ def locker(tmp_path: Path, server: TinyHub, maker: Maker, said: list[str]) -> Lo
         wheel_sources=(IndexSource(indexes, NETWORK),),
         hub=Hub(endpoint=server.root, network=NETWORK, token="hf_good"),  # noqa: S106
         texts=("one", "two"),
+        before={},
         golden=tmp_path / "golden",
         say=said.append,
         progress=Silence(),
@@ -208,6 +223,55 @@ def test_a_lock_survives_being_written_and_read(locker: Locker) -> None:
     locked = locker.lock(FROM_HUB)
     assert parse_models(render_models([locked.spec]), RECIPE) == {"tiny": locked.spec}
     assert locked.spec.golden.sha256 == hashlib.sha256(locked.golden.encode()).hexdigest()
+
+
+MEASURED = Cosines(worst=0.97787, mean=0.99488)
+
+
+def test_int8_is_measured_on_the_vectors_that_are_locked(locker: Locker) -> None:
+    meter = Meter(MEASURED)
+    locked = dataclasses.replace(locker, measure=meter).lock(FROM_HUB)
+    assert meter.golden == [locked.golden]
+    assert locked.spec.int8 == judge(MEASURED)
+    assert locked.spec.least_int8 == Cosines(worst=0.9769, mean=0.9946)
+    assert {file.path for file in locked.spec.files} == set(tiny_model())
+
+
+@pytest.mark.parametrize("found", [None, Cosines(worst=0.9, mean=0.98)])
+def test_a_model_that_cannot_be_quantised_well_is_locked_without_int8(
+    locker: Locker, found: Cosines | None
+) -> None:
+    spec = dataclasses.replace(locker, measure=Meter(found)).lock(FROM_HUB).spec
+    assert spec.least_int8 is None
+    assert spec.int8 == (judge(found) if found else None)
+
+
+def test_measured_by_the_packed_engine_itself_a_stand_in_for_vectors_is_far_off(
+    locker: Locker,
+) -> None:
+    spec = locker.lock(FROM_HUB).spec
+    assert spec.int8 is not None
+    assert spec.least_int8 is None
+
+
+def test_figures_of_another_processor_leave_the_lock_as_it_is(locker: Locker) -> None:
+    meter = Meter(MEASURED, Cosines(worst=0.9772, mean=0.9947))
+    first = dataclasses.replace(locker, measure=meter).lock(FROM_HUB)
+    before = {"tiny": first.spec}
+    again = dataclasses.replace(locker, measure=meter, before=before).lock(FROM_HUB)
+    assert again == first
+
+
+def test_figures_of_other_vectors_replace_those_in_the_lock(
+    locker: Locker, server: TinyHub
+) -> None:
+    near = Cosines(worst=0.9772, mean=0.9947)
+    meter = Meter(MEASURED, near)
+    first = dataclasses.replace(locker, measure=meter).lock(FROM_HUB)
+    server.publish(REPOSITORY, tiny_model(seed=1))
+    before = {"tiny": first.spec}
+    again = dataclasses.replace(locker, measure=meter, before=before).lock(FROM_HUB)
+    assert again.spec.int8 == judge(near)
 
 
 def test_a_second_run_locks_the_same_and_downloads_no_weights(

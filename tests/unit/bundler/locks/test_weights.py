@@ -16,6 +16,7 @@ from bundler.locks.weights import (
     read_models,
     render_models,
 )
+from bundler.models.int8 import Cosines, Int8
 from bundler.project import Project
 from bundler.recipe import parse_recipe, read_recipe
 from tests.support.miniature import RECIPE, REVISION
@@ -39,18 +40,46 @@ TINY = ModelSpec(
     ),
     golden=Digest(sha256="9" * 64),
 )
+INT8 = Int8(measured=Cosines(worst=0.9779, mean=0.9949), least=Cosines(worst=0.9769, mean=0.9946))
 WHEELED = replace(
     TINY,
     name="wheeled",
     repository="example/wheeled",
     wheel=Artifact(name="wheeled-1.0-py3-none-any.whl", digest=Digest(sha256="8" * 64)),
     prefix="wheeled/",
+    int8=INT8,
 )
 
 
 def test_models_come_back_from_the_text_of_their_lock() -> None:
     found = parse_models(render_models([WHEELED, TINY]), RULES)
     assert found == {"tiny": TINY, "wheeled": WHEELED}
+
+
+def test_a_model_without_int8_keeps_its_figures() -> None:
+    far = replace(TINY, int8=Int8(measured=Cosines(worst=0.9, mean=0.98)))
+    text = render_models([far])
+    assert "int8 = {measured = {worst = 0.9, mean = 0.98}}" in text
+    assert parse_models(text, RULES) == {"tiny": far}
+    assert far.least_int8 is None
+    assert TINY.least_int8 is None
+    assert WHEELED.least_int8 == INT8.least
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("int8 = {", "int8 = [{"),
+        ("measured = {worst = 0.9779, mean = 0.9949}, ", ""),
+        ("worst = 0.9769, ", ""),
+        ("mean = 0.9946", 'mean = "high"'),
+    ],
+)
+def test_int8_that_makes_no_sense_is_a_usage_error(old: str, new: str) -> None:
+    text = render_models([WHEELED])
+    assert old in text
+    with pytest.raises(UsageError):
+        parse_models(text.replace(old, new), RULES)
 
 
 def test_the_text_does_not_follow_the_order_of_models_or_files() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sidecar.engines.choice import choose
+from sidecar.engines.packed import engine as packed
 from sidecar.engines.packed import probe
 from sidecar.engines.packed.architecture import QUANTIZED_GRAPH
 from sidecar.errors import ModelError, UsageError
@@ -20,7 +21,7 @@ from sidecar.settings import Settings
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sidecar.engines import Engine
+    from sidecar.engines import Engine, Vectors
     from sidecar.settings import Device, EngineName
 
 TEXTS = ["the cat", "rivers run to the sea", "a", ""]
@@ -32,6 +33,7 @@ def chosen(
     engine: EngineName = "auto",
     device: Device = "auto",
     golden: Path | None = None,
+    least_int8: float | None = None,
     has_byte_products: bool | None = True,
 ) -> tuple[Engine, str | None]:
     settings = Settings(
@@ -41,7 +43,14 @@ def chosen(
         threads=1,
         has_byte_products=has_byte_products,
     )
-    found = Snapshot(repository="a/b", revision="rev", path=folder, golden=golden)
+    found = Snapshot(
+        name="words",
+        repository="a/b",
+        revision="rev",
+        path=folder,
+        golden=golden,
+        least_int8=least_int8,
+    )
     choice = choose(settings, found, lambda _: None)
     assert choice.degraded is None
     return choice.engine, choice.unpacked_because
@@ -108,15 +117,39 @@ def test_nothing_stands_in_for_a_model_that_has_no_such_graph(
     assert caught.value.exit_code == 11
 
 
+def write_golden(path: Path, rows: Vectors) -> Path:
+    vectors = [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in rows]
+    held = {"texts": TEXTS, "vectors": vectors, "dim": 32, "pooling": "mean", "normalize": True}
+    path.write_text(json.dumps(held), encoding="utf-8")
+    return path
+
+
 def test_vectors_that_are_too_far_from_the_reference_are_not_served(
     bert: Path, tmp_path: Path
 ) -> None:
-    rows = np.eye(len(TEXTS), 32, dtype="<f4")
-    vectors = [base64.b64encode(row.tobytes()).decode() for row in rows]
-    held = {"texts": TEXTS, "vectors": vectors, "dim": 32, "pooling": "mean", "normalize": True}
-    golden = tmp_path / "golden.json"
-    golden.write_text(json.dumps(held), encoding="utf-8")
+    golden = write_golden(tmp_path / "golden.json", np.eye(len(TEXTS), 32, dtype=np.float32))
     with pytest.raises(ModelError) as caught:
-        chosen(bert, golden=golden)
-    assert "below 0.98" in caught.value.why
+        chosen(bert, golden=golden, least_int8=0.9769)
+    assert "below 0.9769" in caught.value.why
     assert caught.value.next_step == "--precision float32"
+
+
+def test_the_limit_of_the_bundle_decides_what_is_served(bert: Path, tmp_path: Path) -> None:
+    exact = packed.load(bert, device="cpu", threads=1)
+    ids = [tokens.ids for tokens in exact.tokenize(TEXTS)]
+    rows = exact.encode(ids, pooling="mean", normalize=True)
+    golden = write_golden(tmp_path / "golden.json", rows)
+    assert chosen(bert, golden=golden, least_int8=0.8)[0].precision == "int8"
+    with pytest.raises(ModelError, match="does not give"):
+        chosen(bert, golden=golden, least_int8=0.9999999)
+
+
+@pytest.mark.parametrize("has_byte_products", [True, False, None])
+def test_a_model_that_was_locked_without_int8_is_refused_on_every_processor(
+    bert: Path, tmp_path: Path, has_byte_products: bool | None
+) -> None:
+    golden = write_golden(tmp_path / "golden.json", np.eye(len(TEXTS), 32, dtype=np.float32))
+    with pytest.raises(UsageError, match="--precision int8") as caught:
+        chosen(bert, golden=golden, has_byte_products=has_byte_products)
+    assert caught.value.exit_code == 2
+    assert "no int8 of words" in caught.value.why

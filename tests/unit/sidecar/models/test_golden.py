@@ -45,7 +45,7 @@ def test_an_engine_that_gives_the_reference_vectors_may_serve(tmp_path: Path) ->
     engine = StubEngine()
     golden.check(engine, path)
     assert engine.batches == [golden.CANARIES]
-    assert golden.worst_cosine(golden.read(path), engine) == pytest.approx(1)
+    assert golden.cosines(golden.read(path), engine) == pytest.approx([1] * len(TEXTS))
 
 
 def test_an_engine_that_is_a_little_off_refuses_to_serve_and_says_how_far(tmp_path: Path) -> None:
@@ -55,6 +55,26 @@ def test_an_engine_that_is_a_little_off_refuses_to_serve_and_says_how_far(tmp_pa
         golden.check(StubEngine(), write(tmp_path / "g.json", rows))
     assert caught.value.exit_code == 11
     assert "0.99" in caught.value.why
+
+
+def test_a_space_of_its_own_is_held_to_its_own_limit(tmp_path: Path) -> None:
+    rows = right()
+    rows[0] += np.float32(0.02) * np.array([1, -1] * 4, dtype=np.float32)
+    path = write(tmp_path / "g.json", rows)
+    (found,) = set(golden.cosines(golden.read(path), StubEngine()).round(3)) - {1.0}
+    golden.check(StubEngine(), path, least=found - 0.001)
+    with pytest.raises(ModelError, match="does not give"):
+        golden.check(StubEngine(), path, least=found + 0.001)
+
+
+def test_only_the_shortest_texts_are_held_to_it_at_the_start(tmp_path: Path) -> None:
+    rows = right()
+    rows[5] = -rows[5]  # of the longest text
+    path = write(tmp_path / "g.json", rows)
+    golden.check(StubEngine(), path)
+    found = golden.cosines(golden.read(path), StubEngine())
+    assert found.argmin() == len(TEXTS) - 1
+    assert found.min() == pytest.approx(-1)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -52,6 +52,7 @@ def bundle(tmp_path: Path) -> Path:
         pooling="mean",
         snapshot=FOLDER,
         golden="models/golden/words.json",
+        least_int8=0.9769,
     )
     component = manifest.Component(
         name="models",
