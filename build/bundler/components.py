@@ -8,7 +8,8 @@ import zipfile
 from typing import TYPE_CHECKING, assert_never
 
 from bundler.digests import Digest
-from bundler.errors import IntegrityError, PolicyError
+from bundler.errors import IntegrityError
+from bundler.files.sourcetree import service_sources, text_of
 from bundler.locks.runtime import RuntimeSpec
 from bundler.models.derivation import Proof, derive
 from bundler.targets import target_named
@@ -196,7 +197,8 @@ def _check(model: ModelSpec, file: ModelFile, path: Path) -> None:
 
 def _golden(model: ModelSpec, materials: Materials, work: Path) -> Path:
     source = materials.golden / f"{model.name}.json"
-    if not source.is_file() or Digest.of_file(source).sha256 != model.golden.sha256:
+    text = text_of(source) if source.is_file() else b""
+    if Digest.of_bytes(text).sha256 != model.golden.sha256:
         raise IntegrityError(
             f"bundle/golden/{model.name}.json is not the file that models.lock.toml names",
             why="reference vectors are made when a model is locked, and only then",
@@ -204,25 +206,17 @@ def _golden(model: ModelSpec, materials: Materials, work: Path) -> Path:
         )
     target = work / GOLDEN / source.name
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    target.write_bytes(text)
     return target
 
 
 def _service(materials: Materials, work: Path, progress: Progress) -> None:
     progress.start("service", None, unit="steps")
     place = work / SERVICE
-    for path in sorted(materials.service.rglob("*")):
-        if not path.is_file() or "__pycache__" in path.parts:
-            continue
-        if path.suffix != ".py":
-            raise PolicyError(
-                f"service/{path.relative_to(materials.service).as_posix()} is not Python source",
-                why="what ships as the service is source and nothing else",
-                next_step="move it out of service/",
-            )
-        target = place / path.relative_to(materials.service)
+    for path, source in service_sources(materials.service).items():
+        target = place / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
+        target.write_bytes(text_of(source))
         progress.advance("service", 1)
     bytecode.compile_tree(
         place,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from sidecar.manifest import file_sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
     from pathlib import Path
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -51,25 +50,3 @@ class Artifact:
 
     name: str
     digest: Digest
-
-
-def tree_digest(
-    root: Path, *, suffixes: tuple[str, ...] = (), names: Collection[str] = ()
-) -> Digest:
-    """Return one digest for the files below `root`: paths and contents, in path order.
-
-    Bytecode folders are passed over. `suffixes`, if given, keeps only files that end so, and
-    `names` only those paths.
-    """
-    total = hashlib.sha256()
-    size = 0
-    for path in sorted(root.rglob("*"), key=lambda path: path.relative_to(root).as_posix()):
-        if not path.is_file() or "__pycache__" in path.parts:
-            continue
-        if suffixes and not path.name.endswith(suffixes):
-            continue
-        if names and path.relative_to(root).as_posix() not in names:
-            continue
-        total.update(f"{path.relative_to(root).as_posix()}\0{file_sha256(path)}\n".encode())
-        size += path.stat().st_size
-    return Digest(sha256=total.hexdigest(), size=size)

@@ -13,7 +13,6 @@ from bundler.artifacts.addresses import parse_mirrors
 from bundler.artifacts.store import Store
 from bundler.artifacts.supply import Supply
 from bundler.assemble import Assembled, assemble, refuse_foreign
-from bundler.digests import tree_digest
 from bundler.errors import (
     IntegrityError,
     PolicyError,
@@ -21,6 +20,7 @@ from bundler.errors import (
     UnsupportedError,
     UsageError,
 )
+from bundler.files import sourcetree
 from bundler.locks.lockfile import read_lock as read_wheels
 from bundler.locks.lockfile import require_current
 from bundler.locks.runtime import RuntimeSpec
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bundler.console import Console
+    from bundler.digests import Digest
     from bundler.project import Project
     from bundler.tree.hostruntime import HostRuntime
     from bundler.tree.toolchain import Toolchain
@@ -49,6 +50,7 @@ MAKERS = frozenset(
     f"{folder}{name}.py"
     for folder, names in {
         "": "assemble components digests targets",
+        "files/": "sourcetree",
         "models/": "derivation graph half int8 quantized widened",
         "native/": "allowances audit binaries elf floor linkage",
         "papers/": "documents licences notices sbom",
@@ -93,10 +95,10 @@ class Inputs:
                 models=read_models(project.model_lock, recipe),
             ),
             sources=Sources(
-                service=tree_digest(project.service, suffixes=(".py",)),
+                service=sourcetree.digest_of(sourcetree.service_sources(project.service)),
                 version=version_of(project),
-                forward=tree_digest(project.service / "sidecar/engines/packed", names=FORWARD),
-                builder=tree_digest(project.bundler, names=MAKERS),
+                forward=_digest_of(project.service / "sidecar/engines/packed", FORWARD),
+                builder=_digest_of(project.bundler, MAKERS),
             ),
             target=target_named(options.target) if options.target else host_target(),
             supply=Supply(
@@ -290,6 +292,11 @@ def refuse_unreleasable(planned: BundlePlan) -> None:
             why="; ".join(planned.unreleasable),
             next_step="assemble without --release, or where everything can be reached",
         )
+
+
+def _digest_of(folder: Path, names: Collection[str]) -> Digest:
+    files = {name: folder / name for name in names}
+    return sourcetree.digest_of({name: file for name, file in files.items() if file.is_file()})
 
 
 def version_of(project: Project) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from bundler import checkpoints
 from bundler.artifacts.store import Store
+from bundler.assemble import assemble
 from bundler.console import Progress
 from bundler.errors import DiskError, PolicyError, VerificationError
 from bundler.pack import archive
@@ -132,9 +133,10 @@ def test_a_killed_publish_gives_the_old_bundle_back_even_if_the_next_run_fails(
     killed = assembler.run(miniature, destination, "--die-at", "assemble.aside")
     assert killed.returncode == -signal.SIGKILL
     assert not destination.exists()
+    planned = miniature.plan()
     miniature.write_service("notes.txt", "not Python\n")
     with pytest.raises(PolicyError):
-        miniature.assemble(destination)
+        assemble(planned, miniature.gather, destination, Progress())
     assert snapshot(destination) == old
     assert beside(destination) == ["bundle"]
 

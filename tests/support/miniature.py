@@ -17,7 +17,8 @@ from bundler.artifacts.network import Network
 from bundler.artifacts.sources import UrlSource
 from bundler.assemble import Assembled, assemble
 from bundler.console import Progress
-from bundler.digests import Artifact, Digest, tree_digest
+from bundler.digests import Artifact, Digest
+from bundler.files.sourcetree import digest_of, service_sources
 from bundler.locks.lockfile import read_lock as read_wheels
 from bundler.locks.runtime import FLAVOUR, archive_name
 from bundler.locks.runtime import read_lock as read_runtimes
@@ -213,7 +214,7 @@ class Miniature:
     def sources(self) -> Sources:
         """What identifies the service as it is now; the builder is always the same."""
         return Sources(
-            service=tree_digest(self.project.service, suffixes=(".py",)),
+            service=digest_of(service_sources(self.project.service)),
             forward=Digest.of_bytes(b"forward"),
             version="0.0.1",
             builder=Digest.of_bytes(b"builder"),
@@ -339,7 +340,7 @@ class Miniature:
             "texts": ["hello"],
             "vectors": [encode_row((0.6, 0.8))],
         }
-        golden.write_text(json.dumps(document), encoding="utf-8")
+        golden.write_text(json.dumps(document, indent=1), encoding="utf-8", newline="\n")
         return ModelSpec(
             name=name,
             repository=f"example/{name}",

@@ -11,6 +11,7 @@ from bundler.electron import entitlements, fragment, payload, readme
 from bundler.electron.fragment import Contents, Place
 from bundler.electron.signables import Signable, signables, table
 from bundler.errors import UsageError, VerificationError
+from bundler.files.sourcetree import text_of
 from bundler.targets import target_named
 from sidecar.manifest import MANIFESTS, ManifestError, read, read_entries
 
@@ -116,7 +117,7 @@ def compose(bundles: Sequence[Bundle], place: Place, templates: Path) -> Integra
         f"{one.manifest.target} {one.manifest.version} ({one.manifest.plan[:12]})"
         for one in bundles
     )
-    files = {name: (templates / name).read_bytes() for name in FIXED}
+    files = {name: text_of(templates / name) for name in FIXED}
     files["electron-builder.yml"] = fragment.render(
         place, contents(bundles), made_for=made_for
     ).encode()

@@ -15,6 +15,7 @@ import zstandard
 from bundler import pack
 from bundler.digests import Digest
 from bundler.errors import UsageError, VerificationError
+from bundler.files.sourcetree import text_of
 from bundler.images import image
 from bundler.images.layers import Layers
 from bundler.parcel import PRODUCT, SUFFIX
@@ -73,7 +74,7 @@ def write(edition: Edition, folder: Path, store: Store, progress: Progress) -> N
     for bundle in edition.bundles:
         _archives(bundle, edition, folder, progress)
     _image(edition, folder, store, progress)
-    shutil.copyfile(VERIFIER, folder / VERIFIER.name)
+    (folder / VERIFIER.name).write_bytes(text_of(VERIFIER))
     digests = {path.name: Digest.of_file(path).sha256 for path in sorted(folder.iterdir())}
     name = f"{PRODUCT}-{edition.version}.provenance.json"
     (folder / name).write_bytes(render(edition.build, digests))

@@ -26,6 +26,7 @@ def work(tmp_path: Path) -> Path:
 
 
 def build(miniature: Miniature, name: str, work: Path) -> list[str]:
+    work.mkdir(exist_ok=True)
     build_component(name, miniature.plan(), miniature.gather(()), work, Progress())
     return sorted(path.relative_to(work).as_posix() for path in work.rglob("*") if path.is_file())
 
@@ -49,7 +50,31 @@ def test_the_service_is_its_sources_and_their_bytecode(miniature: Miniature, wor
     assert not [path for path in files if "old" in path]
 
 
-@pytest.mark.parametrize("name", [".DS_Store", "notes.md", "data.json"])
+def test_what_an_editor_leaves_in_the_service_does_not_ship(
+    miniature: Miniature, work: Path
+) -> None:
+    before = build(miniature, "service", work / "before")
+    for name in (".DS_Store", "Thumbs.db", "cli.py~", ".#cli.py", "#cli.py#", "cli.py.orig"):
+        miniature.write_service(f"sidecar/{name}", "left behind\n")
+    miniature.write_service(".idea/workspace.py", "left behind\n")
+    assert build(miniature, "service", work / "after") == before
+
+
+def test_line_endings_of_windows_ship_as_plain_ones(miniature: Miniature, work: Path) -> None:
+    plan = miniature.plan()
+    build(miniature, "service", work / "before")
+    build(miniature, "models", work / "before")
+    texts = [*miniature.project.service.rglob("*.py"), *miniature.project.golden.iterdir()]
+    for path in (*texts, miniature.project.recipe, miniature.project.model_lock):
+        assert b"\n" in path.read_bytes(), path
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert miniature.plan() == plan
+    build(miniature, "service", work / "after")
+    for name in build(miniature, "models", work / "after"):
+        assert (work / "after" / name).read_bytes() == (work / "before" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("name", ["notes.md", "data.json"])
 def test_the_service_takes_nothing_but_source(miniature: Miniature, work: Path, name: str) -> None:
     miniature.write_service(f"sidecar/{name}", "")
     with pytest.raises(PolicyError, match=f"service/sidecar/{name} is not Python source"):

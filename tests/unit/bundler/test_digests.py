@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.digests import Artifact, Digest, tree_digest
+from bundler.digests import Artifact, Digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,28 +38,3 @@ def test_an_unknown_size_admits_any_and_a_known_one_its_own() -> None:
     assert Digest(sha256=HEX, size=1).admits(unknown)
     assert not Digest(sha256=HEX, size=1).admits(Digest(sha256=HEX, size=2))
     assert not unknown.admits(Digest(sha256=HEX[::-1]))
-
-
-def tree(root: Path, files: dict[str, bytes]) -> Path:
-    for path, data in files.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(data)
-    return root
-
-
-def test_a_tree_is_its_paths_and_contents(tmp_path: Path) -> None:
-    one = tree_digest(tree(tmp_path / "one", {"a/b.py": b"x", "c.py": b"yy"}))
-    assert one == tree_digest(tree(tmp_path / "two", {"c.py": b"yy", "a/b.py": b"x"}))
-    assert one.size == 3
-    for number, files in enumerate(
-        ({"a/b.py": b"x"}, {"a/b.py": b"yy", "c.py": b"x"}, {"a/c.py": b"x", "c.py": b"yy"})
-    ):
-        assert one != tree_digest(tree(tmp_path / str(number), files))
-
-
-def test_bytecode_and_other_suffixes_do_not_count(tmp_path: Path) -> None:
-    tree(tmp_path, {"a.py": b"x"})
-    before = tree_digest(tmp_path, suffixes=(".py",))
-    tree(tmp_path, {"__pycache__/a.pyc": b"1", "notes.md": b"2", "sub/__pycache__/b.py": b"3"})
-    assert tree_digest(tmp_path, suffixes=(".py",)) == before
-    assert tree_digest(tmp_path) != before
