@@ -18,6 +18,7 @@ from bundler import checkpoints
 from bundler.components import build_component
 from bundler.digests import Digest
 from bundler.errors import UsageError
+from bundler.files.modes import FOLDER, PLAIN, keeps_modes, set_date, set_mode
 from bundler.files.partial import disk_error
 from bundler.files.staging import publish, stage_beside, sweep
 from bundler.papers.documents import (
@@ -28,6 +29,7 @@ from bundler.papers.documents import (
     read_wheels,
     write_documents,
 )
+from bundler.targets import target_named
 from bundler.tree.seal import check_collisions, check_paths, entries_of
 from sidecar.manifest import (
     MANIFEST,
@@ -128,13 +130,14 @@ def _assemble(plan: BundlePlan, gather: Gather, destination: Path, progress: Pro
         for name in plan.components:
             entries = kept.get(name)
             if entries is not None:
-                _link(destination, stage, entries)
+                _link(destination, stage, entries, plan.epoch)
             else:
                 work = stage.with_name(f"{stage.name}.{name}")
                 with _scratch(work):
-                    savings += build_component(name, plan, materials, work, progress)
+                    built = build_component(name, plan, materials, work, progress)
+                    savings += built.savings
                     check_paths(work, plan.path_budget)
-                    entries = entries_of(work)
+                    entries = entries_of(work, built.modes)
                     checkpoints.reach("assemble.component")
                     _merge(work, stage, entries)
             components.append(_list(stage, name, plan.inputs(name), entries))
@@ -143,7 +146,7 @@ def _assemble(plan: BundlePlan, gather: Gather, destination: Path, progress: Pro
         checkpoints.reach("assemble.merged")
         if old is not None and papers_hold:
             documents = old.manifest.documents
-            _link(old.root, stage, documents)
+            _link(old.root, stage, documents, plan.epoch)
         else:
             documents = write_documents(plan, materials, wheels, stage)
         if old is not None and old.manifest.floor and not NATIVE & set(made):
@@ -157,6 +160,12 @@ def _assemble(plan: BundlePlan, gather: Gather, destination: Path, progress: Pro
         if old is not None and not old.is_there():
             raise _SupersededError
         publish(stage, destination)
+    if keeps_modes(destination.parent) is False and target_named(plan.target).os != "win":
+        progress.note(
+            "modes",
+            f"{destination.parent} keeps no executable bits; archives and images have them, but "
+            "the bundle may not start from there",
+        )
     return Assembled(manifest=manifest, made=made, savings=tuple(savings))
 
 
@@ -213,12 +222,13 @@ def _reusable(destination: Path, progress: Progress) -> _Old | None:
         return None
     total = sum(component.size for component in manifest.components)
     progress.start("the present bundle", total)
+    has_modes = keeps_modes(destination.parent) is not False
     sound = {}
     for name, entries in lists.items():
         found = damages(
             destination,
             entries,
-            with_modes=os.name != "nt",
+            with_modes=has_modes,
             on_bytes=lambda size: progress.advance("the present bundle", size),
         )
         if next(found, None) is None:
@@ -252,7 +262,7 @@ def _scratch(work: Path) -> Iterator[None]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _link(source: Path, stage: Path, entries: Iterable[FileEntry]) -> None:
+def _link(source: Path, stage: Path, entries: Iterable[FileEntry], epoch: int) -> None:
     """Take files over by hard link, or by copy where the file system has none.
 
     Raises _SupersededError where one is gone, UsageError where its place is taken.
@@ -268,7 +278,9 @@ def _link(source: Path, stage: Path, entries: Iterable[FileEntry]) -> None:
             try:
                 os.link(source / entry.path, target)
             except OSError:
-                shutil.copy2(source / entry.path, target)
+                shutil.copyfile(source / entry.path, target)
+                set_mode(target, entry.mode)
+                set_date(target, epoch)
         except FileNotFoundError as error:
             raise _SupersededError from error
 
@@ -312,11 +324,11 @@ def _settle(stage: Path, manifest: Manifest, epoch: int) -> None:
     """Give the folders, the lists and the documents the modes and dates that a bundle has."""
     names = [MANIFEST, *(f"{MANIFESTS}/{component.name}.json" for component in manifest.components)]
     for name in names + [document.path for document in manifest.documents]:
-        (stage / name).chmod(0o644)
-        os.utime(stage / name, (epoch, epoch))
+        set_mode(stage / name, PLAIN)
+        set_date(stage / name, epoch)
     for parent, _, _ in os.walk(stage, topdown=False):
-        os.chmod(parent, 0o755)  # noqa: PTH101, S103 - thousands of folders, as installed
-        os.utime(parent, (epoch, epoch))
+        set_mode(parent, FOLDER)
+        set_date(parent, epoch)
 
 
 def _papers_hold(old: _Old, plan: BundlePlan) -> bool:

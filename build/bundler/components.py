@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import shutil
 import zipfile
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, assert_never
 
 from bundler.digests import Digest
 from bundler.errors import IntegrityError
+from bundler.files.modes import PLAIN, mode_of, set_date, set_mode
 from bundler.files.sourcetree import service_sources, text_of
 from bundler.locks.runtime import RuntimeSpec
 from bundler.models.derivation import Proof, derive
@@ -19,7 +22,7 @@ from bundler.tree.hostruntime import HostRuntime
 from bundler.tree.seal import files_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from bundler.console import Progress
@@ -33,50 +36,59 @@ GOLDEN = "models/golden"
 JOBS = os.cpu_count() or 1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A component that was made: the modes of its files by path, and what the diet took."""
+
+    modes: Mapping[str, int] = field(default_factory=dict)
+    savings: tuple[Saving, ...] = ()
+
+
 def build_component(
     name: str, plan: BundlePlan, materials: Materials, work: Path, progress: Progress
-) -> list[Saving]:
-    """Fill `work`, laid out as the bundle is, with the component `name`; return what was saved."""
+) -> Built:
+    """Fill `work`, laid out as the bundle is, with the component `name`; say every file's mode."""
+    built = Built()
     match name:
         case "python":
-            savings = _python(plan, materials, work, progress)
+            built = _python(plan, materials, work, progress)
         case "heavy" | "packages":
-            savings = _wheels(name, plan, materials, work, progress)
+            built = _wheels(name, plan, materials, work, progress)
         case "models":
-            savings = []
             for model in plan.models:
                 _model(model, plan.weights, materials, work, progress)
         case "service":
-            savings = []
             _service(materials, work, progress)
         case _:
             message = f"no component {name!r}"
             raise ValueError(message)
-    settle(work, plan.epoch)
-    return savings
+    target = target_named(plan.target)
+    # What was made here, bytecode and the like, is in no archive, and no program.
+    modes = {path: mode_of(path, built.modes.get(path, PLAIN), target) for path in files_of(work)}
+    settle(work, modes, plan.epoch)
+    return replace(built, modes=modes)
 
 
-def settle(root: Path, epoch: int) -> None:
-    """Give every file below `root` the mode and date that a bundle's files have."""
-    for path in files_of(root):
-        file = root / path
-        file.chmod(0o755 if file.stat().st_mode & 0o100 else 0o644)
-        os.utime(file, (epoch, epoch))
+def settle(root: Path, modes: Mapping[str, int], epoch: int) -> None:
+    """Give the files below `root` their `modes` and the date that a bundle's files have."""
+    for path, mode in modes.items():
+        set_mode(root / path, mode)
+        set_date(root / path, epoch)
 
 
-def _python(plan: BundlePlan, materials: Materials, work: Path, progress: Progress) -> list[Saving]:
+def _python(plan: BundlePlan, materials: Materials, work: Path, progress: Progress) -> Built:
     target = target_named(plan.target)
     place = work / "python"
     progress.start("python", None, unit="steps")
     match plan.runtime:
         case HostRuntime():
-            hostruntime.copy(
+            modes = hostruntime.copy(
                 plan.runtime, place, on_file=lambda _, __: progress.advance("python", 1)
             )
         case RuntimeSpec():
             # Refused as it is: its terminal database has names that differ by case alone.
             packed = materials.files[plan.runtime.artifact.digest.sha256]
-            archives.extract(packed, place, strip=1, keep=relocate.keeps(target))
+            modes = archives.extract(packed, place, strip=1, keep=relocate.keeps(target))
             relocate.neutralise(place, target)
         case None:
             message = "a plan without a runtime has no python component"
@@ -92,7 +104,7 @@ def _python(plan: BundlePlan, materials: Materials, work: Path, progress: Progre
         on_file=lambda _: progress.advance("python", 1),
     )
     progress.finish("python")
-    return list(savings)
+    return Built(modes={f"python/{path}": mode for path, mode in modes.items()}, savings=savings)
 
 
 def _rules(plan: BundlePlan, package: str) -> tuple[DietRule, ...]:
@@ -101,11 +113,12 @@ def _rules(plan: BundlePlan, package: str) -> tuple[DietRule, ...]:
 
 def _wheels(
     name: str, plan: BundlePlan, materials: Materials, work: Path, progress: Progress
-) -> list[Saving]:
+) -> Built:
     target = target_named(plan.target)
     site = work / target.site_packages
     chosen = [wheel for wheel in plan.wheels if wheel.component == name]
     longest = plan.path_budget - len(target.site_packages) - 1
+    modes: dict[str, int] = {}
     savings: list[Saving] = []
     progress.start(name, len(chosen), unit="steps")
     for wheel in chosen:
@@ -117,6 +130,10 @@ def _wheels(
             filename=wheel.filename,
             keep=_keeps(rules),
         )
+        modes |= {
+            posixpath.normpath(f"{target.site_packages}/{path}"): mode
+            for path, mode in installed.modes.items()
+        }
         savings += left_out(installed.left_out, rules)
         moved = wheels.flatten_licences(installed.licences, site, longest=longest)
         remaining = set(installed.files) - {text.path for text in moved}
@@ -134,7 +151,7 @@ def _wheels(
     )
     progress.finish(label)
     _drop_empty(work)
-    return savings
+    return Built(modes=modes, savings=tuple(savings))
 
 
 def _keeps(rules: tuple[DietRule, ...]) -> Callable[[str], bool]:

@@ -50,7 +50,7 @@ MAKERS = frozenset(
     f"{folder}{name}.py"
     for folder, names in {
         "": "assemble components digests targets",
-        "files/": "sourcetree",
+        "files/": "modes sourcetree",
         "models/": "derivation graph half int8 quantized widened",
         "native/": "allowances audit binaries elf floor linkage",
         "papers/": "documents licences notices sbom",

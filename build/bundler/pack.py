@@ -1,4 +1,4 @@
-"""The bundle as one file: a tar.zst whose bytes depend on the tree and nothing else."""
+"""The bundle as one file: a tar.zst whose bytes depend on the bundle and nothing else."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import zstandard
 
 from bundler.errors import PolicyError, VerificationError
+from bundler.files.modes import FOLDER, listed
 from bundler.files.whole import whole
 from bundler.tree import archives
 from bundler.tree.gate import Limits
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 # A tree of 1,018 MB became 240 MB at level 3, 221 at 6 and 208 at 9, in ever longer time.
@@ -36,14 +37,15 @@ def archive(
     threads: int = 2,
     on_bytes: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Write the tree `root` to `output`, a tar.zst with every time set to `epoch` (seconds).
+    """Write the bundle at `root` to `output`, a tar.zst with every time set to `epoch` (seconds).
 
-    Entries are sorted by path; owners are 0 and nameless; modes are 0644 or 0755. zstd cuts its
+    Entries are sorted by path; owners are 0 and nameless; modes are the manifest's. zstd cuts its
     input into jobs of a fixed size, so the count of `threads` (at least one) never shows. Written
     beside, synced, renamed: a crash leaves the old archive or the new one, and perhaps a hidden
     file that the next run sweeps. Raises PolicyError for a link or a device, VerificationError
-    for a file that changes meanwhile, DiskError.
+    for a file that is not the manifest's or changes meanwhile, DiskError.
     """
+    modes = listed(root)
     parameters = zstandard.ZstdCompressionParameters.from_level(
         level,
         window_log=WINDOW_LOG,
@@ -53,18 +55,22 @@ def archive(
     )
     compressor = zstandard.ZstdCompressor(compression_params=parameters)
     with whole(output) as raw, compressor.stream_writer(raw, closefd=False) as packed:
-        _write(root, packed, epoch, on_bytes)
+        _write(root, modes, packed, epoch, on_bytes)
 
 
 def unpack(
     packed: Path, destination: Path, *, on_bytes: Callable[[int], None] = lambda _: None
-) -> tuple[str, ...]:
+) -> dict[str, int]:
     """Unpack what `archive` wrote into the new folder `destination`, as archives.extract does."""
     return archives.extract(packed, destination, strip=0, limits=BUNDLE_LIMITS, on_bytes=on_bytes)
 
 
 def _write(
-    root: Path, stream: zstandard.ZstdCompressionWriter, epoch: int, on_bytes: Callable[[int], None]
+    root: Path,
+    modes: Mapping[str, int],
+    stream: zstandard.ZstdCompressionWriter,
+    epoch: int,
+    on_bytes: Callable[[int], None],
 ) -> None:
     """Write the tar to `stream`."""
     paths = {path.relative_to(root).as_posix(): path for path in root.rglob("*")}
@@ -72,7 +78,7 @@ def _write(
         fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8", bufsize=READ_BYTES
     ) as tar:
         for name in sorted(paths):
-            info = _header(name, paths[name].lstat(), epoch)
+            info = _header(name, paths[name].lstat(), modes, epoch)
             if info.isdir():
                 tar.addfile(info)
                 continue
@@ -97,20 +103,36 @@ def _changed(name: str) -> VerificationError:
     )
 
 
-def _header(name: str, status: os.stat_result, epoch: int) -> tarfile.TarInfo:
-    """Return the entry of a file or folder, with nothing of this machine in it."""
-    info = tarfile.TarInfo(name)
-    info.mtime = epoch
-    if stat.S_ISDIR(status.st_mode):
-        info.type = tarfile.DIRTYPE
-        info.mode = 0o755
-    elif stat.S_ISREG(status.st_mode):
-        info.size = status.st_size
-        info.mode = 0o755 if status.st_mode & 0o111 else 0o644
-    else:
+def mode_of_file(name: str, status: os.stat_result, modes: Mapping[str, int]) -> int:
+    """Return the mode in `modes` of a file called `name` that is to be packed.
+
+    Raises PolicyError for a link or a device, VerificationError for a file that has none.
+    """
+    if not stat.S_ISREG(status.st_mode):
         raise PolicyError(
             f"{name} cannot be packed",
             why="it is a link, a device or a socket; a bundle holds files and folders",
             next_step="remove it and assemble again",
         )
+    if name not in modes:
+        raise VerificationError(
+            f"{name} cannot be packed",
+            why="it is no part of the bundle: the manifest does not list it",
+            next_step="remove it",
+        )
+    return modes[name]
+
+
+def _header(
+    name: str, status: os.stat_result, modes: Mapping[str, int], epoch: int
+) -> tarfile.TarInfo:
+    """Return the entry of a file or folder, with nothing of this machine in it."""
+    info = tarfile.TarInfo(name)
+    info.mtime = epoch
+    if stat.S_ISDIR(status.st_mode):
+        info.type = tarfile.DIRTYPE
+        info.mode = FOLDER
+    else:
+        info.mode = mode_of_file(name, status, modes)
+        info.size = status.st_size
     return info

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bundler.errors import VerificationError
+from bundler.files.modes import keeps_modes
 from sidecar.manifest import (
     MANIFEST,
     MANIFESTS,
@@ -20,7 +21,6 @@ from sidecar.manifest import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from bundler.console import Progress
@@ -36,10 +36,11 @@ class Verified:
     size: int
 
 
-def verify(root: Path, progress: Progress, *, with_modes: bool = os.name != "nt") -> Verified:
+def verify(root: Path, progress: Progress) -> Verified:
     """Compare every file of the bundle at `root` with its manifest.
 
-    `with_modes` also compares the executable bit. Raises VerificationError naming each difference.
+    The executable bit counts where the file system keeps one. Raises VerificationError naming each
+    difference.
     """
     try:
         manifest = read(root)
@@ -57,8 +58,7 @@ def verify(root: Path, progress: Progress, *, with_modes: bool = os.name != "nt"
     known = {entry.path for entry in entries}
     known |= {MANIFEST, *(f"{MANIFESTS}/{name}.json" for name in lists)}
     found += strays(root, known)
-    if with_modes:
-        found += _mode_damages(root, entries)
+    found += _mode_damages(root, entries)
     progress.finish(label)
     if found:
         raise VerificationError(
@@ -74,12 +74,31 @@ def verify(root: Path, progress: Progress, *, with_modes: bool = os.name != "nt"
     )
 
 
-def _mode_damages(root: Path, entries: list[FileEntry]) -> Iterator[Damage]:
+def _mode_damages(root: Path, entries: list[FileEntry]) -> list[Damage]:
+    """Return how executable bits differ; none where they mean nothing."""
+    shown = {}
     for entry in entries:
-        try:
-            mode = (root / entry.path).stat().st_mode
-        except OSError:
-            continue
-        if bool(mode & 0o100) != bool(entry.mode & 0o100):
-            word = "not executable" if entry.mode & 0o100 else "executable"
-            yield Damage(kind="changed", path=entry.path, detail=f"it is {word}")
+        with contextlib.suppress(OSError):
+            shown[entry] = bool((root / entry.path).stat().st_mode & 0o100)
+    found = [
+        Damage(
+            kind="changed",
+            path=entry.path,
+            detail=f"it is {'executable' if is_executable else 'not executable'}",
+        )
+        for entry, is_executable in shown.items()
+        if is_executable != bool(entry.mode & 0o100)
+    ]
+    return found if found and _has_modes(root, set(shown.values())) else []
+
+
+def _has_modes(root: Path, shown: set[bool]) -> bool:
+    """Return whether the file system at `root`, which shows the executable bits `shown`, has any.
+
+    A bundle is never written into, so it is tried beside it. Where that cannot be done, one and the
+    same bit on every file says that there is none.
+    """
+    place = root.resolve()
+    is_same = place.parent.stat().st_dev == place.stat().st_dev
+    kept = keeps_modes(place.parent) if is_same else None
+    return len(shown) > 1 if kept is None else kept

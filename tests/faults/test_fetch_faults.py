@@ -201,7 +201,7 @@ FETCH = """
     root, url, *digests = sys.argv[1:]
     if "KILL_IN" in os.environ:
         name, _, nth = os.environ["KILL_IN"].partition(":")
-        module = {"replace": Path, "fsync": os, "fchmod": os, "unlink": Path}[name]
+        module = {"replace": Path, "fsync": os, "chmod": os, "unlink": Path}[name]
         real, calls = getattr(module, name), []
 
         def kill(*arguments, **named):
@@ -288,7 +288,7 @@ def test_a_killed_download_is_finished_by_the_next_run(
 
 
 @pytest.mark.parametrize(
-    "point", ["fsync:1", "fsync:2", "fsync:3", "fchmod:1", "replace:1", "replace:2", "unlink:1"]
+    "point", ["fsync:1", "fsync:2", "fsync:3", "chmod:1", "replace:1", "replace:2", "unlink:1"]
 )
 def test_a_process_killed_while_it_publishes_loses_nothing_that_was_whole(
     store: Store, server: BadServer, point: str

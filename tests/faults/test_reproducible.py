@@ -61,6 +61,17 @@ def test_nothing_around_a_build_shows_in_the_bundle(
     check(miniature, tmp_path / "bundle", reference, *options, **environment)
 
 
+@pytest.mark.parametrize("bits", ["755", "644"], ids=["executable", "plain"])
+def test_a_disk_without_modes_gives_the_same_manifest_and_archive(
+    tmp_path: Path, reference: tuple[dict[str, object], str], bits: str
+) -> None:
+    miniature = Miniature.make(tmp_path / "project")
+    for _ in range(2):
+        done = assembler.run(miniature, tmp_path / "bundle", "--modeless", bits)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == reference[1]
+
+
 def test_where_a_bundle_is_made_and_from_where_does_not_show_in_it(
     tmp_path: Path, reference: tuple[dict[str, object], str]
 ) -> None:

@@ -24,6 +24,7 @@ from bundler.errors import BundlerError
 from bundler.pack import archive
 from sidecar.manifest import MANIFEST
 from tests.support.miniature import EPOCH, Miniature
+from tests.support.modeless import forget_modes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -137,10 +138,13 @@ def main() -> int:
     parser.add_argument("--stop-at", choices=checkpoints.NAMES)
     parser.add_argument("--times", type=int, default=1)
     parser.add_argument("--umask", type=lambda text: int(text, 8), default=0o022)
+    parser.add_argument("--modeless", type=lambda text: int(text, 8), metavar="BITS")
     parser.add_argument("--reversed", action="store_true")
     parser.add_argument("--profile", default="safe")
     options = parser.parse_args()
     os.umask(options.umask)
+    if options.modeless is not None:
+        forget_modes(options.modeless)
     if options.reversed:
         turn_folders_round()
     if options.die_at:

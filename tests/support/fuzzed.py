@@ -52,7 +52,7 @@ def claim_archive(data: bytes, folder: Path) -> None:
     try:
         paths = archives.extract(archive, target, limits=limits)
     except BundlerError:
-        paths = ()
+        paths = {}
     assert {path.name for path in folder.iterdir()} <= {"archive", "tree"}
     found = {path for path in target.rglob("*") if not path.is_dir() or path.is_symlink()}
     assert {path.relative_to(target).as_posix() for path in found} == set(paths)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from bundler.files.modes import EXECUTABLE, PLAIN, mode_of
 from bundler.targets import TARGETS
 from sidecar.manifest import (
     MANIFEST,
@@ -101,7 +102,7 @@ def make(root: Path, name: str, files: Mapping[str, bytes] | None = None) -> Pat
 
 
 def _mode(path: str, target: Target) -> int:
-    return 0o755 if path == target.executable else 0o644
+    return mode_of(path, EXECUTABLE if path == target.executable else PLAIN, target)
 
 
 def _entry(path: str, data: bytes, target: Target) -> FileEntry:

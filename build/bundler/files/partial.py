@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bundler import checkpoints
 from bundler.errors import DiskError
+from bundler.files.modes import PLAIN, READ_ONLY, set_mode
 from sidecar.manifest import CHUNK_BYTES
 
 if TYPE_CHECKING:
@@ -159,11 +160,11 @@ class Partial:
             # An open file cannot be renamed there, nor a read-only one replaced.
             self._stream.close()
             if final.exists():
-                final.chmod(0o644)
+                set_mode(final, PLAIN)
             self.path.replace(final)
-            final.chmod(0o444)
+            set_mode(final, READ_ONLY)
         else:
-            os.fchmod(descriptor, 0o444)
+            set_mode(descriptor, READ_ONLY)
             self.path.replace(final)
 
     def _write_again(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler import checkpoints
+from bundler.files.modes import PLAIN, set_mode
 from bundler.files.partial import abandoned, disk_error, sync_folder, try_lock
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def whole(output: Path) -> Iterator[io.BufferedWriter]:
                 yield raw
                 raw.flush()
                 os.fsync(raw.fileno())
-            beside.chmod(0o644)
+            set_mode(beside, PLAIN)
             checkpoints.reach("archive.written")
             beside.replace(output)
         finally:

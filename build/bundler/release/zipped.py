@@ -7,8 +7,10 @@ import zipfile
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bundler.errors import PolicyError, VerificationError
+from bundler.errors import VerificationError
+from bundler.files.modes import listed
 from bundler.files.partial import disk_error
+from bundler.pack import mode_of_file
 from sidecar.manifest import CHUNK_BYTES
 
 if TYPE_CHECKING:
@@ -25,12 +27,14 @@ EARLIEST = 315_532_800
 def archive(
     root: Path, output: Path, *, epoch: int, on_bytes: Callable[[int], None] = lambda _: None
 ) -> None:
-    """Write the files below `root` to the zip `output`, sorted, every time set to `epoch` (UTC).
+    """Write the bundle at `root` to the zip `output`, sorted, every time set to `epoch` (UTC).
 
-    Modes are 0644 or 0755. Files and archives over 4 GiB are written as ZIP64. Apart from the tree
-    the bytes depend on the zlib of the Python that runs this, which a release's statement names.
-    Raises PolicyError for a link or a device, VerificationError for a file that changes, DiskError.
+    Modes are the manifest's. Files and archives over 4 GiB are written as ZIP64. Apart from the
+    bundle the bytes depend on the zlib of the Python that runs this, which a release's statement
+    names. Raises PolicyError for a link or a device, VerificationError for a file that is not the
+    manifest's or changes, DiskError.
     """
+    modes = listed(root)
     paths = {path.relative_to(root).as_posix(): path for path in root.rglob("*")}
     try:
         with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL) as packed:
@@ -38,16 +42,11 @@ def archive(
                 status = paths[name].lstat()
                 if stat.S_ISDIR(status.st_mode):
                     continue
-                if not stat.S_ISREG(status.st_mode):
-                    raise PolicyError(
-                        f"{name} cannot be packed",
-                        why="it is a link, a device or a socket; a bundle holds files and folders",
-                        next_step="remove it and assemble again",
-                    )
+                mode = mode_of_file(name, status, modes)
                 size = 0
                 with (
                     paths[name].open("rb") as data,
-                    packed.open(_entry(name, status.st_mode, status.st_size, epoch), "w") as sink,
+                    packed.open(_entry(name, mode, status.st_size, epoch), "w") as sink,
                 ):
                     while chunk := data.read(CHUNK_BYTES):
                         sink.write(chunk)
@@ -69,6 +68,6 @@ def _entry(name: str, mode: int, size: int, epoch: int) -> zipfile.ZipInfo:
     entry = zipfile.ZipInfo(name, moment.timetuple()[:6])
     entry.create_system = UNIX
     entry.compress_type = zipfile.ZIP_DEFLATED
-    entry.external_attr = (stat.S_IFREG | (0o755 if mode & 0o111 else 0o644)) << 16
+    entry.external_attr = (stat.S_IFREG | mode) << 16
     entry.file_size = size
     return entry

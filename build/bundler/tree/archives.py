@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import zstandard
 
 from bundler.errors import DiskError, IntegrityError, PolicyError
+from bundler.files.modes import EXECUTABLE, FOLDER, PLAIN, set_mode
 from bundler.tree.gate import Gate, Kind, Limits, Member, keep_all
 
 if TYPE_CHECKING:
@@ -78,6 +79,10 @@ class _Layout:
     sizes: dict[int, int] = field(default_factory=dict)
     executable: set[int] = field(default_factory=set)
 
+    def mode(self, index: int) -> int:
+        """Return the mode of the files that the member at `index` becomes."""
+        return EXECUTABLE if index in self.executable else PLAIN
+
     @property
     def total_bytes(self) -> int:
         """Return how many bytes the tree will take."""
@@ -92,8 +97,8 @@ def extract(
     limits: Limits | None = None,
     keep: Callable[[str], bool] = keep_all,
     on_bytes: Callable[[int], None] = lambda _: None,
-) -> tuple[str, ...]:
-    """Unpack a tar archive into the new folder `destination` and return its paths, sorted.
+) -> dict[str, int]:
+    """Unpack a tar archive into the new folder `destination`; return its files' modes, by path.
 
     Every member is read and checked before the first byte is written, so a refusal costs no disk.
     Links inside the archive become copies, modes become 0644 or 0755, empty folders and owners are
@@ -132,7 +137,9 @@ def extract(
             ) from error
         finally:
             shutil.rmtree(work, ignore_errors=True)
-    return tuple(sorted(path for paths in layout.outputs.values() for path in paths))
+    return dict(
+        sorted((path, layout.mode(at)) for at, paths in layout.outputs.items() for path in paths)
+    )
 
 
 @contextmanager
@@ -271,13 +278,13 @@ def _write(
             first = work / paths[0]
             with first.open("xb") as output:
                 shutil.copyfileobj(stream, output, COPY_BYTES)
-            first.chmod(0o755 if index in layout.executable else 0o644)
             for path in paths[1:]:
                 shutil.copyfile(first, work / path)
-                shutil.copymode(first, work / path)
+            for path in paths:
+                set_mode(work / path, layout.mode(index))
             on_bytes(layout.sizes[index] * len(paths))
     for folder in folders:
-        folder.chmod(0o755)
+        set_mode(folder, FOLDER)
 
 
 def _make_folders(folder: Path, made: set[Path]) -> None:

@@ -62,9 +62,7 @@ def compile_tree(
     for folder in sorted(root.rglob("__pycache__"), reverse=True):
         shutil.rmtree(folder)
     for folder in {(root / path).parent for path in sources}:
-        cache = folder / "__pycache__"
-        cache.mkdir()
-        cache.chmod(0o755)
+        (folder / "__pycache__").mkdir()
     batches = [sources[at : at + BATCH_FILES] for at in range(0, len(sources), BATCH_FILES)]
     written, skipped, size = [], [], 0
     with ExitStack() as stack:

@@ -79,9 +79,7 @@ def compile_file(path: str, output: str, name: str) -> str:
         data = bytecode(source, name)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return f"{type(error).__name__}: {error}"
-    written = Path(output)
-    written.write_bytes(data)
-    written.chmod(0o644)
+    Path(output).write_bytes(data)
     return ""
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from bundler.digests import Digest
 from bundler.errors import DiskError, IntegrityError
+from bundler.files.modes import EXECUTABLE, FOLDER, PLAIN, set_mode
 from bundler.targets import PYTHON
 from bundler.tree import hostlibraries
 from bundler.tree.hostlibraries import unsuitable
@@ -27,7 +28,7 @@ from bundler.tree.hostlibraries import unsuitable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-EXECUTABLE = "bin/python3.11"
+PROGRAM = "bin/python3.11"
 STDLIB = "lib/python3.11"
 DYNLOAD = f"{STDLIB}/lib-dynload"
 SITE_PACKAGES = f"{STDLIB}/site-packages"
@@ -108,13 +109,14 @@ def copy(
     destination: Path,
     *,
     on_file: Callable[[str, int], None] = lambda _path, _size: None,
-) -> None:
+) -> dict[str, int]:
     """Fill `destination`, a bundle's python/, with `host`, relocated and tried out.
 
-    `on_file` hears each path inside `destination`, with its size. The result depends on the host's
-    files alone. `destination` belongs to a stage that the caller renames when all is done: a crash
-    here leaves a stage that nobody reads. Raises IntegrityError (the host's Python is no longer the
-    one that was probed), DiskError, and UnreachableError (the copy does not run).
+    Returns the mode of the program; all else is plain, whatever mode the host gave it. `on_file`
+    hears each path inside `destination`, with its size. The result depends on the contents of the
+    host's files alone. `destination` belongs to a stage that the caller renames when all is done: a
+    crash here leaves a stage that nobody reads. Raises IntegrityError (the host's Python is no
+    longer the one that was probed), DiskError, and UnreachableError (the copy does not run).
     """
     facts = _facts(host.executable)
     sources = _sources(facts)
@@ -138,6 +140,7 @@ def copy(
         _write(destination, SITECUSTOMIZE, SITE_PACKAGES_HOOK)
         on_file(SITECUSTOMIZE, len(SITE_PACKAGES_HOOK))
     _try_out(destination)
+    return {PROGRAM: EXECUTABLE}
 
 
 def _facts(executable: Path) -> Mapping[str, Any]:
@@ -161,7 +164,7 @@ def _sources(facts: Mapping[str, Any]) -> Mapping[str, Path]:
     """Return the host's file for every path of the copy, sorted by path, libraries included."""
     stdlib = Path(facts["stdlib"])
     dynload = Path(facts["dynload"] or stdlib / "lib-dynload")
-    found = {EXECUTABLE: Path(facts["executable"])}
+    found = {PROGRAM: Path(facts["executable"])}
     for path in dynload.glob("*.so"):
         if not MODULES_LEFT_OUT.fullmatch(path.name.partition(".")[0]):
             found[f"{DYNLOAD}/{path.name}"] = path
@@ -210,9 +213,9 @@ def _write(destination: Path, name: str, data: bytes) -> Path:
         missing = [folder for folder in path.parents if not folder.exists()]
         for folder in reversed(missing):
             folder.mkdir()
-            folder.chmod(0o755)
+            set_mode(folder, FOLDER)
         path.write_bytes(data)
-        path.chmod(0o755 if name == EXECUTABLE else 0o644)
+        set_mode(path, EXECUTABLE if name == PROGRAM else PLAIN)
     except OSError as error:
         raise DiskError(f"{path} cannot be written", why=error.strerror or str(error)) from error
     return path
@@ -262,7 +265,7 @@ def _try_out(destination: Path) -> None:
     Raises UnreachableError: a stand-in that does not run here runs nowhere.
     """
     root = destination.resolve()
-    answer = hostlibraries.output_of([str(root / EXECUTABLE), "-I", "-B", "-c", TRIAL], cwd=root)
+    answer = hostlibraries.output_of([str(root / PROGRAM), "-I", "-B", "-c", TRIAL], cwd=root)
     prefix, exec_prefix, path, site_packages = json.loads(answer)
     wheels = str(root / SITE_PACKAGES)
     own = [str(root / place) for place in ("lib/python311.zip", STDLIB, DYNLOAD)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from bundler.errors import PolicyError
 from sidecar.manifest import FileEntry, file_sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 RESERVED = frozenset(
@@ -85,19 +84,13 @@ def check_collisions(paths: Iterable[str]) -> None:
             place = place.rpartition("/")[0]
 
 
-def entries_of(root: Path) -> tuple[FileEntry, ...]:
-    """Return an entry for every file below `root`, sorted by path; hashed on two threads."""
-    paths = sorted(files_of(root))
+def entries_of(root: Path, modes: Mapping[str, int]) -> tuple[FileEntry, ...]:
+    """Return an entry for every file in `modes`, below `root`; by path, hashed on two threads."""
+
+    def entry(path: str) -> FileEntry:
+        file = root / path
+        size = file.stat().st_size
+        return FileEntry(path=path, mode=modes[path], size=size, sha256=file_sha256(file))
+
     with ThreadPoolExecutor(max_workers=2) as pool:
-        return tuple(pool.map(lambda path: _entry(root, path), paths))
-
-
-def _entry(root: Path, path: str) -> FileEntry:
-    file = root / path
-    status = file.stat()
-    return FileEntry(
-        path=path,
-        mode=0o755 if status.st_mode & stat.S_IXUSR else 0o644,
-        size=status.st_size,
-        sha256=file_sha256(file),
-    )
+        return tuple(pool.map(entry, sorted(modes)))

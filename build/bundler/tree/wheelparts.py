@@ -16,6 +16,7 @@ from installer.records import Hash, RecordEntry
 from installer.sources import WheelFile
 
 from bundler.errors import IntegrityError, PolicyError
+from bundler.files.modes import EXECUTABLE, PLAIN
 
 if TYPE_CHECKING:
     import zipfile
@@ -100,6 +101,7 @@ class Destination(WheelDestination):
         self._stdlib = f"{target.stdlib.removeprefix('python/')}/".casefold()
         self._shared: set[str] = set()
         self.files: dict[str, int] = {}
+        self.modes: dict[str, int] = {}
 
     def write_script(
         self, name: str, module: str, attr: str, section: ScriptSection
@@ -114,7 +116,10 @@ class Destination(WheelDestination):
         stream: BinaryIO,
         is_executable: bool,
     ) -> RecordEntry:
-        """Write one file, hashed on the way. Raises IntegrityError, PolicyError, OSError."""
+        """Write one file, hashed on the way; its mode is noted, and given to no file yet.
+
+        Raises IntegrityError, PolicyError, OSError.
+        """
         place = PurePosixPath(path).as_posix()
         if scheme == "data":
             if place.casefold().startswith(self._stdlib):
@@ -129,9 +134,9 @@ class Destination(WheelDestination):
         elif scheme in SCHEMES_LEFT_OUT:
             return RecordEntry(place, None, None)
         file = Path(os.path.normpath(self._site_packages / place))
-        make_folders(file.parent)
+        file.parent.mkdir(parents=True, exist_ok=True)
         digest = self._copy(stream, file, place)
-        file.chmod(0o755 if is_executable else 0o644)
+        self.modes[place] = EXECUTABLE if is_executable else PLAIN
         return RecordEntry(place, Hash("sha256", base64_digest(digest)), self.files[place])
 
     def finalize_installation(
@@ -146,7 +151,6 @@ class Destination(WheelDestination):
         with file.open("xb") as stream:
             self.files[record_file_path] = len(data)
             stream.write(data)
-        file.chmod(0o644)
 
     def undo(self) -> None:
         """Remove what was written."""
@@ -192,14 +196,6 @@ def record_bytes(entries: Mapping[str, RecordEntry]) -> bytes:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows(entries[path].to_row() for path in sorted(entries))
     return text.getvalue().encode()
-
-
-def make_folders(folder: Path) -> None:
-    """Make `folder` and those above it that are missing, 0755 whatever the umask."""
-    if not folder.is_dir():
-        make_folders(folder.parent)
-        folder.mkdir()
-        folder.chmod(0o755)
 
 
 def remove_empty(folder: Path) -> None:

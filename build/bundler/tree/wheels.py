@@ -28,13 +28,12 @@ from bundler.tree.wheelparts import (
     Destination,
     Source,
     base64_digest,
-    make_folders,
     record_bytes,
     remove_empty,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from bundler.targets import Target
 
@@ -56,7 +55,8 @@ UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError
 class InstalledWheel:
     """What a wheel became. Paths are POSIX and relative to site-packages, sorted.
 
-    `files` is all of them, RECORD included, and `size` their bytes. `startup` are files that run
+    `files` is all of them, RECORD included, and `size` their bytes; `modes` is what the wheel says
+    of theirs, and no file has been given yet. `startup` are files that run
     code or change the path at every start; `licences` and `sboms` are texts worth collecting.
     """
 
@@ -64,6 +64,7 @@ class InstalledWheel:
     version: str
     dist_info: str
     files: tuple[str, ...]
+    modes: Mapping[str, int]
     size: int
     startup: tuple[str, ...]
     licences: tuple[str, ...]
@@ -106,7 +107,7 @@ def install(
             source = Source(archive, keep)
             _check_record(source, name)
             _check_startup(archive, source, lambda path: path in allow_startup or not keep(path))
-            make_folders(site_packages)
+            site_packages.mkdir(parents=True, exist_ok=True)
             install_wheel(source, destination, {"INSTALLER": INSTALLER})
     except BaseException as error:
         destination.undo()
@@ -119,6 +120,7 @@ def install(
         version=source.version,
         dist_info=source.dist_info_dir,
         files=files,
+        modes=destination.modes,
         size=sum(destination.files.values()),
         startup=tuple(path for path in files if is_startup(path)),
         licences=tuple(path for path in files if is_licence(path)),
@@ -181,7 +183,6 @@ def rewrite_record(dist_info: Path, site_packages: Path) -> tuple[str, ...]:
             )
     beside = record.with_name("RECORD.new")
     beside.write_bytes(record_bytes(entries))
-    beside.chmod(0o644)
     beside.replace(record)
     return tuple(sorted(entries))
 

@@ -17,6 +17,7 @@ from bundler.verify import verify
 from sidecar.manifest import MANIFEST, MANIFESTS, Manifest, read, read_entries
 from sidecar.process.cpu_features import CpuFeatures
 from tests.support.miniature import EPOCH, REVISION, Miniature, snapshot
+from tests.support.modeless import forget_modes
 from tests.support.tinybinaries import elf
 from tests.support.tinywheel import tiny_wheel
 
@@ -228,6 +229,24 @@ def test_a_lost_executable_bit_is_put_right(bundle: Path, miniature: Miniature) 
     (bundle / "python/bin/python3.11").chmod(0o644)
     assert miniature.assemble(bundle).made == ("python",)
     assert snapshot(bundle) == before
+
+
+@pytest.mark.parametrize("bits", [0o644, 0o755])
+def test_on_a_disk_without_modes_a_bundle_is_taken_over_and_verifies(
+    bundle: Path, miniature: Miniature, monkeypatch: pytest.MonkeyPatch, bits: int
+) -> None:
+    before = {path: content for path, (content, _, _) in snapshot(bundle).items()}
+    told: list[str] = []
+    progress = Progress()
+    progress.note = lambda name, text: told.append(f"{name}: {text}")  # type: ignore[method-assign]
+    forget_modes(bits, monkeypatch.setattr)
+    assert miniature.assemble(bundle).made == ()
+    (bundle / "embedding_sidecar/__main__.py").write_bytes(b"")
+    assembled = assemble(miniature.plan(), miniature.gather, bundle, progress)
+    assert assembled.made == ("service",)
+    verified(bundle)
+    assert {path: content for path, (content, _, _) in snapshot(bundle).items()} == before
+    assert [line for line in told if "keeps no executable bits" in line]
 
 
 @pytest.mark.parametrize("name", ["NOTICES.txt", "sbom.cdx.json"])

@@ -7,8 +7,12 @@ import pytest
 
 from bundler.components import build_component, settle
 from bundler.console import Progress
+from bundler.digests import Digest
 from bundler.errors import IntegrityError, PolicyError
+from bundler.plan import PlannedWheel
+from bundler.targets import TARGETS
 from tests.support.miniature import Miniature
+from tests.support.tinywheel import tiny_wheel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +78,41 @@ def test_line_endings_of_windows_ship_as_plain_ones(miniature: Miniature, work: 
         assert (work / "after" / name).read_bytes() == (work / "before" / name).read_bytes(), name
 
 
+@pytest.mark.parametrize(
+    ("target", "programs"),
+    [
+        ("linux-x64", {"mixed/run.py", "mixed/native.pyd"}),
+        ("mac-arm64", {"mixed/run.py", "mixed/native.pyd"}),
+        ("win-x64", {"mixed/native.pyd", "mixed/plain.dll"}),
+    ],
+)
+def test_modes_come_from_the_wheel_or_for_windows_from_the_name(
+    miniature: Miniature, work: Path, target: str, programs: set[str]
+) -> None:
+    wheel = tiny_wheel(
+        miniature.inputs,
+        "mixed",
+        extra=dict.fromkeys(
+            ("mixed/run.py", "mixed/native.pyd", "mixed/plain.dll", "mixed/notes.txt"), b""
+        ),
+        executable=frozenset({"mixed/run.py", "mixed/native.pyd"}),
+    )
+    sha256 = Digest.of_file(wheel).sha256
+    planned = PlannedWheel(
+        package="mixed", version="1.0", filename=wheel.name, sha256=sha256, component="packages"
+    )
+    plan = replace(miniature.plan(), target=target, wheels=(planned,), rules=())
+    modes = build_component("packages", plan, miniature.gather(()), work, Progress()).modes
+    site = TARGETS[target].site_packages
+    assert {path for path, mode in modes.items() if mode == 0o755} == {
+        f"{site}/{name}" for name in programs
+    }
+    assert f"{site}/mixed/__pycache__/run.cpython-311.pyc" in modes
+    assert {path.relative_to(work).as_posix() for path in work.rglob("*") if path.is_file()} == set(
+        modes
+    )
+
+
 @pytest.mark.parametrize("name", ["notes.md", "data.json"])
 def test_the_service_takes_nothing_but_source(miniature: Miniature, work: Path, name: str) -> None:
     miniature.write_service(f"sidecar/{name}", "")
@@ -104,8 +143,8 @@ def test_a_diet_that_empties_a_folder_of_the_runtime_takes_the_folder_too(
 ) -> None:
     rule = replace(miniature.plan().rules[0], package="python", paths=("lib/python3.11/json/**",))
     planned = replace(miniature.plan(), rules=(rule,))
-    savings = build_component("python", planned, miniature.gather(()), work, Progress())
-    assert [saving.path for saving in savings] == ["lib/python3.11/json/__init__.py"]
+    built = build_component("python", planned, miniature.gather(()), work, Progress())
+    assert [saving.path for saving in built.savings] == ["lib/python3.11/json/__init__.py"]
     assert not (work / "python/lib/python3.11/json").exists()
 
 
@@ -117,11 +156,11 @@ def test_a_component_that_does_not_exist_is_a_bug(miniature: Miniature, work: Pa
         build_component("python", planned, miniature.gather(()), work, Progress())
 
 
-def test_settling_keeps_the_executable_bit_and_nothing_else_of_a_mode(work: Path) -> None:
-    for name, mode in (("plain", 0o600), ("wide", 0o666), ("program", 0o700), ("odd", 0o4755)):
+def test_settling_gives_the_modes_that_are_asked_for_and_looks_at_none(work: Path) -> None:
+    asked = {"plain": 0o644, "program": 0o755, "odd": 0o644}
+    for name, mode in (("plain", 0o600), ("program", 0o666), ("odd", 0o4755)):
         (work / name).write_bytes(b"")
         (work / name).chmod(mode)
-    settle(work, 1000)
-    modes = {path.name: path.stat().st_mode & 0o7777 for path in work.iterdir()}
-    assert modes == {"plain": 0o644, "wide": 0o644, "program": 0o755, "odd": 0o755}
+    settle(work, asked, 1000)
+    assert {path.name: path.stat().st_mode & 0o7777 for path in work.iterdir()} == asked
     assert {path.stat().st_mtime for path in work.iterdir()} == {1000}

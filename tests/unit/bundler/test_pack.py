@@ -9,25 +9,33 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import zstandard
 
 from bundler import pack
 from bundler.errors import DiskError, PolicyError, VerificationError
+from bundler.files.modes import listed
+from tests.support import smallbundle
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 EPOCH = 1_700_000_000
-LONG = "deep/" * 50 + "file"
+LONG = "python/" + "deep/" * 50 + "file"
+FILES = {
+    "python/bin/python3.11": b"ELF" * 9000,
+    LONG: b"x",
+    "models/é.txt": b"words",
+    "python/empty.py": b"",
+}
 
 
-def make(root: Path) -> Path:
-    """Make a small bundle."""
-    files = {"python/bin/python3.11": b"ELF" * 9000, "manifest.json": b"{}", LONG: b"x"}
-    for path, data in {**files, "models/é.txt": b"words", "python/empty.py": b""}.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(data)
-    (root / "python/bin/python3.11").chmod(0o700)
-    return root
+def make(root: Path, **more: bytes) -> Path:
+    """Make a small bundle below `root`; `more` are files of its models."""
+    files = {f"models/{name}": data for name, data in more.items()}
+    return smallbundle.make(root, "linux-x64", {**FILES, **files})
 
 
 def members(archive: Path) -> list[tarfile.TarInfo]:
@@ -38,12 +46,13 @@ def members(archive: Path) -> list[tarfile.TarInfo]:
 
 
 def test_what_is_packed_unpacks_to_the_same_tree(tmp_path: Path) -> None:
-    pack.archive(make(tmp_path / "b"), tmp_path / "b.tar.zst", epoch=EPOCH)
-    paths = pack.unpack(tmp_path / "b.tar.zst", tmp_path / "c")
-    assert LONG in paths
-    assert {path: (tmp_path / "c" / path).read_bytes() for path in paths} == {
-        path.relative_to(tmp_path / "b").as_posix(): path.read_bytes()
-        for path in (tmp_path / "b").rglob("*")
+    root = make(tmp_path / "b")
+    pack.archive(root, tmp_path / "b.tar.zst", epoch=EPOCH)
+    modes = pack.unpack(tmp_path / "b.tar.zst", tmp_path / "c")
+    assert modes == listed(root)
+    assert {path: (tmp_path / "c" / path).read_bytes() for path in modes} == {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in root.rglob("*")
         if path.is_file()
     }
     assert stat.S_IMODE((tmp_path / "c/python/bin/python3.11").stat().st_mode) == 0o755
@@ -84,8 +93,8 @@ def test_place_times_umask_zone_locale_and_folder_order_change_no_byte(tmp_path:
 def test_the_count_of_threads_never_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pack, "JOB_BYTES", 1 << 20)
     monkeypatch.setattr(pack, "WINDOW_LOG", 18)
-    root = make(tmp_path / "b")
-    (root / "big").write_bytes(b"".join(b"%d\n" % (n * 7919 % 99_991) for n in range(900_000)))
+    big = b"".join(b"%d\n" % (n * 7919 % 99_991) for n in range(900_000))
+    root = make(tmp_path / "b", big=big)
     archives = []
     for threads in (0, 1, 2, 3):
         pack.archive(root, tmp_path / "a", epoch=EPOCH, level=3, threads=threads)
@@ -117,14 +126,35 @@ def test_a_link_is_refused_and_the_old_archive_stays(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
+def test_modes_are_the_manifests_whatever_the_disk_shows(tmp_path: Path) -> None:
+    root = make(tmp_path / "b")
+    pack.archive(root, tmp_path / "1", epoch=EPOCH)
+    for mode in (0o600, 0o777):
+        for path in root.rglob("*"):
+            path.chmod(0o700 if path.is_dir() else mode)
+        pack.archive(root, tmp_path / "2", epoch=EPOCH)
+        assert (tmp_path / "2").read_bytes() == (tmp_path / "1").read_bytes()
+
+
+def test_a_file_that_is_in_no_list_and_a_folder_without_a_manifest_exit_8(tmp_path: Path) -> None:
+    root = make(tmp_path / "b")
+    (root / ".DS_Store").write_bytes(b"")
+    with pytest.raises(VerificationError, match=r"\.DS_Store cannot be packed"):
+        pack.archive(root, tmp_path / "a", epoch=EPOCH)
+    with pytest.raises(VerificationError, match="is not a bundle"):
+        pack.archive(tmp_path, tmp_path / "a", epoch=EPOCH)
+
+
 @pytest.mark.parametrize("change", [-1, 1])
 def test_a_file_that_changes_meanwhile_exits_8(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: int
 ) -> None:
     header = pack._header
 
-    def lying(name: str, status: os.stat_result, epoch: int) -> tarfile.TarInfo:
-        info = header(name, status, epoch)
+    def lying(
+        name: str, status: os.stat_result, modes: Mapping[str, int], epoch: int
+    ) -> tarfile.TarInfo:
+        info = header(name, status, modes, epoch)
         info.size += change if name == "manifest.json" else 0
         return info
 

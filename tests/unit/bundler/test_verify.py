@@ -12,6 +12,7 @@ from bundler.errors import VerificationError
 from bundler.verify import verify
 from sidecar.manifest import MANIFEST, MANIFESTS, read, read_entries
 from tests.support.miniature import Miniature
+from tests.support.modeless import forget_modes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,7 +99,25 @@ def test_a_lost_and_a_gained_executable_bit_are_named(bundle: Path) -> None:
     said = refusal(bundle)
     assert f"changed: {PROGRAM} (it is not executable)" in said
     assert "changed: NOTICES.txt (it is executable)" in said
-    assert verify(bundle, Progress(), with_modes=False).files
+
+
+@pytest.mark.parametrize("bits", [0o644, 0o755])
+def test_on_a_disk_without_modes_none_is_compared(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, bits: int
+) -> None:
+    forget_modes(bits, monkeypatch.setattr)
+    assert verify(bundle, Progress()).files
+    # Where nothing can be written beside the bundle, one mode on every file says as much.
+    monkeypatch.setattr("bundler.verify.keeps_modes", lambda _: None)
+    assert verify(bundle, Progress()).files
+
+
+def test_modes_count_where_nothing_can_be_written_beside(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bundler.verify.keeps_modes", lambda _: None)
+    (bundle / "NOTICES.txt").chmod(0o755)
+    assert "changed: NOTICES.txt (it is executable)" in refusal(bundle)
 
 
 def test_a_link_is_refused_even_to_the_same_bytes(bundle: Path, tmp_path: Path) -> None:

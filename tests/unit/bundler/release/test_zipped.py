@@ -1,29 +1,29 @@
 from __future__ import annotations
 
 import os
+import stat
 import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bundler.errors import DiskError, PolicyError
+from bundler.files.modes import listed
 from bundler.release import zipped
+from tests.support import smallbundle
 from tests.support.miniature import EPOCH
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
+PROGRAM = "python/bin/python3.11"
+FILES = {PROGRAM: b"#!/bin/sh\n" * 300, "models/été.txt": b"summer", "models/empty": b""}
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    root = tmp_path / "tree"
-    (root / "bin").mkdir(parents=True)
-    (root / "bin" / "run").write_bytes(b"#!/bin/sh\n" * 300)
-    (root / "bin" / "run").chmod(0o700)
-    (root / "été.txt").write_bytes(b"summer")
-    (root / "été.txt").chmod(0o600)
-    (root / "empty").write_bytes(b"")
-    return root
+    return smallbundle.make(tmp_path / "tree", "linux-x64", FILES)
 
 
 def packed(tree: Path, output: Path, epoch: int = EPOCH) -> Path:
@@ -34,8 +34,8 @@ def packed(tree: Path, output: Path, epoch: int = EPOCH) -> Path:
 def test_what_comes_out_is_what_went_in(tree: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(packed(tree, tmp_path / "a.zip")) as archive:
         assert archive.testzip() is None
-        assert archive.namelist() == ["bin/run", "empty", "été.txt"]
-        assert archive.read("bin/run") == b"#!/bin/sh\n" * 300
+        assert archive.namelist() == sorted(listed(tree))
+        assert archive.read(PROGRAM) == b"#!/bin/sh\n" * 300
         assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_DEFLATED}
 
 
@@ -43,14 +43,17 @@ def test_modes_and_times_are_the_same_whoever_packs(tree: Path, tmp_path: Path) 
     with zipfile.ZipFile(packed(tree, tmp_path / "a.zip")) as archive:
         modes = {info.filename: info.external_attr >> 16 for info in archive.infolist()}
         times = {info.date_time for info in archive.infolist()}
-    assert modes == {"bin/run": 0o100755, "empty": 0o100644, "été.txt": 0o100644}
+    assert modes == {path: stat.S_IFREG | mode for path, mode in listed(tree).items()}
+    assert modes[PROGRAM] == 0o100755
+    assert modes["models/empty"] == 0o100644
     assert times == {(2023, 11, 14, 22, 13, 20)}
 
 
 def test_equal_trees_make_equal_zips(tree: Path, tmp_path: Path) -> None:
     first = packed(tree, tmp_path / "1.zip").read_bytes()
-    (tree / "bin" / "run").chmod(0o755)
-    os.utime(tree / "empty", (1, 1))
+    (tree / PROGRAM).chmod(0o600)
+    (tree / "models/empty").chmod(0o777)
+    os.utime(tree / "models/empty", (1, 1))
     assert packed(tree, tmp_path / "2.zip").read_bytes() == first
 
 
@@ -64,13 +67,13 @@ def test_a_large_file_is_announced_as_zip64(
 ) -> None:
     monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 1000)
     path = packed(tree, tmp_path / "a.zip")
-    assert b"\x01\x00\x10\x00" in path.read_bytes()[:100]
+    assert b"\x01\x00\x10\x00" in path.read_bytes()
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
 
 
 def test_a_link_is_refused(tree: Path, tmp_path: Path) -> None:
-    (tree / "link").symlink_to("empty")
+    (tree / "link").symlink_to("manifest.json")
     with pytest.raises(PolicyError, match="link cannot be packed"):
         packed(tree, tmp_path / "a.zip")
 

@@ -179,9 +179,10 @@ def test_modes_are_the_same_under_any_umask_and_links_become_files(
     (host.stdlib / "json/__init__.py").chmod(0o755)
     before = os.umask(0o077)
     try:
-        hostruntime.copy(host.probe(), tmp_path / "stage/python")
+        modes = hostruntime.copy(host.probe(), tmp_path / "stage/python")
     finally:
         os.umask(before)
+    assert modes == {"bin/python3.11": 0o755}
     found: dict[str, set[int]] = {}
     for path in [tmp_path / "stage/python", *(tmp_path / "stage/python").rglob("*")]:
         assert not path.is_symlink()

@@ -92,7 +92,7 @@ def test_another_builder_that_was_faster_is_no_failure(
     spec, archive = release(tmp_path, program=script())
     extract = archives.extract
 
-    def beaten(archive: Path, place: Path, **options: object) -> tuple[str, ...]:
+    def beaten(archive: Path, place: Path, **options: object) -> dict[str, int]:
         extract(archive, place, **options)  # type: ignore[arg-type]
         return extract(archive, place, **options)  # type: ignore[arg-type]
 

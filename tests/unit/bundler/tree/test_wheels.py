@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -32,10 +31,10 @@ FULL = {
 }
 
 
-def tree(root: Path) -> dict[str, tuple[int, bytes]]:
-    """Return mode and content of every file below `root`."""
+def tree(root: Path) -> dict[str, bytes]:
+    """Return the content of every file below `root`."""
     return {
-        path.relative_to(root).as_posix(): (stat.S_IMODE(path.stat().st_mode), path.read_bytes())
+        path.relative_to(root).as_posix(): path.read_bytes()
         for path in root.rglob("*")
         if path.is_file()
     }
@@ -59,7 +58,7 @@ def test_a_wheel_is_unpacked_with_a_sorted_record_and_our_name(tmp_path: Path) -
         "tiny/native.so",
     )
     assert sorted(tree(site)) == list(installed.files)
-    assert installed.size == sum(len(data) for _, data in tree(site).values())
+    assert installed.size == sum(len(data) for data in tree(site).values())
     assert (installed.name, installed.version, installed.dist_info) == ("tiny", "1.0", info)
     assert (site / info / "INSTALLER").read_text() == "sidecar\n"
     lines = (site / info / "RECORD").read_text().splitlines(keepends=True)
@@ -85,7 +84,7 @@ def test_no_console_script_is_made_and_no_path_of_this_machine_is_kept(tmp_path:
     assert sorted(names) == sorted(
         ["INSTALLER", "METADATA", "RECORD", "WHEEL", "entry_points.txt", "LICENSE", "__init__.py"]
     )
-    assert not any(str(tmp_path).encode() in data for _, data in tree(tmp_path / "b").values())
+    assert not any(str(tmp_path).encode() in data for data in tree(tmp_path / "b").values())
 
 
 def test_umask_zone_locale_and_the_order_of_members_change_nothing(tmp_path: Path) -> None:
@@ -109,8 +108,21 @@ def test_umask_zone_locale_and_the_order_of_members_change_nothing(tmp_path: Pat
     subprocess.run([sys.executable, "-c", script, second, site], check=True, env=environment)
     put(first, tmp_path / "b")
     assert tree(tmp_path / "other") == tree(tmp_path / "b")
-    folders = [path for path in (tmp_path / "other").rglob("*") if path.is_dir()]
-    assert {stat.S_IMODE(folder.stat().st_mode) for folder in folders} == {0o755}
+
+
+def test_modes_are_what_the_wheel_says_of_each_file(tmp_path: Path) -> None:
+    wheel = tiny_wheel(
+        tmp_path,
+        modules={"tiny/run.sh": "", "tiny/plain.py": ""},
+        data={"data/share/tool": b""},
+        executable=frozenset({"tiny/run.sh", "tiny-1.0.data/data/share/tool"}),
+    )
+    modes = put(wheel, tmp_path / "b").modes
+    up = "../" * LINUX.site_packages.count("/")
+    programs = {path for path, mode in modes.items() if mode == 0o755}
+    assert programs == {"tiny/run.sh", f"{up}share/tool"}
+    assert {modes[path] for path in modes.keys() - programs} == {0o644}
+    assert modes["tiny/plain.py"] == 0o644
 
 
 def test_a_stored_file_is_read_under_the_wheels_own_name(tmp_path: Path) -> None:
@@ -322,6 +334,5 @@ def test_record_follows_removed_and_stripped_files_and_ignores_bytecode(tmp_path
     assert record_line("tiny/lib.so", b"sym") in first
     assert "__pycache__" not in first
     assert first.splitlines() == sorted(first.splitlines(), key=lambda line: line.split(",")[0])
-    assert stat.S_IMODE(record.stat().st_mode) == 0o644
     rewrite_record(record.parent, site)
     assert record.read_text() == first
