@@ -31,7 +31,7 @@ from bundler.project import Project
 from bundler.recipe import Recipe, read_recipe
 from bundler.targets import TARGETS
 from tests.support.badserver import BadServer
-from tests.support.standalone import unix_entries
+from tests.support.standalone import few_entries
 from tests.support.tinybinaries import elf
 from tests.support.tinytar import write_tar
 from tests.support.tinywheel import tiny_wheel
@@ -271,7 +271,7 @@ class Miniature:
             replace(entry, data=elf(program=entry.name.endswith("/python3.11")))
             if entry.data.startswith(ELF)
             else entry
-            for entry in unix_entries()
+            for entry in few_entries(TARGET)
         ]
         archive = write_tar(self.inputs / name, entries)
         lines = [f'{key} = "{value}"' for key, value in RELEASE.items()]

@@ -1,9 +1,19 @@
-"""Archives of a few bytes that are laid out as python-build-standalone's are, quirks included."""
+"""Archives as python-build-standalone lays them out for CPython 3.11: its names, small files.
+
+The names, links, modes and imports were read from that project's sources (cpython-unix/
+build-cpython.sh and extension-modules.yml, cpython-windows/build.py, src/release.rs and
+validation.rs) and from CPython's (Makefile.pre.in, PC/layout, PCbuild). They are those of the
+flavour install_only_stripped. Of a folder that no bundle takes anything from (headers, Tcl and Tk,
+the terminal database, pip, setuptools) only some files are listed: the awkward ones among them.
+"""
 
 from __future__ import annotations
 
+import json
 import tarfile
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.digests import Artifact, Digest
@@ -12,168 +22,336 @@ from tests.support.tinybinaries import elf, macho, pe
 from tests.support.tinytar import Entry, write_tar
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator
 
     from bundler.targets import Target
 
 VERSION = "3.11.17"
 TAG = "20261021"
-MAC_NAMES = {
-    "libpython3.11.so.1.0": "libpython3.11.dylib",
-    "lib-dynload/_ssl.so": "lib-dynload/_ssl.cpython-311-darwin.so",
-    "lib-dynload/_tkinter.so": "lib-dynload/_tkinter.cpython-311-darwin.so",
-    "_sysconfigdata__linux_x86_64-linux-gnu": "_sysconfigdata__darwin_darwin",
-    "config-3.11-x86_64-linux-gnu": "config-3.11-darwin",
+STDLIB = Path(__file__).parent / "stdlib.txt"
+# What a library that is linked in leaves in a file's data.
+BERKELEY_DB = b"Berkeley DB 6.0.19: (August  8, 2013)\0Sleepycat Software: Berkeley DB\0"
+# On Unix nearly every module is inside the program; these are files, for a reason each.
+SHARED_MODULES = ("_crypt", "_dbm", "_tkinter")
+SYSTEM_OF_LINUX = ("libpthread.so.0", "libdl.so.2", "libutil.so.1", "libm.so.6", "librt.so.1")
+SYSTEM_OF_MAC = (
+    "/usr/lib/libSystem.B.dylib",
+    "/usr/lib/libz.1.dylib",
+    "/usr/lib/libedit.3.dylib",
+    "/usr/lib/libncurses.5.4.dylib",
+    "/usr/lib/libpanel.5.4.dylib",
+    "/System/Library/Frameworks/CoreFoundation.framework/Versions/A/CoreFoundation",
+    "/System/Library/Frameworks/SystemConfiguration.framework/Versions/A/SystemConfiguration",
+)
+ARCHITECTURES = {  # the names that CPython gives a platform's own files
+    "linux-x64": "x86_64-linux-gnu",
+    "linux-arm64": "aarch64-linux-gnu",
+    "mac-arm64": "darwin",
 }
-SYSCONFIGDATA = """# system configuration generated and used by the sysconfig module
-build_time_vars = {'BINDIR': '/install/bin',
- 'CC': '/tools/llvm/bin/clang -pthread',
- 'CFLAGS': '-fPIC -I/tools/deps/include -ffile-prefix-map=/build/x=.',
- 'CONFINCLUDEDIR': '/install/include',
- 'INSTALL': '/usr/bin/install -c',
- 'LDFLAGS': '-L/tools/deps/lib',
- 'LIBDIR': '/install/lib',
- 'SRCDIRS': 'Modules Modules/_blake2',
- 'abs_srcdir': '/build/Python-3.11.17/.',
- 'prefix': '/install'}
+SCRIPTS = ("2to3-3.11", "idle3.11", "pip", "pip3", "pip3.11", "pydoc3.11", "python3.11-config")
+SCRIPT_LINKS = {
+    "2to3": "2to3-3.11",
+    "idle3": "idle3.11",
+    "pydoc3": "pydoc3.11",
+    "python": "python3.11",
+    "python3": "python3.11",
+    "python3-config": "python3.11-config",
+}
+SCRIPT = b"""#!/bin/sh
+'''exec' "$(dirname -- "$(realpath -- "$0")")/python3.11" "$0" "$@"
+' '''
 """
-SHELL_SCRIPT = b"#!/bin/sh\n'''exec' \"$(dirname -- \"$0\")/python3.11\" \"$0\" \"$@\"\n' '''\n"
+CONFIG = (
+    *("Makefile", "Setup", "Setup.bootstrap", "Setup.local", "Setup.stdlib", "config.c"),
+    *("config.c.in", "install-sh", "makesetup", "python-config.py", "python.o"),
+)
+HEADERS = ("Python.h", "pyconfig.h", "cpython/abstract.h", "internal/pycore_abstract.h")
+PACKAGES = (  # below site-packages
+    "README.txt",
+    "_distutils_hack/__init__.py",
+    "_distutils_hack/override.py",
+    "distutils-precedence.pth",
+    "pip-26.2.1.dist-info/METADATA",
+    "pip-26.2.1.dist-info/licenses/LICENSE.txt",
+    "pip/__init__.py",
+    "pip/__main__.py",
+    "pip/_vendor/distlib/w64.exe",
+    "setuptools-82.0.1.dist-info/RECORD",
+    "setuptools/__init__.py",
+    "setuptools/_vendor/wheel/__init__.py",
+    "setuptools/cli-arm64.exe",
+)
+TCL = (  # below lib, beside the libraries
+    *("itcl4.3.8/itcl.tcl", "itcl4.3.8/libitclstub.a", "itcl4.3.8/pkgIndex.tcl"),
+    *(
+        "tcl9/9.0/http-2.10.1.tm",
+        "tcl9.0/init.tcl",
+        "tcl9.0/tzdata/GMT+0",
+        "tcl9.0/encoding/gb.enc",
+    ),
+    *("thread3.0.6/pkgIndex.tcl", "tk9.0/tk.tcl", "tk9.0/ttk/ttk.tcl"),
+)
+PKGCONFIG = ("python-3.11-embed.pc", "python-3.11.pc")
+TERMINALS = ("2/2621A", "2/2621a", "E/Eterm", "L/LFT-PC850", "l/lft-pc850", "x/xterm")
+TERMINAL_LINKS = {"e/eterm": "../E/Eterm", "E/Eterm-color": "Eterm"}
+# On Windows each module is a file: what it imports beside python311.dll and the C runtime.
+MODULES_OF_WINDOWS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("_asyncio", "_bz2", "_decimal", "_elementtree", "_lzma", "_queue"), ()),
+    **dict.fromkeys(("_zoneinfo", "pyexpat", "unicodedata"), ()),
+    "_ctypes": ("libffi-8.dll", "ole32.dll", "OLEAUT32.dll"),
+    "_hashlib": ("libcrypto-3-x64.dll",),
+    "_msi": ("Cabinet.dll", "msi.dll", "RPCRT4.dll"),
+    "_multiprocessing": ("WS2_32.dll",),
+    "_overlapped": ("WS2_32.dll",),
+    "_socket": ("IPHLPAPI.DLL", "WS2_32.dll"),
+    "_sqlite3": ("sqlite3.dll",),
+    "_ssl": ("CRYPT32.dll", "libcrypto-3-x64.dll", "libssl-3-x64.dll", "WS2_32.dll"),
+    "_tkinter": ("tcl86t.dll", "tk86t.dll"),
+    "_uuid": ("RPCRT4.dll",),
+    "select": ("WS2_32.dll",),
+    "winsound": ("WINMM.dll",),
+    # CPython's own tests, which the flavour is cut of on Unix alone.
+    **dict.fromkeys(("_ctypes_test", "_testbuffer", "_testcapi", "_testconsole"), ()),
+    **dict.fromkeys(("_testimportmultiple", "_testinternalcapi", "_testmultiphase"), ()),
+    **dict.fromkeys(("xxlimited", "xxlimited_35"), ()),
+}
+LIBRARIES_OF_WINDOWS: dict[str, tuple[str, ...]] = {
+    "libcrypto-3-x64.dll": ("ADVAPI32.dll", "CRYPT32.dll", "USER32.dll", "WS2_32.dll"),
+    "libffi-8.dll": (),
+    "libssl-3-x64.dll": ("libcrypto-3-x64.dll", "WS2_32.dll"),
+    "sqlite3.dll": (),
+    "tcl86t.dll": ("NETAPI32.dll", "USER32.dll", "USERENV.dll", "WS2_32.dll"),
+    "tk86t.dll": ("COMDLG32.dll", "GDI32.dll", "IMM32.dll", "SHELL32.dll", "tcl86t.dll"),
+}
+TCL_OF_WINDOWS = (  # below tcl
+    *("dde1.4/pkgIndex.tcl", "dde1.4/tcldde14.dll", "reg1.3/tclreg13.dll", "tcl8.6/init.tcl"),
+    *("tcl8/8.6/http-2.9.5.tm", "tix8.4.3/tix84.dll", "tk8.6/tk.tcl"),
+)
+ONLY_IN_WINDOWS = (  # below Lib
+    *("msilib/__init__.py", "msilib/schema.py", "msilib/sequence.py", "msilib/text.py"),
+    *("venv/scripts/nt/activate.bat", "venv/scripts/nt/python.exe", "venv/scripts/nt/pythonw.exe"),
+)
+SYSCONFIGDATA = {
+    "BINDIR": "/install/bin",
+    "CC": "clang -pthread",
+    "CFLAGS": "-fPIC -I/tools/deps/include -ffile-prefix-map=/build/x=.",
+    "CONFINCLUDEDIR": "/install/include",
+    "INSTALL": "/usr/bin/install -c",
+    "LDFLAGS": "-L/tools/deps/lib",
+    "LIBDIR": "/install/lib",
+    "LLVM_PROFDATA": "/tools/llvm/bin/llvm-profdata",
+    "SRCDIRS": "Modules Modules/_blake2",
+    "abs_srcdir": "/build/Python-3.11.17/.",
+    "prefix": "/install",
+}
+SOURCES = {
+    "os.py": b"name = 'made up'\n",
+    "json/__init__.py": b"def loads(text): ...\n",
+}
+# What a short archive has of the standard library.
+SHORT = (
+    *("os.py", "crypt.py", "json/__init__.py", "unittest/__init__.py", "dbm/__init__.py"),
+    *("dbm/ndbm.py", "ensurepip/__init__.py", "idlelib/idle.py", "tkinter/__init__.py"),
+)
 
 
-def unix_entries() -> list[Entry]:
-    """Return what a Unix archive holds, in no particular order."""
-    lib = "python/lib/python3.11"
-    link, hard = tarfile.SYMTYPE, tarfile.LNKTYPE
-    return [
-        Entry(name="python/bin/python3.11", data=b"\x7fELF the runtime", mode=0o755),
-        Entry(name="python/bin/python3", type=link, link="python3.11", mode=0o777),
-        Entry(name="python/bin/python", type=link, link="python3", mode=0o777),
-        Entry(name="python/bin/pip3", data=SHELL_SCRIPT, mode=0o755),
-        Entry(name="python/bin/idle3.11", data=SHELL_SCRIPT, mode=0o755),
-        Entry(name="python/include/python3.11/Python.h", data=b"/* */\n"),
-        Entry(name="python/lib/libpython3.11.so.1.0", data=b"\x7fELF shared", mode=0o755),
-        Entry(name="python/lib/libpython3.11.so", type=link, link="libpython3.11.so.1.0"),
-        Entry(name="python/lib/pkgconfig/python3.pc", data=b"prefix=/install\n"),
-        Entry(name="python/lib/tcl8.6/init.tcl", data=b"# tcl\n"),
-        Entry(name="python/lib/itcl4.2.4/itcl.tcl", data=b"# itcl\n"),
-        Entry(name="python/lib/tk8.6/tk.tcl", data=b"# tk\n"),
-        Entry(name=f"{lib}/os.py", data=b"name = 'posix'\n", mode=0o664),
-        Entry(name=f"{lib}/json/__init__.py", data=b"def loads(text): ...\n"),
-        Entry(name=f"{lib}/json/tests/__init__.py", data=b""),
-        Entry(name=f"{lib}/unittest/__init__.py", data=b""),
-        Entry(name=f"{lib}/unittest/test/test_case.py", data=b""),
-        Entry(name=f"{lib}/_sysconfigdata__linux_x86_64-linux-gnu.py", data=SYSCONFIGDATA.encode()),
-        Entry(name=f"{lib}/config-3.11-x86_64-linux-gnu/Makefile", data=b"prefix=/install\n"),
-        Entry(name=f"{lib}/ensurepip/__init__.py", data=b""),
-        Entry(name=f"{lib}/idlelib/idle.py", data=b""),
-        Entry(name=f"{lib}/lib2to3/pgen2/__init__.py", data=b""),
-        Entry(name=f"{lib}/tkinter/__init__.py", data=b""),
-        Entry(name=f"{lib}/turtledemo/clock.py", data=b""),
-        Entry(name=f"{lib}/lib-dynload/_ssl.so", data=b"\x7fELF ssl", mode=0o755),
-        Entry(name=f"{lib}/lib-dynload/_tkinter.so", data=b"\x7fELF tk", mode=0o755),
-        Entry(name=f"{lib}/site-packages/README.txt", data=b"packages\n"),
-        Entry(name=f"{lib}/site-packages/pip/__main__.py", data=b"import sys\n"),
-        Entry(name=f"{lib}/site-packages/pip-26.2.dist-info/METADATA", data=b"Name: pip\n"),
-        # ncurses knows two terminals whose names differ in case alone, and links second names.
-        Entry(name="python/share/terminfo/E/Eterm", data=b"\x1a\x01E"),
-        Entry(name="python/share/terminfo/e/eterm", data=b"\x1a\x01e"),
-        Entry(
-            name="python/share/terminfo/E/Eterm-color",
-            type=hard,
-            link="python/share/terminfo/E/Eterm",
-        ),
-        Entry(name="python/share/man/man1/python3.11.1", data=b".TH\n"),
-        Entry(name="python/share/man/man1/python3.1", type=link, link="python3.11.1"),
-    ]
+def entries(target: Target) -> list[Entry]:
+    """Return what the archive for `target` holds, sorted by name, as the real one is.
 
-
-def windows_entries() -> list[Entry]:
-    """Return what a Windows archive holds: no links, pip without pip.exe, lower-case libs."""
-    return [
-        Entry(name="python/python.exe", data=b"MZ python", mode=0o755),
-        Entry(name="python/pythonw.exe", data=b"MZ pythonw", mode=0o755),
-        Entry(name="python/python3.dll", data=b"MZ stable", mode=0o755),
-        Entry(name="python/python311.dll", data=b"MZ library", mode=0o755),
-        Entry(name="python/vcruntime140.dll", data=b"MZ vc", mode=0o755),
-        Entry(name="python/vcruntime140_1.dll", data=b"MZ vc1", mode=0o755),
-        Entry(name="python/LICENSE.txt", data=b"PSF\n"),
-        Entry(name="python/DLLs/_ssl.pyd", data=b"MZ ssl", mode=0o755),
-        Entry(name="python/DLLs/_tkinter.pyd", data=b"MZ tk", mode=0o755),
-        Entry(name="python/DLLs/tcl86t.dll", data=b"MZ tcl", mode=0o755),
-        Entry(name="python/DLLs/tk86t.dll", data=b"MZ tk", mode=0o755),
-        Entry(name="python/Lib/os.py", data=b"name = 'nt'\n"),
-        Entry(name="python/Lib/idlelib/idle.py", data=b""),
-        Entry(name="python/Lib/tkinter/__init__.py", data=b""),
-        Entry(name="python/Lib/venv/scripts/nt/python.exe", data=b"MZ venv", mode=0o755),
-        Entry(name="python/Lib/site-packages/pip/__main__.py", data=b"import sys\n"),
-        Entry(name="python/Scripts/readme.txt", data=b""),
-        Entry(name="python/include/Python.h", data=b"/* */\n"),
-        Entry(name="python/libs/python311.lib", data=b"!<arch>"),
-        Entry(name="python/tcl/tcl8.6/init.tcl", data=b"# tcl\n"),
-    ]
-
-
-def unix_archive(folder: Path, name: str = "cpython-3.11-linux.tar.gz") -> Path:
-    """Write a Unix archive into `folder` and return its path."""
-    return write_tar(folder / name, unix_entries())
-
-
-def windows_archive(folder: Path, name: str = "cpython-3.11-windows.tar.gz") -> Path:
-    """Write a Windows archive into `folder` and return its path."""
-    return write_tar(folder / name, windows_entries())
-
-
-def native_entries(target: Target) -> list[Entry]:
-    """Return what the archive for `target` holds, its native files small but real, and a licence.
-
-    They import what the real ones do of each other, and need no newer system than the real ones.
+    Its native files have no code; they are for the target, import what the real ones import, and
+    need no newer system than the real ones.
     """
-    if target.os == "win":
-        return [_with_pe(entry) for entry in windows_entries()]
-    licence = Entry(name="python/lib/python3.11/LICENSE.txt", data=b"PSF\n")
-    if target.os == "linux":
-        return [*(_with_elf(entry) for entry in unix_entries()), licence]
-    entries = [e for e in unix_entries() if not e.name.endswith("/libpython3.11.so")]
-    return [*(_with_macho(entry) for entry in entries), licence]
+    found = _windows() if target.os == "win" else _unix(target)
+    return sorted(found, key=lambda entry: entry.name)
 
 
-def _with_elf(entry: Entry) -> Entry:
-    if not entry.data.startswith(b"\x7fELF"):
-        return entry
+def few_entries(target: Target) -> list[Entry]:
+    """Return `entries` less most of the standard library: soon packed, soon compiled."""
+    left_out = {f"{target.stdlib}/{path}" for path in set(stdlib()) - set(SHORT)}
+    return [entry for entry in entries(target) if entry.name not in left_out]
+
+
+@cache
+def stdlib() -> tuple[str, ...]:
+    """Return the paths of the standard library's files that every platform has."""
+    text = "\n".join(line for line in _lines() if not line.startswith("#"))
+    found = []
+    for block in filter(None, text.replace("\n    ", " ").split("\n")):
+        folder, _, names = block.partition(": ")
+        for name in names.format(version=VERSION).split():
+            file = name if "." in name else f"{name}.py"
+            found.append(file if folder == "." else f"{folder}/{file}")
+    return tuple(found)
+
+
+def _lines() -> list[str]:
+    return STDLIB.read_text(encoding="utf-8").splitlines()
+
+
+def _files(folder: str, names: Iterable[str], data: bytes = b"", mode: int = 0o664) -> list[Entry]:
+    return [Entry(name=f"python/{folder}/{name}", data=data, mode=mode) for name in names]
+
+
+def _links(folder: str, links: dict[str, str]) -> list[Entry]:
+    return [
+        Entry(name=f"python/{folder}/{name}", type=tarfile.SYMTYPE, link=link, mode=0o777)
+        for name, link in links.items()
+    ]
+
+
+def _library(folder: str) -> Iterator[Entry]:
+    """Yield the standard library at `folder`; only two of its sources say anything."""
+    for path in stdlib():
+        yield from _files(folder, [path], SOURCES.get(path, b""))
+
+
+def _packages(folder: str) -> list[Entry]:
+    """Return pip and setuptools, which bring programs for Windows wherever they are."""
+    return [
+        entry
+        for name in PACKAGES
+        for entry in _files(folder, [name], b"MZ" if name.endswith(".exe") else b"")
+    ]
+
+
+def _unix(target: Target) -> list[Entry]:
+    lib, platform = "lib/python3.11", ARCHITECTURES[target.name]
+    system = "darwin" if target.os == "mac" else "linux"
+    values = {**SYSCONFIGDATA, "MULTIARCH": platform}
+    data = "# system configuration generated and used by the sysconfig module\n"
+    data += f"build_time_vars = {json.dumps(values, indent=4, sort_keys=True)}"
+    return [
+        *_files("bin", SCRIPTS, SCRIPT, 0o775),
+        *_links("bin", SCRIPT_LINKS),
+        *_files("include/python3.11", HEADERS),
+        *_files("lib", TCL),
+        *_files("lib/pkgconfig", PKGCONFIG, b"prefix=${pcfiledir}/../..\n"),
+        *_links("lib/pkgconfig", {"python3.pc": "python-3.11.pc"}),
+        *_links("lib/pkgconfig", {"python3-embed.pc": "python-3.11-embed.pc"}),
+        *_library(lib),
+        *_files(lib, ["LICENSE.txt"], b"PSF\n"),
+        *_files(lib, [f"_sysconfigdata__{system}_{platform}.py"], data.encode()),
+        *_files(f"{lib}/config-3.11-{platform}", CONFIG, b"prefix=/install\n"),
+        # CPython complains at every start where the folder is missing.
+        *_files(f"{lib}/lib-dynload", [".empty"]),
+        *_packages(f"{lib}/site-packages"),
+        *_files("share/man/man1", ["python3.11.1"], b".TH\n"),
+        *_links("share/man/man1", {"python3.1": "python3.11.1"}),
+        *(_natives_of_mac() if target.os == "mac" else _natives_of_linux(target)),
+    ]
+
+
+def _natives_of_linux(target: Target) -> list[Entry]:
+    machine = target.name.rpartition("-")[2]
     versions = {"libc.so.6": ["GLIBC_2.17"]}
-    data = elf(versions=versions, program=entry.name.endswith("/python3.11"))
-    return replace(entry, data=data)
+    suffix = f"cpython-311-{ARCHITECTURES[target.name]}.so"
+    own = elf(needed=SYSTEM_OF_LINUX, versions=versions, machine=machine, soname="libtcl9.0.so")
+    program = elf(
+        needed=SYSTEM_OF_LINUX,
+        versions=versions,
+        machine=machine,
+        rpath="$ORIGIN/../lib",
+        program=True,
+    )
+    shared = elf(
+        needed=SYSTEM_OF_LINUX, versions=versions, machine=machine, soname="libpython3.11.so.1.0"
+    )
+    stable = elf(needed=["$ORIGIN/../lib/libpython3.11.so.1.0"], machine=machine)
+    modules = {
+        "_crypt": elf(needed=["libcrypt.so.1"], versions=versions, machine=machine),
+        "_dbm": elf(versions=versions, machine=machine) + BERKELEY_DB,
+        "_tkinter": elf(needed=["libtcl9.0.so", "libtcl9tk9.0.so"], machine=machine),
+    }
+    assert tuple(modules) == SHARED_MODULES
+    libraries = ("libtcl9.0.so", "libtcl9tk9.0.so")
+    packages = ("itcl4.3.8/libtcl9itcl4.3.8.so", "thread3.0.6/libtcl9thread3.0.6.so")
+    return [
+        *_files("bin", ["python3.11"], program, 0o775),
+        *_files("lib", ["libpython3.11.so.1.0"], shared, 0o775),
+        *_links("lib", {"libpython3.11.so": "libpython3.11.so.1.0"}),
+        *_files("lib", ["libpython3.so"], stable, 0o775),
+        *_files("lib", [*libraries, *packages], own, 0o775),
+        *(
+            entry
+            for name, data in modules.items()
+            for entry in _files("lib/python3.11/lib-dynload", [f"{name}.{suffix}"], data, 0o775)
+        ),
+        # ncurses has terminals whose names differ in case alone, and others by two names.
+        *_files("share/terminfo", TERMINALS, b"\x1a\x01"),
+        *_links("share/terminfo", TERMINAL_LINKS),
+    ]
 
 
-def _with_macho(entry: Entry) -> Entry:
-    name = entry.name
-    for linux, mac in MAC_NAMES.items():
-        name = name.replace(linux, mac)
-    if not entry.data.startswith(b"\x7fELF"):
-        return replace(entry, name=name)
-    system = "/usr/lib/libSystem.B.dylib"
-    library = "libpython3.11.dylib"
-    if name.endswith("/python3.11"):
-        own = f"@executable_path/../lib/{library}"
-        data = macho(needed=[own, system], program=True)
-    else:
-        install_name = f"@rpath/{library}" if name.endswith(library) else ""
-        data = macho(install_name=install_name, needed=[system])
-    return replace(entry, name=name, data=data)
+def _natives_of_mac() -> list[Entry]:
+    system = SYSTEM_OF_MAC[:1]
+    program = macho(needed=SYSTEM_OF_MAC, rpaths=["@executable_path/../lib"], program=True)
+    entries = _files("bin", ["python3.11"], program, 0o775)
+    for name in ("libpython3.11.dylib", "libtcl9.0.dylib", "libtcl9tk9.0.dylib"):
+        needed = SYSTEM_OF_MAC if "python" in name else system
+        data = macho(install_name=f"@rpath/{name}", needed=needed)
+        entries += _files("lib", [name], data, 0o775)
+    packages = ("itcl4.3.8/libtcl9itcl4.3.8.dylib", "thread3.0.6/libtcl9thread3.0.6.dylib")
+    entries += _files("lib", packages, macho(needed=system), 0o775)
+    tk = ["@rpath/libtcl9.0.dylib", "@rpath/libtcl9tk9.0.dylib"]
+    for name in SHARED_MODULES:
+        needed = [*(tk if name == "_tkinter" else ()), *system]
+        data = macho(needed=needed, rpaths=["@loader_path/../.."])
+        entries += _files(
+            "lib/python3.11/lib-dynload", [f"{name}.cpython-311-darwin.so"], data, 0o775
+        )
+    return entries
 
 
-def _with_pe(entry: Entry) -> Entry:
-    if not entry.data.startswith(b"MZ"):
-        return entry
-    name = entry.name.rpartition("/")[2]
-    needed = ["KERNEL32.dll"]
-    if name.startswith("vcruntime140"):
-        needed += ["VCRUNTIME140.dll"] if name == "vcruntime140_1.dll" else []
-        return replace(entry, data=pe(needed=needed, toolset=(14, 44), version=(14, 44)))
-    needed += ["VCRUNTIME140.dll", "api-ms-win-crt-runtime-l1-1-0.dll"]
-    needed += [] if name == "python311.dll" else ["python311.dll"]
-    data = pe(needed=needed, toolset=(14, 44), program=name.endswith(".exe"))
-    return replace(entry, data=data)
+def _windows() -> list[Entry]:
+    """Return what a Windows archive holds: no links, pip without its programs, tests' modules."""
+    core = ("VERSION.dll", "WS2_32.dll", "api-ms-win-core-path-l1-1-0.dll", "bcrypt.dll")
+    natives = {
+        **{f"DLLs/{name}.pyd": _pe(*own) for name, own in MODULES_OF_WINDOWS.items()},
+        **{f"DLLs/{name}": _pe(*own) for name, own in LIBRARIES_OF_WINDOWS.items()},
+        **{f"tcl/{name}": _pe() for name in TCL_OF_WINDOWS if name.endswith(".dll")},
+        "python.exe": _pe("python311.dll", program=True),
+        "python3.dll": _pe(),
+        "python311.dll": _pe(*core, "VCRUNTIME140_1.dll"),
+        "pythonw.exe": _pe("python311.dll", program=True),
+        "vcruntime140.dll": _vcruntime(),
+        "vcruntime140_1.dll": _vcruntime("VCRUNTIME140.dll"),
+        "vcruntime140_threads.dll": _vcruntime(),
+        "Lib/venv/scripts/nt/python.exe": _pe(program=True),
+        "Lib/venv/scripts/nt/pythonw.exe": _pe(program=True),
+    }
+    plain = [
+        *_library("Lib"),
+        *_files("Lib", ONLY_IN_WINDOWS),
+        *_packages("Lib/site-packages"),
+        *_files("Scripts", [".empty"]),
+        *_files("include", HEADERS),
+        *_files("libs", ["python3.lib", "python311.lib"], b"!<arch>"),
+        *_files("tcl", TCL_OF_WINDOWS),
+        Entry(name="python/LICENSE.txt", data=b"PSF\n"),
+    ]
+    listed = [
+        replace(entry, mode=0o666)
+        for entry in plain
+        # lib2to3's grammars are pickled on Unix alone.
+        if entry.name.removeprefix("python/") not in natives and not entry.name.endswith(".pickle")
+    ]
+    return [
+        *listed,
+        *(
+            Entry(name=f"python/{name}", data=data, mode=0o777 if name.endswith(".exe") else 0o666)
+            for name, data in natives.items()
+        ),
+    ]
+
+
+def _pe(*needed: str, program: bool = False) -> bytes:
+    """Return a file that imports `needed` and what every such file does."""
+    every = ("KERNEL32.dll", "VCRUNTIME140.dll", "api-ms-win-crt-runtime-l1-1-0.dll")
+    return pe(needed=[*needed, *every], toolset=(14, 44), program=program)
+
+
+def _vcruntime(*needed: str) -> bytes:
+    return pe(needed=[*needed, "KERNEL32.dll"], toolset=(14, 44), version=(14, 44))
 
 
 def write_release(
@@ -183,19 +361,20 @@ def write_release(
     *,
     version: str = VERSION,
     program: bytes | None = None,
+    is_whole: bool = False,
 ) -> RuntimeSpec:
     """Write the archive for `target` into `folder`, named as a release names it; return its spec.
 
     The spec says that the release lies at `source`, as a lock would. `program` takes the place of
-    the one that cannot run.
+    the one that cannot run. An archive that `is_whole` has every name; else `few_entries`.
     """
     facts = {"version": version, "tag": TAG, "triple": target.triple, "flavour": FLAVOUR}
     name = archive_name(**facts)
-    entries = [
+    listed = [
         replace(entry, data=program) if program and entry.name == target.executable else entry
-        for entry in native_entries(target)
+        for entry in (entries(target) if is_whole else few_entries(target))
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    archive = write_tar(folder / name, entries)
+    archive = write_tar(folder / name, listed)
     artifact = Artifact(name=name, digest=Digest.of_file(archive))
     return RuntimeSpec(artifact=artifact, url=f"{source}/{TAG}/{name}", **facts)

@@ -40,6 +40,15 @@ class Family:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Forbidden:
+    """A library that no file may hold, linked in or not: words of its data, and why it may not."""
+
+    name: str
+    markers: tuple[bytes, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Waiver:
     """A finding that is known and accepted: where, about what, and why that is right.
 
@@ -76,6 +85,7 @@ class AuditRules:
     versioned: tuple[str, ...] = ()
     folders: tuple[DllFolder, ...] = ()
     families: tuple[Family, ...] = ()
+    forbidden: tuple[Forbidden, ...] = ()
     waivers: tuple[Waiver, ...] = ()
 
     def is_system(self, name: str) -> bool:
@@ -100,9 +110,9 @@ def matches(name: str, globs: Iterable[str]) -> bool:
 def from_recipe(table: Mapping[str, Any], *, system: str, target: str) -> AuditRules:
     """Return the rules for one target from the recipe's [audit] table.
 
-    `table["duplicate"]` holds for all; `table[system]` (linux, mac, win) has the rest, where a
-    waiver may name the `target` it is for. Raises UsageError for a key that means nothing, a part
-    that is missing, or a waiver without a reason.
+    `table["duplicate"]` and `table["forbidden"]` hold for all; `table[system]` (linux, mac, win)
+    has the rest, where a waiver may name the `target` it is for. Raises UsageError for a key that
+    means nothing, a part that is missing, or a waiver without a reason.
     """
     own: Mapping[str, Any] = table.get(system, {})
     unknown = sorted(set(own) - _SYSTEM_KEYS)
@@ -126,6 +136,14 @@ def from_recipe(table: Mapping[str, Any], *, system: str, target: str) -> AuditR
             families=tuple(
                 Family(name=one["name"], files=tuple(one["files"]), why=one["why"])
                 for one in _chain(table.get("duplicate", ()), own.get("duplicate", ()))
+            ),
+            forbidden=tuple(
+                Forbidden(
+                    name=one["name"],
+                    markers=tuple(marker.encode() for marker in one["markers"]),
+                    why=one["why"],
+                )
+                for one in table.get("forbidden", ())
             ),
             waivers=tuple(
                 Waiver(path=one["path"], subject=one["subject"], reason=one["reason"])

@@ -5,6 +5,7 @@ Reads the files, never loads them, so a tree for any target is audited on any ma
 
 from __future__ import annotations
 
+import mmap
 import os
 import posixpath
 from dataclasses import dataclass, replace
@@ -115,6 +116,7 @@ def audit(
         if binary is not None:
             on_file(path)
             tree[path] = binary
+            findings += _forbidden(root, path, rules)
     foreign = list(_foreign(tree, FORMATS[target.os], architecture))
     outside = {finding.path for finding in foreign}
     native = {path: binary for path, binary in tree.items() if path not in outside}
@@ -181,6 +183,26 @@ def _unreadable(path: str, error: VerificationError) -> Finding:
         what=error.what,
         remedy=error.next_step,
     )
+
+
+def _forbidden(root: Path, path: str, rules: AuditRules) -> Iterator[Finding]:
+    """Yield the forbidden libraries whose words the file holds."""
+    if not rules.forbidden:
+        return
+    with (
+        (root / path).open("rb") as stream,
+        mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+        for library in rules.forbidden:
+            found = [marker for marker in library.markers if data.find(marker) != -1]
+            if found:
+                yield Finding(
+                    code="forbidden-library",
+                    path=path,
+                    subject=library.name,
+                    what=f"holds {library.name} (it says {found[0].decode()!r}); {library.why}",
+                    remedy="drop the file with a diet rule, or lock a build without that library",
+                )
 
 
 def _foreign(tree: Mapping[str, Binary], expected: str, architecture: str) -> Iterator[Finding]:

@@ -100,7 +100,31 @@ RULES: tuple[DietRule, ...] = (
         *("lib/python3.11/lib-dynload/_test*", "DLLs/_test*"),
         *("lib/python3.11/lib-dynload/_ctypes_test.*", "DLLs/_ctypes_test.*"),
         *("lib/python3.11/lib-dynload/_xxtestfuzz.*", "lib/python3.11/lib-dynload/xxlimited*"),
+        "DLLs/xxlimited*",
         keep=("**/site-packages/**",),
+    ),
+    _rule(
+        "dbm",
+        "links Berkeley DB, whose licence asks for the source of whatever is shipped with it; "
+        "dbm.dumb needs no library",
+        *("lib/python3.11/lib-dynload/_dbm.*", "lib/python3.11/dbm/ndbm.py", "Lib/dbm/ndbm.py"),
+    ),
+    _rule(
+        "crypt",
+        "needs libcrypt.so.1, which newer distributions do not install; deprecated",
+        *("lib/python3.11/lib-dynload/_crypt.*", "lib/python3.11/crypt.py", "Lib/crypt.py"),
+    ),
+    _rule(
+        "msi",
+        "makes installers for Windows; imports msi.dll and Cabinet.dll",
+        *("DLLs/_msi.pyd", "Lib/msilib/**"),
+        targets=WINDOWS,
+    ),
+    _rule(
+        "vcruntime-threads",
+        "threads of C11, which nothing here imports",
+        "vcruntime140_threads.dll",
+        targets=WINDOWS,
     ),
     _rule(
         "development",
@@ -115,9 +139,11 @@ RULES: tuple[DietRule, ...] = (
         "share/**",
     ),
     _rule(
-        "library-links",
-        "second names of libpython, for linkers",
-        *("lib/libpython3.so", "lib/libpython3.11.so"),
+        "libpython",
+        "for programs that embed CPython; bin/python3.11 has all of it inside, nothing else loads "
+        "it, and the audit refuses a file that would",
+        *("lib/libpython3.so", "lib/libpython3.11.so", "lib/libpython3.11.so.1.0"),
+        "lib/libpython3.11.dylib",
         targets=UNIX,
     ),
     _rule(

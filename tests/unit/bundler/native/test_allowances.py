@@ -9,13 +9,18 @@ import pytest
 
 from bundler.errors import UsageError
 from bundler.native import allowances
-from bundler.native.allowances import AuditRules, DllFolder, Family, Waiver
+from bundler.native.allowances import AuditRules, DllFolder, Family, Forbidden, Waiver
 
 RECIPE = """
 [[duplicate]]
 name = "OpenMP"
 files = ["libgomp*"]
 why = "cores are claimed twice"
+
+[[forbidden]]
+name = "Berkeley DB"
+markers = ["Sleepycat"]
+why = "it asks for all sources"
 
 [linux]
 floor = "2.28"
@@ -49,13 +54,16 @@ def table(text: str = RECIPE) -> dict[str, Any]:
     return tomllib.loads(text)
 
 
-def test_a_target_gets_its_system_s_rules_and_the_duplicates_of_all() -> None:
+def test_a_target_gets_its_system_s_rules_and_those_of_all() -> None:
     rules = allowances.from_recipe(table(), system="linux", target="linux-x64")
     assert rules == AuditRules(
         system=("libc.so.6",),
         required=("libz.so.1",),
         floor="2.28",
         families=(Family(name="OpenMP", files=("libgomp*",), why="cores are claimed twice"),),
+        forbidden=(
+            Forbidden(name="Berkeley DB", markers=(b"Sleepycat",), why="it asks for all sources"),
+        ),
         waivers=(Waiver(path="*/torch/*", subject="OpenMP", reason="one of them sleeps"),),
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler.errors import PolicyError
-from bundler.native.allowances import AuditRules, DllFolder, Family, Waiver
+from bundler.native.allowances import AuditRules, DllFolder, Family, Forbidden, Waiver
 from bundler.native.audit import audit, require_clean
 from bundler.targets import TARGETS
 from tests.support import tinybinaries
@@ -312,3 +312,27 @@ def test_a_runtime_that_is_there_must_bring_its_own_libraries(tmp_path: Path) ->
     assert report.left_to_runtime == ()
     write(tmp_path, "python/python311.dll", tinybinaries.pe(needed=["kernel32.dll"]))
     assert audit(tmp_path, WINDOWS, rules).findings == ()
+
+
+def test_a_library_that_is_forbidden_is_found_inside_native_files_alone(tmp_path: Path) -> None:
+    berkeley = Forbidden(
+        name="Berkeley DB",
+        markers=(b"Berkeley DB", b"Sleepycat"),
+        why="its licence asks for all sources",
+    )
+    tree(
+        tmp_path,
+        **{
+            "dbm.so": tinybinaries.elf() + bytes(5000) + b"Sleepycat Software: Berkeley DB 6.0",
+            "other.so": tinybinaries.elf() + b"sleepy cats",
+            "licences.py": b"KNOWN = ['Sleepycat']",
+        },
+    )
+    rules = replace(RULES, forbidden=(berkeley,))
+    finding = only(audit(tmp_path, LINUX, rules))
+    assert (finding.code, finding.subject) == ("forbidden-library", "Berkeley DB")
+    assert finding.path == f"{SITE}/dbm.so"
+    assert finding.fails
+    assert "'Berkeley DB'" in finding.what
+    assert "asks for all sources" in finding.what
+    assert audit(tmp_path, LINUX, RULES).findings == ()

@@ -7,33 +7,41 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler.errors import PolicyError, UsageError
+from bundler.native import allowances
+from bundler.native.audit import audit
+from bundler.project import Project
+from bundler.recipe import read_recipe
 from bundler.targets import TARGETS
 from bundler.tree import archives, relocate
-from tests.support.standalone import unix_archive, unix_entries, windows_archive
+from tests.support.standalone import entries, few_entries, stdlib, write_release
+from tests.support.tinytar import write_tar
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bundler.native.audit import AuditReport
+    from bundler.targets import Target
+
 LINUX, MAC, WINDOWS = TARGETS["linux-x64"], TARGETS["mac-arm64"], TARGETS["win-x64"]
-UNIX_KEPT = {
-    "bin/python3.11",
-    "lib/libpython3.11.so.1.0",
-    "lib/python3.11/_sysconfigdata__linux_x86_64-linux-gnu.py",
-    "lib/python3.11/json/__init__.py",
-    "lib/python3.11/lib-dynload/_ssl.so",
-    "lib/python3.11/os.py",
-    "lib/python3.11/unittest/__init__.py",
+UNIX = [target for target in TARGETS.values() if target.os != "win"]
+# What a service never imports of the standard library: whole folders, and single files.
+FOLDERS = {"ensurepip", "idlelib", "lib2to3", "tkinter", "turtledemo", "venv"}
+FILES = {"crypt.py", "dbm/ndbm.py", "turtle.py"}
+KEPT_OF_WINDOWS = {
+    *("LICENSE.txt", "python.exe", "pythonw.exe", "python3.dll", "python311.dll"),
+    *("vcruntime140.dll", "vcruntime140_1.dll"),
+    *("DLLs/libcrypto-3-x64.dll", "DLLs/libffi-8.dll", "DLLs/libssl-3-x64.dll"),
+    *("DLLs/sqlite3.dll", "DLLs/_asyncio.pyd", "DLLs/_bz2.pyd", "DLLs/_ctypes.pyd"),
+    *("DLLs/_decimal.pyd", "DLLs/_elementtree.pyd", "DLLs/_hashlib.pyd", "DLLs/_lzma.pyd"),
+    *("DLLs/_multiprocessing.pyd", "DLLs/_overlapped.pyd", "DLLs/_queue.pyd"),
+    *("DLLs/_socket.pyd", "DLLs/_sqlite3.pyd", "DLLs/_ssl.pyd", "DLLs/_uuid.pyd"),
+    *("DLLs/_zoneinfo.pyd", "DLLs/pyexpat.pyd", "DLLs/select.pyd", "DLLs/unicodedata.pyd"),
+    "DLLs/winsound.pyd",
 }
-WINDOWS_KEPT = {
-    "DLLs/_ssl.pyd",
-    "LICENSE.txt",
-    "Lib/os.py",
-    "python.exe",
-    "python3.dll",
-    "python311.dll",
-    "pythonw.exe",
-    "vcruntime140.dll",
-    "vcruntime140_1.dll",
+SYSCONFIGDATA = {
+    "linux-x64": "_sysconfigdata__linux_x86_64-linux-gnu.py",
+    "linux-arm64": "_sysconfigdata__linux_aarch64-linux-gnu.py",
+    "mac-arm64": "_sysconfigdata__darwin_darwin.py",
 }
 
 
@@ -42,60 +50,131 @@ def files(root: Path) -> set[str]:
     return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
 
 
-def test_a_unix_runtime_keeps_what_it_needs(tmp_path: Path) -> None:
-    archives.extract(unix_archive(tmp_path), tmp_path / "python", keep=relocate.keeps(LINUX))
-    assert files(tmp_path / "python") == UNIX_KEPT
-    changed = relocate.neutralise(tmp_path / "python", LINUX)
-    assert changed == ["lib/python3.11/_sysconfigdata__linux_x86_64-linux-gnu.py"]
-    assert files(tmp_path / "python") == UNIX_KEPT
+def unpacked(target: Target, folder: Path, *, is_whole: bool = False) -> Path:
+    """Write an archive for `target`, and return what is kept of it, as in a bundle."""
+    spec = write_release(folder, target, "https://runtime.invalid", is_whole=is_whole)
+    place = folder / "bundle" / "python"
+    archives.extract(folder / spec.artifact.name, place, keep=relocate.keeps(target))
+    return place
+
+
+def kept_of_stdlib(target: Target) -> set[str]:
+    """Return the sources that must be left, as paths below python/."""
+    folder = target.stdlib.removeprefix("python/")
+    paths = (path for path in stdlib() if path.partition("/")[0] not in FOLDERS)
+    return {f"{folder}/{path}" for path in paths if path not in FILES}
+
+
+def audited(bundle: Path, target: Target) -> AuditReport:
+    """Audit `bundle` by the real recipe."""
+    table = read_recipe(Project.here().recipe).sections["audit"]
+    rules = allowances.from_recipe(table, system=target.os, target=target.name)
+    return audit(bundle, target, rules)
+
+
+@pytest.mark.parametrize("target", UNIX, ids=lambda target: target.name)
+def test_a_unix_runtime_keeps_its_program_and_library_alone(target: Target, tmp_path: Path) -> None:
+    place = unpacked(target, tmp_path, is_whole=True)
+    own = {"LICENSE.txt", "lib-dynload/.empty", SYSCONFIGDATA[target.name]}
+    kept = {"bin/python3.11", *(f"lib/python3.11/{name}" for name in own)}
+    assert files(place) == kept | kept_of_stdlib(target)
+    changed = relocate.neutralise(place, target)
+    assert changed == [f"lib/python3.11/{SYSCONFIGDATA[target.name]}"]
+    assert files(place) == kept | kept_of_stdlib(target)
 
 
 def test_a_windows_runtime_keeps_what_it_needs(tmp_path: Path) -> None:
-    archives.extract(windows_archive(tmp_path), tmp_path / "python", keep=relocate.keeps(WINDOWS))
-    assert files(tmp_path / "python") == WINDOWS_KEPT
-    assert relocate.neutralise(tmp_path / "python", WINDOWS) == []
+    place = unpacked(WINDOWS, tmp_path, is_whole=True)
+    assert files(place) == KEPT_OF_WINDOWS | kept_of_stdlib(WINDOWS)
+    assert relocate.neutralise(place, WINDOWS) == []
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: target.name)
+def test_what_is_kept_of_a_runtime_passes_the_audit(target: Target, tmp_path: Path) -> None:
+    report = audited(unpacked(target, tmp_path).parent, target)
+    assert report.failures == (), report.render()
+    assert report.binaries == (len(KEPT_OF_WINDOWS) - 1 if target.os == "win" else 1)
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "found"),
+    [
+        (LINUX, "_crypt", {("unresolved-import", "libcrypt.so.1")}),
+        (LINUX, "_dbm", {("forbidden-library", "Berkeley DB")}),
+        (
+            WINDOWS,
+            "_msi",
+            {("unresolved-import", "Cabinet.dll"), ("unresolved-import", "msi.dll")},
+        ),
+    ],
+    ids=["_crypt", "_dbm", "_msi"],
+)
+def test_a_module_that_is_left_out_would_fail_the_audit(
+    target: Target, name: str, found: set[tuple[str, str]], tmp_path: Path
+) -> None:
+    place = unpacked(target, tmp_path)
+    (entry,) = [one for one in entries(target) if f"/{name}." in one.name]
+    assert entry.name.removeprefix("python/") not in files(place)
+    module = tmp_path / "bundle" / entry.name
+    module.parent.mkdir(exist_ok=True)
+    module.write_bytes(entry.data)
+    failures = audited(tmp_path / "bundle", target).failures
+    assert {(one.code, one.subject) for one in failures} == found
+
+
+def test_a_program_that_loads_libpython_would_fail_the_audit(tmp_path: Path) -> None:
+    place = unpacked(LINUX, tmp_path)
+    stable = next(one for one in entries(LINUX) if one.name.endswith("/libpython3.so"))
+    (place / "lib/libpython3.so").write_bytes(stable.data)
+    (failure,) = audited(place.parent, LINUX).failures
+    assert (failure.code, failure.subject) == (
+        "unresolved-import",
+        "$ORIGIN/../lib/libpython3.11.so.1.0",
+    )
 
 
 def test_a_tree_that_already_stands_is_cut_to_the_same_files(tmp_path: Path) -> None:
     root = tmp_path / "python"
-    for entry in unix_entries():
+    for entry in few_entries(LINUX):
         path = tmp_path / entry.name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if entry.link and entry.name.startswith("python/bin"):
+        if entry.link:
             path.symlink_to(entry.link)
         else:
             path.write_bytes(entry.data)
     changed = relocate.neutralise(root, LINUX)
-    assert files(root) == UNIX_KEPT
-    assert "bin/python" in changed
-    assert "lib/tcl8.6/init.tcl" in changed
+    spec = write_release(tmp_path, LINUX, "https://runtime.invalid")
+    archives.extract(tmp_path / spec.artifact.name, tmp_path / "new", keep=relocate.keeps(LINUX))
+    assert files(root) == files(tmp_path / "new")
+    assert {"bin/python", "lib/tcl9.0/init.tcl"} <= set(changed)
     assert changed == sorted(changed)
     assert not [path for path in root.rglob("*") if path.is_dir() and not any(path.iterdir())]
     assert relocate.neutralise(root, LINUX) == []
 
 
 def test_terminal_names_that_differ_in_case_are_why_share_is_not_unpacked(tmp_path: Path) -> None:
+    archive = write_tar(tmp_path / "a.tar.gz", few_entries(LINUX))
     with pytest.raises(PolicyError, match="terminfo"):
-        archives.extract(unix_archive(tmp_path), tmp_path / "python")
+        archives.extract(archive, tmp_path / "python")
 
 
 def test_build_paths_become_a_folder_that_is_nowhere(tmp_path: Path) -> None:
-    archives.extract(unix_archive(tmp_path), tmp_path / "python", keep=relocate.keeps(LINUX))
-    relocate.neutralise(tmp_path / "python", LINUX)
-    data = next((tmp_path / "python").rglob("_sysconfigdata*")).read_text()
+    place = unpacked(LINUX, tmp_path)
+    relocate.neutralise(place, LINUX)
+    data = next(place.rglob("_sysconfigdata*")).read_text()
     values: dict[str, dict[str, str]] = {}
     exec(data, values)  # noqa: S102
     found = values["build_time_vars"]
     assert found["prefix"] == "/nonexistent"
     assert found["LIBDIR"] == "/nonexistent/lib"
-    assert found["CC"] == "/nonexistent/llvm/bin/clang -pthread"
+    assert found["LLVM_PROFDATA"] == "/nonexistent/llvm/bin/llvm-profdata"
     assert found["CFLAGS"] == (
         "-fPIC -I/nonexistent/deps/include -ffile-prefix-map=/nonexistent/x=."
     )
     assert found["LDFLAGS"] == "-L/nonexistent/deps/lib"
     assert found["INSTALL"] == "/usr/bin/install -c"
     assert found["SRCDIRS"] == "Modules Modules/_blake2"
-    assert relocate.scan(tmp_path / "python", [b"/install/", b"/build/", b"/tools/"]) == []
+    assert relocate.scan(place, [b"/install/", b"/build/", b"/tools/"]) == []
 
 
 @pytest.mark.parametrize(
