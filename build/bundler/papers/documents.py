@@ -48,7 +48,9 @@ def read_wheels(plan: BundlePlan, materials: Materials) -> tuple[sbom.WheelPart,
         )
         for wheel in plan.wheels
     )
-    licences.require_allowed(_packages(plan, parts), policy)
+    packages = _packages(plan, materials, parts)
+    licences.require_allowed(packages, policy)
+    licences.require_none_refused([(one.title, one.expression) for one in packages], policy)
     return parts
 
 
@@ -58,11 +60,17 @@ def write_documents(
     """Write SBOM and notices into `stage`, and return their entries.
 
     Both follow from the parts they describe, so a change of the service leaves them as they are.
+    Raises PolicyError if something inside a wheel has a licence that is refused.
     """
+    from bundler.papers import sbom  # noqa: PLC0415 - as above
+
+    bill = _sbom(plan, materials, wheels)
+    policy = licences.from_recipe(materials.policy.get("licences", {}))
+    licences.require_none_refused(sbom.licences_in(bill), policy)
     entries = []
     for name, data in (
-        (NOTICES, notices.render(_packages(plan, wheels, stage))),
-        (SBOM, _sbom(plan, materials, wheels)),
+        (NOTICES, notices.render(_packages(plan, materials, wheels, stage))),
+        (SBOM, bill),
     ):
         (stage / name).write_bytes(data)
         digest = Digest.of_bytes(data)
@@ -71,7 +79,10 @@ def write_documents(
 
 
 def _packages(
-    plan: BundlePlan, wheels: Iterable[sbom.WheelPart], stage: Path | None = None
+    plan: BundlePlan,
+    materials: Materials,
+    wheels: Iterable[sbom.WheelPart],
+    stage: Path | None = None,
 ) -> list[licences.Package]:
     """Return everything with a licence; the runtime's text is read from `stage`, if given."""
     packages = [part.package for part in wheels]
@@ -91,7 +102,26 @@ def _packages(
                 ),
             )
         )
-    return packages
+    return packages + _libraries(plan, materials)
+
+
+def _libraries(plan: BundlePlan, materials: Materials) -> list[licences.Package]:
+    """Return what the recipe says is linked into CPython for this target, in order of name."""
+    if plan.runtime is None:
+        return []
+    table = materials.policy.get("runtime", {}).get("libraries", {})
+    target = target_named(plan.target)
+    return [
+        licences.Package(
+            name=name,
+            version="",
+            expression=entry["expression"],
+            inside=f"CPython {plan.runtime.version}",
+            copyright=entry.get("copyright", ""),
+        )
+        for name, entry in sorted(table.items())
+        if {target.name, target.os} & set(entry.get("targets", (target.os,)))
+    ]
 
 
 def _runtime_licence(stage: Path, target: Target) -> Path | None:
@@ -115,7 +145,6 @@ def _read_metadata(wheel: Path, policy: LicencePolicy) -> licences.Package:
 def _sbom(plan: BundlePlan, materials: Materials, wheels: Iterable[sbom.WheelPart]) -> bytes:
     from bundler.papers import sbom  # noqa: PLC0415 - as above
 
-    libraries: Mapping[str, str] = materials.policy.get("runtime", {}).get("libraries", {})
     standalone = plan.runtime if isinstance(plan.runtime, RuntimeSpec) else None
     return sbom.render(
         plan_id=described_inputs(plan),
@@ -129,8 +158,12 @@ def _sbom(plan: BundlePlan, materials: Materials, wheels: Iterable[sbom.WheelPar
             expression=PYTHON_LICENCE,
             artifact=standalone.artifact if standalone else None,
             libraries=tuple(
-                sbom.InnerLibrary(name=name, expression=expression)
-                for name, expression in sorted(libraries.items())
+                sbom.InnerLibrary(
+                    name=library.name,
+                    expression=library.expression,
+                    copyright=library.copyright,
+                )
+                for library in _libraries(plan, materials)
             ),
         )
         if plan.runtime

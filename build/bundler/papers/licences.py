@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
@@ -20,9 +21,10 @@ from packaging.utils import canonicalize_name
 from bundler.errors import PolicyError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+WORD: Final = re.compile(r"[\w.+-]+")
 TEXT_NAMES: Final = ("licen[cs]e*", "copying*", "copyright*", "notice*", "authors*")
 
 
@@ -36,10 +38,11 @@ class Document:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
-    """Something in the bundle with a licence: a wheel, the runtime, a model.
+    """Something in the bundle with a licence: a wheel, the runtime, a library in it, a model.
 
     `expression` is SPDX, empty where nobody knows; `declared` is what its metadata says, word for
     word. `texts` are licences and notices, `sboms` what PEP 770 lets a wheel say of its inside.
+    `inside` is what a library without a version of its own was linked into; `copyright` its notice.
     """
 
     name: str
@@ -48,6 +51,15 @@ class Package:
     declared: str = ""
     texts: tuple[Document, ...] = ()
     sboms: tuple[Document, ...] = ()
+    inside: str = ""
+    copyright: str = ""
+
+    @property
+    def title(self) -> str:
+        """Return what people read: its name, and which one it is."""
+        return (
+            f"{self.name}, inside {self.inside}" if self.inside else f"{self.name} {self.version}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +73,13 @@ class Ruling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LicencePolicy:
-    """Which SPDX licences may ship, how packages spell them, and the packages that are special."""
+    """Which SPDX licences may ship, how packages spell them, and the packages that are special.
+
+    `refused` are globs over licences that nothing may demand, not even part of a package.
+    """
 
     allowed: frozenset[str]
+    refused: tuple[str, ...] = ()
     spellings: Mapping[str, str] = field(default_factory=dict)
     rulings: Mapping[str, Ruling] = field(default_factory=dict)
 
@@ -81,6 +97,7 @@ def from_recipe(table: Mapping[str, Any]) -> LicencePolicy:
         )
     return LicencePolicy(
         allowed=frozenset(map(_canonical, table.get("allowed", ()))),
+        refused=tuple(table.get("refused", ())),
         spellings={raw: _canonical(spdx) for raw, spdx in table.get("spellings", {}).items()},
         rulings=rulings,
     )
@@ -125,13 +142,13 @@ def require_allowed(packages: Iterable[Package], policy: LicencePolicy) -> None:
     for package in sorted(packages, key=lambda package: package.name.lower()):
         if not package.expression:
             said = f"its metadata says {package.declared!r}" if package.declared else "it says none"
-            faults.append(f"{package.name} {package.version}: the licence is unknown, {said}")
+            faults.append(f"{package.title}: the licence is unknown, {said}")
             continue
         ruling = policy.rulings.get(canonicalize_name(package.name))
         allowed = policy.allowed | (ruling.allowed if ruling else frozenset())
-        denied = sorted(_denied(package.expression, allowed))
+        denied = sorted(_denied(_parsed(package.expression), allowed.__contains__))
         if denied:
-            faults.append(f"{package.name} {package.version}: {', '.join(denied)} is not allowed")
+            faults.append(f"{package.title}: {', '.join(denied)} is not allowed")
     if faults:
         raise PolicyError(
             f"{len(faults)} licences are refused",
@@ -141,9 +158,33 @@ def require_allowed(packages: Iterable[Package], policy: LicencePolicy) -> None:
         )
 
 
-def _denied(expression: str, allowed: frozenset[str]) -> set[str]:
-    """Return what an expression demands beyond `allowed`: of AND all parts, of OR the best."""
-    return _refused(_parsed(expression), allowed)
+def require_none_refused(parts: Iterable[tuple[str, str]], policy: LicencePolicy) -> None:
+    """Raise PolicyError, naming every part (a name, an expression) whose licence is refused.
+
+    An expression that is not SPDX's is refused for a word of it.
+    """
+    faults = []
+    for name, expression in parts:
+        denied = sorted(_demanded(expression, policy.refused))
+        if denied:
+            faults.append(f"{name}: {', '.join(denied)}")
+    if faults:
+        raise PolicyError(
+            f"{len(faults)} licences are refused, whatever they are part of",
+            why="\n".join(faults),
+            next_step="lock a build without that part; the recipe's [licences].refused lists them",
+        )
+
+
+def _demanded(expression: str, refused: tuple[str, ...]) -> set[str]:
+    """Return the licences of `refused` that no choice of the expression avoids."""
+    if not _spdx(expression):
+        return {word for word in WORD.findall(expression) if _matches(word, refused)}
+    return _denied(_parsed(expression), lambda leaf: not _matches(leaf, refused))
+
+
+def _matches(leaf: str, globs: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(leaf.lower(), glob.lower()) for glob in globs)
 
 
 @cache
@@ -159,14 +200,14 @@ def _parsed(expression: str) -> Any:  # noqa: ANN401 - boolean.py's nodes carry 
         ) from error
 
 
-def _refused(node: Any, allowed: frozenset[str]) -> set[str]:  # noqa: ANN401 - as above
-    """Return the leaves below `node` that are refused."""
+def _denied(node: Any, is_allowed: Callable[[str], bool]) -> set[str]:  # noqa: ANN401 - as above
+    """Return the licences that `node` demands and that are not allowed: of OR the best choice."""
     if isinstance(node, AND):
-        return set().union(*(_refused(part, allowed) for part in node.args))
+        return set().union(*(_denied(part, is_allowed) for part in node.args))
     if isinstance(node, OR):
-        return min((_refused(part, allowed) for part in node.args), key=len)
+        return min((_denied(part, is_allowed) for part in node.args), key=len)
     leaf = str(node)
-    return set() if leaf in allowed else {leaf}
+    return set() if is_allowed(leaf) else {leaf}
 
 
 def _spdx(text: str) -> str:

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bundler.papers.licences import Document, Package
 
 RULE: Final = "-" * 78
 # A licence without a holder's name in it reads the same in every package.
 COMMON: Final = {"Apache-2.0": ("apache license", "version 2.0, january 2004")}
+# The others differ in the holder's name alone: phrases that each has, and one that it has not.
+BSD: Final = "redistribution and use in source and binary forms"
+ENDORSEMENT: Final = "neither the name"
+TERMS: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
+    "MIT": (("permission is hereby granted, free of charge",), "except as contained in this"),
+    "BSD-2-Clause": ((BSD,), ENDORSEMENT),
+    "BSD-3-Clause": ((BSD, ENDORSEMENT), "4. "),
+}
+SINGLE: Final = re.compile(r"(?!LicenseRef)[\w.+-]+")
+# A longer text holds more than the one licence.
+LONGEST_TERMS: Final = 1_800
 
 
 def render(packages: Iterable[Package]) -> bytes:
@@ -36,7 +48,7 @@ def render(packages: Iterable[Package]) -> bytes:
                 bodies.append(body)
                 users.append([])
             number = numbers[key]
-            users[number - 1].append(f"{package.name} {package.version}: {document.path}")
+            users[number - 1].append(f"{package.title}: {document.path}")
             own.append(f"    [{number}] {document.path}")
         marks.append(own)
     lines = [
@@ -52,7 +64,8 @@ def render(packages: Iterable[Package]) -> bytes:
     ]
     for package, own in zip(listed, marks, strict=True):
         licence = package.expression or f"unknown (declared: {package.declared or 'nothing'})"
-        lines += [f"{package.name} {package.version}", f"  Licence: {licence}"]
+        lines += [package.title, f"  Licence: {licence}"]
+        lines += [f"  Copyright: {package.copyright}"] if package.copyright else []
         lines += ["  Texts:", *own] if own else [f"  Texts: {_instead(package, bodies)}"]
         lines.append("")
     lines += [RULE, "Part 2: licence texts", RULE]
@@ -84,8 +97,23 @@ def text_of(document: Document) -> str:
 
 def _instead(package: Package, bodies: Sequence[str]) -> str:
     """Return what stands for the texts of a package that brings none."""
+    expression = package.expression
     for number, body in enumerate(bodies, 1):
         start = " ".join(body[:400].split()).lower()
-        if all(part in start for part in COMMON.get(package.expression, ("\0",))):
-            return f"the package brings none; {package.expression} is [{number}]"
+        if all(part in start for part in COMMON.get(expression, ("\0",))):
+            return f"the package brings none; {expression} is [{number}]"
+    for number, body in enumerate(bodies, 1):
+        if package.copyright and _is_terms(body, expression):
+            return f"the package brings none; its terms are those of [{number}]"
+    if package.inside and SINGLE.fullmatch(expression):
+        return f"the package brings none; https://spdx.org/licenses/{expression}.html has it"
     return "the package brings none"
+
+
+def _is_terms(body: str, expression: str) -> bool:
+    """Return whether `body` is the licence `expression` and nothing else, whoever holds it."""
+    has, lacks = TERMS.get(expression, ((), ""))
+    text = " ".join(body.split()).lower()
+    if not has or len(text) > LONGEST_TERMS:
+        return False
+    return all(phrase in text for phrase in has) and lacks not in text

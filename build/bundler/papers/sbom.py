@@ -40,10 +40,11 @@ _HASHES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InnerLibrary:
-    """A library compiled into the runtime; its version is not known from the runtime's lock."""
+    """A library linked into the runtime; its version is not known from the runtime's lock."""
 
     name: str
     expression: str
+    copyright: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +125,7 @@ def _runtime(part: RuntimePart, target: str) -> Component:
             type=ComponentType.LIBRARY,
             bom_ref=f"{reference}#{library.name}",
             licenses=_licences(library.expression),
+            copyright=library.copyright or None,
             properties=[_property("version", "not known from the runtime's lock")],
         )
         for library in part.libraries
@@ -207,6 +209,12 @@ def _model(part: ModelPart) -> Component:
     )
 
 
+def licences_in(data: bytes) -> Iterator[tuple[str, str]]:
+    """Yield the name and the licence of every component of a rendered document, nested ones too."""
+    for raw in _listed(json.loads(data)):
+        yield str(raw["name"]), _expression(raw)
+
+
 def _listed(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield every component of a CycloneDX document, nested ones too."""
     for component in document.get("components") or ():
@@ -226,10 +234,6 @@ def _inner(raw: dict[str, Any], parent: str) -> Component:
     kinds = {kind.value: kind for kind in ComponentType}
     # Where one name and version stands twice, from two sources, the purl tells them apart.
     told = purl.to_string() if purl is not None else f"{name}@{version or ''}"
-    expressions = sorted(
-        str(choice.get("expression") or _license_name(choice.get("license") or {}))
-        for choice in raw.get("licenses") or ()
-    )
     return Component(
         name=name,
         version=str(version) if version is not None else None,
@@ -241,8 +245,17 @@ def _inner(raw: dict[str, Any], parent: str) -> Component:
             for one in raw.get("hashes") or ()
             if one.get("alg") in _HASHES
         ],
-        licenses=_licences(" AND ".join(filter(None, expressions))),
+        licenses=_licences(_expression(raw)),
     )
+
+
+def _expression(raw: dict[str, Any]) -> str:
+    """Return the licences of a CycloneDX component as one expression, empty if it has none."""
+    choices = sorted(
+        str(choice.get("expression") or _license_name(choice.get("license") or {}))
+        for choice in raw.get("licenses") or ()
+    )
+    return " AND ".join(filter(None, choices))
 
 
 def _license_name(licence: dict[str, Any]) -> str:

@@ -190,3 +190,35 @@ def test_a_table_with_a_licence_nobody_knows_or_no_reason_is_refused(text: str, 
     with pytest.raises(UsageError) as caught:
         licences.from_recipe(tomllib.loads(text))
     assert caught.value.why == why
+
+
+def test_a_library_inside_another_thing_is_named_by_that() -> None:
+    found = Package(name="db", version="", expression="GPL-3.0-only", inside="CPython 3.11.17")
+    with pytest.raises(PolicyError) as caught:
+        licences.require_allowed([found], POLICY)
+    assert caught.value.why == "db, inside CPython 3.11.17: GPL-3.0-only is not allowed"
+
+
+REFUSING = LicencePolicy(allowed=frozenset(), refused=("AGPL-*", "Sleepycat"))
+
+
+@pytest.mark.parametrize(
+    ("expression", "denied"),
+    [
+        ("Sleepycat", "Sleepycat"),
+        ("MIT AND AGPL-3.0-only", "AGPL-3.0-only"),
+        ("agpl-3.0-or-later", "AGPL-3.0-or-later"),
+        ("(AGPL-3.0-only OR Sleepycat) AND MIT", "AGPL-3.0-only"),
+        ("the Sleepycat licence", "Sleepycat"),
+    ],
+)
+def test_a_refused_licence_is_named_wherever_it_is_demanded(expression: str, denied: str) -> None:
+    with pytest.raises(PolicyError, match="whatever they are part of") as caught:
+        licences.require_none_refused([("a", "MIT"), ("b", expression)], REFUSING)
+    assert caught.value.exit_code == 7
+    assert caught.value.why.removeprefix("b: ").lower() == denied.lower()
+
+
+@pytest.mark.parametrize("expression", ["", "MIT OR AGPL-3.0-only", "LGPL-2.1-or-later", "BSD"])
+def test_a_licence_that_may_be_chosen_otherwise_is_not_refused(expression: str) -> None:
+    licences.require_none_refused([("a", expression)], REFUSING)

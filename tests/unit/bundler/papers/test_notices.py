@@ -80,3 +80,45 @@ def test_a_package_that_brings_no_text_says_so_and_points_at_the_common_one() ->
 def test_an_unknown_licence_is_told_with_what_was_declared() -> None:
     text = notices.render([Package(name="a", version="1", expression="", declared="ask us")])
     assert "Licence: unknown (declared: ask us)" in text.decode()
+
+
+MIT = b"MIT License\n\nCopyright (c) Somebody\n\nPermission is hereby granted, free of charge, to."
+BSD = b"Redistribution and use in source and binary forms, with or without, are permitted.\n"
+NAMES = b"3. Neither the name of the holder nor those of its contributors may be used.\n"
+
+
+def inner(expression: str) -> str:
+    """Return the lines on a library in CPython, beside packages that bring common licences."""
+    text = notices.render(
+        [
+            package("a", LICENSE=MIT),
+            package("b", "BSD-2-Clause", LICENSE=BSD),
+            package("c", "BSD-3-Clause", LICENSE=BSD + NAMES),
+            package("d", "MIT AND ISC", LICENSE=MIT + b"more terms" * 200),
+            Package(
+                name="expat",
+                version="",
+                expression=expression,
+                inside="CPython 3.11.17",
+                copyright="2001 Its maintainers",
+            ),
+        ]
+    ).decode()
+    return text[text.index("expat, inside CPython 3.11.17") :].split("\n\n", 1)[0]
+
+
+def test_a_library_inside_another_thing_is_listed_with_its_holder_and_its_terms() -> None:
+    assert inner("MIT").splitlines() == [
+        "expat, inside CPython 3.11.17",
+        "  Licence: MIT",
+        "  Copyright: 2001 Its maintainers",
+        "  Texts: the package brings none; its terms are those of [1]",
+    ]
+    assert inner("BSD-2-Clause").endswith("its terms are those of [2]")
+    assert inner("BSD-3-Clause").endswith("its terms are those of [3]")
+
+
+def test_terms_that_no_package_brings_are_named_by_their_page() -> None:
+    assert inner("blessing").endswith("none; https://spdx.org/licenses/blessing.html has it")
+    assert inner("LicenseRef-Own").endswith("  Texts: the package brings none")
+    assert inner("GPL-3.0-only WITH GCC-exception-3.1").endswith("the package brings none")

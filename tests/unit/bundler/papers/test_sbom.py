@@ -30,7 +30,7 @@ RUNTIME = RuntimePart(
     expression="PSF-2.0",
     artifact=artifact("cpython-3.11.17+20261021-x86_64.tar.gz", "b"),
     libraries=(
-        InnerLibrary(name="openssl", expression="Apache-2.0"),
+        InnerLibrary(name="openssl", expression="Apache-2.0", copyright="Its authors"),
         InnerLibrary(name="sqlite", expression="blessing"),
     ),
 )
@@ -144,6 +144,7 @@ def test_the_runtime_names_its_archive_and_what_is_not_known_of_its_libraries() 
     assert found["purl"].startswith("pkg:generic/cpython@3.11.17?checksum=sha256:bbbb")
     assert properties(found)["sidecar:runtime:release"] == "20261021"
     assert [one["name"] for one in found["components"]] == ["openssl", "sqlite"]
+    assert [one.get("copyright") for one in found["components"]] == ["Its authors", None]
     for library in found["components"]:
         assert "version" not in library
         assert properties(library) == {"sidecar:version": "not known from the runtime's lock"}
@@ -222,3 +223,12 @@ def test_a_bundle_without_a_runtime_names_none() -> None:
     document = json.loads(render(runtime=None))
     assert "cpython" not in {one["name"] for one in document["components"]}
     assert component(render(runtime=None), "torch")
+
+
+def test_the_licence_of_every_part_is_found_at_any_depth() -> None:
+    found = dict(sbom.licences_in(render()))
+    assert found["to-ken"] == "Apache-2.0"
+    assert found["openssl"] == "Apache-2.0"
+    assert found["ahash"] == "MIT"
+    assert found["deep"] == "A/B"
+    assert found["model.safetensors"] == ""
