@@ -20,6 +20,7 @@ from bundler.tree import archives, bytecode, hostruntime, relocate, wheels
 from bundler.tree.diet import Saving, apply, left_out, removing
 from bundler.tree.hostruntime import HostRuntime
 from bundler.tree.seal import files_of
+from sidecar.process import cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 SERVICE = "embedding_sidecar"
 GOLDEN = "models/golden"
-JOBS = os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +100,7 @@ def _python(plan: BundlePlan, materials: Materials, work: Path, progress: Progre
     bytecode.compile_tree(
         work / target.stdlib,
         interpreter=materials.compiler,
-        jobs=JOBS,
+        jobs=cores.count(),
         on_file=lambda _: progress.advance("python", 1),
     )
     progress.finish("python")
@@ -146,7 +146,7 @@ def _wheels(
     bytecode.compile_tree(
         site,
         interpreter=materials.compiler,
-        jobs=JOBS,
+        jobs=cores.count(),
         on_file=lambda _: progress.advance(label, 1),
     )
     progress.finish(label)
@@ -238,7 +238,7 @@ def _service(materials: Materials, work: Path, progress: Progress) -> None:
     bytecode.compile_tree(
         place,
         interpreter=materials.compiler,
-        jobs=JOBS,
+        jobs=cores.count(),
         on_file=lambda _: progress.advance("service", 1),
     )
     progress.finish("service")

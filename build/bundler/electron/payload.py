@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.manifest import read, read_entries
+from sidecar.process import cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -107,7 +108,7 @@ def _packed(root: Path, entries: Sequence[FileEntry]) -> int:
         filters = [{"id": lzma.FILTER_LZMA2, "preset": PRESET}]
         return min(1.0, len(lzma.compress(data, lzma.FORMAT_RAW, filters=filters)) / len(data))
 
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(cores.count()) as pool:
         return round(ends[-1] * sum(pool.map(ratio, range(count))) / count)
 
 

@@ -10,13 +10,14 @@ many there are never shows.
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import deflate
+
+from sidecar.process import cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,6 +27,7 @@ BLOCK_BYTES = 4 << 20
 # Of 120 MB of torch, level 1 left 42.7 MB in 1.1 s, 6 left 39.4 in 3.3, and 12 left 38.3 in 50.
 LEVEL = 6
 WAITING = 3
+MOST_PROCESSES = 61  # that Windows can wait for at once
 
 
 def compressor() -> str:
@@ -51,7 +53,7 @@ def member(block: bytes) -> bytes:
 
 
 class Compressors:
-    """As many processes as there are processors, started when the second block comes.
+    """As many processes as there are cores to use, started when the second block comes.
 
     Processes, since the wheel keeps the interpreter's lock while it works; started afresh and not
     forked, since whoever calls may have threads.
@@ -59,7 +61,7 @@ class Compressors:
 
     def __init__(self, processes: int | None = None) -> None:
         """Name how many there may be; none is started yet."""
-        self._processes = processes or os.cpu_count() or 1
+        self._processes = processes or min(cores.count(), MOST_PROCESSES)
         self._pool: ProcessPoolExecutor | None = None
 
     def members(self, blocks: Iterable[bytes]) -> Iterator[bytes]:

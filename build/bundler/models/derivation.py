@@ -8,12 +8,12 @@ graph is the same for every target, for it holds no code of any machine.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bundler.errors import ModelError
 from bundler.models.int8 import Cosines, judge, lower
+from sidecar.process import cores
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +48,7 @@ def derive(name: str, snapshot: Path, proof: Proof | None, *, weights: str) -> N
     from sidecar.engines.packed.weights import open_weights, require  # noqa: PLC0415
 
     whole = snapshot / architecture.WEIGHTS
-    threads = os.cpu_count() or 1
+    threads = cores.count()
     has_int8 = proof is None or proof.least_int8 is not None
     try:
         shape = architecture.read(snapshot)
@@ -93,7 +93,7 @@ def measure_int8(snapshot: Path, golden: Path) -> Cosines | None:
     from sidecar.engines.packed import architecture  # noqa: PLC0415
     from sidecar.engines.packed.weights import open_weights, require  # noqa: PLC0415
 
-    threads = os.cpu_count() or 1
+    threads = cores.count()
     try:
         shape = architecture.read(snapshot)
         tensors = open_weights(snapshot / architecture.WEIGHTS)

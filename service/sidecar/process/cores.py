@@ -6,10 +6,12 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+from sidecar.process import cgroups
+from sidecar.process.cgroups import text_of
 
 _CPU = "sys/devices/system/cpu"
-_CGROUP = "sys/fs/cgroup"
 _CORE_RELATION = 0  # RelationProcessorCore of GetLogicalProcessorInformation
 _FIRST_CORES = ("hw.perflevel0.physicalcpu", "hw.physicalcpu")  # Apple's fast ones, or all
 
@@ -46,46 +48,24 @@ def linux(root: Path, cpus: Iterable[int]) -> int:
 def _siblings(topology: Path) -> str:
     """Return the name of a logical CPU's core: the list of those that share it."""
     for name in ("core_cpus_list", "thread_siblings_list"):
-        found = _read(topology / name)
+        found = text_of(topology / name)
         if found:
             return found
     return ""
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Yield how many CPUs each cgroup around this process grants, of either version."""
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = (*line.split(":", 2), "", "")[:3]
-        if not controllers:
-            mounts = [root / _CGROUP]
-        elif "cpu" in controllers.split(","):
-            mounts = [root / _CGROUP / controllers, root / _CGROUP / "cpu"]
-        else:
+    """Yield how many CPUs each cgroup around this process grants."""
+    for folder in cgroups.folders(root, "cpu"):
+        both = text_of(folder / "cpu.max").split()
+        if not both:
+            both = [text_of(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
+        try:
+            quota, period = int(both[0]), int(both[1])
+        except (ValueError, IndexError):  # `max`, or no file
             continue
-        # Inside of a container the path may be that of the host; its end is then not there.
-        inner = PurePosixPath(path.lstrip("/"))
-        for mount in mounts:
-            for folder in (inner, *inner.parents):
-                yield from _quota(mount / folder)
-
-
-def _quota(folder: Path) -> Iterator[float]:
-    both = _read(folder / "cpu.max").split()
-    if not both:
-        both = [_read(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
-    try:
-        quota, period = int(both[0]), int(both[1])
-    except (ValueError, IndexError):  # `max`, or no file
-        return
-    if quota > 0 and period > 0:
-        yield quota / period
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii", errors="replace").strip()
-    except (OSError, ValueError):
-        return ""
+        if quota > 0 and period > 0:
+            yield quota / period
 
 
 def darwin(ask: Callable[[str], int]) -> int:

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bundler.images.blocks import BLOCK_BYTES, LEVEL, Compressors, compressor, in_blocks, member
+from sidecar.process import cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,8 +75,13 @@ def test_an_error_in_the_stream_reaches_the_caller_and_the_processes_end() -> No
     assert compressors._pool is None
 
 
-def test_processes_are_as_many_as_processors_unless_told() -> None:
-    assert Compressors()._processes == os.cpu_count()
+@pytest.mark.parametrize(("usable", "expected"), [(1, 1), (6, 6), (128, 61)])
+def test_processes_are_as_many_as_usable_cores_unless_told(
+    monkeypatch: pytest.MonkeyPatch, usable: int, expected: int
+) -> None:
+    monkeypatch.setattr(cores, "count", lambda: usable)
+    assert Compressors()._processes == expected
+    assert Compressors(3)._processes == 3
 
 
 def test_what_decides_the_bytes_is_said() -> None:

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from sidecar.process import cores
 
-if TYPE_CHECKING:
-    from pathlib import Path
+ROOT = Path(cores.__file__).parents[3]
+# These speak of the machine's processors, whoever uses them.
+WHOLE_MACHINE = {"build/bundler/bench/machine.py", "build/bundler/bench/rounds.py"}
 
 
 class Machine:
@@ -40,6 +42,16 @@ def machine(tmp_path: Path) -> Machine:
 
 def test_this_machine_has_at_least_one_and_not_more_than_it_shows() -> None:
     assert 1 <= cores.count() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process its processors")
+def test_a_process_that_is_held_to_one_processor_has_one_core() -> None:
+    # Of another process: this one's would be the next tests' as well.
+    pid = os.fork()
+    if pid == 0:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        os._exit(cores.count())
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
 
 
 @pytest.mark.parametrize("name", ["core_cpus_list", "thread_siblings_list"])
@@ -144,3 +156,14 @@ def test_what_cannot_be_asked_falls_back_to_the_number_of_cpus(
     monkeypatch.setattr(cores, "sysctl", lambda _: 0)
     monkeypatch.setattr(cores, "_processor_information", lambda: b"")
     assert cores.count() == (os.cpu_count() or 1)
+
+
+def test_nothing_else_counts_processors() -> None:
+    """A pool without a size counts them itself, and neither knows of quotas."""
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("build", "service")
+        for path in (ROOT / folder).rglob("*.py")
+        if re.search(r"cpu_count|PoolExecutor\(\)", path.read_text(encoding="utf-8"))
+    }
+    assert found == {"service/sidecar/process/cores.py", *WHOLE_MACHINE}
