@@ -323,7 +323,7 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
     settings = dataclasses.replace(settings, token=token)
     if lease is not None:
         lease.listen()  # not before: the first line may be the token
-    headroom.require(headroom.LIBRARIES_BYTES)
+    headroom.require(headroom.LIBRARIES, is_model=False)
     # The web stack is imported only once the port is ours.
     from sidecar.process.lifecycle import serve  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The service under a limit of address space, at its start and at work."""
+"""The service under a limit of address space or of its control group, at its start and at work."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sidecar.engines import needs
 from tests.support import stub_service
 from tests.support.clients import Client
+from tests.support.groups import memory_group
 from tests.support.processes import WAIT_S
 from tests.support.running import running
 
@@ -23,9 +25,9 @@ SERVICE = [sys.executable, "-I", "-B", str(stub_service.ROOT / "service"), "--po
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits address space on Linux")
 
 
-def last_words(command: Sequence[str], *, megabytes: int) -> tuple[int, dict[str, Any]]:
-    """Return exit code and last log line of `command` under a limit of address space."""
-    limited = f'ulimit -v {megabytes * 1024}; exec "$@"'
+def last_words(command: Sequence[str], *, megabytes: int | None = None) -> tuple[int, Any]:
+    """Return exit code and last log line of `command`, under a limit of address space if given."""
+    limited = f'ulimit -v {megabytes * 1024 if megabytes else "unlimited"}; exec "$@"'
     done = subprocess.run(
         ["/bin/sh", "-c", limited, "sh", *command],
         env={},
@@ -46,14 +48,51 @@ def test_a_limit_below_what_the_libraries_need_is_told_before_they_are_loaded() 
 
 
 def test_a_limit_below_what_the_model_needs_is_told_before_it_is_loaded(tmp_path: Path) -> None:
-    (tmp_path / "modules.json").write_text("[]", encoding="utf-8")
-    with (tmp_path / "model.safetensors").open("wb") as weights:
-        weights.truncate(300 * MIB)  # a file of holes
-    code, last = last_words([*SERVICE, "--model", str(tmp_path)], megabytes=600)
+    code, last = last_words([*SERVICE, "--model", str(empty_model(tmp_path))], megabytes=1400)
     assert (code, last["exit_code"]) == (11, 11)
-    assert last["needed_bytes"] == 450 * MIB
-    assert last["available_bytes"] < 450 * MIB
-    assert "not enough memory" in last["message"]
+    assert last["needed_bytes"] == needs.REFERENCE.space + 300 * MIB
+    assert last["available_bytes"] < last["needed_bytes"]
+    assert "not enough memory to load the model" in last["message"]
+
+
+def empty_model(folder: Path) -> Path:
+    """Make `folder` a model with no more to it than 300 MiB of weights."""
+    (folder / "modules.json").write_text("[]", encoding="utf-8")
+    with (folder / "model.safetensors").open("wb") as weights:
+        weights.truncate(300 * MIB)  # a file of holes
+    return folder
+
+
+def test_a_group_too_small_for_the_libraries_is_told_before_they_are_loaded() -> None:
+    with memory_group(24 * MIB) as inside:
+        code, last = last_words([*inside, *SERVICE, "--engine", "hash"])
+    assert (code, last["exit_code"]) == (11, 11)
+    assert last["limit_bytes"] == 24 * MIB
+    assert last["needed_bytes"] > last["available_bytes"] > 0
+    assert str(last["needed_bytes"]) in last["why"]
+    assert str(last["available_bytes"]) in last["why"]
+
+
+def test_a_group_too_small_for_the_model_is_told_before_it_is_loaded(tmp_path: Path) -> None:
+    with memory_group(256 * MIB) as inside:
+        code, last = last_words([*inside, *SERVICE, "--model", str(empty_model(tmp_path))])
+    assert (code, last["exit_code"]) == (11, 11)
+    assert last["needed_bytes"] == needs.REFERENCE.private
+    assert 0 < last["available_bytes"] < 256 * MIB
+    assert "not enough memory to load the model" in last["message"]
+
+
+def test_what_a_group_keeps_of_files_is_not_taken_for_memory_in_use(tmp_path: Path) -> None:
+    with (tmp_path / "read").open("wb") as large:
+        large.truncate(300 * MIB)
+    read = ["/bin/sh", "-c", 'cat "$0" > /dev/null; exec "$@"', str(tmp_path / "read")]
+    with (
+        memory_group(128 * MIB) as inside,
+        running([*inside, *read, *SERVICE, "--engine", "hash"]) as service,
+    ):
+        client = Client(port=service.wait_ready())
+        assert client.ask("/embed", {"texts": ["a"]}).status == 200
+        assert service.stop() == 0
 
 
 def test_a_limit_that_is_hit_by_a_request_refuses_that_request_and_serves_others() -> None:

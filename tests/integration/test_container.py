@@ -154,6 +154,20 @@ def test_it_lives_within_its_memory_and_says_nothing_of_its_host(quiet: Any) -> 
     assert quiet.attrs["HostConfig"]["Memory"] == 1536 << 20
 
 
+def test_with_too_little_memory_it_ends_with_11_and_both_numbers(
+    engine: Any, loaded: Loaded
+) -> None:
+    container = started(engine, loaded.name, mem_limit="96m", memswap_limit="96m")
+    try:
+        code = container.wait(timeout=60)["StatusCode"]
+        last = json.loads(container.logs(stdout=False).splitlines()[-1])
+        assert (code, last["exit_code"]) == (11, 11), evidence(container, "ended")
+        assert last["needed_bytes"] > last["available_bytes"] > 0
+        assert last["limit_bytes"] == 96 << 20
+    finally:
+        container.remove(force=True)
+
+
 def test_asked_to_stop_it_ends_with_0_and_it_starts_again(quiet: Any) -> None:
     wait_ready(quiet)
     first = ask_inside(quiet, "/health")[1]["instance"]

@@ -12,7 +12,7 @@ from bundler.launch import Service
 from bundler.models.graph import graph
 from bundler.targets import target_named
 from sidecar.engines.packed import engine as packed
-from sidecar.engines.packed.architecture import GRAPH, read
+from sidecar.engines.packed.architecture import GRAPH, read, weights_file
 from sidecar.engines.packed.weights import open_weights
 from sidecar.manifest import read as read_manifest
 from tests.support.clients import worst_cosine
@@ -62,7 +62,7 @@ def test_its_graph_is_made_again_byte_for_byte_from_the_weights_alone(
 ) -> None:
     # No target is asked for: every target's bundle has these bytes.
     folder = model_of(request.getfixturevalue(profile))
-    weights = open_weights(folder / packed.weights_file(folder))
+    weights = open_weights(weights_file(folder))
     made = {graph(read(folder), weights) for _ in range(2)}
     assert made == {(folder / GRAPH).read_bytes()}
 

@@ -1,7 +1,7 @@
 """Run the static checks and the tests, starting whatever they need; show where the time went.
 
-Tests at full size (a whole release, every foreign bundle, the bench) run with --full only. Paths and
-options after -- go to pytest: python3 build test -- tests/faults -k store
+Tests at full size (a whole release, every foreign bundle, the bench) run with --full only. Paths
+and options after -- go to pytest: python3 build test -- tests/faults -k store
 """
 
 from __future__ import annotations

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from dataclasses import dataclass
 
-from sidecar.engines import Degraded, Engine, devices
-from sidecar.engines.packed.architecture import UnpackableError, qualify
+from sidecar.engines import Degraded, Engine, devices, installed, needs
+from sidecar.engines.packed.architecture import UnpackableError, qualify, weights_file
 from sidecar.errors import ModelError, ServiceError, UsageError
 from sidecar.models import golden
 from sidecar.models.phases import Report
@@ -58,17 +57,18 @@ def choose(settings: Settings, found: Snapshot, report: Report) -> Choice:
         return Choice(engine=engine, degraded=stand_in, degraded_because=given_up)
     except UnpackableError as error:
         reason = str(error)
-        if settings.engine == "packed":
-            what = "the packed engine cannot run this model"
-            raise ModelError(what, why=reason, next_step="--engine auto") from error
-        if not _has_reference():
+        if not installed.has_reference():
             what = "no engine of this bundle can run this model"
             why = f"{reason}; the bundle is a lean one, without the reference engine"
             step = "use a bundle of the profile safe, or another model"
             raise ModelError(what, why=why, next_step=step) from error
+        if settings.engine == "packed":
+            what = "the packed engine cannot run this model"
+            raise ModelError(what, why=reason, next_step="--engine auto") from error
     except ModelError as error:
         # It could run the model but does not give its vectors here: a fault of this machine's.
-        if settings.engine == "packed" or not _has_reference():
+        is_last = settings.engine == "packed" or not installed.has_reference()
+        if is_last or isinstance(error, headroom.TooLittleMemoryError):
             raise
         reason = discreet(f"{error.what}: {error.why}")
     log.warning("the packed engine is given up: %s", reason)
@@ -132,7 +132,10 @@ def _has_byte_products(settings: Settings) -> bool:
 
 
 def _packed(settings: Settings, found: Snapshot, report: Report, device: str) -> Engine:
-    qualify(found.path, device=device, precision=settings.precision)
+    made = qualify(found.path, device=device, precision=settings.precision)
+    if device == "cpu":
+        weights = weights_file(found.path)
+        headroom.require(needs.packed(made, weights, precision=settings.precision))
     report("importing")
     try:
         from sidecar.engines.packed import engine as packed  # noqa: PLC0415 (heavy)
@@ -154,12 +157,12 @@ def _packed(settings: Settings, found: Snapshot, report: Report, device: str) ->
 
 
 def _reference(settings: Settings, found: Snapshot, report: Report) -> Engine:
-    headroom.require(headroom.REFERENCE_BYTES)
+    headroom.require(needs.reference(found.path))
     report("importing")
     try:
         from sidecar.engines import reference  # noqa: PLC0415 (the heaviest import there is)
     except ImportError as error:
-        if not _has_reference():
+        if not installed.has_reference():
             what = "this bundle has no reference engine"
             why = "it is a lean one: the packed engine alone"
             step = "--engine auto, or a bundle of the profile safe"
@@ -190,10 +193,6 @@ def _least(engine: Engine, found: Snapshot) -> float:
     if engine.space == "int8" and found.least_int8 is not None:
         return found.least_int8
     return golden.MIN_COSINE
-
-
-def _has_reference() -> bool:
-    return importlib.util.find_spec("sentence_transformers") is not None
 
 
 def _unimportable(error: ImportError) -> ModelError:

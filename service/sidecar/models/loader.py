@@ -147,9 +147,10 @@ def load(settings: Settings, announcer: Announcer, report: Report) -> Loaded:
     yield_cores()
     if not settings.allow_download:
         go_offline()
-    headroom.require(headroom.weights_of(found.path))
     try:
         choice = choose(settings, found, report)
+    except headroom.TooLittleMemoryError:
+        raise
     except Exception as error:
         if _is_memory(error):
             raise headroom.too_little() from error

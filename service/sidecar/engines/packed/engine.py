@@ -10,16 +10,12 @@ from sidecar.engines import SpaceClass, Tokens, Vectors
 from sidecar.engines.packed import quantized, tokens, weights
 from sidecar.engines.packed.architecture import (
     GRAPHS,
-    HALF_WEIGHTS,
-    WEIGHTS,
     Architecture,
     qualify,
+    weights_file,
 )
 from sidecar.settings import Precision
 
-# Of a MiniLM's encoder a second copy is 43 MB, of an XLM-RoBERTa's 340 MB. There it would save a
-# fifth of a short text's time and a twentieth of a long batch's.
-REARRANGED_BYTES = 128 << 20
 # On a processor: what caches hold of a larger batch, each step pushes out again. Elsewhere a batch
 # must be large to be worth its start.
 BEST_TOKENS, MANY_TOKENS = 768, 4096
@@ -85,11 +81,6 @@ class PackedEngine:
         self._executor.trim()
 
 
-def weights_file(snapshot: Path) -> str:
-    """Return the name of the file that holds the snapshot's weights."""
-    return WEIGHTS if (snapshot / WEIGHTS).is_file() else HALF_WEIGHTS
-
-
 def load(
     snapshot: Path, *, device: str, threads: int, precision: Precision = "float32"
 ) -> PackedEngine:
@@ -100,7 +91,7 @@ def load(
     """
     architecture = qualify(snapshot, device=device, precision=precision)
     tokenizer = tokens.load(snapshot, max_tokens=architecture.max_tokens)
-    path = snapshot / weights_file(snapshot)
+    path = weights_file(snapshot)
     executor: Executor
     if device == "cpu":
         from sidecar.engines.packed.onnx_executor import open_graph  # noqa: PLC0415 (heavy)
@@ -110,7 +101,7 @@ def load(
             graph=GRAPHS[precision],
             threads=threads,
             first_position=architecture.first_position,
-            rearranges=precision == "int8" or architecture.encoder_bytes <= REARRANGED_BYTES,
+            rearranges=precision == "int8" or architecture.is_rearranged,
             constants=_left_open(path, architecture) if precision == "int8" else (),
         )
     else:

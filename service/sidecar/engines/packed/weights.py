@@ -21,7 +21,7 @@ MAX_HEADER_BYTES = 100 << 20
 DTYPES: Mapping[str, type[np.generic]] = {"F32": np.float32, "F16": np.float16}
 # Files name the encoder's tensors with or without the model around it.
 _PREFIXES = ("", "bert.", "roberta.", "model.")
-_WORDS = "embeddings.word_embeddings.weight"
+WORDS = "embeddings.word_embeddings.weight"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ def open_weights(path: Path) -> Weights:
             room = stream.seek(0, 2)
         start = 8 + length
         names = [name for name in header if name != "__metadata__"]
-        prefix = next(p for p in _PREFIXES if f"{p}{_WORDS}" in header)
+        prefix = next(p for p in _PREFIXES if f"{p}{WORDS}" in header)
         tensors = {}
         for name in names:
             entry = header[name]
@@ -80,7 +80,7 @@ def open_weights(path: Path) -> Weights:
                 raise ValueError  # noqa: TRY301
             tensors[name.removeprefix(prefix)] = tensor
     except StopIteration as error:
-        raise UnpackableError(f"{path.name} has no {_WORDS}") from error
+        raise UnpackableError(f"{path.name} has no {WORDS}") from error
     except FileNotFoundError as error:
         raise UnpackableError(f"its weights are not in one {path.name}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -114,7 +114,7 @@ def _expected(architecture: Architecture) -> dict[str, tuple[int | None, ...]]:
     """Return the shape of every tensor that the forward reads; None is any length."""
     width, inner = architecture.width, architecture.inner
     shapes: dict[str, tuple[int | None, ...]] = {
-        _WORDS: (None, width),
+        WORDS: (None, width),
         "embeddings.position_embeddings.weight": (architecture.positions, width),
         "embeddings.token_type_embeddings.weight": (None, width),
         "embeddings.LayerNorm.weight": (width,),

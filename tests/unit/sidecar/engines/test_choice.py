@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from sidecar import engines
-from sidecar.engines import choice, devices
+from sidecar.engines import devices, installed, needs
 from sidecar.engines.choice import choose
 from sidecar.engines.packed.architecture import GRAPH, WEIGHTS
 from sidecar.errors import IntegrityError, ModelError
 from sidecar.models.snapshot import Snapshot
+from sidecar.process import headroom
 from sidecar.settings import Settings
 from tests.support.twins import edit
 
@@ -61,7 +62,7 @@ def reference(twins: dict[str, Twin], monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture
 def lean(monkeypatch: pytest.MonkeyPatch) -> None:
     """Be a bundle without torch and sentence-transformers."""
-    monkeypatch.setattr(choice, "_has_reference", lambda: False)
+    monkeypatch.setattr(installed, "has_reference", lambda: False)
     monkeypatch.setitem(sys.modules, "sidecar.engines.reference", None)
     monkeypatch.delattr(engines, "reference", raising=False)
 
@@ -118,6 +119,22 @@ def test_a_tokenizer_that_does_not_qualify_is_as_good_a_reason(bert: Path) -> No
 def test_a_folder_without_any_configuration_is_the_references_to_judge(tmp_path: Path) -> None:
     made, reason = Chooser(tmp_path).choose()
     assert (made.name, reason) == ("reference", "config.json cannot be read")
+
+
+@pytest.mark.usefixtures("reference")
+@pytest.mark.parametrize("engine", ["auto", "packed", "reference"])
+def test_a_model_that_does_not_fit_is_refused_and_no_other_engine_is_tried(
+    bert: Path, monkeypatch: pytest.MonkeyPatch, engine: EngineName
+) -> None:
+    room = headroom.Room(name="memory", limit=64 << 20, left=16 << 20, remedy="raise it")
+    monkeypatch.setattr(headroom, "memory", lambda _: room)
+    chooser = Chooser(bert)
+    with pytest.raises(ModelError, match="not enough memory") as caught:
+        chooser.choose(engine)
+    assert chooser.phases == []
+    weighed = needs.REFERENCE if engine == "reference" else needs.PACKED
+    assert int(caught.value.facts["needed_bytes"]) >= weighed.private
+    assert caught.value.facts["available_bytes"] == 16 << 20
 
 
 @pytest.mark.usefixtures("reference")
