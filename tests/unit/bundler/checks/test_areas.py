@@ -83,7 +83,7 @@ def test_the_shortest_area_comes_first() -> None:
 def marked(path: Path) -> bool:
     """Return whether a file of tests has the mark `full` anywhere."""
     return any(
-        isinstance(node, ast.Attribute) and node.attr == "full"
+        isinstance(node, ast.Attribute) and ast.unparse(node) == "pytest.mark.full"
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     )
 
