@@ -294,8 +294,8 @@ def _natives_of_mac() -> list[Entry]:
     entries += _files("lib", packages, macho(needed=system), 0o775)
     tk = ["@rpath/libtcl9.0.dylib", "@rpath/libtcl9tk9.0.dylib"]
     for name in SHARED_MODULES:
-        needed = [*(tk if name == "_tkinter" else ()), *system]
-        data = macho(needed=needed, rpaths=["@loader_path/../.."])
+        own = (*tk, *system) if name == "_tkinter" else system
+        data = macho(needed=own, rpaths=["@loader_path/../.."])
         entries += _files(
             "lib/python3.11/lib-dynload", [f"{name}.cpython-311-darwin.so"], data, 0o775
         )
