@@ -19,6 +19,7 @@ from bundler.project import Project
 from bundler.recipe import read_recipe
 from bundler.tree import relocate
 from bundler.tree.bytecode import TAG
+from tests.support.copyleft import demands
 
 HEADER_BYTES = 16
 UNCHECKED_HASH = 0b01
@@ -46,6 +47,10 @@ def test_no_text_names_the_home_of_whoever_made_it(bundle: Path) -> None:
     assert sysconfig
     texts = [path for path in (*papers, *sysconfig, *records) if path.is_file()]
     assert [path for path in texts if home.search(path.read_bytes())] == []
+
+
+def test_it_demands_no_sources_of_what_it_is_shipped_with(bundle: Path) -> None:
+    assert demands(bundle) == []
 
 
 def test_there_are_files_and_folders_and_nothing_else(paths: list[Path]) -> None:

@@ -1,6 +1,6 @@
 """Bundles for a Mac and for Windows, assembled here: the real wheels and the real model.
 
-Only the runtime is a small one, laid out as the real one is: its release is not always in reach.
+Only the runtime is a stand-in, with the real one's names: its release is not always in reach.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from bundler.tree import seal
 from bundler.verify import verify
 from sidecar.manifest import Manifest, read
 from tests.support.badserver import BadServer
+from tests.support.copyleft import demands
 from tests.support.standalone import TAG, write_release
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ def assemble(name: str, folder: Path) -> Foreign:
     registries are out of reach.
     """
     target = TARGETS[name]
-    spec = write_release(folder, target, read_recipe(PROJECT.recipe).sources["runtime"])
+    source = read_recipe(PROJECT.recipe).sources["runtime"]
+    spec = write_release(folder, target, source, is_whole=True)
     output = PROJECT.out / "cache" / "foreign" / name
     told = io.StringIO()
     with BadServer() as server:
@@ -211,7 +213,15 @@ def test_the_runtime_has_lost_its_past(foreign: Foreign) -> None:
     assert len(texts) == (0 if foreign.target.os == "win" else 1)
     assert not [path for path in texts if b"'/install" in path.read_bytes()]
     assert not list(foreign.site.glob("pip*"))
+    assert not list((foreign.root / "python").glob("lib/libpython*"))
     assert "PSF" in (foreign.root / "NOTICES.txt").read_text(encoding="utf-8")
+
+
+def test_it_demands_no_sources_of_what_it_is_shipped_with(foreign: Foreign) -> None:
+    assert demands(foreign.root) == []
+    bill = json.loads((foreign.root / "sbom.cdx.json").read_bytes())
+    (runtime,) = [part for part in bill["components"] if part["name"] == "cpython"]
+    assert {"openssl", "sqlite", "xz"} <= {part["name"] for part in runtime["components"]}
 
 
 def test_the_bill_of_materials_names_the_runtime_and_every_wheel(foreign: Foreign) -> None:

@@ -1,0 +1,42 @@
+"""Whether a bundle demands the sources of whatever it is shipped with."""
+
+from __future__ import annotations
+
+import mmap
+import re
+from typing import TYPE_CHECKING
+
+from bundler.papers import sbom
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NATIVE = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
+DEMANDING = re.compile(r"AGPL|Sleepycat", re.IGNORECASE)
+LICENCE_LINE = re.compile(r"^  Licence: (.*)$", re.MULTILINE)
+
+
+def demands(root: Path) -> list[str]:
+    """Return the native files that hold Berkeley DB, and the licences in papers that demand it."""
+    natives = [path for path in root.rglob("*") if path.is_file() and _is_native(path)]
+    bill = sbom.licences_in((root / "sbom.cdx.json").read_bytes())
+    licences = [licence for _, licence in bill]
+    notices = LICENCE_LINE.findall((root / "NOTICES.txt").read_text(encoding="utf-8"))
+    assert natives
+    assert licences
+    assert notices
+    found = [path.relative_to(root).as_posix() for path in natives if _holds_berkeley_db(path)]
+    return found + [one for one in licences + notices if DEMANDING.search(one)]
+
+
+def _is_native(path: Path) -> bool:
+    with path.open("rb", buffering=0) as stream:
+        return stream.read(4).startswith(NATIVE)
+
+
+def _holds_berkeley_db(path: Path) -> bool:
+    with (
+        path.open("rb") as stream,
+        mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+        return any(data.find(word) != -1 for word in (b"Berkeley DB", b"Sleepycat"))
