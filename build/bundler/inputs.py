@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bundler.artifacts.addresses import parse_mirrors
+from bundler.artifacts.fetch import out_of_reach
 from bundler.artifacts.store import Store
 from bundler.artifacts.supply import Supply
 from bundler.assemble import Assembled, assemble, refuse_foreign
@@ -178,12 +179,29 @@ class Inputs:
             if self._has_runtime() or not self.supply.is_offline:
                 self.supply.fetch([self.supply.runtime(spec)])
             return None
-        if self._stands_already():
-            return self._stand_in("the bundle that is there has one, and nothing else changed")
+        return self._fetched_or_host(spec)
+
+    def _fetched_or_host(self, spec: RuntimeSpec) -> HostRuntime | None:
+        """Fetch the locked runtime and return None; where it cannot be had, return a stand-in.
+
+        A machine without a network is not kept waiting, nor is one whose bundle has a stand-in and
+        would be the same again. Any other waits as for every download.
+        """
+        request = self.supply.runtime(spec)
+        if self._may_stand_in and not self.supply.is_offline:
+            inquiry = self.supply.ask(request)
+            stands = self._stands_already()
+            answer = inquiry.answer()
+            if not answer.is_connected or (stands and answer.refusal):
+                return self._stand_in_for(out_of_reach(request.artifact, answer.refusal))
+            if stands:
+                self.console.say(
+                    f"CPython {spec.version} can be had now: it takes the place of this machine's"
+                )
         try:
-            self.supply.fetch([self.supply.runtime(spec)], is_hurried=True)
+            self.supply.fetch([request])
         except UnreachableError as error:
-            return self._stand_in(error.what)
+            return self._stand_in_for(error)
         return None
 
     @cached_property
@@ -219,15 +237,18 @@ class Inputs:
     def _probed(self) -> HostRuntime:
         return hostruntime.probe()
 
-    def _stands_already(self) -> bool:
-        """Return whether the output is already the bundle that a stand-in would give.
+    @property
+    def _may_stand_in(self) -> bool:
+        """Whether a copy of this machine's CPython would do at all."""
+        return sys.platform == "linux" and not self.options.release
 
-        Asking the network again would cost every run a wait; it is asked when something changed.
-        """
-        if self.options.release or sys.platform != "linux":
-            return False
+    def _stands_already(self) -> bool:
+        """Return whether the output is already the bundle that a stand-in would give."""
         try:
-            return read(self.output).plan == self._plan(self._probed, toolchain.own()).id
+            present = read(self.output)
+            if present.runtime.source != "host":
+                return False
+            return present.plan == self._plan(self._probed, toolchain.own()).id
         except (ManifestError, UnreachableError):
             return False
 
@@ -239,7 +260,25 @@ class Inputs:
                 next_step="leave --runtime out",
             )
 
+    def _stand_in_for(self, missing: UnreachableError) -> HostRuntime:
+        """Return this machine's CPython as a stand-in. Raises what `_stand_in` does.
+
+        Where there is none, the error is the one that makes it needed, with the reason added.
+        """
+        try:
+            return self._stand_in(f"{missing.what} ({missing.why})")
+        except UnreachableError as error:
+            raise UnreachableError(
+                missing.what,
+                why=f"{missing.why}; {error.what}: {error.why}",
+                next_step=missing.next_step,
+            ) from error
+
     def _stand_in(self, reason: str) -> HostRuntime:
+        """Return this machine's CPython, and say that it is used, and for which reason.
+
+        Raises PolicyError for a release, UnreachableError where this machine's cannot be used.
+        """
         if self.options.release:
             raise PolicyError(
                 "a release needs the locked CPython",
@@ -251,7 +290,8 @@ class Inputs:
             f"NOTICE: the bundle gets a copy of this machine's CPython {host.version}\n"
             f"  why: {reason}\n"
             "  so: it runs here and where the C library is as new or newer; the manifest marks\n"
-            "  it as not for release. --runtime standalone refuses this."
+            "  it as not for release. Each run asks for the locked one again and takes it as soon\n"
+            "  as it can be had; --runtime standalone takes nothing else."
         )
         return host
 

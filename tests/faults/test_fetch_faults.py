@@ -60,6 +60,7 @@ RECOVERABLE: dict[str, tuple[Behaviour, ...]] = {
     "cut, then another range": (cut_at(100_000), other_range),
     "cut, another range, wrong once": (cut_at(100_000), other_range, wrong),
     "cut, then no such range": (cut_at(100_000), status(416)),
+    "cut, then no range is allowed": (cut_at(100_000), status(403)),
     "cut without a length": (unframed(100_000),),
     "no length at all": (unframed(),),
     "busy, saying how long": (status(429, Retry_After="0"),),
@@ -97,14 +98,28 @@ def test_a_cut_download_continues_where_it_was_cut(store: Store, server: BadServ
         ((cut_at(100_000), whole), [None, "bytes=100000-"]),
         ((cut_at(100_000), other_range), [None, "bytes=100000-", None]),
         ((cut_at(100_000), status(416)), [None, "bytes=100000-", None]),
+        ((cut_at(100_000), status(403)), [None, "bytes=100000-", None]),
     ],
-    ids=["ignores the range", "answers another", "has no such range"],
+    ids=["ignores the range", "answers another", "has no such range", "refuses ranges"],
 )
 def test_a_server_without_ranges_costs_no_more_than_a_fresh_start(
     store: Store, server: BadServer, script: tuple[Behaviour, ...], ranges: list[str | None]
 ) -> None:
     fetch([request(server.add("a.whl", DATA, *script))], store, network=QUICK)
     assert [seen.range for seen in server.seen] == ranges
+
+
+@pytest.mark.parametrize("code", [403, 416])
+def test_one_that_refuses_the_whole_file_too_is_given_up_with_what_came_kept(
+    store: Store, server: BadServer, code: int
+) -> None:
+    url = server.add("a.whl", DATA, cut_at(100_000), forever=status(code))
+    with pytest.raises(UnreachableError) as caught:
+        fetch([request(url)], store, network=QUICK)
+    assert [seen.range for seen in server.seen] == [None, "bytes=100000-", None]
+    assert f"HTTP {code}" in caught.value.why
+    (partial,) = leftovers(store)
+    assert partial.stat().st_size == 100_000
 
 
 def test_progress_allows_more_cuts_than_tries(store: Store, server: BadServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,20 +16,20 @@ from bundler.commands import assemble
 from bundler.console import Console, Progress
 from bundler.errors import IntegrityError, PolicyError, UnreachableError
 from bundler.inputs import Inputs
+from bundler.locks.runtime import RuntimeSpec
 from bundler.plan import PARTS
 from bundler.targets import host_target
-from bundler.tree import relocate
+from bundler.tree import hostlibraries, relocate
 from bundler.tree.hostruntime import HostRuntime
 from bundler.verify import verify
-from sidecar.manifest import read
-from tests.support.badserver import BadServer, cut_at, wrong
+from sidecar.manifest import MANIFEST, encode, read
+from tests.support.badserver import BadServer, cut_at, status, wrong
 from tests.support.miniature import RELEASE, TARGET, Miniature
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bundler.locks.runtime import RuntimeSpec
 
 pytestmark = pytest.mark.skipif(
     host_target().name != TARGET.name, reason="a stand-in is for this machine's own target"
@@ -74,6 +75,16 @@ class Builder:
         """Assemble as the command line does."""
         options = self.options(*arguments, mirror=mirror)
         return assemble.run(options, self.miniature.project, Console(self.said))
+
+    def stand(self) -> None:
+        """Put what looks like the bundle with a stand-in where the bundle goes."""
+        planned = self.inputs(mirror=closed_port()).plan()
+        assert isinstance(planned.runtime, HostRuntime)
+        manifest = self.miniature.assemble(self.output, models=()).manifest
+        source = replace(manifest.runtime, source="host")
+        manifest = replace(manifest, plan=planned.id, runtime=source)
+        (self.output / MANIFEST).write_bytes(encode(manifest))
+        self.said.truncate(0)
 
     def inputs(self, *arguments: str, mirror: str = "") -> Inputs:
         """Return what an assembly gathers."""
@@ -189,6 +200,113 @@ def test_out_of_reach_auto_plans_a_stand_in_and_says_so(builder: Builder) -> Non
     said = builder.said.getvalue()
     assert "NOTICE: the bundle gets a copy of this machine's CPython" in said
     assert "is out of reach" in said
+
+
+def test_auto_is_as_patient_as_every_download_once_connected(builder: Builder) -> None:
+    # The first request asks whether it can be had at all.
+    builder.publish(status(503), cut_at(1000), status(403))
+    assert isinstance(builder.inputs().plan().runtime, RuntimeSpec)
+    assert [one.range for one in builder.server.seen] == [None, None, "bytes=1000-", None]
+    assert "NOTICE: the bundle" not in builder.said.getvalue()
+
+
+@pytest.mark.parametrize(("code", "requests"), [(404, 2), (403, 2), (503, 4)])
+def test_auto_says_which_status_made_it_take_a_stand_in(
+    builder: Builder, code: int, requests: int
+) -> None:
+    builder.publish(forever=status(code))
+    assert isinstance(builder.inputs().plan().runtime, HostRuntime)
+    said = builder.said.getvalue()
+    assert builder.spec.artifact.name in said
+    assert f"HTTP {code}" in said
+    assert "Each run asks for the locked one again" in said
+    assert len(builder.server.seen) == requests
+
+
+def test_a_stand_in_is_told_at_each_run_while_nothing_answers(builder: Builder) -> None:
+    builder.stand()
+    for _ in range(2):
+        builder.said.truncate(0)
+        assert isinstance(builder.inputs(mirror=closed_port()).plan().runtime, HostRuntime)
+        said = builder.said.getvalue()
+        assert "NOTICE: the bundle gets a copy of this machine's CPython" in said
+        assert "is out of reach (http" in said
+        assert "no connection" in said
+
+
+def test_a_bundle_with_a_stand_in_waits_for_no_server_that_refuses(builder: Builder) -> None:
+    builder.stand()
+    builder.publish(forever=status(503, Retry_After="60"))
+    assert isinstance(builder.inputs().plan().runtime, HostRuntime)
+    assert len(builder.server.seen) == 1
+    assert "HTTP 503" in builder.said.getvalue()
+
+
+def test_a_bundle_with_a_stand_in_gets_the_locked_one_once_it_can_be_had(builder: Builder) -> None:
+    builder.stand()
+    builder.publish()
+    assert builder.assemble() == 0
+    assert f"CPython {RELEASE['version']} can be had now" in builder.said.getvalue()
+    manifest = read(builder.output)
+    assert manifest.runtime.source == "standalone"
+    assert manifest.unreleasable == ()
+
+
+def test_offline_nothing_is_asked_and_the_stand_in_is_told(builder: Builder) -> None:
+    builder.stand()
+    builder.publish()
+    assert isinstance(builder.inputs("--offline").plan().runtime, HostRuntime)
+    assert builder.server.seen == []
+    assert "this run is offline" in builder.said.getvalue()
+
+
+def test_without_a_stand_in_the_download_s_own_failure_is_told(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unusable() -> HostRuntime:
+        raise hostlibraries.unsuitable("there is no ldconfig, so this is not a glibc system")
+
+    monkeypatch.setattr("bundler.tree.hostruntime.probe", unusable)
+    builder.publish(forever=status(404))
+    with pytest.raises(UnreachableError, match=r"^cpython-.* is out of reach") as caught:
+        builder.assemble()
+    assert "HTTP 404" in caught.value.why
+    assert "no ldconfig" in caught.value.why
+    assert "mirrors" in caught.value.next_step
+
+
+def test_where_no_stand_in_will_do_nothing_is_asked_beforehand(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Inputs, "_may_stand_in", False)
+    builder.publish(status(503), cut_at(1000))
+    assert isinstance(builder.inputs().plan().runtime, RuntimeSpec)
+    assert [one.range for one in builder.server.seen] == [None, None, "bytes=1000-"]
+
+
+def test_a_download_that_may_be_missing_is_given_up_without_a_connection(builder: Builder) -> None:
+    builder.publish(status(503))
+    supply = builder.inputs(mirror=closed_port()).supply
+    with pytest.raises(UnreachableError, match="is out of reach") as caught:
+        supply.require_connection(supply.runtime(builder.spec))
+    assert "no connection" in caught.value.why
+    supply = builder.inputs().supply
+    supply.require_connection(supply.runtime(builder.spec))
+    assert len(builder.server.seen) == 1
+    builder.store.add_file(builder.miniature.inputs / builder.spec.artifact.name)
+    supply.require_connection(supply.runtime(builder.spec))
+    assert len(builder.server.seen) == 1
+
+
+def test_a_mirror_never_gets_the_token_of_github(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_TOKEN", "t0ken")
+    builder.publish()
+    builder.inputs().plan()
+    assert [one.authorization for one in builder.server.seen] == [None, None]
+    (source,) = builder.inputs().supply.runtime(builder.spec).sources
+    assert "t0ken" not in repr(source)
 
 
 def test_a_release_refuses_a_stand_in_with_exit_7(builder: Builder) -> None:

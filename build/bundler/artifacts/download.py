@@ -72,11 +72,17 @@ class StoppedError(Exception):
 
 
 class _AgainError(Exception):
-    """The try failed in a way the next one may not; `retry_after` is what the server asked for."""
+    """The try failed in a way the next one may not; `retry_after` is what the server asked for.
 
-    def __init__(self, text: str, retry_after: str | None = None) -> None:
+    `is_resumable=False`: the place gives no part of the file, so the next try asks for the whole.
+    """
+
+    def __init__(
+        self, text: str, retry_after: str | None = None, *, is_resumable: bool = True
+    ) -> None:
         super().__init__(text)
         self.retry_after = retry_after
+        self.is_resumable = is_resumable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +117,12 @@ class Downloader:
         if urlsplit(location.url).scheme == "file":
             self._copy(artifact, location, writer)
             return
-        failures, furthest = 0, writer.offset
+        failures, furthest, resumes = 0, writer.offset, True
         while not writer.is_complete:
             try:
-                self._try(artifact, location, writer)
+                self._try(artifact, location, writer, resumes=resumes)
             except _AgainError as error:
+                resumes = error.is_resumable
                 if writer.offset - furthest >= self.network.fair_bytes:
                     failures = 0
                 furthest = max(furthest, writer.offset)
@@ -126,10 +133,12 @@ class Downloader:
             else:
                 return
 
-    def _try(self, artifact: Artifact, location: Location, writer: Writer) -> None:
+    def _try(
+        self, artifact: Artifact, location: Location, writer: Writer, *, resumes: bool
+    ) -> None:
         """Do `_stream`, with its failures sorted into those worth another try and the others."""
         try:
-            self._stream(artifact, location, writer)
+            self._stream(artifact, location, writer, resumes=resumes)
         except httpx2.HTTPStatusError as error:
             text = reason(error, self.network)
             if is_worth_another_try(error):
@@ -143,10 +152,12 @@ class Downloader:
                 raise _AgainError(text) from error
             raise PlaceError(text) from error
 
-    def _stream(self, artifact: Artifact, location: Location, writer: Writer) -> None:
+    def _stream(
+        self, artifact: Artifact, location: Location, writer: Writer, *, resumes: bool
+    ) -> None:
         """Append what one response brings. Bytes beyond a known size are left unread."""
         headers = {**location.headers, "Accept-Encoding": "identity"}
-        if writer.offset:
+        if writer.offset and resumes:
             headers["Range"] = f"bytes={writer.offset}-"
         with self.client.stream("GET", location.url, headers=headers) as response:
             encoded = response.headers.get("Content-Encoding", "identity") != "identity"
@@ -205,9 +216,11 @@ def _place_writer(response: httpx2.Response, writer: Writer, size: int | None) -
             ):
                 writer.restart()
                 raise _AgainError("answered with a range that was not asked for")
-        case HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE if writer.offset:
-            writer.restart()
-            raise _AgainError("has no such range")
+        case (HTTPStatus.FORBIDDEN | HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE) as status if (
+            "Range" in response.request.headers
+        ):
+            # Some stores of files refuse any range, others a range that they hold no more.
+            raise _AgainError(f"HTTP {status} for a part of the file", is_resumable=False)
         case status if response.is_success:
             raise PlaceError(f"HTTP {status}")
         case _:

@@ -187,8 +187,13 @@ class _Fetch:
                 locked=artifact.digest,
                 next_step=f"find out who changed it, or lock it again (asked: {asked})",
             )
-        raise UnreachableError(
-            f"{artifact.name} is out of reach",
-            why=asked,
-            next_step="check the network, the proxy and the mirrors, then run the same command",
-        )
+        raise out_of_reach(artifact, asked)
+
+
+def out_of_reach(artifact: Artifact, why: str) -> UnreachableError:
+    """Return the error for an artifact that no place gives."""
+    return UnreachableError(
+        f"{artifact.name} is out of reach",
+        why=why,
+        next_step="check the network, the proxy and the mirrors, then run the same command",
+    )

@@ -78,15 +78,20 @@ class Source(Protocol):
 class UrlSource:
     """One fixed address; a mirror takes the place of its beginning.
 
-    `replaces` is the beginning a mirror stands for, by default the scheme and host.
+    `replaces` is the beginning a mirror stands for, by default the scheme and host. `tokens` are
+    for origins (`https://host`); each stays with its own.
     """
 
     url: str
     mirror: str | None = None
     replaces: str = ""
+    tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def locate(self, artifact: Artifact, pause: Pause = time.sleep) -> Iterator[Location | Miss]:
-        """Yield the one address. Raises UsageError if the mirror does not mirror it."""
+        """Yield the one address: with a token for it, then without, in case that is not accepted.
+
+        Raises UsageError if the mirror does not mirror it.
+        """
         del pause
         url = self.url
         if self.mirror is not None:
@@ -99,7 +104,12 @@ class UrlSource:
                     next_step="correct the mirror, or the address it replaces, in the recipe",
                 )
             url = f"{self.mirror.rstrip('/')}/{url.removeprefix(beginning).lstrip('/')}"
-        yield Location(url=without_credentials(url), headers=Credentials([url]).header(url))
+        plain = without_credentials(url)
+        parts = urlsplit(plain)
+        token = self.tokens.get(f"{parts.scheme}://{parts.netloc}", "").strip()
+        if token:
+            yield Location(url=plain, headers={"Authorization": f"Bearer {token}"})
+        yield Location(url=plain, headers=Credentials([url]).header(url))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

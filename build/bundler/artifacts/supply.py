@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from bundler.artifacts.fetch import Request, fetch
+from bundler.artifacts.fetch import Request, fetch, out_of_reach
 from bundler.artifacts.indexes import Indexes, configured_indexes, configured_network, pip_options
+from bundler.artifacts.inquiry import Inquiry
 from bundler.artifacts.network import Network
 from bundler.artifacts.sources import HubSource, IndexSource, UrlSource
 from bundler.digests import Artifact, Digest
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from bundler.plan import PlannedWheel
     from bundler.project import Project
 
-HURRIED_CONNECT_S = 5.0
+# Where the archives of the runtime lie, and takes a token: hosted runners that share an address are
+# told 404 without one.
+GITHUB = "https://github.com"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +80,7 @@ class Supply:
             url=spec.url,
             mirror=self.mirrors.get("runtime"),
             replaces=self.addresses["runtime"],
+            tokens={GITHUB: os.environ.get("GITHUB_TOKEN", "")},
         )
         return Request(artifact=spec.artifact, sources=(source,))
 
@@ -101,21 +105,30 @@ class Supply:
             for file in model.files
         ]
 
-    def fetch(self, requests: Sequence[Request], *, is_hurried: bool = False) -> dict[str, Path]:
+    def ask(self, request: Request) -> Inquiry:
+        """Begin to ask whether `request` can be had; nothing of it is downloaded."""
+        return Inquiry.begin(request, lambda: self.network)
+
+    def require_connection(self, request: Request) -> None:
+        """Raise UnreachableError soon where nothing would connect us to a place of `request`."""
+        if self.is_offline or self.store.path(request.artifact.digest) is not None:
+            return
+        answer = self.ask(request).answer()
+        if not answer.is_connected:
+            raise out_of_reach(request.artifact, answer.refusal)
+
+    def fetch(self, requests: Sequence[Request]) -> dict[str, Path]:
         """Return a verified file for each request, by sha256; what is missing is downloaded.
 
-        `is_hurried` gives up after one try. Raises UnreachableError, IntegrityError, DiskError.
+        Raises UnreachableError, IntegrityError, DiskError.
         """
         if not requests:
             return {}
-        network = self.network
-        if is_hurried:
-            network = replace(network, tries=1, connect_s=HURRIED_CONNECT_S)
         with self.console.progress("fetch") as progress:
             held = fetch(
                 requests,
                 self.store,
-                network=network,
+                network=self.network,
                 offline=self.is_offline,
                 progress=progress,
             )

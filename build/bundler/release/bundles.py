@@ -131,5 +131,8 @@ def _bundle(
         # Its wheels are hundreds of megabytes: first that which is the likeliest to be missing.
         runtime = inputs.plan().runtime
         if isinstance(runtime, RuntimeSpec):
-            inputs.supply.fetch([inputs.supply.runtime(runtime)], is_hurried=wish.is_dry)
+            request = inputs.supply.runtime(runtime)
+            if wish.is_dry:
+                inputs.supply.require_connection(request)
+            inputs.supply.fetch([request])
     return Bundle(root=inputs.output, manifest=inputs.assemble().manifest)

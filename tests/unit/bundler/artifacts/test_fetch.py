@@ -252,6 +252,21 @@ def test_a_token_stays_with_the_hub_when_it_redirects_to_another_host(
         assert storage.seen[0].authorization is None
 
 
+def test_a_token_that_is_not_accepted_is_left_out_and_never_redirected(
+    store: Store, server: BadServer
+) -> None:
+    with BadServer() as storage:
+        where = storage.add("blob", DATA)
+        url = server.add("a", b"", status(401), redirect(where))
+        source = UrlSource(url=url, tokens={server.root: "t0ken"})
+        fetch([wanted("a", DATA, source)], store, network=QUICK)
+        assert [one.authorization for one in server.seen] == ["Bearer t0ken", None]
+        server.add("a", b"", redirect(where))
+        fetch([wanted("a", DATA, source)], Store(store.root / "other"), network=QUICK)
+        assert server.seen[-1].authorization == "Bearer t0ken"
+        assert [one.authorization for one in storage.seen] == [None, None]
+
+
 def test_a_server_that_compresses_unasked_is_understood(store: Store, server: BadServer) -> None:
     def compress(handler: Handler, data: bytes) -> None:
         handler.answer(200, gzip.compress(data), {"Content-Encoding": "gzip"})

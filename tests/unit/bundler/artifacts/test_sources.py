@@ -46,6 +46,12 @@ def test_a_fixed_address_is_the_one_place() -> None:
     assert list(UrlSource(url=RUNTIME).locate(artifact("cpython"))) == [Location(url=RUNTIME)]
 
 
+def places(source: UrlSource) -> list[Location]:
+    found = list(source.locate(artifact("cpython")))
+    assert all(isinstance(place, Location) for place in found)
+    return [place for place in found if isinstance(place, Location)]
+
+
 def test_a_mirror_takes_the_place_of_the_host_or_of_a_longer_beginning() -> None:
     (place,) = UrlSource(url=RUNTIME, mirror="https://m.example/x/").locate(artifact("cpython"))
     assert isinstance(place, Location)
@@ -68,6 +74,19 @@ def test_credentials_of_a_mirror_go_into_a_header_that_is_not_shown() -> None:
     assert "secret" not in place.url
     assert place.headers["Authorization"].startswith("Basic ")
     assert "Basic" not in repr(place)
+
+
+def test_a_token_goes_to_its_own_origin_alone_and_is_not_shown() -> None:
+    source = UrlSource(url=RUNTIME, tokens={"https://releases.example": " t0ken\n"})
+    first, second = source.locate(artifact("cpython"))
+    assert isinstance(first, Location)
+    assert first.headers == {"Authorization": "Bearer t0ken"}
+    assert second == Location(url=RUNTIME)
+    assert "t0ken" not in repr((source, first))
+    for other in ("https://m.example", "http://releases.example", "https://releases.example:8443"):
+        mirrored = UrlSource(url=RUNTIME, mirror=other, tokens=source.tokens)
+        assert all("Bearer" not in str(dict(place.headers)) for place in places(mirrored))
+    assert places(UrlSource(url=RUNTIME, tokens={"https://releases.example": ""})) == [second]
 
 
 def test_a_file_of_the_hub_is_named_by_repository_revision_and_path() -> None:
