@@ -12,10 +12,10 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import jsonschema  # type: ignore[import-untyped]
 import pytest
+import yaml  # type: ignore[import-untyped]
 
-from bundler.electron.fragment import sign_ignore
-from bundler.electron.integration import contents, open_bundle
 from bundler.launch import Service
 from bundler.models.golden import MIN_COSINE, read_golden, worst_cosine
 from bundler.project import Project
@@ -23,7 +23,7 @@ from bundler.release import zipped
 from bundler.targets import TARGETS
 from sidecar.manifest import read
 from tests.support import electronbuilder, smallbundle
-from tests.support.electronbuilder import SOURCES, App, node, ran
+from tests.support.electronbuilder import SOURCES, App, pretending, ran
 from tests.support.miniature import snapshot
 
 if TYPE_CHECKING:
@@ -185,29 +185,45 @@ def test_programs_that_electron_builder_signs_for_windows_are_accepted(small: Ap
     assert "1 of them signed anew" in packaged.said
 
 
-@pytest.mark.full
-def test_osx_sign_would_sign_every_binary_file_and_leaves_ours_alone(
-    small: App, modules: Path
-) -> None:
-    packaged = small.package("mac-arm64")
+def test_an_app_is_signed_and_the_files_of_its_bundle_before_it(small: App, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    identity = "Developer ID Application: Me (TEAM123456)"
+    packaged = small.package("mac-arm64", environment=pretending(log, identity, "TEAM123456"))
     assert packaged.code == 0, packaged.said
-    app = packaged.resources.parents[1]
-    bundle = open_bundle(small.root.parent / "bundles" / "mac-arm64")
-    ignored = sign_ignore(contents([bundle]))
-    assert all(json.dumps(one) in _configuration(small) for one in ignored)
-    seen = json.loads(node(SOURCES / "walked.cjs", modules, app, *ignored))
-    everything = json.loads(node(SOURCES / "walked.cjs", modules, app))
-    ours = [name for name in everything["left"] if "/Contents/Resources/python/" in name]
-    # Bytecode looks binary, too: each file would cost a signature and a timestamp.
-    assert any(name.endswith(".pyc") for name in ours)
-    assert any(name.endswith(".so") for name in ours)
-    assert {name.rpartition("/")[2] for name in seen["left"]} >= {"Packaged", "app.asar"}
-    left = [name for name in seen["left"] if not name.endswith(("app.asar", ".icns"))]
-    assert not [name for name in left if "/Contents/Resources/" in name]
+    assert "3 of them signed anew" in packaged.said
+    calls = log.read_text().splitlines()
+    by_us = [call for call in calls if call.startswith("--force --sign ")]
+    by_osx_sign = calls[len(by_us) :]
+    # One of a copy, which shows the team, and the three Mach-O files.
+    assert len(by_us) == 4
+    assert by_osx_sign[-1].endswith("/Packaged.app")
+    assert all(f"{small.integration}/entitlements.app.plist" in call for call in by_osx_sign)
+    assert all("--options runtime" in call for call in calls[1:])
+    inside = [call for call in by_osx_sign if "/Contents/Resources/" in call]
+    assert [call.rpartition("/")[2] for call in inside] == ["app.asar"]
 
 
-def _configuration(app: App) -> str:
-    return (app.integration / "electron-builder.yml").read_text(encoding="utf-8")
+@pytest.mark.parametrize("forced", [True, False])
+def test_an_app_that_nothing_will_sign_is_told_of_or_fails(
+    small: App, tmp_path: Path, *, forced: bool
+) -> None:
+    options = ["-c.forceCodeSigning=true"] if forced else []
+    environment = pretending(tmp_path / "log")
+    packaged = small.package("mac-arm64", *options, environment=environment)
+    # electron-builder's own words, which do not come where a hook signs.
+    assert "skipped macOS application code signing" in packaged.said
+    assert 'cannot find valid "Developer ID Application" identity' in packaged.said
+    assert bool(packaged.code) == forced
+    assert ("nothing of this app for macOS will be signed" in packaged.said) == (not forced)
+    assert not (tmp_path / "log").exists()
+
+
+def test_the_next_version_accepts_the_configuration(small: App, tmp_path: Path) -> None:
+    schema = jsonschema.Draft7Validator(json.loads(electronbuilder.next_schema(tmp_path)))
+    text = (small.integration / "electron-builder.yml").read_text(encoding="utf-8")
+    schema.validate(yaml.safe_load(text))
+    with pytest.raises(jsonschema.ValidationError, match="hardenedRuntime"):
+        schema.validate({"mac": {"hardenedRuntime": True}})
 
 
 def test_a_packaged_bundle_serves_from_where_it_is_and_stays_as_it_was(

@@ -10,6 +10,7 @@ import os
 import plistlib
 import shutil
 import subprocess
+import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 PROJECT = Project.here()
 SOURCES = PROJECT.root / "tests" / "support" / "electron-app"
 COPIED = ("package.json", "main.js", "electron-builder.yml", "own.txt", "certify.cjs")
+NEXT = "app-builder-lib@27.0.0-alpha.8"
+NEXT_SHA256 = "92eed379c546c4ab563ba18ba9b25dea4685d2280214713ece6e9debe60f0c5e"
 HELPERS = ("", " (GPU)", " (Plugin)", " (Renderer)")
 OUTPUTS = {
     "linux-x64": "linux-unpacked",
@@ -56,6 +59,25 @@ def installed() -> Path:
         lack(f"npm has no electron-builder for us: {done.stderr.strip()[-300:]}")
     (folder / "complete").touch()
     return modules
+
+
+def next_schema(folder: Path) -> bytes:
+    """Return the schema of configurations of the version to come, from the newest of its trials.
+
+    Its other packages are not all in the registry. Skips where it cannot be had.
+    """
+    options = ("--ignore-scripts", "--prefer-offline", "--pack-destination", folder)
+    done = subprocess.run(
+        ["npm", "pack", NEXT, *options], capture_output=True, encoding="utf-8", check=False
+    )
+    if done.returncode:
+        lack(f"npm has no {NEXT} for us: {done.stderr.strip()[-300:]}")
+    (archive,) = folder.glob("*.tgz")
+    assert hashlib.sha256(archive.read_bytes()).hexdigest() == NEXT_SHA256
+    with tarfile.open(archive) as members:
+        file = members.extractfile("package/scheme.json")
+        assert file is not None
+        return file.read()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,9 +161,23 @@ def _mac_program(contents: Path, name: str) -> None:
     (contents / "Info.plist").write_bytes(plistlib.dumps(facts))
 
 
+def pretending(log: Path, identity: str = "", team: str = "not set") -> dict[str, str]:
+    """Return an environment in which electron-builder signs as on a Mac, with stand-ins.
+
+    Its keychain has one `identity`, of `team`, or none; `log` gets each call to sign.
+    """
+    return {
+        "NODE_OPTIONS": f'--require "{SOURCES / "mac" / "pretend.cjs"}"',
+        "CSC_IDENTITY_AUTO_DISCOVERY": "true",
+        "MAC_LOG": str(log),
+        "MAC_IDENTITY": identity,
+        "MAC_TEAM": team,
+    }
+
+
 def _environment() -> dict[str, str]:
     """Return an environment in which nothing is signed, and nothing decides by being CI."""
-    unset = ("CSC_", "WIN_CSC_", "USE_HARD_LINKS", "NODE_OPTIONS", "NODE_PATH")
+    unset = ("CSC_", "WIN_CSC_", "USE_HARD_LINKS", "NODE_OPTIONS", "NODE_PATH", "GITHUB_BASE_REF")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(unset)}
     return {**kept, "CSC_IDENTITY_AUTO_DISCOVERY": "false"}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 
 MACROS = "${os}-${arch}"
@@ -34,21 +33,6 @@ class Contents:
     papers: tuple[str, ...]
 
 
-def sign_ignore(contents: Contents) -> tuple[str, ...]:
-    """Return regular expressions for mac.signIgnore: they match all of the bundle, and no more.
-
-    All of it, because electron-builder would also sign each file that looks binary, bytecode and
-    weights included, one after the other; what is Mach-O has been signed by then.
-    """
-    head = "/Contents/Resources/"
-    folders, papers = _either(contents.folders), _either(contents.papers)
-    return (f"{head}{folders}/", f"{head}{papers}$")
-
-
-def _either(names: tuple[str, ...]) -> str:
-    return f"(?:{'|'.join(map(re.escape, names))})"
-
-
 def render(place: Place, contents: Contents, *, made_for: str) -> str:
     """Return the fragment as YAML."""
     own = f"{place.integration}/electron-builder.yml"
@@ -56,6 +40,7 @@ def render(place: Place, contents: Contents, *, made_for: str) -> str:
         f"# Made by `python3 build electron` for {made_for}: make it again, do not edit it.",
         f"# Your electron-builder.yml takes it in with:  extends: {own}",
     ]
+    hooks = _quoted(f"./{place.integration}/hooks.mjs")
     anchor = "&sidecar"
     for platform in PLATFORMS:
         # An app's own extraResources replace those of a parent at the top, and join these.
@@ -64,8 +49,9 @@ def render(place: Place, contents: Contents, *, made_for: str) -> str:
             lines += _resources(place, contents)
         anchor = "*sidecar"
         if platform == "mac":
-            lines += _mac(place, contents)
-    hooks = _quoted(f"./{place.integration}/hooks.mjs")
+            # How a file is signed is the hook's: electron-builder 26 reads `entitlements` and
+            # `signIgnore` here, and 27 refuses a configuration that has them.
+            lines.append(f"  sign: {hooks}")
     lines.append(f"afterPack: {hooks}")
     return "\n".join(lines) + "\n"
 
@@ -77,18 +63,6 @@ def _resources(place: Place, contents: Contents) -> list[str]:
     return [
         f"    - {{ from: {_quoted(source)}, to: {_quoted(name)} }}"
         for name, source in zip(names, sources, strict=True)
-    ]
-
-
-def _mac(place: Place, contents: Contents) -> list[str]:
-    rights = _quoted(f"{place.integration}/entitlements.app.plist")
-    return [
-        "  hardenedRuntime: true",
-        f"  entitlements: {rights}",
-        f"  entitlementsInherit: {rights}",
-        f"  sign: {_quoted(f'./{place.integration}/hooks.mjs')}",
-        "  signIgnore:",
-        *(f"    - {_quoted(expression)}" for expression in sign_ignore(contents)),
     ]
 
 

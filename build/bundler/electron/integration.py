@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 SIGNED = "signed"
 README = "README.md"
 # What stands in the checkout as it is written: the hooks, and what they use.
-FIXED = ("hooks.mjs", "sign-bundle.sh", "signature.mjs", "verify-bundle.mjs")
+FIXED = (
+    "builder.mjs",
+    "errors.mjs",
+    "hooks.mjs",
+    "mac-signing.mjs",
+    "sign-bundle.sh",
+    "signature.mjs",
+    "verify-bundle.mjs",
+)
 # How people think of a bundle; what else there may be follows by name.
 FIRST = ("python", "embedding_sidecar", "models", MANIFESTS)
 
@@ -121,10 +129,14 @@ def compose(bundles: Sequence[Bundle], place: Place, templates: Path) -> Integra
     files["electron-builder.yml"] = fragment.render(
         place, contents(bundles), made_for=made_for
     ).encode()
-    files["entitlements.app.plist"] = entitlements.of_app()
-    files["entitlements.python.plist"] = entitlements.of_python(
-        one for target, found in native.items() if target.startswith("mac-") for one in found
-    )
+    mac = [one for target, found in native.items() if target.startswith("mac-") for one in found]
+    files |= {
+        "entitlements.app.plist": entitlements.of_app(),
+        "entitlements.app.no-team.plist": entitlements.of_app(has_team=False),
+        "entitlements.python.plist": entitlements.of_python(mac),
+        "entitlements.python.no-team.plist": entitlements.of_python(mac, has_team=False),
+        "entitlements.python.mas.plist": entitlements.of_python(mac, is_sandboxed=True),
+    }
     for target, found in native.items():
         if found:
             files[f"{SIGNED}/{target}.tsv"] = table(found).encode()
@@ -151,7 +163,7 @@ def _signing(native: Mapping[str, Sequence[Signable]]) -> Iterator[str]:
         if target.startswith("mac-"):
             yield (
                 f"{target}: {len(found)} Mach-O files, {len(programs)} of them programs. "
-                "`sign-bundle.sh` signs them eight at a time; `signIgnore` keeps electron-builder "
+                "`sign-bundle.sh` signs them eight at a time, and the hook keeps electron-builder "
                 "from signing them again one after the other, and with them every file that looks "
                 "binary. Notarisation stays as you have it."
             )
@@ -162,8 +174,9 @@ def _signing(native: Mapping[str, Sequence[Signable]]) -> Iterator[str]:
                 else "The Python inside has no rights: no file of it writes code as it runs."
             )
             yield (
-                "Nothing has `disable-library-validation`, since one team signs all; nor "
-                "`allow-unsigned-executable-memory`, `allow-dyld-environment-variables`, "
+                "Nothing has `disable-library-validation`, since one team signs all; where a "
+                "signature has none, ad-hoc or self-signed, app and Python get it. Nothing has "
+                "`allow-unsigned-executable-memory`, `allow-dyld-environment-variables` or "
                 "`get-task-allow`. This comes from reading the files: it was not run on a Mac."
             )
         if target.startswith("win-"):

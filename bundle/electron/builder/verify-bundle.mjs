@@ -13,6 +13,7 @@ import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { Worker, isMainThread, parentPort, workerData } from "node:worker_threads";
 
+import { HookError } from "./errors.mjs";
 import { codeDigest } from "./signature.mjs";
 
 const HERE = path.dirname(fileURLToPath(import.meta.url));
@@ -24,12 +25,12 @@ const USAGE = 2;
 const FAILED = 8;
 
 /** The tree is not what its manifests say; `damages` has each difference, `exitCode` is 8. */
-export class VerificationError extends Error {
+export class VerificationError extends HookError {
   name = "VerificationError";
   exitCode = FAILED;
 
   constructor(what, why, next, damages = []) {
-    super(`${what}\n  why: ${why}\n  next: ${next}`);
+    super(what, why, next);
     this.damages = damages;
   }
 }

@@ -6,6 +6,7 @@ from bundler.electron import entitlements
 from bundler.electron.signables import Signable
 
 JIT = "com.apple.security.cs.allow-jit"
+UNVALIDATED = "com.apple.security.cs.disable-library-validation"
 
 
 def native(*, writes_code: bool) -> Signable:
@@ -26,3 +27,16 @@ def test_nothing_may_be_debugged_or_load_what_others_signed() -> None:
     texts = (entitlements.of_app(), entitlements.of_python([native(writes_code=True)]))
     for refused in (b"get-task-allow", b"library-validation", b"dyld", b"unsigned-executable"):
         assert not any(refused in text for text in texts)
+
+
+def test_a_signature_without_a_team_lets_foreign_libraries_in() -> None:
+    assert plistlib.loads(entitlements.of_app(has_team=False)) == {JIT: True, UNVALIDATED: True}
+    assert plistlib.loads(entitlements.of_python([], has_team=False)) == {UNVALIDATED: True}
+
+
+def test_in_the_app_store_python_shares_the_apps_sandbox() -> None:
+    rights = plistlib.loads(entitlements.of_python([], is_sandboxed=True))
+    assert rights == {
+        "com.apple.security.app-sandbox": True,
+        "com.apple.security.inherit": True,
+    }

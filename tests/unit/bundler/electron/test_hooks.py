@@ -1,23 +1,20 @@
-"""The scripts that an app takes over, run by Node and by a shell as electron-builder runs them."""
+"""The scripts that an app takes over, run by Node as electron-builder and people run them."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-import subprocess
-from dataclasses import dataclass
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.electron.fragment import Place
-from bundler.electron.integration import compose, open_bundle, write
-from bundler.project import Project
 from bundler.targets import TARGETS
 from tests.support import smallbundle
-from tests.support.electronbuilder import ran
-from tests.support.tinybinaries import macho
+from tests.support.electronbuilder import SOURCES, ran
+from tests.support.integrated import TEMPLATES, Integrated
 from tests.unit.bundler.electron.test_signature import certified
 
 if TYPE_CHECKING:
@@ -26,54 +23,15 @@ if TYPE_CHECKING:
 if shutil.which("node") is None:
     pytest.skip("there is no Node here", allow_module_level=True)
 
-TEMPLATES = Project.here().root / "bundle" / "electron" / "builder"
 SITE = TARGETS["linux-x64"].site_packages
-PLACE = Place(bundles="../out", integration="build/sidecar")
-# Records how it was called, and marks the file, which must not happen twice at a time.
-CODESIGN = """#!/bin/sh
-for file; do :; done
-case $* in
-*--verify*) grep -q "signed by $SIDECAR_IDENTITY" "$file"; exit ;;
-*refused*) echo "no timestamp" >&2; exit 1 ;;
-esac
-echo "$*" >>"$LOG"
-printf 'signed by %s' "$SIDECAR_IDENTITY" >>"$file"
-"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """A small bundle, and what `python3 build electron` wrote for it."""
-
-    bundle: Path
-    integration: Path
-
-    @classmethod
-    def make(cls, root: Path, target: str) -> Case:
-        bundle = smallbundle.make(root, target)
-        write(compose([open_bundle(bundle)], PLACE, TEMPLATES), root / "sidecar")
-        return cls(bundle=bundle, integration=root / "sidecar")
-
-    def verify(self, *options: str) -> subprocess.CompletedProcess[str]:
-        return ran([self.integration / "verify-bundle.mjs", self.bundle, *options])
-
-    def call(self, hook: str, arguments: str) -> subprocess.CompletedProcess[str]:
-        """Call a hook with JavaScript for its arguments; `root` is the bundle."""
-        script = self.integration / "call.mjs"
-        script.write_text(
-            f'import {{ {hook} }} from "./hooks.mjs";\n'
-            f"const root = {json.dumps(str(self.bundle))};\n"
-            f"await {hook}({arguments});\n"
-        )
-        return ran([script])
 
 
 @pytest.fixture
-def linux(tmp_path: Path) -> Case:
-    return Case.make(tmp_path, "linux-x64")
+def linux(tmp_path: Path) -> Integrated:
+    return Integrated.make(tmp_path, "linux-x64")
 
 
-def test_a_whole_bundle_verifies_and_says_what_it_is(linux: Case) -> None:
+def test_a_whole_bundle_verifies_and_says_what_it_is(linux: Integrated) -> None:
     done = linux.verify("--whole", "--json")
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
@@ -82,7 +40,7 @@ def test_a_whole_bundle_verifies_and_says_what_it_is(linux: Case) -> None:
     assert "sidecar verified" in linux.verify().stdout
 
 
-def test_one_thread_and_many_see_the_same(linux: Case) -> None:
+def test_one_thread_and_many_see_the_same(linux: Integrated) -> None:
     (linux.bundle / SITE / "pack" / "link.a").write_bytes(b"!<arch>?")
     one, many = linux.verify("--jobs", "1"), linux.verify("--jobs", "7")
     assert one.returncode == many.returncode == 8
@@ -103,7 +61,7 @@ def test_one_thread_and_many_see_the_same(linux: Case) -> None:
     ids=["short", "altered", "missing", "mode", "link", "bytecode", "extra"],
 )
 def test_a_damaged_tree_fails_and_says_which_file_and_what_to_do(
-    linux: Case, damage: object, told: str, advised: str
+    linux: Integrated, damage: object, told: str, advised: str
 ) -> None:
     assert callable(damage)
     damage(next(linux.bundle.rglob("*.pyc")))
@@ -115,14 +73,14 @@ def test_a_damaged_tree_fails_and_says_which_file_and_what_to_do(
     assert advised in done.stderr
 
 
-def test_an_executable_that_lost_its_bit_is_told_of(linux: Case) -> None:
+def test_an_executable_that_lost_its_bit_is_told_of(linux: Integrated) -> None:
     (linux.bundle / "python" / "bin" / "python3.11").chmod(0o644)
     done = linux.verify()
     assert done.returncode == 8
     assert "it is not executable" in done.stderr
 
 
-def test_what_packaging_changes_is_passed_over(linux: Case) -> None:
+def test_what_packaging_changes_is_passed_over(linux: Integrated) -> None:
     (linux.bundle / "app.asar").write_bytes(b"the app's own")
     (linux.bundle / SITE / "empty").mkdir()
     for path in linux.bundle.rglob("*"):
@@ -135,7 +93,7 @@ def test_what_packaging_changes_is_passed_over(linux: Case) -> None:
     assert "extra: app.asar" in strict.stderr
 
 
-def test_many_differences_are_counted_and_some_are_named(linux: Case) -> None:
+def test_many_differences_are_counted_and_some_are_named(linux: Integrated) -> None:
     for number in range(30):
         (linux.bundle / "models" / f"{number}.txt").touch()
     done = linux.verify()
@@ -143,21 +101,23 @@ def test_many_differences_are_counted_and_some_are_named(linux: Case) -> None:
     assert "and 10 more" in done.stderr
 
 
-def test_a_list_that_is_not_the_manifests_is_refused(linux: Case) -> None:
+def test_a_list_that_is_not_the_manifests_is_refused(linux: Integrated) -> None:
     (linux.bundle / "manifests" / "python.json").write_text("[\n]\n")
     done = linux.verify()
     assert done.returncode == 8
     assert "not the list that manifest.json names" in done.stderr
 
 
-def test_a_manifest_that_names_a_path_outside_is_refused(linux: Case) -> None:
+def test_a_manifest_that_names_a_path_outside_is_refused(linux: Integrated) -> None:
     manifest = json.loads((linux.bundle / "manifest.json").read_bytes())
     manifest["documents"][0]["path"] = "../../etc/passwd"
     (linux.bundle / "manifest.json").write_text(json.dumps(manifest))
     assert "names a path outside" in linux.verify().stderr
 
 
-def test_a_folder_without_a_bundle_is_told_of_and_so_is_a_wrong_command_line(linux: Case) -> None:
+def test_a_folder_without_a_bundle_is_told_of_and_so_is_a_wrong_command_line(
+    linux: Integrated,
+) -> None:
     (linux.bundle / "manifest.json").unlink()
     done = linux.verify()
     assert done.returncode == 8
@@ -167,7 +127,7 @@ def test_a_folder_without_a_bundle_is_told_of_and_so_is_a_wrong_command_line(lin
 
 
 def test_a_new_signature_is_no_damage_and_other_code_is(tmp_path: Path) -> None:
-    case = Case.make(tmp_path, "win-x64")
+    case = Integrated.make(tmp_path, "win-x64")
     program = case.bundle / "python" / "python.exe"
     original = program.read_bytes()
     program.write_bytes(certified(original, b"certificate"))
@@ -182,127 +142,101 @@ def test_a_new_signature_is_no_damage_and_other_code_is(tmp_path: Path) -> None:
 
 
 CONTEXT = """{{
-  appOutDir: "/out", arch: {arch}, electronPlatformName: "{system}",
-  packager: {{ platform: {{ buildConfigurationKey: "{system}" }}, getResourcesDir: () => root }},
+  appOutDir: "/out", arch: {arch}, electronPlatformName: "{system}", targets: [],
+  packager: {{
+    projectDir: app, platform: {{ buildConfigurationKey: "{key}" }}, getResourcesDir: () => root,
+    platformSpecificBuildOptions: {options},
+  }},
 }}"""
 
 
-def test_after_packing_the_bundle_must_be_the_one_for_the_target(linux: Case) -> None:
-    done = linux.call("afterPack", CONTEXT.format(arch=1, system="linux"))
+def context(arch: int = 1, key: str = "linux", options: str = "{}") -> str:
+    system = {"mac": "darwin"}.get(key, key)
+    return CONTEXT.format(arch=arch, key=key, system=system, options=options)
+
+
+def test_after_packing_the_bundle_must_be_the_one_for_the_target(linux: Integrated) -> None:
+    done = linux.call("afterPack", context())
     assert done.returncode == 0, done.stderr
     assert "sidecar verified" in done.stdout
-    other = linux.call("afterPack", CONTEXT.format(arch=3, system="linux"))
+    other = linux.call("afterPack", context(arch=3))
     assert other.returncode == 1
     assert "it is for linux-x64, the app is for linux-arm64" in other.stderr
     assert "python3 build assemble --target linux-arm64" in other.stderr
 
 
-@pytest.fixture
-def mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
-    """Return a Mac's bundle where codesign records what it is asked for."""
-    program = tmp_path / "bin" / "codesign"
-    program.parent.mkdir()
-    program.write_text(CODESIGN)
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("LOG", str(tmp_path / "log"))
-    return Case.make(tmp_path, "mac-arm64")
-
-
-def sign(case: Case, identity: str, *more: str) -> subprocess.CompletedProcess[str]:
-    rights = case.integration / "entitlements.python.plist"
-    listed = case.integration / "signed" / "mac-arm64.tsv"
-    script = case.integration / "sign-bundle.sh"
-    return subprocess.run(
-        ["sh", script, case.bundle, listed, identity, rights, *more],
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-
-
-def test_signing_goes_from_the_deepest_out_and_programs_alone_have_rights(
-    mac: Case, tmp_path: Path
-) -> None:
-    done = sign(mac, "Developer ID Application: A (T)", "/the keychain")
+@pytest.mark.parametrize("version", ["26.0.12", "27.0.0-alpha.7"])
+def test_a_known_electron_builder_is_accepted(linux: Integrated, version: str) -> None:
+    linux.install(version)
+    done = linux.call("afterPack", context())
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "signed: 3 Mach-O files\n"
-    calls = (tmp_path / "log").read_text().splitlines()
-    names = [call.rpartition(" ")[2].removeprefix(f"{SITE}/") for call in calls]
-    assert names == ["pack/deep/er/native.so", "pack/native.so", "python/bin/python3.11"]
-    assert all("--timestamp --options runtime --keychain /the keychain" in call for call in calls)
-    assert ["--entitlements" in call for call in calls] == [False, False, True]
-
-
-def test_what_is_signed_already_is_left_alone(mac: Case, tmp_path: Path) -> None:
-    assert sign(mac, "Me").returncode == sign(mac, "Me").returncode == 0
-    assert len((tmp_path / "log").read_text().splitlines()) == 3
-
-
-def test_without_an_identity_there_is_no_timestamp(mac: Case, tmp_path: Path) -> None:
-    assert sign(mac, "-").returncode == 0
-    assert "--timestamp=none" in (tmp_path / "log").read_text()
-
-
-def test_a_file_that_cannot_be_signed_fails_the_whole_and_is_named(
-    mac: Case, tmp_path: Path
-) -> None:
-    sleep = tmp_path / "bin" / "sleep"
-    sleep.write_text("#!/bin/sh\n")
-    sleep.chmod(0o755)
-    done = sign(mac, "refused")
-    assert done.returncode != 0
-    assert f"{SITE}/pack/deep/er/native.so could not be signed" in done.stderr
-    assert done.stderr.count("no timestamp") == 5
-    assert "signed: " not in done.stdout
-
-
-def test_too_few_arguments_are_a_usage_error(mac: Case) -> None:
-    script = mac.integration / "sign-bundle.sh"
-    assert subprocess.run([script], check=False, capture_output=True).returncode == 2
-
-
-def test_the_list_must_have_every_mach_o_file_and_no_other(mac: Case) -> None:
-    fine = mac.call("signList", "root")
-    assert fine.returncode == 0, fine.stderr
-    unlisted = mac.bundle / TARGETS["mac-arm64"].site_packages / "pack" / "types.d.ts"
-    unlisted.write_bytes(macho())
-    (mac.bundle / "python" / "bin" / "python3.11").write_bytes(b"no program")
-    done = mac.call("signList", "root")
-    assert "not listed: " in done.stderr
-    assert "not there: python/bin/python3.11" in done.stderr
 
 
 @pytest.mark.parametrize(
-    "harm", ["", 'require("fs").rmSync(`${app}/Contents/Resources/models`, f)']
+    ("version", "advised"),
+    [
+        ("25.1.8", "electron-builder@26\n"),
+        ("28.0.0", "or `python3 build electron` of a newer sidecar"),
+    ],
 )
-def test_signing_an_app_signs_the_bundle_first_and_verifies_it_afterwards(
-    mac: Case, tmp_path: Path, harm: str
+def test_an_unknown_electron_builder_is_refused_with_the_known_ones(
+    linux: Integrated, version: str, advised: str
 ) -> None:
-    app = tmp_path / "Packaged.app"
-    (app / "Contents").mkdir(parents=True)
-    mac.bundle.rename(app / "Contents" / "Resources")
-    modules = tmp_path / "project" / "node_modules"
-    for name in ("electron-builder", "app-builder-lib", "@electron/osx-sign"):
-        (modules / name).mkdir(parents=True)
-        (modules / name / "package.json").write_text('{"main": "index.js"}')
-    (modules / "@electron" / "osx-sign" / "index.js").write_text(
-        "const f = { recursive: true };\n"
-        "exports.signAsync = async ({ app, identity }) => {\n"
-        f"  console.log(`app signed by ${{identity}}`);{harm};\n"
-        "};\n"
-    )
-    options = json.dumps({"app": str(app), "identity": "Me", "keychain": "k"})
-    project = json.dumps({"projectDir": str(tmp_path / "project")})
-    done = mac.call("sign", f"{options}, {project}")
-    assert done.stdout.startswith("signed: 3 Mach-O files\napp signed by Me\n")
-    # What the stand-in appends lies behind the code, as a signature does.
-    assert ("3 of them signed anew" in done.stdout) == (not harm)
-    assert ("missing: models/hub/weights.safetensors" in done.stderr) == bool(harm)
-    assert done.returncode == (1 if harm else 0)
+    linux.install(version)
+    done = linux.call("afterPack", context())
+    assert done.returncode == 1
+    assert f"electron-builder {version} is not supported" in done.stderr
+    assert "supported: 26 (tried with 26.17.0) and 27 (tried with 27.0.0-alpha.7)" in done.stderr
+    assert advised in done.stderr
 
 
-def test_the_script_is_clean() -> None:
-    if shutil.which("shellcheck") is None:
-        pytest.skip("there is no shellcheck here")
-    subprocess.run(["shellcheck", TEMPLATES / "sign-bundle.sh"], check=True)
+def test_the_version_that_tests_run_is_the_one_that_is_named() -> None:
+    run = json.loads((SOURCES / "package.json").read_text())["devDependencies"]["electron-builder"]
+    text = (TEMPLATES / "builder.mjs").read_text(encoding="utf-8")
+    ((tried, following),) = re.findall(r'SUPPORTED = \{ 26: "(.*)", 27: "(.*)" \}', text)
+    assert tried == run
+    for page in (TEMPLATES / "README.md", TEMPLATES.parents[2] / "docs" / "electron.md"):
+        named = " ".join(page.read_text(encoding="utf-8").split())
+        assert f"electron-builder 26 (tried with {tried})" in named
+        assert f"(tried with {following})" in named
+
+
+def test_an_electron_builder_that_only_its_own_packages_see_is_found(linux: Integrated) -> None:
+    modules = linux.app / "node_modules"
+    own = modules / ".store" / "node_modules"
+    own.mkdir(parents=True)
+    for name in ("app-builder-lib", "@electron"):
+        (modules / name).rename(own / name)
+    (own / "electron-builder").mkdir()
+    (own / "electron-builder" / "package.json").write_text('{"main": "index.js"}')
+    (own / "electron-builder" / "index.js").touch()
+    (modules / "electron-builder").symlink_to(own / "electron-builder")
+    done = linux.call("afterPack", context())
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_missing_electron_builder_is_told_of(linux: Integrated) -> None:
+    shutil.rmtree(linux.app)
+    done = linux.call("afterPack", context())
+    assert done.returncode == 1
+    assert "electron-builder cannot be found" in done.stderr
+    assert "next: npm install --save-dev electron-builder@26" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="this is a Mac")
+def test_an_app_for_macos_that_is_packed_elsewhere_is_called_unsigned(tmp_path: Path) -> None:
+    mac = Integrated.make(tmp_path, "mac-arm64")
+    done = mac.call("afterPack", context(arch=3, key="mac"))
+    assert done.returncode == 0, done.stderr
+    assert "nothing of this app for macOS will be signed: that takes a Mac" in done.stdout
+    assert "on Apple silicon macOS calls such an app damaged" in done.stdout
+
+
+def test_options_that_take_the_place_of_the_hook_are_refused(tmp_path: Path) -> None:
+    mac = Integrated.make(tmp_path, "mac-arm64")
+    mac.install("27.0.0-alpha.7")
+    options = '{ sign: { identity: "-" } }'
+    done = mac.call("afterPack", context(arch=3, key="mac", options=options))
+    assert done.returncode == 1
+    assert "27.0.0-alpha.7 takes a hook or options there, not both" in done.stderr
+    assert "next: take mac.sign off" in done.stderr

@@ -45,7 +45,8 @@ def test_the_same_bundles_in_any_order_make_the_same_bytes(tmp_path: Path) -> No
 def test_everything_is_there_and_the_page_names_it_all(tmp_path: Path) -> None:
     files = composed(tmp_path, "linux-x64", "mac-arm64", "win-x64").files
     lists = {"signed/mac-arm64.tsv", "signed/win-x64.tsv"}
-    rights = {"entitlements.app.plist", "entitlements.python.plist"}
+    kinds = ("app", "app.no-team", "python", "python.mas", "python.no-team")
+    rights = {f"entitlements.{kind}.plist" for kind in kinds}
     assert set(files) == {*FIXED, *lists, *rights, "electron-builder.yml", "README.md"}
     page = files["README.md"].decode()
     assert all(f"`{name}`" in page for name in set(files) - lists - {"README.md"})
