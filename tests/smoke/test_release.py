@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,13 +15,18 @@ import pytest
 from bundler.targets import host_target
 from tests.support import chroot
 from tests.support.copies import linked, replace
+from tests.support.lacking import lack
 
 CHECKOUT = Path(__file__).parents[2]
 TARGET = host_target().name
 MOST = 2_000_000
+# What a script says where a program or a key is missing.
+USAGE = 2
 
 
-def run(*words: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
+def run(
+    *words: str | Path, codes: tuple[int, ...] = (0,), **more: Any
+) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [str(word) for word in words],
         capture_output=True,
@@ -30,7 +34,7 @@ def run(*words: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
         check=False,
         **{"cwd": CHECKOUT, **more},
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode in codes, done.stdout + done.stderr
     return done
 
 
@@ -65,9 +69,9 @@ def test_what_is_unpacked_starts_and_gives_the_golden_vectors(release: Path) -> 
 def test_a_bare_machine_without_a_network_can_check_it(release: Path) -> None:
     if why := chroot.obstacle():
         pytest.skip(why)
-    if shutil.which("mmdebstrap") is None:
-        pytest.skip("no mmdebstrap here")
-    done = run(CHECKOUT / "ci" / "verify-release", release)
+    done = run(CHECKOUT / "ci" / "verify-release", release, codes=(0, USAGE))
+    if done.returncode == USAGE:
+        lack(done.stderr.partition("\n")[0])
     assert "only its sha256 was compared" not in done.stdout
     assert "DIFFERS" not in done.stdout
 

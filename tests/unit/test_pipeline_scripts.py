@@ -67,11 +67,53 @@ def test_a_target_that_the_release_lacks_is_no_match(pair: tuple[Path, Path]) ->
     assert run("compare-bundle", *pair, "win-x64").returncode == 8
 
 
-@pytest.mark.parametrize("script", ["compare-bundle", "launch-release", "propose"])
+@pytest.mark.parametrize("script", ["bootstrap", "compare-bundle", "launch-release", "propose"])
 def test_a_script_without_its_arguments_exits_2(script: str) -> None:
     done = run(script)
     assert done.returncode == 2
     assert done.stderr.startswith(f"usage: ci/{script} ")
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> dict[str, str]:
+    """Return an environment whose package tools print what they are asked for."""
+    (tmp_path / "bin").mkdir()
+    for name in ("mmdebstrap", "apt-get"):
+        (tmp_path / "bin" / name).write_text('#!/bin/sh\necho "$0" "$@" >&2\n', encoding="utf-8")
+        (tmp_path / "bin" / name).chmod(0o755)
+    return {"PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_a_missing_keyring_exits_2_and_is_named(tmp_path: Path, recorded: dict[str, str]) -> None:
+    # A suite that apt has no source for, as on Ubuntu.
+    options = ["--suite", "no-such-suite", "--keyring", tmp_path / "debian.gpg", "amd64"]
+    done = run("base", "--output", tmp_path / "base.tar", *options, env=recorded)
+    assert done.returncode == 2
+    assert f"why: {tmp_path / 'debian.gpg'} is missing" in done.stderr
+    assert "next: apt-get install debian-archive-keyring" in done.stderr
+    assert "mmdebstrap --" not in done.stderr
+
+
+def test_debians_own_packages_are_checked_by_debians_keyring(
+    tmp_path: Path, recorded: dict[str, str]
+) -> None:
+    keyring = tmp_path / "debian.gpg"
+    keyring.touch()
+    arguments = ["--keyring", keyring, "no-such-suite", tmp_path / "root.tar", "--include=zstd"]
+    done = run("bootstrap", *arguments, env=recorded)
+    assert done.returncode == 0
+    assert f"--keyring={keyring} --include=zstd no-such-suite {tmp_path}/root.tar" in done.stderr
+    sources = tmp_path / "mirror.sources"
+    named = run("bootstrap", "--sources", sources, *arguments, env=recorded)
+    assert "--keyring=" not in named.stderr
+    assert named.stderr.endswith(f" {sources}\n")
+
+
+def test_the_tools_of_a_release_bring_debians_keyring(recorded: dict[str, str]) -> None:
+    done = run("install-tools", env=recorded)
+    assert done.returncode == 0
+    wanted = {"mmdebstrap", "debian-archive-keyring", "uidmap"}
+    assert wanted < set(done.stderr.splitlines()[-1].split())
 
 
 GH = """#!/bin/sh
