@@ -118,7 +118,10 @@ def test_the_tools_of_a_release_bring_debians_keyring(recorded: dict[str, str]) 
 
 GH = """#!/bin/sh
 echo "$@" >>"$GH_LOG"
-case "$2" in list) echo "${GH_OPEN:-0}" ;; esac
+case "$2" in
+list) echo "${GH_OPEN:-0}" ;;
+create) [ -z "${GH_REFUSAL:-}" ] || { echo "$GH_REFUSAL" >&2; exit 1; } ;;
+esac
 """
 
 
@@ -179,3 +182,23 @@ def test_a_change_is_pushed_and_proposed_once(checkout: Path, open_ones: str, ve
         check=True,
     )
     assert branches.stdout.split() == ["refresh-locks"]
+
+
+NOT_PERMITTED = (
+    "pull request create failed: GraphQL: GitHub Actions is not permitted to create or approve "
+    "pull requests (createPullRequest)"
+)
+
+
+@pytest.mark.parametrize(("refusal", "code"), [(NOT_PERMITTED, 7), ("HTTP 502", 1)])
+def test_a_refused_proposal_says_what_to_allow_and_leaves_the_branch(
+    checkout: Path, refusal: str, code: int
+) -> None:
+    (checkout / "pdm.lock").write_text("new\n", encoding="utf-8")
+    done, _ = propose(checkout, GH_REFUSAL=refusal)
+    assert done.returncode == code
+    assert refusal in done.stderr
+    assert ("Allow GitHub Actions to create and approve pull requests" in done.stderr) == (
+        code == 7
+    )
+    assert "the branch refresh-locks is pushed" in done.stderr
