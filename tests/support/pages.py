@@ -71,6 +71,13 @@ NOT_RUN = {
     "python3 build bench --twin --page docs/measured.md": "so does it; a test has a page",
     "python3 build assemble --target mac-arm64": "needs the release page of the runtime",
     "python3 build lock --models multilingual-mpnet": "asks the hub for a gigabyte",
+    "python3 build lock --wheels": "asks PyTorch's index, for minutes",
+    "MODELS=1 ci/refresh": "asks the hub for gigabytes",
+    "PYTHON=../old/bin/python ci/compare-golden multilingual-mpnet": "needs the model's lock",
+    "python3 build assemble --profile lean --model multilingual-mpnet": "so does it",
+    'SIDECAR_BUNDLE="$(python3 build assemble --model multilingual-mpnet)" ci/compare-engines': (
+        "and so does this"
+    ),
     "python3 build up --model multilingual-mpnet": "needs the lock of the line before",
     "python3 build image --target linux-x64 --target linux-arm64": "linux-arm64 is not locked",
     "ci/base arm64": "needs packages of another architecture",

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from bundler.cli import COMMANDS
+from bundler.cli import COMMANDS, parser
+from bundler.errors import BundlerError, UnreachableError, UnsupportedError
+from bundler.recipe import read_recipe
+from bundler.release.bundles import wanted
 from sidecar import __version__
 from tests.support.pages import (
     CONTAINERS,
@@ -98,6 +101,26 @@ def test_data_that_is_shown_can_be_read(language: str, read: Callable[[str], obj
     ]
     assert blocks
     assert all(isinstance(read(block), dict) for block in blocks)
+
+
+def test_the_page_on_the_first_release_has_what_release_ends_with() -> None:
+    rows = {
+        made: int(code)
+        for code, made in re.findall(
+            r"^\| [^|]* \| (\d+) \| `([^`]*)`.* \|$",
+            (ROOT / "docs" / "first-release.md").read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
+    }
+    recipe = read_recipe(ROOT / "bundle" / "recipe.toml")
+    asked = parser().parse_args(["release"])
+    with pytest.raises(BundlerError) as caught:
+        wanted(asked, recipe, locked=frozenset())
+    assert caught.value.next_step is not None
+    command, _, _ = caught.value.next_step.partition(",")
+    assert rows[command] == caught.value.exit_code
+    assert rows["ci/base amd64"] == UnreachableError.exit_code
+    assert rows["python3 build lock --wheels"] == UnsupportedError.exit_code
 
 
 def test_links_between_the_documents_lead_somewhere() -> None:

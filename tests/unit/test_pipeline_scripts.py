@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,6 +115,53 @@ def test_the_tools_of_a_release_bring_debians_keyring(recorded: dict[str, str]) 
     assert done.returncode == 0
     wanted = {"mmdebstrap", "debian-archive-keyring", "uidmap"}
     assert wanted < set(done.stderr.splitlines()[-1].split())
+
+
+ENCODER = """
+import base64, json, os, struct
+class SentenceTransformer:
+    def __init__(self, *names, **more):
+        golden = json.load(open(os.environ["GOLDEN"], encoding="utf-8"))
+        self.asked = names, more
+        rows = map(base64.b64decode, golden["vectors"])
+        self.rows = {text: struct.unpack("<384f", row) for text, row in zip(golden["texts"], rows)}
+    def encode(self, texts, normalize_embeddings):
+        assert normalize_embeddings
+        (text,) = texts
+        row = self.rows[text]
+        return [row[::-1] if text == os.environ["WRONG"] else row]
+"""
+LIBRARIES = ("sentence-transformers", "transformers", "tokenizers", "torch")
+
+
+@pytest.mark.parametrize(("wrong", "code"), [("none", 0), ("harbour", 8)])
+def test_golden_vectors_are_held_against_another_version(
+    tmp_path: Path, wrong: str, code: int
+) -> None:
+    # Another version of sentence-transformers, which gives the golden vectors but for one text.
+    (tmp_path / "sentence_transformers.py").write_text(ENCODER, encoding="utf-8")
+    for name in LIBRARIES:
+        folder = tmp_path / f"{name.replace('-', '_')}-1.2.3.dist-info"
+        folder.mkdir()
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2.3\n"
+        (folder / "METADATA").write_text(metadata, encoding="utf-8")
+    environment = {
+        "PYTHON": sys.executable,
+        "PYTHONPATH": str(tmp_path),
+        "GOLDEN": str(ROOT / "bundle" / "golden" / "minilm.json"),
+        "WRONG": wrong,
+    }
+    done = run("compare-golden", "minilm", tmp_path, env=environment)
+    assert done.returncode == code, done.stderr
+    assert "here:   sentence-transformers 1.2.3, tokenizers 1.2.3" in done.stdout
+    assert "83 texts, worst cosine " in done.stdout
+    assert (f": {wrong!r}" in done.stdout) == bool(code)
+
+
+def test_a_model_without_golden_vectors_is_told_of() -> None:
+    done = run("compare-golden", "no-such-model")
+    assert done.returncode == 2
+    assert "next: python3 build lock --models no-such-model" in done.stderr
 
 
 GH = """#!/bin/sh
