@@ -87,7 +87,13 @@ def recorded(tmp_path: Path) -> dict[str, str]:
 
 def test_a_missing_keyring_exits_2_and_is_named(tmp_path: Path, recorded: dict[str, str]) -> None:
     # A suite that apt has no source for, as on Ubuntu.
-    options = ["--suite", "no-such-suite", "--keyring", tmp_path / "debian.gpg", "amd64"]
+    options: list[str | Path] = [
+        "--suite",
+        "no-such-suite",
+        "--keyring",
+        tmp_path / "debian.gpg",
+        "amd64",
+    ]
     done = run("base", "--output", tmp_path / "base.tar", *options, env=recorded)
     assert done.returncode == 2
     assert f"why: {tmp_path / 'debian.gpg'} is missing" in done.stderr
@@ -100,7 +106,13 @@ def test_debians_own_packages_are_checked_by_debians_keyring(
 ) -> None:
     keyring = tmp_path / "debian.gpg"
     keyring.touch()
-    arguments = ["--keyring", keyring, "no-such-suite", tmp_path / "root.tar", "--include=zstd"]
+    arguments: list[str | Path] = [
+        "--keyring",
+        keyring,
+        "no-such-suite",
+        tmp_path / "root.tar",
+        "--include=zstd",
+    ]
     done = run("bootstrap", *arguments, env=recorded)
     assert done.returncode == 0
     assert f"--keyring={keyring} --include=zstd no-such-suite {tmp_path}/root.tar" in done.stderr
