@@ -8,12 +8,12 @@ import dataclasses
 import functools
 import logging
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from sidecar import __version__, manifest
+from sidecar.arguments import Parser, number
 from sidecar.errors import AddressInUseError, ServiceError, UsageError
 from sidecar.process import (
     cores,
@@ -55,32 +55,16 @@ def find_bundle(service: Path) -> Path | None:
     return None
 
 
-def _port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 65_535:  # noqa: PLR2004
-        message = f"{value} is not between 0 and 65535"
-        raise argparse.ArgumentTypeError(message)
-    return value
-
-
 def _host(text: str) -> str:
-    return text if text == "*" else host_name(text)
+    try:
+        return text if text == "*" else host_name(text)
+    except ValueError:
+        message = "that is no host's name or address"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def _megabytes(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 1024:  # noqa: PLR2004
-        message = f"{value} is not between 1 and 1024"
-        raise argparse.ArgumentTypeError(message)
-    return value * MB
-
-
-def _threads(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 1024:  # noqa: PLR2004
-        message = f"{value} is not between 1 and 1024"
-        raise argparse.ArgumentTypeError(message)
-    return value
+    return number(1, 1024)(text) * MB
 
 
 def _instance(text: str) -> str:
@@ -90,40 +74,20 @@ def _instance(text: str) -> str:
     return text
 
 
-class _Parser(argparse.ArgumentParser):
-    """One that refuses `--port=--`, which argparse makes an empty list of, and repeats no value."""
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401
-        words = sys.argv[1:] if args is None else list(args)
-        for word in words:
-            if word.startswith("--") and word.endswith("=--"):
-                self.error(f"argument {word.partition('=')[0]}: expected one argument")
-        return super().parse_known_args(words, namespace)
-
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401
-        found, rest = self.parse_known_args(args, namespace)
-        if rest:
-            # Beside a mistyped option there may stand a token, which belongs in no log.
-            names = [word.partition("=")[0] for word in rest if word.startswith("--")]
-            self.error(f"unrecognized arguments: {' '.join(names) or f'{len(rest)}, no options'}")
-        return found
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the service's options."""
-    made = _Parser(
+    made = Parser(
         prog="embedding_sidecar",
         description="Serve text embeddings on this machine, over HTTP.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = made.add_argument
     add("--version", action="version", version=__version__)
     add("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     add(
         "--port",
-        type=_port,
+        type=number(0, 65_535),
         default=8421,
         help="port to listen on; 0 takes a free one (8421)",
     )
@@ -184,7 +148,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--threads",
-        type=_threads,
+        type=number(1, 1024),
         metavar="N",
         help="threads that compute; by default one per physical core that this process may use",
     )
@@ -224,6 +188,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="stop when standard input is closed, end at once when the parent process dies",
     )
+    add("--check-options", action="store_true", help="say what is wrong with the options, and end")
     add("--log-level", choices=logs.LEVELS, default="info", help="talk on stderr (info)")
     add(
         "--log-format",
@@ -292,6 +257,10 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
     variable = credentials.take(os.environ)
     options = parser().parse_args(argv)
     logs.configure(options.log_level, options.log_format)
+    home = service or Path(__file__).absolute().parent.parent
+    if options.check_options:
+        settings_from(options, bundle=find_bundle(home))
+        return 0
     # Before anything is served there is nobody to answer, and imports may take seconds.
     stop = signals.Stop(early=functools.partial(os._exit, 0))
     signals.install(stop)
@@ -301,7 +270,6 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
         lease.begin()
     features = features_from(os.environ)
     floor.require_processor(features)
-    home = service or Path(__file__).absolute().parent.parent
     settings = settings_from(options, bundle=find_bundle(home), features=features)
     if settings.bundle is not None:
         # A manifest that cannot be read is damage, and is told where the model is verified.

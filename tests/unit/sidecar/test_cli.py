@@ -99,6 +99,40 @@ def test_no_value_of_a_mistyped_option_is_repeated(arguments: list[str]) -> None
 
 
 @pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["--prot", "1"], "unrecognized arguments: --prot; did you mean --port?"),
+        (["--token", "x"], "--token; did you mean --token-stdin or --token-file?"),
+        (["--th", "2"], "--th; did you mean --threads?"),
+        (["--engine", "pakced"], "; did you mean packed?"),
+        (["--device", "gpu"], "'mps')\n"),
+        (["--port", "nonsense"], "'nonsense' is not a whole number from 0 to 65535"),
+    ],
+    ids=str,
+)
+def test_what_is_mistyped_leads_to_what_was_meant_below_the_usage(
+    arguments: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.parser().parse_args(arguments)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("usage: embedding_sidecar ")
+    assert meant in said.splitlines(keepends=True)[-1]
+
+
+def test_options_can_be_checked_without_serving(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        options = ["--check-options", "--port", port, "--parent-watch", "--token-stdin"]
+        done = start(*options, "--allow-dir", str(tmp_path))
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        done = start(*options, "--allow-dir", str(tmp_path / "nothing"))
+    assert done.returncode == 2
+    assert "--allow-dir names a folder that is not there" in done.stderr
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ["--port", "70000"],
