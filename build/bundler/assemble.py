@@ -29,6 +29,7 @@ from bundler.papers.documents import (
     read_wheels,
     write_documents,
 )
+from bundler.places import refuse_foreign
 from bundler.targets import target_named
 from bundler.tree.seal import check_collisions, check_paths, entries_of
 from sidecar.manifest import (
@@ -192,25 +193,6 @@ class _Old:
             if component.name == name and component.inputs == inputs:
                 return self.sound.get(name)
         return None
-
-
-def refuse_foreign(destination: Path) -> None:
-    """Refuse to replace what is not a bundle. Raises UsageError."""
-    if destination.is_symlink() or (destination.exists() and not destination.is_dir()):
-        raise UsageError(
-            "the output is not a folder", why=str(destination), next_step="name another --output"
-        )
-    if not destination.is_dir():
-        return
-    # Other programs have a manifest.json too; the folder of lists beside it is ours alone.
-    if (destination / MANIFEST).is_file() and (destination / MANIFESTS).is_dir():
-        return
-    if next(destination.iterdir(), None) is not None:
-        raise UsageError(
-            "the output folder holds something that is not a bundle",
-            why=f"{destination} has files, but not {MANIFEST} and {MANIFESTS}; nothing was deleted",
-            next_step="name an empty or a new folder with --output",
-        )
 
 
 def _reusable(destination: Path, progress: Progress) -> _Old | None:

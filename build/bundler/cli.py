@@ -1,7 +1,8 @@
 """The command line: which commands there are, and how a failure becomes an exit code.
 
 Standard library only, so that help and usage errors need no environment; that is also why this is
-argparse. Each command is a module under bundler.commands with `add_arguments` and `run`.
+argparse. Each command is a module under bundler.commands with `add_arguments` and `run`, and with
+`check` where more than argparse can tell is known of its options before anything is installed.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
-import itertools
 import os
 import sys
 import traceback
@@ -20,6 +20,7 @@ from bundler import environment
 from bundler.console import Console
 from bundler.errors import BundlerError, DiskError, UsageError
 from bundler.project import Project
+from sidecar.arguments import Parser, did_you_mean, name_of, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,37 +96,36 @@ COMMANDS = (
 )
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(Parser):
     """A parser whose errors read like every other error of ours."""
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401
-        # argparse makes an empty list of `--port=--`. Behind a `--` of their own words are others'.
-        words = sys.argv[1:] if args is None else list(args)
-        for word in itertools.takewhile(lambda word: word != "--", words):
-            if word.startswith("--") and word.endswith("=--"):
-                self.error(f"argument {word.partition('=')[0]}: expected one argument")
-        return super().parse_known_args(words, namespace)
-
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401
-        found, rest = self.parse_known_args(args, namespace)
-        if rest:
-            # Beside a mistyped option there may stand a password, which belongs in no log.
-            names = [word.partition("=")[0] for word in rest if word.startswith("--")]
-            self.error(f"unrecognized arguments: {' '.join(names) or f'{len(rest)}, no options'}")
-        return found
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, next_step=f"{self.prog} --help")
 
 
+class _Commands(_Parser):
+    """The parser of the command's name, which comes first: no word before it is one."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401
+        words = sys.argv[1:] if args is None else list(args)
+        if words and words[0].startswith("-") and words[0] not in ("-h", "--help"):
+            # The word behind it may be its value, and is not to be taken for a command.
+            self.error(f"the command comes before its options: {name_of(words[0])}")
+        names = [command.name for command in COMMANDS]
+        if words and not words[0].startswith("-") and words[0] not in names:
+            near = did_you_mean(nearest(words[0], names))
+            self.error(f"there is no command {words[0]!r}{near}")
+        return super().parse_known_args(words, namespace)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    top = _Parser(
+    top = _Commands(
         prog="python3 build",
         description="Make, check and run the sidecar bundle.",
         epilog="Everything made goes into bundle/out. README explains the exit codes.",
     )
-    commands = top.add_subparsers(dest="command", metavar="command")
+    commands = top.add_subparsers(dest="command", metavar="command", parser_class=_Parser)
     for command in COMMANDS:
         module = importlib.import_module(command.module)
         sub = commands.add_parser(
@@ -178,8 +178,10 @@ def main_inner(arguments: list[str], console: Console) -> int:
         top.print_help()
         return 0
     command = next(entry for entry in COMMANDS if entry.name == options.command)
+    module = importlib.import_module(command.module)
+    if hasattr(module, "check"):
+        module.check(options, project)
     if not environment.is_inside(project):
         environment.ensure(project, command.groups_for(options), console.say)
         return environment.run_inside(project, arguments)
-    module = importlib.import_module(command.module)
     return int(module.run(options, project, console))

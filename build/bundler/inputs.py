@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import sys
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +11,7 @@ from bundler.artifacts.addresses import parse_mirrors
 from bundler.artifacts.fetch import out_of_reach
 from bundler.artifacts.store import Store
 from bundler.artifacts.supply import Supply
-from bundler.assemble import Assembled, assemble, refuse_foreign
+from bundler.assemble import Assembled, assemble
 from bundler.errors import (
     IntegrityError,
     PolicyError,
@@ -28,10 +26,11 @@ from bundler.locks.runtime import RuntimeSpec
 from bundler.locks.runtime import read_lock as read_runtimes
 from bundler.locks.weights import read_models
 from bundler.materials import Materials
-from bundler.plan import COMPONENTS, PARTS, BundlePlan, Locks, Sources, plan
+from bundler.places import refuse_foreign
+from bundler.plan import COMPONENTS, BundlePlan, Locks, Sources, plan
 from bundler.profiles import label
-from bundler.recipe import Recipe, read_recipe
-from bundler.targets import Target, host_target, target_named
+from bundler.recipe import PARTS, Recipe, epoch_for, read_recipe
+from bundler.targets import Target, host_target, refuse_foreign_host, target_named
 from bundler.tree import hostruntime, toolchain
 from sidecar.manifest import ManifestError, read
 
@@ -62,7 +61,6 @@ MAKERS = frozenset(
 )
 # The service's modules that say what a model's graph holds.
 FORWARD = frozenset({"architecture.py", "definition.py", "layout.py", "quantized.py", "weights.py"})
-VERSION = re.compile(r'^__version__ = "([^"]+)"$', re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +95,7 @@ class Inputs:
             ),
             sources=Sources(
                 service=sourcetree.digest_of(sourcetree.service_sources(project.service)),
-                version=version_of(project),
+                version=project.version,
                 forward=_digest_of(project.service / "sidecar/engines/packed", FORWARD),
                 builder=_digest_of(project.bundler, MAKERS),
             ),
@@ -134,11 +132,18 @@ class Inputs:
 
         The stand-in is announced loudly here and recorded in the manifest as not for release.
         """
+        # What cannot be planned is refused before anything is fetched.
+        if self._wants_runtime and self.options.runtime == "host":
+            refuse_foreign_host(self.target)
+        parts = tuple(part for part in self.options.only or PARTS if part != "runtime")
+        self._plan(None, toolchain.own(), parts=parts)
         # First the runtime: once this machine's is in the store, it compiles, too.
         host = self._host()
         return self._plan(host, self._compiler)
 
-    def _plan(self, host: HostRuntime | None, compiler: Toolchain) -> BundlePlan:
+    def _plan(
+        self, host: HostRuntime | None, compiler: Toolchain, parts: tuple[str, ...] | None = None
+    ) -> BundlePlan:
         return plan(
             self.recipe,
             self.locks,
@@ -148,7 +153,7 @@ class Inputs:
             compiler=compiler.version,
             models=self.options.model,
             profile=self.options.profile,
-            parts=self.options.only or PARTS,
+            parts=(self.options.only or PARTS) if parts is None else parts,
             epoch=self.epoch,
         )
 
@@ -170,7 +175,6 @@ class Inputs:
     def _host(self) -> HostRuntime | None:
         spec = self._spec()
         if self._wants_runtime and self.options.runtime == "host":
-            self._refuse_foreign_host()
             return self._stand_in("it was asked for with --runtime host")
         if spec is None or not (self._wants_runtime and self._is_host):
             return None
@@ -252,14 +256,6 @@ class Inputs:
         except (ManifestError, UnreachableError):
             return False
 
-    def _refuse_foreign_host(self) -> None:
-        if not self._is_host:
-            raise UsageError(
-                f"a copy of this machine's Python cannot serve {self.target.name}",
-                why="it is built for another platform",
-                next_step="leave --runtime out",
-            )
-
     def _stand_in_for(self, missing: UnreachableError) -> HostRuntime:
         """Return this machine's CPython as a stand-in. Raises what `_stand_in` does.
 
@@ -337,24 +333,3 @@ def refuse_unreleasable(planned: BundlePlan) -> None:
 def _digest_of(folder: Path, names: Collection[str]) -> Digest:
     files = {name: folder / name for name in names}
     return sourcetree.digest_of({name: file for name, file in files.items() if file.is_file()})
-
-
-def version_of(project: Project) -> str:
-    """Return the version of everything made from this checkout. Raises UsageError."""
-    text = (project.service / "sidecar" / "__init__.py").read_text(encoding="utf-8")
-    found = VERSION.search(text)
-    if found is None:
-        raise UsageError("service/sidecar/__init__.py names no __version__")
-    return found.group(1)
-
-
-def epoch_for(recipe: Recipe) -> int:
-    """Return the date of everything made, in seconds since 1970 (reproducible-builds.org)."""
-    text = os.environ.get("SOURCE_DATE_EPOCH")
-    if text is None:
-        return recipe.epoch
-    if not text.isdecimal():
-        raise UsageError(
-            "SOURCE_DATE_EPOCH is not a number of seconds", next_step="unset it, or correct it"
-        )
-    return int(text)

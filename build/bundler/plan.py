@@ -10,9 +10,11 @@ import hashlib
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bundler.errors import UnsupportedError, UsageError
+from bundler.errors import UnsupportedError
 from bundler.locks.weights import ModelSpec, locked_model
+from bundler.names import unknown
 from bundler.profiles import Profile, profile_named, wheels_of
+from bundler.recipe import PARTS
 from bundler.tree.diet import UNSLIMMED, DietRule, parse_rules, rules_for
 from bundler.tree.hostruntime import HostRuntime
 from sidecar.manifest import canonical
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from bundler.targets import Target
 
 SCHEMA = 1
-PARTS = ("runtime", "wheels", "models", "service")
 COMPONENTS = ("python", "heavy", "packages", "models", "service")
 
 
@@ -189,10 +190,8 @@ def plan(  # noqa: PLR0913 - each argument is one input of a pure function
     Raises UsageError, UnsupportedError and PolicyError, naming the part at fault.
     """
     wanted = frozenset(parts)
-    if unknown := sorted(wanted - set(PARTS)):
-        raise UsageError(
-            f"there is no part {unknown[0]!r}", why=f"the parts are {', '.join(PARTS)}"
-        )
+    for part in sorted(wanted - set(PARTS)):
+        raise unknown("part", part, PARTS, option="--only")
     diet = recipe.sections.get("diet", {})
     chosen = profile_named(profile or recipe.default_profile, diet)
     wheels = _wheels(recipe, locks, target, chosen) if "wheels" in wanted else ()

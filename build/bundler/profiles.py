@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from packaging.utils import canonicalize_name
-
 from bundler.errors import UsageError
-from bundler.locks.lockfile import LockedWheel, WheelLock, select
+from bundler.names import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bundler.locks.lockfile import LockedWheel, WheelLock
     from bundler.targets import Target
 
 # Of pdm.lock: what the service imports by itself, and what the reference engine needs on top.
@@ -45,11 +44,7 @@ def profile_named(name: str, diet: Mapping[str, Any]) -> Profile:
     """Return the profile called `name` of a recipe's table [diet]. Raises UsageError."""
     known = tuple(diet.get("profiles", ()))
     if name not in known:
-        raise UsageError(
-            f"there is no profile {name!r}",
-            why=f"the profiles are {', '.join(known)}",
-            next_step="pass one of them to --profile",
-        )
+        raise unknown("profile", name, known, option="--profile")
     entry = diet.get("contents", {}).get(name, {})
     weights = entry.get("weights", "whole")
     if weights not in WEIGHTS or not isinstance(entry.get("groups", []), list):
@@ -62,14 +57,17 @@ def profile_named(name: str, diet: Mapping[str, Any]) -> Profile:
         name=name,
         groups=tuple(entry.get("groups", GROUPS)),
         weights=weights,
-        without={
-            canonicalize_name(package): str(reason)
-            for package, reason in entry.get("without", {}).items()
-        },
+        without={package: str(reason) for package, reason in entry.get("without", {}).items()},
     )
 
 
 def wheels_of(lock: WheelLock, target: Target, profile: Profile) -> tuple[LockedWheel, ...]:
     """Return the wheels of `profile` for `target`. Raises as `select` does."""
+    # Names of profiles are checked before anything is installed.
+    from packaging.utils import canonicalize_name  # noqa: PLC0415
+
+    from bundler.locks.lockfile import select  # noqa: PLC0415
+
     chosen = select(lock, target, groups=profile.groups)
-    return tuple(wheel for wheel in chosen if wheel.package not in profile.without)
+    without = {canonicalize_name(package) for package in profile.without}
+    return tuple(wheel for wheel in chosen if wheel.package not in without)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from bundler.errors import UsageError
+
+VERSION = re.compile(r'^__version__ = "([^"]+)"$', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +66,15 @@ class Project:
     def store(self) -> Path:
         """Verified downloads, by content."""
         return self.out / "store"
+
+    @property
+    def version(self) -> str:
+        """The version of everything made from this checkout. Raises UsageError."""
+        text = (self.service / "sidecar" / "__init__.py").read_text(encoding="utf-8")
+        found = VERSION.search(text)
+        if found is None:
+            raise UsageError("service/sidecar/__init__.py names no __version__")
+        return found.group(1)
 
     def output(self, target: str) -> Path:
         """Where the bundle for `target` goes unless another place is asked for."""

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
-
 from bundler.errors import UsageError
+from bundler.names import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
 REVISION = re.compile(r"[0-9a-f]{40}")
+PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9._+!-]*")
+# What a plan may be asked for alone.
+PARTS = ("runtime", "wheels", "models", "service")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,20 +56,22 @@ class Recipe:
             for pattern in self.allow
         )
 
-    def model(self, name: str) -> CatalogueModel:
-        """Return the model called `name`, or with that repository. Raises UsageError."""
+    def model(self, name: str, *, option: str = "--model") -> CatalogueModel:
+        """Return the model called `name`, or with that repository. Raises UsageError.
+
+        `option` is what it was given to.
+        """
         for model in self.catalogue.values():
             if name in (model.name, model.repository):
                 return model
-        raise UsageError(
-            f"there is no model {name!r} in the catalogue",
-            why=f"the catalogue holds {', '.join(sorted(self.catalogue))}",
-            next_step="pass one of them, or add it to bundle/recipe.toml and lock it",
-        )
+        raise unknown("model", name, sorted(self.catalogue), option=option)
 
     def component(self, package: str) -> str:
         """Return the component that the wheel of `package` belongs to."""
-        return "heavy" if canonicalize_name(package) in self.heavy else "packages"
+        from packaging.utils import canonicalize_name  # noqa: PLC0415 - read before it is installed
+
+        heavy = {canonicalize_name(name) for name in self.heavy}
+        return "heavy" if canonicalize_name(package) in heavy else "packages"
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -94,7 +98,7 @@ def parse_recipe(text: str) -> Recipe:
             default_profile=bundle["default_profile"],
             default_model=bundle["default_model"],
             release_model=bundle["release_model"],
-            heavy=frozenset(canonicalize_name(name) for name in raw["components"]["heavy"]),
+            heavy=frozenset(raw["components"]["heavy"]),
             allow=tuple(models["allow"]),
             catalogue=catalogue,
             sources=dict(raw["sources"]),
@@ -111,6 +115,18 @@ def parse_recipe(text: str) -> Recipe:
     return recipe
 
 
+def epoch_for(recipe: Recipe) -> int:
+    """Return the date of everything made, in seconds since 1970 (reproducible-builds.org)."""
+    text = os.environ.get("SOURCE_DATE_EPOCH")
+    if text is None:
+        return recipe.epoch
+    if not text.isdecimal():
+        raise UsageError(
+            "SOURCE_DATE_EPOCH is not a number of seconds", next_step="unset it, or correct it"
+        )
+    return int(text)
+
+
 def _check(model: CatalogueModel) -> None:
     """Refuse a model whose weights could change under us. Raises UsageError."""
     if model.revision is not None and not REVISION.fullmatch(model.revision):
@@ -119,14 +135,9 @@ def _check(model: CatalogueModel) -> None:
             why=f"{model.revision!r} is not a commit of 40 hex digits",
             next_step="write the full commit into bundle/recipe.toml",
         )
-    if model.wheel is not None:
-        try:
-            specifiers = list(Requirement(model.wheel).specifier)
-        except InvalidRequirement as error:
-            raise UsageError(f"the wheel of {model.name} is not a requirement") from error
-        if [specifier.operator for specifier in specifiers] != ["=="]:
-            raise UsageError(
-                f"the wheel of {model.name} is not pinned",
-                why=f"{model.wheel!r} does not name one version",
-                next_step="write NAME==VERSION into bundle/recipe.toml",
-            )
+    if model.wheel is not None and not PINNED.fullmatch(model.wheel):
+        raise UsageError(
+            f"the wheel of {model.name} is not pinned",
+            why=f"{model.wheel!r} does not name one version",
+            next_step="write NAME==VERSION into bundle/recipe.toml",
+        )

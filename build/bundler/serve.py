@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import os
 import queue
 import signal
 import socket
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 from bundler.errors import AddressInUseError, UsageError
-from bundler.launch import Service, parse_ready
+from bundler.launch import Service, parse_ready, scrubbed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,19 +22,48 @@ if TYPE_CHECKING:
     from bundler.console import Console
 
 POLL_SECONDS = 0.2
+TEXT = ("--log-format", "text")
 STOPPING = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
-LAST_PORT = 65535
+# Of the service's options those that it answers at once.
+TELLING = ("-h", "--help", "--version")
+
+
+def check_options(service: Path, arguments: Sequence[str]) -> None:
+    """Let the sources in `service` judge their own options, before any work is done.
+
+    Raises UsageError with their words; SystemExit where they only tell of themselves.
+    """
+    if not arguments:
+        return
+    is_told = any(word in TELLING for word in arguments)
+    done = subprocess.run(
+        [sys.executable, "-I", "-B", str(service), "--check-options", *TEXT, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=None if is_told else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        env=scrubbed(os.environ),
+        check=False,
+    )
+    if is_told and not done.returncode:
+        raise SystemExit(0)
+    if done.returncode:
+        # What argparse says stands behind its usage, on one line.
+        said = done.stderr.strip().rpartition("error: ")[2] or f"it ends with {done.returncode}"
+        what, *rest = said.splitlines()
+        parts = dict(line.strip().partition(": ")[::2] for line in rest)
+        raise UsageError(
+            what,
+            why=parts.get("why", "the service does not take it"),
+            next_step=parts.get("next", "python3 build up -- --help"),
+        )
 
 
 def check_free(port: int) -> None:
-    """Raise AddressInUseError if something listens on `port`, before any work is done.
-
-    Raises UsageError for a number that no port has.
-    """
-    if not 0 <= port <= LAST_PORT:
-        raise UsageError(f"there is no port {port}", why=f"ports go from 0 to {LAST_PORT}")
+    """Raise AddressInUseError if something listens on `port`, before any work is done."""
     if port == 0:
         return
     with socket.socket() as probe:
@@ -67,7 +99,7 @@ def serve(bundle: Path, port: int, arguments: Sequence[str], console: Console) -
     try:
         service = Service.start(
             bundle,
-            ["--log-format", "text", "--port", str(port), *arguments],
+            [*TEXT, "--port", str(port), *arguments],
             is_quiet=False,
             is_apart=True,
         )

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from packaging import tags
-
-from bundler.errors import UnsupportedError
+from bundler.errors import UnsupportedError, UsageError
+from bundler.names import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from packaging import tags
 
 PYTHON = (3, 11)
 
@@ -54,6 +55,8 @@ class Target:
 
 @cache
 def _wheel_tags(platforms: tuple[str, ...]) -> tuple[tags.Tag, ...]:
+    from packaging import tags  # noqa: PLC0415 - options are checked before it is installed
+
     return (
         *tags.cpython_tags(PYTHON, platforms=platforms),
         *tags.compatible_tags(PYTHON, interpreter="cp311", platforms=platforms),
@@ -73,6 +76,15 @@ def _manylinux(machine: str, newest: int = 28, oldest: int = 17) -> Iterator[str
         if minor in aliases:
             yield f"{aliases[minor]}_{machine}"
     yield f"linux_{machine}"
+
+
+def _macos(machine: str, newest: int = 14) -> Iterator[str]:
+    """Yield the tags of macOS, newest first; before 11 programs were for Intel, or universal."""
+    for major in range(newest, 10, -1):
+        yield f"macosx_{major}_0_{machine}"
+        yield f"macosx_{major}_0_universal2"
+    for minor in range(16, 3, -1):
+        yield f"macosx_10_{minor}_universal2"
 
 
 def _markers(os_name: str, sys_platform: str, system: str, machine: str) -> dict[str, str]:
@@ -113,7 +125,7 @@ TARGETS: Mapping[str, Target] = {
             name="mac-arm64",
             triple="aarch64-apple-darwin",
             os="mac",
-            platform_tags=tuple(tags.mac_platforms((14, 0), "arm64")),
+            platform_tags=tuple(_macos("arm64")),
             markers=_markers("posix", "darwin", "Darwin", "arm64"),
         ),
         Target(
@@ -130,11 +142,7 @@ TARGETS: Mapping[str, Target] = {
 def target_named(name: str) -> Target:
     """Return the target called `name`. Raises UnsupportedError."""
     if name not in TARGETS:
-        raise UnsupportedError(
-            f"there is no target {name!r}",
-            why=f"the targets are {', '.join(TARGETS)}",
-            next_step="pass one of them to --target",
-        )
+        raise unknown("target", name, TARGETS, option="--target", error=UnsupportedError)
     return TARGETS[name]
 
 
@@ -145,3 +153,13 @@ def host_target() -> Target:
     machine = platform.machine().lower()
     name = f"{systems.get(sys.platform, sys.platform)}-{machines.get(machine, machine)}"
     return target_named(name)
+
+
+def refuse_foreign_host(target: Target) -> None:
+    """Raise UsageError unless a copy of this machine's Python can serve `target`."""
+    if target.triple != host_target().triple:
+        raise UsageError(
+            f"a copy of this machine's Python cannot serve {target.name}",
+            why="it is built for another platform",
+            next_step="leave --runtime out",
+        )

@@ -17,7 +17,7 @@ from bundler.console import Console, Progress
 from bundler.errors import IntegrityError, PolicyError, UnreachableError
 from bundler.inputs import Inputs
 from bundler.locks.runtime import RuntimeSpec
-from bundler.plan import PARTS
+from bundler.recipe import PARTS
 from bundler.targets import host_target
 from bundler.tree import hostlibraries, relocate
 from bundler.tree.hostruntime import HostRuntime

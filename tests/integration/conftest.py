@@ -16,9 +16,8 @@ from bundler.artifacts.store import Store
 from bundler.console import Progress
 from bundler.images.image import Image, compose, write
 from bundler.images.layers import Layers
-from bundler.inputs import epoch_for
 from bundler.project import Project
-from bundler.recipe import read_recipe
+from bundler.recipe import epoch_for, read_recipe
 from tests.smoke.conftest import bundle
 from tests.support import dockerengine
 from tests.support.containers import HARDENED, PORT, START_SECONDS

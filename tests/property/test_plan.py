@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bundler.digests import SHA256
-from bundler.plan import PARTS, BundlePlan, Locks, plan
+from bundler.plan import BundlePlan, Locks, plan
+from bundler.recipe import PARTS
 from sidecar.manifest import (
     Component,
     FileEntry,

@@ -123,6 +123,20 @@ def test_the_page_on_the_first_release_has_what_release_ends_with() -> None:
     assert rows["python3 build lock --wheels"] == UnsupportedError.exit_code
 
 
+def test_a_port_is_published_on_loopback_or_with_a_token() -> None:
+    """An image listens on every address of its container: only the engine can keep others out."""
+    sources = [path.relative_to(ROOT).as_posix() for path in (ROOT / "build").rglob("*.py")]
+    seen = 0
+    for name in (*DOCUMENTS, *sources, "Dockerfile"):
+        text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
+        # A drawing may go on in the next line.
+        for line in re.findall(r"docker run[^\n]*(?:-p$[^\n]*\n[^\n]*)?", text, re.MULTILINE):
+            for port in re.findall(r"(?:-p|--publish)[ =\n]\D*?([\d.]*:?8421:8421)", line):
+                seen += 1
+                assert port.startswith("127.0.0.1:") or "token" in line.lower(), f"{name}: {line}"
+    assert seen > len(CONTAINERS)
+
+
 def test_links_between_the_documents_lead_somewhere() -> None:
     for document in DOCUMENTS:
         text = (ROOT / document).read_text(encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bundler.errors import UsageError
+from bundler.names import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -15,11 +16,14 @@ def parse_mirrors(given: Iterable[str], sources: Mapping[str, str]) -> Mapping[s
     mirrors = {}
     for text in given:
         name, _, address = text.partition("=")
-        if not address or name not in sources:
+        if not address:
+            # It may be an address alone, with a password in it.
             raise UsageError(
-                f"--mirror {text} names no source",
+                "--mirror takes the name of a source and an address",
                 why=f"the sources are {', '.join(sorted(sources))}",
                 next_step="pass --mirror NAME=ADDRESS",
             )
+        if name not in sources:
+            raise unknown("source", name, sorted(sources), option="--mirror")
         mirrors[name] = address
     return mirrors

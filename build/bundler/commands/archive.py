@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.commands.options import own_bundle
+from bundler.recipe import epoch_for, read_recipe
+
 if TYPE_CHECKING:
     import argparse
 
@@ -24,11 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check(options: argparse.Namespace, project: Project) -> None:
+    """Refuse a path where there is no bundle."""
+    epoch_for(read_recipe(project.recipe))
+    own_bundle(project, options.path)
+
+
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Pack; print where the archive is, and say its digest and size."""
-    from bundler.inputs import epoch_for  # noqa: PLC0415 - needs the environment
     from bundler.parcel import send  # noqa: PLC0415 - needs the environment
-    from bundler.recipe import read_recipe  # noqa: PLC0415 - needs the environment
 
     epoch = epoch_for(read_recipe(project.recipe))
     output: Path | None = options.output

@@ -9,7 +9,12 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from bundler.commands.options import add_fetch_options, add_output_options, add_plan_options
+from bundler.commands.options import (
+    add_fetch_options,
+    add_output_options,
+    add_plan_options,
+    check_plan,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -24,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_plan_options(parser)
     add_fetch_options(parser)
     add_output_options(parser)
+
+
+def check(options: argparse.Namespace, project: Project) -> None:
+    """Refuse what no plan can be made of."""
+    check_plan(options, project)
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:

@@ -6,18 +6,21 @@ says what each figure means. Nothing fails because a figure is low.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.bench.shapes import TWINS
+from bundler.commands.options import bundles_at, file, folder, own_bundle, place
 from bundler.errors import UsageError
+from bundler.profiles import label
+from bundler.targets import host_target
+from sidecar.arguments import number
 from sidecar.process import cores
 
 if TYPE_CHECKING:
-    import argparse
-
     from bundler.bench.run import Asked
     from bundler.console import Console
     from bundler.project import Project
@@ -45,15 +48,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--snapshot",
-        type=Path,
+        type=folder,
         metavar="FOLDER",
         help="the bundle's model with its locked weights, for the others, where the bundle holds "
         "them in half",
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="for everybody (physical cores)")
+    parser.add_argument(
+        "--threads", type=number(1, 1024), metavar="N", help="for everybody (physical cores)"
+    )
     parser.add_argument(
         "--peer",
-        type=Path,
+        type=file,
         action="append",
         default=[],
         metavar="PROGRAM",
@@ -62,16 +67,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--peer-model",
+        type=_peer_model,
         action="append",
         default=[],
         metavar="NAME=FILE",
         help="the GGUF file of the model for ollama or llama-server; repeatable",
     )
     parser.add_argument(
-        "--replay", type=Path, metavar="FOLDER", help="send saved requests instead of measuring"
+        "--replay", type=folder, metavar="FOLDER", help="send saved requests instead of measuring"
     )
     parser.add_argument(
-        "--export", type=Path, metavar="FOLDER", help="save this run's requests, for --replay"
+        "--export", type=place, metavar="FOLDER", help="save this run's requests, for --replay"
     )
     parser.add_argument(
         "--lean",
@@ -83,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--none", type=Path, metavar="PATH", help="the undieted one (bundle/out/TARGET-none)"
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="where the files go (bundle/out/bench)"
+        "--output", type=place, metavar="FOLDER", help="where the files go (bundle/out/bench)"
     )
     parser.add_argument(
         "--page",
@@ -92,6 +98,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also write a page for documents, with its picture",
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead")
+
+
+def check(options: argparse.Namespace, project: Project) -> None:
+    """Refuse two subjects at once, and bundles that are not there."""
+    if options.checkout and options.bundle is not None:
+        raise UsageError(
+            "--checkout and --bundle cannot both be measured",
+            why="the one serves from the sources, the other from what was assembled",
+            next_step="leave one of them out",
+        )
+    if not options.checkout:
+        own_bundle(project, options.bundle)
+    bundles_at(project, [path for path in (options.lean, options.none) if path], [], None)
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
@@ -124,40 +143,28 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
 def _asked(options: argparse.Namespace, project: Project) -> Asked:
     from bundler.bench.effort import FULL, QUICK  # noqa: PLC0415 - with the rest
     from bundler.bench.run import Asked  # noqa: PLC0415
-    from bundler.profiles import label  # noqa: PLC0415
-    from bundler.targets import host_target  # noqa: PLC0415
 
     host = host_target().name
-    if options.checkout and options.bundle is not None:
-        raise UsageError(
-            "--checkout and --bundle cannot both be measured",
-            why="the one serves from the sources, the other from what was assembled",
-            next_step="leave one of them out",
-        )
-    threads = options.threads or cores.count()
-    if threads < 1:
-        raise UsageError(f"{threads} threads cannot compute", next_step="--threads 1, or more")
     return Asked(
         service=project.service,
         bundle=None if options.checkout else options.bundle or project.output(host),
         twin=options.twin,
         snapshot=options.snapshot,
-        threads=threads,
+        threads=options.threads or cores.count(),
         effort=QUICK if options.quick else FULL,
         twins=project.out / "bench" / "twins",
         documentation=DOCUMENTATION,
         lean=options.lean or project.output(label(host, "lean")),
         none=options.none or project.output(label(host, "none")),
         peers=options.peer,
-        peer_models=dict(map(_peer_model, options.peer_model)),
+        peer_models=dict(options.peer_model),
         export=options.export,
     )
 
 
 def _peer_model(text: str) -> tuple[str, Path]:
-    name, _, file = text.partition("=")
-    if not name or not Path(file).is_file():
-        raise UsageError(
-            f"--peer-model {text} names no file", next_step="--peer-model ollama=MODEL.gguf"
-        )
-    return name, Path(file)
+    name, _, path = text.partition("=")
+    if not name or not Path(path).is_file():
+        message = f"{text} is not ollama=FILE with a file that is there"
+        raise argparse.ArgumentTypeError(message)
+    return name, Path(path)

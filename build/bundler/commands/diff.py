@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.commands.options import bundles_at
+
 if TYPE_CHECKING:
     import argparse
 
@@ -20,6 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("after", type=Path, metavar="B", help="another one")
     parser.add_argument("--json", action="store_true", help="everything, every path included")
     parser.add_argument("--names", action="store_true", help="list every path that differs")
+
+
+def check(options: argparse.Namespace, project: Project) -> None:
+    """Refuse a path where there is no bundle."""
+    bundles_at(project, [options.before, options.after], [], None)
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:  # noqa: ARG001

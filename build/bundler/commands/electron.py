@@ -10,6 +10,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.commands.options import assembling, bundles_at, folder, place
+from bundler.errors import UsageError
+from bundler.profiles import DEFAULT, label
+from bundler.targets import TARGETS, host_target
+from sidecar.manifest import MANIFEST
+
 if TYPE_CHECKING:
     import argparse
 
@@ -21,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's options."""
     parser.add_argument(
         "--output",
-        type=Path,
+        type=place,
         metavar="FOLDER",
         required=True,
         help="where it goes, inside the app's folder: build/sidecar",
@@ -40,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", metavar="NAME", help="which bundle of a target (safe)")
     parser.add_argument(
         "--app",
-        type=Path,
+        type=folder,
         metavar="FOLDER",
         help="the app's folder (the nearest above --output with a package.json)",
     )
@@ -51,6 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the bundles will lie, seen from the app's folder, if not where they are; "
         "${env.NAME} is replaced when it is packaged",
     )
+
+
+def check(options: argparse.Namespace, project: Project) -> None:
+    """Refuse bundles that are not there."""
+    _roots(options, project)
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
@@ -89,22 +100,16 @@ def _app(given: Path | None, output: Path) -> Path:
 
 def _roots(options: argparse.Namespace, project: Project) -> list[Path]:
     """Return the bundles' folders. Raises UsageError where there is none."""
-    from bundler.errors import UsageError  # noqa: PLC0415 - needs the environment
-    from bundler.profiles import DEFAULT, label  # noqa: PLC0415 - needs the environment
-    from bundler.targets import TARGETS, target_named  # noqa: PLC0415 - needs the environment
-    from sidecar.manifest import MANIFEST  # noqa: PLC0415
-
-    profile = options.profile or DEFAULT
-    roots = [path.resolve() for path in options.bundle]
-    roots += [project.output(label(target_named(name).name, profile)) for name in options.target]
+    roots = bundles_at(project, options.bundle, options.target, options.profile)
     if roots:
         return roots
+    profile = options.profile or DEFAULT
     known = [project.output(label(name, profile)) for name in TARGETS]
     roots = [root for root in known if (root / MANIFEST).is_file()]
     if not roots:
         raise UsageError(
             "there is no bundle to take in",
             why=f"{project.out} has none of the profile {profile}",
-            next_step="python3 build assemble, or name one with --bundle",
+            next_step=f"{assembling(host_target().name, profile)}, or name one with --bundle",
         )
     return roots

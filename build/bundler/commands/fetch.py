@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundler.commands.options import add_fetch_options, add_plan_options
+from bundler.commands.options import add_fetch_options, add_plan_options, check_plan, place
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     from bundler.console import Console
     from bundler.project import Project
@@ -22,10 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_fetch_options(parser)
     parser.add_argument(
         "--links",
-        type=Path,
+        type=place,
         metavar="FOLDER",
         help="also lay the wheels out by name, for pip's --find-links on a machine without network",
     )
+
+
+def check(options: argparse.Namespace, project: Project) -> None:
+    """Refuse what no plan can be made of."""
+    check_plan(options, project)
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:

@@ -13,6 +13,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.commands.options import add_store, bundles_at
+from bundler.errors import UnreachableError, UnsupportedError, UsageError, VerificationError
+from bundler.images.engine import engine, full_name, load
+from bundler.recipe import epoch_for, read_recipe
+from bundler.targets import host_target, target_named
+from sidecar.manifest import ManifestError, read
+
 if TYPE_CHECKING:
     import argparse
 
@@ -40,19 +47,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="the archive (beside the first bundle)"
     )
-    parser.add_argument(
-        "--store", type=Path, metavar="FOLDER", help="where layers are kept (bundle/out/store)"
-    )
+    add_store(parser, "where layers are kept")
+
+
+def check(options: argparse.Namespace, project: Project) -> None:
+    """Refuse what is no name of an image, bundles that are not there, and those of no image."""
+    epoch_for(read_recipe(project.recipe))
+    if options.tag is not None:
+        full_name(options.tag)
+    for name in options.target:
+        if target_named(name).os != "linux":
+            raise UnsupportedError(
+                f"a bundle for {name} cannot become an image",
+                why="containers run Linux",
+                next_step="--target linux-x64",
+            )
+    _bundles(options, project)
+    if options.base not in (None, NO_BASE) and not Path(options.base).is_file():
+        raise UsageError(
+            f"there is no base at {options.base}",
+            why="--base takes a tar of a root file system",
+            next_step="ci/base makes one, and is what is taken without --base",
+        )
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Compose, write, load; print where the archive is, and say the image's digest."""
     from bundler.artifacts.store import Store  # noqa: PLC0415 - needs the environment
-    from bundler.images.engine import full_name  # noqa: PLC0415 - needs the environment
-    from bundler.images.image import compose, write  # noqa: PLC0415 - needs the environment
+    from bundler.images.image import (  # noqa: PLC0415 - needs the environment
+        compose,
+        names_in_engine,
+        write,
+    )
     from bundler.images.layers import Layers  # noqa: PLC0415 - needs the environment
-    from bundler.inputs import epoch_for  # noqa: PLC0415 - needs the environment
-    from bundler.recipe import read_recipe  # noqa: PLC0415 - needs the environment
 
     started = time.monotonic()
     epoch = epoch_for(read_recipe(project.recipe))
@@ -79,34 +106,18 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     console.say(f"digest sha256:{digest.sha256}")
     console.say(f"size {output.stat().st_size} bytes, {time.monotonic() - started:.1f} s")
     if tag:
-        _load(output, tag, console)
+        _load(output, names_in_engine(images, tag), console)
     sys.stdout.write(f"{output}\n")
     return 0
 
 
 def _bundles(options: argparse.Namespace, project: Project) -> list[Path]:
-    """Return the bundles' folders. Raises UsageError for one machine named twice."""
-    from bundler.errors import UsageError, VerificationError  # noqa: PLC0415
-    from bundler.profiles import DEFAULT, label  # noqa: PLC0415 - needs the environment
-    from bundler.targets import host_target, target_named  # noqa: PLC0415 - needs the environment
-    from sidecar.manifest import ManifestError, read  # noqa: PLC0415
-
-    folders = [path.resolve() for path in options.path]
-    profile = options.profile or DEFAULT
-    targets = [target_named(name) for name in options.target]
-    if not (folders or targets):
-        targets = [host_target()]
-    folders += [project.output(label(target.name, profile)) for target in targets]
-    names = []
-    for folder in folders:
-        try:
-            names.append(read(folder).target)
-        except ManifestError as error:
-            raise VerificationError(
-                f"there is no bundle at {folder}",
-                why=str(error),
-                next_step=f"python3 build assemble --profile {profile}",
-            ) from error
+    """Return the bundles' folders. Raises UsageError and UnsupportedError, as `check` does."""
+    targets = options.target
+    if not (options.path or targets):
+        targets = [host_target().name]
+    folders = bundles_at(project, options.path, targets, options.profile)
+    names = [_target(folder) for folder in folders]
     if len(set(names)) < len(names):
         raise UsageError(
             "two of the bundles are for the same machine",
@@ -116,11 +127,21 @@ def _bundles(options: argparse.Namespace, project: Project) -> list[Path]:
     return folders
 
 
+def _target(bundle: Path) -> str:
+    """Return the target of a bundle. Raises VerificationError for a damaged one."""
+    try:
+        return read(bundle).target
+    except ManifestError as error:
+        raise VerificationError(
+            f"{bundle} is not a bundle that can become an image",
+            why=str(error),
+            next_step="python3 build assemble",
+        ) from error
+
+
 def _base(given: str | None, bundle: Path, project: Project) -> Path | None:
     """Return the tar below `bundle`, or None if it is to have none. Raises UnreachableError."""
-    from bundler.errors import UnreachableError  # noqa: PLC0415 - as the others
     from bundler.images.oci import ARCHITECTURES  # noqa: PLC0415 - needs the environment
-    from sidecar.manifest import read  # noqa: PLC0415
 
     if given == NO_BASE:
         return None
@@ -153,12 +174,13 @@ def _copy_sboms(bundles: list[Path], images: list[Image], output: Path) -> None:
             shutil.copyfile(bundle / SBOM, output.with_name(f"{output.name}{infix}.{SBOM}"))
 
 
-def _load(output: Path, tag: str, console: Console) -> None:
-    from bundler.images.engine import engine, load  # noqa: PLC0415 - needs the environment
-
+def _load(output: Path, tags: list[str], console: Console) -> None:
+    """Give the archive to the engine that runs here, and say how its images are run."""
     program = engine()
     if program is None:
         console.say(f"not loaded: no engine answers here; docker load --input {output}")
         return
     load(program, output)
-    console.say(f"loaded: docker run --rm -p 8421:8421 {tag}")
+    for tag in tags:
+        # On loopback: whoever reaches the port may use it, as the image knows no token of its own.
+        console.say(f"loaded: {Path(program).stem} run --rm -p 127.0.0.1:8421:8421 {tag}")

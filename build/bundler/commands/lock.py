@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from bundler.artifacts.addresses import parse_mirrors
+from bundler.commands.options import add_store
+from bundler.errors import UsageError
+from bundler.recipe import read_recipe
 
 if TYPE_CHECKING:
     import argparse
@@ -38,17 +42,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="another address for torch or hub; repeatable",
     )
-    parser.add_argument(
-        "--store", type=Path, metavar="FOLDER", help="where downloads are kept (bundle/out/store)"
-    )
-    parser.set_defaults(lock_help=parser.format_help)
+    add_store(parser, "where downloads are kept")
+
+
+def check(options: argparse.Namespace, project: Project) -> None:
+    """Refuse to lock nothing, models that the catalogue does not have and mirrors of no source."""
+    if not (options.runtime or options.wheels or options.models is not None):
+        raise UsageError(
+            "there is nothing to lock",
+            why="none of the three locks was asked for",
+            next_step="python3 build lock --runtime, --wheels or --models",
+        )
+    recipe = read_recipe(project.recipe)
+    for name in options.models or ():
+        recipe.model(name, option="--models")
+    parse_mirrors(options.mirror, recipe.sources)
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Refresh what was asked for; print what changed."""
-    if not (options.runtime or options.wheels or options.models is not None):
-        console.say(options.lock_help().rstrip())
-        return 2
     if options.runtime:
         _lock_runtime(project)
     if options.wheels:
@@ -78,7 +90,6 @@ def _lock_runtime(project: Project) -> None:
 def _lock_wheels(options: argparse.Namespace, project: Project, console: Console) -> None:
     from dataclasses import replace  # noqa: PLC0415
 
-    from bundler.artifacts.addresses import parse_mirrors  # noqa: PLC0415
     from bundler.artifacts.indexes import (  # noqa: PLC0415
         PDM_CONFIGURATION,
         configured_indexes,
@@ -88,7 +99,6 @@ def _lock_wheels(options: argparse.Namespace, project: Project, console: Console
     from bundler.artifacts.network import Network  # noqa: PLC0415
     from bundler.files.replacement import replace_files  # noqa: PLC0415
     from bundler.locks import lockfile, wheellock  # noqa: PLC0415 - needs the environment
-    from bundler.recipe import read_recipe  # noqa: PLC0415
 
     sources = read_recipe(project.recipe).sources
     torch = parse_mirrors(options.mirror, sources).get("torch", sources["torch"])
@@ -115,7 +125,6 @@ def _lock_wheels(options: argparse.Namespace, project: Project, console: Console
 
 
 def _lock_models(options: argparse.Namespace, project: Project, console: Console) -> None:
-    from bundler.artifacts.addresses import parse_mirrors  # noqa: PLC0415 - needs the environment
     from bundler.artifacts.indexes import (  # noqa: PLC0415
         configured_indexes,
         configured_network,
@@ -129,7 +138,6 @@ def _lock_models(options: argparse.Namespace, project: Project, console: Console
     from bundler.locks.modellock import Locker  # noqa: PLC0415
     from bundler.locks.weights import read_models, render_models  # noqa: PLC0415
     from bundler.models.goldenfile import TEXTS, read_texts  # noqa: PLC0415
-    from bundler.recipe import read_recipe  # noqa: PLC0415
 
     recipe = read_recipe(project.recipe)
     asked = options.models or recipe.catalogue

@@ -1,12 +1,25 @@
-"""Options that several commands share, spelled once."""
+"""Options that several commands share, spelled once, and what can be known of them at once.
+
+What is checked here needs the standard library alone: it is checked before anything is installed,
+fetched or announced.
+"""
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.artifacts.addresses import parse_mirrors
+from bundler.names import unknown
+from bundler.places import refuse_foreign, require_bundle
+from bundler.profiles import DEFAULT, label, profile_named
+from bundler.recipe import PARTS, epoch_for, read_recipe
+from bundler.targets import Target, host_target, refuse_foreign_host, target_named
+
 if TYPE_CHECKING:
-    import argparse
+    from bundler.project import Project
+    from bundler.recipe import Recipe
 
 
 def add_plan_options(parser: argparse.ArgumentParser) -> None:
@@ -46,9 +59,7 @@ def add_fetch_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="another address for torch, runtime or hub; repeatable",
     )
-    parser.add_argument(
-        "--store", type=Path, metavar="FOLDER", help="where downloads are kept (bundle/out/store)"
-    )
+    add_store(parser, "where downloads are kept")
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
@@ -59,3 +70,110 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="the bundle's folder (bundle/out/TARGET)"
     )
+
+
+def add_store(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add where the store is."""
+    parser.add_argument("--store", type=place, metavar="FOLDER", help=f"{what} (bundle/out/store)")
+
+
+def place(text: str) -> Path:
+    """Return where a folder is, or will be. Raises ArgumentTypeError for a file."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        message = f"{text} is a file, not a folder"
+        raise argparse.ArgumentTypeError(message)
+    return path
+
+
+def folder(text: str) -> Path:
+    """Return where a folder is. Raises ArgumentTypeError where there is none."""
+    if not Path(text).is_dir():
+        message = f"there is no folder {text}"
+        raise argparse.ArgumentTypeError(message)
+    return Path(text)
+
+
+def file(text: str) -> Path:
+    """Return where a file is. Raises ArgumentTypeError where there is none."""
+    if not Path(text).is_file():
+        message = f"there is no file {text}"
+        raise argparse.ArgumentTypeError(message)
+    return Path(text)
+
+
+def check_plan(options: argparse.Namespace, project: Project) -> None:
+    """Refuse what no plan can be made of, or no bundle be put to. Raises UsageError and kin."""
+    recipe = read_recipe(project.recipe)
+    epoch_for(recipe)
+    target = target_of(options)
+    check_names(options, project, recipe)
+    for part in options.only or ():
+        if part not in PARTS:
+            raise unknown("part", part, PARTS, option="--only")
+    if options.runtime == "host":
+        refuse_foreign_host(target)
+    if options.output is not None:
+        refuse_foreign(options.output.absolute())
+    check_sources(options, recipe)
+
+
+def check_names(options: argparse.Namespace, project: Project, recipe: Recipe) -> None:
+    """Refuse names of a profile and of models that are not known, or not locked."""
+    from bundler.locks.weights import locked_model, read_models  # noqa: PLC0415 - not by all
+
+    if options.profile is not None:
+        profile_named(options.profile, recipe.sections.get("diet", {}))
+    if options.model:
+        locked = read_models(project.model_lock, recipe)
+        for name in options.model:
+            locked_model(name, locked, recipe)
+
+
+def check_sources(options: argparse.Namespace, recipe: Recipe) -> None:
+    """Refuse mirrors of no source. Raises UsageError."""
+    parse_mirrors(options.mirror, recipe.sources)
+
+
+def target_of(options: argparse.Namespace) -> Target:
+    """Return the one target that `options` name, or this machine. Raises UnsupportedError."""
+    return host_target() if options.target is None else target_named(options.target)
+
+
+def bundles_at(
+    project: Project, paths: list[Path], targets: list[str], profile: str | None
+) -> list[Path]:
+    """Return the folders of the bundles that are named, by path or as they are assembled here.
+
+    Raises UsageError where there is none, UnsupportedError and UsageError for unknown names.
+    """
+    if profile is not None:
+        profile_named(profile, read_recipe(project.recipe).sections.get("diet", {}))
+    profile = profile or DEFAULT
+    for path in paths:
+        require_bundle(path)
+    found = [path.resolve() for path in paths]
+    for name in targets:
+        found.append(project.output(label(target_named(name).name, profile)))
+        require_bundle(found[-1], make=assembling(name, profile))
+    return found
+
+
+def own_bundle(project: Project, path: Path | None) -> Path:
+    """Return the bundle at `path`, or this machine's. Raises UsageError where there is none."""
+    return bundles_at(
+        project,
+        [] if path is None else [path],
+        [host_target().name] if path is None else [],
+        None,
+    )[0]
+
+
+def assembling(target: str, profile: str) -> str:
+    """Return the command that assembles such a bundle."""
+    words = ["python3 build assemble"]
+    if target != host_target().name:
+        words.append(f"--target {target}")
+    if profile != DEFAULT:
+        words.append(f"--profile {profile}")
+    return " ".join(words)

@@ -9,7 +9,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from bundler.commands.options import add_fetch_options, add_plan_options
+from bundler.commands.options import add_fetch_options, add_plan_options, check_plan
 
 if TYPE_CHECKING:
     import argparse
@@ -23,6 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_plan_options(parser)
     add_fetch_options(parser)
     parser.add_argument("--json", action="store_true", help="the whole plan, for review and diff")
+
+
+def check(options: argparse.Namespace, project: Project) -> None:
+    """Refuse what no plan can be made of."""
+    check_plan(options, project)
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:

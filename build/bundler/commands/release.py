@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundler.commands.options import add_fetch_options
+from bundler.commands.options import add_fetch_options, check_names, check_sources, place
+from bundler.errors import UsageError
+from bundler.recipe import epoch_for, read_recipe
+from bundler.release.verify_sidecar import SUMS
+from bundler.targets import target_named
+from sidecar.arguments import number
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     from bundler.console import Console
     from bundler.project import Project
@@ -40,30 +45,58 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", metavar="NAME", help="the diet: safe or lean (safe)")
     parser.add_argument("--version-tag", metavar="vVERSION", help="refuse to make another version")
     parser.add_argument(
-        "--split-mb", type=int, metavar="N", help="cut larger archives into parts .001, .002"
+        "--split-mb",
+        type=number(1, 10**6),
+        metavar="N",
+        help="cut larger archives into parts .001, .002",
     )
     parser.add_argument("--source", metavar="URI", help="the repository, for the statement")
     parser.add_argument("--builder", metavar="URI", help="who builds, for the statement")
     parser.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="where it goes (bundle/out/release)"
+        "--output", type=place, metavar="FOLDER", help="where it goes (bundle/out/release)"
     )
     add_fetch_options(parser)
+
+
+def check(options: argparse.Namespace, project: Project) -> None:
+    """Refuse unknown names, another version than asked for, and a folder that is not ours."""
+    recipe = read_recipe(project.recipe)
+    epoch_for(recipe)
+    for name in options.target:
+        target_named(name)
+    check_names(options, project, recipe)
+    check_sources(options, recipe)
+    version, output = project.version, _output(options, project)
+    if options.version_tag not in (None, f"v{version}"):
+        raise UsageError(
+            f"the tag {options.version_tag} is not this version",
+            why=f"service/sidecar/__init__.py says {version}",
+            next_step=f"tag v{version}, or change the version in the sources",
+        )
+    if output.exists() and not (output / SUMS).is_file() and any(output.iterdir()):
+        raise UsageError(
+            "the output folder holds something that is not a release",
+            why=f"{output} has files, but no {SUMS}; nothing was deleted",
+            next_step="name an empty or a new folder with --output",
+        )
+
+
+def _output(options: argparse.Namespace, project: Project) -> Path:
+    given: Path | None = options.output
+    return (given or project.out / "release").resolve()
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Make it; print where it is."""
     from bundler.artifacts.store import Store  # noqa: PLC0415
     from bundler.files.staging import publish, stage_beside  # noqa: PLC0415
-    from bundler.inputs import epoch_for  # noqa: PLC0415 - needs the environment
     from bundler.locks.weights import read_models  # noqa: PLC0415
-    from bundler.recipe import read_recipe  # noqa: PLC0415
     from bundler.release import bundles, edition, statement  # noqa: PLC0415
     from bundler.release.source import read_source  # noqa: PLC0415
 
     started = time.monotonic()
     recipe = read_recipe(project.recipe)
-    output: Path = (options.output or project.out / "release").resolve()
-    _refuse(options, project, output)
+    output = _output(options, project)
     source = read_source(project.root)
     locked = frozenset(read_models(project.model_lock, recipe))
     wish = bundles.wanted(options, recipe, locked)
@@ -116,29 +149,6 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     console.say(f"{len(sizes)} files, every one checked, {time.monotonic() - started:.1f} s")
     sys.stdout.write(f"{output}\n")
     return 0
-
-
-def _refuse(options: argparse.Namespace, project: Project, output: Path) -> None:
-    """Refuse another version than the one asked for, and a folder that is not ours to replace."""
-    from bundler.errors import UsageError  # noqa: PLC0415 - needs the environment
-    from bundler.inputs import version_of  # noqa: PLC0415
-    from bundler.release.verify_sidecar import SUMS  # noqa: PLC0415
-
-    version = version_of(project)
-    if options.version_tag not in (None, f"v{version}"):
-        raise UsageError(
-            f"the tag {options.version_tag} is not this version",
-            why=f"service/sidecar/__init__.py says {version}",
-            next_step=f"tag v{version}, or change the version in the sources",
-        )
-    if options.split_mb is not None and options.split_mb < 1:
-        raise UsageError("a part has at least one megabyte", next_step="--split-mb 1900")
-    if output.exists() and not (output / SUMS).is_file() and any(output.iterdir()):
-        raise UsageError(
-            "the output folder holds something that is not a release",
-            why=f"{output} has files, but no {SUMS}; nothing was deleted",
-            next_step="name an empty or a new folder with --output",
-        )
 
 
 def _mark(findings: list[str] | tuple[str, ...], console: Console, *, is_dry: bool) -> None:

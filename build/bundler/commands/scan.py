@@ -6,13 +6,14 @@ What is known and not accepted there with a reason ends with exit code 7.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import argparse
+from bundler.commands.options import own_bundle
 
+if TYPE_CHECKING:
     from bundler.console import Console
     from bundler.project import Project
 
@@ -25,7 +26,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         help="a bundle, or its sbom.cdx.json (this machine's bundle in bundle/out)",
     )
-    parser.add_argument("--address", metavar="URL", help="another database (the recipe's)")
+    parser.add_argument(
+        "--address", type=_address, metavar="URL", help="another database (the recipe's)"
+    )
+
+
+def _address(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        message = "that is no address of a server: it begins with http:// or https://"
+        raise argparse.ArgumentTypeError(message)
+    return text
+
+
+def check(options: argparse.Namespace, project: Project) -> None:
+    """Refuse a path where there is neither a bundle nor a file."""
+    if options.path is None or not options.path.is_file():
+        own_bundle(project, options.path)
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.commands.options import add_store, own_bundle
+
 if TYPE_CHECKING:
     import argparse
 
@@ -29,9 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what each rule saved, to be pasted into the recipe",
     )
     parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="also draw it as bars")
-    parser.add_argument(
-        "--store", type=Path, metavar="FOLDER", help="where the wheels are (bundle/out/store)"
-    )
+    add_store(parser, "where the wheels are")
+
+
+def check(options: argparse.Namespace, project: Project) -> None:
+    """Refuse a path where there is no bundle."""
+    own_bundle(project, options.path)
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.commands.options import own_bundle
+
 if TYPE_CHECKING:
     import argparse
 
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's options."""
     parser.add_argument("path", type=Path, help="the bundle's folder")
+
+
+def check(options: argparse.Namespace, project: Project) -> None:
+    """Refuse a path where there is no bundle."""
+    own_bundle(project, options.path)
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:

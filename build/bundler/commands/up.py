@@ -9,7 +9,18 @@ import time
 from typing import TYPE_CHECKING
 
 from bundler.commands.assemble import tell
-from bundler.commands.options import add_fetch_options, add_output_options, add_plan_options
+from bundler.commands.options import (
+    add_fetch_options,
+    add_output_options,
+    add_plan_options,
+    check_plan,
+    target_of,
+)
+from bundler.errors import UsageError
+from bundler.recipe import PARTS
+from bundler.serve import check_free, check_options
+from bundler.targets import host_target
+from sidecar.arguments import number
 
 if TYPE_CHECKING:
     import argparse
@@ -23,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_plan_options(parser)
     add_fetch_options(parser)
     add_output_options(parser)
-    parser.add_argument("--port", type=int, default=8421, help="the port on 127.0.0.1 (8421)")
+    parser.add_argument(
+        "--port", type=number(0, 65_535), default=8421, help="the port on 127.0.0.1 (8421)"
+    )
     parser.add_argument(
         "service",
         nargs="*",
@@ -32,12 +45,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check(options: argparse.Namespace, project: Project) -> None:
+    """Refuse what cannot be assembled or served here, and what the service does not take."""
+    check_plan(options, project)
+    target = target_of(options).name
+    if target != host_target().name:
+        raise UsageError(
+            f"a bundle for {target} cannot be served on this machine",
+            why=f"this is {host_target().name}",
+            next_step=f"leave --target out, or python3 build assemble --target {target}",
+        )
+    missing = [part for part in PARTS if part not in (options.only or PARTS)]
+    if missing:
+        raise UsageError(
+            f"a bundle without {', '.join(missing)} cannot be served",
+            why="--only leaves that out",
+            next_step="leave --only out",
+        )
+    check_options(project.service, options.service)
+    check_free(options.port)
+
+
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Assemble, verify, serve; return the service's exit code."""
     from bundler.inputs import Inputs  # noqa: PLC0415 - needs the environment
-    from bundler.serve import check_free, serve  # noqa: PLC0415 - needs the environment
+    from bundler.serve import serve  # noqa: PLC0415 - needs the environment
 
-    check_free(options.port)
     started = time.monotonic()
     inputs = Inputs.gather(options, project, console)
     tell(inputs.assemble(), time.monotonic() - started, console)

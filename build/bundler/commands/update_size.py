@@ -11,6 +11,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.commands.options import add_store, bundles_at
+from bundler.recipe import epoch_for, read_recipe
+
 if TYPE_CHECKING:
     import argparse
 
@@ -24,9 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("before", type=Path, metavar="A", help="what somebody has")
     parser.add_argument("after", type=Path, metavar="B", help="what they are to have")
     parser.add_argument("--json", action="store_true", help="as data, with every part")
-    parser.add_argument(
-        "--store", type=Path, metavar="FOLDER", help="where layers are kept (bundle/out/store)"
-    )
+    add_store(parser, "where layers are kept")
+
+
+def check(options: argparse.Namespace, project: Project) -> None:
+    """Refuse a path where there is neither a bundle nor a file."""
+    epoch_for(read_recipe(project.recipe))
+    folders = [path for path in (options.before, options.after) if not path.is_file()]
+    bundles_at(project, folders, [], None)
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
@@ -48,14 +56,9 @@ def _measured(options: argparse.Namespace, project: Project, console: Console) -
     from bundler.artifacts.store import Store  # noqa: PLC0415
     from bundler.errors import UsageError  # noqa: PLC0415 - needs the environment
     from bundler.images.layers import Layers  # noqa: PLC0415
-    from bundler.inputs import epoch_for  # noqa: PLC0415
-    from bundler.recipe import read_recipe  # noqa: PLC0415
     from bundler.release import update  # noqa: PLC0415
 
     places: tuple[Path, Path] = (options.before, options.after)
-    for place in places:
-        if not place.exists():
-            raise UsageError(f"there is nothing at {place}", next_step="python3 build assemble")
     images = [update.is_image(place) for place in places]
     if all(images):
         return update.Update(bundle=None, image=update.archive_update(*places))

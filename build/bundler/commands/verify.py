@@ -10,16 +10,39 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.errors import UsageError
+from bundler.places import require_bundle
+
 if TYPE_CHECKING:
     import argparse
 
     from bundler.console import Console
     from bundler.project import Project
 
+SUFFIX = ".tar.zst"
+ARCHIVES = (SUFFIX, ".zip", ".oci.tar", "or the first part of one, .001")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's options."""
     parser.add_argument("path", type=Path, help="a bundle, an archive of it, or a release")
+
+
+def check(options: argparse.Namespace, project: Project) -> None:  # noqa: ARG001
+    """Refuse a path where there is neither a bundle nor anything made of one."""
+    from bundler.release.verify_sidecar import SUMS  # noqa: PLC0415 - by this command alone
+
+    path: Path = options.path
+    if path.is_file() and (path.name.endswith(SUFFIX) or _is_of_a_release(path)):
+        return
+    if path.is_file():
+        raise UsageError(
+            f"there is no bundle in {path}",
+            why=f"its name says that it is no archive of one: {', '.join(ARCHIVES)}",
+            next_step="name one, or a bundle's folder: python3 build assemble makes it",
+        )
+    if not (path / SUMS).is_file():
+        require_bundle(path)
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:  # noqa: ARG001

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.commands.options import add_store, own_bundle
+
 if TYPE_CHECKING:
     import argparse
 
@@ -23,9 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bundle", type=Path, metavar="PATH", help="the bundle (this machine's in bundle/out)"
     )
-    parser.add_argument(
-        "--store", type=Path, metavar="FOLDER", help="where the wheels are (bundle/out/store)"
-    )
+    add_store(parser, "where the wheels are")
+
+
+def check(options: argparse.Namespace, project: Project) -> None:
+    """Refuse a path where there is no bundle."""
+    own_bundle(project, options.bundle)
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:  # noqa: ARG001

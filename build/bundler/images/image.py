@@ -182,20 +182,25 @@ def write(images: Sequence[Image], output: Path, *, name: str, epoch: int) -> Di
         return _write(images, raw, name, epoch).digest
 
 
+def names_in_engine(images: Sequence[Image], name: str) -> list[str]:
+    """Return what `docker load` calls the images of an archive called `name`."""
+    if len(images) == 1:
+        return [name]
+    return [f"{name}-{one.architecture}" for one in images]
+
+
 def _write(images: Sequence[Image], raw: io.BufferedIOBase, name: str, epoch: int) -> oci.Document:
     if len(images) == 1:
         (image,) = images
         top = image.manifest
         extra = [image.config]
         layout = oci.layout_index(top, name=name, platform=oci.platform(image.architecture))
-        docker = oci.docker_index([(name, image.config, image.layers)])
     else:
         top = oci.index([(image.architecture, image.manifest) for image in images])
         extra = [document for image in images for document in (image.config, image.manifest)]
         layout = oci.layout_index(top, name=name)
-        docker = oci.docker_index(
-            [(f"{name}-{one.architecture}", one.config, one.layers) for one in images]
-        )
+    named = zip(names_in_engine(images, name), images, strict=True)
+    docker = oci.docker_index([(called, one.config, one.layers) for called, one in named])
     blobs: dict[str, bytes | Path] = {oci.blob(one.digest): one.data for one in (top, *extra)}
     blobs |= {oci.blob(one.digest): one.path for image in images for one in image.layers}
     members = {

@@ -6,8 +6,6 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import tomlkit
-
 from bundler.digests import Artifact, Digest
 from bundler.errors import PolicyError, UnsupportedError, UsageError
 from bundler.models.int8 import Cosines, Int8
@@ -170,6 +168,8 @@ def locked_model(name: str, models: Mapping[str, ModelSpec], recipe: Recipe) -> 
 
 def render_models(models: Iterable[ModelSpec]) -> str:
     """Return the text of models.lock.toml: sorted, so that a refresh reads as a diff."""
+    import tomlkit  # noqa: PLC0415 - the lock is read before it is installed
+
     document = tomlkit.document()
     document.add(tomlkit.comment(HEADER))
     entries = tomlkit.aot()
@@ -203,6 +203,8 @@ def render_models(models: Iterable[ModelSpec]) -> str:
 
 def _int8_table(int8: Int8) -> InlineTable:
     """Return the figures and, below them, the limits; none for a model without int8."""
+    import tomlkit  # noqa: PLC0415 - as above
+
     table = tomlkit.inline_table()
     for name, cosines in (("measured", int8.measured), ("least", int8.least)):
         if cosines is not None:

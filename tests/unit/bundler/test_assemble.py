@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.assemble import assemble, refuse_foreign
+from bundler.assemble import assemble
 from bundler.console import Progress
 from bundler.digests import Digest
 from bundler.errors import ModelError, PolicyError, UsageError
@@ -349,23 +349,6 @@ def test_a_folder_of_something_else_is_refused_and_stays(
         miniature.assemble(foreign)
     assert snapshot(foreign) == before
     assert miniature.asked == []
-
-
-def test_a_file_or_a_link_in_the_place_of_the_bundle_is_refused(
-    tmp_path: Path, bundle: Path
-) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    (tmp_path / "link").symlink_to(bundle)
-    for name in ("file", "link"):
-        with pytest.raises(UsageError, match="not a folder"):
-            refuse_foreign(tmp_path / name)
-
-
-def test_an_empty_folder_and_a_bundle_are_places_for_a_bundle(tmp_path: Path, bundle: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    refuse_foreign(tmp_path / "empty")
-    refuse_foreign(tmp_path / "none yet")
-    refuse_foreign(bundle)
 
 
 def test_a_failure_leaves_the_old_bundle_and_nothing_beside_it(

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import io
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from bundler import cli, environment
 from bundler.cli import COMMANDS, main, parser
 from bundler.errors import BundlerError, IntegrityError, UnreachableError, UsageError
+from bundler.targets import host_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,6 +107,155 @@ def test_no_value_of_a_mistyped_option_is_repeated(arguments: tuple[str, ...]) -
     assert done.returncode == 2
     assert "--miror" in done.stderr
     assert "s3cret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        ("asemble", "there is no command 'asemble'; did you mean assemble?"),
+        ("Verify x", "there is no command 'Verify'; did you mean verify?"),
+        ("up --prot 1", "unrecognized arguments: --prot; did you mean --port?"),
+        ("plan --miror=torch=s3cret", "--miror; did you mean --mirror?"),
+        ("plan --tar x", "--tar; did you mean --target?"),
+        ("size --store_x", "unrecognized arguments: --store_x; did you mean --store?"),
+        ("lock --model x", "--model; did you mean --models?"),
+        ("plan --runtime hots", "; did you mean host?"),
+    ],
+)
+def test_what_is_mistyped_leads_to_what_was_meant_and_to_its_own_help(
+    arguments: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = arguments.split()
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert meant in said
+    own = f"{words[0]} " if words[0] in NAMES else ""
+    assert f"next: python3 build {own}--help\n" in said
+
+
+@pytest.mark.parametrize("words", [["--tokne", "s3cret", "up"], ["--x=s3cret", "up"]], ids=str)
+def test_a_value_before_the_command_is_not_taken_for_it_nor_repeated(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert words[0].partition("=")[0] in said
+    assert "s3cret" not in said
+
+
+def test_no_option_has_an_abbreviation_that_could_change_its_meaning() -> None:
+    with pytest.raises(UsageError, match="did you mean --offline"):
+        parser().parse_args(["plan", "--off"])
+
+
+# Wrong in a checkout that has no environment and no bundle, and the exit code of each.
+WRONG = {
+    "up --port 70000": 2,
+    "up --port nonsense": 2,
+    "up --target OTHER": 2,
+    "up --only models": 2,
+    "up --model nope": 2,
+    "up --model multilingual-mpnet": 10,
+    "up --output bundle/recipe.toml": 2,
+    "up -- --alow-dir folder": 2,
+    "up -- --allow-dir folder": 2,
+    "plan --target linux-x86": 10,
+    "plan --target=": 10,
+    "plan --profile leen": 2,
+    "plan --profile=": 2,
+    "plan --mirror hub": 2,
+    "plan --mirror huub=http://127.0.0.1": 2,
+    "plan --only wheels,modles": 2,
+    "plan --only=": 2,
+    "fetch --store bundle/recipe.toml": 2,
+    "fetch --links bundle/recipe.toml": 2,
+    "assemble --output bundle": 2,
+    "assemble --runtime hots": 2,
+    "assemble --runtime host --target OTHER": 2,
+    "verify bundle": 2,
+    "verify bundle/recipe.toml": 2,
+    "smoke nothing": 2,
+    "archive bundle": 2,
+    "image": 2,
+    "image bundle": 2,
+    "image --target win-x64": 10,
+    "image --tag No": 2,
+    "image --profile leen": 2,
+    "electron": 2,
+    "electron --output here": 2,
+    "electron --output here --bundle bundle": 2,
+    "electron --output here --app nothing": 2,
+    "electron --output here --target win-x65": 10,
+    "release --target win-x65": 10,
+    "release --model nope": 2,
+    "release --profile leen": 2,
+    "release --split-mb 0": 2,
+    "release --version-tag v9": 2,
+    "release --output bundle": 2,
+    "size": 2,
+    "size bundle": 2,
+    "bench": 2,
+    "bench --bundle bundle": 2,
+    "bench --checkout --bundle bundle": 2,
+    "bench --checkout --threads 0": 2,
+    "bench --checkout --snapshot nothing": 2,
+    "bench --checkout --replay nothing": 2,
+    "bench --checkout --peer nothing": 2,
+    "bench --checkout --peer-model ollama=nothing": 2,
+    "bench --checkout --twin nothing": 2,
+    "why file": 2,
+    "diff bundle bundle": 2,
+    "update-size bundle bundle": 2,
+    "scan": 2,
+    "scan --address nowhere": 2,
+    "lock": 2,
+    "lock --models nope": 2,
+    "lock --runtime --mirror nope=http://127.0.0.1": 2,
+}
+ALL_WRONG = """
+import contextlib, io, json, os, sys
+from pathlib import Path
+sys.path[:0] = ["build", "service"]
+from bundler import cli, environment
+from bundler.project import Project
+fresh = Path(sys.argv[1])
+Project.here = lambda: Project(root=fresh)
+os.chdir(fresh)
+os.environ.pop("SOURCE_DATE_EPOCH", None)
+
+def begun(*_):
+    raise AssertionError("the environment was asked for")
+
+environment.ensure = begun
+for line in json.loads(sys.argv[2]):
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        code = cli.main(line.split())
+    print(json.dumps([line, code, said.getvalue()]))
+os.environ["SOURCE_DATE_EPOCH"] = "yesterday"
+for name in ("plan", "release"):
+    assert cli.main([name]) == 2
+paths = [getattr(module, "__file__", None) or "" for module in sys.modules.values()]
+assert not [path for path in paths if "site-packages" in path or "dist-packages" in path]
+"""
+
+
+def test_what_is_wrong_is_refused_before_anything_is_installed_or_fetched(tmp_path: Path) -> None:
+    for name in ("recipe.toml", "models.lock.toml"):
+        (tmp_path / "bundle").mkdir(exist_ok=True)
+        shutil.copyfile(ROOT / "bundle" / name, tmp_path / "bundle" / name)
+    (tmp_path / "service").symlink_to(ROOT / "service")
+    other = "mac-arm64" if host_target().name != "mac-arm64" else "linux-x64"
+    wrong = {line.replace("OTHER", other): code for line, code in WRONG.items()}
+    done = bare(str(tmp_path), json.dumps(list(wrong)), code=ALL_WRONG)
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {line: code for line, code, _ in told} == wrong
+    for line, _, said in told:
+        assert said.startswith("error: "), line
+        assert "  next: " in said, line
+        # Nothing but the error was said.
+        assert len(said.splitlines()) <= 3, line
+    assert not (tmp_path / "bundle" / "out").exists()
 
 
 OTHER_VERSIONS = [

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,6 @@ from bundler.cli import parser
 from bundler.commands import assemble, fetch, plan, smoke, up, verify
 from bundler.console import Console
 from bundler.errors import AddressInUseError, SmokeError, UnreachableError, VerificationError
-from bundler.inputs import Inputs
 from tests.support.miniature import Miniature
 
 if TYPE_CHECKING:
@@ -117,17 +117,10 @@ def test_offline_names_what_the_store_lacks(miniature: Miniature, tmp_path: Path
     assert caught.value.exit_code == 5
 
 
-def test_up_notices_a_taken_port_before_it_assembles(
-    miniature: Miniature, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import socket  # noqa: PLC0415
-
-    def refuse(*_: object) -> Inputs:
-        raise AssertionError("work was begun")
-
-    monkeypatch.setattr(Inputs, "gather", refuse)
+def test_up_notices_a_taken_port_before_it_assembles(miniature: Miniature) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
+        options = parser().parse_args(["up", "--port", str(listener.getsockname()[1])])
         with pytest.raises(AddressInUseError):
-            run(up, miniature, "--port", str(listener.getsockname()[1]))
+            up.check(options, miniature.project)

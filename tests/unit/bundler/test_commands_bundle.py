@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -135,8 +136,63 @@ def test_diff_of_two_bundles_exits_0_whatever_it_finds(
     assert document["fields"]["profile"] == {"before": "safe", "after": "none"}
 
 
-def test_diff_with_what_is_no_bundle_exits_8(run: Run, stocked: Stocked, tmp_path: Path) -> None:
-    assert run("diff", stocked.bundle, tmp_path).code == 8
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("diff", "BUNDLE", "PATH"),
+        ("diff", "PATH", "BUNDLE"),
+        ("update-size", "BUNDLE", "PATH"),
+        ("verify", "PATH"),
+        ("smoke", "PATH"),
+        ("archive", "PATH"),
+        ("image", "PATH"),
+        ("size", "PATH"),
+        ("scan", "PATH"),
+        ("why", "file", "--bundle", "PATH"),
+        ("electron", "--output", "out", "--bundle", "PATH"),
+        ("bench", "--bundle", "PATH"),
+        ("bench", "--checkout", "--lean", "PATH"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("there", ["nothing", "a folder"])
+def test_a_path_without_a_bundle_exits_2_and_says_how_to_make_one(
+    run: Run, stocked: Stocked, tmp_path: Path, words: tuple[str, ...], there: str
+) -> None:
+    if there == "a folder":
+        (tmp_path / there).mkdir()
+        # Other programs have one, too.
+        (tmp_path / there / "manifest.json").write_text("{}", encoding="utf-8")
+    places = {"PATH": tmp_path / there, "BUNDLE": stocked.bundle}
+    done = run(*(places.get(word, word) for word in words))
+    assert done.code == 2
+    assert f"there is no bundle at {tmp_path / there}" in done.talk
+    assert "next: python3 build assemble makes one" in done.talk
+    assert done.output == ""
+
+
+@pytest.mark.parametrize("name", ["verify", "smoke", "archive"])
+def test_a_file_that_is_no_bundle_exits_2(run: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("no bundle", encoding="utf-8")
+    done = run(name, tmp_path / "file")
+    assert done.code == 2
+    assert "there is no bundle" in done.talk
+    assert "python3 build assemble makes" in done.talk
+
+
+def test_a_folder_of_bundles_leads_to_one_of_them(run: Run, stocked: Stocked) -> None:
+    done = run("verify", stocked.bundle.parent)
+    assert done.code == 2
+    assert f"next: name a bundle in it: {stocked.bundle}" in done.talk
+
+
+@pytest.mark.parametrize("name", ["verify", "smoke", "archive", "size"])
+def test_a_bundle_that_lost_its_manifest_is_damaged(
+    run: Run, stocked: Stocked, tmp_path: Path, name: str
+) -> None:
+    bundle = shutil.copytree(stocked.bundle, tmp_path / "bundle")
+    (bundle / "manifest.json").unlink()
+    assert run(name, bundle).code == 8
 
 
 @pytest.mark.parametrize("name", ["archive", "size", "why", "diff", "smoke", "verify"])

@@ -9,7 +9,7 @@ import pytest
 
 from bundler.commands import electron
 from bundler.console import Console
-from bundler.errors import UsageError, VerificationError
+from bundler.errors import UsageError
 from bundler.project import Project
 from tests.support import smallbundle
 
@@ -25,6 +25,7 @@ def project(tmp_path: Path) -> Project:
     shutil.copytree(
         Project.here().root.joinpath(*templates), made.root.joinpath(*templates), symlinks=True
     )
+    shutil.copyfile(Project.here().recipe, made.recipe)
     for name in ("linux-x64", "win-x64"):
         smallbundle.make(made.out, name)
     return made
@@ -72,5 +73,6 @@ def test_without_a_bundle_the_next_step_is_to_assemble_one(
 ) -> None:
     with pytest.raises(UsageError, match="no bundle to take in"):
         run(project, "--output", tmp_path / "out", "--profile", "lean")
-    with pytest.raises(VerificationError, match="there is no bundle at"):
+    with pytest.raises(UsageError, match="there is no bundle at") as caught:
         run(project, "--output", tmp_path / "out", "--target", "mac-arm64")
+    assert "python3 build assemble --target mac-arm64 makes one" in caught.value.next_step

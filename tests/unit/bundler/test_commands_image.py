@@ -60,15 +60,15 @@ def test_the_archive_is_named_after_the_bundle_and_lies_beside_it(
 def test_a_profile_other_than_the_default_has_a_folder_and_an_archive_of_its_own(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert image("--profile", "lean") == 8
-    assert "next: python3 build assemble --profile lean" in capsys.readouterr().err
-    lean = project.output("linux-x64-lean")
-    shutil.copytree(project.output("linux-x64"), lean)
-    path = lean / "manifest.json"
+    assert image("--profile", "none") == 2
+    assert "next: python3 build assemble --profile none makes one" in capsys.readouterr().err
+    whole = project.output("linux-x64-none")
+    shutil.copytree(project.output("linux-x64"), whole)
+    path = whole / "manifest.json"
     held = json.loads(path.read_bytes())
-    path.write_text(json.dumps(held | {"profile": "lean"}), encoding="utf-8")
-    assert image("--profile", "lean") == 0
-    assert capsys.readouterr().out == f"{project.out / NAME.replace('x64', 'x64-lean')}\n"
+    path.write_text(json.dumps(held | {"profile": "none"}), encoding="utf-8")
+    assert image("--profile", "none") == 0
+    assert capsys.readouterr().out == f"{project.out / NAME.replace('x64', 'x64-none')}\n"
 
 
 def test_without_a_base_it_says_how_to_make_one(
@@ -100,7 +100,7 @@ def test_a_tag_is_given_to_the_engine(
     docker.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\n', encoding="utf-8")
     docker.chmod(0o755)
     assert image(project.output("linux-x64"), "--tag", "mine:2", "--base", base) == 0
-    assert "docker run --rm -p 8421:8421 mine:2" in capsys.readouterr().err
+    assert "loaded: docker run --rm -p 127.0.0.1:8421:8421 mine:2\n" in capsys.readouterr().err
     asked = (tmp_path / "asked").read_text(encoding="utf-8").splitlines()
     assert asked == ["info", f"load --input {project.out / NAME}"]
 
@@ -110,5 +110,7 @@ def test_nonsense_is_refused_before_anything_is_made(project: Project, tmp_path:
     assert image(bundle, "--tag", "No Name") == 2
     assert image(bundle, bundle, "--base", "none") == 2
     assert image("--target", "linux-x65") == 10
-    assert image(tmp_path / "nothing") == 8
+    assert image("--target", "mac-arm64") == 10
+    assert image(tmp_path / "nothing") == 2
+    assert image(bundle, "--base", tmp_path / "nothing") == 2
     assert not list(project.out.glob("*.tar"))

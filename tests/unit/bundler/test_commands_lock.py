@@ -65,6 +65,12 @@ def project(tmp_path: Path) -> Project:
     return Project(root=tmp_path)
 
 
+def parsed(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("lock")
+    lock.add_arguments(parser)
+    return parser.parse_args(words)
+
+
 @pytest.fixture
 def talk() -> io.StringIO:
     return io.StringIO()
@@ -87,9 +93,7 @@ def run(
         monkeypatch.delenv(name, raising=False)
 
     def call(*arguments: str) -> tuple[int, str]:
-        parser = argparse.ArgumentParser("lock")
-        lock.add_arguments(parser)
-        code = lock.run(parser.parse_args(arguments), project, Console(talk))
+        code = lock.run(parsed(*arguments), project, Console(talk))
         return code, capsys.readouterr().out
 
     return call
@@ -113,14 +117,32 @@ def written(project: Project) -> dict[str, bytes]:
     }
 
 
-def test_without_a_choice_the_help_is_shown_and_2_returned(
-    run: Callable[..., tuple[int, str]], project: Project, talk: io.StringIO
+def test_without_a_choice_nothing_is_locked_and_the_choices_are_named(
+    project: Project,
 ) -> None:
-    before = written(project)
-    assert run() == (2, "")
+    with pytest.raises(UsageError, match="nothing to lock") as caught:
+        lock.check(parsed(), project)
     for option in ("--runtime", "--wheels", "--models"):
-        assert option in talk.getvalue()
-    assert written(project) == before
+        assert option in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--models", "tinny"),
+        ("--models", "tiny", "--mirror", "hbu=http://127.0.0.1"),
+        ("--wheels", "--mirror", "http://me:s3cret@127.0.0.1"),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_locked_is_refused_before_anything_is_installed(
+    project: Project, words: tuple[str, ...]
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        lock.check(parsed(*words), project)
+    assert "s3cret" not in caught.value.render()
+    near = {"tinny": "--models tiny", "hbu=http://127.0.0.1": "--mirror hub"}
+    assert caught.value.next_step == near.get(words[-1], "pass --mirror NAME=ADDRESS")
 
 
 def test_the_runtime_is_locked_for_every_target_and_the_change_printed(

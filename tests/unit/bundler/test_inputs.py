@@ -10,13 +10,13 @@ import pytest
 
 from bundler.console import Console
 from bundler.errors import PolicyError, UsageError
-from bundler.inputs import MAKERS, Inputs, epoch_for, refuse_unreleasable
+from bundler.inputs import MAKERS, Inputs, refuse_unreleasable
 from bundler.project import Project
-from tests.support.miniature import EPOCH, Miniature
+from tests.support.miniature import Miniature
 
 # They move bytes or tell people about them, and decide none.
 NEUTRAL = {
-    *("checkpoints", "console", "errors", "materials", "plan", "recipe"),
+    *("checkpoints", "console", "errors", "materials", "names", "places", "plan", "recipe"),
     *("files/partial", "files/staging", "locks/lockfile", "locks/runtime", "locks/weights"),
 }
 
@@ -69,18 +69,6 @@ def test_the_version_is_the_services_own(miniature: Miniature) -> None:
     miniature.write_service("sidecar/__init__.py", '"""Nothing said."""\n')
     with pytest.raises(UsageError, match="__version__"):
         gathered(miniature)
-
-
-def test_the_date_is_the_recipes_unless_the_environment_says_another(
-    miniature: Miniature, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
-    assert epoch_for(miniature.recipe) == EPOCH
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
-    assert epoch_for(miniature.recipe) == 86400
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
-    with pytest.raises(UsageError, match="number of seconds"):
-        epoch_for(miniature.recipe)
 
 
 def test_a_stand_in_and_parts_left_out_are_refused_for_a_release(miniature: Miniature) -> None:

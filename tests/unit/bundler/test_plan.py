@@ -9,7 +9,8 @@ import pytest
 
 from bundler.digests import Digest
 from bundler.errors import UnsupportedError, UsageError
-from bundler.plan import COMPONENTS, PARTS, plan
+from bundler.plan import COMPONENTS, plan
+from bundler.recipe import PARTS
 from bundler.targets import TARGETS
 from bundler.tree.hostruntime import HostRuntime
 from tests.support.miniature import EPOCH, Miniature

@@ -6,8 +6,8 @@ import pytest
 
 from bundler.errors import UsageError
 from bundler.project import Project
-from bundler.recipe import parse_recipe, read_recipe
-from tests.support.miniature import RECIPE, REVISION
+from bundler.recipe import epoch_for, parse_recipe, read_recipe
+from tests.support.miniature import EPOCH, RECIPE, REVISION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +68,8 @@ def test_a_model_is_found_by_its_name_and_by_its_repository() -> None:
         ("wheeled==1.0", "wheeled>=1.0", "not pinned"),
         ("wheeled==1.0", "wheeled", "not pinned"),
         ("wheeled==1.0", "wheeled==1.0,!=2", "not pinned"),
-        ("wheeled==1.0", "== wheeled", "not a requirement"),
+        ("wheeled==1.0", "== wheeled", "not pinned"),
+        ("wheeled==1.0", "wheeled==1.*", "not pinned"),
         ('default_model = "tiny"', 'default_model = "huge"', "no model 'huge'"),
         ('release_model = "tiny"', 'release_model = "huge"', "no model 'huge'"),
     ],
@@ -87,3 +88,16 @@ def test_a_recipe_that_is_missing_or_no_text_is_a_usage_error(tmp_path: Path) ->
     (tmp_path / "recipe.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="cannot be read"):
         read_recipe(tmp_path / "recipe.toml")
+
+
+def test_the_date_is_the_recipes_unless_the_environment_says_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = parse_recipe(RECIPE)
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    assert epoch_for(recipe) == EPOCH
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    assert epoch_for(recipe) == 86400
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    with pytest.raises(UsageError, match="number of seconds"):
+        epoch_for(recipe)

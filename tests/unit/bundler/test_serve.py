@@ -14,7 +14,8 @@ import pytest
 from bundler import launch
 from bundler.console import Console
 from bundler.errors import AddressInUseError, UsageError
-from bundler.serve import check_free, serve
+from bundler.project import Project
+from bundler.serve import check_free, check_options, serve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +33,30 @@ def fake(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     monkeypatch.setattr(launch, "command", command)
 
 
+def test_the_services_options_are_judged_by_the_service() -> None:
+    service = Project.here().service
+    check_options(service, [])
+    check_options(service, ["--allow-dir", str(service), "--engine", "hash"])
+    with pytest.raises(UsageError, match="--alow-dir; did you mean --allow-dir") as caught:
+        check_options(service, ["--alow-dir", "s3cret"])
+    assert "s3cret" not in caught.value.render()
+    assert caught.value.next_step == "python3 build up -- --help"
+    with pytest.raises(UsageError, match="a folder that is not there") as caught:
+        check_options(service, ["--allow-dir", str(service / "nothing")])
+    assert caught.value.why == str(service / "nothing")
+    assert caught.value.next_step == "create it, or leave it out"
+
+
+@pytest.mark.parametrize("word", ["--help", "--version"])
+def test_what_the_service_tells_of_itself_ends_the_command(
+    word: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        check_options(Project.here().service, [word])
+    assert ended.value.code == 0
+    assert capfd.readouterr().out
+
+
 def test_a_free_port_and_any_port_pass() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -47,12 +72,6 @@ def test_a_taken_port_is_known_before_any_work_is_done() -> None:
         with pytest.raises(AddressInUseError) as caught:
             check_free(listener.getsockname()[1])
     assert caught.value.exit_code == 3
-
-
-@pytest.mark.parametrize("port", [-1, 65536, 99999])
-def test_a_number_that_is_no_port_is_a_usage_error(port: int) -> None:
-    with pytest.raises(UsageError, match=f"no port {port}"):
-        check_free(port)
 
 
 @pytest.mark.parametrize("code", [0, 3, 11])

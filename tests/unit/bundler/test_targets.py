@@ -5,7 +5,7 @@ import sys
 
 import pytest
 from packaging.markers import Marker, default_environment
-from packaging.tags import sys_tags
+from packaging.tags import mac_platforms, sys_tags
 
 from bundler.errors import UnsupportedError
 from bundler.targets import PYTHON, TARGETS, host_target, target_named
@@ -18,11 +18,16 @@ def test_targets_are_spelled_as_electron_builder_spells_them() -> None:
         assert target.os == name.partition("-")[0]
 
 
+def test_the_tags_of_macos_are_those_that_its_installer_takes() -> None:
+    assert TARGETS["mac-arm64"].platform_tags == tuple(mac_platforms((14, 0), "arm64"))
+
+
 def test_an_unknown_target_names_the_known_ones() -> None:
     assert target_named("win-x64") is TARGETS["win-x64"]
     with pytest.raises(UnsupportedError, match="no target 'mac-x64'") as caught:
         target_named("mac-x64")
     assert "mac-arm64" in caught.value.why
+    assert caught.value.next_step == "--target mac-arm64"
 
 
 @pytest.mark.parametrize(
