@@ -50,6 +50,7 @@ MAKERS = frozenset(
     f"{folder}{name}.py"
     for folder, names in {
         "": "assemble components digests targets",
+        "bootstrap/": "platforms",
         "files/": "modes sourcetree",
         "models/": "derivation graph half int8 quantized widened",
         "native/": "allowances audit binaries elf floor linkage",

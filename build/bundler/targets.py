@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import platform
-import sys
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from bundler.bootstrap import platforms
 from bundler.errors import UnsupportedError, UsageError
 from bundler.names import unknown
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
     from packaging import tags
 
-PYTHON = (3, 11)
+PYTHON = platforms.PYTHON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,17 +67,17 @@ def _tag_ranks(platforms: tuple[str, ...]) -> Mapping[tags.Tag, int]:
     return {tag: rank for rank, tag in enumerate(_wheel_tags(platforms))}
 
 
-def _manylinux(machine: str, newest: int = 28, oldest: int = 17) -> Iterator[str]:
+def _manylinux(target: str, machine: str, oldest: int = 17) -> Iterator[str]:
     """Yield glibc platform tags, newest first, with the old aliases where they stand."""
     aliases = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
-    for minor in range(newest, oldest - 1, -1):
+    for minor in range(platforms.PLATFORMS[target].oldest[1], oldest - 1, -1):
         yield f"manylinux_2_{minor}_{machine}"
         if minor in aliases:
             yield f"{aliases[minor]}_{machine}"
     yield f"linux_{machine}"
 
 
-def _macos(machine: str, newest: int = 14) -> Iterator[str]:
+def _macos(machine: str, newest: int) -> Iterator[str]:
     """Yield the tags of macOS, newest first; before 11 programs were for Intel, or universal."""
     for major in range(newest, 10, -1):
         yield f"macosx_{major}_0_{machine}"
@@ -111,21 +110,21 @@ TARGETS: Mapping[str, Target] = {
             name="linux-x64",
             triple="x86_64-unknown-linux-gnu",
             os="linux",
-            platform_tags=tuple(_manylinux("x86_64", oldest=5)),
+            platform_tags=tuple(_manylinux("linux-x64", "x86_64", oldest=5)),
             markers=_markers("posix", "linux", "Linux", "x86_64"),
         ),
         Target(
             name="linux-arm64",
             triple="aarch64-unknown-linux-gnu",
             os="linux",
-            platform_tags=tuple(_manylinux("aarch64")),
+            platform_tags=tuple(_manylinux("linux-arm64", "aarch64")),
             markers=_markers("posix", "linux", "Linux", "aarch64"),
         ),
         Target(
             name="mac-arm64",
             triple="aarch64-apple-darwin",
             os="mac",
-            platform_tags=tuple(_macos("arm64")),
+            platform_tags=tuple(_macos("arm64", platforms.PLATFORMS["mac-arm64"].oldest[0])),
             markers=_markers("posix", "darwin", "Darwin", "arm64"),
         ),
         Target(
@@ -148,11 +147,7 @@ def target_named(name: str) -> Target:
 
 def host_target() -> Target:
     """Return the target this machine is. Raises UnsupportedError."""
-    systems = {"linux": "linux", "darwin": "mac", "win32": "win"}
-    machines = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
-    machine = platform.machine().lower()
-    name = f"{systems.get(sys.platform, sys.platform)}-{machines.get(machine, machine)}"
-    return target_named(name)
+    return target_named(platforms.supported(platforms.this_machine()).target)
 
 
 def refuse_foreign_host(target: Target) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-import platform
 import sys
 
 import pytest
 from packaging.markers import Marker, default_environment
 from packaging.tags import mac_platforms, sys_tags
 
+from bundler.bootstrap import platforms
+from bundler.bootstrap.platforms import PLATFORMS, Machine
 from bundler.errors import UnsupportedError
 from bundler.targets import PYTHON, TARGETS, host_target, target_named
 
@@ -30,30 +31,18 @@ def test_an_unknown_target_names_the_known_ones() -> None:
     assert caught.value.next_step == "--target mac-arm64"
 
 
-@pytest.mark.parametrize(
-    ("system", "machine", "name"),
-    [
-        ("linux", "x86_64", "linux-x64"),
-        ("linux", "aarch64", "linux-arm64"),
-        ("darwin", "arm64", "mac-arm64"),
-        ("win32", "AMD64", "win-x64"),
-    ],
-)
-def test_the_host_is_recognised(
-    monkeypatch: pytest.MonkeyPatch, system: str, machine: str, name: str
-) -> None:
-    monkeypatch.setattr(sys, "platform", system)
-    monkeypatch.setattr(platform, "machine", lambda: machine)
+@pytest.mark.parametrize("name", [one.target for one in PLATFORMS.values() if one.profiles])
+def test_the_host_is_recognised(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    one = PLATFORMS[name]
+    machine = Machine(one.system, one.machine, one.library, one.oldest)
+    monkeypatch.setattr(platforms, "this_machine", lambda: machine)
     assert host_target().name == name
 
 
-@pytest.mark.parametrize(("system", "machine"), [("darwin", "x86_64"), ("linux", "riscv64")])
-def test_a_host_that_is_no_target_is_named(
-    monkeypatch: pytest.MonkeyPatch, system: str, machine: str
-) -> None:
-    monkeypatch.setattr(sys, "platform", system)
-    monkeypatch.setattr(platform, "machine", lambda: machine)
-    with pytest.raises(UnsupportedError):
+def test_a_host_that_is_no_target_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine("linux", "x86_64", "musl", ())
+    monkeypatch.setattr(platforms, "this_machine", lambda: machine)
+    with pytest.raises(UnsupportedError, match="musl"):
         host_target()
 
 
