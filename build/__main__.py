@@ -1,21 +1,32 @@
-"""`python3 build <command>`: the one entrance. Needs Python 3.11 with pip and venv alone."""
+"""`python3 build <command>`: the one entrance. Any Python from 3.9 starts it.
+
+The builder itself runs in CPython 3.11, which it finds on this machine or fetches.
+"""
 
 # Written so that any Python 3, and even 2.7, can parse it: the version is checked first.
 import sys
 
-if sys.version_info[:2] != (3, 11):
+if sys.version_info[:2] < (3, 9):
     sys.stderr.write(
-        "error: this build needs Python 3.11, and this is Python %d.%d\n"
-        "  why: the bundle carries CPython 3.11, and its bytecode is compiled by the same version\n"
-        "  next: python3.11 build %s\n"
-        % (sys.version_info[0], sys.version_info[1], " ".join(sys.argv[1:]))
+        "error: this build starts with Python 3.9 or newer, and this is Python %d.%d\n"
+        "  why: what it has to do before it has a Python of its own needs that much\n"
+        "  next: run it with a newer one, or with uv: "
+        "uv run --no-project --python 3.11 python build\n" % sys.version_info[:2]
     )
     sys.exit(2)
 
 import os
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+# What PYTHONPATH leads to is another program's.
+others = [os.path.abspath(name) for name in os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+sys.path[1:] = [folder for folder in sys.path[1:] if folder not in others]
 sys.path[:1] = [HERE, os.path.join(os.path.dirname(HERE), "service")]
+
+if sys.version_info < (3, 11):
+    from bundler.bootstrap import olderpythons
+
+    olderpythons.prepare()
 
 from bundler.cli import main
 

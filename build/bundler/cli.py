@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bundler import environment
+from bundler.bootstrap import interpreters, platforms, start
+from bundler.bootstrap.lockedruntime import strings
 from bundler.console import Console
 from bundler.errors import BundlerError, DiskError, UsageError
 from bundler.project import Project
@@ -30,7 +32,7 @@ NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
 SIGINT_STATUS = 130
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True)
 class Command:
     """A command: its name, what it does in one line, and the lock groups it needs installed.
 
@@ -169,6 +171,14 @@ def main(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one exit for each 
         return 1
 
 
+def _own_profile(options: argparse.Namespace, project: Project) -> str:
+    """Return the profile that is asked for of a bundle for this machine, or nothing."""
+    if not hasattr(options, "profile") or getattr(options, "target", None):
+        return ""
+    default = strings(project.recipe).get("bundle", {}).get("default_profile", "")
+    return str(options.profile or default)
+
+
 def main_inner(arguments: list[str], console: Console) -> int:
     """Run one command; raise what goes wrong."""
     project = Project.here()
@@ -179,9 +189,14 @@ def main_inner(arguments: list[str], console: Console) -> int:
         return 0
     command = next(entry for entry in COMMANDS if entry.name == options.command)
     module = importlib.import_module(command.module)
-    if hasattr(module, "check"):
+    # An older Python reads no lock; the one that it hands over to checks.
+    if hasattr(module, "check") and sys.version_info >= (3, 11):
         module.check(options, project)
     if not environment.is_inside(project):
+        here = platforms.supported(platforms.this_machine(), _own_profile(options, project))
+        if interpreters.own_shortcoming(here):
+            program = start.suitable_python(project, options, here, console)
+            return start.become(program, project, arguments)
         environment.ensure(project, command.groups_for(options), console.say)
         return environment.run_inside(project, arguments)
     return int(module.run(options, project, console))

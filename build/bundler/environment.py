@@ -1,6 +1,7 @@
 """The project's own Python environment: made from pdm.lock by hash, kept below bundle/out.
 
-Standard library only: this runs before anything is installed.
+Standard library only: this runs before anything is installed. The command line imports it in any
+Python from 3.9, but uses it in CPython 3.11 alone.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import os
 import shutil
 import subprocess
 import sys
-import tomllib
 from typing import TYPE_CHECKING
 
+from bundler.bootstrap import start
 from bundler.errors import DiskError, IntegrityError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def is_inside(project: Project) -> bool:
 
 def requirements(project: Project, groups: Iterable[str]) -> str:
     """Return pip's requirements for `groups` of pdm.lock: versions pinned, files hashed."""
+    import tomllib  # noqa: PLC0415 - Python 3.9 and 3.10 have none
+
     wanted = set(groups)
     entries: dict[str, set[str]] = {}
     try:
@@ -226,10 +229,4 @@ def _run_builder(project: Project, arguments: list[str]) -> None:
 
 def run_inside(project: Project, arguments: list[str]) -> int:
     """Become the same command inside the environment; where exec is unknown, return its code."""
-    program = str(interpreter(project))
-    command = [program, str(project.root / "build"), *arguments]
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if os.name != "nt":
-        os.execv(program, command)  # noqa: S606 - no shell is wanted
-    return subprocess.run(command, check=False).returncode
+    return start.become(interpreter(project), project, arguments)

@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from bundler.errors import SmokeError
 from sidecar.manifest import read
@@ -20,6 +20,7 @@ from sidecar.manifest import read
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+    from typing import Self
 
 # A process cannot defend itself against these, so whoever starts it takes them away.
 SCRUBBED = ("LD_", "DYLD_", "PYTHON")

@@ -11,7 +11,7 @@ from bundler.errors import UsageError
 VERSION = re.compile(r'^__version__ = "([^"]+)"$', re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True)
 class Project:
     """A checkout. Everything made goes below `out`, which git ignores."""
 

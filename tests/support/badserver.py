@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
     from typing import TypeAlias
 
@@ -35,6 +36,7 @@ class BadServer:
     seen: list[Seen] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
     content_type: str = "application/octet-stream"
+    tls: ssl.SSLContext | None = None
     _scripts: dict[str, list[Behaviour]] = field(default_factory=lambda: defaultdict(list))
     _forever: dict[str, Behaviour] = field(default_factory=dict)
     _server: ThreadingHTTPServer | None = None
@@ -49,6 +51,11 @@ class BadServer:
                 return outer
 
         self._server = _Server(("127.0.0.1", 0), Bound)
+        if self.tls is not None:
+            # The handshake is left to the thread of each connection.
+            self._server.socket = self.tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
@@ -63,7 +70,8 @@ class BadServer:
     def root(self) -> str:
         """The address of the server."""
         assert self._server is not None
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        place = "http://127.0.0.1" if self.tls is None else "https://localhost"
+        return f"{place}:{self._server.server_address[1]}"
 
     def url(self, name: str) -> str:
         """Return the address of the file `name`."""
@@ -78,6 +86,10 @@ class BadServer:
         if forever is not None:
             self._forever[f"/{name}"] = forever
         return self.url(name)
+
+    def refuse(self, path: str, code: int) -> None:
+        """Answer `code` to each request of `path`; a proxy is asked for whole addresses."""
+        self._forever[path] = status(code)
 
     def behaviour(self, path: str) -> Behaviour:
         """Return what to do for the next request of `path`."""
@@ -116,6 +128,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         with contextlib.suppress(OSError):
             behave(self, data or b"")
+
+    def do_CONNECT(self) -> None:
+        """Behave as scripted for the host and port that a proxy is asked for."""
+        self.do_GET()
 
     def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         """Send a whole answer."""

@@ -8,6 +8,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+from bundler.artifacts.layout import UNFINISHED, entry_path, tag_cache
 from bundler.artifacts.writer import Writer
 from bundler.digests import Digest
 from bundler.errors import IntegrityError, UnreachableError
@@ -17,11 +18,6 @@ from sidecar.manifest import CHUNK_BYTES, canonical, file_sha256
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-
-CACHEDIR_TAG = (
-    b"Signature: 8a477f597d28d172789f06886806bc55\n"
-    b"# Made by a bundle builder. Everything here is fetched or made again when it is missing.\n"
-)
 
 
 def not_locked(name: str, *, actual: str, locked: Digest, next_step: str) -> IntegrityError:
@@ -49,10 +45,10 @@ class Store:
 
     @property
     def _unfinished(self) -> Path:
-        return self.root / "partial"
+        return self.root / UNFINISHED
 
     def _entry(self, sha256: str) -> Path:
-        return self.root / "sha256" / sha256[:2] / sha256
+        return entry_path(self.root, sha256)
 
     def _derived(self, key: str) -> Path:
         name = hashlib.sha256(key.encode()).hexdigest()
@@ -61,10 +57,7 @@ class Store:
     def partial(self, stem: str) -> Partial:
         """Return a new unfinished file in this store. Raises DiskError."""
         partial = Partial(self._unfinished, stem)
-        tag = self.root / "CACHEDIR.TAG"
-        with contextlib.suppress(OSError):
-            if not tag.exists():
-                tag.write_bytes(CACHEDIR_TAG)
+        tag_cache(self.root)
         return partial
 
     def path(self, digest: Digest) -> Path | None:

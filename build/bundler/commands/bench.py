@@ -15,10 +15,7 @@ from typing import TYPE_CHECKING
 from bundler.bench.shapes import TWINS
 from bundler.commands.options import bundles_at, file, folder, own_bundle, place
 from bundler.errors import UsageError
-from bundler.profiles import label
-from bundler.targets import host_target
 from sidecar.arguments import number
-from sidecar.process import cores
 
 if TYPE_CHECKING:
     from bundler.bench.run import Asked
@@ -143,6 +140,9 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
 def _asked(options: argparse.Namespace, project: Project) -> Asked:
     from bundler.bench.effort import FULL, QUICK  # noqa: PLC0415 - with the rest
     from bundler.bench.run import Asked  # noqa: PLC0415
+    from bundler.profiles import label  # noqa: PLC0415
+    from bundler.targets import host_target  # noqa: PLC0415
+    from sidecar.process import cores  # noqa: PLC0415
 
     host = host_target().name
     return Asked(

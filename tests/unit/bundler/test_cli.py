@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler import cli, environment
+from bundler.bootstrap import interpreters, platforms, start
 from bundler.cli import COMMANDS, main, parser
-from bundler.errors import BundlerError, IntegrityError, UnreachableError, UsageError
+from bundler.errors import (
+    BundlerError,
+    IntegrityError,
+    UnreachableError,
+    UnsupportedError,
+    UsageError,
+)
 from bundler.targets import host_target
+from tests.support.otherpythons import OTHERS, TOO_OLD, other_python
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -258,28 +267,50 @@ def test_what_is_wrong_is_refused_before_anything_is_installed_or_fetched(tmp_pa
     assert not (tmp_path / "bundle" / "out").exists()
 
 
-OTHER_VERSIONS = [
-    path
-    for version in ("2.7", "3.6", "3.8", "3.10", "3.12", "3.13")
-    for path in sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python"))
-]
+def run_by(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(python), "-B", str(BUILD), *arguments]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
 
 
-@pytest.mark.parametrize("python", OTHER_VERSIONS, ids=lambda path: path.parts[-3])
-def test_another_python_is_refused_with_exit_2_and_the_right_command(python: Path) -> None:
-    done = subprocess.run(
-        [python, str(BUILD), "plan", "--json"], capture_output=True, encoding="utf-8", check=False
-    )
+@pytest.mark.parametrize("version", TOO_OLD)
+def test_a_python_below_3_9_is_refused_with_exit_2(version: str) -> None:
+    done = run_by(other_python(version), "plan", "--json")
     assert done.returncode == 2
-    assert "needs Python 3.11" in done.stderr
-    assert "python3.11 build plan --json" in done.stderr
+    assert "starts with Python 3.9 or newer" in done.stderr
+    assert done.stderr.count("\n") == 3
+    assert done.stdout == ""
 
 
-def test_another_version_is_refused_before_anything_is_imported() -> None:
-    code = "import sys, runpy; sys.version_info = (3, 12, 0); runpy.run_path('build')"
+def test_an_older_version_is_refused_before_anything_is_imported() -> None:
+    code = "import sys, runpy; sys.version_info = (3, 8, 0); runpy.run_path('build')"
     done = bare(code=code)
     assert done.returncode == 2
-    assert "this is Python 3.12" in done.stderr
+    assert "this is Python 3.8" in done.stderr
+
+
+@pytest.mark.parametrize("version", OTHERS)
+def test_any_other_python_helps_and_refuses_by_itself(version: str) -> None:
+    python = other_python(version)
+    helped = run_by(python, "up", "--help")
+    assert helped.returncode == 0, helped.stderr
+    assert "python3 build up" in helped.stdout
+    refused = run_by(python, "plan", "--nonsense")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: ")
+
+
+def test_what_pythonpath_leads_to_is_not_imported(tmp_path: Path) -> None:
+    for name in ("bundler", "argparse", "json"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('imported')\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-B", "build", "plan", "--help"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture
@@ -359,6 +390,50 @@ def test_outside_its_environment_a_command_is_run_again_inside(
     monkeypatch.setattr(environment, "run_inside", run_inside)
     assert main(["plan", "--json"]) == 7
     assert seen == [("build", "default"), ["plan", "--json"]]
+
+
+def test_a_python_that_cannot_run_the_builder_runs_one_that_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[object] = []
+
+    def become(program: Path, _: object, arguments: list[str]) -> int:
+        seen.append((program, arguments))
+        return 7
+
+    monkeypatch.setattr(environment, "is_inside", lambda _: False)
+    monkeypatch.setattr(interpreters, "own_shortcoming", lambda _: "it is too new")
+    monkeypatch.setattr(start, "suitable_python", lambda *_: Path("/python"))
+    monkeypatch.setattr(start, "become", become)
+    assert main(["plan", "--json"]) == 7
+    assert seen == [(Path("/python"), ["plan", "--json"])]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "profile"),
+    [
+        (["up"], "safe"),
+        (["up", "--profile", "lean"], "lean"),
+        (["assemble", "--target", "win-x64", "--profile", "lean"], ""),
+        (["test"], ""),
+    ],
+)
+def test_the_platform_is_asked_before_anything_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    profile: str,
+) -> None:
+    def refuse(_: object, asked: str) -> None:
+        assert asked == profile
+        raise UnsupportedError("no wheels for it")
+
+    monkeypatch.setattr(environment, "is_inside", lambda _: False)
+    monkeypatch.setattr(platforms, "supported", refuse)
+    monkeypatch.setattr(start, "suitable_python", refuse)
+    monkeypatch.setattr(environment, "ensure", refuse)
+    assert main(arguments) == 10
+    assert "no wheels for it" in capsys.readouterr().err
 
 
 def test_a_reader_that_went_away_is_no_failure(

@@ -1,0 +1,115 @@
+"""The CPython 3.11 of this machine: on PATH, by Windows' launcher, or among pyenv's.
+
+A name proves nothing: pyenv's shims stand on PATH for versions that are not active, Windows has
+programs that open a shop, and Debian's Python comes without venv. So each one is tried out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bundler.bootstrap import trial
+from bundler.bootstrap.platforms import BITS, MACHINES, PYTHON
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bundler.bootstrap.platforms import Platform
+
+SERIES = ".".join(str(part) for part in PYTHON)
+TRIAL_S = 60.0
+# On Debian and its kin ensurepip is a package of its own, and venv does nothing without it.
+DEBIAN_PACKAGE = f"python{SERIES}-venv"
+
+
+def without_python(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return `environ` without what changes how a Python starts and where it finds modules."""
+    return {name: value for name, value in environ.items() if not name.startswith("PYTHON")}
+
+
+def own_shortcoming(wanted: Platform) -> str:
+    """Return why this Python cannot run the builder, nothing if it can."""
+    return shortcoming(trial.facts(), wanted)
+
+
+def shortcoming(facts: Mapping[str, Any], wanted: Platform) -> str:
+    """Return why a Python of which `facts` are true cannot run the builder, nothing if it can."""
+    version = ".".join(str(part) for part in facts["version"])
+    if facts["implementation"] != "cpython" or tuple(facts["version"][:2]) != PYTHON:
+        return f"it is {facts['implementation']} {version}, not CPython {SERIES}"
+    machine = MACHINES.get(facts["machine"], facts["machine"])
+    if (machine, facts["bits"]) != (wanted.machine, BITS):
+        return f"it is built for {facts['bits']}-bit {machine}, not for {wanted.machine}"
+    if facts["missing"]:
+        package = f", which is in {DEBIAN_PACKAGE}" if "ensurepip" in facts["missing"] else ""
+        return f"it comes without {', '.join(facts['missing'])}{package}"
+    return ""
+
+
+def find(wanted: Platform, environ: Mapping[str, str]) -> tuple[Path | None, list[str]]:
+    """Return a CPython 3.11 that can run the builder, or None, and why others could not."""
+    passed_over: list[str] = []
+    for command in _candidates(environ):
+        facts = ask(command, environ)
+        problem = "it does not start" if facts is None else shortcoming(facts, wanted)
+        if facts is not None and not problem:
+            return Path(facts["executable"] or command[0]), passed_over
+        passed_over.append(f"{' '.join(command)}: {problem}")
+    return None, passed_over
+
+
+def ask(command: list[str], environ: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return the facts of the Python that `command` starts, None if it starts none."""
+    try:
+        done = subprocess.run(
+            [*command, "-I", "-B", trial.__file__],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            encoding="utf-8",
+            env=without_python(environ),
+            timeout=TRIAL_S,
+        )
+        found: dict[str, Any] = json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    return found
+
+
+def _candidates(environ: Mapping[str, str]) -> Iterator[list[str]]:
+    """Yield commands that may start a CPython 3.11, the likeliest first."""
+    is_windows = sys.platform == "win32"
+    folders = [Path(entry) for entry in environ.get("PATH", "").split(os.pathsep) if entry]
+    seen = set()
+    for program in (folder / f"python{SERIES}{'.exe' * is_windows}" for folder in folders):
+        if program.is_absolute() and program not in seen and os.access(program, os.X_OK):
+            seen.add(program)
+            yield [str(program)]
+    if is_windows:
+        for launcher in (folder / "py.exe" for folder in folders):
+            if launcher.is_file():
+                yield [str(launcher), f"-{SERIES}"]
+                break
+    for program in _pyenv(environ, is_windows=is_windows):
+        if os.access(program, os.X_OK):
+            yield [str(program)]
+
+
+def _pyenv(environ: Mapping[str, str], *, is_windows: bool) -> Iterator[Path]:
+    """Yield pyenv's CPythons 3.11, newest first, active or not."""
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home raises where there is none
+    default = home / ".pyenv" / "pyenv-win" if is_windows else home / ".pyenv"
+    root = Path(environ.get("PYENV_ROOT") or environ.get("PYENV") or default)
+    found = [
+        (int(path.name.rpartition(".")[2]), path)
+        for path in root.glob(f"versions/{SERIES}.*")
+        if path.name.rpartition(".")[2].isdecimal()
+    ]
+    for _, path in sorted(found, reverse=True):
+        yield path / "python.exe" if is_windows else path / "bin" / f"python{SERIES}"

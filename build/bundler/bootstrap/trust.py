@@ -1,0 +1,151 @@
+"""Which certificates are trusted: the same for pip, for our downloads and for the first of them.
+
+pip and requests read other variables than OpenSSL and httpx do. Whichever of them is set counts for
+all: what a user did to reach an index must also reach the hub. It adds to the system's store, and
+takes nothing away: the bytes that come are the locked ones, or refused.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bundler.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Those of requests, which pip is made of, then those of OpenSSL.
+VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+# Where systems keep their store; an OpenSSL may have been built for another system than this one.
+SYSTEM_FILES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+KEYCHAINS = (
+    "/System/Library/Keychains/SystemRootCertificates.keychain",
+    "/Library/Keychains/System.keychain",
+)
+HASHED = re.compile(r"[0-9a-fA-F]{8}\.\d")
+# The first pip that asks the system's store by itself.
+PIP_WITH_SYSTEM_STORE = (24, 2)
+
+
+def configured(environ: Mapping[str, str]) -> str:
+    """Return the file or folder of certificates that a variable names, or nothing."""
+    return next((environ[name] for name in VARIABLES if environ.get(name)), "")
+
+
+def context(certificates: Path | None, client: Path | None = None) -> ssl.SSLContext:
+    """Return what decides which servers are trusted: the system's store, and what `add` adds.
+
+    Raises UsageError for a file that cannot be used.
+    """
+    made = _system_context()
+    # From 3.13 on Python refuses CA certificates of proxies that pip and browsers accept.
+    made.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    add(made, certificates, client)
+    return made
+
+
+def add(made: ssl.SSLContext, certificates: Path | None, client: Path | None) -> None:
+    """Let `made` trust what the file or folder of `certificates` vouches for, too.
+
+    `client` holds this machine's own certificate and key. Raises UsageError for one that cannot be
+    used.
+    """
+    if certificates is not None:
+        is_folder = certificates.is_dir()
+        try:
+            made.load_verify_locations(
+                cafile=None if is_folder else certificates,
+                capath=certificates if is_folder else None,
+            )
+        except OSError as error:  # ssl.SSLError is one
+            raise _unfit(certificates, error, ("PIP_CERT", *VARIABLES)) from error
+    if client is not None:
+        try:
+            made.load_cert_chain(client)
+        except OSError as error:
+            raise _unfit(client, error, ("PIP_CLIENT_CERT",)) from error
+
+
+def for_pip(site_packages: Path, folder: Path, certificates: Path | None) -> Path | None:
+    """Return the file or folder of certificates to give to the pip in `site_packages`, if any.
+
+    What it is given replaces pip's own, and before 24.2 it does not ask the system's store. So the
+    file, made in `folder` each time, holds pip's own, the system's and those in `certificates`.
+    Raises UsageError.
+    """
+    if certificates is not None:
+        add(ssl.create_default_context(), certificates, None)
+        if certificates.is_dir():
+            return certificates
+    system = system_certificates()
+    if certificates is None and (not system or _asks_the_system(site_packages)):
+        return None
+    own = site_packages / "pip" / "_vendor" / "certifi" / "cacert.pem"
+    files = [path for path in (own, certificates) if path is not None and path.is_file()]
+    parts = [system, *(path.read_text(encoding="utf-8", errors="replace") for path in files)]
+    made = folder / "certificates.pem"
+    made.write_text("\n".join(parts), encoding="utf-8")
+    return made
+
+
+def _asks_the_system(site_packages: Path) -> bool:
+    """Return whether the pip there is one that does, or none that we know."""
+    found = sorted(site_packages.glob("pip-*.dist-info"))
+    version = re.match(r"pip-(\d+)\.(\d+)", found[-1].name) if found else None
+    return version is None or (int(version[1]), int(version[2])) >= PIP_WITH_SYSTEM_STORE
+
+
+def system_certificates() -> str:
+    """Return the certificates of the system's store as PEM, nothing where it cannot be read."""
+    if sys.platform == "win32":
+        held = ssl.create_default_context().get_ca_certs(binary_form=True)
+        return "".join(map(ssl.DER_cert_to_PEM_cert, held))
+    if sys.platform == "darwin":
+        return _keychains()
+    files = (Path(name) for name in SYSTEM_FILES)
+    found = next((file for file in files if file.is_file()), None)
+    return found.read_text(encoding="utf-8", errors="replace") if found else ""
+
+
+def _system_context() -> ssl.SSLContext:
+    made = ssl.create_default_context()
+    # It reads a folder only when it meets a server.
+    folder = Path(ssl.get_default_verify_paths().capath or os.devnull)
+    is_filled = folder.is_dir() and any(HASHED.fullmatch(path.name) for path in folder.iterdir())
+    if not made.cert_store_stats()["x509_ca"] and not is_filled:
+        # python.org's Python for macOS has none until a command of its own was run.
+        system = system_certificates()
+        if system:
+            made.load_verify_locations(cadata=system)
+    return made
+
+
+def _keychains() -> str:
+    command = ["/usr/bin/security", "find-certificate", "-a", "-p", *KEYCHAINS]
+    try:
+        done = subprocess.run(
+            command, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.decode("ascii", errors="replace")
+
+
+def _unfit(path: Path, error: OSError, settings: tuple[str, ...]) -> UsageError:
+    return UsageError(
+        f"the certificates in {path} cannot be used",
+        why=error.strerror or str(error) or type(error).__name__,
+        next_step=f"correct or unset what names it: pip's configuration, {', '.join(settings)}",
+    )
