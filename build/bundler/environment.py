@@ -10,17 +10,20 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundler.bootstrap import start
+from bundler.bootstrap import obstacles, start, trust
+from bundler.bootstrap.interpreters import without_python
+from bundler.bootstrap.pipoptions import pip_environment, pip_options
 from bundler.errors import DiskError, IntegrityError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from bundler.project import Project
 
@@ -28,6 +31,22 @@ if TYPE_CHECKING:
 # this group before pip installs it.
 FETCHED = "reference"
 TAIL_LINES = 30
+MISSED = re.compile(r"No matching distribution found for (\S+)")
+UNFETCHED = "Could not fetch URL "
+# What must be there is what every platform gets: requirements without a marker.
+PROOF = """
+import importlib, json, sys
+from importlib import metadata
+wanted = json.load(sys.stdin)
+found = {name: metadata.version(name) for name in wanted}
+other = [name for name in wanted if found[name] != wanted[name]]
+if other:
+    sys.exit(f"{other[0]} is {found[other[0]]}, not {wanted[other[0]]}")
+files = (file for name in wanted for file in metadata.files(name) or ())
+package = next((file.parts[0] for file in files if file.parts[1:] == ("__init__.py",)), None)
+if package:
+    importlib.import_module(package)
+"""
 
 
 def folder(project: Project) -> Path:
@@ -81,9 +100,9 @@ def ensure(project: Project, groups: Iterable[str], say: Callable[[str], None]) 
     """Make the environment hold `groups`, reusing what is there.
 
     A stamp names the groups that are whole; it is removed before the environment is made and
-    written after each part, so what a killed run left out is done again; two runs at once take
-    turns by a lock on a file. Raises UsageError,
-    UnreachableError, IntegrityError and DiskError.
+    written after each part was imported from, so what a killed run left out is done again; two runs
+    at once take turns by a lock on a file. Raises UsageError, UnreachableError, IntegrityError and
+    DiskError.
     """
     wanted = sorted(set(groups))
     project.out.mkdir(parents=True, exist_ok=True)
@@ -101,11 +120,13 @@ def ensure(project: Project, groups: Iterable[str], say: Callable[[str], None]) 
         first = [group for group in everything if group != FETCHED]
         if set(first) - set(installed):
             _install(project, first, [], say)
+            _prove(project, first)
             _write_stamp(project, stamp, sorted({*installed, *first}))
         if FETCHED in missing:
             links = project.out / "links"
             _run_builder(project, ["fetch", "--only", "wheels", "--links", str(links)])
             _install(project, everything, ["--find-links", str(links)], say)
+            _prove(project, everything)
             shutil.rmtree(links, ignore_errors=True)
             _write_stamp(project, stamp, everything)
 
@@ -155,7 +176,11 @@ def _create(project: Project) -> None:
     shutil.rmtree(where, ignore_errors=True)
     base = getattr(sys, "_base_executable", sys.executable)
     made = subprocess.run(
-        [base, "-m", "venv", str(where)], capture_output=True, text=True, check=False
+        [base, "-m", "venv", str(where)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=without_python(os.environ),
     )
     if made.returncode:
         lines = (made.stdout + made.stderr).strip().splitlines() or ["venv said nothing"]
@@ -169,17 +194,28 @@ def _create(project: Project) -> None:
 def _install(
     project: Project, groups: list[str], options: list[str], say: Callable[[str], None]
 ) -> None:
+    """Let pip install, from where the user's configuration says, and to nowhere else."""
+    options_of_pip = pip_options(os.environ)
+    named = Path(options_of_pip["cert"]) if "cert" in options_of_pip else None
+    certificates = trust.for_pip(_site_packages(project), project.out, named)
     listing = project.out / "requirements.txt"
     listing.write_text(requirements(project, groups), encoding="utf-8")
-    command = [str(interpreter(project)), "-m", "pip", "install", "--require-hashes", "--no-deps"]
-    command += ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
-    command += ["--only-binary", ":all:", *options, "-r", str(listing)]
+    environment = pip_environment(os.environ, options_of_pip, certificates)
+    pip = [str(interpreter(project)), "-m", "pip", "install", "--no-deps", "--no-input"]
+    pip += ["--disable-pip-version-check", "--progress-bar", "off", "--only-binary", ":all:"]
+    command = [*pip, "--require-hashes", *options, "-r", str(listing)]
     tail: list[str] = []
     seen = 0
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    ) as pip:
-        for line in pip.stdout or ():
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=environment,
+    ) as running:
+        for line in running.stdout or ():
             tail = [*tail[1 - TAIL_LINES :], line.rstrip()]
             # What an index keeps on a disk of this machine is processed, not collected.
             if line.startswith(("Collecting ", "Processing ", "Requirement already satisfied")):
@@ -188,8 +224,57 @@ def _install(
                     say(f"environment: {seen} packages found")
             elif line.startswith("Installing collected"):
                 say(f"environment: installing {seen} packages")
-    if pip.returncode:
-        _explain(tail)
+    if running.returncode:
+        _explain([*_unfetched(pip, environment, tail), *tail])
+
+
+def _unfetched(pip: list[str], environment: Mapping[str, str], tail: list[str]) -> list[str]:
+    """Return why pip could not read the pages of the package that it found nowhere.
+
+    It says so of a refused page only where it says everything, which for all packages is some
+    50 MB. So it is asked once more, for that package alone.
+    """
+    missed = next(filter(None, map(MISSED.search, reversed(tail))), None)
+    if missed is None:
+        return []
+    done = subprocess.run(
+        [*pip, "-vv", "--dry-run", "--ignore-installed", missed[1]],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+        env={**environment, "PIP_RETRIES": "0"},
+    )
+    lines = (line.strip() for line in done.stdout.splitlines())
+    return [line for line in lines if line.startswith(UNFETCHED)]
+
+
+def _site_packages(project: Project) -> Path:
+    """Return where the environment's packages lie."""
+    inside = "Lib" if os.name == "nt" else f"lib/python{sys.version_info[0]}.{sys.version_info[1]}"
+    return folder(project) / inside / "site-packages"
+
+
+def _prove(project: Project, groups: list[str]) -> None:
+    """Raise UsageError unless what was installed is in the environment and can be imported."""
+    lines = requirements(project, groups).splitlines()
+    pinned = [line.split(" \\")[0] for line in lines if not line.startswith(" ")]
+    wanted = dict(line.split("==") for line in pinned if " ; " not in line)
+    done = subprocess.run(
+        [str(interpreter(project)), "-I", "-B", "-c", PROOF],
+        input=json.dumps(wanted),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise UsageError(
+            "the project's environment does not hold what pip installed",
+            why=(done.stderr.strip().splitlines() or ["it said nothing"])[-1],
+            next_step=f"remove {folder(project)}, then run the command again",
+        )
 
 
 def _explain(tail: list[str]) -> None:
@@ -206,10 +291,18 @@ def _explain(tail: list[str]) -> None:
         raise DiskError(
             "the disk is full", why=reason, next_step="free about 3 GB, then run the command again"
         )
+    obstacle = obstacles.recognise(text)
+    if obstacle is not None:
+        raise UnreachableError(
+            f"a package of the environment could not be had: {obstacle.name}",
+            why=next(line for line in reversed(tail) if obstacle.signs.search(line)),
+            next_step=obstacle.next_step,
+        )
     if "No matching distribution" in text or "onnection" in text or "esolution" in text:
+        unfetched = [line for line in tail if line.startswith(UNFETCHED)]
         raise UnreachableError(
             "a package of the environment could not be had",
-            why=reason,
+            why=next(iter(unfetched), reason),
             next_step="check the network and `pip config list`, then run the command again",
         )
     raise UsageError("pip could not install the environment", why=reason)
@@ -222,6 +315,7 @@ def _run_builder(project: Project, arguments: list[str]) -> None:
         check=False,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
+        env=without_python(os.environ),
     )
     if done.returncode:
         raise SystemExit(done.returncode)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx2
 from unearth import Link
 
-from bundler.artifacts.network import CUT, asked_to_wait, is_worth_another_try, reason
+from bundler.artifacts.network import CUT, asked_to_wait, is_worth_another_try, may_pass, reason
 from sidecar.manifest import CHUNK_BYTES
 
 if TYPE_CHECKING:
@@ -146,9 +146,7 @@ class Downloader:
             raise PlaceError(text) from error
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
             text = reason(error, self.network)
-            if isinstance(error, httpx2.TransportError) and not isinstance(
-                error, httpx2.UnsupportedProtocol
-            ):
+            if may_pass(error, text):
                 raise _AgainError(text) from error
             raise PlaceError(text) from error
 

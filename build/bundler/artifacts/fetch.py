@@ -14,6 +14,7 @@ from bundler.artifacts.network import shown
 from bundler.artifacts.sources import Miss
 from bundler.artifacts.store import not_locked
 from bundler.artifacts.writer import WrongBytesError
+from bundler.bootstrap import obstacles
 from bundler.errors import DiskError, IntegrityError, UnreachableError
 
 if TYPE_CHECKING:
@@ -191,9 +192,12 @@ class _Fetch:
 
 
 def out_of_reach(artifact: Artifact, why: str) -> UnreachableError:
-    """Return the error for an artifact that no place gives."""
+    """Return the error for an artifact that no place gives, with the obstacle if it is known."""
+    obstacle = obstacles.recognise(why)
     return UnreachableError(
-        f"{artifact.name} is out of reach",
+        f"{artifact.name} is out of reach" + (f": {obstacle.name}" if obstacle else ""),
         why=why,
-        next_step="check the network, the proxy and the mirrors, then run the same command",
+        next_step=obstacles.next_step(
+            why, "check the network, the proxy and the mirrors, then run the same command"
+        ),
     )

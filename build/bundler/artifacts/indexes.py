@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import subprocess
 import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,34 +35,6 @@ class Indexes:
         )
 
 
-def pip_options(python: str) -> Mapping[str, str]:
-    """Return the options pip takes from its files and the environment. Raises UsageError.
-
-    `python` is an interpreter that has pip. The more particular setting wins, as in pip:
-    [global], then [install], then PIP_*.
-    """
-    command = [python, "-X", "utf8", "-m", "pip", "config", "list"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, encoding="utf-8")
-    if done.returncode:
-        raise UsageError(
-            "pip's configuration cannot be read",
-            why=(done.stderr.strip().splitlines() or ["it said nothing"])[-1],
-            next_step=f"make `{python} -m pip config list` work",
-        )
-    return parse_pip_options(done.stdout)
-
-
-def parse_pip_options(listing: str) -> Mapping[str, str]:
-    """Return the options in the output of `pip config list`."""
-    sections: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
-    for line in listing.splitlines():
-        key, equals, value = line.partition("=")
-        section, _, option = key.partition(".")
-        if equals and section in sections:
-            sections[section][option] = str(ast.literal_eval(value))
-    return {option: value for section in sections.values() for option, value in section.items()}
-
-
 def default_index() -> str:
     """Return the index that is asked where nobody configured one."""
     return str(PackageFinder().sources[0]["url"])
@@ -87,10 +57,11 @@ def configured_indexes(options: Mapping[str, str], project: Path) -> Indexes:
 
 def configured_network(options: Mapping[str, str], network: Network) -> Network:
     """Return `network` with the certificates, proxy and trusted hosts of pip's `options`."""
-    cert = options.get("cert", "")
+    cert, client = options.get("cert", ""), options.get("client-cert", "")
     return replace(
         network,
         ca_bundle=Path(cert) if cert else network.ca_bundle,
+        client_certificate=Path(client) if client else network.client_certificate,
         proxy=options.get("proxy") or network.proxy,
         trusted_hosts=(*network.trusted_hosts, *options.get("trusted-host", "").split()),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import email.utils
-import ssl
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -13,7 +12,11 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import httpx2
 from unearth.utils import get_netrc_auth
 
+from bundler.bootstrap import obstacles, trust
+from bundler.bootstrap.proxies import proxy_between
+
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterable
     from pathlib import Path
 
@@ -30,6 +33,7 @@ class Network:
     """
 
     ca_bundle: Path | None = None
+    client_certificate: Path | None = None
     proxy: str | None = field(default=None, repr=False)
     trusted_hosts: tuple[str, ...] = ()
     connect_s: float = 10.0
@@ -40,17 +44,17 @@ class Network:
     longest_wait_s: float = 60.0
 
     def verify(self) -> ssl.SSLContext:
-        """Return the context that decides which servers are trusted."""
-        if self.ca_bundle is None:
-            return httpx2.create_ssl_context()
-        if self.ca_bundle.is_dir():
-            return ssl.create_default_context(capath=self.ca_bundle)
-        return ssl.create_default_context(cafile=self.ca_bundle)
+        """Return the context that decides which servers are trusted. Raises UsageError."""
+        # The variables that it would read are in `ca_bundle`, where they add to the system's store.
+        made = httpx2.create_ssl_context(trust_env=self.ca_bundle is None)
+        trust.add(made, self.ca_bundle, self.client_certificate)
+        return made
 
     def client(self) -> httpx2.Client:
         """Return a client for downloads; across a redirect to another host no credentials go."""
         insecure = {
-            f"all://{host}": httpx2.HTTPTransport(verify=False) for host in self.trusted_hosts
+            f"all://{host}": httpx2.HTTPTransport(verify=False, proxy=self.proxy)
+            for host in self.trusted_hosts
         }
         return httpx2.Client(
             verify=self.verify(),
@@ -86,6 +90,15 @@ def is_worth_another_try(error: httpx2.HTTPStatusError) -> bool:
     return error.response.status_code in BUSY or error.response.is_server_error
 
 
+def may_pass(error: Exception, text: str) -> bool:
+    """Return whether a failure without an answer, `text` in words, may be gone in a moment."""
+    return (
+        isinstance(error, httpx2.TransportError)
+        and not isinstance(error, httpx2.UnsupportedProtocol)
+        and not obstacles.lasts(text)
+    )
+
+
 def asked_to_wait(error: httpx2.HTTPStatusError) -> str | None:
     """Return the Retry-After header of the response."""
     return error.response.headers.get("Retry-After")
@@ -112,8 +125,14 @@ def reason(error: Exception, network: Network) -> str:
             text = f"no connection within {network.connect_s:g} s"
         case httpx2.TimeoutException():
             text = f"silent for {network.read_s:g} s"
+        case httpx2.ProxyError():
+            text = f"ProxyError: {error}"
         case httpx2.ConnectError():
-            text = f"no connection ({error})"
+            proxy = _proxy_before(error, network)
+            # The certificate is the server's; whatever else fails, fails on the way to the proxy.
+            is_proxys = proxy and "[SSL" not in str(error)
+            way = f"ProxyError: no connection through {proxy}" if is_proxys else "no connection"
+            text = f"{way} ({error})"
         case httpx2.ReadError() | httpx2.RemoteProtocolError():
             text = CUT
         case OSError() if error.strerror:
@@ -121,6 +140,15 @@ def reason(error: Exception, network: Network) -> str:
         case _:
             text = type(error).__name__
     return text
+
+
+def _proxy_before(error: httpx2.RequestError, network: Network) -> str:
+    """Return the proxy, as HOST:PORT, that the request went to, if it went to one."""
+    try:
+        url = str(error.request.url)
+    except RuntimeError:
+        return ""
+    return proxy_between(url, network.proxy or "")
 
 
 class Credentials:

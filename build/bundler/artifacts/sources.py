@@ -21,6 +21,7 @@ from bundler.artifacts.network import (
     Credentials,
     asked_to_wait,
     is_worth_another_try,
+    may_pass,
     reason,
     shown,
     without_credentials,
@@ -199,6 +200,9 @@ class IndexSource:
                 return None, _links(client, without_credentials(url), kind, project)
             except httpx2.TransportError as error:
                 problem, retry_after = reason(error, self._network), None
+                if not may_pass(error, problem):
+                    self._given_up[url] = problem
+                    return problem, []
             except httpx2.HTTPStatusError as error:
                 problem, retry_after = reason(error, self._network), asked_to_wait(error)
                 if not is_worth_another_try(error):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bundler.artifacts.fetch import Request, fetch, out_of_reach
-from bundler.artifacts.indexes import Indexes, configured_indexes, configured_network, pip_options
+from bundler.artifacts.indexes import Indexes, configured_indexes, configured_network
 from bundler.artifacts.inquiry import Inquiry
 from bundler.artifacts.network import Network
 from bundler.artifacts.sources import HubSource, IndexSource, UrlSource
+from bundler.bootstrap.pipoptions import pip_options
 from bundler.digests import Artifact, Digest
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Supply:
 
     @cached_property
     def _pip_options(self) -> Mapping[str, str]:
-        return pip_options(sys.executable)
+        return pip_options(os.environ)
 
     @cached_property
     def network(self) -> Network:
@@ -76,10 +76,11 @@ class Supply:
 
     def runtime(self, spec: RuntimeSpec) -> Request:
         """Return the request for the runtime's archive."""
+        # The recipe's address counts as a mirror does, where it is not the one that was locked.
         source = UrlSource(
             url=spec.url,
-            mirror=self.mirrors.get("runtime"),
-            replaces=self.addresses["runtime"],
+            mirror=self.address("runtime"),
+            replaces=spec.url.partition(f"/{spec.tag}/")[0],
             tokens={GITHUB: os.environ.get("GITHUB_TOKEN", "")},
         )
         return Request(artifact=spec.artifact, sources=(source,))

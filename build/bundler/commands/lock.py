@@ -94,15 +94,15 @@ def _lock_wheels(options: argparse.Namespace, project: Project, console: Console
         PDM_CONFIGURATION,
         configured_indexes,
         configured_network,
-        pip_options,
     )
     from bundler.artifacts.network import Network  # noqa: PLC0415
+    from bundler.bootstrap.pipoptions import pip_options  # noqa: PLC0415
     from bundler.files.replacement import replace_files  # noqa: PLC0415
     from bundler.locks import lockfile, wheellock  # noqa: PLC0415 - needs the environment
 
     sources = read_recipe(project.recipe).sources
     torch = parse_mirrors(options.mirror, sources).get("torch", sources["torch"])
-    pip = pip_options(sys.executable)
+    pip = pip_options(os.environ)
     network = replace(configured_network(pip, Network()), connect_s=5.0)
     settings_file = project.root / PDM_CONFIGURATION
     if settings_file.exists():
@@ -125,14 +125,11 @@ def _lock_wheels(options: argparse.Namespace, project: Project, console: Console
 
 
 def _lock_models(options: argparse.Namespace, project: Project, console: Console) -> None:
-    from bundler.artifacts.indexes import (  # noqa: PLC0415
-        configured_indexes,
-        configured_network,
-        pip_options,
-    )
+    from bundler.artifacts.indexes import configured_indexes, configured_network  # noqa: PLC0415
     from bundler.artifacts.network import Network  # noqa: PLC0415
     from bundler.artifacts.sources import IndexSource  # noqa: PLC0415
     from bundler.artifacts.store import Store  # noqa: PLC0415
+    from bundler.bootstrap.pipoptions import pip_options  # noqa: PLC0415
     from bundler.files.replacement import replace_files  # noqa: PLC0415
     from bundler.locks.hub import Hub  # noqa: PLC0415
     from bundler.locks.modellock import Locker  # noqa: PLC0415
@@ -143,7 +140,7 @@ def _lock_models(options: argparse.Namespace, project: Project, console: Console
     asked = options.models or recipe.catalogue
     wanted = {model.name: model for model in (recipe.model(name) for name in asked)}
     before = read_models(project.model_lock, recipe)
-    pip = pip_options(sys.executable)
+    pip = pip_options(os.environ)
     network = configured_network(pip, Network())
     indexes = configured_indexes(pip, project.root)
     mirrors = parse_mirrors(options.mirror, recipe.sources)

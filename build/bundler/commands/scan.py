@@ -7,6 +7,7 @@ What is known and not accepted there with a reason ends with exit code 7.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,8 +47,9 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Ask; print a line for each finding."""
-    from bundler.artifacts.indexes import configured_network, pip_options  # noqa: PLC0415
+    from bundler.artifacts.indexes import configured_network  # noqa: PLC0415
     from bundler.artifacts.network import Network  # noqa: PLC0415
+    from bundler.bootstrap.pipoptions import pip_options  # noqa: PLC0415
     from bundler.errors import PolicyError  # noqa: PLC0415 - needs the environment
     from bundler.recipe import read_recipe  # noqa: PLC0415
     from bundler.release.vulnerabilities import ask, purls  # noqa: PLC0415
@@ -56,7 +58,7 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     table = read_recipe(project.recipe).sections.get("scan", {})
     path: Path = options.path or project.output(host_target().name)
     names = purls(path / "sbom.cdx.json" if path.is_dir() else path)
-    network = configured_network(pip_options(sys.executable), Network())
+    network = configured_network(pip_options(os.environ), Network())
     found = ask(names, options.address or table["address"], network, table.get("accepted", {}))
     for one in found:
         told = f"  accepted: {one.accepted}" if one.accepted else ""

@@ -13,10 +13,12 @@ from bundler.artifacts.network import (
     Network,
     asked_to_wait,
     is_worth_another_try,
+    may_pass,
     reason,
     shown,
 )
 from bundler.artifacts.sources import HubSource, Location
+from bundler.bootstrap import obstacles
 from bundler.digests import Artifact, Digest
 from bundler.errors import IntegrityError, UnreachableError, UsageError
 from bundler.recipe import REVISION
@@ -157,7 +159,10 @@ class Hub:
         )
 
         if isinstance(error, httpx2.TransportError):
-            return reason(error, self.network), None
+            problem = reason(error, self.network)
+            if not may_pass(error, problem):
+                raise self._out_of_reach(repository, problem) from None
+            return problem, None
         response: httpx2.Response | None = getattr(error, "response", None)
         status = 0 if response is None else response.status_code
         code = "" if response is None else response.headers.get("X-Error-Code", "")
@@ -188,7 +193,9 @@ class Hub:
         return UnreachableError(
             f"{repository} is out of reach",
             why=f"{shown(self.endpoint)}: {problem}",
-            next_step="run where the hub can be reached, or pass --mirror hub=ADDRESS",
+            next_step=obstacles.next_step(
+                problem, "run where the hub can be reached, or pass --mirror hub=ADDRESS"
+            ),
         )
 
     def _gated(self, repository: str) -> UnreachableError:

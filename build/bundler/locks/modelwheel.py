@@ -14,6 +14,7 @@ from unearth import PackageFinder
 from unearth.fetchers import PyPIClient
 
 from bundler.artifacts.network import Credentials, reason, shown, without_credentials
+from bundler.bootstrap import obstacles
 from bundler.digests import Artifact, Digest
 from bundler.errors import IntegrityError, PolicyError, UnreachableError
 from sidecar.manifest import file_sha256
@@ -60,10 +61,13 @@ def find_wheel(requirement: str, indexes: Indexes, network: Network) -> Artifact
             if link is not None:
                 return _artifact(link)
             asked.append(f"{shown(url)}: has no such wheel")
+    why = "; ".join(asked) or "no index is configured"
     raise UnreachableError(
         f"the wheel {requirement} is out of reach",
-        why="; ".join(asked) or "no index is configured",
-        next_step="check the network and `pip config list`, then run the same command",
+        why=why,
+        next_step=obstacles.next_step(
+            why, "check the network and `pip config list`, then run the same command"
+        ),
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 
 from bundler.artifacts.network import reason, shown
+from bundler.bootstrap import obstacles
 from bundler.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:
@@ -102,5 +103,7 @@ def _silent(address: str, why: str) -> UnreachableError:
     return UnreachableError(
         "the database of vulnerabilities did not answer",
         why=f"{shown(address)}: {why}",
-        next_step="run where it can be reached, or name a mirror with --address",
+        next_step=obstacles.next_step(
+            why, "run where it can be reached, or name a mirror with --address"
+        ),
     )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -125,6 +126,7 @@ def installs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(environment, "_create", create)
     monkeypatch.setattr(environment, "_install", install)
+    monkeypatch.setattr(environment, "_prove", lambda *_: None)
     monkeypatch.setattr(environment, "_run_builder", lambda _, what: seen.append(what[0]))
     return seen
 
@@ -198,6 +200,62 @@ def test_a_killed_first_install_is_done_again(
     monkeypatch.setattr(environment, "_create", lambda _: installs.append("create"))
     ensure(project, "build")
     assert installs == ["create", "create", "install build"]
+
+
+def test_what_cannot_be_imported_is_not_marked_as_complete(
+    project: Project, installs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise UsageError("it does not hold it")
+
+    monkeypatch.setattr(environment, "_prove", refuse)
+    for _ in range(2):
+        with pytest.raises(UsageError):
+            ensure(project, "build")
+    assert installs == ["create", "install build"] * 2
+
+
+@pytest.fixture
+def installed(project: Project) -> Path:
+    """Return site-packages of an environment that holds `tool`, as its lock says."""
+    program = environment.interpreter(project)
+    program.parent.mkdir(parents=True)
+    site = environment._site_packages(project)
+    for path, text in {
+        "tool/__init__.py": "",
+        "tool-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: tool\nVersion: 1.0\n",
+        "tool-1.0.dist-info/RECORD": "tool/__init__.py,,\n",
+    }.items():
+        (site / path).parent.mkdir(parents=True, exist_ok=True)
+        (site / path).write_text(text)
+    start = f"import site; site.addsitedir({str(site)!r})"
+    program.write_text(
+        f"#!{sys.executable} -IS\nimport sys\n{start}\nexec(sys.argv[sys.argv.index('-c') + 1])\n"
+    )
+    program.chmod(0o755)
+    return site
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a script stands in for the interpreter")
+@pytest.mark.parametrize(
+    ("path", "text", "why"),
+    [
+        ("tool/__init__.py", "import nothing_of_that_name", "No module named 'nothing_of"),
+        ("tool-1.0.dist-info/METADATA", "Name: tool\nVersion: 1.1\n", "tool is 1.1, not 1.0"),
+        ("tool-1.0.dist-info/METADATA", None, "tool"),
+    ],
+)
+def test_what_pip_put_elsewhere_or_cannot_be_imported_is_told(
+    project: Project, installed: Path, path: str, text: str | None, why: str
+) -> None:
+    environment._prove(project, ["build"])
+    if text is None:
+        (installed / path).unlink()
+    else:
+        (installed / path).write_text(text)
+    with pytest.raises(UsageError, match="does not hold what pip installed") as caught:
+        environment._prove(project, ["build"])
+    assert why in caught.value.why
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,32 +9,19 @@ from bundler.artifacts.indexes import (
     configured_indexes,
     configured_network,
     default_index,
-    parse_pip_options,
-    pip_options,
 )
 from bundler.artifacts.network import Network
 from bundler.errors import UsageError
 
-LISTING = """\
-:env:.find-links='/env/wheels'
-global.cert='/ca.pem'
-global.extra-index-url='\\nhttps://one.example/simple\\nhttps://two.example/simple'
-global.find-links='/global/wheels'
-global.index-url='https://global.example/simple'
-install.index-url='https://install.example/simple'
-download.index-url='https://download.example/simple'
-"""
-
-
-def test_the_more_particular_setting_of_pip_wins() -> None:
-    options = parse_pip_options(LISTING)
-    assert options["find-links"] == "/env/wheels"
-    assert options["index-url"] == "https://install.example/simple"
-    assert options["cert"] == "/ca.pem"
+OPTIONS = {
+    "find-links": "/env/wheels",
+    "extra-index-url": "\nhttps://one.example/simple\nhttps://two.example/simple",
+    "index-url": "https://install.example/simple",
+}
 
 
 def test_lists_are_split_and_keep_their_order(tmp_path: Path) -> None:
-    assert configured_indexes(parse_pip_options(LISTING), tmp_path) == Indexes(
+    assert configured_indexes(OPTIONS, tmp_path) == Indexes(
         index_urls=(
             "https://install.example/simple",
             "https://one.example/simple",
@@ -103,31 +88,13 @@ def test_indexes_are_joined_without_repeats() -> None:
 
 def test_certificates_proxy_and_trusted_hosts_are_taken_over() -> None:
     options = {"cert": "/ca.pem", "proxy": "http://proxy:1", "trusted-host": "a b:8"}
+    options["client-cert"] = "/mine.pem"
     network = configured_network(options, Network(tries=2))
     assert network == Network(
-        tries=2, ca_bundle=Path("/ca.pem"), proxy="http://proxy:1", trusted_hosts=("a", "b:8")
+        tries=2,
+        ca_bundle=Path("/ca.pem"),
+        client_certificate=Path("/mine.pem"),
+        proxy="http://proxy:1",
+        trusted_hosts=("a", "b:8"),
     )
     assert configured_network({}, Network()) == Network()
-
-
-def test_pip_itself_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    configuration = tmp_path / "pip.conf"
-    configuration.write_text(
-        "[global]\nextra-index-url =\n  https://a.example\n  https://b.example\n"
-    )
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", str(configuration))
-    monkeypatch.setenv("PIP_FIND_LINKS", "/some/wheels")
-    options = pip_options(sys.executable)
-    assert options["extra-index-url"].split() == ["https://a.example", "https://b.example"]
-    assert options["find-links"] == "/some/wheels"
-
-
-def test_a_python_without_pip_is_told_so(tmp_path: Path) -> None:
-    python = tmp_path / "python"
-    python.write_text("#!/bin/sh\necho 'No module named pip' >&2\nexit 1\n")
-    python.chmod(0o755)
-    with pytest.raises(UsageError) as caught:
-        pip_options(str(python))
-    assert caught.value.why == "No module named pip"

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import httpx2
 import pytest
 
-from bundler.artifacts.network import Credentials, Network, reason, shown, without_credentials
+from bundler.artifacts.network import (
+    Credentials,
+    Network,
+    may_pass,
+    reason,
+    shown,
+    without_credentials,
+)
+from bundler.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,6 +91,7 @@ def test_a_netrc_file_is_asked_at_the_time_of_use(
         (httpx2.ConnectTimeout("x"), "no connection within 10 s"),
         (httpx2.ReadTimeout("x"), "silent for 60 s"),
         (httpx2.ConnectError("refused"), "no connection (refused)"),
+        (httpx2.ProxyError("407 Wanted"), "ProxyError: 407 Wanted"),
         (httpx2.RemoteProtocolError("x"), "the connection was cut"),
         (FileNotFoundError(2, "No such file or directory"), "No such file or directory"),
         (httpx2.LocalProtocolError("Illegal header value b'Bearer secret'"), "LocalProtocolError"),
@@ -92,8 +101,28 @@ def test_reasons_are_plain_and_hold_no_header(error: Exception, text: str) -> No
     assert reason(error, Network()) == text
 
 
-def test_the_certificates_given_are_the_ones_trusted(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "is_worth_it"),
+    [
+        (httpx2.ConnectError("refused"), True),
+        (httpx2.ReadError("x"), True),
+        (httpx2.ProxyError("503 Service Unavailable"), True),
+        (httpx2.ProxyError("407 Proxy Authentication Required"), False),
+        (httpx2.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed"), False),
+        (httpx2.UnsupportedProtocol("x"), False),
+        (httpx2.InvalidURL("x"), False),
+    ],
+)
+def test_only_what_may_be_gone_in_a_moment_is_tried_again(
+    error: Exception, *, is_worth_it: bool
+) -> None:
+    assert may_pass(error, reason(error, Network())) is is_worth_it
+
+
+def test_certificates_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     assert Network().verify().verify_mode is ssl.CERT_REQUIRED
-    assert Network(ca_bundle=tmp_path).verify().get_ca_certs() == []
-    with pytest.raises(FileNotFoundError):
-        Network(ca_bundle=tmp_path / "none.pem").verify()
+    assert Network(ca_bundle=tmp_path).verify().verify_mode is ssl.CERT_REQUIRED
+    none = tmp_path / "none.pem"
+    for network in (Network(ca_bundle=none), Network(client_certificate=none)):
+        with pytest.raises(UsageError, match=r"the certificates in .*none\.pem"):
+            network.verify()
