@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.errors import VerificationError
-from sidecar.manifest import MANIFEST, MANIFESTS, ManifestError, read, read_entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +47,15 @@ def listed(root: Path) -> dict[str, int]:
 
     Raises VerificationError for what is not a bundle.
     """
+    # The rest of this module is used by a Python that may be older than the manifest's.
+    from sidecar.manifest import (  # noqa: PLC0415
+        MANIFEST,
+        MANIFESTS,
+        ManifestError,
+        read,
+        read_entries,
+    )
+
     try:
         manifest = read(root)
         lists = {c.name: read_entries(root, c) for c in manifest.components}

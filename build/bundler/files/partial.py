@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from bundler import checkpoints
 from bundler.errors import DiskError
 from bundler.files.modes import PLAIN, READ_ONLY, set_mode
-from sidecar.manifest import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +25,7 @@ try:
 except ImportError:  # Windows, where an open file cannot be removed: that serves as the lock.
     fcntl = None  # type: ignore[assignment]
 
+CHUNK_BYTES = 1 << 20
 ABANDONED_AFTER_S = 24 * 60 * 60
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 

@@ -424,7 +424,7 @@ def test_the_platform_is_asked_before_anything_is_looked_for(
     arguments: list[str],
     profile: str,
 ) -> None:
-    def refuse(_: object, asked: str) -> None:
+    def refuse(_: object, asked: str = profile) -> None:
         assert asked == profile
         raise UnsupportedError("no wheels for it")
 

@@ -96,19 +96,19 @@ def at_start(tree: ast.Module) -> list[ast.AST]:
     return found
 
 
-def reached() -> dict[str, Path]:
-    """Return every module of ours that the command line imports before it has its own Python.
+def modules(folder: str) -> set[str]:
+    return {
+        f"bundler.{folder}.{path.stem}" for path in (FOLDERS[0] / "bundler" / folder).glob("*.py")
+    }
+
+
+def reached(start: set[str]) -> dict[str, Path]:
+    """Return every module of ours that those in `start` import before there is another Python.
 
     Those of bootstrap are run, others imported; what a function of another imports is not reached.
     """
     found: dict[str, Path] = {}
-    commands = {
-        f"bundler.commands.{path.stem}" for path in (FOLDERS[0] / "bundler/commands").glob("*.py")
-    }
-    bootstrap = {
-        f"bundler.bootstrap.{path.stem}" for path in (FOLDERS[0] / "bundler/bootstrap").glob("*.py")
-    }
-    waiting = {"bundler.cli", *commands, *bootstrap}
+    waiting = set(start)
     while waiting:
         module = waiting.pop()
         path = source(module)
@@ -122,13 +122,15 @@ def reached() -> dict[str, Path]:
     return {name: path for name, path in found.items() if not name.endswith(".__init__")}
 
 
-REACHED = reached()
+RUN = reached({"bundler.cli", *modules("bootstrap")} - {"bundler.bootstrap.olderpythons"})
+REACHED = RUN | reached(modules("commands"))
+# What `olderpythons` gives to modules that are imported for the options that they declare alone.
+GIVEN = {"dataclass(slots)", "dataclass(kw_only)", "tomllib"}
 
 
 def test_the_command_line_and_all_of_bootstrap_are_looked_at() -> None:
-    assert {"bundler.cli", "bundler.bootstrap.start", "bundler.commands.up"} <= set(REACHED)
-    assert {"bundler.files.partial", "sidecar.process.cpu_features"} <= set(REACHED)
-    assert len(REACHED) < 70, sorted(REACHED)
+    assert {"bundler.cli", "bundler.bootstrap.start", "sidecar.process.cpu_features"} <= set(RUN)
+    assert {"bundler.commands.up", "bundler.recipe"} <= set(REACHED) - set(RUN)
 
 
 @pytest.mark.parametrize("module", sorted(REACHED))
@@ -150,7 +152,7 @@ def test_a_module_uses_nothing_that_python_3_9_lacks(module: str) -> None:
             problems += [f"{name}({word.arg})" for word in node.keywords if word.arg in newer]
             if name in {"isinstance", "issubclass"} and isinstance(node.args[1], ast.BinOp):
                 problems.append(ast.unparse(node))
-    assert problems == []
+    assert set(problems) <= (set() if module in RUN else GIVEN)
 
 
 @pytest.mark.parametrize("module", sorted(REACHED))
@@ -161,7 +163,7 @@ def test_a_module_imports_the_standard_library_and_ours_alone(module: str) -> No
     assert tops - {"bundler", "sidecar"} <= sys.stdlib_module_names
 
 
-@pytest.mark.parametrize("module", sorted(REACHED))
+@pytest.mark.parametrize("module", sorted(RUN))
 def test_a_module_is_linted_for_python_3_9(module: str) -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     patterns = settings["tool"]["ruff"]["per-file-target-version"]
@@ -184,7 +186,7 @@ def test_a_type_checker_finds_nothing_newer_than_the_oldest_that_it_knows() -> N
     command += ["--cache-dir", str(ROOT / "bundle/out/cache/mypy-oldest"), str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     # It follows imports inside functions, too, that only the builder's own Python comes to.
-    ours = [path.relative_to(ROOT).as_posix() for path in REACHED.values()]
+    ours = [path.relative_to(ROOT).as_posix() for path in RUN.values()]
     lines = done.stdout.splitlines()
     assert done.returncode in {0, 1}, done.stdout + done.stderr
     assert [line for line in lines if line.partition(":")[0] in ours] == []

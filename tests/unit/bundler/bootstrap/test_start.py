@@ -63,7 +63,7 @@ def test_options_for_downloads_are_obeyed(nothing_here: list[Standalone], tmp_pa
 
 
 def test_a_mirror_of_nothing_exits_2(nothing_here: list[Standalone]) -> None:
-    with pytest.raises(UsageError, match="names no source"):
+    with pytest.raises(UsageError, match="there is no source 'rntime'"):
         start.suitable_python(PROJECT, options(mirror=["rntime=x"]), HERE, CONSOLE)
     assert nothing_here == []
 

@@ -8,7 +8,8 @@ import pytest
 
 from bundler.bootstrap.unpack import unpack
 from bundler.errors import PolicyError
-from tests.support.standalone import unix_archive, unix_entries, windows_archive
+from bundler.targets import TARGETS
+from tests.support.standalone import few_entries
 from tests.support.tinytar import Entry, write_tar
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_runtime_is_unpacked_whole_with_its_links(folder: Path, tmp_path: Path) -> None:
-    unpack(unix_archive(tmp_path), folder)
+    entries = few_entries(TARGETS["linux-x64"])
+    unpack(write_tar(tmp_path / "linux.tar.gz", entries), folder)
     program = folder / "bin/python3.11"
     assert stat.S_IMODE(program.stat().st_mode) == 0o755
     assert str((folder / "bin/python3").readlink()) == "python3.11"
@@ -31,13 +33,11 @@ def test_a_runtime_is_unpacked_whole_with_its_links(folder: Path, tmp_path: Path
     assert stat.S_IMODE((folder / "lib/python3.11/os.py").stat().st_mode) == 0o644
     hard = folder / "share/terminfo/E/Eterm-color"
     assert hard.read_bytes() == (folder / "share/terminfo/E/Eterm").read_bytes()
-    assert len(list(folder.rglob("*.py"))) == sum(
-        entry.name.endswith(".py") for entry in unix_entries()
-    )
+    assert len(list(folder.rglob("*.py"))) == sum(entry.name.endswith(".py") for entry in entries)
 
 
 def test_windows_archives_are_unpacked_too(folder: Path, tmp_path: Path) -> None:
-    unpack(windows_archive(tmp_path), folder)
+    unpack(write_tar(tmp_path / "windows.tar.gz", few_entries(TARGETS["win-x64"])), folder)
     assert (folder / "python.exe").is_file()
 
 
