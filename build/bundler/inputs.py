@@ -280,7 +280,7 @@ class Inputs:
             raise PolicyError(
                 "a release needs the locked CPython",
                 why=reason,
-                next_step="run where the runtime's release can be reached, or pass --mirror",
+                next_step=self._way_to_the_runtime(),
             )
         host = self._probed
         self.console.say(
@@ -291,6 +291,16 @@ class Inputs:
             "  as it can be had; --runtime standalone takes nothing else."
         )
         return host
+
+    def _way_to_the_runtime(self) -> str:
+        """Return what brings the locked CPython, of what is not in use already."""
+        if self.options.runtime == "host":
+            return "leave --runtime out"
+        if self.supply.is_offline:
+            return "leave --offline out, where the runtime's release can be reached"
+        if "runtime" in self.supply.mirrors:
+            return "check --mirror runtime, or leave it out where the release can be reached"
+        return "run where the runtime's release can be reached, or pass --mirror runtime=ADDRESS"
 
     def fetch(self, planned: BundlePlan, components: Collection[str] = COMPONENTS) -> Materials:
         """Bring what `components` of the plan are made of onto this disk, verified.

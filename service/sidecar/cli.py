@@ -28,9 +28,9 @@ from sidecar.process import (
 )
 from sidecar.process.cpu_features import CpuFeatures
 from sidecar.process.lease import Lease
-from sidecar.process.listener import host_name, listen, raise_limit
+from sidecar.process.listener import LAST_PORT, host_name, listen, raise_limit
 from sidecar.process.protocol import claim_stdout
-from sidecar.settings import MB, Limits, Settings
+from sidecar.settings import MB, MOST_BODY_MB, Limits, Settings
 
 BUNDLED_NAME = "embedding_sidecar"
 EXIT_CODES = """exit codes:
@@ -64,7 +64,7 @@ def _host(text: str) -> str:
 
 
 def _megabytes(text: str) -> int:
-    return number(1, 1024)(text) * MB
+    return number(1, MOST_BODY_MB)(text) * MB
 
 
 def _instance(text: str) -> str:
@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
     add("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     add(
         "--port",
-        type=number(0, 65_535),
+        type=number(0, LAST_PORT),
         default=8421,
         help="port to listen on; 0 takes a free one (8421)",
     )

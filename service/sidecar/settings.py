@@ -10,6 +10,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["float32", "int8"]
 EngineName = Literal["auto", "packed", "reference", "hash"]
 MB = 1 << 20
+MOST_BODY_MB = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

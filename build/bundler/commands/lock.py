@@ -144,7 +144,13 @@ def _lock_models(options: argparse.Namespace, project: Project, console: Console
     network = configured_network(pip, Network())
     indexes = configured_indexes(pip, project.root)
     mirrors = parse_mirrors(options.mirror, recipe.sources)
-    endpoint = mirrors.get("hub") or os.environ.get("HF_ENDPOINT") or recipe.sources["hub"]
+    variable = os.environ.get("HF_ENDPOINT")
+    hub = Hub(
+        endpoint=mirrors.get("hub") or variable or recipe.sources["hub"],
+        network=network,
+        token=os.environ.get("HF_TOKEN"),
+        named_by="--mirror hub" if "hub" in mirrors else "HF_ENDPOINT" if variable else "",
+    )
     with console.progress("lock") as progress:
         locker = Locker(
             recipe=recipe,
@@ -152,7 +158,7 @@ def _lock_models(options: argparse.Namespace, project: Project, console: Console
             network=network,
             indexes=indexes,
             wheel_sources=(IndexSource(indexes, network),),
-            hub=Hub(endpoint=endpoint, network=network, token=os.environ.get("HF_TOKEN")),
+            hub=hub,
             texts=read_texts(project.golden / TEXTS),
             before=before,
             golden=project.golden,

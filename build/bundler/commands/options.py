@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.artifacts.addresses import parse_mirrors
+from bundler.errors import PolicyError
 from bundler.names import unknown
 from bundler.places import refuse_foreign, require_bundle
 from bundler.profiles import DEFAULT, label, profile_named
@@ -113,6 +114,17 @@ def check_plan(options: argparse.Namespace, project: Project) -> None:
             raise unknown("part", part, PARTS, option="--only")
     if options.runtime == "host":
         refuse_foreign_host(target)
+    stands_in = {
+        "--runtime host": options.runtime == "host",
+        "--only": options.only is not None and set(options.only) != set(PARTS),
+    }
+    for option in (option for option, is_given in stands_in.items() if is_given):
+        if options.release:
+            raise PolicyError(
+                f"a release cannot be made with {option}",
+                why="it has the locked CPython and every part",
+                next_step=f"leave {option} out, or --release",
+            )
     if options.output is not None:
         refuse_foreign(options.output.absolute())
     check_sources(options, recipe)

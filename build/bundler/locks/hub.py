@@ -56,11 +56,15 @@ class Listing:
 
 @dataclass(frozen=True, kw_only=True)
 class Hub:
-    """A hub, or a mirror of it, and how to reach it. The token goes to this host and no other."""
+    """A hub, or a mirror of it, and how to reach it. The token goes to this host and no other.
+
+    `named_by` is the option or variable that named the endpoint, if one did.
+    """
 
     endpoint: str
     network: Network
     token: str | None = field(default=None, repr=False)
+    named_by: str = ""
 
     def listing(self, repository: str, revision: str | None) -> Listing:
         """Return what `repository` holds at `revision`, a commit; None takes the newest of main.
@@ -144,7 +148,7 @@ class Hub:
                 raise UnreachableError(
                     f"{shown(self.endpoint)} does not answer as a model hub does",
                     why=f"{type(error).__name__} in its answer for {repository}",
-                    next_step="check the address: --mirror hub=ADDRESS, HF_ENDPOINT, or the recipe",
+                    next_step=f"check the address in {self.named_by or 'bundle/recipe.toml'}",
                 ) from error
             if attempt >= self.network.tries:
                 raise self._out_of_reach(repository, f"{problem}, {attempt} times")
@@ -180,7 +184,9 @@ class Hub:
             raise UsageError(
                 f"the hub has no repository {repository} for us",
                 why=f"it answers HTTP {status}: there is none by that name, or it is private",
-                next_step="correct it in bundle/recipe.toml, or set HF_TOKEN if it is private",
+                next_step="correct it in bundle/recipe.toml, or "
+                + ("take a token that may read it" if self.token else "set HF_TOKEN")
+                + " if it is private",
             ) from None
         if response is not None:
             plain = httpx2.HTTPStatusError("", request=response.request, response=response)
@@ -194,7 +200,10 @@ class Hub:
             f"{repository} is out of reach",
             why=f"{shown(self.endpoint)}: {problem}",
             next_step=obstacles.next_step(
-                problem, "run where the hub can be reached, or pass --mirror hub=ADDRESS"
+                problem,
+                f"check the address in {self.named_by}, or leave it out"
+                if self.named_by
+                else "run where the hub can be reached, or pass --mirror hub=ADDRESS",
             ),
         )
 
@@ -203,7 +212,8 @@ class Hub:
             f"{repository} is gated",
             why="its owner gives it to people who asked"
             + (", and the token's account has not" if self.token else ""),
-            next_step=f"ask for access at {shown(self.endpoint)}/{repository}, then set HF_TOKEN",
+            next_step=f"ask for access at {shown(self.endpoint)}/{repository}"
+            + (" with that account" if self.token else ", then set HF_TOKEN"),
         )
 
 

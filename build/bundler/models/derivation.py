@@ -59,7 +59,7 @@ def derive(name: str, snapshot: Path, proof: Proof | None, *, weights: str) -> N
             whole.unlink()
             tensors = open_weights(snapshot / architecture.HALF_WEIGHTS)
         (snapshot / architecture.GRAPH).write_bytes(graph(shape, tensors))
-        _prove(name, engine.load(snapshot, device="cpu", threads=threads), proof)
+        _prove(name, engine.load(snapshot, device="cpu", threads=threads), proof, weights)
         if has_int8:
             quantized = quantized_graph(shape, tensors)
             if proof is not None and proof.least_int8 is not None:
@@ -129,7 +129,7 @@ def _widened_cosines(snapshot: Path, quantized: bytes, golden: Path, *, threads:
     return Cosines(worst=float(found.min()), mean=float(found.mean()))
 
 
-def _prove(name: str, made: Engine, proof: Proof | None) -> None:
+def _prove(name: str, made: Engine, proof: Proof | None, weights: str) -> None:
     """Raise ModelError unless `made` gives the reference vectors, if there are any."""
     if proof is None:
         return
@@ -140,7 +140,9 @@ def _prove(name: str, made: Engine, proof: Proof | None) -> None:
         raise ModelError(
             f"the graph of {name} in {made.precision} does not give the model's vectors",
             why=f"the worst cosine to the reference vectors is {worst:.6f}, below {MIN_COSINE}",
-            next_step="--profile safe ships the weights as they are; please report this",
+            next_step="please report this with the processor's name; "
+            + ("--profile safe" if weights == "half" else "another --model")
+            + " may do until then",
         )
 
 

@@ -104,6 +104,6 @@ def _silent(address: str, why: str) -> UnreachableError:
         "the database of vulnerabilities did not answer",
         why=f"{shown(address)}: {why}",
         next_step=obstacles.next_step(
-            why, "run where it can be reached, or name a mirror with --address"
+            why, "run where it can be reached, or name another one with --address"
         ),
     )

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sidecar.engines import Engine, Vectors
+from sidecar.engines import Engine, Vectors, installed
 from sidecar.errors import IntegrityError, ModelError
 
 MIN_COSINE = 0.9999
 CANARIES = 4
+REPORT = "report it with the processor's name: it should not happen"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,7 @@ def check(engine: Engine, path: Path | None, *, least: float = MIN_COSINE) -> No
         ids = [engine.tokenize(["canary"])[0].ids]
         if not np.isfinite(engine.encode(ids, pooling=engine.pooling, normalize=True)).all():
             what = f"the engine {engine.name} does not give finite vectors on {engine.device}"
-            raise ModelError(what, next_step="--device cpu")
+            raise ModelError(what, next_step=_instead(engine))
         return
     worst = float(cosines(read(path), engine, count=CANARIES).min())
     if not worst >= least:  # a NaN is no proof either
@@ -89,6 +90,12 @@ def check(engine: Engine, path: Path | None, *, least: float = MIN_COSINE) -> No
 
 
 def _instead(engine: Engine) -> str:
+    """Return what may serve in the place of `engine`: nothing that it is already."""
     if engine.space == "int8":
-        return "--precision float32"
-    return "--device cpu, or --engine reference"
+        return "leave --precision out"
+    steps = []
+    if engine.device != "cpu":
+        steps.append("--device cpu")
+    if engine.name != "reference" and installed.has_reference():
+        steps.append("--engine reference")
+    return ", or ".join([*steps, REPORT])

@@ -59,7 +59,7 @@ def find(settings: Settings, announcer: Announcer, report: Report) -> snapshot.S
         announcer.announce("model_cached", {"model": local.repository})
         return local
     if settings.model is None or not settings.allow_download:
-        raise snapshot.missing(settings.model, known=known)
+        raise snapshot.missing(settings, known=known)
     report("downloading")
     try:
         from sidecar.models.download import fetch  # noqa: PLC0415 (development only, and heavy)
@@ -171,9 +171,14 @@ def _is_memory(error: BaseException | None) -> bool:
 
 def _hashed(settings: Settings) -> Loaded:
     """Return the engine that has no model, and is not held against one. Raises UsageError."""
-    if settings.precision != "float32" or settings.device not in ("auto", "cpu"):
+    others = {
+        "--precision": settings.precision != "float32",
+        "--device": settings.device not in ("auto", "cpu"),
+    }
+    wrong = [option for option, is_other in others.items() if is_other]
+    if wrong:
         what = "--engine hash computes in float32 on the CPU alone"
-        raise UsageError(what, next_step="leave --precision and --device out")
+        raise UsageError(what, next_step=f"leave {' and '.join(wrong)} out")
     from sidecar.engines import hashed  # noqa: PLC0415 (numpy, after the port)
 
     log.warning("%s", hashed.BECAUSE)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sidecar import manifest
+from sidecar.arguments import nearest
 from sidecar.errors import IntegrityError, PolicyError, UnreachableError, UsageError
 from sidecar.models import trust
+from sidecar.settings import Settings
 
 COMPONENT = "models"
 REPAIR = "install the app again: this copy of the bundle is damaged"
@@ -129,13 +131,23 @@ def from_cache(cache: Path, repository: str) -> Snapshot | None:
     return None
 
 
-def missing(wanted: str | None, *, known: tuple[str, ...] = ()) -> UnreachableError:
-    """Return the error for a model that is not on this machine."""
+def missing(settings: Settings, *, known: tuple[str, ...] = ()) -> UnreachableError:
+    """Return the error for a model that is not on this machine; a bundle has the `known` ones."""
+    wanted = settings.model
     what = f"the model {wanted} is not here" if wanted else "no model was named"
-    listed = ", ".join(known)
-    why = f"the bundle holds {listed}" if known else "there is no bundle around the service"
-    step = "--model FOLDER, --model-cache DIR, or --allow-download with a repository's name"
-    return UnreachableError(what, why=why, next_step=f"--model {known[0]}" if known else step)
+    if known:
+        near = nearest(wanted or "", known) or known
+        why = f"the bundle holds {', '.join(known)}"
+        return UnreachableError(what, why=why, next_step=f"--model {near[0]}")
+    steps = ["--model FOLDER"]
+    if settings.model_cache is None:
+        steps.append("--model-cache DIR with a repository's name")
+    if not settings.allow_download:
+        steps.append("--allow-download with a repository's name")
+    if wanted is None and (settings.allow_download or settings.model_cache is not None):
+        steps.append("--model REPOSITORY")
+    why = "there is no bundle around the service"
+    return UnreachableError(what, why=why, next_step=", or ".join(steps))
 
 
 def refuse_code(path: Path) -> None:

@@ -85,6 +85,8 @@ def from_file(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or type(error).__name__
+        if isinstance(error, FileNotFoundError):
+            step = "write the token there, in a file of yours with mode 0600"
         raise UsageError("the token file cannot be read", why=why, next_step=step) from error
     try:
         _require_private(os.fstat(descriptor), step)

@@ -13,6 +13,8 @@ from sidecar.errors import AddressInUseError, UsageError
 
 BACKLOG = 1024
 MAX_DESCRIPTORS = 8192
+# Below it a port is the system's; above it there is none.
+FREE_FOR_ALL, LAST_PORT = 1024, 65_535
 _WINDOWS_ACCESS = 10013
 _NAME = re.compile(r"[a-z0-9._-]+")
 
@@ -35,6 +37,11 @@ def host_name(text: str) -> str:
             raise
         return name
     return f"[{address}]" if isinstance(address, ipaddress.IPv6Address) else str(address)
+
+
+def other_ports(port: int) -> str:
+    """Return the options that name another port than `port`."""
+    return f"--port {port + 1}, or --port 0" if port < LAST_PORT else "--port 0"
 
 
 def listen(host: str, port: int, *, allow_remote: bool, has_token: bool = False) -> socket.socket:
@@ -81,10 +88,12 @@ def listen(host: str, port: int, *, allow_remote: bool, has_token: bool = False)
         sock.close()
         if error.errno == errno.EADDRINUSE or getattr(error, "winerror", 0) == _WINDOWS_ACCESS:
             what = f"port {port} on {host} is taken by another program"
-            step = f"stop that program, or choose another port: --port {port + 1}, or --port 0"
+            step = f"stop that program, or choose another port: {other_ports(port)}"
             raise AddressInUseError(what, why=error.strerror or "", next_step=step) from error
         what = f"cannot listen on {host} port {port}"
-        step = "choose a --host of this machine and a --port above 1023"
+        step = f"choose a --host of this machine: {host} is none"
+        if error.errno in (errno.EACCES, errno.EPERM):
+            step = "choose a --port above 1023" if port < FREE_FOR_ALL else "choose another --port"
         raise UsageError(what, why=error.strerror or str(error), next_step=step) from error
     sock.setblocking(False)
     return sock

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 
 from sidecar.errors import AddressInUseError
+from sidecar.process.listener import other_ports
 
 INSTANCE = re.compile(r"[A-Za-z0-9._-]{8,64}")
 ASK_S = 0.3
@@ -39,7 +40,7 @@ def named(error: AddressInUseError, host: str, port: int) -> AddressInUseError:
     facts = {"holder": "sidecar", **{f"holder_{k}": v for k, v in told.items() if v is not None}}
     what = f"port {port} on {host} is taken by another Sidecar"
     why = ", ".join(f"{name} {value}" for name, value in told.items() if value is not None)
-    step = f"stop that one with POST /shutdown, or choose another port: --port {port + 1}"
+    step = f"stop that one with POST /shutdown, or choose another port: {other_ports(port)}"
     return AddressInUseError(what, why=why or "it does not say which", next_step=step, facts=facts)
 
 

@@ -12,6 +12,7 @@ import orjson
 from starlette.requests import ClientDisconnect
 
 from sidecar.problems import Problem, client_gone
+from sidecar.settings import MB, MOST_BODY_MB
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +42,8 @@ def _too_large(limit: int) -> Problem:
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "too-large",
         f"the body is larger than {limit} bytes",
-        next_step="send fewer texts at a time, or start with a larger --max-body-mb",
+        next_step="send fewer texts at a time"
+        + (", or start with a larger --max-body-mb" if limit < MOST_BODY_MB * MB else ""),
         headers={"Connection": "close"},
     )
 

@@ -180,6 +180,8 @@ WRONG = {
     "fetch --links bundle/recipe.toml": 2,
     "assemble --output bundle": 2,
     "assemble --runtime hots": 2,
+    "assemble --release --runtime host": 7,
+    "assemble --release --only models,service": 7,
     "assemble --runtime host --target OTHER": 2,
     "verify bundle": 2,
     "verify bundle/recipe.toml": 2,

@@ -81,8 +81,27 @@ def test_a_stand_in_and_parts_left_out_are_refused_for_a_release(miniature: Mini
 
 
 def test_a_release_never_takes_a_stand_in(miniature: Miniature) -> None:
-    with pytest.raises(PolicyError, match="locked CPython"):
+    with pytest.raises(PolicyError, match="locked CPython") as caught:
         gathered(miniature, runtime="host", release=True).plan()
+    assert caught.value.next_step == "leave --runtime out"
+
+
+@pytest.mark.parametrize(
+    ("options", "step"),
+    [
+        ({"offline": True}, "leave --offline out"),
+        ({"offline": False}, "pass --mirror runtime=ADDRESS"),
+        ({"offline": False, "mirror": ["runtime=http://127.0.0.1:9"]}, "check --mirror runtime"),
+    ],
+    ids=str,
+)
+def test_the_way_to_the_locked_runtime_is_not_the_one_that_was_taken(
+    miniature: Miniature, options: dict[str, Any], step: str
+) -> None:
+    inputs = gathered(miniature, release=True, **options)
+    with pytest.raises(PolicyError, match="locked CPython") as caught:
+        inputs._stand_in("it cannot be had")
+    assert step in caught.value.next_step
 
 
 def test_a_stand_in_serves_this_machines_target_alone(miniature: Miniature) -> None:

@@ -255,7 +255,7 @@ def test_values_out_of_range_and_cut_options_are_usage_errors(
         with pytest.raises(SystemExit) as caught:
             cli.parser().parse_args(arguments)
         assert caught.value.code == 2
-    assert "between" in capsys.readouterr().err
+    assert "whole number from" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_a_file_is_a_usage_error(tmp_path: Path) -> None:

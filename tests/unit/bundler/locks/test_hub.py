@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -76,7 +77,11 @@ def test_an_unknown_repository_is_a_usage_error_that_names_it(server: TinyHub) -
     with pytest.raises(UsageError, match="no repository someone/else") as caught:
         hub(server).listing("someone/else", None)
     assert "private" in caught.value.why
+    assert "set HF_TOKEN" in caught.value.next_step
     assert len(server.seen) == 1
+    with pytest.raises(UsageError, match="no repository someone/else") as caught:
+        hub(server, "hf_good").listing("someone/else", None)
+    assert "set HF_TOKEN" not in caught.value.next_step
 
 
 def test_an_unknown_revision_is_a_usage_error(server: TinyHub) -> None:
@@ -104,6 +109,7 @@ def test_a_token_without_access_is_told_so_and_never_shown(server: TinyHub) -> N
     with pytest.raises(UnreachableError, match="is gated") as caught:
         read(gated, listing)
     assert "the token's account has not" in caught.value.why
+    assert "set HF_TOKEN" not in caught.value.next_step
     assert "hf_secret" not in caught.value.render() + repr(gated)
 
 
@@ -169,6 +175,11 @@ def test_an_address_where_nobody_listens_is_out_of_reach() -> None:
         nowhere.listing(REPOSITORY, None)
     assert "3 times" in caught.value.why
     assert caught.value.exit_code == 5
+    assert "--mirror hub=ADDRESS" in caught.value.next_step
+    for name in ("--mirror hub", "HF_ENDPOINT"):
+        with pytest.raises(UnreachableError) as caught:
+            replace(nowhere, named_by=name).listing(REPOSITORY, None)
+        assert caught.value.next_step == f"check the address in {name}, or leave it out"
 
 
 @pytest.mark.parametrize("answer", [b"<html>", b"[]", b"{}", b'{"id": "x", "siblings": [{}]}'])

@@ -86,14 +86,23 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     assert made[0] == made[1]
 
 
-def test_a_graph_that_gives_other_vectors_is_not_shipped(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("weights", "instead"), [("whole", "another --model"), ("half", "--profile safe")]
+)
+def test_a_graph_that_gives_other_vectors_is_not_shipped(
+    tmp_path: Path, weights: str, instead: str
+) -> None:
     snapshot, _ = twin(tmp_path)
     width = TINY_BERT.width
     golden = write_golden(tmp_path, np.eye(len(WORDS), width).tolist())
     proof = Proof(golden=golden, least_int8=NEAR)
     with pytest.raises(ModelError, match="graph of twin in float32 does not give") as caught:
-        derive("twin", snapshot, proof, weights="whole")
+        derive("twin", snapshot, proof, weights=weights)
     assert "worst cosine" in caught.value.why
+    # The profile safe has the weights whole: it is none to go over to from there.
+    assert [
+        way for way in ("another --model", "--profile safe") if way in caught.value.next_step
+    ] == [instead]
 
 
 @pytest.mark.parametrize("has_byte_products", [True, False])

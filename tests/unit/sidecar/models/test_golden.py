@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from sidecar.engines import installed
 from sidecar.errors import IntegrityError, ModelError
 from sidecar.models import golden
 from tests.support.stub_engine import StubEngine
@@ -86,6 +87,42 @@ def test_vectors_that_are_not_finite_refuse_to_serve(tmp_path: Path, value: floa
             golden.check(engine, write(tmp_path / "g.json", right()))
         with pytest.raises(ModelError):
             golden.check(engine, None)
+
+
+@pytest.mark.parametrize(
+    ("device", "name", "space", "has_reference", "advised"),
+    [
+        ("mps", "packed", "exact", True, ["--device cpu", "--engine reference"]),
+        ("mps", "packed", "exact", False, ["--device cpu"]),
+        ("cpu", "packed", "exact", True, ["--engine reference"]),
+        ("cpu", "packed", "exact", False, []),
+        ("cuda", "reference", "exact", True, ["--device cpu"]),
+        ("cpu", "reference", "exact", True, []),
+        ("cpu", "packed", "int8", True, ["leave --precision out"]),
+    ],
+)
+def test_nothing_is_advised_that_is_in_use_already(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    name: str,
+    space: str,
+    *,
+    has_reference: bool,
+    advised: list[str],
+) -> None:
+    monkeypatch.setattr(installed, "has_reference", lambda: has_reference)
+    engine = StubEngine()
+    monkeypatch.setattr(engine, "device", device, raising=False)
+    monkeypatch.setattr(engine, "name", name, raising=False)
+    monkeypatch.setattr(engine, "space", space, raising=False)
+    engine.bad_value = float("nan")
+    for path in (write(tmp_path / "g.json", right()), None):
+        with np.errstate(all="ignore"), pytest.raises(ModelError) as caught:
+            golden.check(engine, path)
+        options = [step for step in caught.value.next_step.split(", or ") if "--" in step]
+        assert options == advised
+        assert caught.value.next_step
 
 
 def test_without_reference_vectors_finite_ones_do() -> None:

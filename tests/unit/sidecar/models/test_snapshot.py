@@ -4,16 +4,15 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sidecar import manifest
 from sidecar.errors import IntegrityError, PolicyError, UsageError
 from sidecar.models import snapshot
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from sidecar.settings import Settings
 
 FOLDER = "models/hub/models--stub--words/snapshots/" + "0" * 40
 MODULES = [
@@ -238,7 +237,25 @@ def test_a_folder_without_modules_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_not_here_says_what_is() -> None:
-    error = snapshot.missing("other", known=("words",))
+    error = snapshot.missing(Settings(model="wodrs"), known=("other", "words"))
     assert error.exit_code == 5
     assert "words" in error.why
-    assert "--allow-download" in snapshot.missing("other").next_step
+    assert error.next_step == "--model words"
+    assert snapshot.missing(Settings(model="x"), known=("other",)).next_step == "--model other"
+
+
+@pytest.mark.parametrize(
+    ("settings", "advised"),
+    [
+        (Settings(), ["--model FOLDER", "--model-cache DIR", "--allow-download"]),
+        (Settings(model="a/b"), ["--model FOLDER", "--model-cache DIR", "--allow-download"]),
+        (Settings(model="a/b", model_cache=Path("c")), ["--model FOLDER", "--allow-download"]),
+        (Settings(allow_download=True), ["--model FOLDER", "--model-cache DIR", "--model REPO"]),
+    ],
+)
+def test_of_the_ways_to_a_model_those_in_use_are_not_advised(
+    settings: Settings, advised: list[str]
+) -> None:
+    steps = snapshot.missing(settings).next_step.split(", or ")
+    assert len(steps) == len(advised)
+    assert all(step.startswith(start) for step, start in zip(steps, advised, strict=True))

@@ -84,8 +84,32 @@ def test_the_limit_on_open_files_is_raised_as_far_as_it_goes_and_never_lowered(
 
 
 def test_an_address_of_another_machine_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="cannot listen"):
+    with pytest.raises(UsageError, match="cannot listen") as caught:
         listener.listen("192.0.2.1", 0, allow_remote=True)
+    assert "--host" in caught.value.next_step
+    assert "--port" not in caught.value.next_step
+
+
+@pytest.mark.parametrize(("port", "step"), [(80, "above 1023"), (50_000, "another --port")])
+def test_a_port_that_is_refused_leads_to_another_port_alone(
+    monkeypatch: pytest.MonkeyPatch, port: int, step: str
+) -> None:
+    class Refused(socket.socket):
+        def bind(self, _address: Any) -> None:
+            raise OSError(errno.EACCES, "no")
+
+    monkeypatch.setattr(socket, "socket", Refused)
+    with pytest.raises(UsageError, match="cannot listen") as caught:
+        listener.listen("127.0.0.1", port, allow_remote=False)
+    assert step in caught.value.next_step
+    assert "--host" not in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("port", "options"), [(8421, "--port 8422, or --port 0"), (65_535, "--port 0")]
+)
+def test_another_port_is_one_that_there_is(port: int, options: str) -> None:
+    assert listener.other_ports(port) == options
 
 
 @pytest.mark.parametrize("host", ["no host", "x" * 300, "."])

@@ -36,6 +36,13 @@ def test_a_body_at_the_cap_is_read_whole() -> None:
     assert read([b"12345", b"67890"]) == b"1234567890"
 
 
+@pytest.mark.parametrize(("megabytes", "is_advised"), [(32, True), (1024, False)])
+def test_no_larger_limit_is_advised_than_there_is(megabytes: int, *, is_advised: bool) -> None:
+    step = bodies._too_large(megabytes << 20).next_step
+    assert "fewer texts" in step
+    assert ("--max-body-mb" in step) is is_advised
+
+
 @pytest.mark.parametrize("declared", ["11", "9" * 400])
 def test_a_declared_length_over_the_cap_is_refused_unread(declared: str) -> None:
     with pytest.raises(Problem) as caught:
