@@ -20,6 +20,7 @@ from bundler.digests import Digest
 from bundler.errors import UsageError
 from bundler.files.modes import FOLDER, PLAIN, keeps_modes, set_date, set_mode
 from bundler.files.partial import disk_error
+from bundler.files.renaming import rename
 from bundler.files.staging import publish, stage_beside, sweep
 from bundler.papers.documents import (
     DESCRIBED,
@@ -276,7 +277,7 @@ def _merge(work: Path, stage: Path, entries: Iterable[FileEntry]) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             made.add(target.parent)
         _refuse_shared(target, entry.path)
-        (work / entry.path).rename(target)
+        rename(work / entry.path, target)
 
 
 def _refuse_shared(target: Path, path: str) -> None:

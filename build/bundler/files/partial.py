@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from bundler import checkpoints
 from bundler.errors import DiskError
 from bundler.files.modes import PLAIN, READ_ONLY, set_mode
+from bundler.files.renaming import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,11 +28,21 @@ except ImportError:  # Windows, where an open file cannot be removed: that serve
 
 CHUNK_BYTES = 1 << 20
 ABANDONED_AFTER_S = 24 * 60 * 60
+# Access denied and sharing violation, as Windows numbers them.
+_HELD = (5, 32)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def disk_error(error: OSError, at: Path, *, purpose: str, needed: int | None = None) -> DiskError:
     """Return `error` as the failure people see; `needed` is how many bytes were still to come."""
+    if getattr(error, "winerror", None) in _HELD:
+        return DiskError(
+            f"{purpose} cannot be written",
+            why=f"{error.strerror} at {at}, for seconds: another program has a file there open, or "
+            "this user has no right to write",
+            next_step="end what runs from that folder (a service, an editor), let the virus "
+            "scanner finish, and run the same command again",
+        )
     if error.errno not in _FULL:
         return DiskError(
             f"{purpose} cannot be written",
@@ -161,11 +172,11 @@ class Partial:
             self._stream.close()
             if final.exists():
                 set_mode(final, PLAIN)
-            self.path.replace(final)
+            replace(self.path, final)
             set_mode(final, READ_ONLY)
         else:
             set_mode(descriptor, READ_ONLY)
-            self.path.replace(final)
+            replace(self.path, final)
 
     def _write_again(self) -> None:
         """Copy the bytes, whose name a sweeper removed, under a new name."""

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bundler.files.partial import disk_error, sync_folder
+from bundler.files.renaming import replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +47,7 @@ def _write(path: Path, fresh: Path, text: str) -> None:
 
 def _rename(path: Path, fresh: Path) -> None:
     try:
-        fresh.replace(path)
+        replace(fresh, path)
         sync_folder(path.parent)
     except OSError as error:
         raise disk_error(error, path, purpose=path.name) from error

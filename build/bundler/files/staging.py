@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bundler import checkpoints
 from bundler.files.partial import ABANDONED_AFTER_S, try_lock
+from bundler.files.renaming import rename
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +56,7 @@ def sweep(destination: Path) -> None:
                 if not _is_abandoned(_owner(path), held):
                     continue
                 if mark == OLD and not destination.exists():
-                    path.rename(destination)
+                    rename(path, destination)
                 else:
                     shutil.rmtree(path, ignore_errors=True)
 
@@ -73,7 +74,7 @@ def publish(stage: Path, destination: Path) -> None:
             _hold(destination, held)
             moved = _name(destination, OLD)
             try:
-                destination.rename(moved)
+                rename(destination, moved)
             except FileNotFoundError:
                 pass
             else:
@@ -82,13 +83,13 @@ def publish(stage: Path, destination: Path) -> None:
                 aside = moved
                 checkpoints.reach("assemble.aside")
             try:
-                stage.rename(destination)
+                rename(stage, destination)
                 break
             except OSError as error:
                 if error.errno in TAKEN:
                     continue
                 if aside is not None:
-                    aside.rename(destination)
+                    rename(aside, destination)
                 raise
         checkpoints.reach("assemble.published")
         if aside is not None:

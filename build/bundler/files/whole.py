@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from bundler import checkpoints
 from bundler.files.modes import PLAIN, set_mode
 from bundler.files.partial import abandoned, disk_error, sync_folder, try_lock
+from bundler.files.renaming import replace
 
 if TYPE_CHECKING:
     import io
@@ -39,7 +40,7 @@ def whole(output: Path) -> Iterator[io.BufferedWriter]:
                 os.fsync(raw.fileno())
             set_mode(beside, PLAIN)
             checkpoints.reach("archive.written")
-            beside.replace(output)
+            replace(beside, output)
         finally:
             beside.unlink(missing_ok=True)
         sync_folder(output.parent)

@@ -14,6 +14,7 @@ import tomlkit
 
 from bundler.digests import Artifact, Digest
 from bundler.errors import PolicyError, UnsupportedError, UsageError
+from bundler.files.renaming import replace
 from bundler.targets import PYTHON, TARGETS
 
 if TYPE_CHECKING:
@@ -213,4 +214,4 @@ def write_lock(path: Path, runtimes: Mapping[str, RuntimeSpec]) -> None:
         stream.write(render(runtimes))
         stream.flush()
         os.fsync(stream.fileno())
-    beside.replace(path)
+    replace(beside, path)

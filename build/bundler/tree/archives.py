@@ -16,6 +16,7 @@ import zstandard
 
 from bundler.errors import DiskError, IntegrityError, PolicyError
 from bundler.files.modes import EXECUTABLE, FOLDER, PLAIN, set_mode
+from bundler.files.renaming import rename
 from bundler.tree.gate import Gate, Kind, Limits, Member, keep_all
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def extract(
             _write(raw, gate, layout, work, on_bytes)
             if destination.is_dir():
                 destination.rmdir()
-            work.rename(destination)
+            rename(work, destination)
         except OSError as error:
             raise DiskError(
                 f"{archive.name} could not be unpacked",

@@ -23,6 +23,7 @@ from installer.records import Hash, RecordEntry, parse_record_file
 
 from bundler.errors import IntegrityError, PolicyError
 from bundler.files.partial import disk_error
+from bundler.files.renaming import replace
 from bundler.tree.gate import Gate, Kind, Limits, Member, keep_all
 from bundler.tree.wheelparts import (
     Destination,
@@ -183,7 +184,7 @@ def rewrite_record(dist_info: Path, site_packages: Path) -> tuple[str, ...]:
             )
     beside = record.with_name("RECORD.new")
     beside.write_bytes(record_bytes(entries))
-    beside.replace(record)
+    replace(beside, record)
     return tuple(sorted(entries))
 
 
