@@ -129,12 +129,12 @@ def _assemble(plan: BundlePlan, gather: Gather, destination: Path, progress: Pro
         savings: list[Saving] = []
         components: list[Component] = []
         paths: list[str] = []
-        for name in plan.components:
+        for number, name in enumerate(plan.components):
             entries = kept.get(name)
             if entries is not None:
                 _link(destination, stage, entries, plan.epoch)
             else:
-                work = stage.with_name(f"{stage.name}.{name}")
+                work = stage.with_name(f"{stage.name}.{number}")
                 with _scratch(work):
                     built = build_component(name, plan, materials, work, progress)
                     savings += built.savings

@@ -1,9 +1,14 @@
-"""A folder that is filled beside its place, and takes the place when it is whole."""
+"""A folder that is filled beside its place, and takes the place when it is whole.
+
+Its name holds the place's, so that people and other runs see what it belongs to. Windows, where a
+path has 259 characters, gets a short one: of the mark a letter, of the place's name a digest.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -21,6 +26,8 @@ if TYPE_CHECKING:
 
 MARK = ".sidecar-stage-"
 OLD = ".sidecar-old-"
+SHORT = {MARK: ".s", OLD: ".o"}
+IS_WINDOWS = os.name == "nt"
 TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST})
 
 
@@ -30,7 +37,7 @@ def stage_beside(destination: Path) -> Iterator[Path]:
 
     What a killed run left beside `destination` is swept first. The folder is locked while its
     process lives, in whatever container that is; the lock says no more than "do not sweep this".
-    Kin are folders called like the stage, a dot, and a word.
+    Kin are folders called like the stage, a dot, and a word; a digit is a word.
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
     sweep(destination)
@@ -97,12 +104,25 @@ def publish(stage: Path, destination: Path) -> None:
 
 
 def _name(destination: Path, mark: str) -> Path:
-    return destination.with_name(f"{mark}{destination.name}-{secrets.token_hex(6)}")
+    while True:
+        random = secrets.token_hex(2 if IS_WINDOWS else 6)
+        path = destination.with_name(f"{_head(destination, mark)}-{random}")
+        if not path.exists():
+            return path
+
+
+def _head(destination: Path, mark: str) -> str:
+    """Return what the names begin with of all that runs for `destination` have beside it."""
+    if not IS_WINDOWS:
+        return f"{mark}{destination.name}"
+    # Names that differ by case are one name there.
+    digest = hashlib.sha256(destination.name.casefold().encode("utf-8", "surrogatepass"))
+    return f"{SHORT[mark]}{digest.hexdigest()[:6]}"
 
 
 def _beside(destination: Path, mark: str) -> list[Path]:
     """Return what runs for this very destination, and no other, have beside it."""
-    spelled = re.compile(re.escape(f"{mark}{destination.name}-") + r"[0-9a-f]+(\.\w+)?")
+    spelled = re.compile(re.escape(f"{_head(destination, mark)}-") + r"[0-9a-f]+(\.\w+)?")
     if not destination.parent.is_dir():
         return []
     return sorted(path for path in destination.parent.iterdir() if spelled.fullmatch(path.name))
@@ -117,7 +137,10 @@ def _owner(path: Path) -> Path:
 def _create(destination: Path, held: contextlib.ExitStack) -> Path:
     while True:
         stage = _name(destination, MARK)
-        stage.mkdir()
+        try:
+            stage.mkdir()
+        except FileExistsError:
+            continue
         # A sweeper may have come between the two calls: then the folder is no longer ours.
         if _hold(stage, held) is not False and stage.is_dir():
             return stage

@@ -148,6 +148,37 @@ def test_what_belongs_to_other_places_is_left_alone(place: Path) -> None:
     assert not place.exists()
 
 
+def test_on_windows_what_stands_beside_a_bundle_has_a_short_name(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging, "IS_WINDOWS", True)
+    monkeypatch.setattr(staging, "try_lock", lambda _: None)
+    fill(place, "old")
+    aside: list[str] = []
+    monkeypatch.setattr(
+        checkpoints, "_listeners", [lambda _: aside.extend(set(names(place)) - {stage.name})]
+    )
+    with stage_beside(place) as stage:
+        publish(fill(stage, "new"), place)
+    assert [len(name) for name in (stage.name, aside[0])] == [13, 13]
+    assert text(place) == "new"
+    assert names(place) == ["bundle"]
+
+
+def test_on_windows_what_dead_runs_left_is_known_by_its_short_name(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging, "IS_WINDOWS", True)
+    with stage_beside(place) as stage, stage_beside(place.with_name("bundle-two")) as other:
+        pass
+    for path in (stage, stage.with_name(f"{stage.name}.0"), other):
+        fill(path, "left")
+    fill(place.with_name(stage.name.replace(".s", ".o")), "old")
+    sweep(place.with_name("Bundle"))
+    assert text(place.with_name("Bundle")) == "old"
+    assert names(place) == sorted([other.name, "Bundle"])
+
+
 def test_a_name_with_characters_of_patterns_is_taken_as_it_is(tmp_path: Path) -> None:
     place = tmp_path / "[my] *app*"
     fill(place.with_name(f"{MARK}{place.name}-0a1b"), "left")
