@@ -129,15 +129,14 @@ def _wheels(
             target=target,
             filename=wheel.filename,
             keep=_keeps(rules),
+            longest=longest,
         )
         modes |= {
             posixpath.normpath(f"{target.site_packages}/{path}"): mode
             for path, mode in installed.modes.items()
         }
         savings += left_out(installed.left_out, rules)
-        moved = wheels.flatten_licences(installed.licences, site, longest=longest)
-        remaining = set(installed.files) - {text.path for text in moved}
-        savings += apply(site, remaining, rules)
+        savings += apply(site, installed.files, rules)
         wheels.rewrite_record(site / installed.dist_info, site)
         progress.advance(name, 1)
     progress.finish(name)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.components import GOLDEN
@@ -18,6 +16,7 @@ from sidecar.manifest import Component, FileEntry, Manifest, Model, Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from bundler.console import Progress
     from bundler.materials import Materials
@@ -132,14 +131,14 @@ def _runtime_licence(stage: Path, target: Target) -> Path | None:
 
 def _read_metadata(wheel: Path, policy: LicencePolicy) -> licences.Package:
     """Return what a wheel says of itself and its licences."""
-    with tempfile.TemporaryDirectory(prefix="sidecar-papers-") as folder:
-        with zipfile.ZipFile(wheel) as archive:
-            for info in archive.infolist():
-                # zipfile takes `..` and drive letters out of the names it extracts.
-                if ".dist-info/" in info.filename and not info.is_dir():
-                    archive.extract(info, folder)
-        (dist_info,) = Path(folder).glob("*.dist-info")
-        return licences.read(dist_info, policy)
+    with zipfile.ZipFile(wheel) as archive:
+        parts = ((info, *info.filename.partition(".dist-info/")) for info in archive.infolist())
+        files = {
+            path: archive.read(info)
+            for info, folder, _, path in parts
+            if path and not info.is_dir() and "/" not in folder
+        }
+    return licences.read(files, policy)
 
 
 def _sbom(plan: BundlePlan, materials: Materials, wheels: Iterable[sbom.WheelPart]) -> bytes:

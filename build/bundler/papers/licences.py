@@ -22,7 +22,6 @@ from bundler.errors import PolicyError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from pathlib import Path
 
 WORD: Final = re.compile(r"[\w.+-]+")
 TEXT_NAMES: Final = ("licen[cs]e*", "copying*", "copyright*", "notice*", "authors*")
@@ -103,13 +102,13 @@ def from_recipe(table: Mapping[str, Any]) -> LicencePolicy:
     )
 
 
-def read(dist_info: Path, policy: LicencePolicy) -> Package:
-    """Return the package whose unpacked `.dist-info` folder this is, its texts and SBOMs with it.
+def read(dist_info: Mapping[str, bytes], policy: LicencePolicy) -> Package:
+    """Return the package with these files in its `.dist-info`, its texts and SBOMs with it.
 
     The licence is the policy's ruling, else License-Expression (PEP 639), else the older License
     field, else the classifiers, the last two by the policy's spellings.
     """
-    raw, _ = parse_email((dist_info / "METADATA").read_bytes())
+    raw, _ = parse_email(dist_info["METADATA"])
     name, version = raw.get("name", ""), raw.get("version", "")
     field_text = raw.get("license", "").strip()
     classifiers = [c for c in raw.get("classifiers", ()) if c.startswith("License ::")]
@@ -234,14 +233,11 @@ def _misfit(why: str) -> UsageError:
     )
 
 
-def _documents(dist_info: Path, folder: str, names: tuple[str, ...]) -> Iterator[Document]:
+def _documents(
+    dist_info: Mapping[str, bytes], folder: str, names: tuple[str, ...]
+) -> Iterator[Document]:
     """Yield the files below `folder`, and those beside METADATA that are named like `names`."""
-    beside = [
-        path
-        for path in dist_info.iterdir()
-        if path.is_file() and any(fnmatchcase(path.name.lower(), name) for name in names)
-    ]
-    below = [path for path in (dist_info / folder).rglob("*") if path.is_file()]
-    found = {path.relative_to(dist_info).as_posix(): path for path in (*beside, *below)}
-    for name in sorted(found):
-        yield Document(path=name, data=found[name].read_bytes())
+    for path in sorted(dist_info):
+        is_beside = any(fnmatchcase(path.lower(), name) for name in names) and "/" not in path
+        if is_beside or path.startswith(f"{folder}/"):
+            yield Document(path=path, data=dist_info[path])

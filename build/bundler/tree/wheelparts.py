@@ -91,11 +91,17 @@ class _Checked:
 
 
 class Destination(WheelDestination):
-    """A site-packages folder that takes no scripts and overwrites nothing."""
+    """A site-packages folder that takes no scripts and overwrites nothing.
 
-    def __init__(self, site_packages: Path, wheel: str, target: Target) -> None:
+    What `drop` says of a path in it, `..` included, is neither written nor recorded.
+    """
+
+    def __init__(
+        self, site_packages: Path, wheel: str, target: Target, drop: Callable[[str], bool]
+    ) -> None:
         self._site_packages = site_packages
         self._wheel = wheel
+        self._drop = drop
         # From site-packages up to python/, where data files go.
         self._up = "../" * target.site_packages.count("/")
         self._stdlib = f"{target.stdlib.removeprefix('python/')}/".casefold()
@@ -132,6 +138,8 @@ class Destination(WheelDestination):
                 return RecordEntry(place, None, None)
             place = f"{self._up}{place}"
         elif scheme in SCHEMES_LEFT_OUT:
+            return RecordEntry(place, None, None)
+        if self._drop(place):
             return RecordEntry(place, None, None)
         file = Path(os.path.normpath(self._site_packages / place))
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,6 @@ from bundler.tree.wheelparts import (
     Source,
     base64_digest,
     record_bytes,
-    remove_empty,
 )
 
 if TYPE_CHECKING:
@@ -57,8 +56,8 @@ class InstalledWheel:
     """What a wheel became. Paths are POSIX and relative to site-packages, sorted.
 
     `files` is all of them, RECORD included, and `size` their bytes; `modes` is what the wheel says
-    of theirs, and no file has been given yet. `startup` are files that run
-    code or change the path at every start; `licences` and `sboms` are texts worth collecting.
+    of theirs, and no file has been given yet. `startup` are files that run code or change the path
+    at every start; `left_out` are those that `keep` dropped, with sizes.
     """
 
     name: str
@@ -68,20 +67,10 @@ class InstalledWheel:
     modes: Mapping[str, int]
     size: int
     startup: tuple[str, ...]
-    licences: tuple[str, ...]
-    sboms: tuple[str, ...]
     left_out: tuple[tuple[str, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LicenceText:
-    """A licence that was moved out of the tree: where it lay, and what it says."""
-
-    path: str
-    text: bytes
-
-
-def install(
+def install(  # noqa: PLR0913 - each is one thing about the wheel or the bundle
     wheel: Path,
     site_packages: Path,
     *,
@@ -90,18 +79,22 @@ def install(
     limits: Limits | None = None,
     allow_startup: Collection[str] = (),
     keep: Callable[[str], bool] = keep_all,
+    longest: int | None = None,
 ) -> InstalledWheel:
     """Unpack the file `wheel` into `site_packages`, a folder of a bundle for `target`.
 
     `filename` is the wheel's own name where the file is stored under another. Every name in the
     wheel is checked before anything is written; a wheel that fails later is taken out again.
     `keep` is asked with a path in site-packages, and what it drops is never written (the metadata
-    always is). `allow_startup` names the startup files that may run code.
+    always is); nor are licences whose path has more than `longest` characters: NOTICES.txt has
+    their texts, from the wheel. `allow_startup` names the startup files that may run code.
     Raises IntegrityError where contents differ from RECORD; PolicyError for hostile names, two
     wheels that disagree about one path, and startup files; DiskError.
     """
     name = filename or wheel.name
-    destination = Destination(site_packages, name, target)
+    destination = Destination(
+        site_packages, name, target, drop=lambda path: _is_too_long(path, longest)
+    )
     try:
         with _opened(wheel, name) as archive:
             _check_members(archive, name, wheel.stat().st_size, limits or Limits())
@@ -124,8 +117,6 @@ def install(
         modes=destination.modes,
         size=sum(destination.files.values()),
         startup=tuple(path for path in files if is_startup(path)),
-        licences=tuple(path for path in files if is_licence(path)),
-        sboms=tuple(path for path in files if path.startswith(f"{source.dist_info_dir}/sboms/")),
         left_out=tuple(sorted(source.left_out)),
     )
 
@@ -145,23 +136,8 @@ def is_licence(path: str) -> bool:
     )
 
 
-def flatten_licences(
-    licences: Collection[str], site_packages: Path, *, longest: int
-) -> tuple[LicenceText, ...]:
-    """Take the `licences` whose path is over `longest` characters out of the tree; return them.
-
-    The length counts from site-packages. Folders that end up empty go too. The texts belong into
-    the bundle's NOTICES.txt, and RECORD wants `rewrite_record` afterwards.
-    """
-    moved = []
-    for path in sorted(licences):
-        if len(path) <= longest:
-            continue
-        file = site_packages / path
-        moved.append(LicenceText(path=path, text=file.read_bytes()))
-        file.unlink()
-        remove_empty(file.parent)
-    return tuple(moved)
+def _is_too_long(path: str, longest: int | None) -> bool:
+    return longest is not None and len(path) > longest and is_licence(path)
 
 
 def rewrite_record(dist_info: Path, site_packages: Path) -> tuple[str, ...]:

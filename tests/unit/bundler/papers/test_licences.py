@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import tomllib
-from typing import TYPE_CHECKING
 
 import pytest
 
 from bundler.errors import PolicyError, UsageError
 from bundler.papers import licences
 from bundler.papers.licences import LicencePolicy, Package, Ruling
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 POLICY = LicencePolicy(
     allowed=frozenset({"MIT", "BSD-3-Clause", "Apache-2.0", "Apache-2.0 WITH LLVM-exception"}),
@@ -28,18 +24,15 @@ POLICY = LicencePolicy(
 )
 
 
-def dist_info(folder: Path, *headers: str, **files: bytes) -> Path:
-    """Make an unpacked .dist-info folder; in a file's name __ is a slash."""
-    folder.mkdir(exist_ok=True)
+def dist_info(*headers: str, **files: bytes) -> dict[str, bytes]:
+    """Return the files of a .dist-info folder; in a file's name __ is a slash."""
     head = ["Metadata-Version: 2.4", "Name: Some_Package", "Version: 1.2", *headers]
     if any(line.startswith("Name:") for line in headers):
         head.remove("Name: Some_Package")
-    (folder / "METADATA").write_text("\n".join(head) + "\n\nlong text\n", encoding="utf-8")
-    for name, data in files.items():
-        path = folder / name.replace("__", "/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    return folder
+    metadata = "\n".join(head) + "\n\nlong text\n"
+    return {name.replace("__", "/"): data for name, data in files.items()} | {
+        "METADATA": metadata.encode()
+    }
 
 
 @pytest.mark.parametrize(
@@ -73,21 +66,20 @@ def dist_info(folder: Path, *headers: str, **files: bytes) -> Path:
     ],
 )
 def test_the_licence_is_read_from_the_best_that_the_metadata_says(
-    tmp_path: Path, headers: list[str], expected: str
+    headers: list[str], expected: str
 ) -> None:
-    assert licences.read(dist_info(tmp_path / "d", *headers), POLICY).expression == expected
+    assert licences.read(dist_info(*headers), POLICY).expression == expected
 
 
-def test_what_the_metadata_says_is_kept_word_for_word_by_its_first_line(tmp_path: Path) -> None:
-    folder = dist_info(tmp_path / "d", "License: Copyright (c) the authors", "        All rights.")
+def test_what_the_metadata_says_is_kept_word_for_word_by_its_first_line() -> None:
+    folder = dist_info("License: Copyright (c) the authors", "        All rights.")
     package = licences.read(folder, POLICY)
     assert (package.name, package.version) == ("Some_Package", "1.2")
     assert package.declared == "Copyright (c) the authors"
 
 
-def test_licences_notices_and_sboms_are_taken_along_from_both_places(tmp_path: Path) -> None:
+def test_licences_notices_and_sboms_are_taken_along_from_both_places() -> None:
     folder = dist_info(
-        tmp_path / "d",
         "License-Expression: MIT",
         LICENSE=b"beside",
         RECORD=b"no licence",

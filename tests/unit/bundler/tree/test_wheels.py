@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,15 +14,11 @@ from bundler.errors import DiskError, IntegrityError, PolicyError
 from bundler.targets import TARGETS
 from bundler.tree.wheels import (
     InstalledWheel,
-    flatten_licences,
     install,
     is_licence,
     rewrite_record,
 )
 from tests.support.tinywheel import record_line, tiny_wheel
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LINUX = TARGETS["linux-x64"]
 FULL = {
@@ -272,24 +269,6 @@ def test_a_full_disk_exits_6_and_leaves_nothing(
     assert tree(tmp_path / "b") == {}
 
 
-def test_licences_and_inner_sboms_are_reported(tmp_path: Path) -> None:
-    extra = {
-        "tiny-1.0.dist-info/sboms/tiny.cdx.json": b"{}",
-        "tiny-1.0.dist-info/licenses/third/deep.txt": b"deep",
-        "tiny/vendor/LICENSE.md": b"vendored",
-        "tiny/vendor/COPYING": b"vendored",
-        "tiny/license.py": b"x = 1\n",
-    }
-    installed = put(tiny_wheel(tmp_path, extra=extra), tmp_path / "b")
-    assert installed.sboms == ("tiny-1.0.dist-info/sboms/tiny.cdx.json",)
-    assert installed.licences == (
-        "tiny-1.0.dist-info/licenses/LICENSE",
-        "tiny-1.0.dist-info/licenses/third/deep.txt",
-        "tiny/vendor/COPYING",
-        "tiny/vendor/LICENSE.md",
-    )
-
-
 @pytest.mark.parametrize(
     ("path", "is_one"),
     [
@@ -307,16 +286,32 @@ def test_a_licence_is_known_by_its_place_or_its_name(path: str, is_one: bool) ->
     assert is_licence(path) is is_one
 
 
-def test_licences_with_long_paths_leave_the_tree_with_their_text(tmp_path: Path) -> None:
+def test_licences_with_long_paths_are_never_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     deep = f"tiny-1.0.dist-info/licenses/{'third_party/' * 10}LICENSE"
-    installed = put(tiny_wheel(tmp_path, extra={deep: b"deep words"}), tmp_path / "b")
+    vendored = f"tiny/{'vendor/' * 15}COPYING"
+    code = f"tiny/{'code/' * 20}more.py"
     site = tmp_path / "b" / LINUX.site_packages
-    (moved,) = flatten_licences(installed.licences, site, longest=100)
-    assert (moved.path, moved.text) == (deep, b"deep words")
-    assert not (site / "tiny-1.0.dist-info/licenses/third_party").exists()
-    assert (site / "tiny-1.0.dist-info/licenses/LICENSE").is_file()
-    remaining = rewrite_record(site / installed.dist_info, site)
-    assert set(remaining) == set(installed.files) - {deep}
+    wheel = tiny_wheel(
+        tmp_path, extra={deep: b"a", code: b"", f"tiny-1.0.data/purelib/{vendored}": b"b"}
+    )
+    made: list[str] = []
+    mkdir = Path.mkdir
+
+    def noted(self: Path, *arguments: Any, **options: Any) -> None:
+        made.append(self.as_posix())
+        mkdir(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", noted)
+    installed = put(wheel, tmp_path / "b", longest=100)
+    assert [path for path in made if "third_party" in path or "vendor" in path] == []
+    assert sorted(tree(site)) == list(installed.files)
+    assert not {deep, vendored} & set(installed.files)
+    assert {code, "tiny-1.0.dist-info/licenses/LICENSE"} <= set(installed.files)
+    record = (site / installed.dist_info / "RECORD").read_text()
+    assert rewrite_record(site / installed.dist_info, site) == installed.files
+    assert (site / installed.dist_info / "RECORD").read_text() == record
 
 
 def test_record_follows_removed_and_stripped_files_and_ignores_bytecode(tmp_path: Path) -> None:
