@@ -58,9 +58,9 @@ test('the package page starts, embeds and quits with the app', { skip }, async (
   assert.equal(scope.service.getStatus().state, 'stopped');
 });
 
-test('one line and another start it in an app', { skip }, async (t) => {
+test('two lines start it in an app, and an update finds it stopped', { skip }, async (t) => {
   const { scope, modules } = given(t);
-  const [block, ...others] = blocks('docs/electron.md');
+  const [block, update, ...others] = blocks('docs/electron.md');
   assert.equal(others.length, 0);
   class Kept extends sidecar.PythonSidecarService {
     constructor(options) {
@@ -71,6 +71,13 @@ test('one line and another start it in an app', { skip }, async (t) => {
   scope.PythonSidecarService = Kept;
   await run(block, scope, { ...modules, '@sidecar/electron': { ...sidecar, PythonSidecarService: Kept } });
   assert.equal(scope.service.getStatus().state, 'ready');
+  scope.autoUpdater = new EventEmitter();
+  const quit = new Promise((resolve) => {
+    scope.autoUpdater.quitAndInstall = () => resolve(scope.service.getStatus().state);
+  });
+  await run(update, scope, modules);
+  scope.autoUpdater.emit('update-downloaded');
+  assert.equal(await quit, 'stopped');
 });
 
 test('the way in for apps ends with a vector', { skip }, async (t) => {
