@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bundler import checkpoints
-from bundler.components import build_component
+from bundler.components import build_component, paths_of
 from bundler.digests import Digest
 from bundler.errors import UsageError
+from bundler.files import longpaths
 from bundler.files.modes import FOLDER, PLAIN, keeps_modes, set_date, set_mode
 from bundler.files.partial import disk_error
 from bundler.files.renaming import rename
@@ -126,6 +127,9 @@ def _assemble(plan: BundlePlan, gather: Gather, destination: Path, progress: Pro
     wheels = () if papers_hold else read_wheels(plan, materials)
     with stage_beside(destination) as stage:
         checkpoints.reach("assemble.staged")
+        if winreg := longpaths.registry():
+            deepest = stage.with_name(f"{stage.name}.0")
+            longpaths.require_room(deepest, paths_of(made, plan, materials), winreg)
         savings: list[Saving] = []
         components: list[Component] = []
         paths: list[str] = []

@@ -23,7 +23,7 @@ from bundler.tree.seal import files_of
 from sidecar.process import cores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
     from bundler.console import Progress
@@ -67,6 +67,29 @@ def build_component(
     modes = {path: mode_of(path, built.modes.get(path, PLAIN), target) for path in files_of(work)}
     settle(work, modes, plan.epoch)
     return replace(built, modes=modes)
+
+
+def paths_of(names: Collection[str], plan: BundlePlan, materials: Materials) -> Iterator[str]:
+    """Yield where the wheels' and the models' files of the components `names` will lie.
+
+    Those have the longest paths of a bundle. A few that are left out later are among them.
+    """
+    target = target_named(plan.target)
+    site = f"{target.site_packages}/"
+    for wheel in plan.wheels:
+        if wheel.component not in names:
+            continue
+        for path in wheels.written(
+            materials.files[wheel.sha256],
+            keep=_keeps(_rules(plan, wheel.package)),
+            longest=plan.path_budget - len(site),
+        ):
+            yield f"{site}{path}"
+            if path.endswith(".py"):
+                yield f"{site}{bytecode.bytecode_path(path)}"
+    for model in plan.models if "models" in names else ():
+        for file in model.files:
+            yield f"{model.snapshot}/{file.path}"
 
 
 def settle(root: Path, modes: Mapping[str, int], epoch: int) -> None:

@@ -121,6 +121,20 @@ def install(  # noqa: PLR0913 - each is one thing about the wheel or the bundle
     )
 
 
+def written(
+    wheel: Path, *, keep: Callable[[str], bool] = keep_all, longest: int | None = None
+) -> Iterator[str]:
+    """Yield the paths that `install` writes for a wheel, and some that it passes over.
+
+    They are names in the archive, unchecked, data files under the folder they have there.
+    """
+    with _opened(wheel, wheel.name) as archive:
+        for path in archive.namelist():
+            is_kept = ".dist-info/" in path or keep(path)
+            if is_kept and not path.endswith("/") and not _is_too_long(path, longest):
+                yield path
+
+
 def is_startup(path: str) -> bool:
     """Return whether Python reads `path`, relative to site-packages, at every start."""
     is_path_file = "/" not in path and path.endswith(".pth")

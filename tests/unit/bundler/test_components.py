@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.components import build_component, settle
+from bundler.components import build_component, paths_of, settle
 from bundler.console import Progress
 from bundler.digests import Digest
 from bundler.errors import IntegrityError, PolicyError
-from bundler.plan import PlannedWheel
+from bundler.plan import COMPONENTS, PlannedWheel
 from bundler.targets import TARGETS
 from tests.support.miniature import Miniature
 from tests.support.tinywheel import tiny_wheel
@@ -164,3 +164,18 @@ def test_settling_gives_the_modes_that_are_asked_for_and_looks_at_none(work: Pat
     settle(work, asked, 1000)
     assert {path.name: path.stat().st_mode & 0o7777 for path in work.iterdir()} == asked
     assert {path.stat().st_mtime for path in work.iterdir()} == {1000}
+
+
+def test_the_paths_told_beforehand_are_those_of_the_wheels_and_models(
+    miniature: Miniature, work: Path
+) -> None:
+    plan = miniature.plan()
+    told = set(paths_of(COMPONENTS, plan, miniature.gather(())))
+    made = {
+        path for name in ("heavy", "packages", "models") for path in build(miniature, name, work)
+    }
+    # What the builder makes of its own accord has short names.
+    own = ("dist-info/INSTALLER", "refs/main", "golden/tiny.json", "golden/wheeled.json")
+    assert {path for path in made if not path.endswith(own)} == told
+    assert any(path.endswith(".pyc") for path in told)
+    assert set(paths_of(("models",), plan, miniature.gather(()))) < told
