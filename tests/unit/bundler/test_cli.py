@@ -213,6 +213,8 @@ WRONG = {
     "bench --checkout --replay nothing": 2,
     "bench --checkout --peer nothing": 2,
     "bench --checkout --peer-model ollama=nothing": 2,
+    "bench --checkout --peer-model ollama": 2,
+    "bench --checkout --threads -1": 2,
     "bench --checkout --twin nothing": 2,
     "why file": 2,
     "diff bundle bundle": 2,

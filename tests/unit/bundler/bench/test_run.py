@@ -103,22 +103,6 @@ def test_the_bundle_of_this_machine_is_measured_unless_another_is_named(tmp_path
     assert command._asked(options("--checkout"), project).bundle is None
 
 
-@pytest.mark.parametrize(
-    ("arguments", "what"),
-    [
-        (("--checkout", "--bundle", "x"), "cannot both"),
-        (("--threads", "-1"), "cannot compute"),
-        (("--peer-model", "ollama=no-such-file"), "names no file"),
-        (("--peer-model", "ollama"), "names no file"),
-    ],
-)
-def test_options_that_make_no_sense_are_refused(
-    tmp_path: Path, arguments: tuple[str, ...], what: str
-) -> None:
-    with pytest.raises(UsageError, match=what):
-        command._asked(options(*arguments), Project(root=tmp_path))
-
-
 def test_without_a_bundle_the_command_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no bundle") as caught:
         command.run(options("--bundle", str(tmp_path)), PROJECT, Console(io.StringIO()))
