@@ -1,4 +1,9 @@
-"""Starting a bundle's service as an app does, and listening to what it says."""
+"""Starting a bundle's service as an app does, listening to what it says, and stopping it.
+
+Windows has no signal that asks a process to end: there a service is asked by POST /shutdown, and
+where that is not answered by Ctrl-Break, which takes a process group of its own. That part has not
+run on Windows; the tests send what it would send to a service on this system.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from bundler.errors import SmokeError
 from sidecar.manifest import read
+from sidecar.process.surroundings import needed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,8 +30,15 @@ if TYPE_CHECKING:
 
 # A process cannot defend itself against these, so whoever starts it takes them away.
 SCRUBBED = ("LD_", "DYLD_", "PYTHON")
+IS_WINDOWS = os.name == "nt"
 STOP_SECONDS = 8.0
 JOIN_SECONDS = 1.0
+ASK_SECONDS = 2.0
+# What `subprocess` and `signal` name CREATE_NEW_PROCESS_GROUP and CTRL_BREAK_EVENT on Windows, and
+# the exit code of a process that had no handler for the event (STATUS_CONTROL_C_EXIT).
+NEW_PROCESS_GROUP = 0x200
+CTRL_BREAK = 1
+CONTROL_C_EXIT = 0xC000013A
 
 
 def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
@@ -39,6 +52,13 @@ def command(bundle: Path, arguments: Sequence[str], through: Sequence[str] = ())
     return [str(program), "-I", "-B", *through, str(bundle / "embedding_sidecar"), *arguments]
 
 
+def apart(*, is_apart: bool, is_windows: bool) -> tuple[int, int | None]:
+    """Return `creationflags` and `process_group` for Popen; on Windows Ctrl-Break needs a group."""
+    if is_windows:
+        return NEW_PROCESS_GROUP, None
+    return 0, 0 if is_apart else None
+
+
 @dataclass(kw_only=True)
 class Service:
     """A running service: its process, its ready line, and the end of what it logged."""
@@ -48,6 +68,7 @@ class Service:
     ready: dict[str, Any] = field(default_factory=dict)
     tail: list[str] = field(default_factory=list)
     threads: list[threading.Thread] = field(default_factory=list)
+    asked: int = 0
 
     @classmethod
     def start(
@@ -62,8 +83,9 @@ class Service:
     ) -> Service:
         """Start the service of `bundle`. A quiet one keeps its log for `tail`.
 
-        One that is apart hears no signal from our terminal, only those we send. `through` is a
-        script, and arguments, that the interpreter runs in the service's stead.
+        One that is apart hears no signal from our terminal, only those we send. `environment` is
+        all that it gets, but for what its system starts no Python without. `through` is a script,
+        and arguments, that the interpreter runs in the service's stead.
         """
         return cls.run(
             command(bundle, arguments, through),
@@ -82,16 +104,18 @@ class Service:
         is_apart: bool = False,
     ) -> Service:
         """Start a service by the words of its command line."""
+        flags, group = apart(is_apart=is_apart, is_windows=IS_WINDOWS)
         process = subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if is_quiet else None,
-            env=scrubbed(os.environ if environment is None else environment),
+            env=needed(os.environ) | scrubbed(os.environ if environment is None else environment),
             text=True,
             encoding="utf-8",
             errors="replace",
-            process_group=0 if is_apart and os.name != "nt" else None,
+            creationflags=flags,
+            process_group=group,
         )
         service = cls(process=process, lines=queue.Queue())
         readers = [service._listen, *([service._keep_log] if is_quiet else [])]
@@ -169,10 +193,36 @@ class Service:
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise self.failure(f"{path} did not answer ({error})") from error
 
+    def ask_to_stop(self) -> None:
+        """Ask the service to end; asked again, on Windows for the third time, it ends at once."""
+        if self.process.poll() is not None:
+            return
+        self.asked += 1
+        if not IS_WINDOWS:
+            self.process.terminate()
+        elif self.asked > 1 or not self._is_told():
+            self._break()
+
+    def _is_told(self) -> bool:
+        """Return whether it answered POST /shutdown; one with a token does not answer us."""
+        if not self.ready:
+            return False
+        try:
+            self.request("/shutdown", timeout_s=ASK_SECONDS)
+        except SmokeError:
+            return False
+        return True
+
+    def _break(self) -> None:
+        try:
+            self.process.send_signal(CTRL_BREAK)
+        except OSError:  # there is no console, by which it would go
+            self.process.terminate()
+
     def stop(self) -> int:
         """Ask the service to end, insist if it does not, and return its exit code."""
         if self.process.poll() is None:
-            self.process.terminate()
+            self.ask_to_stop()
             try:
                 self.process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:

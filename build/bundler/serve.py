@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import queue
 import signal
@@ -12,7 +11,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from bundler.errors import AddressInUseError, UsageError
-from bundler.launch import Service, parse_ready, scrubbed
+from bundler.launch import CONTROL_C_EXIT, Service, parse_ready, scrubbed
+from sidecar.process import listener
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +24,14 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.2
 TEXT = ("--log-format", "text")
 STOPPING = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    if hasattr(signal, name)
 )
+# Windows gives Ctrl-Break to every process at the terminal, so the service hears it by itself.
+HEARD = getattr(signal, "SIGBREAK", None)
+# How a service ends that was asked to before it had its own handlers: nothing was to be finished.
+EARLY = frozenset({-signal.SIGTERM, CONTROL_C_EXIT})
 # Of the service's options those that it answers at once.
 TELLING = ("-h", "--help", "--version")
 
@@ -63,15 +69,15 @@ def check_options(service: Path, arguments: Sequence[str]) -> None:
 
 
 def check_free(port: int) -> None:
-    """Raise AddressInUseError if something listens on `port`, before any work is done."""
+    """Raise AddressInUseError if another program has `port`, before any work is done."""
     if port == 0:
         return
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.claim(probe)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            if error.errno != errno.EADDRINUSE:
+            if not listener.is_taken(error):
                 return
             raise AddressInUseError(
                 f"port {port} on 127.0.0.1 is taken",
@@ -89,11 +95,11 @@ def serve(bundle: Path, port: int, arguments: Sequence[str], console: Console) -
     service: Service | None = None
     asked = 0
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
         nonlocal asked
         asked += 1
-        if service is not None and service.process.poll() is None:
-            service.process.send_signal(signal.SIGTERM)
+        if service is not None and number != HEARD:
+            service.ask_to_stop()
 
     previous = {number: signal.signal(number, stop) for number in STOPPING}
     try:
@@ -104,17 +110,15 @@ def serve(bundle: Path, port: int, arguments: Sequence[str], console: Console) -
             is_apart=True,
         )
         if asked:
-            service.process.send_signal(signal.SIGTERM)
+            service.ask_to_stop()
         code = _follow(service, console)
     finally:
         if service is not None:
             service.stop()
         for number, handler in previous.items():
             signal.signal(number, handler)
-    if asked and code in (0, -signal.SIGTERM):
+    if asked and (code == 0 or code in EARLY):
         console.say("stopped")
-    if asked and code == -signal.SIGTERM:
-        # Asked before it had its own handlers: there was nothing to finish.
         return 0
     return code if code >= 0 else 128 - code
 
@@ -130,6 +134,7 @@ def _follow(service: Service, console: Console) -> int:
             return service.process.wait()
         event = parse_ready(line)
         if event is not None:
+            service.ready = event
             _greet(int(event["port"]), console)
 
 

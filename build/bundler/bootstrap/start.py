@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -33,7 +34,22 @@ def become(program: Path, project: Project, arguments: list[str]) -> int:
     sys.stderr.flush()
     if sys.platform != "win32":
         os.execve(command[0], command, environment)  # noqa: S606 - no shell is wanted
-    return subprocess.run(command, env=environment, check=False).returncode
+    return _outwait(command, environment)
+
+
+def _outwait(command: list[str], environment: dict[str, str]) -> int:
+    """Return the exit code of `command`, however often the terminal asks this process to stop.
+
+    Windows gives a Ctrl-C to both processes: the one inside says when it is over.
+    """
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGBREAK") if hasattr(signal, name)]
+    # Handlers, not SIG_IGN: a child ignores what its parent ignores.
+    previous = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    try:
+        return subprocess.run(command, env=environment, check=False).returncode
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def suitable_python(

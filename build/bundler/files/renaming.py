@@ -8,6 +8,7 @@ it refuses.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import TYPE_CHECKING
@@ -32,10 +33,8 @@ def replace(source: Path, target: Path) -> None:
 
 def _patiently(act: Callable[[], object]) -> None:
     for pause_s in PAUSES:
-        try:
+        with contextlib.suppress(PermissionError):
             act()
-        except PermissionError:
-            time.sleep(pause_s)
-        else:
             return
+        time.sleep(pause_s)
     act()

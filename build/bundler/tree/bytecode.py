@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, cast
 from bundler.errors import DiskError, UsageError
 from bundler.targets import PYTHON
 from bundler.tree import compiler
+from sidecar.process.surroundings import needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -137,9 +138,6 @@ class _Pool:
 
 def _start(interpreter: Path) -> subprocess.Popen[str]:
     """Start a worker that sees no settings of ours. Raises UsageError."""
-    environment = {"PYTHONHASHSEED": "0"}
-    if "SYSTEMROOT" in os.environ:
-        environment["SYSTEMROOT"] = os.environ["SYSTEMROOT"]
     flags = ("-s", "-S", "-P", "-B", "-X", "utf8", "-W", "ignore")
     try:
         return subprocess.Popen(
@@ -147,7 +145,7 @@ def _start(interpreter: Path) -> subprocess.Popen[str]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=environment,
+            env={"PYTHONHASHSEED": "0", **needed(os.environ)},
             encoding="utf-8",
         )
     except OSError as error:

@@ -24,6 +24,7 @@ import orjson
 
 from sidecar.documents import worker
 from sidecar.problems import Problem, stopping
+from sidecar.process.surroundings import needed
 from sidecar.scheduling.reader import do
 from sidecar.settings import Limits
 
@@ -216,14 +217,12 @@ class _Process:
             math.ceil(limits.document_timeout_s),
             os.getpid(),
         )
-        # Windows starts no Python without the one variable; no token or key goes along.
-        kept = {name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ}
         self._popen = subprocess.Popen(
             [sys.executable, "-I", "-B", worker.__file__, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=kept,
+            env=needed(os.environ),  # no token or key goes along
             cwd=os.path.abspath(os.sep),  # noqa: PTH100 (nobody's folder is held)
         )
 

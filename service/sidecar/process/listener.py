@@ -44,6 +44,20 @@ def other_ports(port: int) -> str:
     return f"--port {port + 1}, or --port 0" if port < LAST_PORT else "--port 0"
 
 
+def claim(sock: socket.socket) -> None:
+    """Have `bind` fail where another program has the port, but not for connections that ended."""
+    if sys.platform == "win32":
+        # Address reuse there would let two programs listen on one port.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+    else:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+
+def is_taken(error: OSError) -> bool:
+    """Return whether `bind` failed because another program has the port, or Windows keeps it."""
+    return error.errno == errno.EADDRINUSE or getattr(error, "winerror", 0) == _WINDOWS_ACCESS
+
+
 def listen(host: str, port: int, *, allow_remote: bool, has_token: bool = False) -> socket.socket:
     """Return a socket that listens on `host` and `port`; port 0 takes a free one.
 
@@ -75,18 +89,14 @@ def listen(host: str, port: int, *, allow_remote: bool, has_token: bool = False)
         raise UsageError(what, why=why, next_step=step)
     sock = socket.socket(family, kind, number)
     try:
-        if sys.platform == "win32":
-            # Address reuse there would let two programs listen on one port.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-        else:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        claim(sock)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        if error.errno == errno.EADDRINUSE or getattr(error, "winerror", 0) == _WINDOWS_ACCESS:
+        if is_taken(error):
             what = f"port {port} on {host} is taken by another program"
             step = f"stop that program, or choose another port: {other_ports(port)}"
             raise AddressInUseError(what, why=error.strerror or "", next_step=step) from error

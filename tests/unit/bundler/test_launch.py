@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
+import subprocess
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -11,6 +13,7 @@ import pytest
 from bundler import launch
 from bundler.errors import SmokeError
 from bundler.launch import Service, parse_ready, readable, scrubbed
+from tests.support import stub_service
 from tests.support.miniature import Miniature
 
 if TYPE_CHECKING:
@@ -136,6 +139,92 @@ def test_a_service_that_does_not_listen_is_killed(
     service = start(monkeypatch, tmp_path, code + "time.sleep(60)")
     service.wait_ready(30)
     assert service.stop() == -9
+
+
+def test_on_windows_a_service_has_a_process_group_in_any_case() -> None:
+    assert launch.apart(is_apart=False, is_windows=True) == (0x200, None)
+    assert launch.apart(is_apart=True, is_windows=True) == (0x200, None)
+    assert launch.apart(is_apart=True, is_windows=False) == (0, 0)
+    assert launch.apart(is_apart=False, is_windows=False) == (0, None)
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let services be stopped as on Windows, whose Ctrl-Break is this system's SIGHUP by number."""
+    monkeypatch.setattr(launch, "apart", lambda **_: (0, None))
+    monkeypatch.setattr(launch, "IS_WINDOWS", True)
+
+
+@pytest.mark.usefixtures("windows")
+def test_on_windows_a_ready_service_is_asked_by_a_request_and_ends_with_0(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(subprocess.Popen, "send_signal", lambda _, number: sent.append(number))
+    with Service.run([sys.executable, "-B", stub_service.__file__, "--port", "0"]) as service:
+        service.wait_ready(60)
+        assert service.stop() == 0
+    assert sent == []
+
+
+# Ends with 21 at the number of Ctrl-Break.
+BREAKABLE = """
+import signal, time
+def end(*_): raise SystemExit(21)
+signal.signal(1, end)
+print("listening", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.usefixtures("windows")
+@pytest.mark.parametrize("is_ready", [True, False])
+def test_on_windows_a_service_that_takes_no_request_hears_ctrl_break(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, is_ready: bool
+) -> None:
+    with start(monkeypatch, tmp_path, BREAKABLE) as service:
+        assert service.lines.get(timeout=30) == "listening"
+        service.ready = {"port": 9} if is_ready else {}
+        assert service.stop() == 21
+
+
+@pytest.mark.usefixtures("windows")
+def test_on_windows_a_service_that_is_asked_again_hears_ctrl_break(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answering: Service
+) -> None:
+    with start(monkeypatch, tmp_path, BREAKABLE) as service:
+        assert service.lines.get(timeout=30) == "listening"
+        service.ready = answering.ready
+        service.ask_to_stop()
+        assert service.process.poll() is None
+        service.ask_to_stop()
+        assert service.process.wait(30) == 21
+
+
+@pytest.mark.usefixtures("windows")
+def test_on_windows_without_a_console_a_service_is_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def no_console(*_: object) -> None:
+        raise OSError(6, "The handle is invalid")
+
+    service = start(monkeypatch, tmp_path, f"{READY}import time\ntime.sleep(60)")
+    assert service.lines.get(timeout=30)
+    monkeypatch.setattr(subprocess.Popen, "send_signal", no_console)
+    monkeypatch.setattr(subprocess.Popen, "terminate", lambda it: os.kill(it.pid, 15))
+    assert service.stop() == -15
+
+
+def test_a_service_gets_what_its_system_needs_and_what_it_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(launch, "needed", lambda _: {"SYSTEMROOT": "C:\\Windows"})
+    code = "import os\nprint(sorted(set(os.environ) - {'LC_CTYPE'}), flush=True)"
+    words = [sys.executable, "-I", "-c", code]
+    with Service.run(words, environment={"GIVEN": "1", "PYTHONHOME": "/no"}) as service:
+        assert service.lines.get(timeout=30) == "['GIVEN', 'SYSTEMROOT']"
+    with Service.run(words, environment={}) as service:
+        assert service.lines.get(timeout=30) == "['SYSTEMROOT']"
 
 
 class Answers(http.server.BaseHTTPRequestHandler):

@@ -1,25 +1,29 @@
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bundler import launch
+from bundler import serve as serving
 from bundler.console import Console
 from bundler.errors import AddressInUseError, UsageError
 from bundler.project import Project
 from bundler.serve import check_free, check_options, serve
+from tests.support import stub_service
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 READY = 'print(\'PROGRESS:{"type": "ready", "data": {"port": 4711}}\', flush=True)\n'
 
@@ -119,3 +123,76 @@ def test_a_stop_reaches_the_service_and_counts_as_success(
     assert serve(tmp_path, 0, (), Console(stream)) == 0
     thread.join()
     assert signal.getsignal(number) is before
+
+
+def test_on_windows_a_stop_is_a_request_and_the_exit_code_the_services(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(launch, "IS_WINDOWS", True)
+    monkeypatch.setattr(launch, "apart", lambda **_: (0, None))
+    monkeypatch.setattr(
+        launch,
+        "command",
+        lambda _, arguments, __: [sys.executable, "-B", stub_service.__file__, *arguments],
+    )
+    sent: list[int] = []
+    monkeypatch.setattr(subprocess.Popen, "send_signal", lambda _, number: sent.append(number))
+    stream = io.StringIO()
+
+    def stop_once_ready() -> None:
+        while "ready" not in stream.getvalue():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=stop_once_ready)
+    thread.start()
+    assert serve(Path("bundle"), 0, (), Console(stream)) == 0
+    thread.join()
+    assert sent == []
+    assert stream.getvalue().endswith("stopped\n")
+
+
+def test_on_windows_ctrl_break_is_not_passed_on_to_a_service_that_heard_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(serving, "HEARD", signal.SIGINT)
+    heard = tmp_path / "heard"
+    fake(
+        monkeypatch,
+        f"{READY}import os, time\nwhile not os.path.exists({str(heard)!r}): time.sleep(0.02)\n"
+        "raise SystemExit(5)",
+    )
+    stream = io.StringIO()
+
+    def stop_once_ready() -> None:
+        while "ready" not in stream.getvalue():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+        heard.write_bytes(b"")
+
+    thread = threading.Thread(target=stop_once_ready)
+    thread.start()
+    assert serve(tmp_path, 0, (), Console(stream)) == 5
+    thread.join()
+
+
+def test_on_windows_the_port_is_tried_for_us_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    options: list[int] = []
+
+    class Windows(socket.socket):
+        """Refuses a port that another program has for itself alone, with Windows' own number."""
+
+        def setsockopt(self, *arguments: Any) -> None:
+            options.append(arguments[1])
+
+        def bind(self, _address: Any) -> None:
+            error = OSError(errno.EACCES, "access forbidden by its access permissions")
+            error.winerror = 10013  # type: ignore[attr-defined]
+            raise error
+
+    monkeypatch.setattr(socket, "socket", Windows)
+    monkeypatch.setattr(socket, "SO_EXCLUSIVEADDRUSE", -5, raising=False)
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(AddressInUseError):
+        check_free(8421)
+    assert options == [-5]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -121,3 +122,11 @@ def test_the_same_command_runs_there_without_pythons_variables(
     assert command == [str(Path("/p/python")), str(PROJECT.root / "build"), "plan", "--json"]
     assert not [name for name in environment if name.startswith("PYTHON")]
     assert environment["PATH"] == os.environ["PATH"]
+
+
+def test_a_ctrl_c_is_left_to_the_command_that_was_started() -> None:
+    # Windows has no exec, and gives a Ctrl-C to both; here the child sends ours.
+    code = "import os, signal, sys\nos.kill(os.getppid(), signal.SIGINT)\nsys.exit(7)"
+    before = signal.getsignal(signal.SIGINT)
+    assert start._outwait([sys.executable, "-I", "-c", code], dict(os.environ)) == 7
+    assert signal.getsignal(signal.SIGINT) is before
