@@ -11,6 +11,7 @@ from bundler.electron import entitlements, fragment, payload, readme
 from bundler.electron.fragment import Contents, Place
 from bundler.electron.signables import Signable, signables, table
 from bundler.errors import UsageError, VerificationError
+from bundler.files.modes import EXECUTABLE, PLAIN, set_mode
 from bundler.files.renaming import replace
 from bundler.files.sourcetree import text_of
 from bundler.targets import target_named
@@ -199,7 +200,7 @@ def write(integration: Integration, output: Path) -> None:
     for name, data in integration.files.items():
         beside = output / f"{name}.new"
         beside.write_bytes(data)
-        beside.chmod(0o755 if name.endswith(".sh") else 0o644)
+        set_mode(beside, EXECUTABLE if name.endswith(".sh") else PLAIN)
         replace(beside, output / name)
     for path in (output / SIGNED).glob("*.tsv"):
         if f"{SIGNED}/{path.name}" not in integration.files:

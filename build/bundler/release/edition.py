@@ -15,6 +15,7 @@ import zstandard
 from bundler import pack
 from bundler.digests import Digest
 from bundler.errors import UsageError, VerificationError
+from bundler.files.modes import PLAIN, set_mode
 from bundler.files.sourcetree import text_of
 from bundler.images import image
 from bundler.images.layers import Layers
@@ -81,7 +82,7 @@ def write(edition: Edition, folder: Path, store: Store, progress: Progress) -> N
     digests[name] = Digest.of_file(folder / name).sha256
     (folder / verify_sidecar.SUMS).write_bytes(sums(digests))
     for path in folder.iterdir():
-        path.chmod(0o644)
+        set_mode(path, PLAIN)
     check(folder, progress)
 
 
