@@ -21,6 +21,7 @@ from bundler.bootstrap import obstacles, start, trust
 from bundler.bootstrap.interpreters import without_python
 from bundler.bootstrap.pipoptions import pip_environment, pip_options
 from bundler.errors import DiskError, IntegrityError, UnreachableError, UsageError
+from bundler.files.renaming import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -155,7 +156,7 @@ def _write_stamp(project: Project, stamp: Path, groups: list[str]) -> None:
     fresh.write_text(
         json.dumps({"groups": groups, "value": _stamp_value(project, groups)}), encoding="utf-8"
     )
-    fresh.replace(stamp)
+    replace(fresh, stamp)
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from bundler.bench.twintokenizer import MASK, WORDPIECE_SPECIAL, unigram, wordpiece
+from bundler.files.renaming import rename
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,7 +60,7 @@ def write_twin(folder: Path, shape: Shape, texts: Sequence[str], *, seed: int = 
         )
         (fresh / RECORD).write_bytes(record)
         shutil.rmtree(folder, ignore_errors=True)
-        fresh.rename(folder)
+        rename(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return folder
