@@ -17,7 +17,7 @@ from bundler.console import Progress
 from bundler.digests import Digest
 from bundler.errors import UnsupportedError, VerificationError
 from bundler.images import oci
-from bundler.images.image import HEALTH, Image, compose, write
+from bundler.images.image import HEALTH, Image, compose, names_in_engine, write
 from bundler.images.layers import PLACE, Layers
 from sidecar.manifest import decode, encode
 from tests.support.miniature import EPOCH, Miniature
@@ -146,6 +146,8 @@ def test_images_for_two_machines_lie_below_one_index(bundle: Path, tmp_path: Pat
     assert [one["platform"]["architecture"] for one in index["manifests"]] == ["amd64", "arm64"]
     names = [entry["RepoTags"] for entry in json.loads(files["manifest.json"])]
     assert names == [["sidecar:1-amd64"], ["sidecar:1-arm64"]]
+    assert [[name] for name in names_in_engine(images, "sidecar:1")] == names
+    assert names_in_engine(images[:1], "sidecar:1") == ["sidecar:1"]
 
 
 def test_the_labels_say_what_it_is(bundle: Path, tmp_path: Path) -> None:
