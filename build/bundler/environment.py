@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bundler.bootstrap import obstacles, start, trust
 from bundler.bootstrap.interpreters import without_python
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 # torch's CPU wheel is on no index that pip asks by itself, so the builder fetches the wheels of
 # this group before pip installs it.
 FETCHED = "reference"
+# How the platform tag of a wheel begins, and what that system calls itself (PEP 508).
+SYSTEMS = {"macosx": "darwin", "manylinux": "linux", "win": "win32"}
 TAIL_LINES = 30
 MISSED = re.compile(r"No matching distribution found for (\S+)")
 UNFETCHED = "Could not fetch URL "
@@ -81,11 +83,9 @@ def requirements(project: Project, groups: Iterable[str]) -> str:
     for package in lock["package"]:
         if not wanted & set(package.get("groups", ("default",))):
             continue
-        marker = f" ; {package['marker']}" if "marker" in package else ""
-        # The lock keeps one entry per version and lets the files say for which platform it is.
-        if not marker and _is_split(lock["package"], package["name"]):
-            marker = ' ; sys_platform == "darwin" or sys_platform == "win32"'
-        line = f"{package['name']}=={package['version']}{marker}"
+        line = f"{package['name']}=={package['version']}"
+        if marker := _marker(package, is_split=_is_split(lock["package"], package["name"])):
+            line += f" ; {marker}"
         entries.setdefault(line, set()).update(file["hash"] for file in package.get("files", ()))
     return "".join(
         f"{line}" + "".join(f" \\\n    --hash={value}" for value in sorted(hashes)) + "\n"
@@ -93,7 +93,24 @@ def requirements(project: Project, groups: Iterable[str]) -> str:
     )
 
 
-def _is_split(packages: Iterable[dict[str, str]], name: str) -> bool:
+def _marker(package: Mapping[str, Any], *, is_split: bool) -> str:
+    """Return where an entry of the lock holds.
+
+    Of a package at two versions, it is the files that say which version is for which system.
+    """
+    parts = [package["marker"]] if "marker" in package else []
+    if is_split:
+        tags = [file["file"].removesuffix(".whl").rpartition("-")[2] for file in package["files"]]
+        systems = [
+            f'sys_platform == "{system}"'
+            for start, system in SYSTEMS.items()
+            if any(tag.startswith(start) for tag in tags)
+        ]
+        parts += [" or ".join(systems)] if systems else []
+    return " and ".join(f"({part})" if len(parts) > 1 else part for part in parts)
+
+
+def _is_split(packages: Iterable[Mapping[str, Any]], name: str) -> bool:
     return len({package["version"] for package in packages if package["name"] == name}) > 1
 
 
@@ -125,7 +142,9 @@ def ensure(project: Project, groups: Iterable[str], say: Callable[[str], None]) 
             _write_stamp(project, stamp, sorted({*installed, *first}))
         if FETCHED in missing:
             links = project.out / "links"
-            _run_builder(project, ["fetch", "--only", "wheels", "--links", str(links)])
+            # By name: where the group is not locked, the plan of this profile says so.
+            safe = ["--only", "wheels", "--profile", "safe"]
+            _run_builder(project, ["fetch", *safe, "--links", str(links)])
             _install(project, everything, ["--find-links", str(links)], say)
             _prove(project, everything)
             shutil.rmtree(links, ignore_errors=True)

@@ -88,14 +88,10 @@ def _lock_runtime(project: Project) -> None:
 
 
 def _lock_wheels(options: argparse.Namespace, project: Project, console: Console) -> None:
-    from dataclasses import replace  # noqa: PLC0415
-
     from bundler.artifacts.indexes import (  # noqa: PLC0415
         PDM_CONFIGURATION,
         configured_indexes,
-        configured_network,
     )
-    from bundler.artifacts.network import Network  # noqa: PLC0415
     from bundler.bootstrap.pipoptions import pip_options  # noqa: PLC0415
     from bundler.files.replacement import replace_files  # noqa: PLC0415
     from bundler.locks import lockfile, wheellock  # noqa: PLC0415 - needs the environment
@@ -103,25 +99,20 @@ def _lock_wheels(options: argparse.Namespace, project: Project, console: Console
     sources = read_recipe(project.recipe).sources
     torch = parse_mirrors(options.mirror, sources).get("torch", sources["torch"])
     pip = pip_options(os.environ)
-    network = replace(configured_network(pip, Network()), connect_s=5.0)
     settings_file = project.root / PDM_CONFIGURATION
     if settings_file.exists():
         settings = settings_file.read_text(encoding="utf-8")
     else:
         settings = wheellock.configuration(configured_indexes(pip, project.root), torch)
         console.say(f"wheels: writing {PDM_CONFIGURATION}, which says where torch's CPU build is")
-    platforms = dict(wheellock.PLATFORMS)
-    if wheellock.answers(f"{torch.rstrip('/')}/torch/", network):
-        platforms |= wheellock.INDEX_ONLY
-    else:
-        console.say(f"wheels: {torch} does not answer, so linux-arm64 is not tried")
-    refreshed = wheellock.refresh(project.root, settings, platforms=platforms, say=console.say)
+    refreshed = wheellock.refresh(
+        project.root, settings, platforms=wheellock.PLATFORMS, say=console.say
+    )
     old = _versions(lockfile.read_lock(project.wheel_lock)) if project.wheel_lock.exists() else {}
     replace_files({settings_file: refreshed.configuration, project.wheel_lock: refreshed.lock})
     new = _versions(lockfile.parse_lock(refreshed.lock))
     _print(f"wheel {line}" for line in differences(old, new))
     _print(f"target {name}: {count} wheels" for name, count in refreshed.wheels.items())
-    _print(f"target {name}: not locked, {why}" for name, why in refreshed.missing.items())
 
 
 def _lock_models(options: argparse.Namespace, project: Project, console: Console) -> None:

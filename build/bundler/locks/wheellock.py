@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
-import httpx2
 import tomlkit
 
-from bundler.errors import BundlerError, UnreachableError, UnsupportedError, UsageError
+from bundler.errors import UnreachableError, UnsupportedError, UsageError
 from bundler.locks.lockfile import parse_lock, select
 from bundler.profiles import GROUPS
 from bundler.targets import TARGETS
@@ -26,16 +25,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from bundler.artifacts.indexes import Indexes
-    from bundler.artifacts.network import Network
 
 # pdm's own names. Its `linux` means glibc 2.17, for which torch has no wheels.
 PLATFORMS = {
     "linux-x64": "manylinux_2_28_x86_64",
+    "linux-arm64": "manylinux_2_28_aarch64",
     "mac-arm64": "macos_14_0_arm64",
     "win-x64": "windows_amd64",
 }
-# Its torch is on PyTorch's own index alone, so it is tried only where that answers.
-INDEX_ONLY = {"linux-arm64": "manylinux_2_28_aarch64"}
 TORCH = "torch-*+cpu-*.whl"
 # How pdm begins the lines that say why it stopped.
 PROBLEM = re.compile(r"\[\w+\]: |ERROR: |Unable to find a resolution")
@@ -44,12 +41,11 @@ SIGNS_OF_NO_NETWORK = ("ConnectError", "ConnectTimeout", "Name or service", "Con
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refreshed:
-    """The new pdm.lock, the pdm.toml behind it, and per target how many wheels, or why none."""
+    """The new pdm.lock, the pdm.toml behind it, and how many wheels each target gets."""
 
     lock: str
     configuration: str
     wheels: Mapping[str, int]
-    missing: Mapping[str, str]
 
 
 def configuration(indexes: Indexes, torch_index: str) -> str:
@@ -78,17 +74,6 @@ def _holds_torch(place: str) -> bool:
     return any(folder.glob(TORCH))
 
 
-def answers(address: str, network: Network) -> bool:
-    """Return whether a web server answers at `address` without an error."""
-    if urlsplit(address).scheme not in {"http", "https"}:
-        return False
-    try:
-        with network.client() as client, client.stream("GET", address) as response:
-            return bool(response.is_success)
-    except (httpx2.HTTPError, httpx2.InvalidURL):
-        return False
-
-
 def refresh(
     project: Path,
     settings: str,
@@ -100,11 +85,9 @@ def refresh(
     """Return the wheels of `project` locked anew for each of `platforms`, by target.
 
     Nothing is written: pdm works on a copy of pyproject.toml, so that neither a half-made lock nor
-    a virtual environment is ever left in the checkout. `python` has pdm installed. A target of
-    INDEX_ONLY that cannot be resolved is reported as missing, any other one is an error.
-    Raises UsageError, UnreachableError, UnsupportedError, and what the lock's own gates raise.
+    a virtual environment is ever left in the checkout. `python` has pdm installed. Raises
+    UsageError, UnreachableError, UnsupportedError, and what the lock's own gates raise.
     """
-    missing: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="lock.") as name:
         folder = Path(name)
         shutil.copyfile(project / "pyproject.toml", folder / "pyproject.toml")
@@ -112,24 +95,16 @@ def refresh(
         lock = folder / "pdm.lock"
         for target, platform in platforms.items():
             say(f"wheels: resolving for {target} (minutes)")
-            before = lock.read_bytes() if lock.exists() else None
-            try:
-                _run_pdm(folder, platform, python, append=before is not None)
-            except BundlerError as error:
-                if before is None or target not in INDEX_ONLY:
-                    raise
-                lock.write_bytes(before)
-                missing[target] = f"{error.what}: {error.why}"
+            _run_pdm(folder, platform, python, append=lock.exists())
         text = lock.read_text(encoding="utf-8")
-    wheels, unfit = check(text, TARGETS)
-    for target in platforms:
-        if target in unfit and target not in INDEX_ONLY:
-            raise UnsupportedError(
-                f"the new lock does not serve {target}",
-                why=unfit[target],
-                next_step="find out why in pyproject.toml; the old lock was kept",
-            )
-    return Refreshed(lock=text, configuration=settings, wheels=wheels, missing={**unfit, **missing})
+    wheels, missing = check(text, platforms)
+    for target, why in missing.items():
+        raise UnsupportedError(
+            f"the new lock does not serve {target}",
+            why=why,
+            next_step="find out why in pyproject.toml; the old lock was kept",
+        )
+    return Refreshed(lock=text, configuration=settings, wheels=wheels)
 
 
 def check(text: str, targets: Iterable[str]) -> tuple[Mapping[str, int], Mapping[str, str]]:
