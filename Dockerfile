@@ -3,6 +3,7 @@
 #
 # From a fresh clone, with a network:
 #   docker build --tag sidecar .
+# It is for the machine that builds it; on Arm the builder takes the profile lean, and says so.
 # Without one, from a bundle and a base (ci/base) that are there:
 #   tar -C bundle/out/linux-x64 -c . | docker import - sidecar-tree
 #   docker import bundle/out/base-amd64.tar sidecar-base

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from bundler import environment
 from bundler.bootstrap import interpreters, platforms, start
-from bundler.bootstrap.lockedruntime import strings
 from bundler.console import Console
 from bundler.errors import BundlerError, DiskError, UsageError
 from bundler.project import Project
@@ -171,12 +170,11 @@ def main(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one exit for each 
         return 1
 
 
-def _own_profile(options: argparse.Namespace, project: Project) -> str:
+def _own_profile(options: argparse.Namespace) -> str:
     """Return the profile that is asked for of a bundle for this machine, or nothing."""
-    if not hasattr(options, "profile") or getattr(options, "target", None):
+    if getattr(options, "target", None):
         return ""
-    default = strings(project.recipe).get("bundle", {}).get("default_profile", "")
-    return str(options.profile or default)
+    return str(getattr(options, "profile", None) or "")
 
 
 def main_inner(arguments: list[str], console: Console) -> int:
@@ -193,7 +191,7 @@ def main_inner(arguments: list[str], console: Console) -> int:
     if hasattr(module, "check") and sys.version_info >= (3, 11):
         module.check(options, project)
     if not environment.is_inside(project):
-        here = platforms.supported(platforms.this_machine(), _own_profile(options, project))
+        here = platforms.supported(platforms.this_machine(), _own_profile(options))
         if interpreters.own_shortcoming(here):
             program = start.suitable_python(project, options, here, console)
             return start.become(program, project, arguments)

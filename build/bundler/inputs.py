@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from bundler.artifacts import debian
 from bundler.artifacts.addresses import parse_mirrors
 from bundler.artifacts.fetch import out_of_reach
 from bundler.artifacts.store import Store
@@ -20,6 +22,7 @@ from bundler.errors import (
     UsageError,
 )
 from bundler.files import sourcetree
+from bundler.images.oci import ARCHITECTURES
 from bundler.locks.lockfile import read_lock as read_wheels
 from bundler.locks.lockfile import require_current
 from bundler.locks.runtime import RuntimeSpec
@@ -30,7 +33,7 @@ from bundler.places import refuse_foreign
 from bundler.plan import COMPONENTS, BundlePlan, Locks, Sources, plan
 from bundler.profiles import label
 from bundler.recipe import PARTS, Recipe, epoch_for, read_recipe
-from bundler.targets import Target, host_target, refuse_foreign_host, target_named
+from bundler.targets import Target, host_target, refuse_foreign_host, serves, target_named
 from bundler.tree import hostruntime, toolchain
 from sidecar.manifest import ManifestError, read
 
@@ -84,7 +87,7 @@ class Inputs:
         recipe = read_recipe(project.recipe)
         wheels = read_wheels(project.wheel_lock)
         require_current(wheels, project.root / "pyproject.toml")
-        return cls(
+        inputs = cls(
             options=options,
             project=project,
             console=console,
@@ -111,21 +114,41 @@ class Inputs:
             ),
             epoch=epoch_for(recipe),
         )
+        inputs._announce_profile()
+        return inputs
+
+    def _announce_profile(self) -> None:
+        """Say that the target has a profile of its own, if it was not asked for by name."""
+        if self.options.profile or self.profile == self.recipe.default_profile:
+            return
+        reasons = self.recipe.targets[self.target.name].without.items()
+        why = "; ".join(f"it lacks the group {group}: {reason}" for group, reason in reasons)
+        self.console.say(
+            f"NOTICE: {self.target.name} gets the profile {self.profile}\n"
+            f"  why: {why or 'the recipe says so'}"
+        )
 
     @property
     def output(self) -> Path:
         """Where the bundle goes."""
         given: Path | None = self.options.output
-        profile = self.options.profile or self.recipe.default_profile
-        return (given or self.project.output(label(self.target.name, profile))).resolve()
+        return (given or self.project.output(label(self.target.name, self.profile))).resolve()
+
+    @property
+    def profile(self) -> str:
+        """The profile asked for, or the target's own."""
+        given: str | None = self.options.profile
+        return given or self.recipe.profile_for(self.target.name)
 
     def plan_only(self) -> BundlePlan:
         """Return the plan without touching the network: `auto` shows what the store allows."""
         host = None
-        if self.options.runtime == "host" or (
-            self.options.runtime == "auto" and not self._has_runtime() and self._is_host
-        ):
-            host = self._probed
+        if self.options.runtime == "host":
+            host = self._installed(may_fetch=False)
+        elif self.options.runtime == "auto" and not self._has_runtime() and self._may_stand_in:
+            # Of another machine's there may be none here yet.
+            with contextlib.suppress(UnreachableError):
+                host = self._installed(may_fetch=False)
         return self._plan(host, self._compiler)
 
     def plan(self) -> BundlePlan:
@@ -139,7 +162,7 @@ class Inputs:
         parts = tuple(part for part in self.options.only or PARTS if part != "runtime")
         self._plan(None, toolchain.own(), parts=parts)
         # First the runtime: once this machine's is in the store, it compiles, too.
-        host = self._host()
+        host = self._host
         return self._plan(host, self._compiler)
 
     def _plan(
@@ -153,14 +176,10 @@ class Inputs:
             host=host,
             compiler=compiler.version,
             models=self.options.model,
-            profile=self.options.profile,
+            profile=self.profile,
             parts=(self.options.only or PARTS) if parts is None else parts,
             epoch=self.epoch,
         )
-
-    @property
-    def _is_host(self) -> bool:
-        return self.target.triple == host_target().triple
 
     @property
     def _wants_runtime(self) -> bool:
@@ -173,11 +192,13 @@ class Inputs:
         spec = self._spec()
         return spec is not None and self.supply.store.path(spec.artifact.digest) is not None
 
+    @cached_property
     def _host(self) -> HostRuntime | None:
+        """The stand-in for the locked runtime, or None. Looked for, and announced, once."""
         spec = self._spec()
         if self._wants_runtime and self.options.runtime == "host":
             return self._stand_in("it was asked for with --runtime host")
-        if spec is None or not (self._wants_runtime and self._is_host):
+        if spec is None or not (self._wants_runtime and serves(self.target)):
             return None
         if self.options.runtime == "standalone" or self._has_runtime():
             # Offline, what is missing is named together with all else that is.
@@ -201,7 +222,7 @@ class Inputs:
                 return self._stand_in_for(out_of_reach(request.artifact, answer.refusal))
             if stands:
                 self.console.say(
-                    f"CPython {spec.version} can be had now: it takes the place of this machine's"
+                    f"CPython {spec.version} can be had now: it takes the place of the stand-in"
                 )
         try:
             self.supply.fetch([request])
@@ -242,23 +263,42 @@ class Inputs:
     def _probed(self) -> HostRuntime:
         return hostruntime.probe()
 
+    def _installed(self, *, may_fetch: bool) -> HostRuntime:
+        """Return the CPython that can stand in for the locked one. Raises UnreachableError.
+
+        It is this machine's; for another that runs Linux it is Debian's, fetched if `may_fetch`.
+        """
+        if self.target.triple == host_target().triple:
+            return self._probed
+        packages = debian.python(ARCHITECTURES[self.target.name.partition("-")[2]])
+        folder = self.project.out / "cache" / "debian"
+        root = debian.unpacked(packages, folder) if may_fetch else debian.held(packages, folder)
+        if root is None:
+            raise UnreachableError(
+                f"there is no CPython for {self.target.name} here",
+                why="Debian's packages of it have not been fetched",
+                next_step=f"python3 build fetch --target {self.target.name}",
+            )
+        return hostruntime.probe_root(root.path, root.versions[packages.names[0]])
+
     @property
     def _may_stand_in(self) -> bool:
-        """Whether a copy of this machine's CPython would do at all."""
-        return sys.platform == "linux" and not self.options.release
+        """Whether a CPython that was installed would do at all."""
+        return sys.platform == "linux" and serves(self.target) and not self.options.release
 
     def _stands_already(self) -> bool:
         """Return whether the output is already the bundle that a stand-in would give."""
         try:
             present = read(self.output)
-            if present.runtime.source != "host":
+            if present.runtime.source == "standalone":
                 return False
-            return present.plan == self._plan(self._probed, toolchain.own()).id
+            host = self._installed(may_fetch=False)
+            return present.plan == self._plan(host, toolchain.own()).id
         except (ManifestError, UnreachableError):
             return False
 
     def _stand_in_for(self, missing: UnreachableError) -> HostRuntime:
-        """Return this machine's CPython as a stand-in. Raises what `_stand_in` does.
+        """Return the stand-in for what is missing. Raises what `_stand_in` does.
 
         Where there is none, the error is the one that makes it needed, with the reason added.
         """
@@ -272,9 +312,9 @@ class Inputs:
             ) from error
 
     def _stand_in(self, reason: str) -> HostRuntime:
-        """Return this machine's CPython, and say that it is used, and for which reason.
+        """Return the stand-in, and say that it is used, and for which reason.
 
-        Raises PolicyError for a release, UnreachableError where this machine's cannot be used.
+        Raises PolicyError for a release, UnreachableError where there is none.
         """
         if self.options.release:
             raise PolicyError(
@@ -282,11 +322,13 @@ class Inputs:
                 why=reason,
                 next_step=self._way_to_the_runtime(),
             )
-        host = self._probed
+        host = self._installed(may_fetch=not self.supply.is_offline)
+        whose = "a copy of this machine's" if host.root is None else "Debian's"
+        where = "here and where" if host.root is None else "where"
         self.console.say(
-            f"NOTICE: the bundle gets a copy of this machine's CPython {host.version}\n"
+            f"NOTICE: the bundle gets {whose} CPython {host.version}\n"
             f"  why: {reason}\n"
-            "  so: it runs here and where the C library is as new or newer; the manifest marks\n"
+            f"  so: it runs {where} the C library is as new or newer; the manifest marks\n"
             "  it as not for release. Each run asks for the locked one again and takes it as soon\n"
             "  as it can be had; --runtime standalone takes nothing else."
         )

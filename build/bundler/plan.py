@@ -14,7 +14,7 @@ from bundler.errors import UnsupportedError
 from bundler.locks.weights import ModelSpec, locked_model
 from bundler.names import unknown
 from bundler.profiles import Profile, profile_named, wheels_of
-from bundler.recipe import PARTS
+from bundler.recipe import PARTS, Recipe, TargetRules
 from bundler.tree.diet import UNSLIMMED, DietRule, parse_rules, rules_for
 from bundler.tree.hostruntime import HostRuntime
 from sidecar.manifest import canonical
@@ -25,10 +25,14 @@ if TYPE_CHECKING:
     from bundler.digests import Digest
     from bundler.locks.lockfile import WheelLock
     from bundler.locks.runtime import RuntimeSpec
-    from bundler.recipe import Recipe
     from bundler.targets import Target
 
 SCHEMA = 1
+# Why a bundle with one of these must not be released.
+STAND_INS = {
+    "host": "the runtime is a copy of the building machine's CPython",
+    "debian": "the runtime is made of Debian's packages",
+}
 COMPONENTS = ("python", "heavy", "packages", "models", "service")
 
 
@@ -104,13 +108,13 @@ class BundlePlan:
         document = asdict(self)
         if isinstance(self.runtime, HostRuntime):
             document["runtime"] = {
-                "source": "host",
+                "source": self.runtime_source,
                 "version": self.runtime.version,
                 "sha256": self.runtime.digest.sha256,
             }
         elif self.runtime is not None:
             document["runtime"] = {
-                "source": "standalone",
+                "source": self.runtime_source,
                 "version": self.runtime.version,
                 "tag": self.runtime.tag,
                 "triple": self.runtime.triple,
@@ -119,6 +123,17 @@ class BundlePlan:
                 "sha256": self.runtime.artifact.digest.sha256,
             }
         return document
+
+    @property
+    def runtime_source(self) -> str:
+        """How the runtime is had, as the manifest says it."""
+        match self.runtime:
+            case None:
+                return "none"
+            case HostRuntime():
+                return self.runtime.source
+            case _:
+                return "standalone"
 
     def inputs(self, component: str) -> str:
         """Return the sha256 of the part of the plan that decides `component`."""
@@ -150,7 +165,7 @@ class BundlePlan:
         """Why a bundle of this plan must not be released; empty if it may."""
         reasons = []
         if isinstance(self.runtime, HostRuntime):
-            reasons.append("the runtime is a copy of the building machine's CPython")
+            reasons.append(STAND_INS[self.runtime.source])
         if self.profile == UNSLIMMED:
             reasons.append(f"the profile {UNSLIMMED} is what others are measured against")
         if left_out := [part for part in PARTS if part not in self.parts]:
@@ -193,7 +208,7 @@ def plan(  # noqa: PLR0913 - each argument is one input of a pure function
     for part in sorted(wanted - set(PARTS)):
         raise unknown("part", part, PARTS, option="--only")
     diet = recipe.sections.get("diet", {})
-    chosen = profile_named(profile or recipe.default_profile, diet)
+    chosen = profile_named(profile or recipe.profile_for(target.name), diet)
     wheels = _wheels(recipe, locks, target, chosen) if "wheels" in wanted else ()
     names = frozenset(wheel.package for wheel in wheels) | {"python"}
     specs = _models(recipe, locks, models) if "models" in wanted else ()
@@ -239,6 +254,7 @@ def _runtime(locks: Locks, target: Target, host: HostRuntime | None) -> RuntimeS
 def _wheels(
     recipe: Recipe, locks: Locks, target: Target, profile: Profile
 ) -> tuple[PlannedWheel, ...]:
+    require_groups(recipe, target, profile)
     return tuple(
         PlannedWheel(
             package=wheel.package,
@@ -249,6 +265,18 @@ def _wheels(
         )
         for wheel in wheels_of(locks.wheels, target, profile)
     )
+
+
+def require_groups(recipe: Recipe, target: Target, profile: Profile) -> None:
+    """Raise UnsupportedError if `profile` needs a group of pdm.lock that `target` lacks."""
+    for group, reason in recipe.targets.get(target.name, TargetRules()).without.items():
+        if group in profile.groups:
+            own = recipe.profile_for(target.name)
+            raise UnsupportedError(
+                f"the group {group} of pdm.lock is not locked for {target.name}",
+                why=f"{reason}; the profile {profile.name} needs it",
+                next_step=f"python3 build assemble --target {target.name} --profile {own}",
+            )
 
 
 def _models(recipe: Recipe, locks: Locks, names: Iterable[str]) -> tuple[ModelSpec, ...]:

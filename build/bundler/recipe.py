@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bundler.errors import UsageError
 from bundler.names import unknown
+from bundler.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +36,17 @@ class CatalogueModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TargetRules:
+    """What is special about a target: its own default profile, and the groups that it lacks.
+
+    `without` gives the reason for each group of pdm.lock that is not locked for the target.
+    """
+
+    default_profile: str | None = None
+    without: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """The components, the catalogue, the rules and the sources of a bundle."""
 
@@ -47,6 +59,7 @@ class Recipe:
     allow: tuple[str, ...]
     catalogue: Mapping[str, CatalogueModel]
     sources: Mapping[str, str]
+    targets: Mapping[str, TargetRules] = field(default_factory=dict)
     sections: Mapping[str, Any] = field(default_factory=dict)
 
     def allows(self, path: str) -> bool:
@@ -65,6 +78,10 @@ class Recipe:
             if name in (model.name, model.repository):
                 return model
         raise unknown("model", name, sorted(self.catalogue), option=option)
+
+    def profile_for(self, target: str) -> str:
+        """Return the profile of a bundle for `target` where none is asked for."""
+        return self.targets.get(target, TargetRules()).default_profile or self.default_profile
 
     def component(self, package: str) -> str:
         """Return the component that the wheel of `package` belongs to."""
@@ -102,6 +119,7 @@ def parse_recipe(text: str) -> Recipe:
             allow=tuple(models["allow"]),
             catalogue=catalogue,
             sources=dict(raw["sources"]),
+            targets={name: TargetRules(**entry) for name, entry in raw.get("targets", {}).items()},
             sections=raw,
         )
     except tomllib.TOMLDecodeError as error:
@@ -112,6 +130,11 @@ def parse_recipe(text: str) -> Recipe:
         _check(model)
     for name in (recipe.default_model, recipe.release_model):
         recipe.model(name)
+    if unknown := sorted(set(recipe.targets) - set(TARGETS)):
+        raise UsageError(
+            f"recipe.toml has rules for {unknown[0]}, which is no target",
+            why=f"the targets are {', '.join(TARGETS)}",
+        )
     return recipe
 
 

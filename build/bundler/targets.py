@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -150,9 +151,18 @@ def host_target() -> Target:
     return target_named(platforms.supported(platforms.this_machine()).target)
 
 
+def serves(target: Target) -> bool:
+    """Return whether a CPython that was installed can stand in for the locked one of `target`.
+
+    It is a copy of this machine's, or Debian's for another machine that runs Linux.
+    """
+    is_linux = sys.platform == "linux" and target.os == "linux"
+    return is_linux or target.triple == host_target().triple
+
+
 def refuse_foreign_host(target: Target) -> None:
     """Raise UsageError unless a copy of this machine's Python can serve `target`."""
-    if target.triple != host_target().triple:
+    if not serves(target):
         raise UsageError(
             f"a copy of this machine's Python cannot serve {target.name}",
             why="it is built for another platform",

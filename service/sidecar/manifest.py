@@ -53,7 +53,10 @@ class Component:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """The CPython inside, and how it was had: `standalone` (locked) or `host` (a stand-in)."""
+    """The CPython inside, and how it was had: `standalone` (locked), or a stand-in.
+
+    A stand-in is a copy of the building machine's (`host`) or of Debian's packages (`debian`).
+    """
 
     version: str
     source: str

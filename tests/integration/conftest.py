@@ -18,7 +18,7 @@ from bundler.images.image import Image, compose, write
 from bundler.images.layers import Layers
 from bundler.project import Project
 from bundler.recipe import epoch_for, read_recipe
-from tests.smoke.conftest import bundle
+from tests.smoke.conftest import arm, bundle, lean
 from tests.support import dockerengine
 from tests.support.containers import HARDENED, PORT, START_SECONDS
 from tests.support.lacking import lack
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["bundle"]
+__all__ = ["arm", "bundle", "lean"]
 
 PROJECT = Project.here()
 SCRATCH = PROJECT.out / "scratch"
@@ -69,10 +69,17 @@ def engine() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def base() -> Path:
     """Return the base for this machine's architecture, made unless it is there."""
-    path = PROJECT.out / f"base-{ARCHITECTURES[platform.machine()]}.tar"
+    return base_for(ARCHITECTURES[platform.machine()])
+
+
+def base_for(architecture: str) -> Path:
+    path = PROJECT.out / f"base-{architecture}.tar"
     if not path.is_file():
         done = subprocess.run(
-            [PROJECT.root / "ci" / "base"], capture_output=True, encoding="utf-8", check=False
+            [PROJECT.root / "ci" / "base", architecture],
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
         )
         # What it takes, mmdebstrap and Debian's keys, is not everywhere.
         if done.returncode == USAGE:

@@ -11,9 +11,11 @@ import pytest
 
 from bundler.models.golden import read_golden
 from sidecar.manifest import read
+from tests.support.lacking import lack
 from tests.support.reference import Reference, reference
 from tests.support.variety import varied
 
+OUT_OF_REACH = 5
 CHECKOUT = Path(__file__).parents[2]
 
 
@@ -32,19 +34,42 @@ def lean() -> Path:
     return given("SIDECAR_LEAN_BUNDLE") or assembled("--profile", "lean")
 
 
+@pytest.fixture(scope="session")
+def arm() -> Path:
+    """Return a lean bundle for Linux on Arm, made here by one process of the tests for all.
+
+    Its runtime is a stand-in where that of the release cannot be had.
+    """
+    import fcntl  # noqa: PLC0415 - not on Windows
+
+    with (CHECKOUT / "bundle/out/arm.lock").open("a") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        done = assembly("--target", "linux-arm64", "--profile", "lean")
+    if done.returncode == OUT_OF_REACH:
+        lack(done.stderr)
+    return path_of(done)
+
+
 def given(variable: str) -> Path | None:
     path = os.environ.get(variable)
     return Path(path).resolve() if path else None
 
 
 def assembled(*arguments: str) -> Path:
-    done = subprocess.run(
+    return path_of(assembly(*arguments))
+
+
+def assembly(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, CHECKOUT / "build", "assemble", *arguments],
         cwd=CHECKOUT,
         capture_output=True,
         encoding="utf-8",
         check=False,
     )
+
+
+def path_of(done: subprocess.CompletedProcess[str]) -> Path:
     if done.returncode:
         pytest.fail(f"no bundle could be assembled, exit code {done.returncode}\n{done.stderr}")
     return Path(done.stdout.strip())

@@ -55,6 +55,11 @@ CONTAINERS = (
 # Run by another test, with options that make it shorter or keep its files apart.
 ELSEWHERE = {
     "ci/base": "tests/integration/conftest.py",
+    "ci/base arm64": "tests/integration/test_image_index.py",
+    "python3 build assemble --target linux-arm64": "tests/smoke/conftest.py",
+    "python3 build image --target linux-x64 --target linux-arm64": (
+        "tests/integration/test_image_index.py"
+    ),
     "python3 build assemble --target mac-arm64 --only wheels,models,service": (
         "tests/smoke/test_foreign_bundles.py"
     ),
@@ -71,7 +76,6 @@ NOT_RUN = {
     "python3 build bench --twin --page docs/measured.md": "so does it; a test has a page",
     "python3 build assemble --target mac-arm64": "needs the release page of the runtime",
     "python3 build lock --models multilingual-mpnet": "asks the hub for a gigabyte",
-    "python3 build lock --wheels": "asks PyTorch's index, for minutes",
     "MODELS=1 ci/refresh": "asks the hub for gigabytes",
     "PYTHON=../old/bin/python ci/compare-golden multilingual-mpnet": "needs the model's lock",
     "python3 build assemble --profile lean --model multilingual-mpnet": "so does it",
@@ -79,8 +83,6 @@ NOT_RUN = {
         "and so does this"
     ),
     "python3 build up --model multilingual-mpnet": "needs the lock of the line before",
-    "python3 build image --target linux-x64 --target linux-arm64": "linux-arm64 is not locked",
-    "ci/base arm64": "needs packages of another architecture",
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from bundler.cli import COMMANDS, parser
-from bundler.errors import BundlerError, UnreachableError, UnsupportedError
+from bundler.errors import BundlerError, UnreachableError
 from bundler.recipe import read_recipe
 from bundler.release.bundles import wanted
 from sidecar import __version__
@@ -120,7 +120,6 @@ def test_the_page_on_the_first_release_has_what_release_ends_with() -> None:
     command, _, _ = caught.value.next_step.partition(",")
     assert rows[command] == caught.value.exit_code
     assert rows["ci/base amd64"] == UnreachableError.exit_code
-    assert rows["python3 build lock --wheels"] == UnsupportedError.exit_code
 
 
 def test_a_port_is_published_on_loopback_or_with_a_token() -> None:

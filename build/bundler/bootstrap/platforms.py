@@ -48,7 +48,7 @@ PLATFORMS: Mapping[str, Platform] = {
     one.target: one
     for one in (
         Platform("linux-x64", "linux", "x86_64", GLIBC, (2, 28), ALL_PROFILES),
-        Platform("linux-arm64", "linux", "arm64", GLIBC, (2, 28), ()),
+        Platform("linux-arm64", "linux", "arm64", GLIBC, (2, 28), ("lean",)),
         Platform("mac-arm64", "darwin", "arm64", MACOS, (14, 0), ALL_PROFILES),
         Platform("win-x64", "win32", "x86_64", WINDOWS, (10, 0), ALL_PROFILES),
     )

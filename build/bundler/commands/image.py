@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target", metavar="NAME", action="append", default=[], help="a platform; repeatable"
     )
-    parser.add_argument("--profile", metavar="NAME", help="which bundle of a target (safe)")
+    parser.add_argument(
+        "--profile", metavar="NAME", help="which bundle of a target (safe; lean for linux-arm64)"
+    )
     parser.add_argument("--tag", metavar="NAME", help="the image's name (sidecar:VERSION); load it")
     parser.add_argument(
         "--base",
@@ -159,9 +161,8 @@ def _base(given: str | None, bundle: Path, project: Project) -> Path | None:
 def _file_name(images: list[Image]) -> str:
     from bundler.profiles import label  # noqa: PLC0415 - needs the environment
 
-    bundle = images[0].bundle
-    targets = "-".join(image.bundle.target for image in images)
-    return f"sidecar-{bundle.version}-{label(targets, bundle.profile)}.oci.tar"
+    targets = "-".join(label(image.bundle.target, image.bundle.profile) for image in images)
+    return f"sidecar-{images[0].bundle.version}-{targets}.oci.tar"
 
 
 def _copy_sboms(bundles: list[Path], images: list[Image], output: Path) -> None:

@@ -33,13 +33,17 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a model of the catalogue to embed, the first is the default; repeatable",
     )
-    parser.add_argument("--profile", metavar="NAME", help="the diet: none, safe or lean (safe)")
+    parser.add_argument(
+        "--profile",
+        metavar="NAME",
+        help="the diet: none, safe or lean (safe; lean for linux-arm64)",
+    )
     parser.add_argument(
         "--runtime",
         choices=("auto", "standalone", "host"),
         default="auto",
         help="where CPython comes from; auto takes a copy of this machine's where the locked one "
-        "cannot be reached, and says so (auto)",
+        "cannot be reached, or Debian's for another machine with Linux, and says so (auto)",
     )
     parser.set_defaults(release=False, output=None)
     parser.add_argument(
@@ -159,15 +163,16 @@ def bundles_at(
 
     Raises UsageError where there is none, UnsupportedError and UsageError for unknown names.
     """
+    recipe = read_recipe(project.recipe)
     if profile is not None:
-        profile_named(profile, read_recipe(project.recipe).sections.get("diet", {}))
-    profile = profile or DEFAULT
+        profile_named(profile, recipe.sections.get("diet", {}))
     for path in paths:
         require_bundle(path)
     found = [path.resolve() for path in paths]
     for name in targets:
-        found.append(project.output(label(target_named(name).name, profile)))
-        require_bundle(found[-1], make=assembling(name, profile))
+        own = profile or recipe.profile_for(target_named(name).name)
+        found.append(project.output(label(name, own)))
+        require_bundle(found[-1], make=assembling(name, own))
     return found
 
 

@@ -42,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a model to embed; repeatable (the recipe's release_model)",
     )
-    parser.add_argument("--profile", metavar="NAME", help="the diet: safe or lean (safe)")
+    parser.add_argument(
+        "--profile", metavar="NAME", help="the diet: safe or lean (safe; lean for linux-arm64)"
+    )
     parser.add_argument("--version-tag", metavar="vVERSION", help="refuse to make another version")
     parser.add_argument(
         "--split-mb",
@@ -111,13 +113,14 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
         asked={
             "targets": list(wish.targets),
             "models": list(wish.models),
-            "profile": made.present[0].manifest.profile,
+            "profile": wish.profile,
             "version": options.version_tag,
             "splitMb": options.split_mb,
             "isDryRun": wish.is_dry,
         },
         found={
             "plans": {one.manifest.target: one.manifest.plan for one in made.present},
+            "profiles": {one.manifest.target: one.manifest.profile for one in made.present},
             "missing": sorted(made.missing),
             "notForRelease": findings,
         },

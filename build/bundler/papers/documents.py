@@ -153,7 +153,7 @@ def _sbom(plan: BundlePlan, materials: Materials, wheels: Iterable[sbom.WheelPar
         runtime=sbom.RuntimePart(
             version=plan.runtime.version,
             tag=standalone.tag if standalone else "",
-            source="standalone" if standalone else "host",
+            source=plan.runtime_source,
             expression=PYTHON_LICENCE,
             artifact=standalone.artifact if standalone else None,
             libraries=tuple(
@@ -196,7 +196,6 @@ def describe(
 ) -> Manifest:
     """Return the manifest of a bundle of `plan`."""
     target = target_named(plan.target)
-    source = "host" if isinstance(plan.runtime, HostRuntime) else "standalone"
     return Manifest(
         plan=plan.id,
         papers=described_inputs(plan),
@@ -205,7 +204,7 @@ def describe(
         profile=plan.profile,
         runtime=Runtime(
             version=plan.runtime.version if plan.runtime else "",
-            source=source if plan.runtime else "none",
+            source=plan.runtime_source,
             executable=target.executable,
         ),
         default_model=plan.default_model,

@@ -154,8 +154,9 @@ def _image(edition: Edition, folder: Path, store: Store, progress: Progress) -> 
             )
             for bundle in chosen
         ]
-    targets = "-".join(bundle.manifest.target for bundle in chosen)
-    name = f"{PRODUCT}-{edition.version}-{label(targets, chosen[0].manifest.profile)}.oci.tar"
+    manifests = [bundle.manifest for bundle in chosen]
+    targets = "-".join(label(one.target, one.profile) for one in manifests)
+    name = f"{PRODUCT}-{edition.version}-{targets}.oci.tar"
     image.write(images, folder / name, name=f"{PRODUCT}:{edition.version}", epoch=edition.epoch)
     _cut(folder / name, edition)
 

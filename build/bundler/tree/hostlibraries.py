@@ -67,13 +67,16 @@ def read_program(path: Path) -> Dynamic:
         raise unsuitable(f"{path} is not a readable ELF file") from error
 
 
-def closure(programs: Iterable[Path], *, fallback: Path) -> Mapping[str, Path]:
+def closure(
+    programs: Iterable[Path], *, fallback: Path, root: Path | None = None
+) -> Mapping[str, Path]:
     """Return every library but glibc's that `programs` load, directly or not: name to file.
 
     Searched as the loader does: the file's own run path, then the loader's cache; then `fallback`,
-    for a libpython that only LD_LIBRARY_PATH would find. Raises UnreachableError.
+    for a libpython that only LD_LIBRARY_PATH would find. In `root`, the root file system of another
+    machine, Debian's folders take the cache's place. Raises UnreachableError.
     """
-    cached = _cached()
+    cached = _cached() if root is None else _beneath(root)
     found: dict[str, Path] = {}
     pending = list(programs)
     while pending:
@@ -109,6 +112,15 @@ def parse_cache(listing: str) -> Mapping[str, list[Path]]:
         if arrow and "hwcap" not in line:
             cached.setdefault(name.partition(" ")[0], []).append(Path(path))
     return cached
+
+
+def _beneath(root: Path) -> Mapping[str, list[Path]]:
+    """Return the libraries in the folders that Debian has for one architecture: name to files."""
+    found: dict[str, list[Path]] = {}
+    for pattern in ("lib/*-linux-gnu/*.so.*", "usr/lib/*-linux-gnu/*.so.*"):
+        for path in sorted(root.glob(pattern)):
+            found.setdefault(path.name, []).append(path)
+    return found
 
 
 def is_elf(path: Path) -> bool:

@@ -1,7 +1,8 @@
-"""The host's CPython 3.11, relocated: a stand-in where the standalone runtime is out of reach.
+"""A CPython 3.11 that was installed, relocated: a stand-in where the standalone is out of reach.
 
-It is never as good: it needs the C library of the machine that made it, or a newer one. Whoever
-uses it must say so in the manifest and refuse it for a release.
+It is this host's, or Debian's for another processor, unpacked and not installed. It is never as
+good: it needs the C library it was built for, or a newer one. Whoever uses it must say so in the
+manifest and refuse it for a release.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bundler.digests import Digest
 from bundler.errors import DiskError, IntegrityError
@@ -81,11 +82,20 @@ site.addsitedir(os.path.join(os.path.dirname(__file__), "site-packages"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostRuntime:
-    """The host's CPython: its version, its program, and one digest of all that would be copied."""
+    """A host's CPython: its version, its program, and one digest of all that would be copied.
+
+    `root` is the root file system of Debian's packages that it lies in; None on this host itself.
+    """
 
     version: str
     executable: Path
     digest: Digest
+    root: Path | None = None
+
+    @property
+    def source(self) -> Literal["host", "debian"]:
+        """Where it comes from, as the manifest says it."""
+        return "debian" if self.root else "host"
 
 
 def probe(executable: Path | None = None) -> HostRuntime:
@@ -104,13 +114,28 @@ def probe(executable: Path | None = None) -> HostRuntime:
     )
 
 
+def probe_root(root: Path, version: str) -> HostRuntime:
+    """Return the CPython that Debian's packages brought into the folder `root`.
+
+    `version` is the package's own. The digest is as that of `probe`. Raises UnreachableError.
+    """
+    match = re.match(rf"{PYTHON[0]}\.{PYTHON[1]}\.\d+", version)
+    if match is None:
+        raise unsuitable(f"Debian has {version}, not CPython {PYTHON[0]}.{PYTHON[1]}")
+    facts = _root_facts(root)
+    digests = {name: Digest.of_bytes(_read(path)) for name, path in _sources(facts).items()}
+    return HostRuntime(
+        version=match.group(), executable=facts["executable"], digest=_total(digests), root=root
+    )
+
+
 def copy(
     host: HostRuntime,
     destination: Path,
     *,
     on_file: Callable[[str, int], None] = lambda _path, _size: None,
 ) -> dict[str, int]:
-    """Fill `destination`, a bundle's python/, with `host`, relocated and tried out.
+    """Fill `destination`, a bundle's python/, with `host`, relocated and, if it is ours, tried out.
 
     Returns the mode of the program; all else is plain, whatever mode the host gave it. `on_file`
     hears each path inside `destination`, with its size. The result depends on the contents of the
@@ -118,7 +143,7 @@ def copy(
     crash here leaves a stage that nobody reads. Raises IntegrityError (the host's Python is no
     longer the one that was probed), DiskError, and UnreachableError (the copy does not run).
     """
-    facts = _facts(host.executable)
+    facts = _root_facts(host.root) if host.root else _facts(host.executable)
     sources = _sources(facts)
     libraries = [name.removeprefix("lib/") for name in sources]
     tool = hostlibraries.patchelf()
@@ -139,8 +164,22 @@ def copy(
     if "site-packages" not in facts["site_packages"]:
         _write(destination, SITECUSTOMIZE, SITE_PACKAGES_HOOK)
         on_file(SITECUSTOMIZE, len(SITE_PACKAGES_HOOK))
-    _try_out(destination)
+    if host.root is None:
+        _try_out(destination)
     return {PROGRAM: EXECUTABLE}
+
+
+def _root_facts(root: Path) -> Mapping[str, Any]:
+    """Return where Debian keeps a CPython's parts, as `_facts` has them of one that runs."""
+    return {
+        "root": root,
+        "executable": root / "usr/bin/python3.11",
+        "stdlib": root / "usr/lib/python3.11",
+        "dynload": None,
+        "libraries": None,
+        "site_packages": ["dist-packages"],
+        "licence": root / "usr/share/doc/python3.11-minimal/copyright",
+    }
 
 
 def _facts(executable: Path) -> Mapping[str, Any]:
@@ -169,10 +208,14 @@ def _sources(facts: Mapping[str, Any]) -> Mapping[str, Path]:
         if not MODULES_LEFT_OUT.fullmatch(path.name.partition(".")[0]):
             found[f"{DYNLOAD}/{path.name}"] = path
     programs = [path for _, path in sorted(found.items()) if hostlibraries.is_elf(path)]
-    libraries = hostlibraries.closure(programs, fallback=Path(facts["libraries"] or stdlib.parent))
+    libraries = hostlibraries.closure(
+        programs, fallback=Path(facts["libraries"] or stdlib.parent), root=facts.get("root")
+    )
     found |= {f"lib/{name}": path for name, path in libraries.items()}
     for path in _files(stdlib):
         found[f"{STDLIB}/{path.relative_to(stdlib).as_posix()}"] = path
+    if licence := facts.get("licence"):
+        found[f"{STDLIB}/LICENSE.txt"] = licence
     return dict(sorted(found.items()))
 
 

@@ -105,6 +105,37 @@ def test_a_tag_is_given_to_the_engine(
     assert asked == ["info", f"load --input {project.out / NAME}"]
 
 
+def arm(project: Project, name: str, profile: str) -> None:
+    """Make a bundle for the other machine of this machine's own."""
+    folder = shutil.copytree(project.output("linux-x64"), project.output(name))
+    held = json.loads((folder / "manifest.json").read_bytes())
+    changed = json.dumps(held | {"target": "linux-arm64", "profile": profile})
+    (folder / "manifest.json").write_text(changed, encoding="utf-8")
+
+
+def test_two_targets_are_one_archive_with_a_bill_of_materials_for_each(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arm(project, "linux-arm64", "safe")
+    assert image("--target", "linux-x64", "--target", "linux-arm64", "--base", "none") == 0
+    archive = project.out / "sidecar-0.0.1-linux-x64-linux-arm64.oci.tar"
+    assert capsys.readouterr().out == f"{archive}\n"
+    sboms = {path.name for path in project.out.glob("*.sbom.cdx.json")}
+    assert sboms == {f"{archive.name}.{name}.sbom.cdx.json" for name in ("amd64", "arm64")}
+
+
+def test_each_target_is_taken_in_the_profile_that_it_has_by_default(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = project.recipe.read_text(encoding="utf-8")
+    rules = '\n[targets.linux-arm64]\ndefault_profile = "lean"\n'
+    project.recipe.write_text(recipe + rules, encoding="utf-8")
+    arm(project, "linux-arm64-lean", "lean")
+    assert image("--target", "linux-x64", "--target", "linux-arm64", "--base", "none") == 0
+    archive = project.out / "sidecar-0.0.1-linux-x64-linux-arm64-lean.oci.tar"
+    assert capsys.readouterr().out == f"{archive}\n"
+
+
 def test_nonsense_is_refused_before_anything_is_made(project: Project, tmp_path: Path) -> None:
     bundle = project.output("linux-x64")
     assert image(bundle, "--tag", "No Name") == 2

@@ -2,16 +2,22 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import grimp
 import pytest
 
+from bundler.bootstrap import platforms
+from bundler.bootstrap.platforms import Machine
+from bundler.cli import parser
 from bundler.console import Console
-from bundler.errors import PolicyError, UsageError
+from bundler.errors import PolicyError, UnreachableError, UnsupportedError, UsageError
 from bundler.inputs import MAKERS, Inputs, refuse_unreleasable
 from bundler.project import Project
+from tests.support import tinydebian
 from tests.support.miniature import Miniature
 
 # They move bytes or tell people about them, and decide none.
@@ -43,6 +49,12 @@ def gathered(miniature: Miniature, **options: Any) -> Inputs:
     }
     console = Console(io.StringIO())
     return Inputs.gather(argparse.Namespace(**values), miniature.project, console)
+
+
+def said(inputs: Inputs) -> str:
+    stream = inputs.console.stream
+    assert isinstance(stream, io.StringIO)
+    return stream.getvalue()
 
 
 def test_every_module_that_decides_bytes_is_part_of_the_builders_digest() -> None:
@@ -108,6 +120,79 @@ def test_the_way_to_the_locked_runtime_is_not_the_one_that_was_taken(
 def test_a_stand_in_serves_this_machines_target_alone(miniature: Miniature) -> None:
     with pytest.raises(UsageError, match="cannot serve mac-arm64"):
         gathered(miniature, runtime="host", target="mac-arm64").plan()
+
+
+FOR_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="made on Linux, for Linux")
+
+
+@pytest.fixture
+def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "path"
+    tinydebian.install(folder, tinydebian.python_tree())
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder
+
+
+@FOR_LINUX
+@pytest.mark.usefixtures("tool")
+def test_debians_packages_stand_in_for_another_machine_with_linux(miniature: Miniature) -> None:
+    options = {"target": "linux-arm64", "runtime": "host", "only": ("runtime", "service")}
+    inputs = gathered(miniature, **options, offline=False)
+    with pytest.raises(UnreachableError, match="no CPython for linux-arm64 here"):
+        inputs.plan_only()
+    planned = inputs.plan()
+    assert planned.document()["runtime"]["source"] == "debian"
+    assert "Debian's CPython 3.11.2" in said(inputs)
+    # Once they are there no network is needed.
+    assert gathered(miniature, **options).plan().id == planned.id == inputs.plan_only().id
+
+
+@FOR_LINUX
+def test_no_stand_in_is_fetched_offline(miniature: Miniature, tool: Path) -> None:
+    options = {"target": "linux-arm64", "runtime": "host", "only": ("runtime",)}
+    with pytest.raises(UnreachableError, match="no CPython for linux-arm64 here"):
+        gathered(miniature, **options).plan()
+    assert not (tool / "words").exists()
+
+
+@FOR_LINUX
+def test_what_is_not_locked_is_refused_before_a_stand_in_is_fetched(
+    miniature: Miniature, tool: Path
+) -> None:
+    inputs = gathered(miniature, target="linux-arm64", runtime="host", offline=False)
+    with pytest.raises(UnsupportedError, match="not locked for linux-arm64: heavy-weight"):
+        inputs.plan()
+    assert not (tool / "words").exists()
+
+
+def test_a_machine_with_linux_on_arm_makes_a_lean_bundle_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine("linux", "arm64", "glibc", (2, 36))
+    monkeypatch.setattr(platforms, "this_machine", lambda: machine)
+    project = Project.here()
+    console = Console(io.StringIO())
+    options = parser().parse_args(["assemble", "--offline", "--only", "wheels,models,service"])
+    inputs = Inputs.gather(options, project, console)
+    planned = inputs.plan_only()
+    assert (planned.target, planned.profile) == ("linux-arm64", "lean")
+    assert inputs.output == project.out / "linux-arm64-lean"
+    assert "NOTICE: linux-arm64 gets the profile lean\n  why: it lacks the group ref" in said(
+        inputs
+    )
+
+
+def test_a_target_with_a_profile_of_its_own_says_so(miniature: Miniature) -> None:
+    table = '[targets.linux-x64]\ndefault_profile = "none"\nwithout = { big = "too big" }\n'
+    recipe = miniature.project.recipe
+    recipe.write_text(f"{recipe.read_text()}\n{table}")
+    inputs = gathered(miniature)
+    assert inputs.output == miniature.project.out / "linux-x64-none"
+    assert inputs.plan_only().profile == "none"
+    assert said(inputs) == (
+        "NOTICE: linux-x64 gets the profile none\n  why: it lacks the group big: too big\n"
+    )
+    assert said(gathered(miniature, profile="none")) == ""
 
 
 def test_the_output_is_named_by_the_target_unless_given(

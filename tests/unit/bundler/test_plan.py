@@ -10,7 +10,7 @@ import pytest
 from bundler.digests import Digest
 from bundler.errors import UnsupportedError, UsageError
 from bundler.plan import COMPONENTS, plan
-from bundler.recipe import PARTS
+from bundler.recipe import PARTS, TargetRules
 from bundler.targets import TARGETS
 from bundler.tree.hostruntime import HostRuntime
 from tests.support.miniature import EPOCH, Miniature
@@ -143,6 +143,38 @@ def test_a_target_whose_runtime_is_not_locked_is_unsupported(miniature: Miniatur
             compiler="3.11.9",
             parts=("runtime",),
         )
+
+
+def test_a_group_that_a_target_lacks_refuses_every_profile_with_it(miniature: Miniature) -> None:
+    rules = TargetRules(default_profile="small", without={"reference": "nothing serves it"})
+    diet = miniature.recipe.sections["diet"]
+    small = {
+        "profiles": [*diet["profiles"], "small"],
+        "contents": {"small": {"groups": ["default"]}},
+    }
+    recipe = replace(
+        miniature.recipe,
+        targets={"linux-x64": rules},
+        sections={**miniature.recipe.sections, "diet": {**diet, **small}},
+    )
+
+    def planned(profile: str | None) -> BundlePlan:
+        target = TARGETS["linux-x64"]
+        facts = (recipe, miniature.locks, target, miniature.sources)
+        return plan(*facts, compiler="3.11.9", profile=profile)
+
+    assert planned(None).profile == "small"
+    with pytest.raises(UnsupportedError, match=r"the group reference .* for linux-x64") as caught:
+        planned("safe")
+    assert caught.value.why == "nothing serves it; the profile safe needs it"
+    assert caught.value.next_step.endswith("--target linux-x64 --profile small")
+
+
+def test_a_stand_in_of_debians_packages_is_marked_as_one(miniature: Miniature) -> None:
+    made = miniature.plan(host=replace(HOST, root=Path("/somewhere")))
+    assert made.document()["runtime"]["source"] == "debian"
+    assert made.unreleasable == ("the runtime is made of Debian's packages",)
+    assert "/somewhere" not in json.dumps(made.document())
 
 
 def test_a_component_that_does_not_exist_has_no_inputs(miniature: Miniature) -> None:

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
+from packaging.requirements import Requirement
 
 from bundler.errors import UsageError
 from bundler.project import Project
-from bundler.recipe import epoch_for, parse_recipe, read_recipe
+from bundler.recipe import TargetRules, epoch_for, parse_recipe, read_recipe
+from bundler.targets import TARGETS
 from tests.support.miniature import EPOCH, RECIPE, REVISION
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from bundler.targets import Target
 
 
 def test_the_committed_recipe_can_be_read() -> None:
@@ -45,6 +50,33 @@ def test_a_snapshot_holds_the_named_files_and_no_others(path: str, is_allowed: b
     assert parse_recipe(RECIPE).allows(path) is is_allowed
 
 
+def test_a_target_may_have_a_default_profile_of_its_own() -> None:
+    text = '[targets.linux-arm64]\ndefault_profile = "none"\nwithout = { big = "it is too big" }\n'
+    recipe = parse_recipe(RECIPE + text)
+    assert recipe.profile_for("linux-arm64") == "none"
+    assert recipe.profile_for("linux-x64") == recipe.default_profile == "safe"
+    assert recipe.targets["linux-arm64"].without == {"big": "it is too big"}
+
+
+def test_a_target_lacks_the_groups_that_pyproject_leaves_out_for_it() -> None:
+    project = Project.here()
+    text = (project.root / "pyproject.toml").read_text(encoding="utf-8")
+    table = tomllib.loads(text)["project"]
+    groups = {"default": table["dependencies"], **table["optional-dependencies"]}
+    recipe = read_recipe(project.recipe)
+    for target in TARGETS.values():
+        lacking = {
+            name
+            for name, needs in groups.items()
+            if not any(_holds(Requirement(need), target) for need in needs)
+        }
+        assert lacking == set(recipe.targets.get(target.name, TargetRules()).without), target.name
+
+
+def _holds(requirement: Requirement, target: Target) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate(dict(target.markers))
+
+
 def test_a_model_is_found_by_its_name_and_by_its_repository() -> None:
     recipe = parse_recipe(RECIPE)
     assert recipe.model("tiny") is recipe.model("example/tiny")
@@ -72,6 +104,8 @@ def test_a_model_is_found_by_its_name_and_by_its_repository() -> None:
         ("wheeled==1.0", "wheeled==1.*", "not pinned"),
         ('default_model = "tiny"', 'default_model = "huge"', "no model 'huge'"),
         ('release_model = "tiny"', 'release_model = "huge"', "no model 'huge'"),
+        ("[sources]", "[targets.amiga]\n[sources]", "amiga, which is no target"),
+        ("[sources]", "[targets.win-x64]\nprofile = 'x'\n[sources]", "lacks or misspells"),
     ],
 )
 def test_a_recipe_that_makes_no_sense_is_refused_with_its_reason(

@@ -11,8 +11,10 @@ from bundler.bootstrap import platforms
 from bundler.bootstrap.platforms import PLATFORMS, Machine, supported, this_machine
 from bundler.errors import UnsupportedError, UsageError
 from bundler.locks.lockfile import read_lock
+from bundler.plan import require_groups
 from bundler.profiles import profile_named, wheels_of
 from bundler.project import Project
+from bundler.recipe import read_recipe
 from bundler.targets import TARGETS
 from sidecar.process import cpu_features
 
@@ -86,13 +88,9 @@ def test_a_processor_below_x86_64_v2_is_told_its_level() -> None:
     assert "docker" not in error.next_step
 
 
-def test_a_profile_that_a_platform_lacks_names_one_that_it_has(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    lean = replace(PLATFORMS["linux-arm64"], profiles=("lean",))
-    monkeypatch.setitem(platforms.PLATFORMS, "linux-arm64", lean)
+def test_a_profile_that_a_platform_lacks_names_one_that_it_has() -> None:
     arm = replace(LINUX, machine="arm64", level=None)
-    assert supported(arm, "lean") == lean
+    assert supported(arm, "lean") == supported(arm) == PLATFORMS["linux-arm64"]
     error = refusal(arm, "safe")
     assert error.exit_code == 10
     assert "safe" in error.what
@@ -154,16 +152,18 @@ def test_a_system_without_glibc_is_none_of_ours(
 @pytest.mark.parametrize("name", PLATFORMS)
 def test_the_table_has_exactly_the_profiles_that_are_locked(name: str) -> None:
     project = Project.here()
-    lock = read_lock(project.wheel_lock)
-    diet = tomllib.loads(project.recipe.read_text(encoding="utf-8"))["diet"]
+    recipe, lock = read_recipe(project.recipe), read_lock(project.wheel_lock)
+    diet = recipe.sections["diet"]
     locked = []
     for profile in diet["profiles"]:
         try:
+            require_groups(recipe, TARGETS[name], profile_named(profile, diet))
             wheels_of(lock, TARGETS[name], profile_named(profile, diet))
         except UnsupportedError:
             continue
         locked.append(profile)
     assert PLATFORMS[name].profiles == tuple(locked)
+    assert recipe.profile_for(name) in locked
 
 
 def test_the_recipes_floors_are_the_tables() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import os
 import platform
 import stat
 import sys
+import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +17,8 @@ import pytest
 from bundler.digests import Digest
 from bundler.errors import DiskError, IntegrityError, UnreachableError
 from bundler.tree import hostlibraries, hostruntime
+from tests.support.tinybinaries import elf
+from tests.support.tinydebian import python_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -202,6 +206,64 @@ def test_a_host_that_changed_after_the_plan_is_refused_with_code_4(
     with pytest.raises(IntegrityError, match="changed") as caught:
         hostruntime.copy(planned, tmp_path / "python")
     assert caught.value.exit_code == 4
+
+
+def debian_root(folder: Path) -> Path:
+    with tarfile.open(fileobj=io.BytesIO(python_tree())) as tar:
+        for member in tar:
+            if member.isfile():
+                tar.extract(member, folder)
+    (zap,) = folder.glob("usr/lib/*/libzap.so.1.0")
+    zap.rename(zap.with_suffix(""))
+    return folder
+
+
+def test_debians_packages_give_a_copy_for_another_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # patchelf wants sections, which files of a few bytes do not have.
+    monkeypatch.setattr(hostlibraries, "patchelf", lambda: "/bin/true")
+    host = hostruntime.probe_root(debian_root(tmp_path / "root"), "3.11.2-6+deb12u6")
+    assert (host.version, host.source) == ("3.11.2", "debian")
+    modes = hostruntime.copy(host, tmp_path / "python")
+    assert modes == {"bin/python3.11": 0o755}
+    assert names(tmp_path / "python") == {
+        "bin/python3.11",
+        "lib/libzap.so.1",
+        "lib/python3.11/LICENSE.txt",
+        "lib/python3.11/lib-dynload/_zap.cpython-311-aarch64-linux-gnu.so",
+        "lib/python3.11/os.py",
+        "lib/python3.11/sitecustomize.py",
+    }
+    hook = (tmp_path / "python/lib/python3.11/sitecustomize.py").read_bytes()
+    assert hook == hostruntime.SITE_PACKAGES_HOOK
+
+
+def test_debians_packages_are_identified_by_their_content(tmp_path: Path) -> None:
+    one, two = (debian_root(tmp_path / name) for name in ("one", "two"))
+    version = "3.11.2-6"
+    assert (
+        hostruntime.probe_root(one, version).digest == hostruntime.probe_root(two, version).digest
+    )
+    (two / "usr/lib/python3.11/os.py").write_text("name = 'other'\n")
+    assert (
+        hostruntime.probe_root(one, version).digest != hostruntime.probe_root(two, version).digest
+    )
+
+
+def test_a_library_for_this_processor_serves_no_other(tmp_path: Path) -> None:
+    root = debian_root(tmp_path)
+    (library,) = root.glob("usr/lib/*/libzap.so.1")
+    library.write_bytes(elf(machine="x64"))
+    with pytest.raises(UnreachableError) as caught:
+        hostruntime.probe_root(root, "3.11.2-6")
+    assert "needs libzap.so.1, which is not to be found" in caught.value.why
+
+
+def test_another_python_of_debians_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnreachableError) as caught:
+        hostruntime.probe_root(debian_root(tmp_path), "3.13.5-2")
+    assert caught.value.why == "Debian has 3.13.5-2, not CPython 3.11"
 
 
 def test_another_system_is_told_to_get_the_standalone_runtime(
