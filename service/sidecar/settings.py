@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from sidecar.errors import UsageError
+
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["float32", "int8"]
 EngineName = Literal["auto", "packed", "reference", "hash"]
@@ -66,7 +68,8 @@ class Settings:
     `threads` is how many compute at once. `has_byte_products` is whether the processor multiplies
     bytes in one instruction, None where it does not tell. `instance` is what this run is called,
     None for a random name. `drain_s` is how long a stopping service lets running requests go on.
-    `token` is what requests must show, if there is one.
+    `token` is what requests must show, if there is one. Raises UsageError for what excludes each
+    other.
     """
 
     host: str = "127.0.0.1"
@@ -88,3 +91,22 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     bounds: Bounds = field(default_factory=Bounds)
     token: bytes | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for an engine, a device and a precision that exclude each other."""
+        is_on_cpu, is_exact = self.device in ("auto", "cpu"), self.precision == "float32"
+        if self.engine == "hash":
+            others = {"--precision": not is_exact, "--device": not is_on_cpu}
+            wrong = [option for option, is_other in others.items() if is_other]
+            if wrong:
+                what = "--engine hash computes in float32 on the CPU alone"
+                raise UsageError(what, next_step=f"leave {' and '.join(wrong)} out")
+        elif not is_exact:
+            what = "--precision int8 cannot be served here"
+            instead = "leave --precision out"
+            if self.engine == "reference":
+                why = "the reference engine computes in float32 alone"
+                raise UsageError(what, why=why, next_step=f"--engine packed, or {instead}")
+            if not is_on_cpu:
+                why = f"on {self.device} the linear layers are computed in float32 alone"
+                raise UsageError(what, why=why, next_step=f"--device cpu, or {instead}")

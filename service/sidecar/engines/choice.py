@@ -36,8 +36,8 @@ class Choice:
 def choose(settings: Settings, found: Snapshot, report: Report) -> Choice:
     """Return an engine that gives the model's vectors.
 
-    Raises UsageError for a device that is not there and for a precision that the device or the
-    reference engine does not have, ModelError if no engine can serve the model.
+    Raises UsageError for a device that is not there and for a precision that the processor or the
+    model does not have, ModelError if no engine can serve the model.
     """
     if settings.precision == "int8":
         return Choice(engine=_quantized(settings, found, report))
@@ -101,12 +101,6 @@ def _quantized(settings: Settings, found: Snapshot, report: Report) -> Engine:
     """Return the one engine that multiplies bytes; nothing stands in for it."""
     what = "--precision int8 cannot be served here"
     instead = "leave --precision out"
-    if settings.engine == "reference":
-        why = "the reference engine computes in float32 alone"
-        raise UsageError(what, why=why, next_step=f"--engine packed, or {instead}")
-    if settings.device not in ("auto", "cpu"):
-        why = f"on {settings.device} the linear layers are computed in float32 alone"
-        raise UsageError(what, why=why, next_step=f"--device cpu, or {instead}")
     if found.golden is not None and found.least_int8 is None:
         why = f"the bundle has no int8 of {found.name}: it was locked without"
         raise UsageError(what, why=why, next_step=f"{instead}, or choose another --model")

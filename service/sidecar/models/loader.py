@@ -136,7 +136,7 @@ def load(settings: Settings, announcer: Announcer, report: Report) -> Loaded:
     `report` hears each phase as it begins. Raises ServiceError.
     """
     if settings.engine == "hash":
-        return _hashed(settings)
+        return _hashed()
     try:
         found = find(settings, announcer, report)
         snapshot.refuse_code(found.path)
@@ -169,16 +169,8 @@ def _is_memory(error: BaseException | None) -> bool:
     return error is not None and (triage.is_memory(error) or _is_memory(error.__cause__))
 
 
-def _hashed(settings: Settings) -> Loaded:
-    """Return the engine that has no model, and is not held against one. Raises UsageError."""
-    others = {
-        "--precision": settings.precision != "float32",
-        "--device": settings.device not in ("auto", "cpu"),
-    }
-    wrong = [option for option, is_other in others.items() if is_other]
-    if wrong:
-        what = "--engine hash computes in float32 on the CPU alone"
-        raise UsageError(what, next_step=f"leave {' and '.join(wrong)} out")
+def _hashed() -> Loaded:
+    """Return the engine that has no model, and is not held against one."""
     from sidecar.engines import hashed  # noqa: PLC0415 (numpy, after the port)
 
     log.warning("%s", hashed.BECAUSE)

@@ -128,8 +128,11 @@ def test_options_can_be_checked_without_serving(tmp_path: Path) -> None:
         done = start(*options, "--allow-dir", str(tmp_path))
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         done = start(*options, "--allow-dir", str(tmp_path / "nothing"))
-    assert done.returncode == 2
-    assert "--allow-dir names a folder that is not there" in done.stderr
+        assert done.returncode == 2
+        assert "--allow-dir names a folder that is not there" in done.stderr
+        done = start(*options, "--precision", "int8", "--engine", "reference")
+        assert done.returncode == 2
+        assert "--precision int8 cannot be served here" in done.stderr
 
 
 @pytest.mark.parametrize(

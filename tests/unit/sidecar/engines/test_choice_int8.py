@@ -73,20 +73,6 @@ def test_its_vectors_have_a_fingerprint_of_their_own() -> None:
     assert len(names) == 2
 
 
-@pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_other_devices_refuse_it(bert: Path, device: Device) -> None:
-    with pytest.raises(UsageError) as caught:
-        chosen(bert, device=device)
-    assert device in caught.value.why
-    assert caught.value.exit_code == 2
-
-
-def test_the_reference_engine_refuses_it(bert: Path) -> None:
-    with pytest.raises(UsageError, match="int8") as caught:
-        chosen(bert, engine="reference")
-    assert "reference" in caught.value.why
-
-
 def test_a_processor_without_the_instructions_refuses_it(bert: Path) -> None:
     with pytest.raises(UsageError) as caught:
         chosen(bert, has_byte_products=False)

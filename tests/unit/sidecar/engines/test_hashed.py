@@ -12,7 +12,7 @@ import pytest
 
 from sidecar.engines import hashed
 from sidecar.engines.hashed import HashEngine
-from sidecar.errors import ModelError, UsageError
+from sidecar.errors import ModelError
 from sidecar.models import golden, loader
 from sidecar.settings import Settings
 from tests.support.stub_engine import Served
@@ -122,12 +122,6 @@ def test_it_is_never_taken_for_a_models_engine() -> None:
     engine: Any = HashEngine()
     with pytest.raises(ModelError, match="does not give any model's vectors"):
         golden.check(engine, None)
-
-
-@pytest.mark.parametrize("wrong", [{"precision": "int8"}, {"device": "cuda"}])
-def test_it_is_nowhere_but_on_the_processor_in_floats(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="--engine hash"):
-        loader.load(Settings(engine="hash", **wrong), _Silent(), lambda _: None)
 
 
 class _Silent:

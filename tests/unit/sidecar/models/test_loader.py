@@ -217,25 +217,6 @@ def test_a_bundle_without_the_hubs_client_says_so(monkeypatch: pytest.MonkeyPatc
     assert "profile safe" in str(caught.value.next_step)
 
 
-@pytest.mark.parametrize(
-    ("settings", "step"),
-    [
-        (Settings(engine="hash", precision="int8"), "leave --precision out"),
-        (Settings(engine="hash", device="cuda"), "leave --device out"),
-        (
-            Settings(engine="hash", device="mps", precision="int8"),
-            "leave --precision and --device out",
-        ),
-    ],
-)
-def test_the_hash_engine_refuses_what_it_has_not_and_names_no_more(
-    settings: Settings, step: str
-) -> None:
-    with pytest.raises(UsageError, match="computes in float32 on the CPU alone") as caught:
-        load(settings)
-    assert caught.value.next_step == step
-
-
 def test_a_bundle_serves_its_own_models_and_no_folder_beside_them(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
