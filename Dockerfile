@@ -15,8 +15,9 @@
 ARG PYTHON=python:3.11-slim-bookworm
 # What has an assembled bundle as its root: the stage below, or an image.
 ARG TREE=assembled
-# What the bundle stands on: glibc, libstdc++ and libgcc are all it wants.
-ARG BASE=gcr.io/distroless/cc-debian12
+# What the bundle stands on: glibc, libstdc++, libgcc and zlib are all it wants.
+ARG BASE=foundation
+ARG DISTROLESS=gcr.io/distroless/cc-debian12
 
 FROM ${PYTHON} AS builder
 WORKDIR /src
@@ -25,6 +26,13 @@ RUN ["python3", "build", "assemble", "--output", "/bundle"]
 
 FROM scratch AS assembled
 COPY --from=builder /bundle /
+
+# numpy's Fortran library loads zlib, the one that is not there. The builder's Debian is the same release.
+FROM ${PYTHON} AS libraries
+RUN mkdir -p /foundation/usr/lib && cp -L /lib/*-linux-gnu/libz.so.1 /foundation/usr/lib/
+
+FROM ${DISTROLESS} AS foundation
+COPY --from=libraries /foundation/ /
 
 FROM ${TREE} AS tree
 

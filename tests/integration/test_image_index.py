@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bundler.project import Project
+from bundler.recipe import read_recipe
 from sidecar.manifest import read
 from tests.integration.conftest import base_for, started
 from tests.support.containers import ask_inside, wait_ready
@@ -62,6 +63,14 @@ def index(lean: Path, arm: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     made = image("--output", archive, "--tag", NAME)
     yield made
     archive.unlink()
+
+
+@pytest.mark.parametrize("architecture", OWN.values())
+def test_a_base_has_every_library_that_a_bundle_may_want(architecture: str) -> None:
+    with tarfile.open(base_for(architecture)) as tar:
+        names = {member.name.rpartition("/")[2] for member in tar}
+    audit = read_recipe(PROJECT.recipe).sections["audit"]["linux"]
+    assert {*audit["required"], "libc.so.6"} <= names
 
 
 def test_the_index_names_both_machines_and_the_archive_verifies(index: Index) -> None:
