@@ -63,6 +63,7 @@ def configured_network(options: Mapping[str, str], network: Network) -> Network:
         ca_bundle=Path(cert) if cert else network.ca_bundle,
         client_certificate=Path(client) if client else network.client_certificate,
         proxy=options.get("proxy") or network.proxy,
+        asks_keyring=options.get("keyring-provider") == "subprocess",
         trusted_hosts=(*network.trusted_hosts, *options.get("trusted-host", "").split()),
     )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import httpx2
+from unearth.auth import get_keyring_auth
 from unearth.utils import get_netrc_auth
 
 from bundler.bootstrap import obstacles, trust
@@ -17,7 +18,7 @@ from bundler.bootstrap.proxies import proxy_between
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable
+    from collections.abc import Collection
     from pathlib import Path
 
 CUT = "the connection was cut"
@@ -36,6 +37,7 @@ class Network:
     client_certificate: Path | None = None
     proxy: str | None = field(default=None, repr=False)
     trusted_hosts: tuple[str, ...] = ()
+    asks_keyring: bool = False
     connect_s: float = 10.0
     read_s: float = 60.0
     tries: int = 6
@@ -152,24 +154,41 @@ def _proxy_before(error: httpx2.RequestError, network: Network) -> str:
 
 
 class Credentials:
-    """The users and passwords that addresses of indexes carry, and those of the netrc file."""
+    """The users and passwords that addresses of indexes carry, and those of the netrc file.
 
-    def __init__(self, urls: Iterable[str] = ()) -> None:
+    With `asks_keyring`, as pip does with `keyring-provider = subprocess`, the program `keyring` is
+    asked for the others, once for each host of an index.
+    """
+
+    def __init__(self, urls: Collection[str] = (), *, asks_keyring: bool = False) -> None:
         """Collect what stands in `urls`."""
         self._by_host = {}
+        self._asked: dict[str, tuple[str, str] | None] = {}
         for url in urls:
             userinfo, at, host = urlsplit(url).netloc.rpartition("@")
             if at:
                 self._by_host[host] = userinfo
+        self._indexes = (
+            {urlsplit(without_credentials(url)).netloc: without_credentials(url) for url in urls}
+            if asks_keyring
+            else {}
+        )
 
     def header(self, url: str) -> dict[str, str]:
         """Return the Authorization header for `url`, or nothing."""
         userinfo, at, host = urlsplit(url).netloc.rpartition("@")
         if not at:
             userinfo = self._by_host.get(host, "")
-        user, _, password = userinfo.partition(":")
-        pair = (unquote(user), unquote(password)) if userinfo else get_netrc_auth(url)
+        user, colon, password = userinfo.partition(":")
+        kept = None if colon else self._from_keyring(host, unquote(user))
+        own = (unquote(user), unquote(password)) if userinfo else None
+        pair = kept or own or get_netrc_auth(url)
         if pair is None:
             return {}
         token = base64.b64encode(":".join(pair).encode()).decode()
         return {"Authorization": f"Basic {token}"}
+
+    def _from_keyring(self, host: str, user: str) -> tuple[str, str] | None:
+        if host in self._indexes and host not in self._asked:
+            self._asked[host] = get_keyring_auth(self._indexes[host], user or None)
+        return self._asked.get(host)

@@ -149,7 +149,9 @@ class IndexSource:
         places = [(url, "find_links") for url in indexes.find_links]
         places += [(url, "index") for url in indexes.index_urls]
         self._places = sorted(places, key=lambda place: _is_remote(place[0]))
-        self._credentials = Credentials(url for url, _ in places)
+        self._credentials = Credentials(
+            [url for url, _ in places], asks_keyring=network.asks_keyring
+        )
         self._given_up: dict[str, str] = {}
 
     @cached_property

@@ -37,7 +37,7 @@ def find_wheel(requirement: str, indexes: Indexes, network: Network) -> Artifact
     places = [(url, "find_links") for url in indexes.find_links]
     places += [(url, "index_urls") for url in indexes.index_urls]
     places.sort(key=lambda place: _is_remote(place[0]))
-    credentials = Credentials(url for url, _ in places)
+    credentials = Credentials([url for url, _ in places], asks_keyring=network.asks_keyring)
 
     def authorize(request: httpx2.Request) -> httpx2.Request:
         request.headers.update(credentials.header(str(request.url)))

@@ -88,13 +88,14 @@ def test_indexes_are_joined_without_repeats() -> None:
 
 def test_certificates_proxy_and_trusted_hosts_are_taken_over() -> None:
     options = {"cert": "/ca.pem", "proxy": "http://proxy:1", "trusted-host": "a b:8"}
-    options["client-cert"] = "/mine.pem"
+    options |= {"client-cert": "/mine.pem", "keyring-provider": "subprocess"}
     network = configured_network(options, Network(tries=2))
     assert network == Network(
         tries=2,
         ca_bundle=Path("/ca.pem"),
         client_certificate=Path("/mine.pem"),
         proxy="http://proxy:1",
+        asks_keyring=True,
         trusted_hosts=("a", "b:8"),
     )
     assert configured_network({}, Network()) == Network()

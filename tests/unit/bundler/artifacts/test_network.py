@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import email.utils
+import os
 import ssl
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -74,6 +75,29 @@ def test_credentials_go_to_their_own_host_only(
     }
     assert credentials.header("https://files.example/a.whl") == {}
     assert credentials.header("https://index.example:8443/a.whl") == {}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a script stands in for the program")
+def test_the_keyring_is_asked_once_where_pip_is_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = tmp_path / "asked"
+    program = tmp_path / "keyring"
+    # Its words are those that unearth and pip give: --mode=creds get SERVICE USER.
+    program.write_text(f'#!/bin/sh\necho "$@" >> {asked}\nprintf "me\\npw"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    urls = ["https://me@index.example/simple", "https://you:own@other.example/simple"]
+    credentials = Credentials(urls, asks_keyring=True)
+    for _ in range(2):
+        assert credentials.header("https://index.example/files/a.whl") == {
+            "Authorization": "Basic bWU6cHc="
+        }
+    assert credentials.header("https://other.example/a") == {"Authorization": "Basic eW91Om93bg=="}
+    assert credentials.header("https://files.example/a.whl") == {}
+    assert asked.read_text() == "--mode=creds get https://index.example/simple me\n"
+    assert Credentials(urls).header("https://index.example/a") == {"Authorization": "Basic bWU6"}
 
 
 def test_a_netrc_file_is_asked_at_the_time_of_use(
