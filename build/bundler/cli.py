@@ -172,9 +172,10 @@ def main(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one exit for each 
 
 def _own_profile(options: argparse.Namespace) -> str:
     """Return the profile that is asked for of a bundle for this machine, or nothing."""
-    if getattr(options, "target", None):
+    # Other commands than those that plan name the profile of bundles for any target.
+    if not hasattr(options, "only") or options.target:
         return ""
-    return str(getattr(options, "profile", None) or "")
+    return str(options.profile or "")
 
 
 def main_inner(arguments: list[str], console: Console) -> int:

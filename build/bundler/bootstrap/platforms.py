@@ -110,7 +110,8 @@ def supported(machine: Machine, profile: str = "") -> Platform:
             f"the wheels need {found.library} {_dotted(found.oldest)} or newer",
         )
     _require_level(machine.level)
-    if profile and profile not in found.profiles:
+    # A name that no platform has is a mistake, and is told as one where the profiles are known.
+    if profile in ALL_PROFILES and profile not in found.profiles:
         raise UnsupportedError(
             f"the profile {profile} is not locked for {found.target}",
             why=f"it has {', '.join(found.profiles)}",

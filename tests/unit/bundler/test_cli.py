@@ -419,6 +419,7 @@ def test_a_python_that_cannot_run_the_builder_runs_one_that_can(
         (["up"], ""),
         (["up", "--profile", "lean"], "lean"),
         (["assemble", "--target", "win-x64", "--profile", "lean"], ""),
+        (["image", "--profile", "lean"], ""),
         (["test"], ""),
     ],
 )
