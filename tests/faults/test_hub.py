@@ -252,5 +252,6 @@ def test_the_lock_that_was_written_names_no_address(hubs: Hubs, spec: ModelSpec)
         "max_tokens",
         "pooling",
         "golden",
+        "int8",
         "files",
     }
