@@ -4,14 +4,19 @@ import http from 'node:http';
 
 import { unlessAborted } from './clock.js';
 import { SidecarError } from './errors.js';
-import { exchange, objectOf, refusal, stream } from './exchange.js';
+import { exchange, objectOf, refusal, refused, requireType, stream } from './exchange.js';
 import { eventsOf, fieldsOf } from './files.js';
 import { partsOf } from './parts.js';
 import { retrying } from './retry.js';
-import { indicesOf, rowsOf } from './rows.js';
+import { indicesOf, isDimensions, isFingerprint, rowsOf } from './rows.js';
 
 const BINARY = 'application/octet-stream';
 const JSON_TYPE = 'application/json';
+const LINES = 'application/x-ndjson';
+// What the service says of itself is a thousandth of it.
+const MOST_JSON = 1 << 20;
+// No answer of rows is larger.
+const MOST_BYTES = 2 ** 31 - 1;
 
 /**
  * @typedef {object} ClientOptions
@@ -20,7 +25,8 @@ const JSON_TYPE = 'application/json';
  * @property {number} [port] 8421
  * @property {string} [token] the bearer token, where the service wants one
  * @property {import('./service.js').PythonSidecarService} [service] follow this one, instead
- * @property {number} [timeout] milliseconds that one attempt may take (30000)
+ * @property {number} [timeout] milliseconds that one attempt may take; of a document, the wait for
+ *   each of its events, and ten times that where nothing but progress comes (30000)
  * @property {number} [retryAttempts] further attempts after a failure that may pass (2)
  * @property {number} [retryDelay] milliseconds before the first of them (1000), then twice as long
  */
@@ -107,7 +113,12 @@ export class PythonSidecarClient {
   async checkHealth(options = {}) {
     const answer = await this.#send('GET', '/health', options.signal, {});
     if (answer.status !== 200 && answer.status !== 503) throw refusal(answer);
-    return /** @type {Health} */ (/** @type {unknown} */ (objectOf(answer.body)));
+    const said = objectOf(answer.body);
+    const { status, dim } = said;
+    if (typeof status !== 'string' || !((dim ?? null) === null || isDimensions(dim))) {
+      throw new SidecarError('PARSE_ERROR', 'the answer does not say how the sidecar is');
+    }
+    return /** @type {Health} */ (/** @type {unknown} */ (said));
   }
 
   /**
@@ -117,7 +128,11 @@ export class PythonSidecarClient {
    */
   async info(options = {}) {
     const answer = await this.#ask('GET', '/info', options.signal, {});
-    return /** @type {Info} */ (/** @type {unknown} */ (objectOf(answer.body)));
+    const said = objectOf(answer.body);
+    if (!isDimensions(said['dim']) || !isFingerprint(said['fingerprint'])) {
+      throw new SidecarError('PARSE_ERROR', 'the answer does not say what is served');
+    }
+    return /** @type {Info} */ (/** @type {unknown} */ (said));
   }
 
   /**
@@ -126,7 +141,7 @@ export class PythonSidecarClient {
    */
   async shutdown() {
     const answer = await this.#send('POST', '/shutdown', undefined, {});
-    if (answer.status >= 400) throw refusal(answer);
+    if (answer.status !== 200 && answer.status !== 202) throw refusal(answer);
   }
 
   /**
@@ -139,25 +154,16 @@ export class PythonSidecarClient {
     const { signal, ...fields } = options;
     const asked = typeof texts === 'string' ? [texts] : texts;
     const body = Buffer.from(JSON.stringify({ texts: asked, ...fields }));
-    const answer = await this.#ask('POST', '/embed', signal, {
-      accept: BINARY,
-      contentType: JSON_TYPE,
-      body,
+    const payload = { accept: BINARY, contentType: JSON_TYPE, body };
+    const most = { texts: asked.length, cut: options.truncate === false ? 0 : asked.length };
+    // Judged before the rows are read: they may be no more than those of the texts.
+    const { body: bytes, headers } = await this.#ask('POST', '/embed', signal, payload, (head) => {
+      const { count, dimensions } = tableOf(head, most);
+      return count * dimensions * 4;
     });
-    const { headers } = answer;
-    if (headers['content-type'] !== BINARY) {
-      throw new SidecarError('PARSE_ERROR', 'the answer holds no rows of floats');
-    }
-    const count = numberOf(headers['x-sidecar-count']);
-    const dimensions = numberOf(headers['x-sidecar-dim']);
-    const fingerprint = headers['x-sidecar-fingerprint'];
-    if (count !== asked.length || typeof fingerprint !== 'string') {
-      const message = `${count} rows came for ${asked.length} texts`;
-      throw new SidecarError('PARSE_ERROR', message);
-    }
-    const cut = indicesOf(String(headers['x-sidecar-truncated'] ?? ''));
+    const { count, dimensions, fingerprint, cut } = tableOf(headers, most);
     return {
-      vectors: rowsOf(answer.body, count, dimensions),
+      vectors: rowsOf(bytes, count, dimensions),
       dimensions,
       fingerprint,
       truncated: cut.indices,
@@ -220,7 +226,7 @@ export class PythonSidecarClient {
     const query = Object.entries(fields).map(([name, value]) => `${name}=${value}`).join('&');
     const path = isPath ? '/embed-file' : `/embed-file/upload?${query}`;
     const payload = {
-      accept: 'application/x-ndjson',
+      accept: LINES,
       contentType: isPath ? JSON_TYPE : document.contentType,
       body: isPath
         ? Buffer.from(JSON.stringify({ path: document, ...fields }))
@@ -229,14 +235,17 @@ export class PythonSidecarClient {
     const { signal } = options;
     const answer = await this.#retry(signal, async () => {
       const begun = await stream(this.#agent, await this.#asked('POST', path, signal, payload));
-      if (begun.status < 400) return begun;
-      /** @type {Buffer[]} */
-      const parts = [];
-      for await (const part of begun.parts) parts.push(part);
-      throw refusal({ ...begun, body: new Uint8Array(Buffer.concat(parts)).buffer });
+      if (begun.status !== 200) throw refusal(await refused(begun));
+      try {
+        requireType(begun.headers, LINES);
+      } catch (error) {
+        begun.close();
+        throw error;
+      }
+      return begun;
     });
     try {
-      yield* eventsOf(answer.parts);
+      yield* eventsOf(answer, options.maxChunks);
     } finally {
       answer.close();
     }
@@ -248,11 +257,12 @@ export class PythonSidecarClient {
    * @param {string} path
    * @param {AbortSignal | undefined} signal
    * @param {Payload} payload
+   * @param {(headers: http.IncomingHttpHeaders) => number} [room]
    */
-  #ask(method, path, signal, payload) {
+  #ask(method, path, signal, payload, room) {
     return this.#retry(signal, async () => {
-      const answer = await this.#send(method, path, signal, payload);
-      if (answer.status >= 400) throw refusal(answer);
+      const answer = await this.#send(method, path, signal, payload, room);
+      if (answer.status !== 200) throw refusal(answer);
       return answer;
     });
   }
@@ -273,9 +283,10 @@ export class PythonSidecarClient {
    * @param {string} path
    * @param {AbortSignal | undefined} signal
    * @param {Payload} payload
+   * @param {(headers: http.IncomingHttpHeaders) => number} [room]
    */
-  async #send(method, path, signal, payload) {
-    return exchange(this.#agent, await this.#asked(method, path, signal, payload));
+  async #send(method, path, signal, payload, room = roomOfJson) {
+    return exchange(this.#agent, await this.#asked(method, path, signal, payload), room);
   }
 
   /**
@@ -359,6 +370,37 @@ function placeOf({ baseUrl, host = '127.0.0.1', port = 8421, token }) {
   };
 }
 
+/** @param {http.IncomingHttpHeaders} headers */
+function roomOfJson(headers) {
+  requireType(headers, JSON_TYPE);
+  return MOST_JSON;
+}
+
+/**
+ * Return what the headers say of the rows. Throws SidecarError if that is not what was asked for.
+ * @param {http.IncomingHttpHeaders} headers
+ * @param {{ texts: number, cut: number }} most
+ */
+function tableOf(headers, most) {
+  requireType(headers, BINARY);
+  const count = numberOf(headers['x-sidecar-count']);
+  const dimensions = numberOf(headers['x-sidecar-dim']);
+  const fingerprint = headers['x-sidecar-fingerprint'];
+  if (count !== most.texts) {
+    throw new SidecarError('PARSE_ERROR', `${count} rows came for ${most.texts} texts`);
+  }
+  const isKept = isDimensions(dimensions) && count * dimensions * 4 <= MOST_BYTES;
+  if (!isKept || !isFingerprint(fingerprint)) {
+    throw new SidecarError('PARSE_ERROR', 'the answer does not say of what space its rows are');
+  }
+  const cut = indicesOf(String(headers['x-sidecar-truncated'] ?? ''));
+  const isDouble = new Set(cut.indices).size !== cut.indices.length;
+  if (cut.count > most.cut || isDouble || cut.indices.some((index) => index >= count)) {
+    throw new SidecarError('PARSE_ERROR', 'the list of cut texts names others than were sent');
+  }
+  return { count, dimensions, fingerprint, cut };
+}
+
 /** @param {unknown} header */
 function numberOf(header) {
   if (typeof header !== 'string' || !/^\d+$/.test(header)) {
@@ -374,7 +416,9 @@ function numberOf(header) {
  */
 function united(answers, parts) {
   const [{ dimensions, fingerprint } = { dimensions: 0, fingerprint: '' }] = answers;
-  if (answers.some((answer) => answer.fingerprint !== fingerprint)) {
+  const isOther = (/** @type {Embedded} */ answer) =>
+    answer.fingerprint !== fingerprint || answer.dimensions !== dimensions;
+  if (answers.some(isOther)) {
     throw new SidecarError('SPACE_CHANGED', 'the sidecar changed its model on the way', {
       next: 'embed everything again with the model that serves now',
     });

@@ -145,7 +145,7 @@ export class PythonSidecarEmbedder {
   #settle({ fingerprint, dimensions }) {
     this.#fingerprint ??= fingerprint;
     this.#dimensions ??= dimensions;
-    if (fingerprint !== this.#fingerprint) {
+    if (fingerprint !== this.#fingerprint || dimensions !== this.#dimensions) {
       throw new SidecarError('SPACE_CHANGED', 'the sidecar makes vectors of another space now', {
         next: 'ask needsReindex, and build the index anew',
       });

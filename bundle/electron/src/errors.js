@@ -81,6 +81,21 @@ export class SidecarError extends Error {
   }
 }
 
+const WORDS = ['type', 'title', 'detail', 'why', 'next', 'request'];
+
+/**
+ * Return what a service said of a request, without the fields that are not of their kind.
+ * @param {Record<string, unknown>} said
+ * @returns {Problem}
+ */
+export function problemOf(said) {
+  const fields = Object.entries(said).filter(([name, value]) => {
+    if (name === 'status') return Number.isInteger(value);
+    return !WORDS.includes(name) || typeof value === 'string';
+  });
+  return Object.fromEntries(fields);
+}
+
 /**
  * What each exit code of the service means.
  * @type {Readonly<Record<number, readonly [code: SidecarErrorCode, message: string]>>}

@@ -2,11 +2,17 @@
 
 import http from 'node:http';
 
-import { SidecarError } from './errors.js';
+import { problemOf, SidecarError } from './errors.js';
 import { isRecord } from './json.js';
 
-// No answer is larger; one that says so is not believed.
-const MOST_BYTES = 2 ** 31 - 1;
+// A problem in the service's words is much shorter; of what is longer, the status must do.
+const REFUSAL_BYTES = 64 * 1024;
+// Room that is taken because the answer tells its length; for more, bytes must have come.
+const TRUSTED_BYTES = 64 * (1 << 20);
+const FIRST_BYTES = 16 * 1024;
+// A document may be read for longer than one wait, as the service keeps saying, but not for ever:
+// for ten of them.
+const WAITS = 10;
 
 /**
  * @typedef {object} Asked
@@ -16,7 +22,7 @@ const MOST_BYTES = 2 ** 31 - 1;
  * @property {string} path
  * @property {http.OutgoingHttpHeaders} headers
  * @property {Buffer | undefined} body
- * @property {number} timeoutMs for the whole exchange; of a stream, for each of its parts
+ * @property {number} timeoutMs for the whole exchange; of a stream, for each of its events
  * @property {AbortSignal | undefined} signal
  */
 
@@ -24,36 +30,72 @@ const MOST_BYTES = 2 ** 31 - 1;
  * @typedef {object} Answered
  * @property {number} status
  * @property {http.IncomingHttpHeaders} headers
- * @property {ArrayBuffer} body
+ * @property {ArrayBuffer} body of a status other than 200, its first 64 KiB at most
  */
 
 /**
  * Send a request and return its whole answer.
  *
- * Rejects with SidecarError (NETWORK_ERROR, TIMEOUT), or with the reason of an aborted signal.
+ * `room` tells how many bytes the body may have, from the headers of an answer of 200, or throws
+ * where they are not those of one. Rejects with what it throws, with SidecarError
+ * (NETWORK_ERROR, TIMEOUT, PARSE_ERROR for a longer body, HTTP_ERROR for another protocol), or with
+ * the reason of an aborted signal.
  * @param {http.Agent} agent
  * @param {Asked} asked
+ * @param {(headers: http.IncomingHttpHeaders) => number} room
  * @returns {Promise<Answered>}
  */
-export function exchange(agent, asked) {
+export function exchange(agent, asked, room) {
   return new Promise((resolve, reject) => {
     open(agent, asked, (response, call) => {
       const { statusCode: status = 0, headers } = response;
-      gather(response, (error, body) => {
-        call.release();
-        if (error) reject(call.failure(error));
-        else resolve({ status, headers, body });
+      const isServed = status === 200;
+      /** @type {unknown} */
+      let wrong;
+      let most = REFUSAL_BYTES;
+      try {
+        if (isServed) most = room(headers);
+      } catch (error) {
+        // Told once the answer is there: one that is cut is a broken connection all the same.
+        wrong = error;
+      }
+      gather(response, most, (error, body, isCut) => {
+        if (error) call.fail(call.failure(error));
+        else if (wrong) call.fail(wrong);
+        else if (isCut && isServed) call.fail(tooLong());
+        else {
+          call.finish(isCut);
+          resolve({ status, headers, body });
+        }
       });
     }, reject);
   });
 }
 
 /**
- * Send a request and return its answer as soon as it begins; `close` ends it at any time.
+ * @typedef {object} Pace
+ * How long a stream is waited for: its time passes only while the service is.
+ * @property {() => void} pause stop the time, as the app has something to do
+ * @property {(isStep: boolean) => void} resume let it run anew; unless after a step, for ten times
+ *   as long in all. Throws what ended the stream meanwhile
+ */
+
+/**
+ * @typedef {object} Stream
+ * @property {number} status
+ * @property {http.IncomingHttpHeaders} headers
+ * @property {AsyncIterable<Buffer>} parts
+ * @property {Pace} pace
+ * @property {() => void} close end it, at any time
+ */
+
+/**
+ * Send a request and return its answer as soon as it begins.
+ *
+ * The time runs on while bytes come: what is complete is for the reader to say, with `pace`.
  * @param {http.Agent} agent
  * @param {Asked} asked
- * @returns {Promise<{ status: number, headers: http.IncomingHttpHeaders,
- *   parts: AsyncIterable<Buffer>, close: () => void }>}
+ * @returns {Promise<Stream>}
  */
 export function stream(agent, asked) {
   return new Promise((resolve, reject) => {
@@ -62,37 +104,51 @@ export function stream(agent, asked) {
       response.on('error', () => {});
       async function* parts() {
         try {
-          for await (const part of response) {
-            // Who takes long to use a part does not run against the service's time.
-            call.pause();
-            yield part;
-            call.renew();
-          }
+          yield* response;
         } catch (error) {
           throw call.failure(error);
         } finally {
-          call.release();
+          call.finish(true);
         }
       }
-      const close = () => {
-        call.release();
-        response.destroy();
-      };
       const { statusCode: status = 0, headers } = response;
-      resolve({ status, headers, parts: parts(), close });
+      const close = () => call.finish(true);
+      resolve({ status, headers, parts: parts(), pace: call, close });
     }, reject);
   });
 }
 
 /**
- * @typedef {object} Call
- * @property {() => void} pause no time is counted
- * @property {() => void} renew the time starts anew
- * @property {() => void} release forget timer and signal
+ * Return the first 64 KiB of a stream that is none, and end it.
+ * @param {Stream} begun
+ * @returns {Promise<Answered>}
+ */
+export async function refused({ status, headers, parts, close }) {
+  /** @type {Buffer[]} */
+  const kept = [];
+  let length = 0;
+  for await (const part of parts) {
+    kept.push(part);
+    length += part.length;
+    if (length > REFUSAL_BYTES) break;
+  }
+  close();
+  return { status, headers, body: new Uint8Array(Buffer.concat(kept)).buffer };
+}
+
+/**
+ * @typedef {object} Ends
+ * @property {(isCut: boolean) => void} finish forget timer and signal; the connection, too, where
+ *   the answer was not read to its end
+ * @property {(error: unknown) => void} fail end it all with this error
  * @property {(error: unknown) => unknown} failure what an error of the connection means
+ *
+ * @typedef {Ends & Pace} Call
  */
 
 /**
+ * Send a request. Either `answer` or `refuse` is called in every case, within the time, and `refuse`
+ * as well for what goes wrong after `answer`.
  * @param {http.Agent} agent
  * @param {Asked} asked
  * @param {(response: http.IncomingMessage, call: Call) => void} answer
@@ -104,45 +160,85 @@ function open(agent, asked, answer, refuse) {
     refuse(signal.reason);
     return;
   }
-  const request = http.request({ agent, host, port, method, path, headers });
-  /** @type {unknown} */
-  let ended;
-  const expire = () => {
-    ended = new SidecarError('TIMEOUT', `the sidecar did not answer within ${timeoutMs} ms`);
-    request.destroy();
+  /** @type {http.ClientRequest} */
+  let request;
+  /** @type {http.IncomingMessage | undefined} */
+  let response;
+  /** @type {{ error: unknown } | undefined} */
+  let failed;
+  let isOver = false;
+  let waited = 0;
+  let since = performance.now();
+  const release = () => {
+    isOver = true;
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', abort);
   };
-  const abort = () => {
-    ended = signal?.reason;
-    request.destroy();
-  };
-  let timer = setTimeout(expire, timeoutMs);
   /** @type {Call} */
   const call = {
-    pause: () => clearTimeout(timer),
-    renew() {
-      timer = setTimeout(expire, timeoutMs);
-    },
-    release() {
+    pause() {
       clearTimeout(timer);
-      signal?.removeEventListener('abort', abort);
+      waited += performance.now() - since;
     },
-    failure: (error) => ended ?? networkError(error),
+    resume(isStep) {
+      if (failed) throw failed.error;
+      if (isOver) return;
+      if (isStep) waited = 0;
+      since = performance.now();
+      timer = setTimeout(expire, Math.min(timeoutMs, timeoutMs * WAITS - waited));
+    },
+    finish(isCut) {
+      release();
+      // An answer that came before the request was sent leaves one that may never be taken.
+      if (isCut || !request.writableFinished) drop();
+    },
+    fail(error) {
+      if (isOver) return;
+      failed = { error };
+      release();
+      drop();
+      refuse(error);
+    },
+    failure(error) {
+      if (failed) return failed.error;
+      return error instanceof SidecarError ? error : networkError(error);
+    },
   };
+  const drop = () => {
+    response?.destroy(new Error('the answer was left'));
+    request.destroy();
+  };
+  const expire = () => {
+    call.fail(new SidecarError('TIMEOUT', `the sidecar did not answer within ${timeoutMs} ms`));
+  };
+  const abort = () => call.fail(signal?.reason);
+  const send = () => {
+    const sent = http.request({ agent, host, port, method, path, headers });
+    request = sent;
+    sent.on('response', (begun) => {
+      response = begun;
+      answer(begun, call);
+    });
+    // Heard, or node closes the connection without a word to us.
+    sent.on('upgrade', ({ statusCode: status = 101 }, socket) => {
+      socket.destroy();
+      const message = `the sidecar answered ${status}: another protocol, which was not asked for`;
+      call.fail(new SidecarError('HTTP_ERROR', message, { status }));
+    });
+    sent.on('error', (error) => {
+      if (response || isOver || sent !== request) return;
+      // The service closed a connection that nobody had used for a while, just as we took it.
+      if (sent.reusedSocket) send();
+      else call.fail(networkError(error));
+    });
+    sent.on('close', () => {
+      if (!response && sent === request) call.fail(networkError(new Error('no answer came')));
+    });
+    sent.end(body);
+  };
+  send();
+  let timer = setTimeout(expire, timeoutMs);
   signal?.addEventListener('abort', abort, { once: true });
-  let hasAnswer = false;
-  request.on('response', (response) => {
-    hasAnswer = true;
-    answer(response, call);
-  });
-  request.on('error', (error) => {
-    if (hasAnswer) return;
-    call.release();
-    // The service closed a connection that nobody had used for a while, just as we took it.
-    const isStale = request.reusedSocket && ended === undefined;
-    if (isStale) open(agent, asked, answer, refuse);
-    else refuse(call.failure(error));
-  });
-  request.end(body);
 }
 
 /**
@@ -159,28 +255,50 @@ function networkError(cause) {
 }
 
 /**
- * @param {http.IncomingMessage} response
- * @param {(error: unknown, body: ArrayBuffer) => void} done
+ * @param {unknown} [cause]
+ * @returns {SidecarError}
  */
-function gather(response, done) {
-  const told = Number(response.headers['content-length'] ?? -1);
-  const isTold = told >= 0 && told <= MOST_BYTES;
-  // One buffer of the told length: what is decoded later needs no second copy.
-  const whole = new Uint8Array(isTold ? told : 0);
-  /** @type {Buffer[]} */
-  const parts = [];
+function tooLong(cause) {
+  return new SidecarError('PARSE_ERROR', 'the answer is too long', { cause });
+}
+
+/**
+ * Read a body of at most `most` bytes into one buffer: what is decoded later needs no second copy.
+ * @param {http.IncomingMessage} response
+ * @param {number} most
+ * @param {(error: unknown, body: ArrayBuffer, isCut: boolean) => void} done
+ */
+function gather(response, most, done) {
+  const told = Number(response.headers['content-length'] ?? FIRST_BYTES);
+  let whole = new Uint8Array(Math.min(told, most, TRUSTED_BYTES));
   let at = 0;
   let isOver = false;
   /** @param {unknown} error */
-  const finish = (error) => {
+  const finish = (error, isCut = false) => {
     if (isOver) return;
     isOver = true;
-    done(error, isTold || error ? whole.buffer : joined(parts, at));
+    if (error) done(error, new ArrayBuffer(0), isCut);
+    else done(error, at === whole.length ? whole.buffer : whole.slice(0, at).buffer, isCut);
   };
   response.on('data', (/** @type {Buffer} */ part) => {
-    if (isTold) whole.set(part, at);
-    else parts.push(part);
-    at += part.length;
+    if (isOver) return;
+    const length = at + part.length;
+    if (length > most) {
+      finish(undefined, true);
+      return;
+    }
+    if (length > whole.length) {
+      try {
+        const larger = new Uint8Array(Math.min(most, Math.max(length, 2 * whole.length)));
+        larger.set(whole);
+        whole = larger;
+      } catch (cause) {
+        finish(tooLong(cause));
+        return;
+      }
+    }
+    whole.set(part, at);
+    at = length;
   });
   response.on('end', () => finish(undefined));
   response.on('error', finish);
@@ -188,18 +306,18 @@ function gather(response, done) {
 }
 
 /**
- * @param {Buffer[]} parts
- * @param {number} length
- * @returns {ArrayBuffer}
+ * Throw SidecarError unless the headers are those of a plain body of this type.
+ * @param {http.IncomingHttpHeaders} headers
+ * @param {string} type
  */
-function joined(parts, length) {
-  const whole = new Uint8Array(length);
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
+export function requireType(headers, type) {
+  const [found] = (headers['content-type'] ?? '').split(';', 1);
+  if (found?.trim().toLowerCase() !== type) {
+    throw new SidecarError('PARSE_ERROR', `the answer is not of the type ${type}`);
   }
-  return whole.buffer;
+  if ((headers['content-encoding'] ?? 'identity') !== 'identity') {
+    throw new SidecarError('PARSE_ERROR', 'the answer is encoded, which was not asked for');
+  }
 }
 
 /**
@@ -220,20 +338,20 @@ export function objectOf(body) {
 }
 
 /**
- * Return the error that an answer with a status of 400 or more means.
- * @param {{ status: number, headers: http.IncomingHttpHeaders, body: ArrayBuffer }} answer
+ * Return the error that an answer means which is none that was asked for.
+ * @param {Answered} answer
  * @returns {SidecarError}
  */
 export function refusal({ status, headers, body }) {
   /** @type {import('./errors.js').Problem} */
   let problem = {};
   try {
-    problem = objectOf(body);
+    problem = problemOf(objectOf(body));
   } catch {
     // Not the service's own words; the status must do.
   }
   const why = problem.why ? ` (${problem.why})` : '';
-  const detail = typeof problem.detail === 'string' ? `: ${problem.detail}${why}` : '';
+  const detail = problem.detail === undefined ? '' : `: ${problem.detail}${why}`;
   const wait = retryAfterOf(headers['retry-after']);
   return new SidecarError('HTTP_ERROR', `the sidecar answered ${status}${detail}`, {
     status,

@@ -1,11 +1,14 @@
 /** What the service tells about a document, line by line. */
 
-import { SidecarError } from './errors.js';
+import { problemOf, SidecarError } from './errors.js';
 import { isRecord } from './json.js';
 import { Lines } from './lines.js';
+import { isDimensions, isFingerprint, isIndex, requireFinite } from './rows.js';
 
 // The vectors of a whole part of a document stand in one line.
 const LONGEST_LINE = 64 * (1 << 20);
+// The service makes no more of a document.
+const MOST_CHUNKS = 65_536;
 
 /**
  * @typedef {object} Span
@@ -66,29 +69,113 @@ export function fieldsOf(options) {
 /**
  * Yield the events in a stream of NDJSON; of types that it does not know, none.
  *
- * Throws SidecarError: HTTP_ERROR for a problem on the way, PARSE_ERROR for what is not ours,
- * NETWORK_ERROR where the stream ends before its end.
- * @param {AsyncIterable<Buffer>} parts
+ * Throws SidecarError: HTTP_ERROR for a problem on the way, PARSE_ERROR for what is not ours or
+ * contradicts what was asked or told, TIMEOUT where an event does not come in time, NETWORK_ERROR
+ * where the stream ends before its end.
+ * @param {{ parts: AsyncIterable<Buffer>, pace: import('./exchange.js').Pace }} stream
+ * @param {number} [maxChunks] the most that were asked for
  * @returns {AsyncGenerator<FileEvent, void, void>}
  */
-export async function* eventsOf(parts) {
+export async function* eventsOf({ parts, pace }, maxChunks = MOST_CHUNKS) {
   const lines = new Lines(LONGEST_LINE);
+  const document = new Document(maxChunks);
   for await (const part of parts) {
-    for (const line of lines.push(part)) {
-      if (line === '') continue;
-      const event = eventOf(line);
-      if (event) yield event;
-      if (event?.type === 'end') return;
+    const found = lines.push(part);
+    if (lines.dropped > 0) throw unreadable('a line about the document is too long');
+    for (const line of found) {
+      const event = line === '' ? undefined : document.read(line);
+      if (!event) continue;
+      // Who takes long to use an event does not run against the service's time.
+      pace.pause();
+      yield event;
+      if (event.type === 'end') return;
+      pace.resume(event.type !== 'progress');
     }
   }
   throw new SidecarError('NETWORK_ERROR', 'the answer about the document was cut');
 }
 
+/** A document as it is told: each line must fit what was asked, and the lines before it. */
+class Document {
+  #maxChunks;
+  /** @type {FileStart | undefined} */
+  #start;
+  #done = 0;
+
+  /** @param {number} maxChunks */
+  constructor(maxChunks) {
+    this.#maxChunks = maxChunks;
+  }
+
+  /**
+   * Return the event on a line, or undefined if its type is not known.
+   * @param {string} line
+   * @returns {FileEvent | undefined}
+   */
+  read(line) {
+    const { type, data } = typedOf(line);
+    switch (type) {
+      case 'start':
+        return this.#begin(data);
+      case 'chunks':
+        return this.#go(data);
+      case 'problem':
+        throw failed(problemOf(data));
+      case 'progress':
+        return { type, data };
+      case 'end':
+        if (this.#start?.chunks !== this.#done) throw unreadable('chunks of the document are missing');
+        return { type, data };
+      default:
+        return undefined;
+    }
+  }
+
+  /** @param {Record<string, unknown>} data */
+  #begin({ dim, ...rest }) {
+    const { pages, chunks, complete, model, fingerprint } = rest;
+    const isWhole =
+      (pages === null || isIndex(pages)) &&
+      isIndex(chunks) &&
+      chunks <= this.#maxChunks &&
+      typeof complete === 'boolean' &&
+      typeof model === 'string' &&
+      isDimensions(dim) &&
+      isFingerprint(fingerprint);
+    if (this.#start || !isWhole) throw unreadable('the document does not begin as one does');
+    this.#start = /** @type {FileStart} */ ({ ...rest, dimensions: dim, type: 'start' });
+    return this.#start;
+  }
+
+  /** @param {Record<string, unknown>} data */
+  #go(data) {
+    const { first, chunks, spans, vectors, done, total } = data;
+    const start = this.#start;
+    if (!start || !isFull(chunks) || !isFull(spans) || !isFull(vectors)) {
+      throw unreadable('chunks came bare');
+    }
+    const isWhole =
+      spans.length === chunks.length &&
+      vectors.length === chunks.length &&
+      first === this.#done &&
+      done === first + chunks.length &&
+      done <= start.chunks &&
+      total === start.chunks;
+    if (!isWhole) throw unreadable('chunks of the document are missing, or too many');
+    if (!chunks.every((chunk) => typeof chunk === 'string') || !spans.every(isSpan)) {
+      throw unreadable('chunks came without their texts or places');
+    }
+    const rows = vectors.map((row) => rowOf(row, start.dimensions));
+    this.#done = done;
+    return /** @type {FileChunks} */ ({ ...data, vectors: rows, type: 'chunks' });
+  }
+}
+
 /**
  * @param {string} line
- * @returns {FileEvent | undefined}
+ * @returns {{ type: unknown, data: Record<string, unknown> }}
  */
-function eventOf(line) {
+function typedOf(line) {
   /** @type {unknown} */
   let value;
   try {
@@ -96,29 +183,48 @@ function eventOf(line) {
   } catch (cause) {
     throw new SidecarError('PARSE_ERROR', 'a line about the document is not JSON', { cause });
   }
-  const data = isRecord(value) ? value['data'] : undefined;
-  if (!isRecord(value) || !isRecord(data)) {
-    throw new SidecarError('PARSE_ERROR', 'a line about the document is no event');
+  if (!isRecord(value) || !isRecord(value['data'])) {
+    throw unreadable('a line about the document is no event');
   }
-  switch (value['type']) {
-    case 'start': {
-      const { dim, ...rest } = data;
-      return /** @type {FileStart} */ ({ type: 'start', ...rest, dimensions: dim });
-    }
-    case 'chunks': {
-      const { vectors } = data;
-      if (!Array.isArray(vectors)) throw new SidecarError('PARSE_ERROR', 'chunks came bare');
-      const rows = vectors.map((row) => Float32Array.from(row));
-      return /** @type {FileChunks} */ ({ type: 'chunks', ...data, vectors: rows });
-    }
-    case 'problem':
-      throw failed(data);
-    case 'progress':
-    case 'end':
-      return { type: value['type'], data };
-    default:
-      return undefined;
+  return { type: value['type'], data: value['data'] };
+}
+
+/**
+ * @param {unknown} value
+ * @returns {value is [unknown, ...unknown[]]}
+ */
+function isFull(value) {
+  return Array.isArray(value) && value.length > 0;
+}
+
+/** @param {unknown} value */
+function isSpan(value) {
+  if (!isRecord(value)) return false;
+  const { page, start, end, tokens, truncated } = value;
+  const isPlaced = isIndex(start) && isIndex(end) && start <= end;
+  return (
+    isPlaced && (page === null || isIndex(page)) && isIndex(tokens) && typeof truncated === 'boolean'
+  );
+}
+
+/**
+ * @param {unknown} values
+ * @param {number} dimensions
+ * @returns {Float32Array}
+ */
+function rowOf(values, dimensions) {
+  const isRow = Array.isArray(values) && values.length === dimensions;
+  if (!isRow || !values.every((value) => typeof value === 'number')) {
+    throw unreadable(`a vector is no row of ${dimensions} floats`);
   }
+  const row = Float32Array.from(values);
+  requireFinite(row);
+  return row;
+}
+
+/** @param {string} message */
+function unreadable(message) {
+  return new SidecarError('PARSE_ERROR', message);
 }
 
 /** @param {import('./errors.js').Problem} problem */
@@ -126,6 +232,6 @@ function failed(problem) {
   const message = `the document could not be embedded: ${problem.detail ?? 'no reason was given'}`;
   return new SidecarError('HTTP_ERROR', message, {
     problem,
-    ...(typeof problem.status === 'number' ? { status: problem.status } : {}),
+    ...(problem.status === undefined ? {} : { status: problem.status }),
   });
 }

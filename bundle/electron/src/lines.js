@@ -13,10 +13,16 @@ export class Lines {
   #parts = [];
   #length = 0;
   #dropping = false;
+  #dropped = 0;
 
   /** @param {number} [longest] in characters */
   constructor(longest = LONGEST) {
     this.#longest = longest;
+  }
+
+  /** How many lines were too long so far, one whose end has not come among them. */
+  get dropped() {
+    return this.#dropped;
   }
 
   /**
@@ -50,7 +56,10 @@ export class Lines {
   /** @param {string} piece */
   #keep(piece) {
     this.#length += piece.length;
-    this.#dropping ||= this.#length > this.#longest;
+    if (!this.#dropping && this.#length > this.#longest) {
+      this.#dropping = true;
+      this.#dropped += 1;
+    }
     if (this.#dropping) this.#parts.length = 0;
     // Parts are joined once per line: a line of many megabytes would be copied for each otherwise.
     else if (piece) this.#parts.push(piece);

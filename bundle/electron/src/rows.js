@@ -6,9 +6,51 @@ import { SidecarError } from './errors.js';
 
 const SWAPS = endianness() === 'BE';
 
+const LONGEST_NAME = 128;
+// Far more than any model has.
+const MOST_DIMENSIONS = 65_536;
+
+/**
+ * Return whether it may be how long vectors are.
+ * @param {unknown} value
+ * @returns {value is number}
+ */
+export function isDimensions(value) {
+  return typeof value === 'number' && isIndex(value) && value > 0 && value <= MOST_DIMENSIONS;
+}
+
+/**
+ * Return whether it may name a vector space: a word, and not a list of them.
+ * @param {unknown} value
+ * @returns {value is string}
+ */
+export function isFingerprint(value) {
+  return typeof value === 'string' && value.length <= LONGEST_NAME && /^[!-+\--~]+$/.test(value);
+}
+
+/**
+ * Return whether it is a whole number from 0 on.
+ * @param {unknown} value
+ * @returns {value is number}
+ */
+export function isIndex(value) {
+  return Number.isSafeInteger(value) && /** @type {number} */ (value) >= 0;
+}
+
+/**
+ * Throw SidecarError if a value is no number, or none that is finite.
+ * @param {Float32Array} values
+ */
+export function requireFinite(values) {
+  let sum = 0;
+  // Times zero, whatever is finite is zero, and nothing else is: one comparison for all.
+  for (let at = 0; at < values.length; at += 1) sum += /** @type {number} */ (values[at]) * 0;
+  if (sum !== 0) throw new SidecarError('PARSE_ERROR', 'a vector holds what is no finite number');
+}
+
 /**
  * Return `count` rows of `dimensions` floats, each a view of `bytes`: nothing is copied.
- * Throws SidecarError if the length is another.
+ * Throws SidecarError if the length is another, or a float is not finite.
  * @param {ArrayBuffer} bytes
  * @param {number} count
  * @param {number} dimensions
@@ -21,6 +63,7 @@ export function rowsOf(bytes, count, dimensions) {
   }
   if (SWAPS) Buffer.from(bytes).swap32();
   const all = new Float32Array(bytes);
+  requireFinite(all);
   /** @type {Float32Array[]} */
   const rows = new Array(count);
   for (let row = 0; row < count; row += 1) {

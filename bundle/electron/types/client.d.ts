@@ -23,7 +23,8 @@ export type ClientOptions = {
      */
     service?: import('./service.js').PythonSidecarService;
     /**
-     * milliseconds that one attempt may take (30000)
+     * milliseconds that one attempt may take; of a document, the wait for
+     * each of its events, and ten times that where nothing but progress comes (30000)
      */
     timeout?: number;
     /**
@@ -131,7 +132,8 @@ export type Info = {
  * @property {number} [port] 8421
  * @property {string} [token] the bearer token, where the service wants one
  * @property {import('./service.js').PythonSidecarService} [service] follow this one, instead
- * @property {number} [timeout] milliseconds that one attempt may take (30000)
+ * @property {number} [timeout] milliseconds that one attempt may take; of a document, the wait for
+ *   each of its events, and ten times that where nothing but progress comes (30000)
  * @property {number} [retryAttempts] further attempts after a failure that may pass (2)
  * @property {number} [retryDelay] milliseconds before the first of them (1000), then twice as long
  */

@@ -116,6 +116,12 @@ export declare class SidecarError extends Error {
     constructor(code: SidecarErrorCode, message: string, details?: SidecarErrorDetails);
 }
 /**
+ * Return what a service said of a request, without the fields that are not of their kind.
+ * @param {Record<string, unknown>} said
+ * @returns {Problem}
+ */
+export declare function problemOf(said: Record<string, unknown>): Problem;
+/**
  * What each exit code of the service means.
  * @type {Readonly<Record<number, readonly [code: SidecarErrorCode, message: string]>>}
  */

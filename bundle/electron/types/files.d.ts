@@ -110,9 +110,14 @@ export declare function fieldsOf(options: FileOptions): Record<string, string | 
 /**
  * Yield the events in a stream of NDJSON; of types that it does not know, none.
  *
- * Throws SidecarError: HTTP_ERROR for a problem on the way, PARSE_ERROR for what is not ours,
- * NETWORK_ERROR where the stream ends before its end.
- * @param {AsyncIterable<Buffer>} parts
+ * Throws SidecarError: HTTP_ERROR for a problem on the way, PARSE_ERROR for what is not ours or
+ * contradicts what was asked or told, TIMEOUT where an event does not come in time, NETWORK_ERROR
+ * where the stream ends before its end.
+ * @param {{ parts: AsyncIterable<Buffer>, pace: import('./exchange.js').Pace }} stream
+ * @param {number} [maxChunks] the most that were asked for
  * @returns {AsyncGenerator<FileEvent, void, void>}
  */
-export declare function eventsOf(parts: AsyncIterable<Buffer>): AsyncGenerator<FileEvent, void, void>;
+export declare function eventsOf({ parts, pace }: {
+    parts: AsyncIterable<Buffer>;
+    pace: import('./exchange.js').Pace;
+}, maxChunks?: number): AsyncGenerator<FileEvent, void, void>;

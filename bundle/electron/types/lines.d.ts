@@ -4,6 +4,8 @@ export declare class Lines {
     #private;
     /** @param {number} [longest] in characters */
     constructor(longest?: number);
+    /** How many lines were too long so far, one whose end has not come among them. */
+    get dropped(): number;
     /**
      * Take the next bytes and return the lines that they complete, without their ends.
      * @param {Buffer} bytes
