@@ -7,9 +7,11 @@ import os
 import re
 import stat
 from collections.abc import Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path, PureWindowsPath
 
+from sidecar.documents.documents import suffix_of
 from sidecar.problems import Problem
 
 MAX_PATH_CHARS = 4_096
@@ -73,6 +75,14 @@ def check_spelling(path: str) -> None:
         raise _unusable(message)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file that was read, and the suffix that decides how."""
+
+    suffix: str
+    data: bytes
+
+
 class Roots:
     """Reads regular files below a fixed set of folders, and nothing else."""
 
@@ -80,8 +90,8 @@ class Roots:
         """`folders` are resolved already."""
         self._folders = tuple(folders)
 
-    def read(self, path: str, *, max_bytes: int) -> bytes:
-        """Return the bytes of the file at `path`.
+    def read(self, path: str, *, max_bytes: int) -> File:
+        """Return the file at `path`; its own name says how it is read, not that of a link to it.
 
         Raises Problem: 403 if no folder is allowed, 422 for a path or a kind of file that is never
         read, 404 for everything outside and everything missing, 413 over `max_bytes`, 409 if
@@ -108,7 +118,8 @@ class Roots:
                 raise _not_regular() from error
             raise _not_found() from error
         try:
-            return _read_regular(descriptor, max_bytes=max_bytes)
+            suffix = suffix_of(resolved.name)
+            return File(suffix=suffix, data=_read_regular(descriptor, max_bytes=max_bytes))
         finally:
             os.close(descriptor)
 

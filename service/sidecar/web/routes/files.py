@@ -40,8 +40,8 @@ async def embed_file(request: Request) -> Response:
     body = await bodies.read(request, max_bytes=limits.max_body_bytes)
     asked = await validated(schemas.EmbedFileRequest, body)
     cutting.sizes(service, asked)
-    data = await asyncio.to_thread(service.roots.read, asked.path, max_bytes=limits.max_file_bytes)
-    return await _answer(request, data, documents.suffix_of(asked.path), asked)
+    file = await asyncio.to_thread(service.roots.read, asked.path, max_bytes=limits.max_file_bytes)
+    return await _answer(request, file.data, file.suffix, asked)
 
 
 @router.post(

@@ -33,9 +33,9 @@ def test_a_file_inside_is_read(root: Path) -> None:
     (root / "sub").mkdir()
     (root / "sub" / "é 1.txt").write_bytes(b"deep")
     reader = Roots([root / "sub", root])
-    assert reader.read(str(root / "a.txt"), max_bytes=6) == b"inside"
-    assert reader.read(str(root / "sub" / ".." / "a.txt"), max_bytes=6) == b"inside"
-    assert reader.read(str(root / "sub" / "é 1.txt"), max_bytes=6) == b"deep"
+    assert reader.read(str(root / "a.txt"), max_bytes=6).data == b"inside"
+    assert reader.read(str(root / "sub" / ".." / "a.txt"), max_bytes=6).data == b"inside"
+    assert reader.read(str(root / "sub" / "é 1.txt"), max_bytes=6).data == b"deep"
 
 
 def test_no_folder_allowed_is_403_for_any_path(root: Path) -> None:
@@ -80,7 +80,34 @@ def test_links_to_the_outside_find_nothing(root: Path) -> None:
 
 def test_a_link_within_the_folder_is_followed(root: Path) -> None:
     (root / "link.txt").symlink_to(root / "a.txt")
-    assert Roots([root]).read(str(root / "link.txt"), max_bytes=6) == b"inside"
+    assert Roots([root]).read(str(root / "link.txt"), max_bytes=6).data == b"inside"
+
+
+@pytest.mark.parametrize(
+    ("link", "file", "suffix"),
+    [
+        ("k.md", "id_rsa", None),
+        ("k.txt", "key.pem", None),
+        ("k.pdf", "k.txt.bak", None),
+        ("k.txt", "b.MD", ".md"),
+        ("notes", "b.pdf", ".pdf"),
+        ("sub/../k.md", "id_rsa", None),
+    ],
+)
+def test_the_suffix_is_that_of_the_file_a_link_leads_to(
+    root: Path, link: str, file: str, suffix: str | None
+) -> None:
+    (root / "sub").mkdir()
+    (root / file).write_bytes(b"bytes")
+    (root / "between").symlink_to(root / file)
+    (root / link.rpartition("/")[2]).symlink_to("between")
+    path = str(root / link)
+    if suffix:
+        assert Roots([root]).read(path, max_bytes=6).suffix == suffix
+        return
+    with pytest.raises(Problem) as caught:
+        Roots([root]).read(path, max_bytes=6)
+    assert (caught.value.status, caught.value.kind) == (422, "file-kind")
 
 
 @pytest.mark.parametrize("swapped", ["a.txt", "sub"])
@@ -191,7 +218,7 @@ def without_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_where_folders_have_no_descriptors_files_are_read_and_nothing_else(root: Path) -> None:
     (root / "sub.txt").mkdir()
     os.mkfifo(root / "fifo.txt")
-    assert Roots([root]).read(str(root / "a.txt"), max_bytes=6) == b"inside"
+    assert Roots([root]).read(str(root / "a.txt"), max_bytes=6).data == b"inside"
     assert status(root, str(root / "sub.txt")) == 422
     assert status(root, str(root / "fifo.txt")) == 422
     assert status(root, str(root / "none.txt")) == 404
@@ -257,12 +284,9 @@ def test_links_swapped_in_and_out_all_the_time_never_show_the_outside(
     seen = set()
     try:
         for _ in range(300):
+            path = root / ("a.txt" if name == "a.txt" else "sub/a.txt")
             try:
-                seen.add(
-                    reader.read(
-                        str(root / ("a.txt" if name == "a.txt" else "sub/a.txt")), max_bytes=99
-                    )
-                )
+                seen.add(reader.read(str(path), max_bytes=99).data)
             except Problem as problem:
                 seen.add(str(problem.status).encode())
     finally:
@@ -297,7 +321,7 @@ def test_a_file_that_vanishes_while_it_is_read_is_read_whole_or_not_at_all(
         return read(descriptor, count)
 
     monkeypatch.setattr(os, "read", vanish)
-    assert Roots([root]).read(str(root / "a.txt"), max_bytes=6) == b"inside"
+    assert Roots([root]).read(str(root / "a.txt"), max_bytes=6).data == b"inside"
     assert status(root, str(root / "a.txt")) == 404
 
 
