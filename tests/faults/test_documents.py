@@ -50,11 +50,16 @@ def begin(service: Process) -> tuple[http.client.HTTPConnection, int]:
     """Send a PDF that takes long, and return the connection and the process that reads it."""
     connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=WAIT_S)
     connection.request("POST", "/embed-file/upload", SLOW, PDF)
+    return connection, busy_reader(service)
+
+
+def busy_reader(service: Process) -> int:
+    """Wait for a process that reads, and return it."""
     deadline = time.monotonic() + WAIT_S
     while True:
         busy = {pid for pid in children(service.popen.pid) if cpu_ticks(pid) > 30}
         if busy:
-            return connection, busy.pop()
+            return busy.pop()
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -84,14 +89,17 @@ def test_a_bomb_is_refused_its_process_is_gone_and_the_next_document_is_read(
     assert service.embeds()
 
 
-def test_a_process_that_is_killed_is_a_422_and_the_next_document_is_read(
-    service: Process,
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_process_stopped_from_outside_is_replaced_and_no_file_is_blamed(
+    service: Process, number: signal.Signals
 ) -> None:
     connection, reader = begin(service)
-    os.kill(reader, signal.SIGKILL)
+    os.kill(reader, number)
+    assert are_gone([reader], within_s=5)
+    os.kill(busy_reader(service), number)
     answer = connection.getresponse()
-    assert answer.status == 422
-    assert json.loads(answer.read())["type"].endswith(":document-crash")
+    assert answer.status == 503
+    assert json.loads(answer.read())["type"].endswith(":no-process")
     connection.close()
     assert send(service, pdf(["next"]))[0] == 200
 

@@ -24,6 +24,7 @@ import orjson
 
 from sidecar.documents import worker
 from sidecar.problems import Problem, stopping
+from sidecar.process.stopped import is_stopped
 from sidecar.process.surroundings import needed
 from sidecar.scheduling.reader import do
 from sidecar.settings import Limits
@@ -31,6 +32,12 @@ from sidecar.settings import Limits
 PROCESSES = 2
 SPARE_S = 60.0
 LAST_WORD_S = 1.0
+# How often a process is looked at, and what nothing but a stop of this process makes of that.
+LOOK_S = 0.25
+AWAY_S = 2.0
+TRIES = 2
+# With these a process ends for what it does; any other signal comes from outside.
+_OWN_SIGNALS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTRAP", "SIGSYS", "SIGXCPU")
 # A character takes six bytes of JSON at most; a page its quotes, its comma and its share.
 _CHAR_BYTES, _PAGE_BYTES = 6, 16
 _LIGHTER = "print it to a new PDF, or split it"
@@ -76,12 +83,34 @@ def refusal(word: str) -> Problem:
     )
 
 
+def _no_process(what: str, why: str) -> Problem:
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "no-process",
+        what,
+        why=why,
+        next_step="try again",
+        headers={"Retry-After": "5"},
+    )
+
+
+def _numbers(names: tuple[str, ...]) -> set[int]:
+    """Return the numbers of the signals that this system has."""
+    return {int(getattr(signal, name)) for name in names if hasattr(signal, name)}
+
+
+class _StoppedError(Exception):
+    """A process was stopped or ended by something other than the document."""
+
+
 class Workers:
     """Reads PDFs, a few at a time, each in a process of its own that is then gone.
 
     A process takes 0.15 s of CPU until it can read, and 20 MB: so none is started before the first
     PDF, and from then on one is kept ready, until a minute has passed without a PDF.
-    `counts` says how documents ended: read, refused, timeout, full, crash, left.
+    One that is stopped or killed from outside is replaced, once, and the document not blamed.
+    `counts` says how documents ended: read, refused, timeout, full, crash, left; and how often a
+    process was stopped.
     """
 
     def __init__(
@@ -112,19 +141,24 @@ class Workers:
             self.counts["refused"] += 1
             raise refusal("not-pdf")
         async with self._slots:
-            if self._is_closed:
-                raise stopping()
-            process = self._take()
-            self._running.add(process)
-            try:
-                return await self._ask(process, data)
-            except asyncio.CancelledError:
-                self.counts["left"] += 1
-                raise
-            finally:
-                process.kill()
-                self._running.discard(process)
-                self._refill()
+            for _ in range(TRIES):
+                if self._is_closed:
+                    raise stopping()
+                process = self._take()
+                self._running.add(process)
+                try:
+                    return await self._ask(process, data)
+                except _StoppedError:
+                    self.counts["stopped"] += 1
+                except asyncio.CancelledError:
+                    self.counts["left"] += 1
+                    raise
+                finally:
+                    process.kill()
+                    self._running.discard(process)
+                    self._refill()
+            why = f"something outside stopped or ended {TRIES} of them, as short memory does, too"
+            raise _no_process("no process could read the PDF to its end", why)
 
     def close(self) -> None:
         """End all processes; documents that are being read are answered with 503."""
@@ -136,25 +170,47 @@ class Workers:
     async def _ask(self, process: _Process, data: bytes) -> dict[str, Any]:
         limits = self._limits
         most = limits.max_document_chars * _CHAR_BYTES + limits.max_pages * _PAGE_BYTES + 1024
-        try:
-            async with asyncio.timeout(limits.document_timeout_s):
-                answer = await asyncio.wrap_future(
-                    _on_thread(lambda: process.ask(data, max_bytes=most))
-                )
-        except TimeoutError as error:
-            raise self._too_slow() from error
-        if answer is None:
-            raise self._ended(process.code)
+        answer = await self._wait(process, _on_thread(lambda: process.ask(data, max_bytes=most)))
         if "error" in answer:
             self.counts["refused"] += 1
             raise refusal(str(answer["error"]))
         self.counts["read"] += 1
         return answer
 
-    def _ended(self, code: int | None) -> Problem:
-        """Return the problem of a process that ended with `code` and without an answer."""
+    async def _wait(
+        self, process: _Process, asked: Future[dict[str, Any] | None]
+    ) -> dict[str, Any]:
+        """Return what `process` answers. Raises _StoppedError if no time or end of it counts."""
+        clock = asyncio.get_running_loop().time
+        answering = asyncio.wrap_future(asked)
+        left, was_away = self._limits.document_timeout_s, False
+        try:
+            while left > 0:
+                began = clock()
+                done, _ = await asyncio.wait({answering}, timeout=min(left, LOOK_S))
+                passed = clock() - began
+                # A service that was stopped itself has let no time pass for its process.
+                was_away |= passed > AWAY_S
+                if done:
+                    answer = answering.result()
+                    if answer is not None:
+                        return answer
+                    if was_away:
+                        raise _StoppedError
+                    raise self._ended(process.code)
+                if process.is_stopped:
+                    raise _StoppedError
+                left -= min(passed, AWAY_S)
+        finally:
+            answering.cancel()
+        raise _StoppedError if was_away else self._too_slow()
+
+    def _ended(self, code: int | None) -> Problem | _StoppedError:
+        """Return what a process means that ended with `code` and without an answer."""
         if self._is_closed:
             return stopping()
+        if code is not None and code < 0 and -code not in _numbers(_OWN_SIGNALS):
+            return _StoppedError()
         if code == -getattr(signal, "SIGXCPU", 0):
             return self._too_slow()
         if code == worker.ENDED_FULL:
@@ -174,21 +230,14 @@ class Workers:
         """Return the spare process if there is one that lives, else a new one."""
         spare, self._spare = self._spare, None
         if spare is not None:
-            if spare.is_alive:
+            if spare.is_alive and not spare.is_stopped:
                 return spare
             spare.end()
         try:
             return _Process(self._limits)
         except OSError as error:
             what = "no process could be started to read the PDF"
-            raise Problem(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "no-process",
-                what,
-                why=error.strerror or "",
-                next_step="try again",
-                headers={"Retry-After": "5"},
-            ) from error
+            raise _no_process(what, error.strerror or "") from error
 
     def _refill(self) -> None:
         """Keep a process ready for the next document, for a while."""
@@ -229,6 +278,10 @@ class _Process:
     @property
     def is_alive(self) -> bool:
         return self._popen.poll() is None
+
+    @property
+    def is_stopped(self) -> bool:
+        return is_stopped(self._popen.pid)
 
     @property
     def code(self) -> int | None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 HEAD = "import json, os, signal, struct, sys, time\n"
 GREET = "size, = struct.unpack('>Q', os.read(0, 8))\n"
 DATA = b"%PDF- a document"
+UNCAUGHT = ("SIGSTOP", "SIGKILL")
 
 
 @pytest.fixture
@@ -125,7 +128,7 @@ def test_a_process_that_takes_too_long_is_killed(
     ("source", "kind", "count"),
     [
         ("os.kill(os.getpid(), signal.SIGSEGV)", "document-crash", "crash"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", "document-crash", "crash"),
+        ("os.kill(os.getpid(), signal.SIGABRT)", "document-crash", "crash"),
         ("os.kill(os.getpid(), signal.SIGXCPU)", "document-timeout", "timeout"),
         (f"os._exit({worker.ENDED_FULL})", "document-too-complex", "full"),
         ("sys.exit(0)", "document-crash", "crash"),
@@ -153,6 +156,89 @@ def test_a_process_that_ends_without_an_answer_is_a_422_and_is_counted(
         assert made.counts == {count: 1}
 
     run(work)
+
+
+ANSWER = 'b = b\'{"pages": ["a"], "complete": true}\'; os.write(1, struct.pack(\'>Q\', len(b)) + b)'
+FROM_OUTSIDE = ["SIGSTOP", "SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"]
+
+
+@pytest.mark.parametrize("name", FROM_OUTSIDE)
+@pytest.mark.parametrize("before", ["pass\n", GREET])
+def test_a_process_stopped_from_outside_is_replaced(
+    run: Callable[..., Any],
+    program: Callable[[str], None],
+    tmp_path: Path,
+    name: str,
+    before: str,
+) -> None:
+    mark = tmp_path / "first"
+    signalled = f"signal.signal(signal.{name}, signal.SIG_DFL)\n" * (name not in UNCAUGHT)
+    program(
+        f"if not os.path.exists({str(mark)!r}):\n"
+        f"    open({str(mark)!r}, 'w').close()\n    {before}    {signalled or 'pass'}\n"
+        f"    os.kill(os.getpid(), signal.{name})\n    time.sleep(60)\n{GREET}{ANSWER}"
+    )
+
+    async def work(made: Workers) -> None:
+        assert (await made.read(DATA * 100_000))["pages"] == ["a"]
+        assert made.counts == {"stopped": 1, "read": 1}
+
+    run(work)
+
+
+@pytest.mark.parametrize("name", ["SIGSTOP", "SIGKILL"])
+def test_what_stops_every_process_is_a_503_and_blames_no_file(
+    run: Callable[..., Any], program: Callable[[str], None], name: str
+) -> None:
+    program(f"os.kill(os.getpid(), signal.{name})\ntime.sleep(60)")
+
+    async def work(made: Workers) -> None:
+        problem = await refused(made)
+        assert (problem.status, problem.kind) == (503, "no-process")
+        assert problem.headers["Retry-After"]
+        assert made.counts == {"stopped": workers.TRIES}
+
+    run(work)
+
+
+def test_a_spare_process_that_was_stopped_is_not_used(run: Callable[..., Any]) -> None:
+    async def work(made: Workers) -> None:
+        spare = made._spare = made._take()
+        os.kill(spare._popen.pid, signal.SIGSTOP)
+        await until(lambda: spare.is_stopped)
+        assert (await made.read(pdf(["one"])))["pages"] == ["one"]
+        assert made.counts == {"read": 1}
+        assert not spare.is_alive
+
+    run(work)
+
+
+@pytest.mark.parametrize("end", ["os._exit(1)", "time.sleep(60)"])
+def test_the_time_of_a_stopped_service_is_not_the_documents(
+    run: Callable[..., Any],
+    program: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    end: str,
+) -> None:
+    mark, away = tmp_path / "first", tmp_path / "away"
+    program(
+        f"if not os.path.exists({str(mark)!r}):\n"
+        f"    open({str(mark)!r}, 'w').close()\n"
+        f"    while not os.path.exists({str(away)!r}): time.sleep(0.01)\n"
+        f"    {end}\n{GREET}{ANSWER}"
+    )
+    monkeypatch.setattr(workers, "AWAY_S", 0.5)
+
+    async def work(made: Workers) -> None:
+        reading = asyncio.create_task(made.read(DATA))
+        await until(mark.exists)
+        away.touch()
+        time.sleep(1.0)  # noqa: ASYNC251 - as a stop of the whole process does
+        assert (await reading)["pages"] == ["a"]
+        assert made.counts == {"stopped": 1, "read": 1}
+
+    run(work, limits=Limits(document_timeout_s=2.0))
 
 
 def test_a_client_that_leaves_ends_the_process(
