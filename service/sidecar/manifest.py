@@ -19,7 +19,19 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 MANIFESTS = "manifests"
 CHUNK_BYTES = 1 << 20
+# Many times what a list of 200,000 files takes.
+MOST_PAPER_BYTES = 64 << 20
+MOST_FILE_BYTES = 1 << 50
 SLICE_FILES = 64
+_JUNCTION = 0xA0000003  # IO_REPARSE_TAG_MOUNT_POINT
+_READ = (
+    os.O_RDONLY
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NOCTTY", 0)
+    # A pipe that takes a file's place must not be waited for.
+    | getattr(os, "O_NONBLOCK", 0)
+)
 
 
 class ManifestError(ValueError):
@@ -140,7 +152,7 @@ def encode_entries(entries: Iterable[FileEntry]) -> bytes:
 def decode(data: bytes) -> Manifest:
     """Return the manifest in `data`. Raises ManifestError."""
     try:
-        raw: dict[str, Any] = json.loads(data)
+        raw: dict[str, Any] = json.loads(data, object_pairs_hook=_object)
         if raw.get("schema") != SCHEMA:
             message = f"the manifest has schema {raw.get('schema')}, this program reads {SCHEMA}"
             raise ManifestError(message)  # noqa: TRY301 - one message for each fault
@@ -158,6 +170,7 @@ def decode(data: bytes) -> Manifest:
             floor=raw["floor"],
             unreleasable=tuple(raw["unreleasable"]),
         )
+        _check_types(manifest)
         for document in manifest.documents:
             _check_entry(document)
         for component in manifest.components:
@@ -185,10 +198,56 @@ def decode_entries(data: bytes) -> tuple[FileEntry, ...]:
     return entries
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; one that says a thing twice is refused. Raises ManifestError."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        message = "the manifest says a thing twice"
+        raise ManifestError(message)
+    return found
+
+
+def _check_types(manifest: Manifest) -> None:
+    """Refuse a manifest whose values are of other types than are told. Raises ManifestError."""
+    runtime, floor = manifest.runtime, manifest.floor
+    texts: list[object] = [manifest.plan, manifest.papers, manifest.target, manifest.version]
+    texts += [manifest.profile, manifest.default_model or ""]
+    texts += [runtime.version, runtime.source, runtime.executable, *manifest.unreleasable]
+    numbers: list[object] = []
+    for model in manifest.models:
+        texts += [model.name, model.repository, model.revision, model.pooling, model.snapshot]
+        texts += [model.golden or ""]
+        numbers += [model.dim, model.max_tokens]
+    for component in manifest.components:
+        texts += [component.name, component.digest, component.inputs]
+        numbers += [component.files, component.size]
+    if not (
+        isinstance(floor, dict)
+        and _are(str, *texts, *floor, *floor.values())
+        and _are(int, *numbers)
+    ):
+        message = "the manifest cannot be read (a value is of another type)"
+        raise ManifestError(message)
+    names = [component.name for component in manifest.components]
+    if len(set(names)) != len(names):
+        message = "the manifest lists a component twice"
+        raise ManifestError(message)
+
+
+def _are(kind: type, *values: object) -> bool:
+    """Return whether all `values` are of the type `kind`, and not of one derived from it."""
+    return all(type(value) is kind for value in values)
+
+
 def _check_entry(entry: FileEntry) -> None:
     """Refuse an entry that is none, or that names a file outside. Raises ManifestError."""
-    values: tuple[object, ...] = (entry.path, entry.sha256, entry.mode, entry.size)
-    if not all(map(isinstance, values, (str, str, int, int))):
+    are_texts = _are(str, entry.path, entry.sha256)
+    if not (
+        are_texts
+        and _are(int, entry.mode, entry.size)
+        and 0 <= entry.mode <= 0o7777  # noqa: PLR2004 - every bit that a mode has
+        and 0 <= entry.size <= MOST_FILE_BYTES
+    ):
         message = "a list of files has an entry that cannot be read"
         raise ManifestError(message)
     _check_path(entry.path)
@@ -204,32 +263,46 @@ def _check_path(path: str) -> None:
 
 def read(root: Path) -> Manifest:
     """Return the manifest of the bundle at `root`. Raises ManifestError."""
-    try:
-        data = (root / MANIFEST).read_bytes()
-    except OSError as error:
-        message = f"{MANIFEST} cannot be read: {error.strerror}"
-        raise ManifestError(message) from error
-    return decode(data)
+    return decode(_paper(root, MANIFEST))
 
 
 def read_entries(root: Path, component: Component) -> tuple[FileEntry, ...]:
     """Return the files of `component`, the list's own digest checked. Raises ManifestError."""
     name = f"{MANIFESTS}/{component.name}.json"
-    try:
-        data = (root / name).read_bytes()
-    except OSError as error:
-        message = f"{name} cannot be read: {error.strerror}"
-        raise ManifestError(message) from error
+    data = _paper(root, name)
     if hashlib.sha256(data).hexdigest() != component.digest:
         message = f"{name} is not the list that {MANIFEST} names"
         raise ManifestError(message)
     return decode_entries(data)
 
 
+def _paper(root: Path, name: str) -> bytes:
+    """Return the bytes of the bundle's file `name`; a pipe or a device is never opened.
+
+    Raises ManifestError for all but a regular file of a sensible size.
+    """
+    path = root / name
+    try:
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_PAPER_BYTES:
+            message = f"{name} is not a regular file, or is over {MOST_PAPER_BYTES} bytes"
+            raise ManifestError(message)
+        with os.fdopen(os.open(path, _READ), "rb") as stream:
+            if os.path.samestat(status, os.fstat(stream.fileno())):
+                return stream.read(MOST_PAPER_BYTES)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ManifestError):
+            raise
+        message = f"{name} cannot be read: {getattr(error, 'strerror', None) or error}"
+        raise ManifestError(message) from error
+    message = f"{name} was replaced while it was read"
+    raise ManifestError(message)
+
+
 def file_sha256(path: str | Path) -> str:
     """Return the sha256 of a file's bytes, in hex."""
     # Plain calls of the system: a bundle has 20,000 files, and most are small.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    descriptor = os.open(path, _READ)
     try:
         digest = hashlib.sha256()
         while chunk := os.read(descriptor, CHUNK_BYTES):
@@ -298,15 +371,47 @@ def damages(
 
 
 def strays(root: Path, known: Iterable[str], folder: str = "") -> Iterator[Damage]:
-    """Yield every file, link and empty folder below `root`/`folder` that `known` does not list."""
+    """Yield every file, link and empty folder below `root`/`folder` that `known` does not list.
+
+    No link is followed, nothing is opened but folders, and they may be as deep as they like: one
+    that cannot be listed is `changed`. Raises OSError if that is the first.
+    """
     paths = known if isinstance(known, frozenset | set) else frozenset(known)
-    with os.scandir(f"{root}/{folder}") as listing:
-        entries = sorted(listing, key=lambda entry: entry.name)
-    if folder and not entries:
+    waiting = _below(root, folder)
+    if folder and not waiting:
         yield Damage(kind="extra", path=folder, detail="empty folder")
-    for entry in entries:
-        path = f"{folder}/{entry.name}" if folder else entry.name
-        if entry.is_dir(follow_symlinks=False):
-            yield from strays(root, paths, path)
-        elif path not in paths:
-            yield Damage(kind="extra", path=path)
+    while waiting:
+        path, kind = waiting.pop()
+        if kind != _FOLDER:
+            if path not in paths:
+                yield Damage(kind="extra", path=path, detail=kind)
+            continue
+        try:
+            inside = _below(root, path)
+        except OSError as error:
+            yield Damage(kind="changed", path=path, detail=f"cannot be listed: {error.strerror}")
+            continue
+        if not inside:
+            yield Damage(kind="extra", path=path, detail="empty folder")
+        waiting += inside
+
+
+_FOLDER = "a folder"
+
+
+def _below(root: Path, folder: str) -> list[tuple[str, str]]:
+    """Return what lies in a folder, last name first: the path, and what it is if not a file."""
+    with os.scandir(f"{root}/{folder}") as listing:
+        entries = sorted(listing, key=lambda entry: entry.name, reverse=True)
+    return [(f"{folder}/{e.name}" if folder else e.name, _kind(e)) for e in entries]
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """Return in words what `entry` is; nothing if it is a regular file."""
+    if entry.is_dir(follow_symlinks=False):
+        status = entry.stat(follow_symlinks=False) if os.name == "nt" else None
+        is_junction = getattr(status, "st_reparse_tag", 0) == _JUNCTION
+        return "a link" if is_junction else _FOLDER
+    if entry.is_symlink():
+        return "a link"
+    return "" if entry.is_file(follow_symlinks=False) else "not a regular file"

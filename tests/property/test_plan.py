@@ -175,6 +175,7 @@ MANIFESTS = st.builds(
             size=st.integers(0, 2**40),
         ),
         max_size=3,
+        unique_by=lambda component: component.name,
     ).map(tuple),
     documents=st.lists(ENTRIES, max_size=2).map(tuple),
     floor=st.dictionaries(TEXT, TEXT, max_size=3),

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import socket
 import stat
-from dataclasses import replace
+import subprocess
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,6 +93,10 @@ def test_canonical_json_has_one_spelling() -> None:
     assert canonical({"b": 1, "a": ["ü", None]}) == '{"a":["ü",null],"b":1}\n'.encode()
 
 
+def component(**changes: Any) -> dict[str, Any]:
+    return {**asdict(FULL.components[0]), **changes}
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -112,6 +119,19 @@ def test_canonical_json_has_one_spelling() -> None:
         altered(documents=[{"path": 5, "mode": 1, "size": 1, "sha256": HEX}]),
         altered(documents=[{"path": "x", "mode": 1, "size": "1", "sha256": HEX}]),
         altered(documents=[{"path": "../x", "mode": 1, "size": 1, "sha256": HEX}]),
+        altered(documents=[{"path": "x", "mode": 1, "size": -1, "sha256": HEX}]),
+        altered(documents=[{"path": "x", "mode": 1, "size": 10**400, "sha256": HEX}]),
+        altered(documents=[{"path": "x", "mode": 1, "size": True, "sha256": HEX}]),
+        altered(documents=[{"path": "x", "mode": 1 << 20, "size": 1, "sha256": HEX}]),
+        altered(plan=[]),
+        altered(floor=["glibc"]),
+        altered(floor={"glibc": 2.28}),
+        altered(unreleasable=[1]),
+        altered(default_model=7),
+        altered(components=[component(size="1")]),
+        altered(components=[component(name=None)]),
+        altered(components=[component(), component()]),
+        altered()[:-1] + b',"plan":"again"}',
         altered(
             components=[{"name": "../../x", "digest": HEX, "inputs": HEX, "files": 1, "size": 1}]
         ),
@@ -160,6 +180,10 @@ def test_a_path_that_leads_out_of_the_bundle_is_refused(path: str) -> None:
         ["a", 420, 1, HEX],
         [5, "0644", 1, HEX],
         ["a", "0644", "1", HEX],
+        ["a", "0644", -1, HEX],
+        ["a", "0644", 1 << 60, HEX],
+        ["a", "-644", 1, HEX],
+        ["a", "7" * 30, 1, HEX],
         ["a", "0644", 1, None],
         "a",
         None,
@@ -188,6 +212,47 @@ def test_a_component_list_is_read_only_if_it_has_the_digest_the_manifest_names(
     (tmp_path / "manifests/service.json").unlink()
     with pytest.raises(ManifestError, match="cannot be read"):
         read_entries(tmp_path, component)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "manifests/service.json"])
+@pytest.mark.parametrize("kind", ["pipe", "socket", "link", "folder", "large"])
+def test_a_paper_that_is_no_regular_file_is_refused_unopened(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    path = tmp_path / name
+    (tmp_path / "manifests").mkdir()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(os.path.relpath(path))
+    elif kind == "link":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.touch()
+        os.truncate(path, subject.MOST_PAPER_BYTES + 1)
+    with pytest.raises(ManifestError, match=r"\.json is not a regular file, or is over"):
+        read(tmp_path) if name == "manifest.json" else read_entries(tmp_path, FULL.components[0])
+
+
+@pytest.mark.parametrize("becomes", ["pipe", "file"])
+def test_a_paper_swapped_in_before_it_is_opened_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, becomes: str
+) -> None:
+    place(tmp_path, "manifest.json", encode(FULL))
+    look = os.lstat
+
+    def swap(path: Path) -> os.stat_result:
+        found = look(path)
+        path.rename(tmp_path / "before")
+        os.mkfifo(path) if becomes == "pipe" else path.write_bytes(encode(FULL))
+        return found
+
+    monkeypatch.setattr(os, "lstat", swap)
+    with pytest.raises(ManifestError, match="was replaced while it was read"):
+        read(tmp_path)
 
 
 def test_a_file_that_is_as_listed_is_not_damaged(tmp_path: Path) -> None:
@@ -251,7 +316,42 @@ def test_strays_are_files_links_and_empty_folders_that_nobody_listed(tmp_path: P
     (tmp_path / "hollow").mkdir()
     (tmp_path / "linked").symlink_to(tmp_path / "a")
     found = {(damage.path, damage.detail) for damage in strays(tmp_path, ["a/known"])}
-    assert found == {("a/extra", ""), ("hollow", "empty folder"), ("linked", "")}
+    assert found == {("a/extra", ""), ("hollow", "empty folder"), ("linked", "a link")}
+
+
+def test_strays_are_told_apart_and_none_is_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(os.path.relpath(tmp_path / "socket"))
+    found = {(damage.path, damage.detail) for damage in strays(tmp_path, [])}
+    special = "not a regular file"
+    assert found == {("pipe", special), ("loop", "a link"), ("socket", special)}
+
+
+def test_strays_come_folder_by_folder_in_the_order_of_names(tmp_path: Path) -> None:
+    for path in ("b/2", "a/z/1", "a/b", "c"):
+        place(tmp_path, path)
+    assert [damage.path for damage in strays(tmp_path, [])] == ["a/b", "a/z/1", "b/2", "c"]
+
+
+@pytest.mark.parametrize(
+    ("name", "detail"),
+    [("d", "empty folder"), ("d" * 200, "cannot be listed: File name too long")],
+)
+def test_folders_nested_without_end_are_named(tmp_path: Path, name: str, detail: str) -> None:
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1_500 if len(name) == 1 else 30):
+        os.mkdir(name, dir_fd=descriptor)
+        below = os.open(name, os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = below
+    os.close(descriptor)
+    (found,) = strays(tmp_path, [])
+    assert found.path.startswith(f"{name}/{name}/")
+    assert found.detail == detail
+    # The system's own tools, and pytest's, need not cope with this.
+    subprocess.run(["rm", "-rf", str(tmp_path / name)], check=True)
 
 
 def test_strays_can_be_looked_for_in_one_folder(tmp_path: Path) -> None:
