@@ -18,6 +18,22 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def printable(text: str, *, keep: str = "") -> str:
+    """Return `text` with everything escaped that a terminal would act on or could not show.
+
+    That is control characters, line ends, marks that turn the direction of writing, and surrogates,
+    which stand for bytes of a name that is not UTF-8. Characters in `keep` stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character
+        if character.isprintable() or character in keep
+        else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
 class BundlerError(Exception):
     """A failure with its reason and the next step; `exit_code` is the process's."""
 
@@ -31,13 +47,13 @@ class BundlerError(Exception):
         self.next_step = next_step
 
     def render(self) -> str:
-        """Return the message as people see it, one line per part."""
+        """Return the message as people see it, one line per part, fit for a terminal."""
         lines = [f"error: {self.what}"]
         if self.why:
             lines.append(f"  why: {self.why}")
         if self.next_step:
             lines.append(f"  next: {self.next_step}")
-        return "\n".join(lines)
+        return printable("\n".join(lines), keep="\n")
 
 
 class UsageError(BundlerError):

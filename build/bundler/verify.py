@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bundler.errors import VerificationError
-from bundler.files.modes import keeps_modes
+from bundler.errors import PolicyError, VerificationError, printable
+from bundler.files.modes import FOLDER, PLAIN, keeps_modes
+from bundler.tree.gate import Gate, Kind, Limits, Member
 from sidecar.manifest import (
     MANIFEST,
     MANIFESTS,
@@ -21,75 +23,156 @@ from sidecar.manifest import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from bundler.console import Progress
-    from sidecar.manifest import FileEntry
+
+OTHERS_WRITE = 0o002
+OWNER_READS = 0o500
+# What a umask, or taking the right to write from a whole tree, may leave out of its modes.
+UMASK = 0o277
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """What was compared: the manifest, how many files, how many bytes."""
+    """What was compared: the manifest, how many files, how many bytes; and what else was seen."""
 
     manifest: Manifest
     files: int
     size: int
+    notes: tuple[str, ...] = ()
 
 
 def verify(root: Path, progress: Progress) -> Verified:
     """Compare every file of the bundle at `root` with its manifest.
 
-    The executable bit counts where the file system keeps one. Raises VerificationError naming each
-    difference.
+    Nothing but regular files is opened, and no link followed. Modes count where the file system
+    keeps them, less what a umask took from all of them. Raises VerificationError naming each
+    difference, in words that are fit for a terminal.
     """
     try:
         manifest = read(root)
         lists = {c.name: read_entries(root, c) for c in manifest.components}
     except ManifestError as error:
-        raise VerificationError(
-            f"{root} is not a bundle that can be verified",
-            why=str(error),
-            next_step="python3 build assemble",
-        ) from error
+        raise _unverifiable(root, str(error)) from error
+    if not any(lists.values()):
+        raise _unverifiable(root, f"{MANIFEST} lists no component with a file in it")
     entries = [entry for listed in lists.values() for entry in listed] + list(manifest.documents)
+    modes = dict.fromkeys([MANIFEST, *(f"{MANIFESTS}/{name}.json" for name in lists)], PLAIN)
     label = "verify"
     progress.start(label, sum(entry.size for entry in entries))
-    found = list(damages(root, entries, on_bytes=lambda size: progress.advance(label, size)))
-    known = {entry.path for entry in entries}
-    known |= {MANIFEST, *(f"{MANIFESTS}/{name}.json" for name in lists)}
-    found += strays(root, known)
-    found += _mode_damages(root, entries)
+    found = list(_name_damages([*modes, *(entry.path for entry in entries)]))
+    found += damages(root, entries, on_bytes=lambda size: progress.advance(label, size))
+    modes |= {entry.path: entry.mode for entry in entries}
+    found += strays(root, modes.keys())
+    statuses = _statuses(root, modes)
+    found += _mode_damages(root, modes, statuses)
     progress.finish(label)
     if found:
         raise VerificationError(
             f"{root} differs from its manifest in {len(found)} places",
             why="\n    ".join(
-                f"{damage.kind}: {damage.path}" + (f" ({damage.detail})" if damage.detail else "")
+                printable(
+                    f"{damage.kind}: {damage.path}"
+                    + (f" ({damage.detail})" if damage.detail else "")
+                )
                 for damage in found
             ),
             next_step="python3 build assemble puts it right",
         )
     return Verified(
-        manifest=manifest, files=len(entries), size=sum(entry.size for entry in entries)
+        manifest=manifest,
+        files=len(entries),
+        size=sum(entry.size for entry in entries),
+        notes=tuple(_notes(statuses.values())),
     )
 
 
-def _mode_damages(root: Path, entries: list[FileEntry]) -> list[Damage]:
-    """Return how executable bits differ; none where they mean nothing."""
-    shown = {}
-    for entry in entries:
-        with contextlib.suppress(OSError):
-            shown[entry] = bool((root / entry.path).stat().st_mode & 0o100)
+def _unverifiable(root: Path, why: str) -> VerificationError:
+    return VerificationError(
+        f"{root} is not a bundle that can be verified",
+        why=printable(why),
+        next_step="python3 build assemble",
+    )
+
+
+def _name_damages(paths: Sequence[str]) -> Iterator[Damage]:
+    """Yield which paths a bundle may not have: twice, one name on some systems, or on none."""
+    gate = Gate(archive=MANIFEST, limits=Limits(members=len(paths)), packed_bytes=0)
+    for path in paths:
+        try:
+            gate.claim(path, gate.admit(Member(name=path, kind=Kind.FILE)))
+        except PolicyError as error:
+            yield Damage(kind="extra", path=path, detail=f"in {MANIFEST}: {error.why}")
+
+
+def _statuses(root: Path, paths: Iterable[str]) -> dict[str, os.stat_result]:
+    """Return what the regular files at `paths` are, as far as they are there."""
+    found = {}
+    for path in paths:
+        try:
+            status = os.lstat(f"{root}/{path}")
+        except OSError:
+            continue
+        if stat.S_ISREG(status.st_mode):
+            found[path] = status
+    return found
+
+
+def _notes(statuses: Iterable[os.stat_result]) -> Iterator[str]:
+    """Yield what is no difference, and should be known."""
+    linked = sum(status.st_nlink > 1 for status in statuses)
+    if linked:
+        yield f"{linked} files have other names (hard links): a change there is a change here"
+
+
+def _mode_damages(
+    root: Path, modes: Mapping[str, int], statuses: Mapping[str, os.stat_result]
+) -> list[Damage]:
+    """Return how modes differ from `modes`, those of the manifest; none where they mean nothing."""
+    shown = {path: stat.S_IMODE(status.st_mode) for path, status in statuses.items()}
+    # One that unpacks as a user takes its umask's bits from every file alike.
+    umask = UMASK
+    for path, mode in shown.items():
+        umask &= ~(mode & modes[path])
     found = [
-        Damage(
-            kind="changed",
-            path=entry.path,
-            detail=f"it is {'executable' if is_executable else 'not executable'}",
-        )
-        for entry, is_executable in shown.items()
-        if is_executable != bool(entry.mode & 0o100)
+        Damage(kind="changed", path=path, detail=_mode_detail(mode, modes[path]))
+        for path, mode in shown.items()
+        if mode != modes[path] & ~umask
     ]
-    return found if found and _has_modes(root, set(shown.values())) else []
+    found += _folder_damages(root, modes)
+    are_executable = {bool(mode & 0o100) for mode in shown.values()}
+    return found if found and _has_modes(root, are_executable) else []
+
+
+def _mode_detail(mode: int, wanted: int) -> str:
+    if (mode ^ wanted) & 0o100:
+        return f"it is {'executable' if mode & 0o100 else 'not executable'}"
+    return f"mode {mode:04o} instead of {wanted:04o}"
+
+
+def _folder_damages(root: Path, paths: Iterable[str]) -> Iterator[Damage]:
+    """Yield the folders of `paths` that everybody may write into, or not even their owner read.
+
+    Unpacking makes folders by the umask and the folder around them, so the rest is not compared.
+    """
+    folders = {""}
+    for path in paths:
+        folder = path.rpartition("/")[0]
+        while folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    for folder in sorted(folders):
+        try:
+            status = os.lstat(f"{root}/{folder}")
+        except OSError:
+            continue
+        mode = stat.S_IMODE(status.st_mode)
+        is_wrong = mode & OTHERS_WRITE or mode & OWNER_READS != OWNER_READS
+        if stat.S_ISDIR(status.st_mode) and is_wrong:
+            detail = f"folder of mode {mode:04o} instead of {FOLDER:04o}"
+            yield Damage(kind="changed", path=folder or ".", detail=detail)
 
 
 def _has_modes(root: Path, shown: set[bool]) -> bool:

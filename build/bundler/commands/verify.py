@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundler.errors import UsageError
+from bundler.errors import UsageError, printable
 from bundler.places import require_bundle
 
 if TYPE_CHECKING:
@@ -59,12 +59,13 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
                     console.say(line)
             return 0
         verified = (receive if path.is_file() else verify)(path, progress)
-    console.say(
-        f"verified: {verified.files} files, {verified.size / 1e6:.0f} MB, "
-        f"plan {verified.manifest.plan[:12]}, {verified.manifest.target}"
-    )
-    for finding in verified.manifest.unreleasable:
-        console.say(f"not for release: {finding}")
+    seen = verified.manifest
+    size = f"{verified.files} files, {verified.size / 1e6:.0f} MB"
+    told = [f"verified: {size}, plan {seen.plan[:12]}, {seen.target}"]
+    told += [f"note: {note}" for note in verified.notes]
+    told += [f"not for release: {finding}" for finding in seen.unreleasable]
+    for line in told:
+        console.say(printable(line))
     return 0
 
 
