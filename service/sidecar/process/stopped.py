@@ -34,4 +34,4 @@ def _is_stopped_on_macos(child: int) -> bool:
     size = ctypes.CDLL(None).proc_pidinfo(
         child, _BSD_INFO, ctypes.c_uint64(0), told, _BSD_INFO_BYTES
     )
-    return size == _BSD_INFO_BYTES and struct.unpack_from("=II", told)[1] == _STOPPED
+    return bool(size == _BSD_INFO_BYTES and struct.unpack_from("=II", told)[1] == _STOPPED)
