@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,19 +20,15 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 MANIFESTS = "manifests"
 CHUNK_BYTES = 1 << 20
-# Many times what a list of 200,000 files takes.
-MOST_PAPER_BYTES = 64 << 20
+MOST_PAPER_BYTES = 64 << 20  # twice what a list of 200,000 files takes
 MOST_FILE_BYTES = 1 << 50
+MOST_MODE = 0o7777
 SLICE_FILES = 64
+_FOLDER = "a folder"
+_NEVER = re.compile(r"[\\:\0\ud800-\udfff]")
 _JUNCTION = 0xA0000003  # IO_REPARSE_TAG_MOUNT_POINT
-_READ = (
-    os.O_RDONLY
-    | getattr(os, "O_BINARY", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_NOCTTY", 0)
-    # A pipe that takes a file's place must not be waited for.
-    | getattr(os, "O_NONBLOCK", 0)
-)
+# A pipe that takes a file's place must not be waited for.
+_READ = os.O_RDONLY | sum(getattr(os, f"O_{name}", 0) for name in ("BINARY", "NOCTTY", "NONBLOCK"))
 
 
 class ManifestError(ValueError):
@@ -208,7 +205,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_types(manifest: Manifest) -> None:
-    """Refuse a manifest whose values are of other types than are told. Raises ManifestError."""
+    """Refuse values of other types, and a component told twice. Raises ManifestError."""
     runtime, floor = manifest.runtime, manifest.floor
     texts: list[object] = [manifest.plan, manifest.papers, manifest.target, manifest.version]
     texts += [manifest.profile, manifest.default_model or ""]
@@ -221,11 +218,8 @@ def _check_types(manifest: Manifest) -> None:
     for component in manifest.components:
         texts += [component.name, component.digest, component.inputs]
         numbers += [component.files, component.size]
-    if not (
-        isinstance(floor, dict)
-        and _are(str, *texts, *floor, *floor.values())
-        and _are(int, *numbers)
-    ):
+    is_floor = isinstance(floor, dict) and _are(str, *floor, *floor.values())
+    if not (is_floor and _are(str, *texts) and _are(int, *numbers)):
         message = "the manifest cannot be read (a value is of another type)"
         raise ManifestError(message)
     names = [component.name for component in manifest.components]
@@ -241,13 +235,8 @@ def _are(kind: type, *values: object) -> bool:
 
 def _check_entry(entry: FileEntry) -> None:
     """Refuse an entry that is none, or that names a file outside. Raises ManifestError."""
-    are_texts = _are(str, entry.path, entry.sha256)
-    if not (
-        are_texts
-        and _are(int, entry.mode, entry.size)
-        and 0 <= entry.mode <= 0o7777  # noqa: PLR2004 - every bit that a mode has
-        and 0 <= entry.size <= MOST_FILE_BYTES
-    ):
+    are_typed = _are(str, entry.path, entry.sha256) and _are(int, entry.mode, entry.size)
+    if not (are_typed and 0 <= entry.mode <= MOST_MODE and 0 <= entry.size <= MOST_FILE_BYTES):
         message = "a list of files has an entry that cannot be read"
         raise ManifestError(message)
     _check_path(entry.path)
@@ -256,7 +245,7 @@ def _check_entry(entry: FileEntry) -> None:
 def _check_path(path: str) -> None:
     """Refuse a path that could lead out of a bundle, also on Windows. Raises ManifestError."""
     parts = path.split("/")
-    if not all(parts) or ".." in parts or "." in parts or {"\\", ":", "\0"} & set(path):
+    if not all(parts) or ".." in parts or "." in parts or _NEVER.search(path):
         message = f"the manifest names a path outside the bundle: {path!r}"
         raise ManifestError(message)
 
@@ -290,10 +279,8 @@ def _paper(root: Path, name: str) -> bytes:
         with os.fdopen(os.open(path, _READ), "rb") as stream:
             if os.path.samestat(status, os.fstat(stream.fileno())):
                 return stream.read(MOST_PAPER_BYTES)
-    except (OSError, ValueError) as error:
-        if isinstance(error, ManifestError):
-            raise
-        message = f"{name} cannot be read: {getattr(error, 'strerror', None) or error}"
+    except OSError as error:
+        message = f"{name} cannot be read: {error.strerror}"
         raise ManifestError(message) from error
     message = f"{name} was replaced while it was read"
     raise ManifestError(message)
@@ -373,8 +360,7 @@ def damages(
 def strays(root: Path, known: Iterable[str], folder: str = "") -> Iterator[Damage]:
     """Yield every file, link and empty folder below `root`/`folder` that `known` does not list.
 
-    No link is followed, nothing is opened but folders, and they may be as deep as they like: one
-    that cannot be listed is `changed`. Raises OSError if that is the first.
+    No link is followed. A folder that cannot be listed is `changed`; OSError if it is the first.
     """
     paths = known if isinstance(known, frozenset | set) else frozenset(known)
     waiting = _below(root, folder)
@@ -394,9 +380,6 @@ def strays(root: Path, known: Iterable[str], folder: str = "") -> Iterator[Damag
         if not inside:
             yield Damage(kind="extra", path=path, detail="empty folder")
         waiting += inside
-
-
-_FOLDER = "a folder"
 
 
 def _below(root: Path, folder: str) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LONGEST_MODULE = 400
 # One file, since people get it alone, and read it before they let it judge.
-LONGEST_ALONE = {"build/bundler/release/verify_sidecar.py": 600}
+LONGEST_ALONE = {"build/bundler/release/verify_sidecar.py": 680}
 # Spelled in parts, so that this file is not found by itself.
 REGISTRIES = (
     "pypi" + ".org",

@@ -165,7 +165,19 @@ def test_a_list_of_no_files_can_be_read() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/etc/passwd", "../x", "a/../../x", "a\\b", "", ".", "C:/x", "a:stream", "a\0b"],
+    [
+        "/etc/passwd",
+        "../x",
+        "a/../../x",
+        "a\\b",
+        "",
+        ".",
+        "C:/x",
+        "a:stream",
+        "a\0b",
+        "a\ud800",
+        "\udc80",
+    ],
 )
 def test_a_path_that_leads_out_of_the_bundle_is_refused(path: str) -> None:
     with pytest.raises(ManifestError, match="outside the bundle"):
