@@ -32,6 +32,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import unicodedata
 import zipfile
 import zlib
 from pathlib import Path
@@ -52,7 +53,11 @@ DIFFERENT = 8
 USAGE = 2
 CHUNK = 1 << 20
 PAPER_BYTES = 64 << 20
+# Ten times what a bundle with every GPU's libraries takes; a bomb would take hours.
+MOST_BYTES = 100 << 30
 SHOWN = 50
+OTHERS_WRITE = 0o002
+UNSAFE = 0o7000 | OTHERS_WRITE  # set-id and sticky bits
 SUMS = "SHA256SUMS"
 MANIFEST = "manifest.json"
 PLACE = "opt/sidecar/"
@@ -87,10 +92,13 @@ class Report:
 
     def differ(self, kind: str, path: str, detail: str = "") -> None:
         """Record a difference: missing, extra or changed."""
-        self.differences.append(f"{kind}: {path}" + (f" ({detail})" if detail else ""))
+        self.differences.append(printable(f"{kind}: {path}" + (f" ({detail})" if detail else "")))
 
     def lines(self) -> Iterator[str]:
-        """Yield what people read."""
+        """Yield what people read, fit for a terminal."""
+        yield from map(printable, self._lines())
+
+    def _lines(self) -> Iterator[str]:
         word = "DIFFERS" if self.differences else "ok"
         told = [f"{self.files} files, {self.size / 1e6:.1f} MB"] if self.files else []
         if self.manifest:
@@ -101,6 +109,14 @@ class Report:
         if len(self.differences) > SHOWN:
             yield f"  and {len(self.differences) - SHOWN} more"
         yield from (f"  note: {line}" for line in self.notes)
+
+
+def printable(text: str) -> str:
+    """Return `text` with everything escaped that a terminal would act on or could not show."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
 
 
 class Entry(NamedTuple):
@@ -116,7 +132,7 @@ class Member(NamedTuple):
 
     name: str
     is_folder: bool
-    executable: bool | None
+    mode: int | None
     opened: Callable[[], IO[bytes] | None] | None
 
 
@@ -127,6 +143,7 @@ class Tree:
         """Begin empty."""
         self.files: dict[str, Entry] = {}
         self.papers: dict[str, bytes] = {}
+        self._size = 0
 
     def take(self, members: Iterable[Member], report: Report, prefix: str = "") -> Tree:
         """Hash every file below `prefix`; a name that comes twice or leads out is a difference."""
@@ -134,9 +151,13 @@ class Tree:
             name = member.name
             if name.startswith("./"):  # noqa: FURB188 - 3.8 has no removeprefix
                 name = name[2:]
-            if member.is_folder or not name.startswith(prefix):
+            if not name.startswith(prefix):
                 continue
             name = name[len(prefix) :]
+            if member.is_folder:
+                if (member.mode or 0) & OTHERS_WRITE:
+                    report.differ("changed", name, f"folder of mode {member.mode:04o}")
+                continue
             if not is_inside(name):
                 report.differ("extra", name, "it leads out of the bundle")
             elif name in self.files:
@@ -144,6 +165,8 @@ class Tree:
             elif member.opened is None:
                 report.differ("extra", name, "neither a file nor a folder")
             else:
+                if member.mode is not None and member.mode & UNSAFE:
+                    report.differ("changed", name, f"mode {member.mode:04o}")
                 self._add(name, member, report.on_bytes)
         return self
 
@@ -155,10 +178,14 @@ class Tree:
             for chunk in chunks(data):
                 digest.update(chunk)
                 size += len(chunk)
+                self._size += len(chunk)
                 on_bytes(len(chunk))
+                if self._size > MOST_BYTES:
+                    raise ValueError(f"it holds more than {MOST_BYTES} bytes")
                 if is_paper and size <= PAPER_BYTES:
                     kept += chunk
-        self.files[name] = Entry(size, digest.hexdigest(), member.executable)
+        executable = None if member.mode is None else bool(member.mode & 0o100)
+        self.files[name] = Entry(size, digest.hexdigest(), executable)
         if is_paper:
             self.papers[name] = kept
 
@@ -168,6 +195,8 @@ class Tree:
             report.differ("missing", MANIFEST, "so nothing inside can be compared")
             return
         wanted = self._wanted(report)
+        for path, other in collisions(sorted(self.files.keys() | wanted.keys())):
+            report.differ("extra", path, f"it and {other!r} are one name on some systems")
         for path in sorted(wanted.keys() - self.files.keys()):
             report.differ("missing", path)
         for path in sorted(self.files.keys() - wanted.keys()):
@@ -184,18 +213,27 @@ class Tree:
         manifest = report.manifest = json.loads(self.papers[MANIFEST].decode("utf-8"))
         report.notes += [f"not for release: {reason}" for reason in manifest["unreleasable"]]
         wanted = {MANIFEST: self.files[MANIFEST]}
+
+        def want(path: str, entry: Entry) -> None:
+            if path in wanted:
+                report.differ("extra", path, "it is listed twice")
+            wanted[path] = entry
+
         for entry in manifest["documents"]:
-            wanted[entry["path"]] = Entry(entry["size"], entry["sha256"], bool(entry["mode"] & 64))
+            known = Entry(entry["size"], entry["sha256"], bool(entry["mode"] & 64))
+            want(entry["path"], known)
+        if not manifest["components"]:
+            report.differ("missing", "manifests", f"{MANIFEST} lists no component")
         for component in manifest["components"]:
             name = f"manifests/{component['name']}.json"
             found = self.files.get(name)
-            wanted[name] = found or Entry(0, component["digest"], False)
+            want(name, found or Entry(0, component["digest"], False))
             if found and found.sha256 != component["digest"]:
                 report.differ("changed", name, f"{MANIFEST} names another list of files")
             for path, mode, size, sha256 in json.loads(
                 self.papers.get(name, b"[]").decode("utf-8")
             ):
-                wanted[path] = Entry(size, sha256, bool(int(mode, 8) & 64))
+                want(path, Entry(size, sha256, bool(int(mode, 8) & 64)))
         return wanted
 
 
@@ -208,6 +246,18 @@ def difference(found: Entry, wanted: Entry) -> str:
     if found.executable is not None and found.executable != wanted.executable:
         return "executable" if found.executable else "not executable"
     return ""
+
+
+def collisions(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield each path that is an earlier one where case or Unicode's spelling does not count."""
+    seen: dict[str, str] = {}
+    for path in paths:
+        place = path
+        while place:
+            other = seen.setdefault(unicodedata.normalize("NFC", place).casefold(), place)
+            if other != place:
+                yield place, other
+            place = place.rpartition("/")[0]
 
 
 def is_inside(name: str) -> bool:
@@ -226,26 +276,38 @@ def binary(path: str) -> Callable[[], IO[bytes]]:
     return lambda: Path(path).open("rb")
 
 
-def folder_members(root: Path, folder: str = "") -> Iterator[Member]:
-    """Yield what lies below `root`."""
-    for entry in sorted(os.scandir(root / folder), key=lambda entry: entry.name):
-        name = folder + entry.name
+def folder_members(root: Path) -> Iterator[Member]:
+    """Yield what lies below `root`, each folder before what is in it, as deep as it may be."""
+    waiting = below(root, "")
+    while waiting:
+        name, entry = waiting.pop()
+        mode = None
+        if os.name != "nt":
+            mode = stat.S_IMODE(entry.stat(follow_symlinks=False).st_mode)
         if entry.is_dir(follow_symlinks=False):
-            yield from folder_members(root, f"{name}/")
+            yield Member(name, True, mode, None)
+            waiting += below(root, f"{name}/")
         elif entry.is_file(follow_symlinks=False):
-            mode = entry.stat(follow_symlinks=False).st_mode
-            executable = None if os.name == "nt" else bool(mode & 0o100)
-            yield Member(name, False, executable, binary(entry.path))
+            yield Member(name, False, mode, binary(entry.path))
         else:
             yield Member(name, False, None, None)
+
+
+def below(root: Path, folder: str) -> list[tuple[str, os.DirEntry[str]]]:
+    """Return what lies in a folder, by path, the last name first."""
+    with os.scandir(f"{root}/{folder}") as listing:
+        entries = sorted(listing, key=lambda entry: entry.name, reverse=True)
+    return [(folder + entry.name, entry) for entry in entries]
 
 
 def tar_members(stream: IO[bytes]) -> Iterator[Member]:
     """Yield what a tar holds, in its order; each is to be read before the next."""
     with tarfile.open(fileobj=stream, mode="r|") as tar:
         for info in tar:
-            opened = functools.partial(tar.extractfile, info) if info.isreg() else None
-            yield Member(info.name.rstrip("/"), info.isdir(), bool(info.mode & 0o100), opened)
+            # A sparse file may say that it has no end.
+            is_file = info.isreg() and not info.issparse()
+            opened = functools.partial(tar.extractfile, info) if is_file else None
+            yield Member(info.name.rstrip("/"), info.isdir(), info.mode, opened)
 
 
 def zip_members(stream: IO[bytes]) -> Iterator[Member]:
@@ -255,7 +317,7 @@ def zip_members(stream: IO[bytes]) -> Iterator[Member]:
             mode = info.external_attr >> 16
             is_file = stat.S_IFMT(mode) in (0, stat.S_IFREG)
             opened = functools.partial(packed.open, info) if is_file else None
-            yield Member(info.filename, info.is_dir(), bool(mode & 0o100), opened)
+            yield Member(info.filename, info.is_dir(), stat.S_IMODE(mode), opened)
 
 
 class Parts(io.RawIOBase):
@@ -386,8 +448,13 @@ class Image:
     def compare(self) -> None:
         """Compare everything with the digests that name it, and record each difference."""
         waiting = json.load(self._tar.extractfile("index.json") or io.BytesIO())["manifests"]
+        seen = set()
         while waiting:
-            document = json.load(self._blob(waiting.pop(0)))
+            named = waiting.pop(0)
+            if named["digest"] in seen:  # by itself, if its digest is wrong
+                continue
+            seen.add(named["digest"])
+            document = json.load(self._blob(named))
             waiting += document.get("manifests", [])
             if "layers" in document:
                 self._compare_layers(document)
@@ -541,7 +608,12 @@ def check_statement(path: Path, sums: dict[str, str], report: Report) -> None:
 
 def read_sums(path: Path) -> dict[str, str]:
     """Return the sha256 of each file that the list at `path` names. Raises UsageError."""
-    found = [SUM.fullmatch(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(PAPER_BYTES).decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is not a list of checksums") from error
+    found = [SUM.fullmatch(line) for line in text.splitlines()]
     sums = {match.group(2): match.group(1) for match in found if match}
     if not sums or len(sums) < len(found):
         raise UsageError(f"{path} is not a list of checksums")
@@ -551,8 +623,12 @@ def read_sums(path: Path) -> dict[str, str]:
 def compare_sum(folder: Path, name: str, wanted: str, report: Report) -> None:
     """Compare one file with its checksum."""
     digest = hashlib.sha256()
+    path = folder / name
+    if path.exists() and not path.is_file():
+        report.differ("changed", name, "neither a file nor a link to one")
+        return
     try:
-        with (folder / name).open("rb") as stream:
+        with path.open("rb") as stream:
             for chunk in chunks(stream):
                 digest.update(chunk)
                 report.on_bytes(len(chunk))
@@ -574,7 +650,7 @@ def main(arguments: list[str]) -> int:
         try:
             reports = check(path)
         except UsageError as error:
-            sys.stderr.write(f"error: {error}\n")
+            sys.stderr.write(f"error: {printable(str(error))}\n")
             return USAGE
         sys.stdout.write("".join(f"{line}\n" for one in reports for line in one.lines()))
         found += reports

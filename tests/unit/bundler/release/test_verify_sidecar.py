@@ -10,6 +10,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import tarfile
 import zipfile
 from pathlib import Path
@@ -175,6 +176,131 @@ def test_a_program_that_cannot_be_run_is_a_difference(
     assert verifier(copy) == DIFFERENT
     assert "changed: python/bin/python3.11 (not executable)" in verifier.output
     assert "changed: NOTICES.txt (executable)" in verifier.output
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
+@pytest.mark.parametrize(
+    ("path", "mode"), [("NOTICES.txt", 0o666), ("NOTICES.txt", 0o4644), ("python", 0o777)]
+)
+def test_what_everybody_may_change_is_a_difference(
+    verifier: Verifier, released: Released, tmp_path: Path, path: str, mode: int
+) -> None:
+    copy = shutil.copytree(released.bundle, tmp_path / "bundle")
+    (copy / path).chmod(mode)
+    assert verifier(copy) == DIFFERENT
+    assert f"mode {mode:04o}" in verifier.output
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2J", "a\nok: all", "a\u202eb", os.fsdecode(b"a\xff\x9b")])
+def test_names_of_strangers_are_escaped(
+    verifier: Verifier, released: Released, tmp_path: Path, name: str
+) -> None:
+    copy = shutil.copytree(released.bundle, tmp_path / "bundle")
+    (copy / name).touch()
+    assert verifier(copy) == DIFFERENT
+    assert all(line.isprintable() for line in verifier.output.split("\n"))
+    assert "extra: a\\" in verifier.output
+    assert len(verifier.output.splitlines()) == 2
+
+
+def test_pipes_and_folders_without_end_are_differences(
+    verifier: Verifier, released: Released, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(released.bundle, tmp_path / "bundle")
+    os.mkfifo(copy / "NOTICES.txt.pipe")
+    (copy / Path(*["d"] * 400)).mkdir(parents=True)
+    (copy / "d").rename(copy / "e")
+    for _ in range(3):
+        (copy / Path(*["d"] * 400)).mkdir(parents=True)
+        (copy / "e").rename(copy / Path(*["d"] * 400, "e"))
+        (copy / "d").rename(copy / "e")
+    assert verifier(copy) == DIFFERENT
+    assert "RecursionError" not in verifier.output
+    assert "extra: NOTICES.txt.pipe (neither a file nor a folder)" in verifier.output
+    subprocess.run(["rm", "-rf", str(copy / "e")], check=True)
+
+
+def test_a_pipe_in_a_release_is_not_waited_for(verifier: Verifier, folder: Path) -> None:
+    path = folder / f"{STEM}.zip"
+    path.unlink()
+    os.mkfifo(path)
+    assert verifier(folder) == DIFFERENT
+    assert f"changed: {STEM}.zip (neither a file nor a link to one)" in verifier.output
+
+
+def test_a_list_of_checksums_that_is_none_exits_2(verifier: Verifier, folder: Path) -> None:
+    (folder / "SHA256SUMS").write_bytes(b"\xff\xfe")
+    assert verifier(folder) == USAGE
+
+
+def test_names_that_are_one_on_some_systems_are_a_difference(
+    verifier: Verifier, folder: Path
+) -> None:
+    without_sums(folder)
+    rezip(folder / f"{STEM}.zip", lambda _, data: data, **{"notices.TXT": b""})
+    assert verifier(folder / f"{STEM}.zip") == DIFFERENT
+    assert "'NOTICES.txt' are one name on some systems" in verifier.output
+
+
+def test_a_manifest_that_lists_a_file_twice_or_nothing_is_a_difference(
+    verifier: Verifier, folder: Path
+) -> None:
+    without_sums(folder)
+    path = folder / f"{STEM}.zip"
+
+    def altered(**changes: Any) -> Callable[[str, bytes], bytes]:
+        def change(name: str, data: bytes) -> bytes:
+            if name != "manifest.json":
+                return data
+            document = json.loads(data)
+            return json.dumps({key: changes.get(key, document[key]) for key in document}).encode()
+
+        return change
+
+    with zipfile.ZipFile(path) as packed:
+        documents = json.loads(packed.read("manifest.json"))["documents"]
+    rezip(path, altered(documents=documents * 2))
+    assert verifier(path) == DIFFERENT
+    assert f"extra: {documents[0]['path']} (it is listed twice)" in verifier.output
+    rezip(path, altered(components=[]))
+    assert verifier(path) == DIFFERENT
+    assert "missing: manifests (manifest.json lists no component)" in verifier.output
+
+
+def test_an_archive_without_end_is_a_difference(
+    verifier: Verifier, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify_sidecar, "MOST_BYTES", 1000)
+    assert verifier(folder / f"{STEM}.zip") == DIFFERENT
+    assert "it holds more than 1000 bytes" in verifier.output
+
+
+def test_a_sparse_file_without_end_is_not_read(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("zeros")
+    info.pax_headers = {
+        "GNU.sparse.size": str(1 << 60),
+        "GNU.sparse.map": f"{1 << 60},0",
+        "GNU.sparse.numblocks": "1",
+    }
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(info)
+    found = verify_sidecar.tar_members(io.BytesIO((tmp_path / "a.tar").read_bytes()))
+    assert [(member.name, member.opened) for member in found] == [("zeros", None)]
+
+
+def test_an_index_that_names_itself_is_read_once(verifier: Verifier, folder: Path) -> None:
+    without_sums(folder)
+    digest = "a" * 64
+    index = {"digest": f"sha256:{digest}", "size": 1}
+    data = json.dumps({"manifests": [index]}).encode()
+    path = folder / f"{STEM}.oci.tar"
+    with tarfile.open(path, "w") as tar:
+        for name in ("index.json", f"blobs/sha256/{digest}"):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    assert verifier(path) == DIFFERENT
+    assert f"changed: blobs/sha256/{digest}" in verifier.output
 
 
 def test_an_archive_without_a_manifest_cannot_pass(verifier: Verifier, tmp_path: Path) -> None:
