@@ -2,7 +2,7 @@
 
 import { problemOf, SidecarError } from './errors.js';
 import { isRecord } from './json.js';
-import { Lines } from './lines.js';
+import { Lines, strictDecoder } from './lines.js';
 import { isDimensions, isFingerprint, isIndex, requireFinite } from './rows.js';
 
 // The vectors of a whole part of a document stand in one line.
@@ -77,10 +77,10 @@ export function fieldsOf(options) {
  * @returns {AsyncGenerator<FileEvent, void, void>}
  */
 export async function* eventsOf({ parts, pace }, maxChunks = MOST_CHUNKS) {
-  const lines = new Lines(LONGEST_LINE);
+  const lines = new Lines(LONGEST_LINE, strictDecoder());
   const document = new Document(maxChunks);
   for await (const part of parts) {
-    const found = lines.push(part);
+    const found = linesOf(lines, part);
     if (lines.dropped > 0) throw unreadable('a line about the document is too long');
     for (const line of found) {
       const event = line === '' ? undefined : document.read(line);
@@ -93,6 +93,20 @@ export async function* eventsOf({ parts, pace }, maxChunks = MOST_CHUNKS) {
     }
   }
   throw new SidecarError('NETWORK_ERROR', 'the answer about the document was cut');
+}
+
+/**
+ * @param {Lines} lines
+ * @param {Buffer} part
+ * @returns {string[]}
+ */
+function linesOf(lines, part) {
+  try {
+    return lines.push(part);
+  } catch (cause) {
+    // Replaced letters would be found neither in the document nor by a search.
+    throw new SidecarError('PARSE_ERROR', 'a line about the document is not UTF-8', { cause });
+  }
 }
 
 /** A document as it is told: each line must fit what was asked, and the lines before it. */

@@ -5,19 +5,41 @@ import { StringDecoder } from 'node:string_decoder';
 // No line of the protocol is longer; what is, is not one of ours, and is dropped as it arrives.
 const LONGEST = 1 << 20;
 
+/**
+ * @typedef {object} Decoder
+ * @property {(bytes: Buffer) => string} write
+ * @property {() => string} end
+ */
+
+/**
+ * Return a decoder of UTF-8 that throws TypeError for what is none, instead of replacing it.
+ * @returns {Decoder}
+ */
+export function strictDecoder() {
+  const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+  return {
+    write: (bytes) => decoder.decode(bytes, { stream: true }),
+    end: () => decoder.decode(),
+  };
+}
+
 /** Cuts a stream into lines, however its parts were cut; too long ones are left out. */
 export class Lines {
   #longest;
-  #decoder = new StringDecoder('utf8');
+  #decoder;
   /** @type {string[]} */
   #parts = [];
   #length = 0;
   #dropping = false;
   #dropped = 0;
 
-  /** @param {number} [longest] in characters */
-  constructor(longest = LONGEST) {
+  /**
+   * @param {number} [longest] in characters
+   * @param {Decoder} [decoder] by default one that replaces what is no UTF-8
+   */
+  constructor(longest = LONGEST, decoder = new StringDecoder('utf8')) {
     this.#longest = longest;
+    this.#decoder = decoder;
   }
 
   /** How many lines were too long so far, one whose end has not come among them. */

@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import net from 'node:net';
 import test from 'node:test';
 
+import { probe } from '../src/identity.js';
 import { PythonSidecarClient, PythonSidecarEmbedder, SidecarError } from '../src/index.js';
 import {
   bodyOf, DIMENSIONS, fileLines, FINGERPRINT, json, problem, rows, vectorOf,
@@ -37,7 +38,8 @@ async function speaking(t, speak, options) {
     for (const socket of sockets) socket.destroy();
     server.close();
   });
-  return { client: clientOf(t, server.address().port, options), sockets };
+  const { port } = server.address();
+  return { client: clientOf(t, port, options), port, sockets };
 }
 
 // Say `part` again and again until the client leaves.
@@ -121,6 +123,14 @@ for (const [name, stall] of Object.entries(stalls)) {
     await Promise.all(asked);
   });
 }
+
+test('a look at who listens ends in time, whatever comes', LIMIT, async (t) => {
+  const looks = Object.values({ ...stalls, upgrade }).map(async (stall) => {
+    const { port } = await speaking(t, stall);
+    assert.equal(await probe({ host: '127.0.0.1', port }, 'an-instance', TIMEOUT_MS), undefined);
+  });
+  await Promise.all(looks);
+});
 
 test('rows that drip are a timeout', LIMIT, async (t) => {
   const { client } = await speaking(t, (socket) => {
@@ -449,6 +459,16 @@ test('a document of another type, or packed, is not read', LIMIT, async (t) => {
     });
     await assert.rejects(all(clientOf(t, port).embedFile('/a')), isCode('PARSE_ERROR'));
   }
+});
+
+test('bytes that are no UTF-8 are an error, and no other letters', LIMIT, async (t) => {
+  const bytes = Buffer.from(fileLines(['one\u00e9']).join(''));
+  bytes[bytes.indexOf(0xc3) + 1] = 0x20;
+  const { port } = await serve(t, (_, response) => {
+    response.writeHead(200, { 'content-type': LINES });
+    response.end(bytes);
+  });
+  await assert.rejects(all(clientOf(t, port).embedFile('/a')), isCode('PARSE_ERROR'));
 });
 
 test('a line that is too long is an error, and no chunk that is missing', LIMIT, async (t) => {
