@@ -9,6 +9,8 @@ import { isDimensions, isFingerprint, isIndex, requireFinite } from './rows.js';
 const LONGEST_LINE = 64 * (1 << 20);
 // The service makes no more of a document.
 const MOST_CHUNKS = 65_536;
+// One a second comes from the service while it reads.
+const MOST_PROGRESS = 10_000;
 
 /**
  * @typedef {object} Span
@@ -115,6 +117,7 @@ class Document {
   /** @type {FileStart | undefined} */
   #start;
   #done = 0;
+  #progress = 0;
 
   /** @param {number} maxChunks */
   constructor(maxChunks) {
@@ -136,6 +139,8 @@ class Document {
       case 'problem':
         throw failed(problemOf(data));
       case 'progress':
+        this.#progress += 1;
+        if (this.#progress > MOST_PROGRESS) throw unreadable('nothing but progress comes');
         return { type, data };
       case 'end':
         if (this.#start?.chunks !== this.#done) throw unreadable('chunks of the document are missing');
@@ -181,6 +186,7 @@ class Document {
     }
     const rows = vectors.map((row) => rowOf(row, start.dimensions));
     this.#done = done;
+    this.#progress = 0;
     return /** @type {FileChunks} */ ({ ...data, vectors: rows, type: 'chunks' });
   }
 }

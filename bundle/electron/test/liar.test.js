@@ -177,6 +177,14 @@ test('progress counts for a while, but not for ever', LIMIT, async (t) => {
   assert.ok(found.length > 1);
 });
 
+test('progress in a flood is no document', LIMIT, async (t) => {
+  const { client } = await speaking(t, (socket) => {
+    socket.write(`${head(200, LINES)}\r\n`);
+    flood(socket, '{"type":"progress","data":{}}\n'.repeat(100));
+  }, { timeout: 60_000 });
+  await assert.rejects(all(client.embedFile('/a')), isCode('PARSE_ERROR'));
+});
+
 test('a document that is read for longer than one wait is served', LIMIT, async (t) => {
   const line = '{"type":"progress","data":{"phase":"reading"}}\n';
   const { client } = await speaking(t, (socket) => {
