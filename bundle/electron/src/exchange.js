@@ -147,8 +147,8 @@ export async function refused({ status, headers, parts, close }) {
  */
 
 /**
- * Send a request. Either `answer` or `refuse` is called in every case, within the time, and `refuse`
- * as well for what goes wrong after `answer`.
+ * Send a request. Either `answer` or `refuse` is called in every case, within the time, and
+ * `refuse` as well for what goes wrong after `answer`.
  * @param {http.Agent} agent
  * @param {Asked} asked
  * @param {(response: http.IncomingMessage, call: Call) => void} answer

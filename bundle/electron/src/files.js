@@ -143,7 +143,7 @@ class Document {
         if (this.#progress > MOST_PROGRESS) throw unreadable('nothing but progress comes');
         return { type, data };
       case 'end':
-        if (this.#start?.chunks !== this.#done) throw unreadable('chunks of the document are missing');
+        if (this.#start?.chunks !== this.#done) throw unreadable('chunks are missing at the end');
         return { type, data };
       default:
         return undefined;
