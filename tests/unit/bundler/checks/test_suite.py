@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bundler.checks import areas, suite
+from bundler.checks.suite import NO_TESTS, Suite
+from bundler.console import Console
+from bundler.project import Project
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+TABLE = """
+[area.short]
+tests = ["tests/short"]
+sources = ["service/*"]
+minutes = 1
+
+[area.long]
+tests = ["tests/long"]
+sources = ["service/*"]
+minutes = 9
+
+[area.other]
+tests = ["tests/other"]
+sources = ["docs/*"]
+minutes = 2
+"""
+
+
+class Runs:
+    """Stands for the programs that a suite runs: notes what it is asked, and answers `codes`."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+        self.codes: dict[str, int] = {}
+
+    def __call__(
+        self, _: Project, arguments: list[str], more: Mapping[str, str] | None = None
+    ) -> int:
+        del more
+        self.asked.append(arguments)
+        return next((code for word, code in self.codes.items() if word in arguments), 0)
+
+    def tests(self) -> list[list[str]]:
+        return [
+            [word for word in words if word.startswith("tests/")]
+            for words in self.asked
+            if "pytest" in words
+        ]
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
+    found = Runs()
+    monkeypatch.setattr(suite, "_run", found)
+    monkeypatch.setattr(areas, "changed_within_a_day", lambda _: ("service/a.py",))
+    for variable in suite.BUNDLES:
+        monkeypatch.setenv(variable, "a-bundle")
+    return found
+
+
+@pytest.fixture
+def said() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def made(tmp_path: Path, said: io.StringIO) -> Suite:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / areas.TABLE).write_text(TABLE, encoding="utf-8")
+    return Suite(project=Project(root=tmp_path), console=Console(said))
+
+
+ALWAYS = [list(suite.QUICK), list(suite.SLOW)]
+
+
+def test_a_plain_run_leaves_out_what_is_full_size(made: Suite, runs: Runs) -> None:
+    assert made.run(full=False, changed=False, within_min=None) == 0
+    assert runs.tests() == ALWAYS
+    assert all("not full" in words for words in runs.asked if "pytest" in words)
+
+
+def test_a_full_run_selects_every_test_at_once(made: Suite, runs: Runs) -> None:
+    assert made.run(full=True, changed=False, within_min=None) == 0
+    assert runs.tests() == ALWAYS
+    assert not [words for words in runs.asked if "not full" in words]
+
+
+def test_changed_areas_follow_the_shortest_first(
+    made: Suite, runs: Runs, said: io.StringIO
+) -> None:
+    assert made.run(full=True, changed=True, within_min=45) == 0
+    assert runs.tests() == [*ALWAYS, ["tests/short"], ["tests/long"]]
+    assert "full size, run: short, long\n" in said.getvalue()
+    assert "nothing they test changed: other\n" in said.getvalue()
+    assert "for want of time: none\n" in said.getvalue()
+
+
+def test_no_area_is_begun_when_the_time_is_over(made: Suite, runs: Runs, said: io.StringIO) -> None:
+    assert made.run(full=True, changed=True, within_min=0) == 0
+    assert runs.tests() == ALWAYS
+    assert "for want of time: short, long\n" in said.getvalue()
+
+
+def test_an_area_that_fails_does_not_hide_the_next(made: Suite, runs: Runs) -> None:
+    runs.codes["tests/short"] = 1
+    assert made.run(full=True, changed=True, within_min=None) == 1
+    assert runs.tests()[-1] == ["tests/long"]
+
+
+def test_an_area_without_a_test_here_is_no_failure(made: Suite, runs: Runs) -> None:
+    runs.codes["tests/short"] = NO_TESTS
+    assert made.run(full=True, changed=True, within_min=None) == 0
+
+
+def test_a_failure_ends_the_run_and_still_shows_the_durations(
+    made: Suite, runs: Runs, said: io.StringIO
+) -> None:
+    runs.codes["tests/unit"] = 1
+    assert made.run(full=True, changed=True, within_min=None) == 1
+    assert runs.tests() == [list(suite.QUICK)]
+    assert "where the time went" in said.getvalue()
