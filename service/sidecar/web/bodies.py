@@ -12,7 +12,8 @@ import orjson
 from starlette.requests import ClientDisconnect
 
 from sidecar.problems import Problem, client_gone
-from sidecar.settings import MB, MOST_BODY_MB
+from sidecar.settings import MB, MOST_BODY_MB, Limits
+from sidecar.web import extent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 MAX_NUMBER_DIGITS = 400
+# Twice the texts that a request may have: fields that are not known may hold some, too.
+MAX_VALUES = 2 * Limits().max_texts
+MAX_DEPTH = 1_000  # more than the parsers read
 _BOM = b"\xef\xbb\xbf"
+_HALF = re.compile(r"[\ud800-\udfff]")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -111,10 +116,44 @@ def parse(body: bytes) -> dict[str, Any]:
 
     Raises Problem: 400 for what is not JSON in UTF-8 (a byte order mark, a duplicate key, deep
     nesting and overlong numbers included), 422 for values that no JSON text should carry: NaN,
-    infinities, floats out of range, lone surrogates, or something other than an object.
+    infinities, floats out of range, lone surrogates, or something other than an object, and for
+    more than MAX_VALUES of them, which are counted before anything else is looked at.
     """
+    _refuse_many(body)
     plain = _plain(body)
     return _strict(body) if plain is None else plain
+
+
+def _refuse_many(body: bytes) -> None:
+    found = extent.exceeding(body, max_marks=MAX_VALUES)
+    if found is None:
+        return
+    first = body[: extent.SLICE_BYTES].lstrip(b" \t\r\n")[:1]
+    if first == b"[":
+        raise _no_object()
+    if first != b"{":
+        raise _no_json(body)
+    if found.opened - found.closed > MAX_DEPTH:
+        raise _too_deep()
+    raise Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "too-many-texts" if found.texts > MAX_VALUES // 2 else "too-many-values",
+        f"the body has more than {MAX_VALUES} values",
+        next_step="send fewer texts at a time; GET /info names the most, max_texts",
+    )
+
+
+def _no_object() -> Problem:
+    return _unprocessable("the body is not a JSON object")
+
+
+def _no_json(body: bytes) -> Problem:
+    is_marked = body.startswith(_BOM)
+    return _bad("the body begins with a byte order mark" if is_marked else "the body is not JSON")
+
+
+def _too_deep() -> Problem:
+    return _bad("the body is nested too deeply")
 
 
 def _plain(body: bytes) -> dict[str, Any] | None:
@@ -146,8 +185,7 @@ def _plain(body: bytes) -> dict[str, Any] | None:
 
 def _strict(body: bytes) -> dict[str, Any]:
     if body.startswith(_BOM):
-        message = "the body begins with a byte order mark"
-        raise _bad(message)
+        raise _no_json(body)
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -162,14 +200,12 @@ def _strict(body: bytes) -> dict[str, Any]:
             parse_int=_int,
         )
     except RecursionError as error:
-        message = "the body is nested too deeply"
-        raise _bad(message) from error
+        raise _too_deep() from error
     except ValueError as error:
-        message = "the body is not JSON"
-        raise _bad(message) from error
+        raise _no_json(body) from error
+    del text  # as large as the body
     if not isinstance(value, dict):
-        message = "the body is not a JSON object"
-        raise _unprocessable(message)
+        raise _no_object()
     if _SURROGATE.search(body):
         _refuse_surrogates(value)
     return value
@@ -204,11 +240,15 @@ def _int(text: str) -> int:
 
 
 def _refuse_surrogates(value: object) -> None:
-    try:
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except RecursionError as error:  # writing goes one level less deep than reading
-        message = "the body is nested too deeply"
-        raise _bad(message) from error
-    except UnicodeEncodeError as error:
-        message = "the body carries half of a surrogate pair, which is no character"
-        raise _unprocessable(message) from error
+    """Raise Problem 422 for half of a pair in any key or value, however deep, without a copy."""
+    left = [value]
+    while left:
+        found = left.pop()
+        if isinstance(found, dict):
+            left += found.keys()
+            left += found.values()
+        elif isinstance(found, list):
+            left += found
+        elif isinstance(found, str) and not found.isascii() and _HALF.search(found):
+            message = "the body carries half of a surrogate pair, which is no character"
+            raise _unprocessable(message)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, model_validator
 
 from sidecar.engines import Degraded
 from sidecar.problems import Problem
@@ -33,7 +33,10 @@ class Wire(BaseModel):
 class EmbedRequest(Wire):
     """Texts to embed."""
 
-    texts: list[str] = Field(description="The texts, in any number; an empty one is fine.")
+    # An error for each of a million items takes seconds, and one of them is reported.
+    texts: Annotated[list[str], FailFast()] = Field(
+        description="The texts, in any number; an empty one is fine."
+    )
     normalize: bool = Field(default=True, description="Scale every vector to length 1.")
     pooling: Pooling = Field(default="mean", description="How token vectors become one.")
     batch_size: int = Field(
@@ -154,7 +157,7 @@ class LimitsAnswer(BaseModel):
     """What one request may ask for."""
 
     max_body_bytes: int
-    max_texts: int
+    max_texts: int = Field(description="A JSON body has at most twice as many values in all.")
     max_text_chars: int
     max_file_bytes: int
     max_document_chars: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any
 
@@ -18,7 +19,10 @@ from sidecar.scheduling.encoder import Gone
 from sidecar.web import bodies, schemas, vectors
 
 INLINE_VALUES = 1 << 14
-LARGE_BODY = 1 << 20
+LARGE_BODY = 1 << 18
+# Large bodies are read one after the other: each may hold the interpreter for a moment, and takes
+# memory before it can be refused.
+_reading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bodies")
 
 
 @contextlib.asynccontextmanager
@@ -43,7 +47,9 @@ async def validated(kind: type[schemas.Request], body: bytes) -> schemas.Request
     def read() -> schemas.Request:
         return schemas.validate(kind, bodies.parse(body))
 
-    return read() if len(body) < LARGE_BODY else await asyncio.to_thread(read)
+    if len(body) < LARGE_BODY:
+        return read()
+    return await asyncio.get_running_loop().run_in_executor(_reading, read)
 
 
 def as_json(body: bytes) -> Response:

@@ -34,8 +34,10 @@ async def embed(request: Request) -> Response:
     """Embed texts."""
     service = service_of(request)
     loaded = service.encoder.ready()
-    body = await bodies.read(request, max_bytes=service.settings.limits.max_body_bytes)
-    asked = await validated(schemas.EmbedRequest, body)
+    asked = await validated(
+        schemas.EmbedRequest,
+        await bodies.read(request, max_bytes=service.settings.limits.max_body_bytes),
+    )
     async with departure(request) as gone:
         found = await service.encoder.embed(
             asked.texts,

@@ -37,8 +37,9 @@ async def embed_file(request: Request) -> Response:
     service.encoder.ready()
     service.encoder.require_room("auto")
     limits = service.settings.limits
-    body = await bodies.read(request, max_bytes=limits.max_body_bytes)
-    asked = await validated(schemas.EmbedFileRequest, body)
+    asked = await validated(
+        schemas.EmbedFileRequest, await bodies.read(request, max_bytes=limits.max_body_bytes)
+    )
     cutting.sizes(service, asked)
     file = await asyncio.to_thread(service.roots.read, asked.path, max_bytes=limits.max_file_bytes)
     return await _answer(request, file.data, file.suffix, asked)

@@ -89,16 +89,12 @@ def test_every_depth_is_read_or_refused_and_none_fails() -> None:
             assert (problem.status, depth > 100) == (400, True)  # noqa: PT017
 
 
-def test_a_value_too_deep_to_be_searched_for_halves_of_pairs_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def too_deep(*_: object, **__: object) -> str:
-        raise RecursionError
-
-    monkeypatch.setattr("sidecar.web.bodies.json.dumps", too_deep)
+@pytest.mark.parametrize("depth", [1, 900])
+@pytest.mark.parametrize("half", [rb'"\udfff": 1', rb'"": "\ud800"', rb'"": ["\ude00\ud83d"]'])
+def test_half_a_pair_is_found_at_every_depth(depth: int, half: bytes) -> None:
     with pytest.raises(Problem) as caught:
-        bodies.parse(b'{"a": {"b": "\\ud83d\\ude00"}}')
-    assert caught.value.status == 400
+        bodies.parse(b'{"a":' * depth + b"{" + half + b"}" + b"}" * depth)
+    assert caught.value.status == 422
 
 
 @pytest.mark.parametrize(
@@ -136,3 +132,37 @@ def test_a_plain_body_is_read_the_fast_way_with_the_same_result(body: bytes) -> 
 )
 def test_what_the_fast_way_could_mistake_goes_the_strict_way(body: bytes) -> None:
     assert bodies._plain(body) is None
+
+
+MANY = bodies.MAX_VALUES
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind"),
+    [
+        (b'{"texts": [' + b"0," * MANY + b"0]}", 422, "too-many-values"),
+        (b'{"texts": ["", ' + b'"a",' * MANY + b'""]}', 422, "too-many-texts"),
+        (b'{"a": [' + b"[]," * MANY + b"0]}", 422, "too-many-values"),
+        (b"{" + b'"a":0,' * MANY + b'"b":0}', 422, "too-many-values"),
+        (b" [" + b"0," * MANY + b"0]", 422, "bad-value"),
+        (b'{"a":' * MANY + b"1" + b"}" * MANY, 400, "bad-json"),
+        (b'{"a":' + b"[" * MANY + b"]" * MANY + b"}", 400, "bad-json"),
+        (b"\xef\xbb\xbf{" + b"," * MANY, 400, "bad-json"),
+        (b"one,two," * MANY, 400, "bad-json"),
+    ],
+    ids=range(9),
+)
+def test_more_values_than_a_request_has_are_refused_unread(
+    body: bytes, status: int, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for parser in ("orjson.loads", "json.loads"):
+        monkeypatch.setattr(f"sidecar.web.bodies.{parser}", None)
+    with pytest.raises(Problem) as caught:
+        bodies.parse(body)
+    assert (caught.value.status, caught.value.kind) == (status, kind)
+
+
+def test_marks_in_texts_and_as_many_texts_as_are_served_are_read() -> None:
+    assert bodies.parse(b'{"a": "' + b'{[,:\\"' * MANY + b'"}')["a"] == '{[,:"' * MANY
+    texts = b",".join([b'"a"'] * (MANY // 2))
+    assert len(bodies.parse(b'{"texts": [' + texts + b"]}")["texts"]) == MANY // 2

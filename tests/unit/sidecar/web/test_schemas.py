@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from sidecar.problems import Problem
 from sidecar.web.schemas import EmbedFileRequest, EmbedRequest, validate
@@ -26,6 +27,14 @@ def test_the_defaults_are_those_of_v1() -> None:
 def test_a_problem_names_the_field_and_its_place_but_not_the_value() -> None:
     assert refused(EmbedRequest, {"texts": ["a", 1]}).startswith("texts.1: ")
     assert "median" not in refused(EmbedRequest, {"texts": [], "pooling": "median"})
+
+
+def test_one_error_is_collected_however_many_texts_are_wrong() -> None:
+    with pytest.raises(Problem) as caught:
+        validate(EmbedRequest, {"texts": ["a", *[0] * 1_000]})
+    assert caught.value.what == "texts.1: Input should be a valid string"
+    assert isinstance(caught.value.__cause__, ValidationError)
+    assert caught.value.__cause__.error_count() == 1
 
 
 @pytest.mark.parametrize(

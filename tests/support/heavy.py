@@ -1,0 +1,130 @@
+"""Bodies that cost a parser or a validator far more than their bytes, and what each does to others.
+
+python -m tests.support.heavy [MEGABYTES ...] (1 4 32) starts the service with the engine that needs
+no model, sends each kind one and three at a time, and prints what was answered, how soon, how
+/health fared meanwhile, asked every 50 ms, and what memory that took.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.support import storm, stub_service
+from tests.support.running import running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+MIB = 1 << 20
+PROGRAM = [sys.executable, "-I", "-B", str(stub_service.ROOT / "service"), "--port", "0"]
+COMMAND = [*PROGRAM, "--engine", "hash"]
+SIZES = (1, 4, 32)
+AT_ONCE = (1, 3)
+
+
+def _filled(before: bytes, unit: bytes, after: bytes) -> Callable[[int], bytes]:
+    def make(size: int) -> bytes:
+        return before + unit * ((size - len(before) - len(after)) // len(unit)) + after
+
+    return make
+
+
+def _list_of(item: bytes) -> Callable[[int], bytes]:
+    return _filled(b'{"texts":[', item + b",", item + b"]}")
+
+
+def _text_of(unit: bytes, *, first: bytes = b"", options: bytes = b"") -> Callable[[int], bytes]:
+    return _filled(b"{" + options + b'"texts":["' + first, unit, b'"]}')
+
+
+def _keys(size: int) -> bytes:
+    return b"{" + b",".join(b'"%x":0' % number for number in range(size // 9)) + b"}"
+
+
+# With a number that is no short integer a body is read by the slower of two parsers.
+_SLOW = b'"batch_size":1.5,'
+KINDS: dict[str, Callable[[int], bytes]] = {
+    "zeros": _list_of(b"0"),
+    "nulls": _list_of(b"null"),
+    "floats": _list_of(b"1.5"),
+    "integers of 390 digits": _list_of(b"9" * 390),
+    "lists": _list_of(b"[]"),
+    "nested lists": _list_of(b"[" * 400 + b"]" * 400),
+    "objects": _list_of(b'{"a":"b"}'),
+    "empty texts": _list_of(b'""'),
+    "short texts": _list_of(b'"ab"'),
+    "one text": _text_of(b"a"),
+    "one text with an emoji": _text_of(b"a", first="\U0001f600".encode()),
+    "one text of quotes": _text_of(rb"\"", options=_SLOW),
+    "one text of newlines": _text_of(rb"\n", options=_SLOW),
+    "one text of backslashes": _text_of(rb"\\"),
+    "one text of pairs": _text_of(rb"\ud83d\ude00", options=_SLOW),
+    "half a pair": _text_of(b"a", first=rb"\ud83d"),
+    "no end": _filled(b'{"texts":["', b"a", b""),
+    "no UTF-8": _filled(b'{"texts":["', b"a", b'\xff"]}'),
+    "digits": _filled(b'{"texts":[],"batch_size":', b"9", b"}"),
+    "pooling": _filled(b'{"texts":[],"pooling":"', b"a", b'"}'),
+    "key": _filled(b'{"', b"a", b'":0}'),
+    "keys": _keys,
+    "one key again and again": _filled(b"{", b'"a":0,', b'"b":0}'),
+    "depth of lists": _filled(b'{"texts":', b"[", b""),
+    "depth of objects": _filled(b"", b'{"a":', b""),
+    "spaces": _filled(b'{"texts":[', b" ", b"]}"),
+}
+
+
+def request(body: bytes) -> bytes:
+    """Return a request to embed with this body, on a connection of its own."""
+    head = (
+        "POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def forget_peak(pid: int) -> None:
+    """Let the peak of memory of `pid` begin anew (Linux)."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
+
+
+def memory(pid: int, name: str) -> int:
+    """Return `name` of the memory of `pid` in bytes: VmHWM, the peak, or RssAnon (Linux)."""
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise KeyError(name)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Start, send, stop, report; 0 if everything was answered."""
+    sizes = [int(size) for size in arguments] or SIZES
+    failures = 0
+    with running(COMMAND, max_seconds=3600) as service:
+        port, pid = service.wait_ready(), service.process.pid
+        storm.storm(port, storm.mixture(20))
+        for name, make in KINDS.items():
+            for size in sizes:
+                sent = request(make(size * MIB))
+                for count in AT_ONCE:
+                    private = memory(pid, "RssAnon")
+                    resident = memory(pid, "VmRSS")
+                    forget_peak(pid)
+                    seen = storm.storm(port, [sent] * count)
+                    peak = (memory(pid, "VmHWM") - resident) / len(sent) / count
+                    time.sleep(1)
+                    kept = (memory(pid, "RssAnon") - private) / MIB
+                    failures += seen.health_failures
+                    sys.stdout.write(
+                        f"{name:<24} {size:>3} MiB x {count}  {dict(seen.outcomes)!s:<26} "
+                        f"{seen.wall_s:6.2f} s  /health p99 {seen.health.percentile_ms(99):5.0f} ms"
+                        f"  peak {peak:5.1f} x  kept {kept:+6.1f} MiB\n"
+                    )
+                    sys.stdout.flush()
+        return 1 if service.stop() or failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
