@@ -41,7 +41,7 @@ def _text_of(unit: bytes, *, first: bytes = b"", options: bytes = b"") -> Callab
 
 
 def _keys(size: int) -> bytes:
-    return b"{" + b",".join(b'"%x":0' % number for number in range(size // 9)) + b"}"
+    return b"{" + b",".join(b'"%x":0' % number for number in range(size // 11)) + b"}"
 
 
 # With a number that is no short integer a body is read by the slower of two parsers.
@@ -58,6 +58,7 @@ KINDS: dict[str, Callable[[int], bytes]] = {
     "short texts": _list_of(b'"ab"'),
     "one text": _text_of(b"a"),
     "one text with an emoji": _text_of(b"a", first="\U0001f600".encode()),
+    "texts with an emoji": _list_of(b'"\xf0\x9f\x98\x80' + b"a" * 99_999 + b'"'),
     "one text of quotes": _text_of(rb"\"", options=_SLOW),
     "one text of newlines": _text_of(rb"\n", options=_SLOW),
     "one text of backslashes": _text_of(rb"\\"),
