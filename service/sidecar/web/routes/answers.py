@@ -67,7 +67,7 @@ async def with_vectors(rows: Vectors, rest: dict[str, object], *, encoding: str)
 
     def build() -> bytes:
         write = vectors.as_base64_json if encoding == "base64" else vectors.as_json
-        return b'{"vectors":' + write(rows) + b"," + orjson.dumps(rest)[1:]
+        return b"".join((b'{"vectors":', write(rows), b",", orjson.dumps(rest)[1:]))
 
     # To change threads takes longer than to write a few rows.
     is_small = rows.size <= INLINE_VALUES
