@@ -135,12 +135,11 @@ def _refuse_many(body: bytes) -> None:
         raise _no_json(body)
     if found.opened - found.closed > MAX_DEPTH:
         raise _too_deep()
-    raise Problem(
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-        "too-many-texts" if found.texts > MAX_VALUES // 2 else "too-many-values",
-        f"the body has more than {MAX_VALUES} values",
-        next_step="send fewer texts at a time; GET /info names the most, max_texts",
-    )
+    what = f"the body has more than {MAX_VALUES} values"
+    instead = "send fewer texts at a time; GET /info names the most, max_texts"
+    if found.texts > MAX_VALUES // 2:
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "too-many-texts", what, next_step=instead)
+    raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "too-many-values", what, next_step=instead)
 
 
 def _no_object() -> Problem:
