@@ -38,8 +38,9 @@ class Reader:
         self._errands.put((_URGENT if is_urgent else _LATER, next(self._numbers), work, made))
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name="reader", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._serve, name="reader", daemon=True)
+                thread.start()  # where the system has none to give, the next errand asks again
+                self._thread = thread
         return made
 
     def close(self) -> None:

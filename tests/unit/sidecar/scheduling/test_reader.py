@@ -37,6 +37,19 @@ def test_work_that_fails_fails_alone() -> None:
     reader.close()
 
 
+def test_a_reader_that_got_no_thread_asks_for_one_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    reader = Reader()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="thread"):
+            reader.submit(lambda: 7, is_urgent=False)
+    assert reader.submit(lambda: 7, is_urgent=False).result(30) == 7
+    reader.close()
+
+
 def test_cancelled_work_is_never_done() -> None:
     reader, gate, done = Reader(), threading.Event(), []
     reader.submit(lambda: gate.wait(30), is_urgent=True)
