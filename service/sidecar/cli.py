@@ -16,12 +16,14 @@ from sidecar import __version__, manifest
 from sidecar.arguments import Parser, number
 from sidecar.errors import AddressInUseError, ServiceError, UsageError
 from sidecar.process import (
+    causes,
     cores,
     cpu_features,
     credentials,
     descriptors,
     floor,
     headroom,
+    limits,
     logs,
     neighbour,
     signals,
@@ -30,16 +32,17 @@ from sidecar.process.cpu_features import CpuFeatures
 from sidecar.process.lease import Lease
 from sidecar.process.listener import LAST_PORT, host_name, listen, raise_limit
 from sidecar.process.protocol import claim_stdout
-from sidecar.settings import MB, MOST_BODY_MB, Limits, Settings
+from sidecar.settings import MB, MOST_BODY_MB, Bounds, Limits, Settings
 
 BUNDLED_NAME = "embedding_sidecar"
 EXIT_CODES = """exit codes:
   0  stopped on request          5  the model is not here and may not be fetched
   1  a bug                       6  the model's files cannot be read
   2  usage or configuration      7  the model is refused by a rule
-  3  the port is taken          10  this system or processor is too old
-  4  a file of the model is     11  the model cannot be loaded
-     damaged
+  3  the port is taken          10  this system or processor is too old, or
+  4  a file of the model is         brings libraries that break the program
+     damaged                    11  the model cannot be loaded, or a limit of
+                                    the system leaves no room for it
 """
 log = logging.getLogger("sidecar")
 
@@ -264,6 +267,7 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
     # Before anything is served there is nobody to answer, and imports may take seconds.
     stop = signals.Stop(early=functools.partial(os._exit, 0))
     signals.install(stop)
+    limits.on_spent_time(lambda failure: os._exit(_end(failure)))
     signals.watch(stop)
     lease = Lease(stop) if options.parent_watch else None
     if lease is not None:
@@ -292,10 +296,29 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
     if lease is not None:
         lease.listen()  # not before: the first line may be the token
     headroom.require(headroom.LIBRARIES, is_model=False)
+    limits.require(threads_needed=limits.THREADS + settings.threads + cores.logical())
+    settings = dataclasses.replace(settings, bounds=bounded(settings.bounds))
     # The web stack is imported only once the port is ours.
     from sidecar.process.lifecycle import serve  # noqa: PLC0415
 
     return serve(settings, sock=sock, stop=stop, announcer=announcer)
+
+
+def bounded(bounds: Bounds) -> Bounds:
+    """Return `bounds` with no more idle connections than leave files to those at work.
+
+    More connections than files wait in the system's queue.
+    """
+    limit = limits.files().value
+    if limit is None:
+        return bounds
+    most = min(bounds.max_idle, max(1, (limit - limits.FILES) // 2))
+    return dataclasses.replace(bounds, max_idle=most)
+
+
+def _end(failure: ServiceError) -> int:
+    logs.tell_end(failure)
+    return failure.exit_code
 
 
 def run(argv: Sequence[str] | None = None) -> NoReturn:
@@ -306,12 +329,13 @@ def run(argv: Sequence[str] | None = None) -> NoReturn:
     try:
         code = main(argv)
     except ServiceError as error:
-        logs.tell_end(error)
-        code = error.exit_code
+        code = _end(causes.of_system(error) or error)
     except KeyboardInterrupt:
         code = 0
-    except Exception:
-        log.exception("a bug ends the service")
-        code = ServiceError.exit_code
+    except Exception as error:
+        failure = causes.of_system(error)
+        if failure is None:
+            log.exception("a bug ends the service")
+        code = ServiceError.exit_code if failure is None else _end(failure)
     signals.exit_at_once(code)
     raise SystemExit(code)

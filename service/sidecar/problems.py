@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from sidecar.process import limits
 from sidecar.web import requestid
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
+
+    from sidecar.process.limits import Limit
 
 MEDIA_TYPE = "application/problem+json"
 CLIENT_CLOSED = 499
@@ -137,6 +140,18 @@ def stopping() -> Problem:
     )
 
 
+def at_limit(what: str, limit: Limit) -> Problem:
+    """Return the problem of a request that met a limit of the system."""
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "system-limit",
+        what,
+        why=str(limit),
+        next_step=f"send it again when less goes on; {limit.remedy}",
+        headers={"Retry-After": "5"},
+    )
+
+
 def client_gone() -> Problem:
     """Return the problem that nobody reads: the client left before the answer."""
     return Problem(CLIENT_CLOSED, "client-gone", "the client went away")
@@ -164,11 +179,14 @@ async def answer_http(_request: Request, error: Exception) -> Response:
 async def answer_memory(_request: Request, error: Exception) -> Response:
     """Answer that memory did not suffice for a request, outside of the engine.
 
-    A thread that cannot be started, and a process that cannot, are the same want.
+    A limit of threads or files is told as that, with its value and what raises it.
     """
-    is_thread = isinstance(error, RuntimeError) and str(error) == "can't start new thread"
+    limit = limits.named(error)
+    if limit is not None:
+        log.warning("a request met a limit: %s", limit)
+        return response(at_limit("a limit of the system left too little for this request", limit))
     is_process = isinstance(error, OSError) and error.errno == errno.ENOMEM
-    if not (isinstance(error, MemoryError) or is_thread or is_process):
+    if not (isinstance(error, MemoryError) or is_process):
         raise error
     log.warning("memory did not suffice for a request")
     return response(

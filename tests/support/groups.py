@@ -24,7 +24,26 @@ def memory_group(limit: int) -> Iterator[list[str]]:
 
     Skips the test where no such group can be made.
     """
-    outer = _outermost()
+    with _group("memory", limit, second="memory.max", first="memory.limit_in_bytes") as (words, _):
+        yield words
+
+
+@contextlib.contextmanager
+def pids_group(limit: int) -> Iterator[tuple[list[str], Path]]:
+    """Yield the words that run a command in a group of `limit` threads and processes.
+
+    The path is that of the file with the limit, which may be changed while it runs. Skips as above.
+    """
+    with _group("pids", limit, second="pids.max", first="pids.max") as made:
+        yield made
+
+
+@contextlib.contextmanager
+def _group(
+    controller: str, limit: int, *, second: str, first: str
+) -> Iterator[tuple[list[str], Path]]:
+    """Yield words and the limit's file, called `second` or `first` in such a version of groups."""
+    outer = _outermost(controller, first)
     own = outer / f"sidecar-test-{os.getpid()}-{next(_NUMBERS)}"
     is_second = (outer / "cgroup.controllers").exists()
     try:
@@ -32,20 +51,24 @@ def memory_group(limit: int) -> Iterator[list[str]]:
     except OSError as error:
         pytest.skip(f"no control group can be made here: {error.strerror}")
     try:
-        name = "memory.max" if is_second else "memory.limit_in_bytes"
+        file = own / (second if is_second else first)
         try:
-            (own / name).write_text(str(limit), encoding="ascii")
+            file.write_text(str(limit), encoding="ascii")
         except OSError as error:
             pytest.skip(f"no control group can be limited here: {error.strerror}")
-        yield ["/bin/sh", "-c", f'echo $$ > "{own}/cgroup.procs" && exec "$@"', "sh"]
+        yield ["/bin/sh", "-c", f'echo $$ > "{own}/cgroup.procs" && exec "$@"', "sh"], file
     finally:
         own.rmdir()
 
 
-def _outermost() -> Path:
-    """Return the outermost group that limits memory, as far as this machine lets us see it."""
-    for folder in reversed(list(cgroups.folders(Path("/"), "memory"))):
+def _outermost(controller: str, first: str) -> Path:
+    """Return the outermost group that `controller` limits, as far as this machine lets us see it.
+
+    The root of version 1 has no limit of its own for pids.
+    """
+    for folder in reversed(list(cgroups.folders(Path("/"), controller))):
         passed_on = cgroups.text_of(folder / "cgroup.subtree_control").split()
-        if "memory" in passed_on or (folder / "memory.limit_in_bytes").exists():
+        is_first = folder.name == controller and (folder / "cgroup.procs").exists()
+        if controller in passed_on or (folder / first).exists() or is_first:
             return folder
-    pytest.skip("this machine has no control groups of memory")
+    pytest.skip(f"this machine has no control groups of {controller}")

@@ -19,6 +19,7 @@ MAX_NAME_BYTES = 255
 _CONTROL = re.compile(r"[\x00-\x1f]")
 _STREAM = re.compile(r"\.[^.:/\\]+:[^:/\\]*(:[^:/\\]*)?$")
 _DEVICE = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])", re.IGNORECASE)
+_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _OPEN = (
     os.O_RDONLY
     | getattr(os, "O_CLOEXEC", 0)
@@ -116,6 +117,8 @@ class Roots:
                 errno.EISDIR,
             ):  # a socket; a folder on Windows
                 raise _not_regular() from error
+            if error.errno in _LIMITS:
+                raise  # of the system, and nothing about the file
             raise _not_found() from error
         try:
             suffix = suffix_of(resolved.name)

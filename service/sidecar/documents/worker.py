@@ -29,6 +29,8 @@ POLL_S = 0.2
 # What the process ends with when it may not go on; any other end without an answer is a crash.
 ENDED_FULL = 12
 ENDED_ALONE = 13
+ENDED_THREADLESS = 14
+ENDED_POOR = 15
 _PDEATHSIG = 1
 _JOB_LIMITS = 9  # JobObjectExtendedLimitInformation
 _JOB_FLAGS = 0x100 | 0x8 | 0x2  # memory of a process, number of processes, time of a process
@@ -198,14 +200,20 @@ def main() -> int:
     confine(seconds)
     die_with(parent)
     warnings.simplefilter("ignore")
-    import pypdf  # noqa: F401, PLC0415 (while nobody waits for it yet)
+    try:
+        import pypdf  # noqa: F401, PLC0415 (while nobody waits for it yet)
+    except MemoryError:
+        return ENDED_POOR
 
     data = receive()
     if data is None:
         return 0
     # A clock that does not need the interpreter, which a library may hold.
-    faulthandler.dump_traceback_later(seconds + 1, exit=True)
-    threading.Thread(target=watch, args=(parent,), daemon=True).start()
+    try:
+        faulthandler.dump_traceback_later(seconds + 1, exit=True)
+        threading.Thread(target=watch, args=(parent,), daemon=True).start()
+    except RuntimeError:  # the system has no thread to give
+        return ENDED_THREADLESS
     answer = extract(data, max_pages=max_pages, max_chars=max_chars)
     body = json.dumps(answer, ensure_ascii=False).encode()
     sys.stdout.buffer.write(LENGTH.pack(len(body)) + body)

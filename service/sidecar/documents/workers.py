@@ -23,7 +23,8 @@ from typing import IO, Any, TypeVar, cast
 import orjson
 
 from sidecar.documents import worker
-from sidecar.problems import Problem, stopping
+from sidecar.problems import Problem, at_limit, stopping
+from sidecar.process import limits
 from sidecar.process.stopped import is_stopped
 from sidecar.process.surroundings import needed
 from sidecar.scheduling.reader import do
@@ -216,6 +217,10 @@ class Workers:
         if code == worker.ENDED_FULL:
             self.counts["full"] += 1
             return refusal("too-complex")
+        if code in (worker.ENDED_THREADLESS, worker.ENDED_POOR):
+            what = "the process that reads PDFs could not get ready"
+            is_thread = code == worker.ENDED_THREADLESS
+            return at_limit(what, limits.threads() if is_thread else limits.memory())
         self.counts["crash"] += 1
         return refusal("crash")
 
@@ -237,6 +242,9 @@ class Workers:
             return _Process(self._limits)
         except OSError as error:
             what = "no process could be started to read the PDF"
+            limit = limits.named(error, is_start=True)
+            if limit is not None:
+                raise at_limit(what, limit) from error
             raise _no_process(what, error.strerror or "") from error
 
     def _refill(self) -> None:

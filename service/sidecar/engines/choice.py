@@ -11,7 +11,7 @@ from sidecar.errors import ModelError, ServiceError, UsageError
 from sidecar.models import golden
 from sidecar.models.phases import Report
 from sidecar.models.snapshot import REPAIR, Snapshot
-from sidecar.process import headroom
+from sidecar.process import causes, headroom
 from sidecar.process.cpu_features import BYTE_PRODUCT_NAMES
 from sidecar.process.logs import discreet
 from sidecar.settings import Settings
@@ -67,8 +67,8 @@ def choose(settings: Settings, found: Snapshot, report: Report) -> Choice:
             raise ModelError(what, why=reason, next_step="--engine auto") from error
     except ModelError as error:
         # It could run the model but does not give its vectors here: a fault of this machine's.
-        is_last = settings.engine == "packed" or not installed.has_reference()
-        if is_last or isinstance(error, headroom.TooLittleMemoryError):
+        _raise_systems(error)
+        if settings.engine == "packed" or not installed.has_reference():
             raise
         reason = discreet(f"{error.what}: {error.why}")
     log.warning("the packed engine is given up: %s", reason)
@@ -92,9 +92,19 @@ def _accelerated(
     except UnpackableError:
         return None, None
     except ModelError as error:
+        _raise_systems(error)
         given_up = discreet(f"{device} is given up: {error.what}: {error.why}")
         log.warning("%s", given_up)
         return None, given_up
+
+
+def _raise_systems(error: ModelError) -> None:
+    """Raise what the system is to blame for: no other engine stands in for that, or needs less."""
+    found = causes.of_system(error)
+    if found is error:
+        raise error
+    if found is not None:
+        raise found from error
 
 
 def _quantized(settings: Settings, found: Snapshot, report: Report) -> Engine:

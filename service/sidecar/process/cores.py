@@ -34,6 +34,13 @@ def count() -> int:
     return min(found, logical) if found > 0 else logical
 
 
+def logical() -> int:
+    """Return the number of logical CPUs that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def linux(root: Path, cpus: Iterable[int]) -> int:
     """Return the cores behind the logical `cpus`, or less if a cgroup grants less time.
 

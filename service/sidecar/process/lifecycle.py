@@ -10,14 +10,16 @@ import math
 import os
 import socket
 import uuid
+from asyncio import constants
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from sidecar import __version__
 from sidecar.errors import ServiceError
 from sidecar.models.loader import Loaded, load
+from sidecar.process import causes, limits
 from sidecar.process.listener import BACKLOG
 from sidecar.scheduling.encoder import Encoder
 from sidecar.web import wire
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from sidecar.process.signals import Stop
     from sidecar.settings import Settings
 
+NOT_ACCEPTED = "socket.accept() out of system resource"  # as the loop's own handler is told it
 log = logging.getLogger("sidecar")
 
 
@@ -66,11 +69,14 @@ class _Run:
         self._announcer = announcer
         self._address = sock.getsockname()
         self._loading: asyncio.Task[None] | None = None
+        self._told = -math.inf  # when it was last said that no connection could be accepted
         self.encoder = Encoder(functools.partial(load, settings, announcer), limits=settings.limits)
 
     def begin(self) -> None:
         """Load the model while /health already answers."""
-        self._loading = asyncio.get_running_loop().create_task(self._load())
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._tell)
+        self._loading = loop.create_task(self._load())
 
     def drain(self) -> None:
         """Refuse new requests, and give up the running ones when their time is over."""
@@ -79,6 +85,22 @@ class _Run:
         loop.call_later(self._settings.drain_s, self.encoder.abandon)
         if self._loading is not None:
             self._loading.cancel()
+
+    def _tell(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log what the loop met; once a second where a limit lets no connection in.
+
+        The loop tries each of those that wait, and again after a second, the server's end or not.
+        """
+        error = context.get("exception")
+        if context["message"] != NOT_ACCEPTED:
+            is_over = self.encoder.is_stopping and "_start_serving" in context["message"]
+            if not (is_over and isinstance(error, ValueError)):
+                loop.default_exception_handler(context)
+        elif loop.time() - self._told >= constants.ACCEPT_RETRY_DELAY:
+            self._told = loop.time()
+            limit = limits.named(error)
+            why = error if limit is None else f"{limit}; {limit.remedy}"
+            log.error("connections wait to be accepted: %s", why)
 
     async def _load(self) -> None:
         try:
@@ -151,6 +173,9 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, announcer: Ann
     if isinstance(run.failure, ServiceError) and not stop.is_requested:
         raise run.failure
     if run.failure is not None and not stop.is_requested:
+        failure = causes.of_system(run.failure)
+        if failure is not None:
+            raise failure from run.failure
         log.error("loading failed", exc_info=run.failure)
         what = "the service failed while it loaded the model"
         raise ServiceError(what, why=type(run.failure).__name__) from run.failure

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
@@ -206,6 +207,19 @@ def test_a_file_that_may_not_be_opened_looks_missing(
 
     monkeypatch.setattr(roots, "_open_below", refuse)
     assert status(root, str(root / "a.txt")) == 404
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_a_limit_of_open_files_does_not_make_a_file_look_missing(
+    root: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(OSError, match="open files") as caught:
+        Roots([root]).read(str(root / "a.txt"), max_bytes=100)
+    assert caught.value.errno == number
 
 
 @pytest.fixture

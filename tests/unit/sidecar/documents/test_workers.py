@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -321,17 +322,43 @@ def test_a_spare_process_is_sent_away_after_a_while_and_a_dead_one_is_not_used(
     run(work, spare_s=0.1)
 
 
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "system-limit"),
+        (OSError(errno.EMFILE, "Too many open files"), "system-limit"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "system-limit"),
+        (PermissionError(errno.EACCES, "Permission denied"), "no-process"),
+    ],
+    ids=repr,
+)
 def test_where_no_process_can_be_started_the_answer_is_503(
-    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, error: OSError, kind: str
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
-        raise BlockingIOError(11, "Resource temporarily unavailable")
+        raise error
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
 
     async def work(made: Workers) -> None:
         problem = await refused(made)
-        assert (problem.status, problem.kind) == (503, "no-process")
+        assert (problem.status, problem.kind) == (503, kind)
+
+    run(work)
+
+
+@pytest.mark.parametrize(
+    ("code", "word"), [(worker.ENDED_THREADLESS, "threads"), (worker.ENDED_POOR, "memory")]
+)
+def test_a_process_that_could_not_get_ready_names_the_limit_not_the_file(
+    run: Callable[..., Any], program: Callable[[str], None], code: int, word: str
+) -> None:
+    program(f"import os; os._exit({code})")
+
+    async def work(made: Workers) -> None:
+        problem = await refused(made)
+        assert (problem.status, problem.kind) == (503, "system-limit")
+        assert word in problem.why
 
     run(work)
 

@@ -1,0 +1,23 @@
+"""Which failures are the system's, however they were spelled on their way."""
+
+from __future__ import annotations
+
+from sidecar.errors import ServiceError, UnsupportedError
+from sidecar.process import headroom, limits
+
+
+def of_system(error: BaseException) -> ServiceError | None:
+    """Return the end of a start that `error` is: by a limit, memory; else None.
+
+    What `error` came of counts: whoever could not open one file more may have blamed the file.
+    """
+    if isinstance(error, limits.LimitError | UnsupportedError | headroom.TooLittleMemoryError):
+        return error
+    found = limits.failure(error, is_start=True)
+    if found is not None:
+        return found
+    return headroom.too_little() if _is_memory(error) else None
+
+
+def _is_memory(error: BaseException | None) -> bool:
+    return error is not None and (isinstance(error, MemoryError) or _is_memory(error.__cause__))
