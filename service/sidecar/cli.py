@@ -22,6 +22,7 @@ from sidecar.process import (
     credentials,
     descriptors,
     floor,
+    foreign,
     headroom,
     limits,
     logs,
@@ -298,6 +299,7 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
     headroom.require(headroom.LIBRARIES, is_model=False)
     limits.require(threads_needed=limits.THREADS + settings.threads + cores.logical())
     settings = dataclasses.replace(settings, bounds=bounded(settings.bounds))
+    foreign.told(os.environ)
     # The web stack is imported only once the port is ours.
     from sidecar.process.lifecycle import serve  # noqa: PLC0415
 

@@ -7,7 +7,7 @@ ServiceError            1   a bug in the service
 + UnreachableError      5   the model is not here, and may not or cannot be fetched
 + DiskError             6   no space, or no right to read
 + PolicyError           7   refused by a rule
-+ UnsupportedError     10   the system or processor is too old for the bundle
++ UnsupportedError     10   the system or processor is too old, or a foreign library breaks it
 + ModelError           11   a model cannot be loaded
 
 8 and 9 are the builder's own: verification, smoke test.
@@ -89,7 +89,7 @@ class PolicyError(ServiceError):
 
 
 class UnsupportedError(ServiceError):
-    """The system or processor is too old for the bundle."""
+    """The system or processor is too old for the bundle, or brings libraries that break it."""
 
     exit_code = 10
 
