@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import logging
 import sys
@@ -15,8 +16,9 @@ import pytest
 from sidecar import engines
 from sidecar.engines import devices, installed, needs
 from sidecar.engines.choice import choose
+from sidecar.engines.packed import engine as packed
 from sidecar.engines.packed.architecture import GRAPH, WEIGHTS
-from sidecar.errors import IntegrityError, ModelError
+from sidecar.errors import IntegrityError, ModelError, ServiceError
 from sidecar.models.snapshot import Snapshot
 from sidecar.process import headroom
 from sidecar.settings import Settings
@@ -135,6 +137,32 @@ def test_a_model_that_does_not_fit_is_refused_and_no_other_engine_is_tried(
     weighed = needs.REFERENCE if engine == "reference" else needs.PACKED
     assert int(caught.value.facts["needed_bytes"]) >= weighed.private
     assert caught.value.facts["available_bytes"] == 16 << 20
+
+
+@pytest.mark.usefixtures("reference")
+@pytest.mark.parametrize("cause", ["a limit", "a foreign library"])
+def test_what_the_system_does_to_packed_is_told_and_no_other_engine_is_tried(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: str
+) -> None:
+    foreign = tmp_path / "theirs" / "libstdc++.so.6"
+    foreign.parent.mkdir()
+    foreign.touch()
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(foreign.parent))
+    errors: dict[str, Exception] = {
+        "a limit": OSError(errno.EMFILE, "Too many open files"),
+        "a foreign library": ImportError(f"{foreign}: version `X' not found (required by /x.so)"),
+    }
+
+    def fail(*_: object, **__: object) -> None:
+        raise errors[cause]
+
+    monkeypatch.setattr(packed, "load", fail)
+    chooser = Chooser(bert)
+    with pytest.raises(ServiceError) as caught:
+        chooser.choose("auto")
+    assert caught.value.exit_code == (11 if cause == "a limit" else 10)
+    assert "open files" in caught.value.what or foreign.name in caught.value.what
+    assert chooser.phases == ["importing", "loading"]
 
 
 @pytest.mark.usefixtures("reference")
