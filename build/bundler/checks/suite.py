@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.checks import areas, durations
+from bundler.files import partial
 from sidecar.process import cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from bundler.checks.areas import Area
     from bundler.console import Console
@@ -33,6 +36,9 @@ BY_GROUP = ("--dist=loadgroup", "--no-loadscope-reorder")
 BUNDLES = {"SIDECAR_BUNDLE": "safe", "SIDECAR_LEAN_BUNDLE": "lean"}
 # pytest's own exit code where a selection has no test.
 NO_TESTS = 5
+# What a run writes at its worst moment beside what lies there already: copies of bundles in the
+# folder for temporary files, a container engine's data and foreign bundles in the checkout.
+NEEDED_BYTES = {False: 6 << 30, True: 8 << 30}
 
 
 def static_checks(project: Project, console: Console, *, fix: bool = False) -> int:
@@ -86,9 +92,13 @@ class Suite:
         """Run every test, with `full` the full-size ones too; return the first failure's code.
 
         With `changed` of the full-size ones those that the changes of a day call for, after all
-        others, and none is begun later than `within_min` minutes after the start.
+        others, and none is begun later than `within_min` minutes after the start. Raises DiskError
+        if there is less space than such a run takes.
         """
         shutil.rmtree(self.reports, ignore_errors=True)
+        # Runs that were killed left container engines' data here.
+        shutil.rmtree(self.project.out / "scratch", ignore_errors=True)
+        self._check_space(NEEDED_BYTES[full])
         try:
             with self._timed("static checks"):
                 code = static_checks(self.project, self.console)
@@ -108,6 +118,16 @@ class Suite:
             spent = durations.read(sorted(self.reports.glob("*.xml")))
             self.console.say(durations.table(spent, self.walls))
             self.console.say(f"reports: {self.reports}")
+
+    def _check_space(self, needed: int) -> None:
+        for place in (self.project.out, Path(tempfile.gettempdir())):
+            if partial.free_bytes(place) < needed:
+                raise partial.disk_error(
+                    OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+                    place,
+                    purpose="the tests",
+                    needed=needed,
+                )
 
     def _areas(self, within_min: float | None) -> int:
         """Run the full-size tests that the changes of a day call for, while there is time."""

@@ -42,6 +42,21 @@ def test_a_run_that_wrote_no_report_has_no_durations(tmp_path: Path) -> None:
     assert read([tmp_path / "absent.xml"]) == ()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "<testsuites><testsuite><testcase ",
+        '<testsuites><testcase time="1"/></testsuites>',
+        '<testsuites><testcase classname="pytest" name="internal" time="1"/></testsuites>',
+    ],
+)
+def test_a_report_of_a_run_that_broke_off_is_passed_over(tmp_path: Path, text: str) -> None:
+    broken = tmp_path / "00.xml"
+    broken.write_text(text, encoding="utf-8")
+    assert read([broken]) == ()
+
+
 def test_the_table_names_parts_folders_and_slow_files(report: Path) -> None:
     lines = table(read([report]), {"static checks": 3.04}).splitlines()
     assert lines[1:] == [

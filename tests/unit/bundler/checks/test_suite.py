@@ -8,6 +8,8 @@ import pytest
 from bundler.checks import areas, suite
 from bundler.checks.suite import NO_TESTS, Suite
 from bundler.console import Console
+from bundler.errors import DiskError
+from bundler.files import partial
 from bundler.project import Project
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     found = Runs()
     monkeypatch.setattr(suite, "_run", found)
     monkeypatch.setattr(areas, "changed_within_a_day", lambda _: ("service/a.py",))
+    monkeypatch.setattr(partial, "free_bytes", lambda _: 1 << 40)
     for variable in suite.BUNDLES:
         monkeypatch.setenv(variable, "a-bundle")
     return found
@@ -125,3 +128,21 @@ def test_a_failure_ends_the_run_and_still_shows_the_durations(
     assert made.run(full=True, changed=True, within_min=None) == 1
     assert runs.tests() == [list(suite.QUICK)]
     assert "where the time went" in said.getvalue()
+
+
+def test_too_little_disk_is_said_before_any_test(
+    runs: Runs, made: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partial, "free_bytes", lambda _: 1 << 30)
+    with pytest.raises(DiskError, match="no room for the tests"):
+        made.run(full=False, changed=False, within_min=None)
+    assert runs.asked == []
+
+
+def test_what_a_killed_run_left_in_scratch_is_removed(runs: Runs, made: Suite) -> None:
+    left = made.project.out / "scratch" / "docker.0" / "layer"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    made.run(full=False, changed=False, within_min=None)
+    assert runs.asked
+    assert not left.exists()
