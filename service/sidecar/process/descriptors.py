@@ -39,6 +39,18 @@ def offer(descriptor: int, data: bytes) -> bool:
     return True
 
 
+def is_readable(descriptor: int) -> bool:
+    """Return whether a socket, or elsewhere than on Windows any other, has something to read.
+
+    The end of what is sent is something, too. Raises OSError or ValueError if it is closed.
+    """
+    if sys.platform == "win32":
+        return bool(select.select([descriptor], [], [], 0)[0])
+    asked = select.poll()  # of any number, which select does not take
+    asked.register(descriptor, select.POLLIN)
+    return bool(asked.poll(0))
+
+
 def is_writable(descriptor: int) -> bool:
     """Return whether a short write would not block. Raises OSError or ValueError if closed."""
     if sys.platform == "win32":

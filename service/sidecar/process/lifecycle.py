@@ -20,6 +20,7 @@ from sidecar import __version__
 from sidecar.errors import ServiceError
 from sidecar.models.loader import Loaded, load
 from sidecar.process import causes, limits
+from sidecar.process.clock import Clock
 from sidecar.process.listener import BACKLOG
 from sidecar.scheduling.encoder import Encoder
 from sidecar.web import wire
@@ -61,12 +62,15 @@ class _Server(uvicorn.Server):
 class _Run:
     """The state of one run: what is served, and how it ended."""
 
-    def __init__(self, settings: Settings, sock: socket.socket, announcer: Announcer) -> None:
+    def __init__(
+        self, settings: Settings, sock: socket.socket, announcer: Announcer, clock: Clock
+    ) -> None:
         self.instance = settings.instance or uuid.uuid4().hex
         self.failure: BaseException | None = None
         self.stop: Callable[[], None] = lambda: None
         self._settings = settings
         self._announcer = announcer
+        self._clock = clock
         self._address = sock.getsockname()
         self._loading: asyncio.Task[None] | None = None
         self._told = -math.inf  # when it was last said that no connection could be accepted
@@ -76,13 +80,13 @@ class _Run:
         """Load the model while /health already answers."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._tell)
+        self._clock.run()
         self._loading = loop.create_task(self._load())
 
     def drain(self) -> None:
         """Refuse new requests, and give up the running ones when their time is over."""
         self.encoder.refuse_new()
-        loop = asyncio.get_running_loop()
-        loop.call_later(self._settings.drain_s, self.encoder.abandon)
+        self._clock.after(self._settings.drain_s, self.encoder.abandon)
         if self._loading is not None:
             self._loading.cancel()
 
@@ -137,7 +141,8 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, announcer: Ann
     A running request is answered or, after the settings' `drain_s`, refused with 503.
     Raises ServiceError if the model cannot be served.
     """
-    run = _Run(settings, sock, announcer)
+    clock = Clock()
+    run = _Run(settings, sock, announcer, clock)
     ledger = Ledger()
     app = create_app(
         settings,
@@ -148,7 +153,7 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, announcer: Ann
     )
     config = uvicorn.Config(
         app,
-        http=wire.protocol(settings.bounds, ledger, run.encoder.counts),
+        http=wire.protocol(settings.bounds, ledger, run.encoder.counts, clock),
         backlog=wire.ACCEPTS_PER_TURN,
         ws="none",
         loop="asyncio",

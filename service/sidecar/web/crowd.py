@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from sidecar.process.clock import Clock
 from sidecar.settings import Bounds
 
 
 class Waiter(Protocol):
     """A connection without a request."""
 
-    def drop(self) -> None:
-        """Close the connection."""
+    def drop(self) -> bool:
+        """Close the connection unless a request is there already; return whether it was closed."""
         ...
 
 
@@ -20,13 +21,12 @@ class Crowd:
     """Drops the connections that have waited longest when there are too many.
 
     None is dropped in its first moments: of a thousand that open at once, all are about to send.
-    The timer comes after whatever arrived in the same turn of the loop was read, so one whose
-    request is here already is no longer in the crowd.
     """
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: Bounds, clock: Clock) -> None:
         """Begin with nobody."""
         self._bounds = bounds
+        self._clock = clock
         self._since: dict[Waiter, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -37,15 +37,15 @@ class Crowd:
     def join(self, waiter: Waiter) -> None:
         """Let `waiter` be the youngest."""
         self._since.pop(waiter, None)
-        self._since[waiter] = asyncio.get_running_loop().time()
+        self._since[waiter] = self._clock.time()
         self._watch()
 
     def make_room(self) -> None:
         """Drop the one that waited longest now; none if all are at work."""
-        if self._since:
-            waiter = next(iter(self._since))
+        for waiter in list(self._since):
             self.leave(waiter)
-            waiter.drop()
+            if waiter.drop():
+                break
 
     def leave(self, waiter: Waiter) -> None:
         """Let `waiter` be safe: it has a request, or is gone."""
@@ -53,14 +53,13 @@ class Crowd:
 
     def _watch(self) -> None:
         if self._timer is None and len(self._since) > self._bounds.max_idle:
-            loop = asyncio.get_running_loop()
             oldest = next(iter(self._since.values()))
-            wait = max(oldest + self._bounds.grace_s - loop.time(), 0)
-            self._timer = loop.call_later(wait, self._thin_out)
+            wait = max(oldest + self._bounds.grace_s - self._clock.time(), 0.01)
+            self._timer = asyncio.get_running_loop().call_later(wait, self._thin_out)
 
     def _thin_out(self) -> None:
         self._timer = None
-        patient = asyncio.get_running_loop().time() - self._bounds.grace_s
+        patient = self._clock.tick() - self._bounds.grace_s
         surplus = len(self._since) - self._bounds.max_idle
         for waiter, since in list(self._since.items())[: max(surplus, 0)]:
             if since > patient:

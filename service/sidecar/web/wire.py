@@ -19,6 +19,8 @@ from uvicorn.server import ServerState
 
 from sidecar import problems
 from sidecar.problems import Problem, stopping
+from sidecar.process.clock import Clock
+from sidecar.process.descriptors import is_readable
 from sidecar.settings import Bounds
 from sidecar.web import requestid
 from sidecar.web.counts import OTHER, Counts
@@ -30,6 +32,8 @@ from sidecar.web.turns import Turns
 # Connections are taken in small lots, so that a thousand of them at once do not hold up the loop;
 # the others wait in the system's queue.
 ACCEPTS_PER_TURN = 32
+# What is over is looked at again after that, if there is something to read first.
+LOOK_S = 0.1
 URGENT = b"GET /health "
 Stage = Literal["idle", "head", "body", "held", "active", "lingering"]
 log = logging.getLogger("sidecar.wire")
@@ -54,6 +58,7 @@ class Protocol(H11Protocol):
     """One connection."""
 
     bounds: Bounds
+    clock: Clock
     crowd: Crowd
     turns: Turns
     ledger: Ledger
@@ -73,7 +78,7 @@ class Protocol(H11Protocol):
         self.access_log = False
         self._stage: Stage = "idle"
         self._request: object = None
-        self._since = self._deadline = self.loop.time()
+        self._since = self._deadline = self._due = self.clock.time()
         self._timer: asyncio.TimerHandle | None = None
         self._unsent = 0  # of answers, when it was last looked at
         self._took = self._since  # when the client was last seen to take some of it
@@ -137,9 +142,15 @@ class Protocol(H11Protocol):
             super().shutdown()
         self._is_ending = True
 
-    def drop(self) -> None:
-        """Close a connection that waits for a request; others need its place."""
+    def drop(self) -> bool:
+        """Close a connection that waits for a request; others need its place.
+
+        Return whether it was closed: one whose request is there, and was not read yet, is not.
+        """
+        if self._has_arrived():
+            return False
         self._socket.close()
+        return True
 
     def _begin(self) -> None:
         if self._socket.is_closing():
@@ -173,14 +184,14 @@ class Protocol(H11Protocol):
         if stage == self._stage and request is self._request and self._deadline > self._since:
             return
         self._stage, self._request = stage, request
-        self._since = self.loop.time()
+        self._since = self.clock.time()
         self._deadline = self._since + {
             "idle": self.bounds.idle_s,
             "head": self.bounds.head_s,
             "body": self.bounds.body_s,
             "lingering": self.bounds.linger_s,
         }.get(stage, self.bounds.idle_s)
-        if self._timer is not None and self._deadline < self._timer.when():
+        if self._timer is not None and self._deadline < self._due:
             self._timer.cancel()
             self._watch()
         if stage in ("idle", "head"):
@@ -190,11 +201,13 @@ class Protocol(H11Protocol):
 
     def _watch(self) -> None:
         """Look at the deadline when it is over, not each time that it moves ahead."""
-        wait = max(self._deadline - self.loop.time(), 0.01)
+        now = self.clock.time()
+        wait = max(self._deadline - now, LOOK_S)
+        self._due = now + wait
         self._timer = self.loop.call_later(wait, self._expire)
 
     def _expire(self) -> None:
-        now = self.loop.time()
+        now = self.clock.tick()
         unsent = self._socket.get_write_buffer_size()
         if not unsent or unsent != self._unsent:
             self._unsent, self._took = unsent, now
@@ -204,9 +217,14 @@ class Protocol(H11Protocol):
         is_answer_left = unsent > 0 or self._socket.is_closing()
         if self._stage != "lingering" and (is_ours or is_answer_left):
             self._deadline = now + self.bounds.idle_s
-        elif now >= self._deadline:
+        elif now >= self._deadline and (self._stage == "lingering" or not self._has_arrived()):
             self._time_out()
         self._watch()
+
+    def _has_arrived(self) -> bool:
+        """Return whether there is something to read, which comes before any deadline."""
+        descriptor = self._socket.get_extra_info("socket").fileno()
+        return descriptor >= 0 and is_readable(descriptor)
 
     def _time_out(self) -> None:
         if self._stage == "lingering":
@@ -214,7 +232,7 @@ class Protocol(H11Protocol):
         elif self._stage == "idle":
             self._socket.close()
         else:
-            self._refuse(_too_slow(self._stage, self.loop.time() - self._since))
+            self._refuse(_too_slow(self._stage, self.clock.time() - self._since))
 
     def _refuse(self, problem: Problem) -> None:
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
@@ -223,7 +241,7 @@ class Protocol(H11Protocol):
                 answer = problems.response(problem)
                 headers = [*answer.raw_headers, (b"connection", b"close")]
                 headers.append((requestid.HEADER, str(requestid.current()).encode()))
-                seconds = self.loop.time() - self._since
+                seconds = self.clock.time() - self._since
                 self.ledger.tell(problem.status, problem.kind, seconds)
             if is_known:  # it is counted where it ends
                 cast("dict[str, Any]", self.scope)[problems.REFUSED] = problem.status
@@ -262,11 +280,12 @@ class Protocol(H11Protocol):
         self.flow.resume_reading()
 
 
-def protocol(bounds: Bounds, ledger: Ledger, counts: Counts) -> type[Protocol]:
-    """Return the protocol of one server, whose connections share its bounds, ledger and counts."""
+def protocol(bounds: Bounds, ledger: Ledger, counts: Counts, clock: Clock) -> type[Protocol]:
+    """Return the protocol of one server, whose connections share what they are given here."""
     shared: dict[str, Any] = {
         "bounds": bounds,
-        "crowd": Crowd(bounds),
+        "clock": clock,
+        "crowd": Crowd(bounds, clock),
         "turns": Turns(),
         "ledger": ledger,
         "counts": counts,

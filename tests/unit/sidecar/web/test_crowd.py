@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from sidecar.process.clock import Clock
 from sidecar.settings import Bounds
 from sidecar.web.crowd import Crowd
 
@@ -12,17 +13,19 @@ if TYPE_CHECKING:
 
 class Idle:
     def __init__(self) -> None:
+        self.has_request = False
         self.is_dropped = False
 
-    def drop(self) -> None:
-        self.is_dropped = True
+    def drop(self) -> bool:
+        self.is_dropped = not self.has_request
+        return self.is_dropped
 
 
 def dropped(work: Callable[[Crowd, list[Idle]], None], bounds: Bounds, count: int) -> list[int]:
     """Return which of `count` connections were dropped after `work` was done with them."""
 
     async def run() -> list[int]:
-        crowd = Crowd(bounds)
+        crowd = Crowd(bounds, Clock())
         everyone = [Idle() for _ in range(count)]
         for one in everyone:
             crowd.join(one)
@@ -56,6 +59,15 @@ def test_one_that_has_a_request_is_safe_and_one_that_waits_again_is_young() -> N
         assert len(crowd) == 4
 
     assert dropped(work, Bounds(max_idle=2, grace_s=0.02), 5) == [2, 3]
+
+
+def test_one_whose_request_is_there_but_not_read_yet_stays() -> None:
+    def work(crowd: Crowd, everyone: list[Idle]) -> None:
+        everyone[0].has_request = everyone[2].has_request = True
+        crowd.make_room()
+        assert [one.is_dropped for one in everyone] == [False, True, False, False, False]
+
+    assert dropped(work, Bounds(max_idle=1, grace_s=0.02), 5) == [1, 3]
 
 
 def test_room_is_made_at_once_if_there_is_any_to_make() -> None:
