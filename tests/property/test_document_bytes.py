@@ -44,7 +44,7 @@ def test_what_was_written_in_utf_8_or_utf_16_is_read_again(text: str) -> None:
 def test_every_chunk_is_the_text_at_its_place_and_on_the_page_it_begins_on(
     pages: list[str],
 ) -> None:
-    document = documents.joined(pages, is_complete=True)
+    document = documents.joined(pages)
     starts = [*document.page_starts, len(document.text) + 1]
     for number, page in enumerate(pages, start=1):
         assert document.text[starts[number - 1] : starts[number] - 1] == page

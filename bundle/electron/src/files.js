@@ -23,8 +23,18 @@ const MOST_PROGRESS = 10_000;
  */
 
 /**
- * @typedef {{ type: 'start', pages: number | null, chunks: number, complete: boolean, model: string,
- *   dimensions: number, fingerprint: string }} FileStart
+ * @typedef {object} Tally
+ * How often something of a kind happened, and on which pages, from 1, in a PDF. docs/files.md
+ * lists the kinds.
+ * @property {string} kind
+ * @property {number} count
+ * @property {number[]} [pages]
+ */
+
+/**
+ * @typedef {{ type: 'start', pages: number | null, chunks: number, complete: boolean,
+ *   losses: Tally[], notes: Tally[], model: string, dimensions: number,
+ *   fingerprint: string }} FileStart
  * @typedef {{ type: 'progress', data: Record<string, unknown> }} FileProgress
  * @typedef {{ type: 'chunks', first: number, chunks: string[], spans: Span[],
  *   vectors: Float32Array[], done: number, total: number }} FileChunks
@@ -151,18 +161,24 @@ class Document {
   }
 
   /** @param {Record<string, unknown>} data */
-  #begin({ dim, ...rest }) {
+  #begin({ dim, losses = [], notes = [], ...rest }) {
     const { pages, chunks, complete, model, fingerprint } = rest;
     const isWhole =
       (pages === null || isIndex(pages)) &&
       isIndex(chunks) &&
       chunks <= this.#maxChunks &&
       typeof complete === 'boolean' &&
+      isTallies(losses) &&
+      isTallies(notes) &&
+      !(complete && losses.length > 0) &&
       typeof model === 'string' &&
       isDimensions(dim) &&
       isFingerprint(fingerprint);
     if (this.#start || !isWhole) throw unreadable('the document does not begin as one does');
-    this.#start = /** @type {FileStart} */ ({ ...rest, dimensions: dim, type: 'start' });
+    this.#start = /** @type {FileStart} */ ({
+      ...{ ...rest, losses, notes },
+      ...{ dimensions: dim, type: 'start' },
+    });
     return this.#start;
   }
 
@@ -215,6 +231,24 @@ function typedOf(line) {
  */
 function isFull(value) {
   return Array.isArray(value) && value.length > 0;
+}
+
+/**
+ * @param {unknown} value
+ * @returns {value is Tally[]}
+ */
+function isTallies(value) {
+  return (
+    Array.isArray(value) &&
+    value.every(
+      (entry) =>
+        isRecord(entry) &&
+        typeof entry['kind'] === 'string' &&
+        isIndex(entry['count']) &&
+        (entry['pages'] === undefined ||
+          (Array.isArray(entry['pages']) && entry['pages'].every(isIndex))),
+    )
+  );
 }
 
 /** @param {unknown} value */

@@ -51,6 +51,22 @@ test('a document comes event by event, with its vectors as floats', async (t) =>
   assert.deepEqual(JSON.parse(heard[0].body), { path: '/folder/a b.pdf', unit: 'tokens' });
 });
 
+test('a document tells what it lost, and an older service nothing of it', async (t) => {
+  const losses = [{ kind: 'page', count: 1, pages: [2] }];
+  const { client } = await connected(t, (response, _request, count) => {
+    const [first, ...rest] = fileLines(CHUNKS);
+    const { data } = JSON.parse(first);
+    const { losses: _losses, notes: _notes, ...older } = data;
+    const told = count === 1 ? { ...data, complete: false, losses } : older;
+    begin(response);
+    response.end([`${JSON.stringify({ type: 'start', data: told })}\n`, ...rest].join(''));
+  });
+  const [newer] = await all(client.embedFile('/a'));
+  assert.deepEqual([newer.complete, newer.losses, newer.notes], [false, losses, []]);
+  const [older] = await all(client.embedFile('/a'));
+  assert.deepEqual([older.complete, older.losses, older.notes], [true, [], []]);
+});
+
 test('chunks are counted in tokens unless told else', async (t) => {
   const { client, heard } = await connected(t, whole);
   const options = { unit: 'chars', chunkSize: 800, chunkOverlap: 100, maxChunks: 9, normalize: false };

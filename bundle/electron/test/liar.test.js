@@ -430,6 +430,12 @@ const lies = {
   'a start with a number for a fingerprint': ([start]) => (start.data.fingerprint = 7),
   'a start without dimensions': ([start]) => (start.data.dim = 0),
   'a start that does not say if that is all': ([start]) => (start.data.complete = 'yes'),
+  'a start that is complete and lost something': ([start]) =>
+    (start.data.losses = [{ kind: 'page', count: 1 }]),
+  'a start with losses that are none': ([start]) =>
+    Object.assign(start.data, { complete: false, losses: [{ kind: 7, count: 1 }] }),
+  'a start with notes on pages that are none': ([start]) =>
+    (start.data.notes = [{ kind: 'hyphens', count: 1, pages: ['2'] }]),
   'a start with half a chunk': ([start]) => (start.data.chunks = 1.5),
   'a start with more chunks than asked for': ([start]) => (start.data.chunks = 10),
   'a start with pages that are none': ([start]) => (start.data.pages = -1),

@@ -6,11 +6,18 @@ export type Span = {
     tokens: number;
     truncated: boolean;
 };
+export type Tally = {
+    kind: string;
+    count: number;
+    pages?: number[];
+};
 export type FileStart = {
     type: 'start';
     pages: number | null;
     chunks: number;
     complete: boolean;
+    losses: Tally[];
+    notes: Tally[];
     model: string;
     dimensions: number;
     fingerprint: string;
@@ -77,8 +84,17 @@ export type FileBytes = {
  * @property {boolean} truncated
  */
 /**
- * @typedef {{ type: 'start', pages: number | null, chunks: number, complete: boolean, model: string,
- *   dimensions: number, fingerprint: string }} FileStart
+ * @typedef {object} Tally
+ * How often something of a kind happened, and on which pages, from 1, in a PDF. docs/files.md
+ * lists the kinds.
+ * @property {string} kind
+ * @property {number} count
+ * @property {number[]} [pages]
+ */
+/**
+ * @typedef {{ type: 'start', pages: number | null, chunks: number, complete: boolean,
+ *   losses: Tally[], notes: Tally[], model: string, dimensions: number,
+ *   fingerprint: string }} FileStart
  * @typedef {{ type: 'progress', data: Record<string, unknown> }} FileProgress
  * @typedef {{ type: 'chunks', first: number, chunks: string[], spans: Span[],
  *   vectors: Float32Array[], done: number, total: number }} FileChunks

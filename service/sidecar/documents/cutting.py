@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from sidecar.documents import chunks, documents
 from sidecar.documents.documents import Document
+from sidecar.documents.losses import Loss, merged
 from sidecar.scheduling.encoder import Embedded, Gone
 from sidecar.service import Service
 from sidecar.web.schemas import FileOptions
@@ -24,9 +26,15 @@ class Cut:
     is_all: bool
 
     @property
-    def is_complete(self) -> bool:
-        """Whether the chunks hold all of the document."""
-        return self.document.is_complete and self.is_all
+    def losses(self) -> tuple[Loss, ...]:
+        """What the document has and the chunks lack."""
+        return merged([*self.document.losses, *self._left_out()])
+
+    def said(self) -> dict[str, object]:
+        """Return what an answer says of all the chunks together."""
+        losses = [loss.as_json() for loss in self.losses]
+        notes = [note.as_json() for note in self.document.notes]
+        return {"complete": not losses, "losses": losses, "notes": notes}
 
     def texts(self, first: int = 0, end: int | None = None) -> list[str]:
         """Return the texts of the chunks from `first` to before `end`."""
@@ -45,6 +53,24 @@ class Cut:
             }
             for index, (start, end) in enumerate(self.places[first : first + len(found.tokens)])
         ]
+
+    def _left_out(self) -> list[Loss]:
+        """Return what stands after the last chunk: pages of a PDF, else characters."""
+        if self.is_all:
+            return []
+        text, starts = self.document.text, self.document.page_starts
+        end = self.places[-1][1]
+        if not starts:
+            return [Loss(kind="limit", count=len(text) - end)]
+        first = bisect_right(starts, end - 1)
+        # The page on which the last chunk ends counts if more of its text follows.
+        if not text[end : starts[first] if first < len(starts) else None].strip():
+            first += 1
+        known = {
+            page for loss in self.document.losses if loss.kind == "limit" for page in loss.pages
+        }
+        pages = tuple(page for page in range(first, len(starts) + 1) if page not in known)
+        return [Loss(kind="limit", count=len(pages), pages=pages)]
 
 
 def sizes(service: Service, asked: FileOptions) -> tuple[int, int]:

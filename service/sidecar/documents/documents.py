@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
+from sidecar.documents.losses import Loss, Note, merged
 from sidecar.documents.workers import Workers
 from sidecar.problems import Problem
 
@@ -24,12 +25,13 @@ _INLINE_BYTES = 1 << 16
 class Document:
     """A text; `page_starts` are the offsets at which its pages begin, empty if it has none.
 
-    `is_complete` is False if a limit left some of it out.
+    `losses` are what the document has and the text lacks, `notes` what was done to the text.
     """
 
     text: str
     page_starts: tuple[int, ...] = ()
-    is_complete: bool = True
+    losses: tuple[Loss, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     def page_at(self, offset: int) -> int | None:
         """Return the page, from 1, that the character at `offset` is on."""
@@ -57,21 +59,25 @@ def suffix_of(path: str) -> str:
 async def read(data: bytes, suffix: str, *, max_chars: int, workers: Workers) -> Document:
     """Return the document in `data`, at most `max_chars` of it. Raises Problem as reading does."""
     if suffix == ".pdf":
-        answer = await workers.read(data)
-        return joined(answer["pages"], is_complete=answer["complete"])
+        found = await workers.read(data)
+        return joined(found.pages, losses=found.losses, notes=found.notes)
     is_short = len(data) <= _INLINE_BYTES
     text = decode(data) if is_short else await asyncio.to_thread(decode, data)
-    return Document(text=text[:max_chars], is_complete=len(text) <= max_chars)
+    lost = Loss(kind="limit", count=max(0, len(text) - max_chars))
+    return Document(text=text[:max_chars], losses=merged([lost]))
 
 
-def joined(pages: Sequence[str], *, is_complete: bool) -> Document:
+def joined(
+    pages: Sequence[str], *, losses: tuple[Loss, ...] = (), notes: tuple[Note, ...] = ()
+) -> Document:
     """Return the document that consists of `pages`."""
     starts: list[int] = []
     offset = 0
     for page in pages:
         starts.append(offset)
         offset += len(page) + len(PAGE_BREAK)
-    return Document(text=PAGE_BREAK.join(pages), page_starts=tuple(starts), is_complete=is_complete)
+    text = PAGE_BREAK.join(pages)
+    return Document(text=text, page_starts=tuple(starts), losses=losses, notes=notes)
 
 
 def decode(data: bytes) -> str:

@@ -1,9 +1,10 @@
 """The program that reads one PDF and ends: run as a script, in a process that may be killed.
 
 On stdin it gets eight bytes of length and the PDF, on stdout it writes eight bytes of length and
-one JSON object: `{"pages": [...], "complete": …}` or `{"error": "…"}`. It has no network, no paths,
-no environment and no settings but four numbers as arguments: pages, characters, seconds, and the
-process that it works for. stdin stays open meanwhile: where it ends, the service has ended.
+one JSON object: `{"pages": [...], "losses": [...], "notes": [...]}`, the pages as texts and the
+rest as in docs/files.md, or `{"error": "…"}`. It has no network, no paths, no environment and no
+settings but four numbers as arguments: pages, characters, seconds, and the process that it works
+for. stdin stays open meanwhile: where it ends, the service has ended.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ HEAD_BYTES = 1024
 STREAM_BYTES = 16 << 20
 MEMORY_BYTES = 1 << 30
 READ_BYTES = 1 << 20
+LISTED = 500
 POLL_S = 0.2
 # What the process ends with when it may not go on; any other end without an answer is a crash.
 ENDED_FULL = 12
@@ -191,7 +193,13 @@ def _pages(data: bytes, *, max_pages: int, max_chars: int) -> dict[str, object]:
             break
     if not any(page.strip() for page in pages):
         raise Unfit("scanned")
-    return {"pages": pages, "complete": len(pages) == count and room >= 0}
+    first = len(pages) + (room >= 0)  # left out, wholly or in part
+    lost = {
+        "kind": "limit",
+        "count": count + 1 - first,
+        "pages": [*range(first, count + 1)][:LISTED],
+    }
+    return {"pages": pages, "losses": [lost] if first <= count else [], "notes": []}
 
 
 def main() -> int:

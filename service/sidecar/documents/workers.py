@@ -18,11 +18,12 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from http import HTTPStatus
-from typing import IO, Any, TypeVar, cast
+from typing import IO, TypeVar, cast
 
 import orjson
 
 from sidecar.documents import worker
+from sidecar.documents.extracted import Extracted, extracted
 from sidecar.problems import Problem, at_limit, stopping
 from sidecar.process import limits
 from sidecar.process.stopped import is_stopped
@@ -132,8 +133,8 @@ class Workers:
         """The processes that there are now."""
         return len(self._running) + (self._spare is not None)
 
-    async def read(self, data: bytes) -> dict[str, Any]:
-        """Return what the worker says of the PDF `data`: `pages` and `complete`.
+    async def read(self, data: bytes) -> Extracted:
+        """Return what the worker says of the PDF `data`.
 
         Cancelled, it ends the process. To be called on the thread that ends last, as Linux ends
         processes with the thread that started them. Raises Problem 422, and 503 when closed.
@@ -168,19 +169,19 @@ class Workers:
         for process in self._running:
             process.kill()
 
-    async def _ask(self, process: _Process, data: bytes) -> dict[str, Any]:
+    async def _ask(self, process: _Process, data: bytes) -> Extracted:
         limits = self._limits
         most = limits.max_document_chars * _CHAR_BYTES + limits.max_pages * _PAGE_BYTES + 1024
         answer = await self._wait(process, _on_thread(lambda: process.ask(data, max_bytes=most)))
-        if "error" in answer:
+        if isinstance(answer, Problem):
             self.counts["refused"] += 1
-            raise refusal(str(answer["error"]))
+            raise answer
         self.counts["read"] += 1
         return answer
 
     async def _wait(
-        self, process: _Process, asked: Future[dict[str, Any] | None]
-    ) -> dict[str, Any]:
+        self, process: _Process, asked: Future[Extracted | Problem | None]
+    ) -> Extracted | Problem:
         """Return what `process` answers. Raises _StoppedError if no time or end of it counts."""
         clock = asyncio.get_running_loop().time
         answering = asyncio.wrap_future(asked)
@@ -295,7 +296,7 @@ class _Process:
     def code(self) -> int | None:
         return self._popen.returncode
 
-    def ask(self, data: bytes, *, max_bytes: int) -> dict[str, Any] | None:
+    def ask(self, data: bytes, *, max_bytes: int) -> Extracted | Problem | None:
         """Return its answer, or None if it ended before; it has ended then in any case.
 
         Blocks, and is let go by `kill`.
@@ -331,19 +332,17 @@ class _Process:
                     pipe.close()
 
 
-def _answer(body: bytes) -> dict[str, Any] | None:
-    """Return the object in `body` if it is one that the worker says, else None."""
+def _answer(body: bytes) -> Extracted | Problem | None:
+    """Return what the worker says in `body`, None if that is nothing that it says."""
     try:
         answer = orjson.loads(body)
     except ValueError:
         return None
     match answer:
-        case {"error": str()}:
-            return cast("dict[str, Any]", answer)
-        case {"pages": list(pages), "complete": bool()} if all(isinstance(p, str) for p in pages):
-            return cast("dict[str, Any]", answer)
+        case {"error": str(word)}:
+            return refusal(word)
         case _:
-            return None
+            return extracted(answer)
 
 
 def _on_thread(work: Callable[[], R]) -> Future[R]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, model_validator
 
+from sidecar.documents.losses import MAX_LISTED, LossKind, NoteKind
 from sidecar.engines import Degraded
 from sidecar.problems import Problem
 
@@ -121,13 +122,37 @@ class Span(BaseModel):
     truncated: bool
 
 
+class LossAnswer(BaseModel):
+    """What a document lost, of one kind; docs/files.md says what each kind counts."""
+
+    kind: LossKind
+    count: int
+    pages: list[int] = Field(
+        default=[],
+        description=f"In a PDF, the pages (from 1) that it concerns, up to {MAX_LISTED}.",
+    )
+
+
+class NoteAnswer(BaseModel):
+    """What was done to a document's text, of one kind; nothing is lost by it."""
+
+    kind: NoteKind
+    count: int
+    pages: list[int] = Field(
+        default=[],
+        description=f"In a PDF, the pages (from 1) that it concerns, up to {MAX_LISTED}.",
+    )
+
+
 class EmbedFileAnswer(BaseModel):
     """Chunks of the document, their vectors and their places, all in one order."""
 
     chunks: list[str]
     vectors: list[list[float]] | list[str]
     spans: list[Span]
-    complete: bool = Field(description="False if a limit left the end of the document out.")
+    complete: bool = Field(description="True if there are no losses.")
+    losses: list[LossAnswer] = Field(description="What the document has and the chunks lack.")
+    notes: list[NoteAnswer] = Field(description="What was done to the text, and added to it.")
     model: str
     dim: int
     fingerprint: str = Field(description="Vectors with other fingerprints are not comparable.")

@@ -52,6 +52,8 @@ export function fileLines(chunks, { pages = 1 } = {}) {
     pages,
     chunks: chunks.length,
     complete: true,
+    losses: [],
+    notes: [],
     model: 'scripted',
     dim: DIMENSIONS,
     fingerprint: FINGERPRINT,

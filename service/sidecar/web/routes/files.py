@@ -88,7 +88,7 @@ async def _answer(
     rest = {
         "chunks": texts,
         "spans": cut.spans(found),
-        "complete": cut.is_complete,
+        **cut.said(),
         "model": loaded.snapshot.repository,
         "dim": loaded.engine.dim,
         "fingerprint": found.fingerprint,

@@ -105,7 +105,7 @@ async def _made(
     start = {
         "pages": found.document.pages,
         "chunks": total,
-        "complete": found.is_complete,
+        **found.said(),
         "model": loaded.snapshot.repository,
         "dim": loaded.engine.dim,
         "fingerprint": loaded.fingerprint(pooling=asked.pooling, normalize=asked.normalize),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.documents import documents
+from sidecar.documents.losses import Loss
 from sidecar.documents.workers import Workers
 from sidecar.problems import Problem
 from sidecar.settings import Limits
@@ -31,19 +32,19 @@ def test_a_pdf_gives_its_pages_in_order() -> None:
     assert document.text == "First page.\nSecond page."
     assert document.page_starts == (0, 12)
     assert [document.page_at(offset) for offset in (0, 11, 12, 20)] == [1, 1, 2, 2]
-    assert (document.pages, document.is_complete) == (2, True)
+    assert (document.pages, document.losses) == (2, ())
 
 
 def test_characters_over_the_limit_are_left_out_and_said() -> None:
     short = read(pdf(["12345678", "12345678", "12345678"]), max_chars=10)
-    assert (short.text, short.is_complete) == ("12345678\n12", False)
+    assert short.text == "12345678\n12"
+    assert short.losses == (Loss(kind="limit", count=2, pages=(2, 3)),)
 
 
 def test_pages_are_joined_and_found_again() -> None:
-    document = documents.joined(["", "a", "", "bc"], is_complete=False)
+    document = documents.joined(["", "a", "", "bc"])
     assert document.text == "\na\n\nbc"
     assert [document.page_at(at) for at in range(6)] == [1, 2, 2, 3, 4, 4]
-    assert not document.is_complete
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_bytes_that_are_no_text_are_422(data: bytes) -> None:
 
 def test_a_long_text_is_cut_and_said() -> None:
     document = read(b"123456", ".txt", max_chars=4)
-    assert (document.text, document.is_complete) == ("1234", False)
+    assert (document.text, document.losses) == ("1234", (Loss(kind="limit", count=2),))
     assert len(read(b"a" * 100_000, ".txt", max_chars=1_000_000).text) == 100_000
 
 

@@ -82,17 +82,20 @@ def test_pages_come_in_order_and_say_whether_they_are_all() -> None:
     data = pdf(["one", "two", "three"])
     assert worker.extract(data, max_pages=9, max_chars=99) == {
         "pages": ["one", "two", "three"],
-        "complete": True,
+        "losses": [],
+        "notes": [],
     }
     assert worker.extract(data, max_pages=2, max_chars=99) == {
         "pages": ["one", "two"],
-        "complete": False,
+        "losses": [{"kind": "limit", "count": 1, "pages": [3]}],
+        "notes": [],
     }
     assert worker.extract(data, max_pages=9, max_chars=4) == {
         "pages": ["one", "t"],
-        "complete": False,
+        "losses": [{"kind": "limit", "count": 2, "pages": [2, 3]}],
+        "notes": [],
     }
-    assert worker.extract(data, max_pages=9, max_chars=11)["complete"] is True
+    assert worker.extract(data, max_pages=9, max_chars=11)["losses"] == []
 
 
 @pytest.mark.parametrize(
@@ -263,7 +266,7 @@ def test_the_program_reads_a_document_and_writes_one_object(
     if is_wanted:
         written = out.buffer.getvalue()
         assert worker.LENGTH.unpack(written[:8]) == (len(written) - 8,)
-        assert json.loads(written[8:]) == {"pages": ["hello"], "complete": True}
+        assert json.loads(written[8:]) == {"pages": ["hello"], "losses": [], "notes": []}
         assert begun == [os.getppid(), (4,), True]
     else:
         assert begun == [os.getppid()]

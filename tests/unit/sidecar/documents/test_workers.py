@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sidecar.documents import worker, workers
+from sidecar.documents.extracted import Extracted
 from sidecar.documents.workers import Workers
 from sidecar.problems import Problem
 from sidecar.settings import Limits
@@ -70,10 +71,10 @@ def test_pages_come_in_order_and_a_process_waits_for_the_next_document(
     async def work(made: Workers) -> None:
         assert made.processes == 0
         first = await made.read(pdf(["one", "two"]))
-        assert first == {"pages": ["one", "two"], "complete": True}
+        assert first == Extracted(pages=["one", "two"])
         spare = made._spare
         assert spare is not None
-        assert await made.read(pdf(["three"])) == {"pages": ["three"], "complete": True}
+        assert (await made.read(pdf(["three"]))).pages == ["three"]
         assert made._spare is not spare  # a document has a process of its own
         assert not spare.is_alive
         assert made.processes == 1
@@ -138,7 +139,7 @@ def test_a_process_that_takes_too_long_is_killed(
         (GREET + "os.write(1, struct.pack('>Q', 5) + b'[1,2]')", "document-crash", "crash"),
         (GREET + "os.write(1, struct.pack('>Q', 5) + b'nonsense')", "document-crash", "crash"),
         (
-            GREET + 'b = b\'{"pages": [1], "complete": true}\'\n'
+            GREET + 'b = b\'{"pages": [1], "losses": [], "notes": []}\'\n'
             "os.write(1, struct.pack('>Q', len(b)) + b)",
             "document-crash",
             "crash",
@@ -159,7 +160,8 @@ def test_a_process_that_ends_without_an_answer_is_a_422_and_is_counted(
     run(work)
 
 
-ANSWER = 'b = b\'{"pages": ["a"], "complete": true}\'; os.write(1, struct.pack(\'>Q\', len(b)) + b)'
+SAY = "os.write(1, struct.pack('>Q', len(b)) + b)"
+ANSWER = 'b = b\'{"pages": ["a"], "losses": [], "notes": []}\'; ' + SAY
 FROM_OUTSIDE = ["SIGSTOP", "SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"]
 
 
@@ -181,7 +183,7 @@ def test_a_process_stopped_from_outside_is_replaced(
     )
 
     async def work(made: Workers) -> None:
-        assert (await made.read(DATA * 100_000))["pages"] == ["a"]
+        assert (await made.read(DATA * 100_000)).pages == ["a"]
         assert made.counts == {"stopped": 1, "read": 1}
 
     run(work)
@@ -207,7 +209,7 @@ def test_a_spare_process_that_was_stopped_is_not_used(run: Callable[..., Any]) -
         spare = made._spare = made._take()
         os.kill(spare._popen.pid, signal.SIGSTOP)
         await until(lambda: spare.is_stopped)
-        assert (await made.read(pdf(["one"])))["pages"] == ["one"]
+        assert (await made.read(pdf(["one"]))).pages == ["one"]
         assert made.counts == {"read": 1}
         assert not spare.is_alive
 
@@ -236,7 +238,7 @@ def test_the_time_of_a_stopped_service_is_not_the_documents(
         await until(mark.exists)
         away.touch()
         time.sleep(1.0)  # noqa: ASYNC251 - as a stop of the whole process does
-        assert (await reading)["pages"] == ["a"]
+        assert (await reading).pages == ["a"]
         assert made.counts == {"stopped": 1, "read": 1}
 
     run(work, limits=Limits(document_timeout_s=2.0))
@@ -316,7 +318,7 @@ def test_a_spare_process_is_sent_away_after_a_while_and_a_dead_one_is_not_used(
         assert spare is not None
         spare._popen.kill()
         spare._popen.wait()
-        assert (await made.read(pdf(["two"])))["pages"] == ["two"]
+        assert (await made.read(pdf(["two"]))).pages == ["two"]
         await until(lambda: made.processes == 0)
 
     run(work, spare_s=0.1)
@@ -373,7 +375,7 @@ def test_a_process_gets_no_environment_no_paths_and_no_descriptor_but_its_pipes(
     program(
         GREET
         + "said = [sys.argv[1:], sorted(os.environ), os.getcwd(), os.listdir('/proc/self/fd')]\n"
-        "b = json.dumps({'pages': [json.dumps(said)], 'complete': True}).encode()\n"
+        "b = json.dumps({'pages': [json.dumps(said)], 'losses': [], 'notes': []}).encode()\n"
         "os.write(1, struct.pack('>Q', len(b)) + b)"
     )
     held = (tmp_path / "held").open("w")
@@ -383,7 +385,7 @@ def test_a_process_gets_no_environment_no_paths_and_no_descriptor_but_its_pipes(
             return await made.read(DATA)
 
         answer = run(work)
-    arguments, names, cwd, descriptors = json.loads(answer["pages"][0])
+    arguments, names, cwd, descriptors = json.loads(answer.pages[0])
     assert all(argument.isdecimal() for argument in arguments)
     assert set(names) <= {"LC_CTYPE"}  # which Python sets itself
     assert cwd == "/"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 NDJSON = {"accept": "application/x-ndjson"}
 PLAIN = {"content-type": "text/plain"}
 WORDS = b"word " * 1_000
+SAID = ("complete", "losses", "notes", "model", "dim", "fingerprint")
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_embed_file_gives_chunks_vectors_and_places(reading: Served, documents: 
     request = {"path": str(documents / "a.md"), "chunk_size": 200, "chunk_overlap": 20}
     answer = reading.post("/embed-file", request).json()
     assert len(answer["chunks"]) == len(answer["vectors"]) == len(answer["spans"]) > 5
-    assert answer["complete"] is True
+    assert (answer["complete"], answer["losses"], answer["notes"]) == (True, [], [])
     for chunk, span in zip(answer["chunks"], answer["spans"], strict=True):
         assert chunk == text[span["start"] : span["end"]]
         assert span["page"] is None
@@ -95,6 +96,24 @@ def test_max_chunks_leaves_the_rest_out_and_says_so(reading: Served, documents: 
     answer = reading.post("/embed-file", {"path": str(documents / "a.txt"), "max_chunks": 2})
     assert len(answer.json()["chunks"]) == 2
     assert answer.json()["complete"] is False
+    left_out = len(WORDS) - answer.json()["spans"][-1]["end"]
+    assert answer.json()["losses"] == [{"kind": "limit", "count": left_out}]
+
+
+def test_pages_that_max_chunks_leaves_out_are_listed(reading: Served) -> None:
+    def ask(max_chunks: int) -> Any:
+        return reading.request(
+            "POST",
+            f"/embed-file/upload?chunk_size=10&chunk_overlap=0&max_chunks={max_chunks}",
+            content=pdf(["one two", "three four five", "six"]),
+            headers={"content-type": "application/pdf"},
+        ).json()
+
+    assert ask(9)["losses"] == []
+    for max_chunks, pages in ((1, [2, 3]), (2, [2, 3])):
+        answer = ask(max_chunks)
+        assert answer["losses"] == [{"kind": "limit", "count": len(pages), "pages": pages}]
+        assert answer["complete"] is False
 
 
 def test_an_empty_file_has_no_chunks(reading: Served, documents: Path) -> None:
@@ -208,8 +227,7 @@ def test_lines_carry_the_same_as_the_one_answer(served: Served) -> None:
     assert start == {
         "pages": None,
         "chunks": 100,
-        "complete": False,
-        **{name: whole[name] for name in ("model", "dim", "fingerprint")},
+        **{name: whole[name] for name in SAID},
     }
     assert last == ("end", {})
     assert {kind for kind, _ in middle} == {"chunks"}

@@ -1,0 +1,50 @@
+"""What a document lost on its way to text, and what was done to it: by kind, counted.
+
+docs/files.md says what each kind counts. A loss makes an answer incomplete; a note never does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar, get_args
+
+LossKind = Literal["limit", "time", "busy", "page", "picture", "encoding", "controls"]
+NoteKind = Literal["form-values", "annotations", "hyphens", "overprints"]
+LOSS_KINDS: tuple[str, ...] = get_args(LossKind)
+NOTE_KINDS: tuple[str, ...] = get_args(NoteKind)
+# The most pages that are listed; `count` goes on.
+MAX_LISTED = 500
+K = TypeVar("K", bound=str)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally(Generic[K]):
+    """How often something of a kind happened, and on which pages, from 1, in a PDF."""
+
+    kind: K
+    count: int
+    pages: tuple[int, ...] = ()
+
+    def as_json(self) -> dict[str, object]:
+        """Return it as answers show it: without `pages` where there are none."""
+        shown: dict[str, object] = {"kind": self.kind, "count": self.count}
+        return {**shown, "pages": list(self.pages[:MAX_LISTED])} if self.pages else shown
+
+
+Loss = Tally[LossKind]
+Note = Tally[NoteKind]
+
+
+def merged(tallies: Iterable[Tally[K]]) -> tuple[Tally[K], ...]:
+    """Return one tally a kind, in the order of the kinds' first; those that count 0 are none."""
+    found: dict[K, Tally[K]] = {}
+    for tally in tallies:
+        if not tally.count:
+            continue
+        before = found.get(tally.kind)
+        if before is not None:
+            pages = tuple(sorted({*before.pages, *tally.pages}))
+            tally = Tally(kind=tally.kind, count=before.count + tally.count, pages=pages)  # noqa: PLW2901
+        found[tally.kind] = tally
+    return tuple(found.values())
