@@ -26,6 +26,7 @@ from sidecar.documents import worker
 from sidecar.documents.extracted import Extracted, extracted
 from sidecar.problems import Problem, at_limit, stopping
 from sidecar.process import limits
+from sidecar.process.clock import Clock
 from sidecar.process.stopped import is_stopped
 from sidecar.process.surroundings import needed
 from sidecar.scheduling.reader import do
@@ -34,9 +35,7 @@ from sidecar.settings import Limits
 PROCESSES = 2
 SPARE_S = 60.0
 LAST_WORD_S = 1.0
-# How often a process is looked at, and what nothing but a stop of this process makes of that.
-LOOK_S = 0.25
-AWAY_S = 2.0
+LOOK_S = 0.25  # how often a process is looked at
 TRIES = 2
 # With these a process ends for what it does; any other signal comes from outside.
 _OWN_SIGNALS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTRAP", "SIGSYS", "SIGXCPU")
@@ -116,10 +115,16 @@ class Workers:
     """
 
     def __init__(
-        self, limits: Limits, *, processes: int = PROCESSES, spare_s: float = SPARE_S
+        self,
+        limits: Limits,
+        *,
+        clock: Clock | None = None,
+        processes: int = PROCESSES,
+        spare_s: float = SPARE_S,
     ) -> None:
-        """Start nothing yet."""
+        """Start nothing yet; a document's time is measured on `clock`."""
         self._limits = limits
+        self._clock = clock or Clock()
         self._slots = asyncio.Semaphore(processes)
         self._spare_s = spare_s
         self._spare: _Process | None = None
@@ -183,29 +188,29 @@ class Workers:
         self, process: _Process, asked: Future[Extracted | Problem | None]
     ) -> Extracted | Problem:
         """Return what `process` answers. Raises _StoppedError if no time or end of it counts."""
-        clock = asyncio.get_running_loop().time
+        clock = self._clock
         answering = asyncio.wrap_future(asked)
-        left, was_away = self._limits.document_timeout_s, False
+        over = clock.tick() + self._limits.document_timeout_s
+        absences = seen = clock.absences
         try:
-            while left > 0:
-                began = clock()
+            while (left := over - clock.tick()) > 0:
+                seen = clock.absences
                 done, _ = await asyncio.wait({answering}, timeout=min(left, LOOK_S))
-                passed = clock() - began
-                # A service that was stopped itself has let no time pass for its process.
-                was_away |= passed > AWAY_S
+                clock.tick()
                 if done:
                     answer = answering.result()
                     if answer is not None:
                         return answer
-                    if was_away:
+                    # What was suspended with this process ends by timers of its own then.
+                    if clock.absences > absences:
                         raise _StoppedError
                     raise self._ended(process.code)
-                if process.is_stopped:
+                # One that was stopped with this process may go on a moment later.
+                if clock.absences == seen and process.is_stopped:
                     raise _StoppedError
-                left -= min(passed, AWAY_S)
         finally:
             answering.cancel()
-        raise _StoppedError if was_away else self._too_slow()
+        raise _StoppedError if clock.absences > absences else self._too_slow()
 
     def _ended(self, code: int | None) -> Problem | _StoppedError:
         """Return what a process means that ended with `code` and without an answer."""

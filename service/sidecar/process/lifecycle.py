@@ -68,13 +68,16 @@ class _Run:
         self.instance = settings.instance or uuid.uuid4().hex
         self.failure: BaseException | None = None
         self.stop: Callable[[], None] = lambda: None
+        self.insist: Callable[[], None] = lambda: None
         self._settings = settings
         self._announcer = announcer
         self._clock = clock
         self._address = sock.getsockname()
         self._loading: asyncio.Task[None] | None = None
         self._told = -math.inf  # when it was last said that no connection could be accepted
-        self.encoder = Encoder(functools.partial(load, settings, announcer), limits=settings.limits)
+        self.encoder = Encoder(
+            functools.partial(load, settings, announcer), limits=settings.limits, now=clock.time
+        )
 
     def begin(self) -> None:
         """Load the model while /health already answers."""
@@ -84,9 +87,13 @@ class _Run:
         self._loading = loop.create_task(self._load())
 
     def drain(self) -> None:
-        """Refuse new requests, and give up the running ones when their time is over."""
+        """Refuse new requests, and give up the running ones when their time is over.
+
+        uvicorn's own time for that would count what was slept through, so it has none.
+        """
         self.encoder.refuse_new()
         self._clock.after(self._settings.drain_s, self.encoder.abandon)
+        self._clock.after(math.ceil(self._settings.drain_s), self.insist)
         if self._loading is not None:
             self._loading.cancel()
 
@@ -150,6 +157,7 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, announcer: Ann
         instance=run.instance,
         request_stop=stop.request,
         ledger=ledger,
+        clock=clock,
     )
     config = uvicorn.Config(
         app,
@@ -163,14 +171,16 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, announcer: Ann
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        timeout_graceful_shutdown=math.ceil(settings.drain_s),
     )
     server = _Server(config, run)
 
     def ask() -> None:
         server.should_exit = True
 
-    run.stop = ask
+    def insist() -> None:
+        server.force_exit = True
+
+    run.stop, run.insist = ask, insist
     stop.on_request(ask)
     server.run(sockets=[sock])
     run.encoder.close(wait=False)

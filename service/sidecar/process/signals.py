@@ -14,6 +14,7 @@ from types import FrameType
 from sidecar.process import descriptors
 
 HARD_STOP_S = 4.5
+_STEPS = 20
 
 
 class Stop:
@@ -97,7 +98,9 @@ def watch(stop: Stop, *, hard_stop_s: float = HARD_STOP_S) -> None:
 
     def end() -> None:
         stop.wait()
-        time.sleep(hard_stop_s)
+        # In steps, of which a suspension takes one: what was left to do then still has its time.
+        for _ in range(_STEPS):
+            time.sleep(hard_stop_s / _STEPS)
         os._exit(0)
 
     threading.Thread(target=end, name="watchdog", daemon=True).start()

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -51,13 +52,15 @@ class Embedded:
 class Encoder:
     """Loads a model off the event loop, then embeds for any number of concurrent requests."""
 
-    def __init__(self, load: Load, *, limits: Limits) -> None:
-        """Call `load` on the inference thread once `start` is called."""
+    def __init__(
+        self, load: Load, *, limits: Limits, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Call `load` on the inference thread once `start` is called; `now` measures the work."""
         self._load = load
         self._limits = limits
         self.counts = Counts()
         self._reader = Reader()
-        self._inference = Inference(limits, self._post, counts=self.counts)
+        self._inference = Inference(limits, self._post, counts=self.counts, now=now)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[Job, asyncio.Future[None]] = {}
         self._abandoned: asyncio.Future[None] | None = None

@@ -44,8 +44,9 @@ class Inference:
         trim: Callable[[], None] | None = None,
         trim_after_s: float = TRIM_AFTER_S,
         stuck_s: float = STUCK_S,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Do nothing until `begin`.
+        """Do nothing until `begin`; `now` is a clock in seconds, for any thread to read.
 
         When the last work is `trim_after_s` ago the engine is asked once to give back what memory
         it can, and then `trim` is called; a call of the engine that takes longer than `stuck_s` is
@@ -56,6 +57,7 @@ class Inference:
         self._trim = trim or memory.trimmer()
         self._trim_after_s = trim_after_s
         self._stuck_s = stuck_s
+        self._now = now
         self._scheduler = Scheduler(limits)
         self._change = threading.Condition()  # guards the scheduler and all below
         self._engine: Engine | None = None
@@ -69,7 +71,7 @@ class Inference:
     def state(self) -> State:
         """Whether the thread lives, and is not stuck in one call of the engine."""
         since = self._encoding_since
-        if since is not None and time.monotonic() - since > self._stuck_s:
+        if since is not None and self._now() - since > self._stuck_s:
             return "stuck"
         is_dead = self._thread is not None and not self._thread.is_alive()
         return "dead" if is_dead and self._engine is not None and not self._is_closed else "ok"
@@ -103,7 +105,7 @@ class Inference:
                 raise stopping()
             if not is_let_in:
                 self._require_room(job.queued_tokens, is_interactive=job.is_interactive)
-            self._scheduler.add(job, time.monotonic())
+            self._scheduler.add(job, self._now())
             self._change.notify()
         self.revive()
 
@@ -197,7 +199,7 @@ class Inference:
         patience: float | None = self._trim_after_s
         while True:
             with self._change:
-                batch = None if self._is_closed else self._scheduler.take(time.monotonic())
+                batch = None if self._is_closed else self._scheduler.take(self._now())
                 self._computed = batch
                 if batch is not None or self._is_closed:
                     return batch
@@ -219,9 +221,9 @@ class Inference:
         if engine is None:  # nothing is submitted before it is loaded
             return
         encode = functools.partial(self._encode, engine, batch.space)
-        started = time.monotonic()
+        started = self._now()
         outcome = triage.run(batch.pieces, encode, canary=self._canary)
-        took = time.monotonic() - started
+        took = self._now() - started
         self._counts.batches += 1
         self._counts.batch_s += took
         with self._change:
@@ -234,7 +236,7 @@ class Inference:
             self._post(outcome.ended)
 
     def _encode(self, engine: Engine, space: Space, ids: Sequence[Sequence[int]]) -> Vectors:
-        self._encoding_since = time.monotonic()
+        self._encoding_since = self._now()
         try:
             return engine.encode(ids, pooling=space.pooling, normalize=space.normalize)
         finally:

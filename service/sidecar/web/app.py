@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from sidecar import __version__, problems
 from sidecar.documents.roots import Roots
 from sidecar.documents.workers import Workers
+from sidecar.process.clock import Clock
 from sidecar.scheduling.encoder import Encoder
 from sidecar.service import Service
 from sidecar.settings import Settings
@@ -41,6 +42,7 @@ def create_app(
     instance: str,
     request_stop: Callable[[], None],
     ledger: Ledger,
+    clock: Clock | None = None,
 ) -> FastAPI:
     """Return the application that serves `encoder`; `request_stop` is called by /shutdown."""
     app = _App(
@@ -55,7 +57,7 @@ def create_app(
         settings=settings,
         encoder=encoder,
         roots=Roots(settings.allow_dirs),
-        workers=Workers(settings.limits),
+        workers=Workers(settings.limits, clock=clock),
         instance=instance,
         request_stop=request_stop,
     )

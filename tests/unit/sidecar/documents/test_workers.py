@@ -17,6 +17,7 @@ from sidecar.documents import worker, workers
 from sidecar.documents.extracted import Extracted
 from sidecar.documents.workers import Workers
 from sidecar.problems import Problem
+from sidecar.process import clock
 from sidecar.settings import Limits
 from tests.support.tinypdf import pdf
 
@@ -231,7 +232,7 @@ def test_the_time_of_a_stopped_service_is_not_the_documents(
         f"    while not os.path.exists({str(away)!r}): time.sleep(0.01)\n"
         f"    {end}\n{GREET}{ANSWER}"
     )
-    monkeypatch.setattr(workers, "AWAY_S", 0.5)
+    monkeypatch.setattr(clock, "AWAY_S", 0.5)
 
     async def work(made: Workers) -> None:
         reading = asyncio.create_task(made.read(DATA))
@@ -242,6 +243,35 @@ def test_the_time_of_a_stopped_service_is_not_the_documents(
         assert made.counts == {"stopped": 1, "read": 1}
 
     run(work, limits=Limits(document_timeout_s=2.0))
+
+
+def test_a_process_that_goes_on_after_the_service_is_not_replaced(
+    run: Callable[..., Any],
+    program: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    mark, on = tmp_path / "first", tmp_path / "on"
+    program(
+        f"{GREET}open({str(mark)!r}, 'w').close()\n"
+        f"while not os.path.exists({str(on)!r}): time.sleep(0.01)\n{ANSWER}"
+    )
+    monkeypatch.setattr(clock, "AWAY_S", 0.5)
+
+    async def work(made: Workers) -> None:
+        reading = asyncio.create_task(made.read(DATA))
+        await until(mark.exists)
+        process = next(iter(made._running))
+        os.kill(process._popen.pid, signal.SIGSTOP)
+        await until(lambda: process.is_stopped)
+        asyncio.get_running_loop().call_later(0.1, os.kill, process._popen.pid, signal.SIGCONT)
+        time.sleep(0.7)  # noqa: ASYNC251 - as a stop of both does
+        on.touch()
+        assert (await reading)["pages"] == ["a"]
+        assert made.counts == {"read": 1}
+
+    monkeypatch.setattr(workers, "LOOK_S", 0.5)
+    run(work)
 
 
 def test_a_client_that_leaves_ends_the_process(

@@ -161,6 +161,21 @@ def test_an_encode_that_does_not_come_back_is_stuck_until_it_does(
     assert bench.inference.state == "ok"
 
 
+def test_an_encode_that_was_suspended_is_not_stuck(make: Callable[..., Bench]) -> None:
+    hands = [100.0]
+    bench = make(stuck_s=60.0, now=lambda: hands[0]).begin()
+    bench.engine.gate.clear()
+    job = bench.submit([1, 5, 2])
+    assert bench.engine.entered.wait(30)
+    states = []
+    for passed in (59, 2):
+        hands[0] += passed
+        states.append(bench.inference.state)
+    assert states == ["ok", "stuck"]
+    bench.engine.gate.set()
+    bench.wait_for(job)
+
+
 def test_a_dropped_job_costs_nothing_any_more(make: Callable[..., Bench]) -> None:
     bench = make(Limits(max_batch_rows=1)).begin()
     bench.engine.gate.clear()
