@@ -1,7 +1,8 @@
-"""The service's own program around a stub engine: `python stub_service.py [--slow-load] OPTIONS`.
+"""The service's own program around a stub engine: `python stub_service.py [OPTION]... OPTIONS`.
 
 Everything is real but the model: signals, streams, the port, the web server, the exit code.
-`--slow-load` loads for ten minutes; a text `wait` holds the thread that computes.
+`--slow-load` loads for ten minutes; `--short` gives a connection two seconds for anything. A text
+`wait` holds the thread that computes, a word `sleep` holds it for a second and a half.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "service"), str(ROOT)]
 
-from sidecar import cli  # noqa: E402 (the path comes first)
+from sidecar import cli, settings  # noqa: E402 (the path comes first)
 from sidecar.process import listener  # noqa: E402 (the path comes first)
 
 if TYPE_CHECKING:
@@ -23,12 +24,17 @@ if TYPE_CHECKING:
     from sidecar.models.loader import Loaded
 
 LONG_S = 600
+SLEEP_S = 1.5
 
 
 def main(arguments: list[str]) -> None:
     """Run the service with the options left in `arguments`."""
     is_slow = "--slow-load" in arguments
-    options = [argument for argument in arguments if argument != "--slow-load"]
+    own = ("--slow-load", "--short")
+    options = [argument for argument in arguments if argument not in own]
+    if "--short" in arguments:
+        quick = settings.Bounds(idle_s=2, head_s=2, body_s=2, linger_s=2, stall_s=2, grace_s=2)
+        vars(cli)["bounded"] = lambda _bounds: quick
 
     def listen_then_stub(*given: Any, **named: Any) -> Any:
         sock = listener.listen(*given, **named)  # nothing heavy may be imported before
@@ -49,6 +55,11 @@ def stub(*, is_slow: bool) -> None:
             if "wait" in texts:
                 self.gate.clear()
             return super().tokenize(texts)
+
+        def encode(self, batch: Any, **named: Any) -> Any:
+            if any(self.token("sleep") in ids for ids in batch):
+                time.sleep(SLEEP_S)
+            return super().encode(batch, **named)
 
     def load(_settings: object, announcer: Any, report: Callable[[str], None]) -> Loaded:
         report("loading")
