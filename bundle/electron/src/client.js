@@ -2,7 +2,7 @@
 
 import http from 'node:http';
 
-import { unlessAborted } from './clock.js';
+import { Deadline, unlessAborted } from './clock.js';
 import { SidecarError } from './errors.js';
 import { exchange, objectOf, refusal, refused, requireType, stream } from './exchange.js';
 import { eventsOf, fieldsOf } from './files.js';
@@ -329,17 +329,17 @@ export class PythonSidecarClient {
    */
   async #proven(signal) {
     const late = new AbortController();
-    const timer = setTimeout(() => {
+    const deadline = new Deadline(this.#timeout, () => {
       const message = `the sidecar was not ready within ${this.#timeout} ms`;
       late.abort(new SidecarError('TIMEOUT', message));
-    }, this.#timeout);
+    });
     try {
       const waited = /** @type {Promise<import('./options.js').Endpoint>} */ (
         this.#service?.endpoint(late.signal)
       );
       return { ...(await unlessAborted(waited, signal)), prefix: '' };
     } finally {
-      clearTimeout(timer);
+      deadline.stop();
     }
   }
 }

@@ -1,7 +1,66 @@
-/** Waiting that can be called off. */
+/** Waiting that can be called off, and deadlines that a suspended process does not miss. */
+
+// A timer that comes later was slept through, by SIGSTOP or by a laptop, or the app had the thread.
+const LATE_MS = 1000;
+const STEP_MS = 1000;
+// What slept with this process, or was told nothing meanwhile, has so long to answer.
+const GRACE_MS = 1000;
 
 /**
- * Resolve after `ms` milliseconds. Rejects with the signal's reason when it is aborted before.
+ * A deadline for which only the time counts in which this process ran: it could not have heard of
+ * an answer at any other.
+ */
+export class Deadline {
+  #left;
+  #over;
+  #passed = 0;
+  #began = 0;
+  /** @type {NodeJS.Timeout | undefined} */
+  #timer;
+  /** @type {NodeJS.Immediate | undefined} */
+  #last;
+
+  /**
+   * @param {number} ms
+   * @param {() => void} over called once, unless it is stopped before
+   */
+  constructor(ms, over) {
+    this.#left = ms;
+    this.#over = over;
+    this.#step();
+  }
+
+  /**
+   * Forget it, and return the milliseconds that counted.
+   * @returns {number}
+   */
+  stop() {
+    clearTimeout(this.#timer);
+    clearImmediate(this.#last);
+    return this.#passed + Math.min(performance.now() - this.#began, STEP_MS);
+  }
+
+  #step() {
+    const ms = Math.min(this.#left, STEP_MS);
+    this.#began = performance.now();
+    this.#timer = setTimeout(() => {
+      const passed = performance.now() - this.#began;
+      if (passed > ms + LATE_MS) {
+        this.#left = Math.max(this.#left, GRACE_MS);
+      } else {
+        this.#left -= Math.max(ms, passed);
+        this.#passed += Math.max(ms, passed);
+      }
+      if (this.#left > 0) this.#step();
+      // What came in the meantime is heard first.
+      else this.#last = setImmediate(this.#over);
+    }, ms);
+  }
+}
+
+/**
+ * Resolve after `ms` milliseconds in which this process ran. Rejects with the signal's reason when
+ * it is aborted before.
  * @param {number} ms
  * @param {AbortSignal} [signal]
  * @returns {Promise<void>}
@@ -13,13 +72,13 @@ export function sleep(ms, signal) {
       return;
     }
     const abort = () => {
-      clearTimeout(timer);
+      deadline.stop();
       reject(signal?.reason);
     };
-    const timer = setTimeout(() => {
+    const deadline = new Deadline(ms, () => {
       signal?.removeEventListener('abort', abort);
       resolve();
-    }, ms);
+    });
     signal?.addEventListener('abort', abort, { once: true });
   });
 }
@@ -32,9 +91,9 @@ export function sleep(ms, signal) {
  */
 export function within(promise, ms) {
   return new Promise((resolve) => {
-    const timer = setTimeout(() => resolve(false), ms);
+    const deadline = new Deadline(ms, () => resolve(false));
     const settle = () => {
-      clearTimeout(timer);
+      deadline.stop();
       resolve(true);
     };
     promise.then(settle, settle);

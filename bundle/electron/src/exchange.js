@@ -2,6 +2,7 @@
 
 import http from 'node:http';
 
+import { Deadline } from './clock.js';
 import { problemOf, SidecarError } from './errors.js';
 import { isRecord } from './json.js';
 
@@ -168,24 +169,21 @@ function open(agent, asked, answer, refuse) {
   let failed;
   let isOver = false;
   let waited = 0;
-  let since = performance.now();
   const release = () => {
     isOver = true;
-    clearTimeout(timer);
+    deadline.stop();
     signal?.removeEventListener('abort', abort);
   };
   /** @type {Call} */
   const call = {
     pause() {
-      clearTimeout(timer);
-      waited += performance.now() - since;
+      waited += deadline.stop();
     },
     resume(isStep) {
       if (failed) throw failed.error;
       if (isOver) return;
       if (isStep) waited = 0;
-      since = performance.now();
-      timer = setTimeout(expire, Math.min(timeoutMs, timeoutMs * WAITS - waited));
+      deadline = new Deadline(Math.min(timeoutMs, timeoutMs * WAITS - waited), expire);
     },
     finish(isCut) {
       release();
@@ -237,7 +235,7 @@ function open(agent, asked, answer, refuse) {
     sent.end(body);
   };
   send();
-  let timer = setTimeout(expire, timeoutMs);
+  let deadline = new Deadline(timeoutMs, expire);
   signal?.addEventListener('abort', abort, { once: true });
 }
 

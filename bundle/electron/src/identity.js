@@ -3,6 +3,7 @@
 import { randomBytes } from 'node:crypto';
 import http from 'node:http';
 
+import { Deadline } from './clock.js';
 import { isRecord } from './json.js';
 
 const MOST_BYTES = 64 * 1024;
@@ -50,10 +51,10 @@ export function probe(place, instance, timeoutMs) {
       agent: false,
       headers: { accept: 'application/json' },
     });
-    const timer = setTimeout(() => finish(undefined), timeoutMs);
+    const deadline = new Deadline(timeoutMs, () => finish(undefined));
     /** @param {Probe | undefined} answer */
     function finish(answer) {
-      clearTimeout(timer);
+      deadline.stop();
       request.destroy();
       resolve(answer);
     }

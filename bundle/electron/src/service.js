@@ -277,7 +277,7 @@ export class PythonSidecarService extends EventEmitter {
         Promise.race([
           ended,
           ...(healthInterval > 0
-            ? [hangs(place, instance, { healthInterval, healthTimeout }, until.signal)]
+            ? [hangs(watched.pid, place, instance, { healthInterval, healthTimeout }, until.signal)]
             : []),
         ]),
         run.over.signal,

@@ -3,9 +3,12 @@
 import { sleep } from './clock.js';
 import { SidecarError } from './errors.js';
 import { probe } from './identity.js';
+import { isStopped } from './stopped.js';
 
 const HOST = '127.0.0.1';
 const POLL_MS = 100;
+// What was stopped for longer will not go on by itself.
+const LONGEST_STOP_MS = 300_000;
 
 /**
  * Return where a process listens, once it serves and has proven who it is.
@@ -34,14 +37,18 @@ export async function proven(started, { instance, token }, timeoutMs, signal) {
 
 /**
  * Return an error once three looks in a row found no healthy service; never returns before.
+ *
+ * One that is stopped from outside is none of them, for five minutes.
+ * @param {number} pid of the service
  * @param {{ host: string, port: number }} place
  * @param {string} instance
  * @param {{ healthInterval: number, healthTimeout: number }} times
  * @param {AbortSignal} signal
  * @returns {Promise<SidecarError>}
  */
-export async function hangs(place, instance, times, signal) {
+export async function hangs(pid, place, instance, times, signal) {
   let misses = 0;
+  let stoppedMs = 0;
   while (misses < 3) {
     try {
       await sleep(times.healthInterval, signal);
@@ -51,7 +58,11 @@ export async function hangs(place, instance, times, signal) {
     const found = await probe(place, instance, times.healthTimeout);
     // One that drains is about to end by itself, and its exit code tells more.
     const isWell = found?.ours && (found.status === 'ok' || found.status === 'stopping');
-    misses = isWell ? 0 : misses + 1;
+    if (isWell) {
+      misses = stoppedMs = 0;
+    } else if (stoppedMs < LONGEST_STOP_MS && (await isStopped(pid))) {
+      stoppedMs += times.healthInterval + times.healthTimeout;
+    } else misses += 1;
   }
   return new SidecarError('SIDECAR_HANGS', 'the sidecar did not answer any more');
 }

@@ -1,6 +1,24 @@
-/** Waiting that can be called off. */
+/** Waiting that can be called off, and deadlines that a suspended process does not miss. */
 /**
- * Resolve after `ms` milliseconds. Rejects with the signal's reason when it is aborted before.
+ * A deadline for which only the time counts in which this process ran: it could not have heard of
+ * an answer at any other.
+ */
+export declare class Deadline {
+    #private;
+    /**
+     * @param {number} ms
+     * @param {() => void} over called once, unless it is stopped before
+     */
+    constructor(ms: number, over: () => void);
+    /**
+     * Forget it, and return the milliseconds that counted.
+     * @returns {number}
+     */
+    stop(): number;
+}
+/**
+ * Resolve after `ms` milliseconds in which this process ran. Rejects with the signal's reason when
+ * it is aborted before.
  * @param {number} ms
  * @param {AbortSignal} [signal]
  * @returns {Promise<void>}

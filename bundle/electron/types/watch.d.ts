@@ -14,13 +14,16 @@ import { SidecarError } from './errors.js';
 export declare function proven(started: import('./process.js').SidecarProcess, { instance, token }: import('./identity.js').Identity, timeoutMs: number, signal: AbortSignal): Promise<import('./options.js').Endpoint>;
 /**
  * Return an error once three looks in a row found no healthy service; never returns before.
+ *
+ * One that is stopped from outside is none of them, for five minutes.
+ * @param {number} pid of the service
  * @param {{ host: string, port: number }} place
  * @param {string} instance
  * @param {{ healthInterval: number, healthTimeout: number }} times
  * @param {AbortSignal} signal
  * @returns {Promise<SidecarError>}
  */
-export declare function hangs(place: {
+export declare function hangs(pid: number, place: {
     host: string;
     port: number;
 }, instance: string, times: {
