@@ -267,7 +267,7 @@ def test_a_process_that_goes_on_after_the_service_is_not_replaced(
         asyncio.get_running_loop().call_later(0.1, os.kill, process._popen.pid, signal.SIGCONT)
         time.sleep(0.7)  # noqa: ASYNC251 - as a stop of both does
         on.touch()
-        assert (await reading)["pages"] == ["a"]
+        assert (await reading).pages == ["a"]
         assert made.counts == {"read": 1}
 
     monkeypatch.setattr(workers, "LOOK_S", 0.5)
