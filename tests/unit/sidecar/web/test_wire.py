@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sidecar.process import clock
 from sidecar.settings import Bounds, Limits, Settings
 from sidecar.web.turns import Turns
 from tests.support.doorstep import (
@@ -150,6 +151,24 @@ def test_a_body_that_does_not_arrive_is_counted_once_as_what_was_answered(
     assert status(door.say(head)) == 408
     until(lambda: bool(door.encoder.counts.requests))
     assert door.encoder.counts.requests == {("/embed", 408): 1}
+
+
+def test_a_body_that_has_arrived_is_read_before_its_deadline_is_believed(
+    open_door: Callable[..., Doorstep], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("STEP_S", "AWAY_S"):
+        monkeypatch.setattr(clock, name, 1e6)  # as if every moment counted
+    door = open_door(bounds=QUICK)
+    request = post({"texts": ["x" * 100_000] * 20})  # several turns of the loop
+    with door.connect() as client:
+        client.settimeout(30)
+        client.sendall(request[:1000])
+        until(lambda: door.stages() == {"body"})
+        loop = door.encoder._loop
+        assert loop is not None
+        loop.call_soon_threadsafe(time.sleep, 1)
+        client.sendall(request[1000:])
+        assert status(rest(client)) == 200
 
 
 def test_a_connection_that_is_kept_is_closed_when_no_other_request_comes(
