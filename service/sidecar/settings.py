@@ -44,7 +44,7 @@ class Bounds:
     `idle_s` is for one that waits for a request, `head_s` and `body_s` for the parts of one,
     `linger_s` for one that is refused to stop sending, `stall_s` for one that takes nothing of its
     answer. Of those that wait, `max_idle` are kept, and more for `grace_s`, unless there are more
-    than `max_connections` in all.
+    than `max_connections` in all. Seconds count while the service runs (`process/clock.py`).
     """
 
     idle_s: float = 10.0
