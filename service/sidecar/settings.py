@@ -20,7 +20,8 @@ class Limits:
     """What one request may ask for; `/info` shows them. Sizes in bytes, texts in characters.
 
     `max_chunked_chars` bounds all chunks of a document together: they overlap. The last two are
-    for all requests: tokens that wait, in each of the two lanes, and bytes of bodies.
+    for all requests: tokens that wait, in each of the two lanes, and bytes of bodies, documents
+    and answers, until these are taken.
     """
 
     max_body_bytes: int = 32 * MB
@@ -42,16 +43,21 @@ class Bounds:
     """What one connection may take: a head of so many bytes and headers, so long to arrive.
 
     `idle_s` is for one that waits for a request, `head_s` and `body_s` for the parts of one,
-    `linger_s` for one that is refused to stop sending, `stall_s` for one that takes nothing of its
-    answer. Of those that wait, `max_idle` are kept, and more for `grace_s`, unless there are more
-    than `max_connections` in all. Seconds count while the service runs (`process/clock.py`).
+    `linger_s` for one that is refused to stop sending. In every `window_s` a client is to take
+    `min_window_bytes` of its answer, and of a large one a part in `max_windows`, or what is left.
+    Of those that wait, `max_idle` are kept, and more for `grace_s`, unless there are more than
+    `max_connections` in all. Seconds count while the service runs (`process/clock.py`).
     """
 
     idle_s: float = 10.0
     head_s: float = 10.0
     body_s: float = 30.0
     linger_s: float = 2.0
-    stall_s: float = 60.0
+    # 16 KiB a minute is what web servers ask for by default (240 bytes a second), and with 30 such
+    # minutes no answer, however large, is held for longer: of 39 MB it asks for 22 KB a second.
+    window_s: float = 60.0
+    min_window_bytes: int = 16_384
+    max_windows: int = 30
     max_headers: int = 100
     max_head_bytes: int = 16_384
     max_idle: int = 128

@@ -17,6 +17,7 @@ from sidecar.models.loader import Loaded
 from sidecar.models.snapshot import Snapshot
 from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Settings
+from sidecar.web.admission import Budget
 from sidecar.web.app import create_app
 from sidecar.web.door import Ledger
 
@@ -126,6 +127,7 @@ class Served:
             instance="an instance",
             request_stop=self._request_stop,
             ledger=Ledger(),
+            budget=Budget(made.limits.max_held_bytes),
         )
         self.workers = app.state.service.workers
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)

@@ -24,8 +24,10 @@ from sidecar.process.clock import Clock
 from sidecar.process.listener import BACKLOG
 from sidecar.scheduling.encoder import Encoder
 from sidecar.web import wire
+from sidecar.web.admission import Budget
 from sidecar.web.app import create_app
 from sidecar.web.door import Ledger
+from sidecar.web.senders import Senders
 
 if TYPE_CHECKING:
     from sidecar.process.protocol import Announcer
@@ -151,17 +153,19 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, announcer: Ann
     clock = Clock()
     run = _Run(settings, sock, announcer, clock)
     ledger = Ledger()
+    senders = Senders(settings.bounds, run.encoder.counts)
     app = create_app(
         settings,
         run.encoder,
         instance=run.instance,
         request_stop=stop.request,
         ledger=ledger,
+        budget=Budget(settings.limits.max_held_bytes, unsent=senders.unsent),
         clock=clock,
     )
     config = uvicorn.Config(
         app,
-        http=wire.protocol(settings.bounds, ledger, run.encoder.counts, clock),
+        http=wire.protocol(settings.bounds, ledger, run.encoder.counts, clock, senders),
         backlog=wire.ACCEPTS_PER_TURN,
         ws="none",
         loop="asyncio",

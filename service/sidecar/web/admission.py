@@ -1,16 +1,23 @@
-"""How much may be on its way at once: bodies are bounded in all, as well as each for itself."""
+"""How much may be held at once: bodies, documents and answers are bounded for all requests."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar import problems
 from sidecar.problems import Problem
 
-BODIES_RETRY_S = 2
+RETRY_S = 2
+SLOW_RETRY_S = 10
 LONGEST_RETRY_S = 60
+# Whoever has a large share leaves a part in so many of the budget to those that have small ones.
+RESERVED_PART = 16
+SMALL_BYTES = 1 << 16
+SHARE = "sidecar.share"  # in the scope of a request: what it has of the budget
 
 
 def busy(what: str, why: str, *, retry_s: float) -> Problem:
@@ -26,49 +33,121 @@ def busy(what: str, why: str, *, retry_s: float) -> Problem:
     )
 
 
-class Bodies:
-    """Counts the bytes of all bodies from their arrival until their request is answered."""
+class Budget:
+    """The bytes that are held for all requests together, answers until clients have taken them."""
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
-        """Pass requests on to `app` while their bodies are `max_bytes` or fewer together."""
+    def __init__(self, max_bytes: int, *, unsent: Callable[[], int] = lambda: 0) -> None:
+        """Allow `max_bytes`; `unsent` tells how many of answers were written and not yet taken."""
+        self.max_bytes = max_bytes
+        self.in_shares = 0
+        self._unsent = unsent
+
+    def require(self, more: int, *, own: int = 0) -> None:
+        """Raise Problem 429 unless one who has `own` bytes may have `more`.
+
+        A share that is alone, but for small change of others, may have any size.
+        """
+        unsent = self._unsent()
+        others, wanted = self.in_shares + unsent - own, own + more
+        reserved = self.max_bytes // RESERVED_PART
+        if wanted <= SMALL_BYTES:
+            has_room = not others or others + wanted <= self.max_bytes
+        else:
+            has_room = others <= max(reserved, self.max_bytes - reserved - wanted)
+        if not has_room:
+            raise busy(
+                "the service holds too much at once",
+                f"bodies, documents and answers may have {self.max_bytes} bytes together",
+                retry_s=SLOW_RETRY_S if 2 * unsent > others else RETRY_S,
+            )
+
+
+class Share:
+    """What one request has of a budget: its body, its document, and its answer."""
+
+    def __init__(self, budget: Budget) -> None:
+        """Begin with nothing."""
+        self._budget = budget
+        self._came = self._answer = 0
+
+    def take(self, size: int) -> None:
+        """Have `size` more bytes of what came. Raises Problem 429."""
+        self._budget.require(size, own=self._came + self._answer)
+        self._came += size
+        self._budget.in_shares += size
+
+    def expect(self, size: int) -> None:
+        """Have room for an answer of about `size` bytes. Raises Problem 429."""
+        own = self._came + self._answer
+        self._budget.require(size - self._answer, own=own)
+        self.answer(size)
+
+    def answer(self, size: int) -> None:
+        """Hold `size` bytes of answer, 0 once they were written."""
+        self._budget.in_shares += size - self._answer
+        self._answer = size
+
+    def release(self) -> None:
+        """Hold nothing any more."""
+        self._budget.in_shares -= self._came + self._answer
+        self._came = self._answer = 0
+
+
+def share_of(request: Request) -> Share:
+    """Return what `request` has of the budget."""
+    share: Share = request.scope[SHARE]
+    return share
+
+
+class Admission:
+    """Gives every request a share of the budget, from its body until its answer is written."""
+
+    def __init__(self, app: ASGIApp, budget: Budget) -> None:
+        """Pass requests on to `app` while there is room in `budget`."""
         self._app = app
-        self._max_bytes = max_bytes
-        self._held = 0
+        self._budget = budget
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 429; a body that is alone is always let in."""
+        """Pass the request on, or answer 429."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        own = 0
+        share = scope[SHARE] = Share(self._budget)
 
         async def counted() -> Message:
-            nonlocal own
             message = await receive()
             size = len(message.get("body", b""))
             if size:
-                own += size
-                self._held += size
-                if self._held > max(self._max_bytes, own):
-                    raise self._full()
+                try:
+                    share.take(size)
+                except Problem as problem:
+                    raise _closing(problem) from None
             return message
 
-        if self._held and self._held + _declared(scope) > self._max_bytes:
-            await problems.response(self._full())(scope, receive, send)
+        async def held(message: Message) -> None:
+            # A client that takes nothing lets this wait, with what it carries.
+            size = len(message.get("body", b""))
+            if size:
+                share.answer(size)
+            await send(message)
+            if size:
+                share.answer(0)
+
+        try:
+            self._budget.require(_declared(scope))
+        except Problem as problem:
+            await problems.response(_closing(problem))(scope, receive, send)
             return
         try:
-            await self._app(scope, counted, send)
+            await self._app(scope, counted, held)
         finally:
-            self._held -= own
+            share.release()
 
-    def _full(self) -> Problem:
-        problem = busy(
-            "the service holds too many bodies at once",
-            f"together they may have {self._max_bytes} bytes",
-            retry_s=BODIES_RETRY_S,
-        )
-        problem.headers["Connection"] = "close"
-        return problem
+
+def _closing(problem: Problem) -> Problem:
+    """Let `problem` end the connection: its body is not read."""
+    problem.headers["Connection"] = "close"
+    return problem
 
 
 def _declared(scope: Scope) -> int:

@@ -16,7 +16,7 @@ from sidecar.scheduling.encoder import Encoder
 from sidecar.service import Service
 from sidecar.settings import Settings
 from sidecar.web import counts, guard
-from sidecar.web.admission import Bodies
+from sidecar.web.admission import Admission, Budget
 from sidecar.web.door import Door, Ledger
 from sidecar.web.routes import PATHS, router
 from sidecar.web.routes.status import Health
@@ -28,7 +28,7 @@ class _App(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         service: Service = self.state.service
         settings = service.settings
-        inner = Bodies(super().build_middleware_stack(), max_bytes=settings.limits.max_held_bytes)
+        inner = Admission(super().build_middleware_stack(), self.state.budget)
         hosts = guard.names(settings.host, settings.allow_hosts)
         guarded = guard.Guard(Health(inner, service), hosts=hosts, token=settings.token)
         counted = counts.Counted(guarded, counts=service.encoder.counts, routes=PATHS)
@@ -42,6 +42,7 @@ def create_app(
     instance: str,
     request_stop: Callable[[], None],
     ledger: Ledger,
+    budget: Budget,
     clock: Clock | None = None,
 ) -> FastAPI:
     """Return the application that serves `encoder`; `request_stop` is called by /shutdown."""
@@ -62,6 +63,7 @@ def create_app(
         request_stop=request_stop,
     )
     app.state.ledger = ledger
+    app.state.budget = budget
     app.include_router(router)
     app.add_exception_handler(problems.Problem, problems.answer_problem)
     app.add_exception_handler(HTTPException, problems.answer_http)

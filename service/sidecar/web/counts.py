@@ -42,13 +42,15 @@ class Counts:
     """The numbers of one run; all of them only grow.
 
     `requests` are answers by route and status, 499 where the client left before its answer.
-    `documents` are those asked for, by what became of them. `tokens` are what was computed, special
+    `documents` are those asked for, by what became of them. `slow_readers` are connections that
+    were ended for taking too little of an answer. `tokens` are what was computed, special
     tokens included.
     """
 
     requests: Counter[tuple[str, int]] = field(default_factory=Counter)
     seconds: dict[str, Histogram] = field(default_factory=dict)
     documents: Counter[str] = field(default_factory=Counter)
+    slow_readers: int = 0
     texts: int = 0
     tokens: int = 0
     batches: int = 0

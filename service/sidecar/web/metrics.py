@@ -79,6 +79,7 @@ def _of_requests(counts: Counts) -> Iterator[Metric]:
     yield _counter(
         "clients_gone", "Clients that left before the answer.", counts.with_status(CLIENT_CLOSED)
     )
+    yield _counter("slow_readers", "Ended for taking too little of an answer.", counts.slow_readers)
     documents = CounterMetricFamily(
         "sidecar_documents", "Documents by what became of them.", labels=["outcome"]
     )

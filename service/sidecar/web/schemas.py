@@ -189,7 +189,9 @@ class LimitsAnswer(BaseModel):
     max_chunked_chars: int
     max_pages: int
     max_queued_tokens: int = Field(description="Of all requests, in each of two lanes; else 429.")
-    max_held_bytes: int = Field(description="Of the bodies of all requests; else 429.")
+    max_held_bytes: int = Field(
+        description="Of bodies, documents and answers not yet taken, of all requests; else 429."
+    )
 
 
 class InfoAnswer(BaseModel):

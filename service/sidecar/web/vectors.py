@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 
 CHUNK_VALUES = 1 << 16
 _WIDTH = 4  # bytes of a float32
+# A value below 1 with its nine digits, as `as_json` writes it; the others as they are.
+_VALUE_BYTES = {"float": 13.0, "base64": _WIDTH * 4 / 3, "binary": float(_WIDTH)}
+
+
+def size_of(count: int, dim: int, *, encoding: str) -> int:
+    """Return about how many bytes `count` rows of `dim` values take: as float, base64 or binary."""
+    return round(count * dim * _VALUE_BYTES[encoding])
 
 
 def raw(rows: Vectors) -> bytes:

@@ -27,6 +27,7 @@ from sidecar.web.counts import OTHER, Counts
 from sidecar.web.crowd import Crowd
 from sidecar.web.door import Ledger
 from sidecar.web.heads import Reader, malformed
+from sidecar.web.senders import Sender, Senders
 from sidecar.web.turns import Turns
 
 # Connections are taken in small lots, so that a thousand of them at once do not hold up the loop;
@@ -45,8 +46,10 @@ _quiet.setLevel(logging.ERROR)
 class _Transport:
     """A transport whose closing lets the client hear the answer first, if it still sends."""
 
-    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
-        self.write = transport.write
+    def __init__(
+        self, transport: asyncio.Transport, sender: Sender, close: Callable[[], None]
+    ) -> None:
+        self.write = sender.write
         self.pause_reading = transport.pause_reading
         self.resume_reading = transport.resume_reading
         self.get_extra_info = transport.get_extra_info
@@ -63,6 +66,7 @@ class Protocol(H11Protocol):
     turns: Turns
     ledger: Ledger
     counts: Counts
+    senders: Senders
 
     def __init__(
         self,
@@ -80,8 +84,6 @@ class Protocol(H11Protocol):
         self._request: object = None
         self._since = self._deadline = self._due = self.clock.time()
         self._timer: asyncio.TimerHandle | None = None
-        self._unsent = 0  # of answers, when it was last looked at
-        self._took = self._since  # when the client was last seen to take some of it
         self._held = bytearray()
         self._is_ending = False
         self._socket: asyncio.Transport
@@ -93,7 +95,7 @@ class Protocol(H11Protocol):
         self.turns.arrive()
         if len(self.connections) >= self.bounds.max_connections:
             self.crowd.make_room()
-        self._patient = _Transport(transport, self._close)
+        self._patient = _Transport(transport, Sender(self.senders, transport), self._close)
         super().connection_made(cast("asyncio.Transport", self._patient))
         self._enter("idle")
         self._watch()
@@ -209,10 +211,6 @@ class Protocol(H11Protocol):
     def _expire(self) -> None:
         now = self.clock.tick()
         unsent = self._socket.get_write_buffer_size()
-        if not unsent or unsent != self._unsent:
-            self._unsent, self._took = unsent, now
-        if now - self._took >= self.bounds.stall_s:
-            self._socket.abort()
         is_ours = self._stage in ("held", "active") or self.flow.read_paused
         is_answer_left = unsent > 0 or self._socket.is_closing()
         if self._stage != "lingering" and (is_ours or is_answer_left):
@@ -280,7 +278,9 @@ class Protocol(H11Protocol):
         self.flow.resume_reading()
 
 
-def protocol(bounds: Bounds, ledger: Ledger, counts: Counts, clock: Clock) -> type[Protocol]:
+def protocol(
+    bounds: Bounds, ledger: Ledger, counts: Counts, clock: Clock, senders: Senders
+) -> type[Protocol]:
     """Return the protocol of one server, whose connections share what they are given here."""
     shared: dict[str, Any] = {
         "bounds": bounds,
@@ -289,6 +289,7 @@ def protocol(bounds: Bounds, ledger: Ledger, counts: Counts, clock: Clock) -> ty
         "turns": Turns(),
         "ledger": ledger,
         "counts": counts,
+        "senders": senders,
     }
     return type("BoundedProtocol", (Protocol,), shared)
 

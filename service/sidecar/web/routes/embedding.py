@@ -9,6 +9,7 @@ from starlette.responses import Response
 from sidecar.scheduling.encoder import Embedded
 from sidecar.service import service_of
 from sidecar.web import bodies, schemas, vectors
+from sidecar.web.admission import share_of
 from sidecar.web.routes.answers import (
     as_json,
     body_of,
@@ -38,6 +39,10 @@ async def embed(request: Request) -> Response:
         schemas.EmbedRequest,
         await bodies.read(request, max_bytes=service.settings.limits.max_body_bytes),
     )
+    is_binary = BINARY in request.headers.get("accept", "")
+    encoding = "binary" if is_binary else asked.encoding
+    size = vectors.size_of(len(asked.texts), loaded.engine.dim, encoding=encoding)
+    share_of(request).expect(size)
     async with departure(request) as gone:
         found = await service.encoder.embed(
             asked.texts,
@@ -47,7 +52,7 @@ async def embed(request: Request) -> Response:
             priority=asked.priority,
             gone=gone,
         )
-    if BINARY in request.headers.get("accept", ""):
+    if is_binary:
         return Response(vectors.raw(found.rows), media_type=BINARY, headers=_headers(found))
     rest = {
         "model": loaded.snapshot.repository,

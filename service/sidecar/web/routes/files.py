@@ -10,7 +10,8 @@ from starlette.responses import Response
 
 from sidecar.documents import cutting, documents, uploads
 from sidecar.service import service_of
-from sidecar.web import bodies, schemas
+from sidecar.web import bodies, schemas, vectors
+from sidecar.web.admission import share_of
 from sidecar.web.routes import lines
 from sidecar.web.routes.answers import (
     as_json,
@@ -42,6 +43,7 @@ async def embed_file(request: Request) -> Response:
     )
     cutting.sizes(service, asked)
     file = await asyncio.to_thread(service.roots.read, asked.path, max_bytes=limits.max_file_bytes)
+    share_of(request).take(len(file.data))
     return await _answer(request, file.data, file.suffix, asked)
 
 
@@ -82,6 +84,10 @@ async def _answer(
     async with departure(request) as gone:
         cut = await cutting.cut(service, data, suffix, asked, gone=gone)
         texts = cut.texts()
+        share_of(request).expect(
+            sum(map(len, texts))
+            + vectors.size_of(len(texts), loaded.engine.dim, encoding=asked.encoding)
+        )
         found = await service.encoder.embed(
             texts, pooling=asked.pooling, normalize=asked.normalize, gone=gone
         )

@@ -7,7 +7,9 @@ import pytest
 
 from sidecar.problems import Problem
 from sidecar.web import admission
-from sidecar.web.admission import Bodies
+from sidecar.web.admission import Admission, Budget, Share
+
+KB = 1 << 10
 
 
 class Application:
@@ -28,7 +30,7 @@ class Application:
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
 
-async def ask(bodies: Bodies, *chunks: bytes, declared: bytes = b"") -> int:
+async def ask(door: Admission, *chunks: bytes, declared: bytes = b"") -> int:
     """Return the status of a request with these chunks; 0 if nothing was sent."""
     sent: list[Any] = []
     left = list(chunks)
@@ -42,14 +44,14 @@ async def ask(bodies: Bodies, *chunks: bytes, declared: bytes = b"") -> int:
         sent.append(message)
 
     headers = [(b"content-length", declared)] if declared else []
-    await bodies({"type": "http", "headers": headers}, receive, send)
+    await door({"type": "http", "headers": headers}, receive, send)
     return int(sent[0]["status"]) if sent else 0
 
 
 def test_bodies_are_let_in_until_they_are_too_much_together_and_again_when_some_are_done() -> None:
     async def work() -> None:
         app = Application()
-        bodies = Bodies(app, max_bytes=10)
+        bodies = Admission(app, Budget(10))
         first = asyncio.create_task(ask(bodies, b"123", b"456"))
         await asyncio.sleep(0.01)
         assert await ask(bodies, b"", declared=b"5") == 429
@@ -68,7 +70,7 @@ def test_a_body_that_is_alone_is_let_in_whatever_its_size() -> None:
     async def work() -> int:
         app = Application()
         app.go_on.set()
-        return await ask(Bodies(app, max_bytes=1), b"12", b"345", declared=b"5")
+        return await ask(Admission(app, Budget(1)), b"12", b"345", declared=b"5")
 
     assert asyncio.run(work()) == 200
 
@@ -78,7 +80,7 @@ def test_a_length_that_is_none_hurts_nobody(declared: bytes) -> None:
     async def work() -> int:
         app = Application()
         app.go_on.set()
-        return await ask(Bodies(app, max_bytes=1), b"", declared=declared)
+        return await ask(Admission(app, Budget(1)), b"", declared=declared)
 
     assert asyncio.run(work()) == 200
 
@@ -97,5 +99,80 @@ def test_other_protocols_pass_by() -> None:
     async def nothing(*_: Any) -> Any:
         return None
 
-    asyncio.run(Bodies(app, max_bytes=1)({"type": "lifespan"}, nothing, nothing))
+    asyncio.run(Admission(app, Budget(1))({"type": "lifespan"}, nothing, nothing))
     assert seen == ["lifespan"]
+
+
+def test_an_answer_is_held_until_it_is_written_and_while_it_is_not_taken() -> None:
+    unsent = 0
+    budget = Budget(100 * KB, unsent=lambda: unsent)
+    share = Share(budget)
+    share.take(10 * KB)
+    share.expect(60 * KB)
+    assert budget.in_shares == 70 * KB
+    share.answer(50 * KB)  # as large as it became
+    unsent = 50 * KB
+    share.answer(0)
+    share.release()
+    assert budget.in_shares == 0
+    other = Share(budget)
+    with pytest.raises(Problem) as caught:
+        other.expect(70 * KB)
+    assert (caught.value.status, caught.value.kind) == (429, "busy")
+    assert caught.value.headers["Retry-After"] == "10"
+    unsent = 20 * KB
+    other.expect(70 * KB)
+
+
+def test_a_refused_answer_takes_nothing_of_the_budget() -> None:
+    budget = Budget(100 * KB, unsent=lambda: 90 * KB)
+    share = Share(budget)
+    with pytest.raises(Problem):
+        share.expect(80 * KB)
+    assert budget.in_shares == 0
+
+
+def test_small_requests_are_served_where_large_ones_hold_all_that_they_may() -> None:
+    budget = Budget(1600 * KB)
+    large, small = Share(budget), Share(budget)
+    large.expect(1500 * KB)
+    with pytest.raises(Problem):
+        small.expect(65 * KB)
+    small.expect(64 * KB)
+    with pytest.raises(Problem):
+        Share(budget).expect(64 * KB)
+
+
+def test_an_answer_above_the_budget_is_made_beside_small_ones_and_alone_among_large() -> None:
+    budget = Budget(1600 * KB)
+    small, huge = Share(budget), Share(budget)
+    small.expect(64 * KB)
+    huge.expect(9000 * KB)
+    with pytest.raises(Problem):
+        Share(budget).expect(100 * KB)
+    huge.release()
+    Share(budget).expect(100 * KB)
+    with pytest.raises(Problem):
+        huge.expect(9000 * KB)
+
+
+def test_what_an_application_sends_is_held_while_its_client_does_not_take_it() -> None:
+    budget = Budget(100)
+    held: list[int] = []
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for size in (30, 20):
+            body = bytes(size)
+            await send({"type": "http.response.body", "body": body, "more_body": size == 30})
+            held.append(budget.in_shares)
+
+    async def send(_message: Any) -> None:
+        held.append(budget.in_shares)
+
+    async def receive() -> Any:
+        return None
+
+    scope = {"type": "http", "headers": []}
+    asyncio.run(Admission(app, budget)(scope, receive, send))
+    assert held == [0, 30, 0, 20, 0]

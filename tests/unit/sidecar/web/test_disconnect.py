@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sidecar.web.admission import Budget
 from sidecar.web.app import create_app
 from sidecar.web.door import Ledger
 
@@ -27,6 +28,7 @@ async def ask(
         instance="x",
         request_stop=lambda: None,
         ledger=Ledger(),
+        budget=Budget(served.settings.limits.max_held_bytes),
     )
     sent: list[Any] = []
     pending = [{"type": "http.request", "body": body, "more_body": is_cut}]

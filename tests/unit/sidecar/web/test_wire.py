@@ -192,28 +192,45 @@ def test_what_was_waited_for_long_does_not_keep_an_idle_connection_open(
         assert status(rest(client)) == 200
 
 
-def test_an_answer_that_nobody_takes_is_given_up_and_one_that_is_taken_slowly_is_not(
+@pytest.mark.parametrize("is_slow", [True, False])
+def test_a_client_that_takes_too_little_is_ended_and_one_that_takes_slowly_is_not(
+    open_door: Callable[..., Doorstep], *, is_slow: bool
+) -> None:
+    door = open_door(bounds=Bounds(idle_s=0.1, window_s=1.0))
+    door.engine.dim = 32
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        client.settimeout(30)
+        client.connect(("127.0.0.1", door.port))
+        client.sendall(post({"texts": ["a"] * 12_000}))
+        answer = bytearray(client.recv(500))
+        if is_slow:
+            until(lambda: door.encoder.counts.slow_readers == 1)
+        with contextlib.suppress(ConnectionResetError):
+            while chunk := client.recv(1 << 18):
+                answer += chunk
+                time.sleep(0.02)
+    head, _, body = bytes(answer).partition(b"\r\n\r\n")
+    assert (len(body) < int(header(head, "content-length"))) is is_slow
+    assert door.encoder.counts.slow_readers == is_slow
+
+
+def test_answers_that_are_not_taken_leave_room_for_small_requests_alone(
     open_door: Callable[..., Doorstep],
 ) -> None:
-    door = open_door(bounds=Bounds(idle_s=0.1, stall_s=0.5))
+    door = open_door(limits=Limits(max_held_bytes=16 << 20))
     door.engine.dim = 32
-    lengths = []
-    for pause_s in (1.5, 0.02):
-        with socket.socket() as client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
-            client.settimeout(30)
-            client.connect(("127.0.0.1", door.port))
-            client.sendall(post({"texts": ["a"] * 12_000}))
-            answer = bytearray(client.recv(1 << 16))
-            with contextlib.suppress(ConnectionResetError):
-                time.sleep(pause_s)
-                while chunk := client.recv(1 << 18):
-                    answer += chunk
-                    time.sleep(0.02)
-        head, _, body = bytes(answer).partition(b"\r\n\r\n")
-        lengths.append(len(body) - int(header(head, "content-length")))
-    assert lengths[0] < 0
-    assert lengths[1] == 0
+    large = {"texts": ["a"] * 36_000}  # 13 MB of answer
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        client.connect(("127.0.0.1", door.port))
+        client.sendall(post(large))
+        assert client.recv(500)
+        refused = door.say(post(large))
+        assert kind(refused) == "busy"
+        assert header(refused, "retry-after")
+        assert status(door.embed(["a"])) == 200
+    until(lambda: status(door.say(post(large))) == 200)
 
 
 @pytest.mark.parametrize("ending", [b"{", b"7\r\n{"])

@@ -1,0 +1,113 @@
+"""Answers on their way out: what clients have yet to take of them, and who takes too little."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from sidecar.settings import Bounds
+from sidecar.web.counts import Counts
+
+LOOK_S = 1.0
+log = logging.getLogger("sidecar.senders")
+
+
+class Sender:
+    """Writes to one connection, and knows how much of it the client takes in a window of time.
+
+    The window begins anew whenever the client has taken all: then it waits for us.
+    """
+
+    __slots__ = ("_given", "_most", "_senders", "_since_s", "_start", "_transport")
+
+    def __init__(self, senders: Senders, transport: asyncio.Transport) -> None:
+        """Write nothing yet."""
+        self._senders = senders
+        self._transport = transport
+        self._start = self._given = self._most = 0
+        self._since_s = 0.0
+
+    @property
+    def unsent(self) -> int:
+        """The bytes that were written and that the system has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+    def write(self, data: bytes) -> None:
+        """Write `data`, or let it wait for the client."""
+        if not data:
+            return
+        was_unsent = self.unsent
+        self._transport.write(data)
+        if was_unsent:
+            self._given += len(data)
+        elif self.unsent:
+            self._most = 0
+            self._begin()
+            self._senders.watch(self)
+
+    def abort(self) -> None:
+        """Close the connection and give up what was not taken."""
+        self._transport.abort()
+
+    def is_slow(self, passed_s: float, bounds: Bounds) -> bool:
+        """Let time pass, and return whether a window ended in which too little was taken."""
+        self._since_s += passed_s
+        if self._since_s < bounds.window_s:
+            return False
+        taken = self._start + self._given - self.unsent
+        wanted = max(bounds.min_window_bytes, self._most // bounds.max_windows)
+        if taken < min(wanted, self._start):
+            return True
+        self._begin()
+        return False
+
+    def _begin(self) -> None:
+        self._start = self.unsent
+        self._most = max(self._most, self._start)
+        self._given, self._since_s = 0, 0.0
+
+
+class Senders:
+    """Ends the connections of clients that take too little of their answers.
+
+    Time in which this process did not run, stopped or in a machine that slept, is nobody's: of
+    what lies between two looks no more than their distance counts, and as much again.
+    """
+
+    def __init__(self, bounds: Bounds, counts: Counts) -> None:
+        """Begin with no connection; those that are ended are counted in `counts`."""
+        self._bounds = bounds
+        self._counts = counts
+        self._look_s = min(LOOK_S, bounds.window_s / 4)
+        self._watched: set[Sender] = set()
+        self._looked = 0.0
+
+    def unsent(self) -> int:
+        """Return the bytes of all answers that were written and not yet taken."""
+        return sum(sender.unsent for sender in self._watched)
+
+    def watch(self, sender: Sender) -> None:
+        """Look at `sender` until its client has taken everything."""
+        if not self._watched:
+            self._schedule()
+        self._watched.add(sender)
+
+    def _schedule(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._looked = loop.time()
+        loop.call_later(self._look_s, self._look)
+
+    def _look(self) -> None:
+        passed_s = min(asyncio.get_running_loop().time() - self._looked, 2 * self._look_s)
+        self._watched = {sender for sender in self._watched if sender.unsent}
+        slow = [sender for sender in self._watched if sender.is_slow(passed_s, self._bounds)]
+        unsent = sum(sender.unsent for sender in slow)
+        for sender in slow:
+            self._watched.discard(sender)
+            sender.abort()
+        if slow:
+            self._counts.slow_readers += len(slow)
+            what = "connections ended for taking too little of an answer: %d, with %d bytes left"
+            log.info(what, len(slow), unsent)
+        if self._watched:
+            self._schedule()
