@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> None:
     own = ("--slow-load", "--short")
     options = [argument for argument in arguments if argument not in own]
     if "--short" in arguments:
-        quick = settings.Bounds(idle_s=2, head_s=2, body_s=2, linger_s=2, stall_s=2, grace_s=2)
+        quick = settings.Bounds(idle_s=2, head_s=2, body_s=2, linger_s=2, window_s=2, grace_s=2)
         vars(cli)["bounded"] = lambda _bounds: quick
 
     def listen_then_stub(*given: Any, **named: Any) -> Any:

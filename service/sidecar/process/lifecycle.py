@@ -153,7 +153,7 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, announcer: Ann
     clock = Clock()
     run = _Run(settings, sock, announcer, clock)
     ledger = Ledger()
-    senders = Senders(settings.bounds, run.encoder.counts)
+    senders = Senders(settings.bounds, run.encoder.counts, clock)
     app = create_app(
         settings,
         run.encoder,

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
+import struct
+import sys
 
+from sidecar.process.clock import Clock
 from sidecar.settings import Bounds
 from sidecar.web.counts import Counts
 
 LOOK_S = 1.0
+# struct linger: on, with no time for what was not sent.
+_AT_ONCE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 log = logging.getLogger("sidecar.senders")
 
 
@@ -46,7 +53,11 @@ class Sender:
             self._senders.watch(self)
 
     def abort(self) -> None:
-        """Close the connection and give up what was not taken."""
+        """Reset the connection: what the system has of the answer is given up, too."""
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):  # it is gone
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         self._transport.abort()
 
     def is_slow(self, passed_s: float, bounds: Bounds) -> bool:
@@ -70,14 +81,14 @@ class Sender:
 class Senders:
     """Ends the connections of clients that take too little of their answers.
 
-    Time in which this process did not run, stopped or in a machine that slept, is nobody's: of
-    what lies between two looks no more than their distance counts, and as much again.
+    Time is that of `clock`: in a suspension nobody was slow.
     """
 
-    def __init__(self, bounds: Bounds, counts: Counts) -> None:
+    def __init__(self, bounds: Bounds, counts: Counts, clock: Clock) -> None:
         """Begin with no connection; those that are ended are counted in `counts`."""
         self._bounds = bounds
         self._counts = counts
+        self._clock = clock
         self._look_s = min(LOOK_S, bounds.window_s / 4)
         self._watched: set[Sender] = set()
         self._looked = 0.0
@@ -93,12 +104,11 @@ class Senders:
         self._watched.add(sender)
 
     def _schedule(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._looked = loop.time()
-        loop.call_later(self._look_s, self._look)
+        self._looked = self._clock.tick()
+        asyncio.get_running_loop().call_later(self._look_s, self._look)
 
     def _look(self) -> None:
-        passed_s = min(asyncio.get_running_loop().time() - self._looked, 2 * self._look_s)
+        passed_s = self._clock.tick() - self._looked
         self._watched = {sender for sender in self._watched if sender.unsent}
         slow = [sender for sender in self._watched if sender.is_slow(passed_s, self._bounds)]
         unsent = sum(sender.unsent for sender in slow)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from sidecar.process.clock import Clock
 from sidecar.settings import Bounds
 from sidecar.web.counts import Counts
 from sidecar.web.senders import Sender, Senders
@@ -29,6 +30,9 @@ class Transport:
 
     def get_write_buffer_size(self) -> int:
         return self.kept
+
+    def get_extra_info(self, _name: str) -> None:
+        return None
 
     def abort(self) -> None:
         self.kept = 0
@@ -89,7 +93,9 @@ def run() -> Callable[..., Any]:
     def within(work: Callable[[Senders, Counts], Any], bounds: Bounds) -> Any:
         async def begin() -> Any:
             counts = Counts()
-            return await work(Senders(bounds, counts), counts)
+            clock = Clock()
+            clock.run()
+            return await work(Senders(bounds, counts, clock), counts)
 
         return asyncio.run(begin())
 
