@@ -19,9 +19,9 @@ MOST_BODY_MB = 1024
 class Limits:
     """What one request may ask for; `/info` shows them. Sizes in bytes, texts in characters.
 
-    `max_chunked_chars` bounds all chunks of a document together: they overlap. The last two are
-    for all requests: tokens that wait, in each of the two lanes, and bytes of bodies, documents
-    and answers, until these are taken.
+    `max_chunked_chars` bounds all chunks of a document together: they overlap. The last three are
+    for all requests: PDFs that wait to be read, tokens that wait, in each of the two lanes, and
+    bytes of bodies, documents and answers, until these are taken.
     """
 
     max_body_bytes: int = 32 * MB
@@ -34,6 +34,7 @@ class Limits:
     max_chunked_chars: int = 16_000_000
     max_pages: int = 500
     document_timeout_s: float = 9.5  # so that the answer is there within ten
+    max_waiting_pdfs: int = 16
     max_queued_tokens: int = 262_144
     max_held_bytes: int = 256 * MB
 

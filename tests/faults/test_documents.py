@@ -6,14 +6,17 @@ import contextlib
 import http.client
 import json
 import os
+import select
 import signal
 import sys
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sidecar.settings import Limits
 from tests.support.descendants import are_gone, children
 from tests.support.processes import WAIT_S, Process
 from tests.support.tinypdf import bombs, pdf, shared_stream
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 PDF = {"content-type": "application/pdf"}
 SLOW = shared_stream()
+PATIENCE_S = 300
+FEW = 4
+MAX_WAITING = Limits().max_waiting_pdfs
 
 
 @pytest.fixture
@@ -121,6 +127,32 @@ def test_with_its_client_the_process_that_reads_is_gone_within_a_second(
     connection.close()
     assert are_gone([reader], within_s=1)
     assert send(service, pdf(["next"]))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "count", [FEW, *(pytest.param(count, marks=pytest.mark.full) for count in (10, 40))]
+)
+def test_a_pdf_of_one_line_does_not_wait_behind_slow_ones(service: Process, count: int) -> None:
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(contextlib.closing(begin(service)[0]))]
+        for _ in range(count - 1):
+            one = http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE_S)
+            slow.append(stack.enter_context(contextlib.closing(one)))
+            one.request("POST", "/embed-file/upload", SLOW, PDF)
+        status, answer = send(service, pdf(["one line"]))
+        if count > MAX_WAITING and status == 429:
+            assert answer["type"].endswith(":busy")
+        else:
+            assert answer["chunks"] == ["one line"]
+        if count <= MAX_WAITING:  # none of them was answered before
+            assert not select.select([one.sock for one in slow], [], [], 0)[0]
+        if count == FEW:
+            return
+        answers = [one.getresponse() for one in slow]
+        kinds = Counter(json.loads(one.read())["type"].rpartition(":")[2] for one in answers)
+    assert kinds["document-timeout"] >= min(count, MAX_WAITING)
+    assert set(kinds) <= {"document-timeout", "busy"}
+    assert all(one.getheader("retry-after") for one in answers if one.status == 429)
 
 
 @pytest.mark.parametrize("is_reading", [False, True])

@@ -200,7 +200,7 @@ def test_a_reader_of_pdfs_without_a_thread_says_so_by_its_code() -> None:
             check=False,
             timeout=WAIT_S,
         )
-    assert (done.returncode, done.stdout) == (worker.ENDED_THREADLESS, b"")
+    assert (done.returncode, done.stdout) == (worker.ENDED_THREADLESS, worker.READY)
 
 
 def test_a_log_that_may_not_grow_changes_nothing(tmp_path: Path) -> None:

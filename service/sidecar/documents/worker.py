@@ -1,10 +1,11 @@
 """The program that reads one PDF and ends: run as a script, in a process that may be killed.
 
-On stdin it gets eight bytes of length and the PDF, on stdout it writes eight bytes of length and
-one JSON object: `{"pages": [...], "losses": [...], "notes": [...]}`, the pages as texts and the
-rest as in docs/files.md, or `{"error": "…"}`. It has no network, no paths, no environment and no
-settings but four numbers as arguments: pages, characters, seconds, and the process that it works
-for. stdin stays open meanwhile: where it ends, the service has ended.
+It writes a byte to stdout when it is ready, gets eight bytes of length and the PDF on stdin, and
+writes eight bytes of length and one JSON object: `{"pages": [...], "losses": [...], "notes":
+[...]}`, the pages as texts and the rest as in docs/files.md, or `{"error": "…"}`. It has no
+network, no paths, no environment and no settings but four numbers as arguments: pages, characters,
+seconds, and the process that it works for. stdin stays open meanwhile: where it ends, the service
+has ended.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import threading
 import warnings
 
 LENGTH = struct.Struct(">Q")
+READY = b"r"
 HEAD_BYTES = 1024
 STREAM_BYTES = 16 << 20
 MEMORY_BYTES = 1 << 30
@@ -213,6 +215,7 @@ def main() -> int:
     except MemoryError:
         return ENDED_POOR
 
+    os.write(1, READY)
     data = receive()
     if data is None:
         return 0

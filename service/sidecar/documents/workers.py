@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
 import os
 import signal
@@ -18,12 +19,13 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from http import HTTPStatus
-from typing import IO, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 import orjson
 
 from sidecar.documents import worker
 from sidecar.documents.extracted import Extracted, extracted
+from sidecar.documents.slots import TURN_S, Slot, Slots
 from sidecar.problems import Problem, at_limit, stopping
 from sidecar.process import limits
 from sidecar.process.clock import Clock
@@ -100,6 +102,10 @@ def _numbers(names: tuple[str, ...]) -> set[int]:
     return {int(getattr(signal, name)) for name in names if hasattr(signal, name)}
 
 
+class _OverError(Exception):
+    """A document has had its turn, and others wait."""
+
+
 class _StoppedError(Exception):
     """A process was stopped or ended by something other than the document."""
 
@@ -110,8 +116,10 @@ class Workers:
     A process takes 0.15 s of CPU until it can read, and 20 MB: so none is started before the first
     PDF, and from then on one is kept ready, until a minute has passed without a PDF.
     One that is stopped or killed from outside is replaced, once, and the document not blamed.
-    `counts` says how documents ended: read, refused, timeout, full, crash, left; and how often a
-    process was stopped.
+    Where others wait, one that takes long is begun `again` later, after those that have not had
+    their turn of `turn_s`; `processes` such are read at once, and one that is in its first turn.
+    `counts` says how documents ended: read, refused, timeout, full, crash, left; and how often one
+    was begun again, and a process was stopped.
     """
 
     def __init__(
@@ -121,11 +129,12 @@ class Workers:
         clock: Clock | None = None,
         processes: int = PROCESSES,
         spare_s: float = SPARE_S,
+        turn_s: float = TURN_S,
     ) -> None:
         """Start nothing yet; a document's time is measured on `clock`."""
         self._limits = limits
         self._clock = clock or Clock()
-        self._slots = asyncio.Semaphore(processes)
+        self._slots = Slots(processes, max_waiting=limits.max_waiting_pdfs, turn_s=turn_s)
         self._spare_s = spare_s
         self._spare: _Process | None = None
         self._dismissal: asyncio.TimerHandle | None = None
@@ -142,30 +151,47 @@ class Workers:
         """Return what the worker says of the PDF `data`.
 
         Cancelled, it ends the process. To be called on the thread that ends last, as Linux ends
-        processes with the thread that started them. Raises Problem 422, and 503 when closed.
+        processes with the thread that started them. Raises Problem 422, 429 if too many wait, and
+        503 when closed.
         """
         if b"%PDF-" not in data[: worker.HEAD_BYTES]:
             self.counts["refused"] += 1
             raise refusal("not-pdf")
-        async with self._slots:
-            for _ in range(TRIES):
-                if self._is_closed:
-                    raise stopping()
-                process = self._take()
-                self._running.add(process)
+        slot = self._slots.join(len(data))
+        try:
+            while True:
+                await slot.wait()
                 try:
-                    return await self._ask(process, data)
-                except _StoppedError:
-                    self.counts["stopped"] += 1
-                except asyncio.CancelledError:
-                    self.counts["left"] += 1
-                    raise
-                finally:
-                    process.kill()
-                    self._running.discard(process)
-                    self._refill()
-            why = f"something outside stopped or ended {TRIES} of them, as short memory does, too"
-            raise _no_process("no process could read the PDF to its end", why)
+                    return await self._try(data, slot)
+                except _OverError:
+                    slot.go_back()
+                    self.counts["again"] += 1
+        except asyncio.CancelledError:
+            self.counts["left"] += 1
+            raise
+        finally:
+            slot.leave()
+
+    def require_room(self) -> None:
+        """Raise Problem 429 if another PDF would be refused now."""
+        self._slots.require_room()
+
+    async def _try(self, data: bytes, slot: Slot) -> Extracted:
+        for _ in range(TRIES):
+            if self._is_closed:
+                raise stopping()
+            process = self._take()
+            self._running.add(process)
+            try:
+                return await self._ask(process, data, slot)
+            except _StoppedError:
+                self.counts["stopped"] += 1
+            finally:
+                process.kill()
+                self._running.discard(process)
+                self._refill()
+        why = f"something outside stopped or ended {TRIES} of them, as short memory does, too"
+        raise _no_process("no process could read the PDF to its end", why)
 
     def close(self) -> None:
         """End all processes; documents that are being read are answered with 503."""
@@ -174,10 +200,13 @@ class Workers:
         for process in self._running:
             process.kill()
 
-    async def _ask(self, process: _Process, data: bytes) -> Extracted:
+    async def _ask(self, process: _Process, data: bytes, slot: Slot) -> Extracted:
         limits = self._limits
         most = limits.max_document_chars * _CHAR_BYTES + limits.max_pages * _PAGE_BYTES + 1024
-        answer = await self._wait(process, _on_thread(lambda: process.ask(data, max_bytes=most)))
+        tell = asyncio.get_running_loop().call_soon_threadsafe
+        ready = functools.partial(tell, slot.ready)
+        asked = _on_thread(lambda: process.ask(data, max_bytes=most, on_ready=ready))
+        answer = await self._wait(process, asked, slot)
         if isinstance(answer, Problem):
             self.counts["refused"] += 1
             raise answer
@@ -185,9 +214,12 @@ class Workers:
         return answer
 
     async def _wait(
-        self, process: _Process, asked: Future[Extracted | Problem | None]
+        self, process: _Process, asked: Future[Extracted | Problem | None], slot: Slot
     ) -> Extracted | Problem:
-        """Return what `process` answers. Raises _StoppedError if no time or end of it counts."""
+        """Return what `process` answers.
+
+        Raises _StoppedError if no time or end of it counts, _OverError if it keeps others waiting.
+        """
         clock = self._clock
         answering = asyncio.wrap_future(asked)
         over = clock.tick() + self._limits.document_timeout_s
@@ -195,9 +227,12 @@ class Workers:
         try:
             while (left := over - clock.tick()) > 0:
                 seen = clock.absences
-                done, _ = await asyncio.wait({answering}, timeout=min(left, LOOK_S))
+                waited: set[asyncio.Future[Any]] = {answering, slot.over}
+                done, _ = await asyncio.wait(
+                    waited, timeout=min(left, LOOK_S), return_when=asyncio.FIRST_COMPLETED
+                )
                 clock.tick()
-                if done:
+                if answering in done:
                     answer = answering.result()
                     if answer is not None:
                         return answer
@@ -205,6 +240,8 @@ class Workers:
                     if clock.absences > absences:
                         raise _StoppedError
                     raise self._ended(process.code)
+                if done:
+                    raise _OverError
                 # One that was stopped with this process may go on a moment later.
                 if clock.absences == seen and process.is_stopped:
                     raise _StoppedError
@@ -301,13 +338,17 @@ class _Process:
     def code(self) -> int | None:
         return self._popen.returncode
 
-    def ask(self, data: bytes, *, max_bytes: int) -> Extracted | Problem | None:
+    def ask(
+        self, data: bytes, *, max_bytes: int, on_ready: Callable[[], object]
+    ) -> Extracted | Problem | None:
         """Return its answer, or None if it ended before; it has ended then in any case.
 
-        Blocks, and is let go by `kill`.
+        Blocks, and is let go by `kill`. Calls `on_ready` when the process can read.
         """
         sent, said = cast("IO[bytes]", self._popen.stdin), cast("IO[bytes]", self._popen.stdout)
         try:
+            if said.read(len(worker.READY)) == worker.READY:
+                on_ready()
             # It may end before it has read all, and tells by its exit code why.
             with contextlib.suppress(OSError):
                 sent.write(worker.LENGTH.pack(len(data)))

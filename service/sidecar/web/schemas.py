@@ -188,6 +188,9 @@ class LimitsAnswer(BaseModel):
     max_document_chars: int
     max_chunked_chars: int
     max_pages: int
+    max_waiting_pdfs: int = Field(
+        description="Of all requests, and as many again that take long; else 429."
+    )
     max_queued_tokens: int = Field(description="Of all requests, in each of two lanes; else 429.")
     max_held_bytes: int = Field(
         description="Of bodies, documents and answers not yet taken, of all requests; else 429."

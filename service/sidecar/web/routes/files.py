@@ -67,6 +67,8 @@ async def upload(request: Request) -> Response:
     service.encoder.ready()
     service.encoder.require_room("auto")
     suffix = uploads.suffix_of(request)
+    if suffix == ".pdf":
+        service.workers.require_room()
     options = dict(uploads.options(request.query_params))
     asked = schemas.validate(schemas.FileOptions, options, is_spelled=True)
     cutting.sizes(service, asked)

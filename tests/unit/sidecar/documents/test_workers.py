@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-HEAD = "import json, os, signal, struct, sys, time\n"
+HEAD = f"import json, os, signal, struct, sys, time\nos.write(1, {worker.READY!r})\n"
 GREET = "size, = struct.unpack('>Q', os.read(0, 8))\n"
 DATA = b"%PDF- a document"
 UNCAUGHT = ("SIGSTOP", "SIGKILL")
@@ -314,7 +314,7 @@ def test_closing_answers_503_and_leaves_no_process(
 
     async def work(made: Workers) -> None:
         tasks = [asyncio.create_task(refused(made)) for _ in range(4)]
-        await until(lambda: made.processes == 2)
+        await until(lambda: made.processes == 3)
         made.close()
         assert [(await task).status for task in tasks] == [503] * 4
         assert made.processes == 0
@@ -323,7 +323,7 @@ def test_closing_answers_503_and_leaves_no_process(
     run(work)
 
 
-def test_no_more_are_read_at_once_than_there_are_places(
+def test_no_more_are_read_at_once_than_two_and_one_in_its_turn(
     run: Callable[..., Any], program: Callable[[str], None]
 ) -> None:
     program("time.sleep(0.1)")
@@ -334,9 +334,57 @@ def test_no_more_are_read_at_once_than_there_are_places(
         while not all(task.done() for task in tasks):
             most = max(most, len(made._running))
             await asyncio.sleep(0.01)
-        assert most == 2
+        assert most == 3
 
     run(work)
+
+
+# Documents that end with a letter take for ever, those that end with a full stop no time.
+BY_KIND = (
+    GREET + f"data = os.read(0, 1 << 16)\nif not data.endswith(b'.'): time.sleep(600)\n{ANSWER}"
+)
+
+
+def test_a_quick_document_behind_ten_slow_ones_is_read_and_none_of_them_is_lost(
+    run: Callable[..., Any], program: Callable[[str], None]
+) -> None:
+    program(BY_KIND)
+
+    async def work(made: Workers) -> None:
+        slow = [asyncio.create_task(made.read(DATA)) for _ in range(10)]
+        await until(lambda: len(made._running) == 3)
+        assert (await made.read(DATA + b".")).pages == ["a"]
+        assert not any(task.done() for task in slow)
+        assert made.counts["again"] >= 1
+        for task in slow:
+            task.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+        assert made._slots.waiting == 0
+        assert made.counts["left"] == 10
+        assert (await made.read(DATA + b".")).pages == ["a"]
+
+    run(work, limits=Limits(document_timeout_s=600), turn_s=0.1)
+
+
+def test_more_pdfs_than_may_wait_are_refused_and_one_that_leaves_makes_room(
+    run: Callable[..., Any], program: Callable[[str], None]
+) -> None:
+    program(BY_KIND)
+
+    async def work(made: Workers) -> None:
+        slow = [asyncio.create_task(made.read(DATA)) for _ in range(5)]
+        await until(lambda: made._slots.waiting == 2)
+        with pytest.raises(Problem):
+            made.require_room()
+        problem = await refused(made)
+        assert (problem.status, problem.kind) == (429, "busy")
+        assert int(problem.headers["Retry-After"]) >= 1
+        slow.pop().cancel()
+        await until(lambda: made._slots.waiting == 1)
+        made.require_room()
+        assert (await made.read(DATA + b".")).pages == ["a"]
+
+    run(work, limits=Limits(document_timeout_s=600, max_waiting_pdfs=2), turn_s=0.1)
 
 
 def test_a_spare_process_is_sent_away_after_a_while_and_a_dead_one_is_not_used(
