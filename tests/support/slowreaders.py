@@ -50,14 +50,14 @@ class Readers:
     """Clients of one service, each taking `sip_bytes` every `sip_s`; refusals are taken whole."""
 
     port: int
-    texts: int = TEXTS
+    body: object = field(default_factory=lambda: {"texts": [""] * TEXTS})
     sip_bytes: int = SIP_BYTES
     sip_s: float = SIP_S
     every: list[Reader] = field(default_factory=list)
 
     def come(self, count: int) -> None:
         """Let `count` more ask."""
-        request = storm.post("/embed", {"texts": [""] * self.texts})
+        request = storm.post("/embed", self.body)
         for _ in range(count):
             client = socket.socket()
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
