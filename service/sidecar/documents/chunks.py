@@ -34,32 +34,31 @@ def char_chunks(text: str, *, size: int, overlap: int) -> Iterator[tuple[int, in
 
 
 def token_chunks(
-    text: str, spans: Sequence[tuple[int, int]], *, size: int, overlap: int
+    text: str, starts: Sequence[int], ends: Sequence[int], *, size: int, overlap: int
 ) -> Iterator[tuple[int, int]]:
     """Yield start and end, in characters, of chunks of at most `size` tokens that cover `text`.
 
-    `spans` are the places of the text's tokens. A chunk ends before a word if one begins in its
-    last quarter, and begins with one if it can: cut within a word, it would have other tokens, and
-    perhaps more, than it was measured by. Neighbours share at most `overlap` tokens, which is
-    smaller than `size`, and at least half as many.
+    `starts` and `ends` are the places of the text's tokens. A chunk ends before a word if one
+    begins in its last quarter, and begins with one if it can: cut within a word, it would have
+    other tokens, and perhaps more, than it was measured by. Neighbours share at most `overlap`
+    tokens, which is smaller than `size`, and at least half as many.
     """
-
-    def begins_word(at: int) -> bool:
-        start = spans[at][0]
-        return text[start : start + 1].isspace() or text[start - 1 : start].isspace()
-
+    begins_word = bytes(
+        text[start : start + 1].isspace() or text[start - 1 : start].isspace() for start in starts
+    )
     first = 0
-    while first < len(spans):
-        end = min(first + size, len(spans))
-        if end < len(spans):
+    while first < len(starts):
+        end = min(first + size, len(starts))
+        if end < len(starts):
             floor = first + max(overlap + 1, size - size // 4)
-            end = next((at for at in range(end, floor, -1) if begins_word(at)), end)
-        yield spans[first][0], spans[end - 1][1]
-        if end == len(spans):
+            found = begins_word.rfind(True, floor + 1, end + 1)
+            end = end if found < 0 else found
+        yield starts[first], ends[end - 1]
+        if end == len(starts):
             return
         back = end - overlap
-        ahead = range(back, back + overlap // 2 + 1)
-        first = next((at for at in ahead if begins_word(at)), back)
+        found = begins_word.find(True, back, back + overlap // 2 + 1)
+        first = back if found < 0 else found
 
 
 def take(

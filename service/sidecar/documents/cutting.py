@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from sidecar.documents import chunks, documents
 from sidecar.documents.documents import Document
 from sidecar.documents.losses import Loss, merged
-from sidecar.scheduling.encoder import Embedded, Gone
+from sidecar.scheduling.abandonment import Gone
+from sidecar.scheduling.encoder import Embedded
+from sidecar.scheduling.texts import DeferredTexts
 from sidecar.service import Service
 from sidecar.web.schemas import FileOptions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cut:
-    """A document and the places of its chunks, in characters of its text.
+class Cut(DeferredTexts):
+    """The texts of a document's chunks; what is kept of them are their places in its text.
 
     `is_all` is False if there would be more chunks than were asked for.
     """
 
-    document: Document
-    places: list[tuple[int, int]]
-    is_all: bool
+    def __init__(
+        self, document: Document, places: Sequence[tuple[int, int]], *, is_all: bool
+    ) -> None:
+        """Have the chunks at `places`, in characters."""
+        super().__init__([end - start for start, end in places])
+        self.document = document
+        self._places = places
+        self._is_all = is_all
 
     @property
     def losses(self) -> tuple[Loss, ...]:
@@ -36,9 +42,10 @@ class Cut:
         notes = [note.as_json() for note in self.document.notes]
         return {"complete": not losses, "losses": losses, "notes": notes}
 
-    def texts(self, first: int = 0, end: int | None = None) -> list[str]:
-        """Return the texts of the chunks from `first` to before `end`."""
-        return [self.document.text[a:b] for a, b in self.places[first:end]]
+    def text(self, index: int) -> str:
+        """Return the text of one chunk."""
+        start, end = self._places[index]
+        return self.document.text[start:end]
 
     def spans(self, found: Embedded, first: int = 0) -> list[dict[str, object]]:
         """Return what is said of the chunks from `first` on, whose vectors are `found`."""
@@ -51,15 +58,15 @@ class Cut:
                 "tokens": found.tokens[index],
                 "truncated": index in truncated,
             }
-            for index, (start, end) in enumerate(self.places[first : first + len(found.tokens)])
+            for index, (start, end) in enumerate(self._places[first : first + len(found.tokens)])
         ]
 
     def _left_out(self) -> list[Loss]:
         """Return what stands after the last chunk: pages of a PDF, else characters."""
-        if self.is_all:
+        if self._is_all:
             return []
         text, starts = self.document.text, self.document.page_starts
-        end = self.places[-1][1]
+        end = self._places[-1][1]
         if not starts:
             return [Loss(kind="limit", count=len(text) - end)]
         first = bisect_right(starts, end - 1)
@@ -96,11 +103,11 @@ async def _cut(service: Service, data: bytes, suffix: str, asked: FileOptions, g
     )
     text = document.text
     if asked.unit == "tokens":
-        spans = await service.encoder.spans(text, gone=gone)
-        places = chunks.token_chunks(text, spans, size=size, overlap=overlap)
+        starts, ends = await service.encoder.spans(text, gone=gone)
+        places = chunks.token_chunks(text, starts, ends, size=size, overlap=overlap)
     else:
         places = chunks.char_chunks(text, size=size, overlap=overlap)
     kept, is_all = await asyncio.to_thread(
         chunks.take, places, max_chunks=asked.max_chunks, max_chars=limits.max_chunked_chars
     )
-    return Cut(document=document, places=kept, is_all=is_all)
+    return Cut(document, kept, is_all=is_all)

@@ -8,40 +8,47 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
+from itertools import chain
 from typing import Any, Literal, TypeVar
+
+import numpy as np
 
 from sidecar.engines import Engine, Tokens, Vectors
 from sidecar.models.loader import Loaded
 from sidecar.models.phases import Phase, Report
-from sidecar.problems import Problem, client_gone, not_ready, stopping
-from sidecar.scheduling import batching
+from sidecar.problems import Problem, not_ready, stopping
+from sidecar.scheduling import tokenizing
+from sidecar.scheduling.abandonment import Abandonment, Gone
 from sidecar.scheduling.inference import Inference
-from sidecar.scheduling.jobs import Job, Space
-from sidecar.scheduling.reader import Reader
+from sidecar.scheduling.jobs import Claim, Job, Space
 from sidecar.scheduling.scheduler import Priority, is_interactive
+from sidecar.scheduling.texts import lengths_of, refuse_oversize
+from sidecar.scheduling.tokenizing import Tokenizing
 from sidecar.settings import Limits
 from sidecar.web.counts import Counts
 
-# One turn at the tokenizer: a short text that comes meanwhile waits for it.
-TOKENIZE_ROWS = 256
-TOKENIZE_CHARS = 1 << 15
-URGENT_CHARS, URGENT_ROWS = 2_000, 64
+# Of a long request so many parts wait at a time: while one is computed the next is there, and
+# another is tokenised.
+PARTS_AT_ONCE = 2
 log = logging.getLogger("sidecar.encoder")
 R = TypeVar("R")
 Load = Callable[[Report], Loaded]
-Gone = asyncio.Future[None]  # done when the client has left
 Status = Literal["ok", "loading", "stopping", "stuck", "dead"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedded:
-    """The vectors of one request: rows of shape (texts, dim), and what is said beside them."""
+    """The vectors of texts: rows of shape (texts, dim), and what is said beside them.
+
+    `truncated` are the indices of texts that the model cut.
+    """
 
     rows: Vectors
     tokens: list[int]
@@ -59,11 +66,11 @@ class Encoder:
         self._load = load
         self._limits = limits
         self.counts = Counts()
-        self._reader = Reader()
+        self._abandonment = Abandonment()
+        self._tokenizing = Tokenizing(self._abandonment)
         self._inference = Inference(limits, self._post, counts=self.counts, now=now)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[Job, asyncio.Future[None]] = {}
-        self._abandoned: asyncio.Future[None] | None = None
         self._phase: Phase = "starting"
         self._loaded: Loaded | None = None
         self._is_stopping = False
@@ -111,6 +118,11 @@ class Encoder:
         """The tokens that wait to be computed, by lane."""
         return self._inference.queued
 
+    @property
+    def long_requests(self) -> int:
+        """How many requests are computed part by part."""
+        return self._inference.claims
+
     async def start(self) -> Loaded:
         """Load the model. Raises ServiceError, and whatever else loading raises."""
         self._loop = asyncio.get_running_loop()
@@ -138,15 +150,13 @@ class Encoder:
 
     def abandon(self) -> None:
         """Answer the running requests with 503 now; the batch in work is left to itself."""
-        future = self._abandonment()
-        if not future.done():
-            future.set_result(None)
+        self._abandonment.abandon()
         self.close(wait=False)
 
     def close(self, *, wait: bool = True) -> None:
         """Compute no more than the batch in work, and wait for it if asked to."""
         self._is_stopping = True
-        self._reader.close()
+        self._tokenizing.close()
         self._inference.close(wait=wait)
 
     async def embed(
@@ -158,44 +168,113 @@ class Encoder:
         truncate: bool = True,
         priority: Priority = "auto",
         gone: Gone | None = None,
-        is_let_in: bool = False,
     ) -> Embedded:
-        """Return the vectors of `texts` in order; none for no texts.
+        """Return the vectors of `texts` in order; none for no texts. Raises Problem as `parts`."""
+        loaded = self._require_loaded()
+        shape = (len(texts), loaded.engine.dim)
+        if not texts:
+            fingerprint = loaded.fingerprint(pooling=pooling, normalize=normalize)
+            rows = np.empty(shape, dtype=np.float32)
+            return Embedded(rows=rows, tokens=[], truncated=[], fingerprint=fingerprint)
+        parts = self.parts(
+            texts,
+            pooling=pooling,
+            normalize=normalize,
+            truncate=truncate,
+            priority=priority,
+            gone=gone,
+        )
+        async with contextlib.aclosing(parts):
+            found = await anext(parts)
+            if len(found.rows) < len(texts):
+                rows = np.empty(shape, dtype=np.float32)
+                rows[: len(found.rows)] = found.rows
+                found = dataclasses.replace(found, rows=rows)
+                async for part in parts:
+                    first = len(found.tokens)
+                    rows[first : first + len(part.rows)] = part.rows
+                    found.tokens.extend(part.tokens)
+                    found.truncated.extend(first + index for index in part.truncated)
+        return found
 
-        A request that was let in is served while the service stops, until it is abandoned; with
-        `is_let_in` these texts are a further part of one, and there is always room for them.
+    async def parts(
+        self,
+        texts: Sequence[str],
+        *,
+        pooling: str = "mean",
+        normalize: bool = True,
+        truncate: bool = True,
+        priority: Priority = "auto",
+        gone: Gone | None = None,
+    ) -> AsyncGenerator[Embedded]:
+        """Yield the vectors of `texts` in order, a short request's at once, a long one's in parts.
+
+        No more of a long one waits than its share of the queue, and no more is tokenised. A request
+        that was let in is served while the service stops, until it is abandoned.
         Raises Problem: 422 for a text over a limit or one that the model fails on, 429 if too
         much waits already, 507 if there is not enough memory for it, 503 when the model is not
         loaded, the engine fails or the request is abandoned, 499 when `gone` is done.
         """
-        loaded = self._loaded
-        if loaded is None:
-            raise not_ready(self._phase)
-        engine = loaded.engine
-        self._refuse_oversize(texts)
-        if not is_let_in:
-            self.require_room(priority, least_tokens=len(texts))
-        tokens = await self._tokenize(engine, texts, priority, gone)
-        truncated = [index for index, found in enumerate(tokens) if found.is_truncated]
-        if truncated and not truncate:
-            raise _too_long(truncated[0], tokens[truncated[0]].length, engine.max_tokens)
-        ids = [found.ids for found in tokens]
-        job = Job(
-            ids,
-            dim=engine.dim,
-            space=Space(pooling, normalize),
-            is_interactive=is_interactive(priority, sum(map(len, ids))),
+        loaded = self._require_loaded()
+        lengths = lengths_of(texts)
+        refuse_oversize(lengths, self._limits)
+        self.require_room(priority, texts=len(texts))
+        read = functools.partial(
+            self._tokenizing.parts,
+            loaded.engine,
+            texts,
+            lengths,
+            priority=priority,
+            truncate=truncate,
+            gone=gone,
         )
-        if ids:
-            await self._compute(job, gone, is_let_in=is_let_in)
-        self.counts.texts += len(ids)
-        self.counts.tokens += sum(map(len, ids))
-        return Embedded(
-            rows=job.rows,
-            tokens=[found.length for found in tokens],
-            truncated=truncated,
-            fingerprint=loaded.fingerprint(pooling=pooling, normalize=normalize),
-        )
+        share = self._share(loaded.engine)
+        reading, head, total = read(), list[list[Tokens]](), 0
+        async for part in reading:
+            head.append(part)
+            total += _size(part)
+            if total > share:
+                break
+        space = Space(pooling, normalize)
+        if total <= share:
+            if head:
+                whole = list(chain.from_iterable(head))
+                is_ahead = is_interactive(priority, total)
+                job = self._submit(whole, space, is_interactive=is_ahead)
+                yield await self._finish(job, whole, gone)
+            return
+        if not truncate:  # what a text at the end refuses is not computed before
+            async for _ in reading:
+                pass
+            head, reading = [], read()
+        claim = Claim(tokens=share, is_interactive=priority == "interactive")
+        made = self._part_by_part(tokenizing.resumed(head, reading), space, claim, gone)
+        async with contextlib.aclosing(made):
+            async for found in made:
+                yield found
+
+    async def _part_by_part(
+        self,
+        parts: AsyncIterator[list[Tokens]],
+        space: Space,
+        claim: Claim,
+        gone: Gone | None,
+    ) -> AsyncGenerator[Embedded]:
+        """Yield the vectors of `parts`, of which PARTS_AT_ONCE wait in the queue at most."""
+        submitted: deque[tuple[Job, list[Tokens]]] = deque()
+        first = 0
+        with self._inference.claimed(claim):
+            try:
+                async for part in parts:
+                    submitted.append((self._submit(part, space, claim=claim, first=first), part))
+                    first += len(part)
+                    if len(submitted) == PARTS_AT_ONCE:
+                        yield await self._finish(*submitted.popleft(), gone)
+                while submitted:
+                    yield await self._finish(*submitted.popleft(), gone)
+            finally:
+                for job, _ in submitted:
+                    self._leave(job)
 
     async def while_wanted(self, work: Coroutine[Any, Any, R], *, gone: Gone) -> R:
         """Return what `work` returns, and cancel it when nobody waits for it any more.
@@ -204,88 +283,88 @@ class Encoder:
         """
         task = asyncio.ensure_future(work)
         try:
-            return await self._unless_left(task, gone)
+            return await self._abandonment.unless_left(task, gone)
         finally:
             task.cancel()
 
-    def require_room(self, priority: Priority, *, least_tokens: int = 1) -> None:
-        """Raise Problem 429 if a request of at least so many tokens would surely be refused.
+    def require_room(self, priority: Priority = "auto", *, texts: int = 1) -> None:
+        """Raise Problem 429 if a request of at least so many texts would surely be refused.
 
-        To be asked before anything costly is done for it; `embed` itself counts.
+        To be asked before anything costly is done for it; `parts` itself counts.
         """
-        if least_tokens <= 0:
+        if texts <= 0:  # each text that there is has a token at least
             return
-        if is_interactive(priority, least_tokens):
+        share = self._share(self._require_loaded().engine)
+        if texts > share:
+            claim = Claim(tokens=share, is_interactive=priority == "interactive")
+            self._inference.require_claim(claim)
+            return
+        if is_interactive(priority, texts):
             try:
-                self._inference.require_room(least_tokens, is_interactive=True)
+                self._inference.require_room(texts, is_interactive=True)
             except Problem:
                 if priority == "interactive":
                     raise
             else:
                 return
-        self._inference.require_room(least_tokens, is_interactive=False)
+        self._inference.require_room(texts, is_interactive=False)
 
-    async def spans(self, text: str, *, gone: Gone | None = None) -> list[tuple[int, int]]:
-        """Return start and end of every token of `text`. Raises Problem as `embed` does.
+    @staticmethod
+    def _share(engine: Engine) -> int:
+        """Return how many tokens of one request may wait at a time."""
+        return PARTS_AT_ONCE * max(tokenizing.PART_TOKENS, engine.max_tokens)
 
-        A long text is read in turns that begin with white space, which changes no token.
-        """
-        loaded = self._loaded
-        if loaded is None:
-            raise not_ready(self._phase)
-        found: list[tuple[int, int]] = []
-        for start, end in batching.turns(text, max_chars=TOKENIZE_CHARS):
-            work = functools.partial(loaded.engine.spans, text[start:end])
-            places = await self._read(work, is_urgent=False, gone=gone)
-            found += ((start + first, start + last) for first, last in places)
-        return found
+    async def spans(
+        self, text: str, *, gone: Gone | None = None
+    ) -> tuple[Sequence[int], Sequence[int]]:
+        """Return where the tokens of `text` start and end. Raises Problem as `parts` does."""
+        return await self._tokenizing.spans(self._require_loaded().engine, text, gone=gone)
 
-    async def _tokenize(
-        self, engine: Engine, texts: Sequence[str], priority: Priority, gone: Gone | None
-    ) -> list[Tokens]:
-        chars = [len(text) for text in texts]
-        is_short = sum(chars) <= URGENT_CHARS and len(texts) <= URGENT_ROWS
-        is_urgent = priority != "bulk" and is_short
-        if texts and is_urgent and self._reader.is_idle:
-            # A few short texts are read in less time than it takes to change threads and back.
-            return engine.tokenize(texts)
-        tokens: list[Tokens] = []
-        for run in batching.slices(chars, max_rows=TOKENIZE_ROWS, max_total=TOKENIZE_CHARS):
-            work = functools.partial(engine.tokenize, texts[run])
-            tokens += await self._read(work, is_urgent=is_urgent, gone=gone)
-        return tokens
+    def _submit(
+        self,
+        part: Sequence[Tokens],
+        space: Space,
+        *,
+        is_interactive: bool = False,
+        claim: Claim | None = None,
+        first: int = 0,
+    ) -> Job:
+        """Let `part` wait in the queue, and return the job that must be finished or left."""
+        job = Job(
+            [one.ids for one in part],
+            dim=self._require_loaded().engine.dim,
+            space=space,
+            is_interactive=claim.is_interactive if claim else is_interactive,
+            claim=claim,
+            first=first,
+        )
+        self._inference.submit(job)
+        self._waiting[job] = asyncio.get_running_loop().create_future()
+        return job
 
-    async def _read(self, work: Callable[[], R], *, is_urgent: bool, gone: Gone | None) -> R:
-        if self._abandonment().done():
-            raise stopping()
-        future = asyncio.wrap_future(self._reader.submit(work, is_urgent=is_urgent))
+    async def _finish(self, job: Job, part: Sequence[Tokens], gone: Gone | None) -> Embedded:
+        """Return the vectors of `part` once `job` has them."""
         try:
-            return await self._unless_left(future, gone)
+            await self._abandonment.unless_left(self._waiting[job], gone)
         finally:
-            future.cancel()
-
-    async def _compute(self, job: Job, gone: Gone | None, *, is_let_in: bool) -> None:
-        done = asyncio.get_running_loop().create_future()
-        self._waiting[job] = done
-        try:
-            self._inference.submit(job, is_let_in=is_let_in)
-            await self._unless_left(done, gone)
-        finally:
-            del self._waiting[job]
-            if not done.done():
-                self._inference.drop(job)
+            self._leave(job)
         if job.problem is not None:
             raise job.problem
+        self.counts.texts += len(part)
+        self.counts.tokens += _size(part)
+        return Embedded(
+            rows=job.rows,
+            tokens=[one.length for one in part],
+            truncated=[index for index, one in enumerate(part) if one.is_truncated],
+            fingerprint=self._require_loaded().fingerprint(
+                pooling=job.space.pooling, normalize=job.space.normalize
+            ),
+        )
 
-    async def _unless_left(self, future: asyncio.Future[R], gone: Gone | None) -> R:
-        """Return the future's result. Raises Problem: 499 when `gone` is done, 503 if abandoned."""
-        waited: set[asyncio.Future[Any]] = {future, self._abandonment()}
-        if gone is not None:
-            waited.add(gone)
-        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-        if future.done():
-            return future.result()
-        raise client_gone() if gone is not None and gone.done() else stopping()
+    def _leave(self, job: Job) -> None:
+        """Forget `job`, and what of it still waits."""
+        if not self._waiting.pop(job).done():
+            self._inference.drop(job)
 
     def _post(self, jobs: list[Job]) -> None:
         """Tell whoever waits for `jobs` that they ended; called by any thread."""
@@ -299,29 +378,15 @@ class Encoder:
             if done is not None and not done.done():
                 done.set_result(None)
 
-    def _refuse_oversize(self, texts: Sequence[str]) -> None:
-        if len(texts) > self._limits.max_texts:
-            what = f"texts: more than {self._limits.max_texts} in one request"
-            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "too-many-texts", what)
-        for index, text in enumerate(texts):
-            if len(text) > self._limits.max_text_chars:
-                what = f"texts.{index}: longer than {self._limits.max_text_chars} characters"
-                raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "text-too-long", what)
+    def _require_loaded(self) -> Loaded:
+        if self._loaded is None:
+            raise not_ready(self._phase)
+        return self._loaded
 
     def _report(self, phase: Phase) -> None:
         self._phase = phase
         log.info("%s", phase)
 
-    def _abandonment(self) -> asyncio.Future[None]:
-        if self._abandoned is None:
-            self._abandoned = asyncio.get_running_loop().create_future()
-        return self._abandoned
 
-
-def _too_long(index: int, length: int, limit: int) -> Problem:
-    return Problem(
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-        "text-too-long",
-        f"texts.{index}: {length} tokens, the model reads {limit}",
-        next_step="shorten it, or leave truncate at true",
-    )
+def _size(part: Sequence[Tokens]) -> int:
+    return sum(len(one.ids) for one in part)

@@ -7,11 +7,12 @@ for more to come.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Literal
 
@@ -19,7 +20,7 @@ from sidecar.engines import Engine, Vectors
 from sidecar.problems import stopping
 from sidecar.process import memory
 from sidecar.scheduling import triage
-from sidecar.scheduling.jobs import Batch, Job, Space
+from sidecar.scheduling.jobs import Batch, Claim, Job, Space
 from sidecar.scheduling.scheduler import Scheduler
 from sidecar.settings import Limits
 from sidecar.web.admission import busy
@@ -95,24 +96,59 @@ class Inference:
             loading.set_exception(RuntimeError("the system gives no thread"))
         return loading
 
-    def submit(self, job: Job, *, is_let_in: bool = False) -> None:
+    @property
+    def claims(self) -> int:
+        """How many long requests are computed part by part."""
+        with self._change:
+            return self._scheduler.claims
+
+    def submit(self, job: Job) -> None:
         """Let `job`, which has texts, wait for its turn.
 
-        Raises Problem 503 once closed, 429 if too much waits already and it was not let in before.
+        Raises Problem 503 once closed, 429 if too much waits already and it has no claim.
         """
         with self._change:
             if self._is_closed:
                 raise stopping()
-            if not is_let_in:
+            if job.claim is None:
                 self._require_room(job.queued_tokens, is_interactive=job.is_interactive)
             self._scheduler.add(job, self._now())
             self._change.notify()
         self.revive()
 
+    @contextlib.contextmanager
+    def claimed(self, claim: Claim) -> Iterator[None]:
+        """Keep the share of `claim` in the queue meanwhile.
+
+        Raises Problem 429 if long requests have all that they may, or too much waits already.
+        """
+        with self._change:
+            self._require_claim(claim)
+            self._scheduler.enter(claim)
+        try:
+            yield
+        finally:
+            with self._change:
+                self._scheduler.leave(claim)
+
+    def require_claim(self, claim: Claim) -> None:
+        """Raise Problem 429 if `claim` would not be let in now."""
+        with self._change:
+            self._require_claim(claim)
+
     def require_room(self, tokens: int, *, is_interactive: bool) -> None:
         """Raise Problem 429 if a job of so many tokens would not be let in now."""
         with self._change:
             self._require_room(tokens, is_interactive=is_interactive)
+
+    def _require_claim(self, claim: Claim) -> None:
+        wait_s = self._scheduler.claim_wait_s(claim)
+        if wait_s > 0:
+            raise busy(
+                "too many long requests are computed already",
+                "the tokens that wait are bounded, and long requests may have half of them",
+                retry_s=wait_s,
+            )
 
     def _require_room(self, tokens: int, *, is_interactive: bool) -> None:
         wait_s = self._scheduler.wait_s(tokens, is_interactive=is_interactive)

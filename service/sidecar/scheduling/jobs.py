@@ -1,4 +1,4 @@
-"""The work of one request, text by text, and batches of such texts."""
+"""The work of requests, text by text, and batches of such texts."""
 
 from __future__ import annotations
 
@@ -28,12 +28,26 @@ class Waiting(NamedTuple):
 
     @property
     def place(self) -> int:
-        """The text's index in its request."""
+        """The text's index in its job."""
         return -self.behind
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Claim:
+    """The share of a lane that a long request has from its first job to the end of its last.
+
+    No more than `tokens` of it wait at a time.
+    """
+
+    tokens: int
+    is_interactive: bool
+
+
 class Job:
-    """The texts of one request as token ids, and the rows of shape (texts, dim) they become.
+    """Texts of one request as token ids, and the rows of shape (texts, dim) they become.
+
+    A short request is one job; a long one has one after the other, all with its `claim`. `first`
+    is the index of the first text in the request.
 
     A queue alone touches what waits; the thread that computes alone fills rows. `close` may come
     from any thread: what the job still waits for is then nobody's wish.
@@ -43,6 +57,8 @@ class Job:
         "_ids",
         "_missing",
         "_waiting",
+        "claim",
+        "first",
         "is_interactive",
         "is_open",
         "problem",
@@ -52,7 +68,14 @@ class Job:
     )
 
     def __init__(
-        self, ids: Sequence[Sequence[int]], *, dim: int, space: Space, is_interactive: bool
+        self,
+        ids: Sequence[Sequence[int]],
+        *,
+        dim: int,
+        space: Space,
+        is_interactive: bool,
+        claim: Claim | None = None,
+        first: int = 0,
     ) -> None:
         """Hold `ids`, one sequence per text."""
         self._ids = ids
@@ -61,6 +84,8 @@ class Job:
         self.queued_tokens = sum(map(len, ids))
         self.rows: Vectors = np.zeros((len(ids), dim), dtype=np.float32)
         self.space = space
+        self.claim = claim
+        self.first = first
         self.is_interactive = is_interactive
         self.is_open = True
         self.problem: Problem | None = None
@@ -69,6 +94,11 @@ class Job:
     def is_waiting(self) -> bool:
         """Whether some of its texts are still in the queue."""
         return bool(self._waiting)
+
+    @property
+    def request(self) -> object:
+        """What all jobs of one request have in common, and no others."""
+        return self.claim or self
 
     def ids(self, place: int) -> Sequence[int]:
         """Return the token ids of one text."""

@@ -1,12 +1,11 @@
-"""One lane of the queue: jobs take turns, and texts of like length share a batch."""
+"""One lane of the queue: requests take turns, and texts of like length share a batch."""
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 from sidecar.scheduling.jobs import Batch, Job, Piece, Waiting
 
@@ -59,7 +58,7 @@ class _Filling:
 
 
 class Lane:
-    """Jobs in turns: each leads one batch, then goes to the end of the line.
+    """Requests in turns: each leads one batch, then goes to the end of the line.
 
     Turns rather than first come, first served: a request of ten thousand texts holds up one of
     fifty by a batch, not by a minute, and no request can be kept waiting for ever.
@@ -67,42 +66,50 @@ class Lane:
 
     def __init__(self) -> None:
         """Begin empty."""
-        self._jobs: deque[Job] = deque()
+        self._line: OrderedDict[object, deque[Job]] = OrderedDict()  # by request
         self.queued_tokens = 0  # the real ones of all texts that wait
 
     def __len__(self) -> int:
-        """Return how many jobs wait."""
-        return len(self._jobs)
+        """Return how many requests wait."""
+        return len(self._line)
 
     def __iter__(self) -> Iterator[Job]:
-        """Yield the jobs, the next to lead first."""
-        return iter(self._jobs)
+        """Yield the jobs, those of the request that leads next first."""
+        return chain.from_iterable(self._line.values())
+
+    def tokens_of(self, request: object) -> int:
+        """Return how many tokens of one request wait."""
+        return sum(job.queued_tokens for job in self._line.get(request, ()))
 
     def add(self, job: Job) -> None:
-        """Put `job` at the end of the line."""
-        self._jobs.append(job)
+        """Put `job` at the end of the line, or behind the job of its request that is in it."""
+        self._line.setdefault(job.request, deque()).append(job)
         self.queued_tokens += job.queued_tokens
 
     def remove(self, job: Job) -> None:
-        """Take `job` out of the line, if it is there: one that waits for nothing is not."""
-        if job.is_waiting:
-            with suppress(ValueError):
-                self._jobs.remove(job)
-                self.queued_tokens -= job.queued_tokens
+        """Take `job` out of the line, if it is there."""
+        jobs = self._line.get(job.request, deque())
+        if job in jobs:
+            jobs.remove(job)
+            self.queued_tokens -= job.queued_tokens
+            if not jobs:
+                del self._line[job.request]
 
     def take(self, room: Room) -> Batch:
         """Return the next batch; the lane is not empty.
 
-        The leading job's longest texts, and if that was all of them, texts of other jobs in the
-        same space, the nearest in length first. Longest first: if memory runs out, it does so at
-        once.
+        The longest texts of the leading request's first job, then of its next; and if that was all
+        of them, texts of others in the same space, the nearest in length first. Longest first: if
+        memory runs out, it does so at once.
         """
-        lead = self._jobs.popleft()
+        request, jobs = self._line.popitem(last=False)
+        lead = jobs[0]
         filling = _Filling(room)
-        while lead.is_waiting and filling.offer(lead, lead.longest()):
-            pass
-        if lead.is_waiting:
-            self._jobs.append(lead)
+        while jobs and filling.offer(jobs[0], jobs[0].longest()):
+            if not jobs[0].is_waiting:
+                jobs.popleft()
+        if jobs:
+            self._line[request] = jobs
         elif filling.rows_left > 0:
             self._add_company(lead, filling)
         self.queued_tokens -= filling.real
@@ -112,12 +119,12 @@ class Lane:
     def _add_company(self, lead: Job, filling: _Filling) -> None:
         near = [
             (abs(text.length - filling.widest), turn, text.behind, text, job)
-            for turn, job in enumerate(islice(self._jobs, LOOKED_AT))
+            for turn, job in enumerate(islice(self, LOOKED_AT))
             if job.space == lead.space
             for text in job.near(filling.widest, count=filling.rows_left)
         ]
         for *_, text, job in sorted(near, key=lambda found: found[:2]):
             if not filling.offer(job, text):
                 break
-        if any(not job.is_waiting for job in self._jobs):
-            self._jobs = deque(job for job in self._jobs if job.is_waiting)
+            if not job.is_waiting:
+                self.remove(job)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from sidecar.scheduling.jobs import Batch, Job
+from sidecar.scheduling.jobs import Batch, Claim, Job
 from sidecar.scheduling.lanes import Lane, Room
 from sidecar.scheduling.pace import MAX_TOKENS, Pace
 from sidecar.settings import Limits
@@ -21,6 +21,7 @@ BUSY_S = 0.016  # a bulk batch that an interactive request may come to wait for
 FIXED_PARTS = 3  # of its fixed cost, if that is more: else little but that would be computed
 BUSY_MOST_S = 3 * BUSY_S
 LATELY_S = 2.0
+CLAIMED = 0.5  # of a lane's budget, that long requests may have together
 TURNS = 4  # of a short bulk batch, that interactive work may take before it when both wait
 
 
@@ -43,6 +44,7 @@ class Scheduler:
         self._pace = Pace()
         self._interactive = Lane()
         self._bulk = Lane()
+        self._claims: set[Claim] = set()
         self._seen = float("-inf")  # when the last interactive job came
         self._owed = 0  # interactive tokens computed while bulk work waited
 
@@ -57,27 +59,54 @@ class Scheduler:
         """The tokens that wait in both lanes."""
         return self._interactive.queued_tokens + self._bulk.queued_tokens
 
+    @property
+    def claims(self) -> int:
+        """How many long requests are computed part by part."""
+        return len(self._claims)
+
     def wait_s(self, tokens: int, *, is_interactive: bool) -> float:
         """Return in how many seconds, about, there will be room for so many tokens; 0 for now.
 
         What finds its lane empty has room, however much it is: else it would never be computed.
         """
-        lane = self._interactive if is_interactive else self._bulk
-        surplus = lane.queued_tokens + tokens - self._limits.max_queued_tokens
-        if not len(lane) or surplus <= 0:
+        lane = self._lane(is_interactive=is_interactive)
+        claims = [claim for claim in self._claims if claim.is_interactive == is_interactive]
+        taken = lane.queued_tokens + sum(self._unused(claim) for claim in claims)
+        surplus = taken + tokens - self._limits.max_queued_tokens
+        if not taken or surplus <= 0:
             return 0.0
         ahead = 0 if is_interactive else self._interactive.queued_tokens
-        return self._pace.seconds_for(min(surplus, lane.queued_tokens) + ahead)
+        return self._pace.seconds_for(min(surplus, max(lane.queued_tokens, 1)) + ahead)
+
+    def claim_wait_s(self, claim: Claim) -> float:
+        """Return in how many seconds, about, `claim` may have its share; 0 for now.
+
+        Together they leave half of the budget to short requests, which come and go while these
+        stay. One that is alone may have any.
+        """
+        claims = [other for other in self._claims if other.is_interactive == claim.is_interactive]
+        most = CLAIMED * self._limits.max_queued_tokens
+        if claims and claim.tokens + sum(other.tokens for other in claims) > most:
+            return self._pace.seconds_for(self._limits.max_queued_tokens)
+        return self.wait_s(claim.tokens, is_interactive=claim.is_interactive)
+
+    def enter(self, claim: Claim) -> None:
+        """Keep the share of `claim` until it leaves."""
+        self._claims.add(claim)
+
+    def leave(self, claim: Claim) -> None:
+        """Give back the share of `claim`."""
+        self._claims.discard(claim)
 
     def add(self, job: Job, now: float) -> None:
         """Let `job`, which has texts, wait in its lane."""
         if job.is_interactive:
             self._seen = now
-        self._lane(job).add(job)
+        self._lane(is_interactive=job.is_interactive).add(job)
 
     def remove(self, job: Job) -> None:
         """Forget what of `job` still waits."""
-        self._lane(job).remove(job)
+        self._lane(is_interactive=job.is_interactive).remove(job)
 
     def clear(self) -> list[Job]:
         """Forget everything that waits, and return it."""
@@ -107,8 +136,12 @@ class Scheduler:
         """Learn how long `batch` took."""
         self._pace.observe(batch.tokens, seconds)
 
-    def _lane(self, job: Job) -> Lane:
-        return self._interactive if job.is_interactive else self._bulk
+    def _lane(self, *, is_interactive: bool) -> Lane:
+        return self._interactive if is_interactive else self._bulk
+
+    def _unused(self, claim: Claim) -> int:
+        lane = self._lane(is_interactive=claim.is_interactive)
+        return max(claim.tokens - lane.tokens_of(claim), 0)
 
     def _busy_s(self) -> float:
         return min(max(BUSY_S, FIXED_PARTS * self._pace.fixed_s), BUSY_MOST_S)

@@ -58,7 +58,8 @@ def run(pieces: Sequence[Piece], encode: Encode, *, canary: Sequence[int]) -> Ou
                 _fail({piece.job for piece in pieces}, _engine_fails(canary_error), ended)
                 break
         if len(bad) == 1:
-            _fail({bad[0].job}, _text_fails(bad[0].place, error), ended)
+            job, place = bad[0]
+            _fail({job}, _text_fails(job.first + place, error), ended)
         else:
             middle = len(bad) // 2
             groups += [bad[middle:], bad[:middle]]
@@ -103,13 +104,13 @@ def is_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(words in text for words in _MEMORY_WORDS)
 
 
-def _text_fails(place: int, error: Exception) -> Problem:
+def _text_fails(index: int, error: Exception) -> Problem:
     if is_memory(error):
-        return _memory(f"texts.{place}: there is not enough memory to encode it")
+        return _memory(f"texts.{index}: there is not enough memory to encode it")
     return Problem(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "text-fails",
-        f"texts.{place}: the model gives no vector for this text",
+        f"texts.{index}: the model gives no vector for this text",
         why=type(error).__name__,
         next_step="leave it out, or change it; other texts are served",
     )

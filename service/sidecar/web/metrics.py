@@ -48,6 +48,9 @@ class _Run(Collector):
         yield _gauge("ready", "Whether requests are served.", int(self._encoder.status == "ok"))
         yield from _of_requests(self._encoder.counts)
         yield from _of_work(self._encoder.counts, self._encoder.queued)
+        yield _gauge(
+            "long_requests", "Requests computed part by part.", self._encoder.long_requests
+        )
         yield from _of_workers(self._workers.counts)
 
     def _build(self) -> Metric:

@@ -191,7 +191,10 @@ class LimitsAnswer(BaseModel):
     max_waiting_pdfs: int = Field(
         description="Of all requests, and as many again that take long; else 429."
     )
-    max_queued_tokens: int = Field(description="Of all requests, in each of two lanes; else 429.")
+    max_queued_tokens: int = Field(
+        description="Of all requests, in each of two lanes; else 429. Long requests are computed "
+        "part by part, and have half of it together."
+    )
     max_held_bytes: int = Field(
         description="Of bodies, documents and answers not yet taken, of all requests; else 429."
     )

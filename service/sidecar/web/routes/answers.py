@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any
@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from sidecar.engines import Vectors
 from sidecar.problems import MEDIA_TYPE
-from sidecar.scheduling.encoder import Gone
+from sidecar.scheduling.abandonment import Gone
 from sidecar.web import bodies, schemas, vectors
 
 INLINE_VALUES = 1 << 14
@@ -62,12 +62,14 @@ def answer(value: object, status: int = HTTPStatus.OK) -> Response:
     return Response(orjson.dumps(value), status_code=status, media_type="application/json")
 
 
-async def with_vectors(rows: Vectors, rest: dict[str, object], *, encoding: str) -> bytes:
-    """Return a JSON object of `rows` in `encoding`, and of `rest` beside them."""
+async def with_vectors(
+    rows: Vectors, rest: Callable[[], dict[str, object]], *, encoding: str
+) -> bytes:
+    """Return a JSON object of `rows` in `encoding`, and of what `rest` returns beside them."""
 
     def build() -> bytes:
         write = vectors.as_base64_json if encoding == "base64" else vectors.as_json
-        return b"".join((b'{"vectors":', write(rows), b",", orjson.dumps(rest)[1:]))
+        return b"".join((b'{"vectors":', write(rows), b",", orjson.dumps(rest())[1:]))
 
     # To change threads takes longer than to write a few rows.
     is_small = rows.size <= INLINE_VALUES

@@ -61,7 +61,7 @@ async def embed(request: Request) -> Response:
         "truncated": found.truncated,
         "fingerprint": found.fingerprint,
     }
-    return as_json(await with_vectors(found.rows, rest, encoding=asked.encoding))
+    return as_json(await with_vectors(found.rows, lambda: rest, encoding=asked.encoding))
 
 
 def _headers(found: Embedded) -> dict[str, str]:

@@ -36,7 +36,7 @@ async def embed_file(request: Request) -> Response:
     """Cut a document from an allowed folder into chunks and embed them."""
     service = service_of(request)
     service.encoder.ready()
-    service.encoder.require_room("auto")
+    service.encoder.require_room()
     limits = service.settings.limits
     asked = await validated(
         schemas.EmbedFileRequest, await bodies.read(request, max_bytes=limits.max_body_bytes)
@@ -65,7 +65,7 @@ async def upload(request: Request) -> Response:
     """Cut the document that is the body into chunks and embed them; no folder need be allowed."""
     service = service_of(request)
     service.encoder.ready()
-    service.encoder.require_room("auto")
+    service.encoder.require_room()
     suffix = uploads.suffix_of(request)
     if suffix == ".pdf":
         service.workers.require_room()
@@ -85,20 +85,21 @@ async def _answer(
     loaded = service.encoder.ready()
     async with departure(request) as gone:
         cut = await cutting.cut(service, data, suffix, asked, gone=gone)
-        texts = cut.texts()
         share_of(request).expect(
-            sum(map(len, texts))
-            + vectors.size_of(len(texts), loaded.engine.dim, encoding=asked.encoding)
+            sum(cut.lengths) + vectors.size_of(len(cut), loaded.engine.dim, encoding=asked.encoding)
         )
         found = await service.encoder.embed(
-            texts, pooling=asked.pooling, normalize=asked.normalize, gone=gone
+            cut, pooling=asked.pooling, normalize=asked.normalize, gone=gone
         )
-    rest = {
-        "chunks": texts,
-        "spans": cut.spans(found),
-        **cut.said(),
-        "model": loaded.snapshot.repository,
-        "dim": loaded.engine.dim,
-        "fingerprint": found.fingerprint,
-    }
+
+    def rest() -> dict[str, object]:
+        return {
+            "chunks": cut[:],
+            "spans": cut.spans(found),
+            **cut.said(),
+            "model": loaded.snapshot.repository,
+            "dim": loaded.engine.dim,
+            "fingerprint": found.fingerprint,
+        }
+
     return as_json(await with_vectors(found.rows, rest, encoding=asked.encoding))

@@ -19,14 +19,13 @@ from starlette.types import Receive, Scope, Send
 from sidecar import problems
 from sidecar.documents.cutting import cut
 from sidecar.problems import Problem
-from sidecar.scheduling.encoder import Gone
+from sidecar.scheduling.abandonment import Gone
 from sidecar.service import Service, service_of
 from sidecar.web.routes.answers import departure, with_vectors
 from sidecar.web.schemas import FileOptions
 
 MEDIA_TYPE = "application/x-ndjson"
 PROGRESS_S = 1.0
-# Enough for the engine to be busy, few enough to show that it goes on.
 CHUNKS_PER_LINE = 48
 log = logging.getLogger("sidecar.lines")
 
@@ -101,7 +100,8 @@ async def _made(
         found = cutting.result()
     finally:
         cutting.cancel()
-    total = len(found.places)
+    service.encoder.require_room(texts=len(found))
+    total, done = len(found), 0
     start = {
         "pages": found.document.pages,
         "chunks": total,
@@ -111,17 +111,22 @@ async def _made(
         "fingerprint": loaded.fingerprint(pooling=asked.pooling, normalize=asked.normalize),
     }
     yield line("start", orjson.dumps(start))
-    for first in range(0, total, CHUNKS_PER_LINE):
-        texts = found.texts(first, first + CHUNKS_PER_LINE)
-        embedded = await service.encoder.embed(
-            texts, pooling=asked.pooling, normalize=asked.normalize, gone=gone, is_let_in=True
-        )
-        rest = {
-            "first": first,
-            "chunks": texts,
-            "spans": found.spans(embedded, first),
-            "done": first + len(texts),
-            "total": total,
-        }
-        yield line("chunks", await with_vectors(embedded.rows, rest, encoding=asked.encoding))
+    parts = service.encoder.parts(
+        found, pooling=asked.pooling, normalize=asked.normalize, gone=gone
+    )
+    async with contextlib.aclosing(parts):
+        async for part in parts:
+            spans = found.spans(part, done)
+            for at in range(0, len(spans), CHUNKS_PER_LINE):
+                own = slice(at, at + CHUNKS_PER_LINE)
+                first, done = done, done + len(spans[own])
+                rest = {
+                    "first": first,
+                    "chunks": found[first:done],
+                    "spans": spans[own],
+                    "done": done,
+                    "total": total,
+                }
+                rows, encoding = part.rows[own], asked.encoding
+                yield line("chunks", await with_vectors(rows, rest.copy, encoding=encoding))
     yield line("end", b"{}")

@@ -11,7 +11,7 @@ import pytest
 from sidecar.errors import ModelError
 from sidecar.models.loader import Loaded
 from sidecar.problems import Problem
-from sidecar.scheduling import encoder as encoders
+from sidecar.scheduling import tokenizing
 from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Limits
 from tests.support.encoder_bench import Bench, bench, status_of, until_entered, until_queued
@@ -59,7 +59,7 @@ def test_batches_stay_within_the_budget_of_tokens() -> None:
 def test_long_texts_are_read_in_more_than_one_turn(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoders, "TOKENIZE_CHARS", 10)
+    monkeypatch.setattr(tokenizing, "TOKENIZE_CHARS", 10)
     turns: list[int] = []
     tokenize = bench.engine.tokenize
 
@@ -276,8 +276,9 @@ def test_a_long_text_is_tokenised_in_turns_and_its_tokens_keep_their_places(
 ) -> None:
     text = " ".join(f"word{number}" for number in range(500))
     whole = served.engine.spans(text)
-    monkeypatch.setattr("sidecar.scheduling.encoder.TOKENIZE_CHARS", 100)
-    assert served.run(served.encoder.spans(text)) == whole
+    monkeypatch.setattr(tokenizing, "TOKENIZE_CHARS", 100)
+    starts, ends = served.run(served.encoder.spans(text))
+    assert list(zip(starts, ends, strict=True)) == whole
 
 
 def test_a_request_that_would_be_refused_is_so_before_it_is_tokenised() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.scheduling.jobs import Space
+from sidecar.scheduling.jobs import Claim, Space
 from sidecar.scheduling.lanes import LOOKED_AT, Lane, Room
 from tests.support.made_jobs import job, lengths
 
@@ -48,6 +48,26 @@ def test_jobs_take_turns() -> None:
     line = lane(first, second)
     leaders = [line.take(room(rows=2)).pieces[0].job for _ in range(5)]
     assert leaders == [first, second, first, second, first]
+
+
+def test_jobs_of_one_request_have_one_turn_and_share_a_batch_in_their_order() -> None:
+    claim = Claim(tokens=100, is_interactive=False)
+    first, second, other = job([5] * 3, claim=claim), job([5] * 3, claim=claim), job([5] * 4)
+    line = lane(first, other, second)
+    assert (len(line), line.tokens_of(claim)) == (2, 30)
+    leaders = [[piece.job for piece in line.take(room(rows=2)).pieces] for _ in range(5)]
+    assert leaders == [[first] * 2, [other] * 2, [first, second], [other] * 2, [second] * 2]
+    assert line.queued_tokens == line.tokens_of(claim) == len(line) == 0
+
+
+def test_a_job_that_left_leaves_the_others_of_its_request_in_the_line() -> None:
+    claim = Claim(tokens=100, is_interactive=False)
+    first, second = job([5] * 3, claim=claim), job([6] * 2, claim=claim)
+    line = lane(first, second)
+    line.remove(first)
+    assert line.queued_tokens == 12
+    assert lengths(line.take(room())) == [6, 6]
+    assert len(line) == 0
 
 
 def test_room_that_is_left_goes_to_other_jobs_nearest_in_length() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.scheduling.jobs import Batch
+from sidecar.scheduling.jobs import Batch, Claim
 from sidecar.scheduling.scheduler import (
     BUSY_MOST_S,
     BUSY_S,
@@ -80,6 +80,56 @@ def test_whoever_finds_no_room_waits_as_long_as_the_surplus_takes() -> None:
     assert scheduler.wait_s(10**6, is_interactive=False) == pytest.approx(900 * PER_TOKEN, rel=0.1)
     scheduler.add(job([700], is_interactive=True), now=0.0)
     assert scheduler.wait_s(600, is_interactive=False) == pytest.approx(1200 * PER_TOKEN, rel=0.1)
+
+
+def test_a_claim_keeps_its_share_whether_or_not_it_waits() -> None:
+    scheduler = made(Limits(max_queued_tokens=100))
+    claim = Claim(tokens=30, is_interactive=False)
+    assert scheduler.claim_wait_s(claim) == 0
+    scheduler.enter(claim)
+    for _ in range(2):  # while nothing of it waits, and while all of it does
+        assert scheduler.wait_s(70, is_interactive=False) == 0
+        assert scheduler.wait_s(71, is_interactive=False) > 0
+        assert scheduler.wait_s(100, is_interactive=True) == 0
+        scheduler.add(job([10] * 3, claim=claim), now=0.0)
+    scheduler.clear()
+    scheduler.leave(claim)
+    assert scheduler.claims == 0
+    assert scheduler.wait_s(100, is_interactive=False) == 0
+
+
+def test_claims_have_half_of_their_lane_and_one_that_is_alone_may_have_any() -> None:
+    scheduler = made(Limits(max_queued_tokens=100))
+    vast = Claim(tokens=1000, is_interactive=False)
+    assert scheduler.claim_wait_s(vast) == 0
+    first, second, third = (Claim(tokens=25, is_interactive=False) for _ in range(3))
+    scheduler.enter(first)
+    assert scheduler.claim_wait_s(second) == 0
+    assert scheduler.claim_wait_s(vast) > 0
+    scheduler.enter(second)
+    assert scheduler.claim_wait_s(third) > 0
+    assert scheduler.claim_wait_s(Claim(tokens=25, is_interactive=True)) == 0
+    scheduler.leave(first)
+    assert scheduler.claim_wait_s(third) == 0
+
+
+def test_a_claim_finds_no_room_where_short_requests_have_the_budget() -> None:
+    scheduler = made(Limits(max_queued_tokens=100))
+    scheduler.add(job([90]), now=0.0)
+    assert scheduler.claim_wait_s(Claim(tokens=10, is_interactive=False)) == 0
+    assert scheduler.claim_wait_s(Claim(tokens=11, is_interactive=False)) > 0
+
+
+def test_long_requests_and_short_ones_lead_in_turn_however_many_jobs_each_has() -> None:
+    scheduler = made(Limits(max_batch_rows=1))
+    claims = [Claim(tokens=100, is_interactive=False) for _ in range(3)]
+    for claim in claims:
+        for _ in range(2):
+            scheduler.add(job([10] * 4, claim=claim), now=0.0)
+    short = job([10] * 2)
+    scheduler.add(short, now=0.0)
+    leaders = [next_of(scheduler, 0.0).pieces[0].job.request for _ in range(8)]
+    assert leaders == [*claims, short] * 2
 
 
 def test_texts_of_many_jobs_share_a_batch() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.problems import Problem
 from sidecar.settings import Limits, Settings
-from sidecar.web.routes import lines
+from sidecar.web.routes import answers, lines
 from tests.support.answered import problem
 from tests.support.stub_engine import Served
 from tests.support.tinypdf import pdf
@@ -267,19 +267,19 @@ def test_what_fails_before_the_first_line_is_an_ordinary_problem(
 def test_what_fails_later_is_a_line(
     served: Served, monkeypatch: pytest.MonkeyPatch, failure: str
 ) -> None:
-    embed, calls = served.encoder.embed, []
+    write, calls = answers.with_vectors, []
 
     async def fail(*given: Any, **named: Any) -> Any:
         calls.append(1)
         if len(calls) == 1:
-            return await embed(*given, **named)
+            return await write(*given, **named)
         if failure == "bug":
             raise RuntimeError("secret")
         if failure == "memory":
             raise MemoryError("secret")
         raise Problem(507, "memory", "not enough")
 
-    monkeypatch.setattr(served.encoder, "embed", fail)
+    monkeypatch.setattr(lines, "with_vectors", fail)
     query = "/embed-file/upload?chunk_size=20"
     answer = served.request("POST", query, content=WORDS, headers={**PLAIN, **NDJSON})
     *rest, (kind, data) = read_lines(answer)

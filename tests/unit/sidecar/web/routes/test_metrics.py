@@ -84,6 +84,7 @@ def test_texts_tokens_and_batches_are_counted_once_computed(served: Served) -> N
     assert value(found, "sidecar_batch_seconds_sum") > 0
     assert value(found, "sidecar_queued_tokens", lane="interactive") == 0
     assert value(found, "sidecar_queued_tokens", lane="bulk") == 0
+    assert value(found, "sidecar_long_requests") == 0
 
 
 def test_a_document_that_is_refused_is_counted_as_such(served: Served) -> None:
