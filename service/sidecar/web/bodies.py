@@ -14,15 +14,17 @@ from starlette.requests import ClientDisconnect
 from sidecar.problems import Problem, client_gone
 from sidecar.settings import MB, MOST_BODY_MB, Limits
 from sidecar.web import extent
+from sidecar.web.quoted import Quoted, QuotedTexts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from starlette.requests import Request
 
 MAX_NUMBER_DIGITS = 400
 # Twice the texts that a request may have: fields that are not known may hold some, too.
 MAX_VALUES = 2 * Limits().max_texts
+MAX_CHARS = Limits().max_text_chars
 MAX_DEPTH = 1_000  # more than the parsers read
 _BOM = b"\xef\xbb\xbf"
 _HALF = re.compile(r"[\ud800-\udfff]")
@@ -124,14 +126,46 @@ def parse(body: bytes) -> dict[str, Any]:
     return _strict(body) if plain is None else plain
 
 
+def parse_texts(body: bytes) -> tuple[dict[str, Any], Callable[[Sequence[str]], Sequence[str]]]:
+    """Return the JSON object in `body` with its long strings left out, and what puts them back.
+
+    That takes a list of strings that was found in the object, and returns texts that are decoded
+    when they are read. Raises Problem as `parse`, and 422 for a longer string than any text may be.
+    """
+    _refuse_many(body)
+    quoted = Quoted(body, max_strings=MAX_VALUES + 2)
+    value = parse(quoted.rest())
+    lengths: list[int] = []
+    too_long = set()
+    for number in range(len(quoted)):
+        length = quoted.least_chars(number)
+        if length > MAX_CHARS:
+            too_long.add(number)
+        else:
+            try:
+                length = len(quoted.read(number))
+            except orjson.JSONDecodeError:
+                _strict(b'{"":' + quoted.raw(number) + b"}")
+                raise
+        lengths.append(length)
+
+    def texts(found: Sequence[str]) -> Sequence[str]:
+        if too_long.difference(map(quoted.number_of, found)):
+            what = f"the body has a string of more than {MAX_CHARS} characters"
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "text-too-long", what)
+        return QuotedTexts(quoted, found, lengths)
+
+    return value, texts
+
+
 def _refuse_many(body: bytes) -> None:
     found = extent.exceeding(body, max_marks=MAX_VALUES)
     if found is None:
         return
     first = body[: extent.SLICE_BYTES].lstrip(b" \t\r\n")[:1]
     if first == b"[":
-        raise _no_object()
-    if first != b"{":
+        raise _no_object() if found.is_ascii else _no_json(body)
+    if first != b"{" or not found.is_ascii:
         raise _no_json(body)
     if found.opened - found.closed > MAX_DEPTH:
         raise _too_deep()

@@ -19,6 +19,7 @@ class Extent:
     colons: int = 0
     opened: int = 0
     closed: int = 0
+    is_ascii: bool = True
 
     @property
     def marks(self) -> int:
@@ -33,6 +34,8 @@ class Extent:
 
 def exceeding(body: bytes, *, max_marks: int) -> Extent | None:
     """Return what was counted when `body` came to have more than `max_marks`; None if it has not.
+
+    So it is where a byte outside of strings is none of ASCII, which no JSON has.
 
     The rest is not looked at. For a body that is no JSON the counts are as good as any.
     """
@@ -53,7 +56,8 @@ def exceeding(body: bytes, *, max_marks: int) -> Extent | None:
         seen.colons += outside.count(b":")
         seen.opened += outside.count(b"[") + outside.count(b"{")
         seen.closed += outside.count(b"]") + outside.count(b"}")
-        if seen.marks > max_marks:
+        seen.is_ascii = outside.isascii()
+        if seen.marks > max_marks or not seen.is_ascii:
             return seen
         is_inside ^= len(pieces) % 2 == 0
     return None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from sidecar.documents import cutting, documents, uploads
+from sidecar.problems import Problem
 from sidecar.service import service_of
 from sidecar.web import bodies, schemas, vectors
 from sidecar.web.admission import share_of
@@ -24,6 +26,7 @@ from sidecar.web.routes.answers import (
 )
 
 router = APIRouter()
+MAX_BODY_BYTES = 1 << 16  # of a path and options: the longest path that systems open is half of it
 ANSWER = {"model": schemas.EmbedFileAnswer, "content": {lines.MEDIA_TYPE: {}}}
 
 
@@ -38,9 +41,9 @@ async def embed_file(request: Request) -> Response:
     service.encoder.ready()
     service.encoder.require_room()
     limits = service.settings.limits
-    asked = await validated(
-        schemas.EmbedFileRequest, await bodies.read(request, max_bytes=limits.max_body_bytes)
-    )
+    bodies.refuse_kind(request)
+    body = await bodies.collect(request, max_bytes=MAX_BODY_BYTES, too_large=_too_large)
+    asked = await validated(schemas.EmbedFileRequest, body)
     cutting.sizes(service, asked)
     file = await asyncio.to_thread(service.roots.read, asked.path, max_bytes=limits.max_file_bytes)
     share_of(request).take(len(file.data))
@@ -103,3 +106,13 @@ async def _answer(
         }
 
     return as_json(await with_vectors(found.rows, rest, encoding=asked.encoding))
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "too-large",
+        f"the body is larger than {limit} bytes, and holds a path and options alone",
+        next_step="send the document itself to /embed-file/upload",
+        headers={"Connection": "close"},
+    )

@@ -49,6 +49,13 @@ def test_no_more_is_looked_at_than_it_takes_to_exceed(monkeypatch: pytest.Monkey
     assert found.commas == MOST
 
 
-@pytest.mark.parametrize("body", [b'"' * 99, b"\\" * 99, b'"\\' * 50, b"\xff" * 99, b"}" * 99])
+def test_a_body_with_other_than_ascii_outside_of_strings_is_looked_at_no_further() -> None:
+    assert extent.exceeding('{"é": "é"}'.encode(), max_marks=MOST) is None
+    found = extent.exceeding('{"é": é}'.encode(), max_marks=MOST)
+    assert found is not None
+    assert not found.is_ascii
+
+
+@pytest.mark.parametrize("body", [b'"' * 99, b"\\" * 99, b'"\\' * 50, b"}" * 99])
 def test_what_is_no_json_is_counted_without_failing(body: bytes) -> None:
     assert extent.exceeding(body, max_marks=MOST) is None

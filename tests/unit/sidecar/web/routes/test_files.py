@@ -218,6 +218,11 @@ def test_an_upload_over_the_cap_is_413_before_it_is_all_read(
     assert sent < 20_000
 
 
+def test_a_body_larger_than_any_path_is_413(served: Served) -> None:
+    answer = served.post("/embed-file", {"path": "/" + "a" * (1 << 16)})
+    assert problem(answer, 413)["next"] == "send the document itself to /embed-file/upload"
+
+
 def test_lines_carry_the_same_as_the_one_answer(served: Served) -> None:
     query = "/embed-file/upload?chunk_size=50&chunk_overlap=5&max_chunks=100"
     whole = served.request("POST", query, content=WORDS, headers=PLAIN).json()

@@ -1,0 +1,116 @@
+"""Bodies whose long strings stay in them until they are read."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sidecar.problems import Problem
+from sidecar.scheduling.texts import DeferredTexts
+from sidecar.web import bodies, quoted
+
+if TYPE_CHECKING:
+    from tests.support.stub_engine import Served
+
+LETTERS = 'abc\\"\n é語\U0001f600[]{},:'
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quoted, "LONG_BYTES", 6)
+    monkeypatch.setattr(quoted, "SLICE_BYTES", 5)
+    monkeypatch.setattr(bodies, "MAX_CHARS", 40)
+
+
+def outcome(read: Any, body: bytes) -> Any:
+    try:
+        return read(body)
+    except Problem as problem:
+        return problem.status, problem.kind
+
+
+def read_apart(body: bytes) -> dict[str, Any]:
+    value, texts = bodies.parse_texts(body)
+    return {"texts": list(texts(value["texts"]))}
+
+
+@pytest.mark.parametrize("is_ascii", [True, False])
+def test_texts_read_one_by_one_are_those_of_the_whole_body(*, is_ascii: bool) -> None:
+    chance = random.Random(11)
+    for _ in range(300):
+        texts = ["".join(chance.choices(LETTERS, k=chance.randrange(20))) for _ in range(5)]
+        body = json.dumps({"texts": texts}, ensure_ascii=is_ascii).encode()
+        value, made = bodies.parse_texts(body)
+        found = made(value["texts"])
+        assert isinstance(found, DeferredTexts)
+        assert list(found) == found[:] == texts
+        assert list(found.lengths) == [len(text) for text in texts]
+
+
+def test_other_fields_are_read_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quoted, "LONG_BYTES", 20)
+    body = b'{"normalize": false, "texts": ["a long text of many letters"], "batch_size": 2.0}'
+    value, texts = bodies.parse_texts(body)
+    assert value == {"normalize": False, "texts": value["texts"], "batch_size": 2.0}
+    assert texts(value["texts"])[0] == "a long text of many letters"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        rb'{"texts": ["a lone half \ud800 of a pair"]}',
+        b'{"texts": ["not UTF-8 \xff anywhere"]}',
+        b'{"texts": ["a line feed\n as it is"]}',
+        rb'{"texts": ["an escape of \x none"]}',
+        b'{"texts": ["a long text without an end',
+        b'{"texts": ["a long text", ] }',
+        b'{"texts": ["a long text"], "texts": []}',
+        b'{"texts": ["a long text", \xc3\xa9]}',
+    ],
+    ids=range(8),
+)
+def test_what_is_refused_whole_is_refused_in_parts(body: bytes) -> None:
+    assert outcome(read_apart, body) == outcome(bodies.parse, body)
+    assert outcome(read_apart, body)[0] in (400, 422)
+
+
+def test_a_text_that_is_too_long_is_not_decoded_and_keeps_its_place() -> None:
+    texts = ["short", "\U0001f600" * 41, "b" * 40]
+    value, made = bodies.parse_texts(json.dumps({"texts": texts}, ensure_ascii=False).encode())
+    found = made(value["texts"])
+    assert isinstance(found, DeferredTexts)
+    assert list(found.lengths) == [5, 41, 40]
+
+
+def test_another_string_that_no_text_may_be_is_refused() -> None:
+    with pytest.raises(Problem) as refused:
+        read_apart(b'{"texts": [], "note": "' + b"a" * 41 + b'"}')
+    assert (refused.value.status, refused.value.kind) == (422, "text-too-long")
+    assert read_apart(b'{"texts": [], "note": "' + b"a" * 40 + b'"}') == {"texts": []}
+
+
+def test_escapes_never_make_a_text_seem_longer_than_it_is() -> None:
+    chance = random.Random(7)
+    for _ in range(300):
+        text = "".join(chance.choices('a\\"\nu\u20ac\U0001f600', k=chance.randrange(8, 40)))
+        for is_ascii in (True, False):
+            body = json.dumps(text, ensure_ascii=is_ascii).encode()
+            assert quoted.Quoted(body, max_strings=9).least_chars(0) <= len(text)
+
+
+def test_more_quotes_than_json_has_are_not_followed() -> None:
+    assert len(quoted.Quoted(b'"a long text" ' * 99, max_strings=3)) == 3
+
+
+def test_a_large_body_is_answered_like_the_same_texts_in_small_ones(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["one two three \U0001f600", "four", "five six seven eight"]
+    small = served.post("/embed", {"texts": texts}).json()
+    monkeypatch.setattr("sidecar.web.routes.answers.LARGE_BODY", 1)
+    assert served.post("/embed", {"texts": texts}).json() == small
+    assert served.post("/embed", {"texts": "a long text"}).status_code == 422
+    assert served.post("/embed", {"texts": ["a long text", 7]}).status_code == 422
