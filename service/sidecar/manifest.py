@@ -252,20 +252,20 @@ def _check_path(path: str) -> None:
 
 def read(root: Path) -> Manifest:
     """Return the manifest of the bundle at `root`. Raises ManifestError."""
-    return decode(_paper(root, MANIFEST))
+    return decode(read_paper(root, MANIFEST))
 
 
 def read_entries(root: Path, component: Component) -> tuple[FileEntry, ...]:
     """Return the files of `component`, the list's own digest checked. Raises ManifestError."""
     name = f"{MANIFESTS}/{component.name}.json"
-    data = _paper(root, name)
+    data = read_paper(root, name)
     if hashlib.sha256(data).hexdigest() != component.digest:
         message = f"{name} is not the list that {MANIFEST} names"
         raise ManifestError(message)
     return decode_entries(data)
 
 
-def _paper(root: Path, name: str) -> bytes:
+def read_paper(root: Path, name: str) -> bytes:
     """Return the bytes of the bundle's file `name`; a pipe or a device is never opened.
 
     Raises ManifestError for all but a regular file of a sensible size.

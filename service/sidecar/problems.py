@@ -140,6 +140,18 @@ def stopping() -> Problem:
     )
 
 
+def bundle_gone() -> Problem:
+    """Return the problem of a request that needs a file of the bundle, which is no longer there."""
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "bundle-gone",
+        "the service needs a file of its bundle, which is no longer there",
+        why="the bundle was moved, replaced or deleted while the service ran",
+        next_step="restart the service from where the bundle is now, and send the request again",
+        headers={"Retry-After": "5"},
+    )
+
+
 def at_limit(what: str, limit: Limit) -> Problem:
     """Return the problem of a request that met a limit of the system."""
     return Problem(
@@ -200,8 +212,14 @@ async def answer_memory(_request: Request, error: Exception) -> Response:
     )
 
 
-async def answer_bug(_request: Request, error: Exception) -> Response:
-    """Answer an exception that nobody foresaw, without its message, which may quote the input."""
+async def answer_bug(request: Request, error: Exception) -> Response:
+    """Answer an exception that nobody foresaw, without its message, which may quote the input.
+
+    Where the bundle is gone, code may miss any file of it.
+    """
+    if request.app.state.service.presence.is_gone:
+        log.warning("the bundle is gone, and a request failed: %s", type(error).__name__)
+        return response(bundle_gone())
     log.debug("answered 500 for %s", type(error).__name__)
     return response(
         Problem(

@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from sidecar.documents.roots import Roots
 from sidecar.documents.workers import Workers
+from sidecar.process.presence import Presence
 from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Settings
 
@@ -23,6 +24,7 @@ class Service:
     instance: str
     request_stop: Callable[[], None]
     workers: Workers
+    presence: Presence
 
 
 def service_of(request: Request) -> Service:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sidecar.documents import documents, worker
 from sidecar.documents.chunks import char_chunks
-from sidecar.documents.workers import refusal
+from sidecar.documents.refusals import refusal
 from sidecar.problems import Problem
 from tests.support.tinypdf import bombs
 

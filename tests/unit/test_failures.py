@@ -10,7 +10,7 @@ from pathlib import Path
 from bundler import errors as building
 from bundler.errors import BundlerError
 from sidecar import cli, errors
-from sidecar.documents import workers
+from sidecar.documents import refusals
 from sidecar.errors import ServiceError
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ def test_every_kind_of_problem_is_in_the_table_and_no_other() -> None:
 
 def test_every_refusal_of_a_document_is_in_its_table_and_no_other() -> None:
     listed = documented("docs/files.md", "## What is refused")
-    words = {(422, workers.refusal(word).kind) for word in workers._REFUSALS}
+    words = {(422, refusals.refusal(word).kind) for word in refusals.REFUSALS}
     documents = {(s, k) for s, k in listed if k.startswith("document-")}
     assert documents == words | {(422, "document-timeout")}
     assert listed - documents <= raised()

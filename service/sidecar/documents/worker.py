@@ -1,15 +1,16 @@
 """The program that reads one PDF and ends: run as a script, in a process that may be killed.
 
-It writes a byte to stdout when it is ready, gets eight bytes of length and the PDF on stdin, and
-writes eight bytes of length and one JSON object: `{"pages": [...], "losses": [...], "notes":
-[...]}`, the pages as texts and the rest as in docs/files.md, or `{"error": "…"}`. It has no
-network, no paths, no environment and no settings but four numbers as arguments: pages, characters,
-seconds, and the process that it works for. stdin stays open meanwhile: where it ends, the service
-has ended.
+It writes a byte to stdout when it is ready and needs no file any more, gets eight bytes of length
+and the PDF on stdin, and writes eight bytes of length and one JSON object: `{"pages": [...],
+"losses": [...], "notes": [...]}`, the pages as texts and the rest as in docs/files.md, or
+`{"error": "…"}`. It has no network, no paths, no environment and no settings but four numbers as
+arguments: pages, characters, seconds, and the process that it works for. stdin stays open
+meanwhile: where it ends, the service has ended.
 """
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import faulthandler
 import io
@@ -125,6 +126,18 @@ def peak_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def prepare() -> None:
+    """Load all that reading needs, while nobody waits for it and the bundle is there."""
+    import pypdf._codecs._codecs  # noqa: PLC0415 (after the limits)
+    import pypdf.filters  # noqa: F401, PLC0415
+    from pypdf import _cmap  # noqa: PLC0415
+
+    # Those of fonts, in whose names some PDFs write; Python reads each from a file.
+    for codec in {"utf-16", *getattr(_cmap, "_predefined_cmap", {}).values()}:
+        with contextlib.suppress(LookupError):
+            codecs.lookup(codec)
+
+
 def receive() -> bytes | None:
     """Return the document on stdin, None if the service wants nothing any more."""
     head = _exactly(LENGTH.size)
@@ -211,7 +224,7 @@ def main() -> int:
     die_with(parent)
     warnings.simplefilter("ignore")
     try:
-        import pypdf  # noqa: F401, PLC0415 (while nobody waits for it yet)
+        prepare()
     except MemoryError:
         return ENDED_POOR
 

@@ -25,8 +25,9 @@ import orjson
 
 from sidecar.documents import worker
 from sidecar.documents.extracted import Extracted, extracted
+from sidecar.documents.refusals import LIGHTER, no_process, refusal
 from sidecar.documents.slots import TURN_S, Slot, Slots
-from sidecar.problems import Problem, at_limit, stopping
+from sidecar.problems import Problem, at_limit, bundle_gone, stopping
 from sidecar.process import limits
 from sidecar.process.clock import Clock
 from sidecar.process.stopped import is_stopped
@@ -35,7 +36,6 @@ from sidecar.scheduling.reader import do
 from sidecar.settings import Limits
 
 PROCESSES = 2
-SPARE_S = 60.0
 LAST_WORD_S = 1.0
 LOOK_S = 0.25  # how often a process is looked at
 TRIES = 2
@@ -43,58 +43,7 @@ TRIES = 2
 _OWN_SIGNALS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTRAP", "SIGSYS", "SIGXCPU")
 # A character takes six bytes of JSON at most; a page its quotes, its comma and its share.
 _CHAR_BYTES, _PAGE_BYTES = 6, 16
-_LIGHTER = "print it to a new PDF, or split it"
-# By the word that the worker says: what, why, next.
-_REFUSALS = {
-    "not-pdf": (
-        "the file is not a PDF",
-        "it does not begin as one",
-        "name or declare it as what it is",
-    ),
-    "encrypted": (
-        "the PDF is encrypted",
-        "its text cannot be had without a password",
-        "save a copy of it without a password",
-    ),
-    "scanned": (
-        "the PDF has no text",
-        "its pages hold pictures alone, as scanners make them, or nothing",
-        "run text recognition (OCR) over it first",
-    ),
-    "no-pages": ("the PDF has no pages", "", "check where it came from"),
-    "unreadable": (
-        "the PDF cannot be read",
-        "it is damaged or was cut short",
-        "fetch it again, or open it in a viewer and save a copy",
-    ),
-    "too-complex": (
-        "the PDF asks for too much",
-        "reading it takes more memory or work than a document may",
-        _LIGHTER,
-    ),
-    "crash": ("the PDF could not be read", "the process that read it crashed", _LIGHTER),
-}
 R = TypeVar("R")
-
-
-def refusal(word: str) -> Problem:
-    """Return the problem that stands for a word of the worker's."""
-    known = word if word in _REFUSALS else "unreadable"
-    what, why, step = _REFUSALS[known]
-    return Problem(
-        HTTPStatus.UNPROCESSABLE_ENTITY, f"document-{known}", what, why=why, next_step=step
-    )
-
-
-def _no_process(what: str, why: str) -> Problem:
-    return Problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "no-process",
-        what,
-        why=why,
-        next_step="try again",
-        headers={"Retry-After": "5"},
-    )
 
 
 def _numbers(names: tuple[str, ...]) -> set[int]:
@@ -113,8 +62,8 @@ class _StoppedError(Exception):
 class Workers:
     """Reads PDFs, a few at a time, each in a process of its own that is then gone.
 
-    A process takes 0.15 s of CPU until it can read, and 20 MB: so none is started before the first
-    PDF, and from then on one is kept ready, until a minute has passed without a PDF.
+    A process takes 0.15 s of CPU until it can read. From `start_ahead` or the first PDF on one is
+    kept ready: it reads a PDF even where the bundle that it came from is gone (`is_gone`).
     One that is stopped or killed from outside is replaced, once, and the document not blamed.
     Where others wait, one that takes long is begun `again` later, after those that have not had
     their turn of `turn_s`; `processes` such are read at once, and one that is in its first turn.
@@ -128,16 +77,15 @@ class Workers:
         *,
         clock: Clock | None = None,
         processes: int = PROCESSES,
-        spare_s: float = SPARE_S,
         turn_s: float = TURN_S,
+        is_gone: Callable[[], bool] = lambda: False,
     ) -> None:
         """Start nothing yet; a document's time is measured on `clock`."""
         self._limits = limits
         self._clock = clock or Clock()
         self._slots = Slots(processes, max_waiting=limits.max_waiting_pdfs, turn_s=turn_s)
-        self._spare_s = spare_s
+        self._is_gone = is_gone
         self._spare: _Process | None = None
-        self._dismissal: asyncio.TimerHandle | None = None
         self._running: set[_Process] = set()
         self._is_closed = False
         self.counts: Counter[str] = Counter()
@@ -191,12 +139,21 @@ class Workers:
                 self._running.discard(process)
                 self._refill()
         why = f"something outside stopped or ended {TRIES} of them, as short memory does, too"
-        raise _no_process("no process could read the PDF to its end", why)
+        raise no_process("no process could read the PDF to its end", why)
+
+    async def start_ahead(self) -> None:
+        """Return once a process can read the first PDF; as `read`, on the thread that ends last."""
+        if not self._running:
+            self._refill()
+        if self._spare is not None:
+            await asyncio.wrap_future(self._spare.ready)
 
     def close(self) -> None:
         """End all processes; documents that are being read are answered with 503."""
         self._is_closed = True
-        self._dismiss()
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.end()
         for process in self._running:
             process.kill()
 
@@ -208,6 +165,8 @@ class Workers:
         asked = _on_thread(lambda: process.ask(data, max_bytes=most, on_ready=ready))
         answer = await self._wait(process, asked, slot)
         if isinstance(answer, Problem):
+            if answer.kind == "document-unreadable" and self._is_gone():
+                raise bundle_gone()
             self.counts["refused"] += 1
             raise answer
         self.counts["read"] += 1
@@ -239,7 +198,7 @@ class Workers:
                     # What was suspended with this process ends by timers of its own then.
                     if clock.absences > absences:
                         raise _StoppedError
-                    raise self._ended(process.code)
+                    raise self._ended(process)
                 if done:
                     raise _OverError
                 # One that was stopped with this process may go on a moment later.
@@ -249,10 +208,11 @@ class Workers:
             answering.cancel()
         raise _StoppedError if clock.absences > absences else self._too_slow()
 
-    def _ended(self, code: int | None) -> Problem | _StoppedError:
-        """Return what a process means that ended with `code` and without an answer."""
+    def _ended(self, process: _Process) -> Problem | _StoppedError:
+        """Return what a process means that ended without an answer."""
         if self._is_closed:
             return stopping()
+        code = process.code
         if code is not None and code < 0 and -code not in _numbers(_OWN_SIGNALS):
             return _StoppedError()
         if code == -getattr(signal, "SIGXCPU", 0):
@@ -264,15 +224,21 @@ class Workers:
             what = "the process that reads PDFs could not get ready"
             is_thread = code == worker.ENDED_THREADLESS
             return at_limit(what, limits.threads() if is_thread else limits.memory())
+        return self._crashed(process)
+
+    def _crashed(self, process: _Process) -> Problem:
+        if self._is_gone():
+            return bundle_gone()
+        if not process.is_ready:
+            what = "the process that reads PDFs could not get ready"
+            return no_process(what, f"it ended with code {process.code}")
         self.counts["crash"] += 1
         return refusal("crash")
 
     def _too_slow(self) -> Problem:
         self.counts["timeout"] += 1
         what = f"the PDF could not be read within {self._limits.document_timeout_s:g} seconds"
-        return Problem(
-            HTTPStatus.UNPROCESSABLE_ENTITY, "document-timeout", what, next_step=_LIGHTER
-        )
+        return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "document-timeout", what, next_step=LIGHTER)
 
     def _take(self) -> _Process:
         """Return the spare process if there is one that lives, else a new one."""
@@ -281,36 +247,32 @@ class Workers:
             if spare.is_alive and not spare.is_stopped:
                 return spare
             spare.end()
+        if self._is_gone():
+            raise bundle_gone()
         try:
-            return _Process(self._limits)
+            return _Process(self._limits, self._is_gone)
         except OSError as error:
+            if self._is_gone():
+                raise bundle_gone() from error
             what = "no process could be started to read the PDF"
             limit = limits.named(error, is_start=True)
             if limit is not None:
                 raise at_limit(what, limit) from error
-            raise _no_process(what, error.strerror or "") from error
+            raise no_process(what, error.strerror or "") from error
 
     def _refill(self) -> None:
-        """Keep a process ready for the next document, for a while."""
-        if self._dismissal is not None:
-            self._dismissal.cancel()
-        if self._is_closed:
+        """Keep a process ready for the next document."""
+        if self._is_closed or self._spare is not None or self._is_gone():
             return
-        if self._spare is None:
-            with contextlib.suppress(OSError):  # no process to be had: the next document tells
-                self._spare = _Process(self._limits)
-        self._dismissal = asyncio.get_running_loop().call_later(self._spare_s, self._dismiss)
-
-    def _dismiss(self) -> None:
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            spare.end()
+        # Where there is none to be had, the next document tells.
+        with contextlib.suppress(OSError, RuntimeError):
+            self._spare = _Process(self._limits, self._is_gone)
 
 
 class _Process:
     """A process that reads one document."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, is_gone: Callable[[], bool]) -> None:
         arguments = (
             limits.max_pages,
             limits.max_document_chars,
@@ -325,6 +287,12 @@ class _Process:
             env=needed(os.environ),  # no token or key goes along
             cwd=os.path.abspath(os.sep),  # noqa: PTH100 (nobody's folder is held)
         )
+        self._is_gone = is_gone
+        try:
+            self.ready = _on_thread(self._is_said)
+        except RuntimeError:  # no thread to be had
+            self.end()
+            raise
 
     @property
     def is_alive(self) -> bool:
@@ -333,6 +301,11 @@ class _Process:
     @property
     def is_stopped(self) -> bool:
         return is_stopped(self._popen.pid)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it had loaded all that it needs while the bundle was still the service's own."""
+        return self.ready.done() and self.ready.result()
 
     @property
     def code(self) -> int | None:
@@ -347,8 +320,11 @@ class _Process:
         """
         sent, said = cast("IO[bytes]", self._popen.stdin), cast("IO[bytes]", self._popen.stdout)
         try:
-            if said.read(len(worker.READY)) == worker.READY:
-                on_ready()
+            if not self.ready.result():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._popen.wait(LAST_WORD_S)
+                return None
+            on_ready()
             # It may end before it has read all, and tells by its exit code why.
             with contextlib.suppress(OSError):
                 sent.write(worker.LENGTH.pack(len(data)))
@@ -363,6 +339,16 @@ class _Process:
             return answer
         finally:
             self.end()
+
+    def _is_said(self) -> bool:
+        said = b""
+        with contextlib.suppress(OSError, ValueError):  # it was ended, and its pipe closed
+            said = cast("IO[bytes]", self._popen.stdout).read(len(worker.READY))
+        if said == worker.READY and not self._is_gone():
+            return True
+        if said:  # what it loaded may be another bundle's
+            self.kill()
+        return False
 
     def kill(self) -> None:
         """End it at once, whatever it does; it is waited for by whoever asked it."""

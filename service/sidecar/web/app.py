@@ -12,6 +12,7 @@ from sidecar import __version__, problems
 from sidecar.documents.roots import Roots
 from sidecar.documents.workers import Workers
 from sidecar.process.clock import Clock
+from sidecar.process.presence import Presence
 from sidecar.scheduling.encoder import Encoder
 from sidecar.service import Service
 from sidecar.settings import Settings
@@ -54,11 +55,13 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
+    presence = Presence(settings.bundle)
     app.state.service = Service(
         settings=settings,
         encoder=encoder,
         roots=Roots(settings.allow_dirs),
-        workers=Workers(settings.limits, clock=clock),
+        workers=Workers(settings.limits, clock=clock, is_gone=lambda: presence.is_gone),
+        presence=presence,
         instance=instance,
         request_stop=request_stop,
     )

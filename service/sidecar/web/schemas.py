@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, mo
 from sidecar.documents.losses import MAX_LISTED, LossKind, NoteKind
 from sidecar.engines import Degraded
 from sidecar.problems import Problem
+from sidecar.process.presence import State
 
 Pooling = Literal["mean", "cls", "max"]
 
@@ -172,6 +173,10 @@ class HealthAnswer(BaseModel):
     phase: str
     instance: str
     version: str
+    bundle: State = Field(
+        description="gone: the bundle that the service runs from was moved, replaced or deleted. "
+        "It serves on, all but PDFs; restart it from where the bundle is now."
+    )
     degraded: Degraded | None = Field(
         description="What serves in the place of what was meant to: hash, where there is no model; "
         "reference for the packed engine; cpu for a GPU that failed. Null if nothing does."
@@ -230,7 +235,10 @@ class ShutdownAnswer(BaseModel):
 class ProblemAnswer(BaseModel):
     """Any error: what happened, why, and what to do next."""
 
-    type: str
+    type: str = Field(
+        description="urn:sidecar:problem: and the kind. The kind bundle-gone (503) means that the "
+        "service is to be restarted."
+    )
     title: str
     status: int
     detail: str

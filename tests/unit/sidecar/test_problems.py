@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 from http import HTTPStatus
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,13 @@ from sidecar.problems import Problem
 from sidecar.web import requestid
 
 REQUEST = Request({"type": "http", "headers": []})
+
+
+def asked(*, is_gone: bool) -> Request:
+    """Return a request of an app whose bundle is there, or is not."""
+    service = SimpleNamespace(presence=SimpleNamespace(is_gone=is_gone))
+    app = SimpleNamespace(state=SimpleNamespace(service=service))
+    return Request({"type": "http", "headers": [], "app": app})
 
 
 def body(problem: Problem) -> dict[str, Any]:
@@ -80,9 +88,18 @@ def test_what_the_framework_refuses_has_the_common_shape_and_its_headers() -> No
 
 
 def test_a_bug_is_answered_without_its_message() -> None:
-    answer = asyncio.run(problems.answer_bug(REQUEST, ValueError("a secret")))
+    answer = asyncio.run(problems.answer_bug(asked(is_gone=False), ValueError("a secret")))
     assert answer.status_code == 500
     assert json.loads(bytes(answer.body))["why"] == "ValueError"
+    assert b"secret" not in bytes(answer.body)
+
+
+def test_a_failure_without_the_bundle_is_a_503_that_says_to_restart() -> None:
+    answer = asyncio.run(problems.answer_bug(asked(is_gone=True), ImportError("a secret")))
+    said = json.loads(bytes(answer.body))
+    assert (answer.status_code, said["type"]) == (503, "urn:sidecar:problem:bundle-gone")
+    assert "restart the service" in said["next"]
+    assert answer.headers["retry-after"]
     assert b"secret" not in bytes(answer.body)
 
 

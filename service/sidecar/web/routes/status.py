@@ -61,6 +61,7 @@ def _health(service: Service, *, is_trusted: bool) -> Response:
             "device": loaded.engine.device if loaded else None,
         }
     said |= {"phase": encoder.phase, "instance": service.instance, "version": __version__}
+    said["bundle"] = service.presence.state
     if is_trusted:
         said["degraded"] = loaded.degraded if loaded else None
     return answer(said, HTTPStatus.OK if status == "ok" else HTTPStatus.SERVICE_UNAVAILABLE)

@@ -387,19 +387,97 @@ def test_more_pdfs_than_may_wait_are_refused_and_one_that_leaves_makes_room(
     run(work, limits=Limits(document_timeout_s=600, max_waiting_pdfs=2), turn_s=0.1)
 
 
-def test_a_spare_process_is_sent_away_after_a_while_and_a_dead_one_is_not_used(
-    run: Callable[..., Any],
-) -> None:
+def test_a_spare_process_that_died_is_not_used(run: Callable[..., Any]) -> None:
     async def work(made: Workers) -> None:
-        await made.read(pdf(["one"]))
+        await made.start_ahead()
         spare = made._spare
         assert spare is not None
         spare._popen.kill()
         spare._popen.wait()
         assert (await made.read(pdf(["two"]))).pages == ["two"]
-        await until(lambda: made.processes == 0)
 
-    run(work, spare_s=0.1)
+    run(work)
+
+
+class Bundle:
+    """Says whether it is gone, as often as it was told to."""
+
+    is_gone = False
+
+    def __call__(self) -> bool:
+        return self.is_gone
+
+
+def test_without_the_bundle_the_spare_process_reads_and_the_next_is_503(
+    run: Callable[..., Any],
+) -> None:
+    bundle = Bundle()
+
+    async def work(made: Workers) -> None:
+        await made.start_ahead()
+        bundle.is_gone = True
+        assert (await made.read(pdf(["one"]))).pages == ["one"]
+        assert made.processes == 0
+        problem = await refused(made)
+        assert (problem.status, problem.kind) == (503, "bundle-gone")
+        assert "restart" in problem.next_step
+        assert made.counts == {"read": 1}
+
+    run(work, is_gone=bundle)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "os._exit(1)",
+        "os.kill(os.getpid(), signal.SIGBUS)",
+        "os.kill(os.getpid(), signal.SIGKILL)",
+        "b = b'{\"error\": \"unreadable\"}'\nos.write(1, struct.pack('>Q', len(b)) + b)",
+    ],
+    ids=range(4),
+)
+def test_a_process_that_fails_once_the_bundle_is_gone_blames_no_file(
+    run: Callable[..., Any], program: Callable[[str], None], source: str
+) -> None:
+    program(GREET + source)
+    bundle = Bundle()
+
+    async def work(made: Workers) -> None:
+        await made.start_ahead()
+        bundle.is_gone = True
+        problem = await refused(made)
+        assert (problem.status, problem.kind) == (503, "bundle-gone")
+
+    run(work, is_gone=bundle)
+
+
+def test_a_process_that_began_in_one_bundle_and_got_ready_in_another_reads_nothing(
+    run: Callable[..., Any], program: Callable[[str], None]
+) -> None:
+    program(f"{GREET}{ANSWER}")
+    asked: list[bool] = []
+
+    def is_gone() -> bool:
+        asked.append(True)
+        return len(asked) > 1  # there before the process is started, and not after
+
+    async def work(made: Workers) -> None:
+        assert (await refused(made)).kind == "bundle-gone"
+        assert "read" not in made.counts
+
+    run(work, is_gone=is_gone)
+
+
+def test_a_process_that_never_gets_ready_blames_no_file(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "__file__", str(tmp_path / "gone.py"))
+
+    async def work(made: Workers) -> None:
+        problem = await refused(made)
+        assert (problem.status, problem.kind) == (503, "no-process")
+
+    run(work)
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_health_tells_of_the_model_only_who_shows_the_token() -> None:
     all_told = locked.get("/health", headers={"authorization": f"Bearer {TOKEN.decode()}"})
     locked.close()
     assert told.status_code == all_told.status_code == 200
-    assert set(told.json()) == {"status", "phase", "instance", "version"}
+    assert set(told.json()) == {"status", "phase", "instance", "version", "bundle"}
     assert all_told.json().items() > told.json().items()
     assert all_told.json()["model"] == "stub/words"
 

@@ -21,6 +21,7 @@ def test_health_of_a_ready_service_has_the_v1_fields_and_the_new_ones(served: Se
         "phase": "ready",
         "instance": "an instance",
         "version": __version__,
+        "bundle": "present",
         "degraded": None,
     }
 

@@ -1,0 +1,60 @@
+"""What is said of a PDF that was not read: what is wrong with it, or that no process was there."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from sidecar.problems import Problem
+
+LIGHTER = "print it to a new PDF, or split it"
+# By the word that the worker says: what, why, next.
+REFUSALS = {
+    "not-pdf": (
+        "the file is not a PDF",
+        "it does not begin as one",
+        "name or declare it as what it is",
+    ),
+    "encrypted": (
+        "the PDF is encrypted",
+        "its text cannot be had without a password",
+        "save a copy of it without a password",
+    ),
+    "scanned": (
+        "the PDF has no text",
+        "its pages hold pictures alone, as scanners make them, or nothing",
+        "run text recognition (OCR) over it first",
+    ),
+    "no-pages": ("the PDF has no pages", "", "check where it came from"),
+    "unreadable": (
+        "the PDF cannot be read",
+        "it is damaged or was cut short",
+        "fetch it again, or open it in a viewer and save a copy",
+    ),
+    "too-complex": (
+        "the PDF asks for too much",
+        "reading it takes more memory or work than a document may",
+        LIGHTER,
+    ),
+    "crash": ("the PDF could not be read", "the process that read it crashed", LIGHTER),
+}
+
+
+def refusal(word: str) -> Problem:
+    """Return the problem that stands for a word of the worker's."""
+    known = word if word in REFUSALS else "unreadable"
+    what, why, step = REFUSALS[known]
+    return Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY, f"document-{known}", what, why=why, next_step=step
+    )
+
+
+def no_process(what: str, why: str) -> Problem:
+    """Return the problem of a document that no process was there to read."""
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "no-process",
+        what,
+        why=why,
+        next_step="try again",
+        headers={"Retry-After": "5"},
+    )
