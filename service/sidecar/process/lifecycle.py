@@ -11,7 +11,7 @@ import os
 import socket
 import uuid
 from asyncio import constants
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -23,7 +23,7 @@ from sidecar.process import causes, limits
 from sidecar.process.clock import Clock
 from sidecar.process.listener import BACKLOG
 from sidecar.scheduling.encoder import Encoder
-from sidecar.web import wire
+from sidecar.web import ahead, wire
 from sidecar.web.admission import Budget
 from sidecar.web.app import create_app
 from sidecar.web.door import Ledger
@@ -71,6 +71,7 @@ class _Run:
         self.failure: BaseException | None = None
         self.stop: Callable[[], None] = lambda: None
         self.insist: Callable[[], None] = lambda: None
+        self.prepare: Callable[[], Coroutine[Any, Any, None]] | None = None  # run once ready
         self._settings = settings
         self._announcer = announcer
         self._clock = clock
@@ -125,6 +126,8 @@ class _Run:
             self.stop()
         else:
             self._announce(loaded)
+            if self.prepare is not None:
+                await self.prepare()
 
     def _announce(self, loaded: Loaded) -> None:
         name = loaded.snapshot.repository
@@ -185,6 +188,7 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, announcer: Ann
         server.force_exit = True
 
     run.stop, run.insist = ask, insist
+    run.prepare = functools.partial(ahead.load, app.state.service.workers)
     stop.on_request(ask)
     server.run(sockets=[sock])
     run.encoder.close(wait=False)

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sidecar.web import ahead
+
+if TYPE_CHECKING:
+    from tests.support.stub_engine import Served
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "WAIT_S", 0)
+
+
+def test_a_process_for_pdfs_is_there_before_the_first_one(served: Served) -> None:
+    served.run(ahead.load(served.workers))
+    assert served.workers.processes == 1
+
+
+def test_what_cannot_be_loaded_is_told_and_the_rest_goes_on(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ahead, "MODULES", ("sidecar.web.that_is_gone",))
+    served.run(ahead.load(served.workers))
+    assert served.workers.processes == 1
+    assert "could not be loaded ahead" in caplog.text
