@@ -80,9 +80,11 @@ def running(
         watchdog.start()
         try:
             with process:
-                yield Running(process=process, errors=errors)
-                if process.poll() is None:
-                    process.kill()
+                try:
+                    yield Running(process=process, errors=errors)
+                finally:
+                    if process.poll() is None:
+                        process.kill()
         finally:
             watchdog.cancel()
 
