@@ -58,8 +58,17 @@ export class Backoff {
     // Where the model takes a minute to load, five crashes never fit into the window.
     this.#unready = readyMs === undefined ? this.#unready + 1 : 0;
     if (this.#times.length >= this.most || this.#unready >= this.most) return undefined;
-    const wait = Math.min(this.#firstMs * 2 ** this.#inRow, this.#longestMs);
     this.#inRow += 1;
+    return this.waitMs(this.#inRow - 1);
+  }
+
+  /**
+   * Return how long to wait after so many attempts before.
+   * @param {number} attempts
+   * @returns {number}
+   */
+  waitMs(attempts) {
+    const wait = Math.min(this.#firstMs * 2 ** attempts, this.#longestMs);
     // Several apps that crashed together shall not come back together.
     return wait * (0.75 + this.#random() / 2);
   }

@@ -7,6 +7,7 @@ import { SidecarError } from './errors.js';
 import { exchange, objectOf, refusal, refused, requireType, stream } from './exchange.js';
 import { eventsOf, fieldsOf } from './files.js';
 import { partsOf } from './parts.js';
+import { isBundleGone } from './replacement.js';
 import { retrying } from './retry.js';
 import { indicesOf, isDimensions, isFingerprint, rowsOf } from './rows.js';
 
@@ -63,6 +64,7 @@ const MOST_BYTES = 2 ** 31 - 1;
  * @property {string} phase
  * @property {string} instance
  * @property {string} version
+ * @property {'present' | 'gone'} [bundle] whether the files that it runs from are still there
  * @property {string | null} [model]
  * @property {number | null} [dim]
  * @property {string | null} [device]
@@ -246,6 +248,9 @@ export class PythonSidecarClient {
     });
     try {
       yield* eventsOf(answer, options.maxChunks);
+    } catch (error) {
+      this.#notice(error);
+      throw error;
     } finally {
       answer.close();
     }
@@ -275,7 +280,20 @@ export class PythonSidecarClient {
    */
   #retry(signal, attempt) {
     const policy = { attempts: this.#retryAttempts, delayMs: this.#retryDelay, signal };
-    return retrying(attempt, policy);
+    const noticed = () =>
+      attempt().catch((/** @type {unknown} */ error) => {
+        this.#notice(error);
+        throw error;
+      });
+    return retrying(noticed, policy);
+  }
+
+  /**
+   * Tell the service that is followed what only a restart helps against.
+   * @param {unknown} error
+   */
+  #notice(error) {
+    if (isBundleGone(error)) this.#service?.noticeGone();
   }
 
   /**

@@ -15,6 +15,7 @@ import { isRecord } from './json.js';
  *   | 'USAGE_ERROR'
  *   | 'ADDRESS_IN_USE'
  *   | 'BUNDLE_DAMAGED'
+ *   | 'BUNDLE_GONE'
  *   | 'OUT_OF_REACH'
  *   | 'DISK_ERROR'
  *   | 'REFUSED_BY_RULE'

@@ -29,6 +29,7 @@ export function newIdentity() {
  * @typedef {object} Probe
  * @property {boolean} ours whether the listener names our instance
  * @property {string} status what it says of itself
+ * @property {string} [bundle] `present`, or `gone` where its files are no longer those it runs from
  */
 
 /**
@@ -85,7 +86,12 @@ function said(body, instance) {
     const value = /** @type {unknown} */ (JSON.parse(body.toString('utf8')));
     if (isRecord(value)) {
       const status = typeof value['status'] === 'string' ? value['status'] : '';
-      return { ours: value['instance'] === instance, status };
+      const { bundle } = value;
+      return {
+        ours: value['instance'] === instance,
+        status,
+        ...(typeof bundle === 'string' ? { bundle } : {}),
+      };
     }
   } catch {
     // Not JSON: a stranger.

@@ -11,6 +11,7 @@ import { exhausted, told, wrapped } from './failures.js';
 import { newIdentity } from './identity.js';
 import { commandOf, DEFAULTS } from './options.js';
 import { SidecarProcess } from './process.js';
+import { absence, Departure, PARTIAL, replaced } from './replacement.js';
 import { begun } from './run.js';
 import { hangs, proven } from './watch.js';
 
@@ -53,6 +54,7 @@ export class PythonSidecarService extends EventEmitter {
   #lastError;
   /** @type {Promise<void> | undefined} */
   #stopping;
+  #departure = new Departure();
   /** How often the app asked for a stop: a start that waits for one is not wanted after the next. */
   #stops = 0;
   /** @type {Set<() => void>} */
@@ -149,6 +151,14 @@ export class PythonSidecarService extends EventEmitter {
     return this.#endpoint;
   }
 
+  /**
+   * Take the word of a client that the bundle is gone, sooner than the next look finds it.
+   * @internal
+   */
+  noticeGone() {
+    this.#departure.tell();
+  }
+
   /** @returns {Promise<void>} */
   #halt() {
     this.#stopping ??= this.#end().finally(() => (this.#stopping = undefined));
@@ -170,6 +180,8 @@ export class PythonSidecarService extends EventEmitter {
   /** @param {Run} run */
   async #supervise(run) {
     let { port } = this.#options;
+    let hasServed = false;
+    let isReplaced = false;
     for (;;) {
       /** @type {number | undefined} */
       let readyAt;
@@ -179,13 +191,17 @@ export class PythonSidecarService extends EventEmitter {
         this.#become('starting', { port });
         await this.#launch(run, port);
         readyAt = performance.now();
+        hasServed = true;
+        isReplaced = false;
         this.#become('ready');
         run.resolve(this.getStatus());
         error = await this.#watch(run);
       } catch (thrown) {
         error = wrapped(thrown);
       }
+      const place = this.#endpoint;
       this.#endpoint = undefined;
+      if (error.code === 'BUNDLE_GONE') await this.#stop(place);
       await this.#discard(run);
       if (run.over.signal.aborted) return;
       this.#lastError = error;
@@ -194,7 +210,11 @@ export class PythonSidecarService extends EventEmitter {
         port = 0;
         continue;
       }
-      if (!this.#options.autoRestart || FINAL.has(error.code)) {
+      // What was there will be there again: an updater is at work.
+      const missing = hasServed ? absence(this.#options) : undefined;
+      isReplaced ||= error.code === 'BUNDLE_GONE' || missing !== undefined;
+      const isFinal = FINAL.has(error.code) && !(isReplaced && PARTIAL.has(error.code));
+      if (!this.#options.autoRestart || isFinal) {
         this.#giveUp(run, error);
         return;
       }
@@ -208,9 +228,26 @@ export class PythonSidecarService extends EventEmitter {
       this.#become('restarting', { in_ms: Math.round(wait), ...told(error) });
       try {
         await sleep(wait, run.over.signal);
+        if (hasServed) await this.#awaitBundle(run);
       } catch {
         return;
       }
+    }
+  }
+
+  /**
+   * Wait until a service can be started from the configured place. Rejects when the run is over.
+   * @param {Run} run
+   */
+  async #awaitBundle(run) {
+    for (let attempt = 0; ; attempt += 1) {
+      const missing = absence(this.#options);
+      if (!missing) return;
+      if (attempt === 0) {
+        this.#lastError = missing;
+        this.#become('restarting', told(missing));
+      }
+      await sleep(this.#backoff.waitMs(attempt), run.over.signal);
     }
   }
 
@@ -256,8 +293,8 @@ export class PythonSidecarService extends EventEmitter {
   }
 
   /**
-   * Return how the ready process failed: by its end, or by three looks in a row that found it
-   * without an answer. Rejects when the run is over.
+   * Return how the ready process failed: by its end, by three looks in a row that found it without
+   * an answer, or because another bundle lies where its own was. Rejects when the run is over.
    * @param {Run} run
    * @returns {Promise<SidecarError>}
    */
@@ -265,6 +302,7 @@ export class PythonSidecarService extends EventEmitter {
     const [watched, place, instance] = [this.#process, this.#endpoint, this.#instance];
     if (!watched || !place || !instance) throw new Error('there is nothing to watch');
     const { healthInterval, healthTimeout } = this.#options;
+    const departure = (this.#departure = new Departure());
     const until = new AbortController();
     const abort = () => until.abort(run.over.signal.reason);
     run.over.signal.addEventListener('abort', abort, { once: true });
@@ -276,8 +314,28 @@ export class PythonSidecarService extends EventEmitter {
       return await unlessAborted(
         Promise.race([
           ended,
+          ...(this.#options.autoRestart
+            ? [
+                replaced(
+                  { ...place, instance },
+                  departure,
+                  this.#options,
+                  (attempt) => this.#backoff.waitMs(attempt),
+                  until.signal,
+                ),
+              ]
+            : []),
           ...(healthInterval > 0
-            ? [hangs(watched.pid, place, instance, { healthInterval, healthTimeout }, until.signal)]
+            ? [
+                hangs(
+                  watched.pid,
+                  place,
+                  instance,
+                  { healthInterval, healthTimeout },
+                  () => departure.tell(),
+                  until.signal,
+                ),
+              ]
             : []),
         ]),
         run.over.signal,
@@ -311,12 +369,7 @@ export class PythonSidecarService extends EventEmitter {
     this.#endpoint = undefined;
     run.over.abort(new SidecarError('SIDECAR_STOPPED', 'the sidecar was stopped'));
     this.#become('stopping');
-    const shutdown = async () => {
-      if (!place) return;
-      const client = new PythonSidecarClient({ ...place, retryAttempts: 0, timeout: 1000 });
-      await client.shutdown().finally(() => client.close());
-    };
-    await this.#process?.stop(shutdown, this.#options.stopTimeout);
+    await this.#stop(place);
     await run.done;
     // A process that was being started when the stop came.
     const late = this.#process;
@@ -327,6 +380,19 @@ export class PythonSidecarService extends EventEmitter {
     this.#instance = undefined;
     run.reject(run.over.signal.reason);
     this.#become('stopped');
+  }
+
+  /**
+   * End the process gently: it answers what it has.
+   * @param {Endpoint | undefined} place
+   */
+  async #stop(place) {
+    const shutdown = async () => {
+      if (!place) return;
+      const client = new PythonSidecarClient({ ...place, retryAttempts: 0, timeout: 1000 });
+      await client.shutdown().finally(() => client.close());
+    };
+    await this.#process?.stop(shutdown, this.#options.stopTimeout);
   }
 
   /**

@@ -43,10 +43,11 @@ export async function proven(started, { instance, token }, timeoutMs, signal) {
  * @param {{ host: string, port: number }} place
  * @param {string} instance
  * @param {{ healthInterval: number, healthTimeout: number }} times
+ * @param {() => void} tellGone called where a look finds its bundle gone
  * @param {AbortSignal} signal
  * @returns {Promise<SidecarError>}
  */
-export async function hangs(pid, place, instance, times, signal) {
+export async function hangs(pid, place, instance, times, tellGone, signal) {
   let misses = 0;
   let stoppedMs = 0;
   while (misses < 3) {
@@ -63,6 +64,7 @@ export async function hangs(pid, place, instance, times, signal) {
     } else if (stoppedMs < LONGEST_STOP_MS && (await isStopped(pid))) {
       stoppedMs += times.healthInterval + times.healthTimeout;
     } else misses += 1;
+    if (found?.ours && found.bundle === 'gone') tellGone();
   }
   return new SidecarError('SIDECAR_HANGS', 'the sidecar did not answer any more');
 }

@@ -1,6 +1,7 @@
 // The three classes with the sidecar of a bundle, which SIDECAR_BUNDLE names.
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'node:test';
@@ -11,8 +12,17 @@ import { isAlive, stranger, until } from './support/service.js';
 
 const bundle = process.env.SIDECAR_BUNDLE;
 const skip = bundle ? false : 'SIDECAR_BUNDLE names no bundle';
+const NO_LINKS = process.platform === 'linux' ? false : 'there is no cp that makes links';
 // The hash engine starts in a second; what is asked here is not about vectors.
 const QUICK = { engine: 'hash' };
+
+// A copy of the bundle whose files are links to it, where that is on the same disk.
+function linked(place) {
+  const isLinked = spawnSync('cp', ['-al', bundle, place]).status === 0;
+  if (isLinked) return;
+  rmSync(place, { recursive: true, force: true });
+  assert.equal(spawnSync('cp', ['-a', bundle, place]).status, 0);
+}
 
 function started(t, options = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'sidecar-real-'));
@@ -72,6 +82,41 @@ test('a stranger on the port is left alone, and the token never sent there', { s
   assert.notEqual((await service.startSidecar()).port, port);
   await client.embed('secret text');
   assert.equal(heard.some(({ headers }) => 'authorization' in headers), false);
+});
+
+test('a bundle replaced under load costs no request', { skip: skip || NO_LINKS }, async (t) => {
+  const room = mkdtempSync(join(tmpdir(), 'sidecar-bundle-'));
+  t.after(() => rmSync(room, { recursive: true }));
+  const [here, other] = [join(room, 'here'), join(room, 'other')];
+  linked(here);
+  linked(other);
+  const manifest = join(other, 'manifest.json');
+  const said = JSON.parse(readFileSync(manifest, 'utf8'));
+  rmSync(manifest);
+  writeFileSync(manifest, JSON.stringify({ ...said, version: `${said.version}.9` }));
+  const options = { ...QUICK, resources: here, healthInterval: 100, backoff: { firstMs: 50 } };
+  const { service, client } = started(t, options);
+  const first = await service.startSidecar();
+  let isOver = false;
+  let answers = 0;
+  const ask = async () => {
+    while (!isOver) answers += (await client.embed('x')).vectors.length;
+  };
+  const asking = Promise.all(Array.from({ length: 16 }, ask));
+  await until(() => answers > 100, 'requests are answered');
+  renameSync(here, join(room, 'old'));
+  renameSync(other, here);
+  const began = performance.now();
+  await until(() => service.getStatus().restarts === 1, 'it is noticed');
+  await until(() => service.getStatus().ready, 'it is back', 60_000);
+  t.diagnostic(`restarted within ${Math.round(performance.now() - began)} ms`);
+  const before = answers;
+  await until(() => answers > before + 100, 'requests are answered again', 60_000);
+  isOver = true;
+  await asking;
+  assert.notEqual(service.getStatus().pid, first.pid);
+  assert.equal(service.getStatus().lastError?.code, 'BUNDLE_GONE');
+  assert.equal((await client.checkHealth()).bundle, 'present');
 });
 
 test('a killed service is back, and the client goes on', { skip }, async (t) => {

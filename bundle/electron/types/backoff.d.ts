@@ -50,4 +50,10 @@ export declare class Backoff {
      * @returns {number | undefined}
      */
     crashed(readyMs: number | undefined): number | undefined;
+    /**
+     * Return how long to wait after so many attempts before.
+     * @param {number} attempts
+     * @returns {number}
+     */
+    waitMs(attempts: number): number;
 }

@@ -103,6 +103,10 @@ export type Health = {
     phase: string;
     instance: string;
     version: string;
+    /**
+     * whether the files that it runs from are still there
+     */
+    bundle?: 'present' | 'gone';
     model?: string | null;
     dim?: number | null;
     device?: string | null;
@@ -166,6 +170,7 @@ export type Info = {
  * @property {string} phase
  * @property {string} instance
  * @property {string} version
+ * @property {'present' | 'gone'} [bundle] whether the files that it runs from are still there
  * @property {string | null} [model]
  * @property {number | null} [dim]
  * @property {string | null} [device]

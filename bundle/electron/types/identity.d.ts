@@ -28,11 +28,16 @@ export type Probe = {
      * what it says of itself
      */
     status: string;
+    /**
+     * `present`, or `gone` where its files are no longer those it runs from
+     */
+    bundle?: string;
 };
 /**
  * @typedef {object} Probe
  * @property {boolean} ours whether the listener names our instance
  * @property {string} status what it says of itself
+ * @property {string} [bundle] `present`, or `gone` where its files are no longer those it runs from
  */
 /**
  * Ask who listens, without the token: a stranger learns nothing. Undefined if nobody answers.

@@ -20,6 +20,7 @@ export declare function proven(started: import('./process.js').SidecarProcess, {
  * @param {{ host: string, port: number }} place
  * @param {string} instance
  * @param {{ healthInterval: number, healthTimeout: number }} times
+ * @param {() => void} tellGone called where a look finds its bundle gone
  * @param {AbortSignal} signal
  * @returns {Promise<SidecarError>}
  */
@@ -29,4 +30,4 @@ export declare function hangs(pid: number, place: {
 }, instance: string, times: {
     healthInterval: number;
     healthTimeout: number;
-}, signal: AbortSignal): Promise<SidecarError>;
+}, tellGone: () => void, signal: AbortSignal): Promise<SidecarError>;

@@ -78,13 +78,25 @@ export function fileLines(chunks, { pages = 1 } = {}) {
 }
 
 // Answers as the service does, to who brings the token.
-export function handler({ instance, token, status = () => 'ok', shutdown = () => {} }) {
+export function handler({
+  instance,
+  token,
+  status = () => 'ok',
+  bundle = () => 'present',
+  shutdown = () => {},
+}) {
   return async (request, response) => {
     const body = await bodyOf(request);
     const path = new URL(request.url, 'http://here').pathname;
     const isKnown = token === undefined || request.headers.authorization === `Bearer ${token}`;
     if (path === '/health') {
-      const said = { status: status(), phase: status(), instance, version: '0.0.0' };
+      const said = {
+        status: status(),
+        phase: status(),
+        instance,
+        version: '0.0.0',
+        bundle: bundle(path),
+      };
       const more = isKnown ? { model: 'scripted', dim: DIMENSIONS, device: 'cpu' } : {};
       json(response, { ...said, ...more }, said.status === 'ok' ? 200 : 503);
     } else if (!isKnown) {
@@ -94,6 +106,13 @@ export function handler({ instance, token, status = () => 'ok', shutdown = () =>
       shutdown();
     } else if (path === '/embed') {
       rows(response, JSON.parse(body).texts);
+    } else if (path === '/embed-file/upload') {
+      if (bundle(path) === 'gone') {
+        problem(response, 503, 'bundle-gone', {}, { 'retry-after': '1' });
+        return;
+      }
+      response.writeHead(200, { 'content-type': 'application/x-ndjson' });
+      response.end(fileLines(['a chunk']).join(''));
     } else if (path === '/info') {
       json(response, { model_id: 'scripted', dim: DIMENSIONS, fingerprint: FINGERPRINT });
     } else {

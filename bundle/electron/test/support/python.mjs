@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 // A Python that never was: started like the bundle's, it speaks the service's protocol and then
 // misbehaves as the JSON after --behave says: one object, or an array with one for each start.
-// {start, exit, signal, says, mute, garbage, hang, deaf, liar, keepsPort, worker, closesStdin, after}
+// {start, exit, signal, says, mute, garbage, hang, deaf, liar, keepsPort, worker, closesStdin, after,
+// gone: how many looks, once it is ready, find its bundle gone}
 import { spawn } from 'node:child_process';
 import { appendFileSync, readFileSync } from 'node:fs';
 import http from 'node:http';
@@ -81,7 +82,14 @@ process.on('SIGTERM', () => stop('SIGTERM'));
 
 let isReady = false;
 const status = () => (isReady ? 'ok' : 'loading');
-const answer = handler({ instance, token, status, shutdown: () => stop('shutdown') });
+let gone = act.gone ?? 0;
+const bundle = (path) => {
+  const said = isReady && gone > 0 ? 'gone' : 'present';
+  if (isReady && path === '/health') gone -= 1;
+  if (isReady && act.gone) note(said, { path });
+  return said;
+};
+const answer = handler({ instance, token, status, bundle, shutdown: () => stop('shutdown') });
 let prove;
 const proven = new Promise((resolve) => (prove = resolve));
 const server = http.createServer((request, response) => {
