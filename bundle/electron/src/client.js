@@ -225,7 +225,7 @@ export class PythonSidecarClient {
   async *embedFile(document, options = {}) {
     const fields = fieldsOf(options);
     const isPath = typeof document === 'string';
-    const query = Object.entries(fields).map(([name, value]) => `${name}=${value}`).join('&');
+    const query = Object.entries(fields).map((pair) => pair.map(encodeURIComponent).join('=')).join('&');
     const path = isPath ? '/embed-file' : `/embed-file/upload?${query}`;
     const payload = {
       accept: LINES,

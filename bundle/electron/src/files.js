@@ -33,8 +33,8 @@ const MOST_PROGRESS = 10_000;
 
 /**
  * @typedef {{ type: 'start', pages: number | null, chunks: number, complete: boolean,
- *   losses: Tally[], notes: Tally[], model: string, dimensions: number,
- *   fingerprint: string }} FileStart
+ *   losses: Tally[], notes: Tally[], encoding: string | null, encodingConfidence: number | null,
+ *   model: string, dimensions: number, fingerprint: string }} FileStart
  * @typedef {{ type: 'progress', data: Record<string, unknown> }} FileProgress
  * @typedef {{ type: 'chunks', first: number, chunks: string[], spans: Span[],
  *   vectors: Float32Array[], done: number, total: number }} FileChunks
@@ -50,6 +50,7 @@ const MOST_PROGRESS = 10_000;
  * @property {'chars' | 'tokens'} [unit] what chunks are counted in (`tokens` of the model)
  * @property {boolean} [normalize] vectors of length 1 (true)
  * @property {'mean' | 'cls' | 'max'} [pooling] (`mean`)
+ * @property {string} [charset] what a text file is encoded in, which is else UTF-8 or detected
  * @property {AbortSignal} [signal]
  */
 
@@ -73,6 +74,7 @@ export function fieldsOf(options) {
     max_chunks: options.maxChunks,
     normalize: options.normalize,
     pooling: options.pooling,
+    charset: options.charset,
   };
   const given = Object.entries(fields).filter(([, value]) => value !== undefined);
   return /** @type {Record<string, string | number | boolean>} */ (Object.fromEntries(given));
@@ -161,7 +163,8 @@ class Document {
   }
 
   /** @param {Record<string, unknown>} data */
-  #begin({ dim, losses = [], notes = [], ...rest }) {
+  #begin({ dim, losses = [], notes = [], encoding = null, ...told }) {
+    const { encoding_confidence: encodingConfidence = null, ...rest } = told;
     const { pages, chunks, complete, model, fingerprint } = rest;
     const isWhole =
       (pages === null || isIndex(pages)) &&
@@ -171,12 +174,14 @@ class Document {
       isTallies(losses) &&
       isTallies(notes) &&
       !(complete && losses.length > 0) &&
+      (encoding === null || typeof encoding === 'string') &&
+      (encodingConfidence === null || typeof encodingConfidence === 'number') &&
       typeof model === 'string' &&
       isDimensions(dim) &&
       isFingerprint(fingerprint);
     if (this.#start || !isWhole) throw unreadable('the document does not begin as one does');
     this.#start = /** @type {FileStart} */ ({
-      ...{ ...rest, losses, notes },
+      ...{ ...rest, losses, notes, encoding, encodingConfidence },
       ...{ dimensions: dim, type: 'start' },
     });
     return this.#start;

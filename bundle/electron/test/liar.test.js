@@ -436,6 +436,7 @@ const lies = {
     Object.assign(start.data, { complete: false, losses: [{ kind: 7, count: 1 }] }),
   'a start with notes on pages that are none': ([start]) =>
     (start.data.notes = [{ kind: 'hyphens', count: 1, pages: ['2'] }]),
+  'a start with a number for an encoding': ([start]) => (start.data.encoding = 7),
   'a start with half a chunk': ([start]) => (start.data.chunks = 1.5),
   'a start with more chunks than asked for': ([start]) => (start.data.chunks = 10),
   'a start with pages that are none': ([start]) => (start.data.pages = -1),

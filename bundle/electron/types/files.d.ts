@@ -18,6 +18,8 @@ export type FileStart = {
     complete: boolean;
     losses: Tally[];
     notes: Tally[];
+    encoding: string | null;
+    encodingConfidence: number | null;
     model: string;
     dimensions: number;
     fingerprint: string;
@@ -65,6 +67,10 @@ export type FileOptions = {
      * (`mean`)
      */
     pooling?: 'mean' | 'cls' | 'max';
+    /**
+     * what a text file is encoded in, which is else UTF-8 or detected
+     */
+    charset?: string;
     signal?: AbortSignal;
 };
 export type FileBytes = {
@@ -93,8 +99,8 @@ export type FileBytes = {
  */
 /**
  * @typedef {{ type: 'start', pages: number | null, chunks: number, complete: boolean,
- *   losses: Tally[], notes: Tally[], model: string, dimensions: number,
- *   fingerprint: string }} FileStart
+ *   losses: Tally[], notes: Tally[], encoding: string | null, encodingConfidence: number | null,
+ *   model: string, dimensions: number, fingerprint: string }} FileStart
  * @typedef {{ type: 'progress', data: Record<string, unknown> }} FileProgress
  * @typedef {{ type: 'chunks', first: number, chunks: string[], spans: Span[],
  *   vectors: Float32Array[], done: number, total: number }} FileChunks
@@ -109,6 +115,7 @@ export type FileBytes = {
  * @property {'chars' | 'tokens'} [unit] what chunks are counted in (`tokens` of the model)
  * @property {boolean} [normalize] vectors of length 1 (true)
  * @property {'mean' | 'cls' | 'max'} [pooling] (`mean`)
+ * @property {string} [charset] what a text file is encoded in, which is else UTF-8 or detected
  * @property {AbortSignal} [signal]
  */
 /**

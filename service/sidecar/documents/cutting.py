@@ -40,7 +40,13 @@ class Cut(DeferredTexts):
         """Return what an answer says of all the chunks together."""
         losses = [loss.as_json() for loss in self.losses]
         notes = [note.as_json() for note in self.document.notes]
-        return {"complete": not losses, "losses": losses, "notes": notes}
+        return {
+            "complete": not losses,
+            "losses": losses,
+            "notes": notes,
+            "encoding": self.document.encoding,
+            "encoding_confidence": self.document.confidence,
+        }
 
     def text(self, index: int) -> str:
         """Return the text of one chunk."""
@@ -99,7 +105,11 @@ async def _cut(service: Service, data: bytes, suffix: str, asked: FileOptions, g
     limits = service.settings.limits
     size, overlap = sizes(service, asked)
     document = await documents.read(
-        data, suffix, max_chars=limits.max_document_chars, workers=service.workers
+        data,
+        suffix,
+        max_chars=limits.max_document_chars,
+        workers=service.workers,
+        codec=asked.charset,
     )
     text = document.text
     if asked.unit == "tokens":

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import codecs
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
+from sidecar.documents import encodings
 from sidecar.documents.losses import Loss, Note, merged
 from sidecar.documents.workers import Workers
 from sidecar.problems import Problem
@@ -28,12 +28,16 @@ class Document:
     """A text; `page_starts` are the offsets at which its pages begin, empty if it has none.
 
     `losses` are what the document has and the text lacks, `notes` what was done to the text.
+    `encoding` is what the bytes of a text file were read as, `confidence` that of the detection,
+    None where nothing was guessed.
     """
 
     text: str
     page_starts: tuple[int, ...] = ()
     losses: tuple[Loss, ...] = ()
     notes: tuple[Note, ...] = ()
+    encoding: str | None = None
+    confidence: float | None = None
 
     def page_at(self, offset: int) -> int | None:
         """Return the page, from 1, that the character at `offset` is on."""
@@ -58,15 +62,28 @@ def suffix_of(path: str) -> str:
     return suffix
 
 
-async def read(data: bytes, suffix: str, *, max_chars: int, workers: Workers) -> Document:
-    """Return the document in `data`, at most `max_chars` of it. Raises Problem as reading does."""
+async def read(
+    data: bytes, suffix: str, *, max_chars: int, workers: Workers, codec: str | None = None
+) -> Document:
+    """Return the document in `data`, at most `max_chars` of it. Raises Problem as reading does.
+
+    `codec` is what a text file is declared to be in.
+    """
     if suffix == ".pdf":
         found = await workers.read(data)
         return joined(found.pages, losses=found.losses, notes=found.notes)
-    is_short = len(data) <= _INLINE_BYTES
-    text = decode(data) if is_short else await asyncio.to_thread(decode, data)
+    is_short = len(data) <= _INLINE_BYTES and codec in {None, "utf-8"}
+    decoded = encodings.decode_clean(data) if is_short else None
+    if decoded is None:
+        decoded = await asyncio.to_thread(encodings.decode, data, codec=codec)
+    text = decoded.text
     lost = Loss(kind="limit", count=max(0, len(text) - max_chars))
-    return Document(text=text[:max_chars], losses=merged([lost]))
+    return Document(
+        text=text[:max_chars],
+        losses=merged([*decoded.losses, lost]),
+        encoding=decoded.encoding,
+        confidence=decoded.confidence,
+    )
 
 
 def joined(
@@ -80,26 +97,3 @@ def joined(
         offset += len(page) + len(PAGE_BREAK)
     text = PAGE_BREAK.join(pages)
     return Document(text=text, page_starts=tuple(starts), losses=losses, notes=notes)
-
-
-def decode(data: bytes) -> str:
-    """Return the text in `data`: UTF-8, UTF-16 with its mark, or else Windows' Western one.
-
-    Raises Problem 422 for bytes that are no text: they hold NUL, which no text does.
-    """
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        text = data.decode("utf-16", "replace")
-    else:
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = data.decode("cp1252", "replace")
-    if "\0" in text:
-        raise Problem(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "not-text",
-            "the file is not text",
-            why="it holds bytes that no text has",
-            next_step="save it as UTF-8 text",
-        )
-    return text

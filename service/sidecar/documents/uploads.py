@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from email.message import Message
 from http import HTTPStatus
 
 from starlette.datastructures import QueryParams
@@ -28,13 +29,25 @@ def suffix_of(request: Request) -> str:
     return MEDIA_TYPES[kind]
 
 
-def options(query: QueryParams) -> Mapping[str, str]:
-    """Return the options in a query. Raises Problem 422 for one that is given twice."""
+def options(query: QueryParams, *, charset: str | None) -> Mapping[str, str]:
+    """Return the options in a query, with the charset of the body's type if it names none.
+
+    Raises Problem 422 for one that is given twice.
+    """
     found = dict(query.multi_items())
     if len(found) != len(query.multi_items()):
         what = "the query has an option twice"
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-value", what)
-    return found
+    return found if charset is None else {"charset": charset, **found}
+
+
+def charset_of(request: Request) -> str | None:
+    """Return what the body's type says that it is encoded in, if it is text and says so."""
+    declared = Message()
+    declared["Content-Type"] = request.headers.get("content-type", "")
+    if declared.get_content_maintype() != "text":
+        return None
+    return declared.get_content_charset() or None
 
 
 async def read(request: Request, *, max_bytes: int) -> bytes:

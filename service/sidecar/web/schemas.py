@@ -5,14 +5,36 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
+from sidecar.documents import encodings
 from sidecar.documents.losses import MAX_LISTED, LossKind, NoteKind
 from sidecar.engines import Degraded
 from sidecar.problems import Problem
 from sidecar.process.presence import State
 
 Pooling = Literal["mean", "cls", "max"]
+
+
+def _codec(name: str) -> str:
+    try:
+        return encodings.codec_of(name)
+    except ValueError:
+        kind, what = "charset", "no encoding of text has this name"
+        raise PydanticCustomError(kind, what) from None
+
+
+# Given by name; the request holds Python's codec for it.
+Charset = Annotated[str, AfterValidator(_codec)]
 
 
 class Wire(BaseModel):
@@ -76,7 +98,14 @@ class FileOptions(Wire):
     )
     encoding: Literal["float", "base64"] = Field(
         default="float",
-        description="base64: every vector is the base64 of its little-endian float32 values.",
+        description="Of the vectors. base64: every vector is the base64 of its little-endian "
+        "float32 values.",
+    )
+
+    charset: Charset | None = Field(
+        default=None,
+        description="What a text file is encoded in, e.g. shift_jis or windows-1251; a byte order "
+        "mark says more. Left out, it is UTF-8, or detected where it is not.",
     )
 
     def sizes(self, *, max_content_tokens: int) -> tuple[int, int]:
@@ -154,6 +183,12 @@ class EmbedFileAnswer(BaseModel):
     complete: bool = Field(description="True if there are no losses.")
     losses: list[LossAnswer] = Field(description="What the document has and the chunks lack.")
     notes: list[NoteAnswer] = Field(description="What was done to the text, and added to it.")
+    encoding: str | None = Field(
+        description="What a text file was read as, as the Encoding Standard names it."
+    )
+    encoding_confidence: float | None = Field(
+        description="The detection's, up to 1; null where the encoding was no guess."
+    )
     model: str
     dim: int
     fingerprint: str = Field(description="Vectors with other fingerprints are not comparable.")
@@ -263,9 +298,12 @@ def validate(kind: type[Request], value: dict[str, Any], *, is_spelled: bool = F
         known = kind.model_fields
         place = ".".join(str(p) for p in first["loc"] if isinstance(p, int) or p in known)
         what = f"{place or 'the request'}: {first['msg']}"
+        step = "GET /openapi.json describes the fields"
+        if place == "encoding" and "charset" in known:
+            step = "encoding is that of the vectors; charset says what the file is encoded in"
         raise Problem(
             HTTPStatus.UNPROCESSABLE_ENTITY,
             "bad-value",
             what,
-            next_step="GET /openapi.json describes the fields",
+            next_step=step,
         ) from error

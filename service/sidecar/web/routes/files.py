@@ -72,8 +72,8 @@ async def upload(request: Request) -> Response:
     suffix = uploads.suffix_of(request)
     if suffix == ".pdf":
         service.workers.require_room()
-    options = dict(uploads.options(request.query_params))
-    asked = schemas.validate(schemas.FileOptions, options, is_spelled=True)
+    options = uploads.options(request.query_params, charset=uploads.charset_of(request))
+    asked = schemas.validate(schemas.FileOptions, dict(options), is_spelled=True)
     cutting.sizes(service, asked)
     data = await uploads.read(request, max_bytes=service.settings.limits.max_file_bytes)
     return await _answer(request, data, suffix, asked)

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 NDJSON = {"accept": "application/x-ndjson"}
 PLAIN = {"content-type": "text/plain"}
 WORDS = b"word " * 1_000
-SAID = ("complete", "losses", "notes", "model", "dim", "fingerprint")
+SAID = (
+    "complete",
+    "losses",
+    "notes",
+    "encoding",
+    "encoding_confidence",
+    "model",
+    "dim",
+    "fingerprint",
+)
 
 
 @pytest.fixture
@@ -319,7 +328,8 @@ def test_openapi_describes_the_upload_and_the_lines(served: Served) -> None:
     }
     named = {parameter["name"]: parameter for parameter in upload["parameters"]}
     assert set(named) == {
-        *("chunk_size", "chunk_overlap", "max_chunks", "normalize", "pooling", "unit", "encoding")
+        *("chunk_size", "chunk_overlap", "max_chunks", "normalize", "pooling", "unit", "encoding"),
+        "charset",
     }
     assert named["chunk_size"]["in"] == "query"
     assert named["chunk_size"]["schema"]["default"] == 800

@@ -1,0 +1,270 @@
+"""From the bytes of a text file to its text: by its mark, as declared, as UTF-8, or detected.
+
+Encodings are called what the Encoding Standard (WHATWG) calls them, so that `TextDecoder` knows
+them, and are read as browsers do: `iso-8859-1` as windows-1252, `shift_jis` with NEC's and IBM's
+characters, which a file in it may have.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from sidecar.documents import detection
+from sidecar.documents.losses import Loss, merged
+from sidecar.problems import Problem
+
+MARKS = (  # the longer first: that of UTF-32 begins as that of UTF-16 does
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+# So many bytes are decoded in one call, which holds the interpreter.
+SLICE_BYTES = 1 << 20
+MOST_NAME_CHARS = 40
+# A file is not in the encoding that it is declared to be in where so many characters do not fit,
+# and no text where so many are controls that no text has.
+MOST_REPLACED, MOST_FOUL, FEW_FOUL = 0.25, 0.1, 3
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.:+-]*")
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]+")
+# A terminal's, as for colours, goes as a whole.
+_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+# Those that no program writes into text: not NUL, backspace, DOS' end, escapes and separators.
+_FOUL = re.compile("[\x01-\x07\x0e-\x19\x7f-\x84\x86-\x9f]+")
+_SEPARATOR = re.compile("[\x1c-\x1f]")
+_REPLACEMENT = "\ufffd"
+# By Python's name: codecs that are no encodings, or not the same on every system.
+_UNFIT = {"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape"}
+_UNFIT |= {"mbcs", "oem", "utf-7", "rot13"}
+_ALSO = {
+    "windows_874": "cp874",
+    "windows_31j": "cp932",
+    "iso_8859_8_i": "iso8859_8",
+    "unicode_1_1_utf_8": "utf-8",
+}
+# What reads everything that the first does, and more of what files have.
+_READ_BY = {
+    "ascii": "utf-8",
+    "big5": "big5hkscs",
+    "euc_kr": "cp949",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "iso2022_jp": "iso2022_jp_2",
+    "iso8859-1": "cp1252",
+    "iso8859-9": "cp1254",
+    "iso8859-11": "cp874",
+    "shift_jis": "cp932",
+    "tis-620": "cp874",
+    "utf-16": "utf-16-le",
+    "utf-32": "utf-32-le",
+    "utf-8-sig": "utf-8",
+}
+_CALLED = {
+    "big5hkscs": "big5",
+    "cp866": "ibm866",
+    "cp932": "shift_jis",
+    "cp949": "euc-kr",
+    "euc_jis_2004": "euc-jp",
+    "iso2022_jp_2": "iso-2022-jp",
+    "mac-roman": "macintosh",
+    "utf-16-be": "utf-16be",
+    "utf-16-le": "utf-16le",
+    "utf-32-be": "utf-32be",
+    "utf-32-le": "utf-32le",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """The text of a file, the encoding that it was read in, and what it lost thereby.
+
+    `confidence` is the detection's, above 0 and up to 1; None where nothing was guessed.
+    """
+
+    text: str
+    encoding: str
+    confidence: float | None = None
+    losses: tuple[Loss, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    """Bytes read by one codec: the text without controls, and what was counted meanwhile."""
+
+    text: str
+    chars: int
+    wide: int  # outside of ASCII
+    replaced: int
+    controls: int
+    foul: int
+
+
+def codec_of(name: str) -> str:
+    """Return Python's codec for the encoding `name`. Raises ValueError if there is none."""
+    name = name.strip()
+    if len(name) <= MOST_NAME_CHARS and _NAME.fullmatch(name):
+        spelled = re.sub(r"[^a-z0-9]+", "_", name.lower()).removeprefix("x_")
+        spelled = _ALSO.get(spelled, spelled)
+        try:
+            found = codecs.lookup(spelled)
+            codecs.getincrementaldecoder(spelled)
+            "".encode(spelled)  # what turns bytes into bytes refuses
+        except (LookupError, UnicodeError):
+            pass
+        else:
+            if found.name not in _UNFIT:
+                return _READ_BY.get(found.name, found.name)
+    message = "unknown encoding"
+    raise ValueError(message)
+
+
+def name_of(codec: str) -> str:
+    """Return what the Encoding Standard calls what Python's `codec` reads, where it has it."""
+    if match := re.fullmatch(r"cp(125\d|874)", codec):
+        return f"windows-{match[1]}"
+    if match := re.fullmatch(r"iso8859-(\d+)", codec):
+        return f"iso-8859-{match[1]}"
+    return _CALLED.get(codec, codec.replace("_", "-"))
+
+
+def decode_clean(data: bytes) -> Decoded | None:
+    """Return the text of UTF-8 that has no mark and no controls; None for all other bytes."""
+    if data.startswith((codecs.BOM_UTF16_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF8)):
+        return None
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    is_clean = not _CONTROL.search(text)
+    return Decoded(text=text, encoding=name_of("utf-8")) if is_clean else None
+
+
+def decode(data: bytes, *, codec: str | None = None) -> Decoded:
+    """Return the text in `data`, declared to be in `codec` if that is given.
+
+    A mark at the beginning says more than a declaration. Raises Problem 422 for bytes that are no
+    text, or not in the encoding that they are declared to be in.
+    """
+    mark, marked = next((m for m in MARKS if data.startswith(m[0])), (b"", None))
+    known = marked or codec
+    if known is not None:
+        found = _read(data[len(mark) :], known)
+        if found.replaced > max(1, MOST_REPLACED * found.chars):
+            raise _wrong_encoding(name_of(known))
+        return _decoded(found, known)
+    found = _read(data, "utf-8")
+    guess = None
+    if not found.replaced:
+        guess = detection.ascii_bytes(data)
+    elif found.replaced >= found.wide and not _is_damaged_ascii(data):
+        guess = detection.other_bytes(data)
+        if guess is None:
+            raise _not_text()
+    if guess is None:
+        return _decoded(found, "utf-8")
+    found = _read(data, guess.codec)
+    if found.replaced > MOST_REPLACED * found.chars:
+        raise _not_text()
+    return _decoded(found, guess.codec, guess=guess)
+
+
+def _decoded(found: _Reading, codec: str, *, guess: detection.Guess | None = None) -> Decoded:
+    if found.foul > max(FEW_FOUL, MOST_FOUL * found.chars) or (
+        found.controls and not found.text.strip()
+    ):
+        raise _not_text()
+    unsure = found.replaced
+    if guess is not None:
+        # Where ASCII's characters are the same bytes, they are no guess.
+        is_same = not codec.startswith(("utf-16", "utf-32", "iso2022"))
+        unsure = max(1, found.wide + found.replaced) if is_same else found.chars
+    losses = [Loss(kind="encoding", count=unsure), Loss(kind="controls", count=found.controls)]
+    return Decoded(
+        text=found.text,
+        encoding=name_of(codec),
+        confidence=None if guess is None else guess.confidence,
+        losses=merged(losses),
+    )
+
+
+def _is_damaged_ascii(data: bytes) -> bool:
+    """Return whether what is not ASCII in `data` is one byte that no text has, or a cut sequence.
+
+    The byte is 0xFF: it is no part of UTF-8, and elsewhere a letter that stands with others.
+    """
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        is_cut = error.end == len(data) and error.end - error.start > 1
+        return is_cut or data.isascii() or data.replace(b"\xff", b"").isascii()
+    return False
+
+
+def _read(data: bytes, codec: str) -> _Reading:
+    pieces: list[str] = []
+    chars = marks = wide = controls = foul = 0
+    for piece in _pieces(data, codec):
+        chars += len(piece)
+        marks += piece.count(_REPLACEMENT)
+        wide += 0 if piece.isascii() else len(piece) - len(piece.encode("ascii", "ignore"))
+        if _CONTROL.search(piece):
+            foul += _shorter(piece, _FOUL.sub("", piece))
+            apart, sequences = _SEQUENCE.subn("", piece)
+            # A separator keeps words apart.
+            spaced, separators = _SEPARATOR.subn(" ", apart)
+            piece = _CONTROL.sub("", spaced)  # noqa: PLW2901
+            controls += sequences + separators + _shorter(spaced, piece)
+        pieces.append(piece)
+    written = _written_marks(data, codec) if marks else 0
+    return _Reading(
+        text="".join(pieces),
+        chars=chars,
+        wide=wide - marks,
+        replaced=max(0, marks - written),
+        controls=controls,
+        foul=foul,
+    )
+
+
+def _shorter(before: str, after: str) -> int:
+    return len(before) - len(after)
+
+
+def _pieces(data: bytes, codec: str) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder(codec)("replace")
+    for start in range(0, max(1, len(data)), SLICE_BYTES):
+        end = start + SLICE_BYTES
+        yield decoder.decode(data[start:end], final=end >= len(data))
+
+
+def _written_marks(data: bytes, codec: str) -> int:
+    """Return how often U+FFFD stands in `data` itself."""
+    try:
+        return data.count(_REPLACEMENT.encode(codec))
+    except UnicodeEncodeError:
+        return 0
+
+
+def _not_text() -> Problem:
+    return Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "not-text",
+        "the file is not text",
+        why="its bytes are text in no encoding that could be told",
+        next_step="save it as UTF-8 text, or declare its encoding with charset",
+    )
+
+
+def _wrong_encoding(name: str) -> Problem:
+    return Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "wrong-encoding",
+        f"the file is not text in {name}",
+        why="it is declared or marked so, and much of it does not fit",
+        next_step="declare its encoding with charset, or leave charset out to have it detected",
+    )
