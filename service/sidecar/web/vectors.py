@@ -40,14 +40,27 @@ def as_json(rows: Vectors) -> bytes:
         orjson.dumps(native[start : start + step], option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
         for start in range(0, len(native), step)
     ]
-    return b"".join((b"[", b",".join(parts), b"]"))
+    return _array(parts)
 
 
 def as_base64_json(rows: Vectors) -> bytes:
     """Return a JSON array with the base64 of every row's little-endian float32 values."""
-    count, dim = rows.shape
-    if not count:
+    step = max(1, CHUNK_VALUES // max(1, rows.shape[1]))
+    return _array([_coded(rows[start : start + step]) for start in range(0, len(rows), step)])
+
+
+def _array(parts: list[bytes]) -> bytes:
+    """Return the JSON array of what `parts` list, in one copy: an answer is held twice at most."""
+    if not parts:
         return b"[]"
+    parts[0] = b"[" + parts[0]
+    parts[-1] += b"]"
+    return b",".join(parts)
+
+
+def _coded(rows: Vectors) -> bytes:
+    """Return the base64 of every row in quotes, with commas between them."""
+    count, dim = rows.shape
     size = dim * _WIDTH
     missing = -size % 3
     # All rows in one call: each is padded to whole groups of three bytes, the zeros being the
@@ -61,8 +74,7 @@ def as_base64_json(rows: Vectors) -> bytes:
     out[:, 1 : width + 1] = coded
     out[:, width + 1 - missing : width + 1] = ord("=")
     out[:, width + 2] = ord(",")
-    out[-1, -1] = ord("]")
-    return b"".join((b"[", out.tobytes()))
+    return out.tobytes()[:-1]
 
 
 def indices(found: Sequence[int], *, max_chars: int = 4_000) -> str:

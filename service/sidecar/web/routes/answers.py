@@ -19,10 +19,13 @@ from sidecar.scheduling.abandonment import Gone
 from sidecar.web import bodies, schemas, vectors
 
 INLINE_VALUES = 1 << 14
+LARGE_VALUES = 1 << 20
 LARGE_BODY = 1 << 18
 # Large bodies are read one after the other: each may hold the interpreter for a moment, and takes
 # memory before it can be refused.
 _reading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bodies")
+# So are large answers written: one takes twice its memory meanwhile, and the interpreter anyway.
+_writing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="answers")
 
 
 @contextlib.asynccontextmanager
@@ -80,8 +83,11 @@ async def with_vectors(
         return b"".join((b'{"vectors":', write(rows), b",", orjson.dumps(rest())[1:]))
 
     # To change threads takes longer than to write a few rows.
-    is_small = rows.size <= INLINE_VALUES
-    return build() if is_small else await asyncio.to_thread(build)
+    if rows.size <= INLINE_VALUES:
+        return build()
+    if rows.size <= LARGE_VALUES:
+        return await asyncio.to_thread(build)
+    return await asyncio.get_running_loop().run_in_executor(_writing, build)
 
 
 def body_of(kind: type[schemas.Wire]) -> dict[str, Any]:
