@@ -42,7 +42,8 @@ def test_two_hundred_readers_hold_no_more_than_the_budget_and_are_ended() -> Non
         finally:
             readers.leave()
         # What is held, and what it takes to make the last of it.
-        assert heavy.memory(pid, "VmHWM") - before < 2.5 * HELD
+        most = heavy.memory(pid, "VmHWM") - before
+        assert most < 2 * HELD, f"{most / heavy.MIB:.0f} MiB"
         assert "ended for taking too little" in service.log
 
 
