@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import json
 from itertools import islice
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.documents import documents, encodings, worker
+from sidecar.documents import documents, encodings
 from sidecar.documents.chunks import char_chunks
 from sidecar.documents.refusals import refusal
 from sidecar.problems import Problem
+from tests.support.pdfparts import said
 from tests.support.tinypdf import bombs
 
 # Less the controls, which are removed.
@@ -22,7 +22,6 @@ TEXT = st.text(
 )
 WHOLE = [data for data, _ in bombs().values() if len(data) < 2000]
 PARTS = st.sampled_from([data[at : at + 97] for data in WHOLE for at in range(0, len(data), 97)])
-WORDS = frozenset(("not-pdf", "encrypted", "no-pages", "unreadable", "scanned", "too-complex"))
 
 
 @given(data=st.binary(max_size=400))
@@ -67,11 +66,6 @@ def test_every_chunk_is_the_text_at_its_place_and_on_the_page_it_begins_on(
 @settings(max_examples=200, deadline=None)
 @given(parts=st.lists(st.one_of(PARTS, st.binary(max_size=40)), max_size=12))
 def test_any_bytes_are_pages_of_text_or_a_word(parts: list[bytes]) -> None:
-    answer = worker.extract(b"%PDF-1.4\n" + b"".join(parts), max_pages=5, max_chars=1000)
-    body = json.loads(json.dumps(answer, ensure_ascii=False).encode())
-    if "error" in answer:
-        assert answer["error"] in WORDS
-        assert refusal(str(answer["error"])).status == 422
-    else:
-        assert 0 < len(body["pages"]) <= 5
-        assert sum(map(len, body["pages"])) <= 1000
+    found = said(b"%PDF-1.4\n" + b"".join(parts), max_pages=5, room=1000)
+    if isinstance(found, str):
+        assert refusal(found).status == 422

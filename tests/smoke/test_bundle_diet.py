@@ -56,7 +56,7 @@ def test_the_reader_of_pdfs_is_traced_too(bundle: Path, tmp_path: Path) -> None:
     record = tmp_path / "report"
     exercise(bundle, tmp_path, [], through=(tracer.__file__, str(record), str(bundle)))
     seen = parse(record.read_text(encoding="utf-8"))
-    assert {"pypdf", "sidecar", "numpy"} <= seen.modules
+    assert {"pypdfium2_raw", "sidecar", "numpy"} <= seen.modules
     assert any(path.endswith(".so") for path in seen.opened)
 
 

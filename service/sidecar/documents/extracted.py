@@ -1,11 +1,23 @@
-"""What a worker says of a document, checked: the process that says it read hostile bytes."""
+"""What workers say of a document, checked, as they read hostile bytes; and put together.
+
+A worker that ends in the middle costs the page that it was at: another goes on with the next.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from sidecar.documents.losses import LOSS_KINDS, NOTE_KINDS, Loss, Note, Tally
+from sidecar.documents.losses import LOSS_KINDS, NOTE_KINDS, Loss, LossKind, Note, Tally, merged
+from sidecar.documents.sandbox import Sandbox
+from sidecar.problems import Problem
+from sidecar.settings import Limits
+
+# So many pages may end their worker; and with less time than this no further one is started.
+MAX_SKIPPED = 16
+LEAST_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,16 +29,45 @@ class Extracted:
     notes: tuple[Note, ...] = ()
 
 
-def extracted(answer: object) -> Extracted | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What a worker says at once: the next pages of a document that has `of`.
+
+    `cpu_s` is what it computed so far, `sandbox` what holds it; `is_last` if it says no more.
+    """
+
+    said: Extracted
+    of: int | None = None
+    cpu_s: float = 0.0
+    sandbox: Sandbox | None = None
+    is_last: bool = True
+
+
+def part(answer: object) -> Part | None:
     """Return what `answer`, of JSON, says; None if it is not what a worker says."""
     match answer:
-        case {"pages": list(pages), "losses": list(losses), "notes": list(notes)} if all(
+        case {"pages": list(pages), "losses": list(losses), "notes": list(notes), **rest} if all(
             isinstance(page, str) for page in pages
         ):
             lost, noted = _tallies(losses, LOSS_KINDS), _tallies(notes, NOTE_KINDS)
-            if lost is not None and noted is not None:
-                return Extracted(pages=pages, losses=lost, notes=noted)
+            if lost is None or noted is None:
+                return None
+            said = Extracted(pages=pages, losses=lost, notes=noted)
+            return _part(said, rest)
     return None
+
+
+def _part(said: Extracted, rest: dict[Any, Any]) -> Part | None:
+    match {"of": None, "cpu": 0.0, "sandbox": None, "more": False, **rest}:
+        case {
+            "of": int() | None as of,
+            "cpu": float(cpu),
+            "sandbox": "seccomp" | "job" | "rlimits" | None as sandbox,
+            "more": bool(more),
+        }:
+            return Part(said=said, of=of, cpu_s=cpu, sandbox=sandbox, is_last=not more)
+        case _:
+            return None
 
 
 def _tallies(entries: list[Any], kinds: tuple[str, ...]) -> tuple[Tally[Any], ...] | None:
@@ -41,3 +82,121 @@ def _tallies(entries: list[Any], kinds: tuple[str, ...]) -> tuple[Tally[Any], ..
             case _:
                 return None
     return tuple(found)
+
+
+@dataclass(slots=True, kw_only=True)
+class Reading:
+    """A document as far as it was read: by one worker, or by several, one after the other.
+
+    `cpu_left_s` is what they may compute, `wall_left_s` how long they may take, `problem` what
+    ended one of them. Filled by the thread that listens to a worker while that has its turn, and
+    looked at after it.
+    """
+
+    cpu_left_s: float
+    wall_left_s: float
+    max_pages: int
+    max_chars: int
+    pages: list[str] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    of: int | None = None
+    is_done: bool = False
+    problem: Problem | None = None
+    _skipped: int = 0
+    _turn: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _worker_cpu_s: float = 0.0
+    _heard_s: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of_limits(cls, limits: Limits) -> Reading:
+        """Return one of which nothing was read."""
+        return cls(
+            cpu_left_s=limits.document_cpu_s,
+            wall_left_s=limits.document_wall_s,
+            max_pages=limits.max_pages,
+            max_chars=limits.max_document_chars,
+        )
+
+    def begin(self) -> tuple[int, dict[str, object]]:
+        """Return the turn of the next worker, and what it is told."""
+        with self._lock:
+            self._turn += 1
+            self._worker_cpu_s, self._heard_s = 0.0, time.monotonic()
+            room = self.max_chars - sum(map(len, self.pages))
+            told: dict[str, object] = {
+                "first": len(self.pages) + 1,
+                "seconds": self.cpu_left_s,
+                "room": room,
+            }
+            return self._turn, told
+
+    def end(self) -> None:
+        """Take no more from the worker whose turn it was: what it says is in the pipe still."""
+        with self._lock:
+            self._turn += 1
+
+    def add(self, said: Part, turn: int) -> None:
+        """Take what a worker says while it is its turn."""
+        with self._lock:
+            if turn == self._turn:
+                self._add(said)
+
+    def _add(self, said: Part) -> None:
+        self.pages += said.said.pages
+        self.losses += said.said.losses
+        self.notes += said.said.notes
+        self.of = said.of
+        self.cpu_left_s -= said.cpu_s - self._worker_cpu_s
+        self._worker_cpu_s, self._heard_s = said.cpu_s, time.monotonic()
+        self.is_done = said.is_last
+
+    def goes_on_after(self, problem: Problem) -> bool:
+        """Return whether `problem` costs a page, or the rest of them, and not the document."""
+        self.problem = problem
+        match problem.kind:
+            case "document-busy":
+                return self.stop("busy")
+            case "document-timeout":
+                return self.skip("time")
+            case "document-crash" | "document-too-complex":
+                return self.skip("page")
+            case _:
+                return False
+
+    def skip(self, kind: Literal["page", "time"]) -> bool:
+        """Go on after the page that ended its worker; False if no page was reached."""
+        if self.of is None:
+            return False
+        share = max(self.cpu_left_s / 4, 0.5)
+        self.cpu_left_s -= min(share, time.monotonic() - self._heard_s)
+        self._lose(kind, 1)
+        self._skipped += 1
+        if self._skipped >= MAX_SKIPPED or self.cpu_left_s < LEAST_S:
+            self.stop("time")
+        self.is_done = self.is_done or len(self.pages) >= self._last
+        return True
+
+    def stop(self, kind: Literal["time", "busy"]) -> bool:
+        """Leave the rest out; False if no page was reached."""
+        if self.of is None:
+            return False
+        self._lose(kind, self._last - len(self.pages))
+        self.is_done = True
+        return True
+
+    def extracted(self) -> Extracted:
+        """Return what was read."""
+        return Extracted(pages=self.pages, losses=merged(self.losses), notes=merged(self.notes))
+
+    @property
+    def _last(self) -> int:
+        return min(self.of or 0, self.max_pages)
+
+    def _lose(self, kind: LossKind, count: int) -> None:
+        first = len(self.pages) + 1
+        pages = tuple(range(first, first + count))
+        self.losses.append(Loss(kind=kind, count=count, pages=pages))
+        if kind in ("page", "time") and count == 1:
+            self.pages.append("")

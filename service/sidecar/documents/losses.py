@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar, get_args
 
 LossKind = Literal["limit", "time", "busy", "page", "picture", "encoding", "controls"]
-NoteKind = Literal["form-values", "annotations", "hyphens", "overprints"]
+NoteKind = Literal["form-values", "annotations", "hyphens", "symbols"]
 LOSS_KINDS: tuple[str, ...] = get_args(LossKind)
 NOTE_KINDS: tuple[str, ...] = get_args(NoteKind)
 # The most pages that are listed; `count` goes on.

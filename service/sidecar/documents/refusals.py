@@ -58,3 +58,15 @@ def no_process(what: str, why: str) -> Problem:
         next_step="try again",
         headers={"Retry-After": "5"},
     )
+
+
+def busy(seconds: float) -> Problem:
+    """Return the problem of a document of which no page was read in `seconds`."""
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "document-busy",
+        f"no page of the PDF was read within {seconds:g} seconds",
+        why="the machine had no time for the process that reads",
+        next_step="send it again when the machine is less busy",
+        headers={"Retry-After": "30"},
+    )

@@ -1,19 +1,19 @@
 """The program that reads one PDF and ends: run as a script, in a process that may be killed.
 
-It writes a byte to stdout when it is ready and needs no file any more, gets eight bytes of length
-and the PDF on stdin, and writes eight bytes of length and one JSON object: `{"pages": [...],
-"losses": [...], "notes": [...]}`, the pages as texts and the rest as in docs/files.md, or
-`{"error": "…"}`. It has no network, no paths, no environment and no settings but four numbers as
-arguments: pages, characters, seconds, and the process that it works for. stdin stays open
-meanwhile: where it ends, the service has ended.
+It writes a byte to stdout when it is ready and needs no file any more. On stdin it gets two
+messages, each eight bytes of length and so many bytes: a JSON object, `{"first", "seconds",
+"room"}`, which says with what page to begin, how much CPU time and how many characters are left for
+the document; and the PDF. On stdout it writes such messages, JSON objects of one page each:
+`{"pages", "losses", "notes", "more", "of", "cpu", "sandbox"}`. The losses and notes are those of
+docs/files.md, `of` is how many pages there are, `cpu` the seconds that were taken so far; the last
+message says `"more": false`. Or `{"error": "…"}`. It has no network, no paths, no environment and
+no settings but four numbers as arguments: pages, characters, seconds, and the process that it works
+for. stdin stays open meanwhile: where it ends, the service has ended.
 """
 
 from __future__ import annotations
 
-import codecs
 import contextlib
-import faulthandler
-import io
 import json
 import os
 import select
@@ -21,67 +21,61 @@ import signal
 import struct
 import sys
 import threading
-import warnings
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sidecar.documents.pdfium import Document
 
 LENGTH = struct.Struct(">Q")
 READY = b"r"
-HEAD_BYTES = 1024
-STREAM_BYTES = 16 << 20
-MEMORY_BYTES = 1 << 30
+# A PDF may begin within so many bytes; some servers put their own before it.
+HEAD_BYTES = 1 << 16
+# Less than the 1 GiB of addresses that the system gives: native code that gets none crashes.
+MEMORY_BYTES = 768 << 20
 READ_BYTES = 1 << 20
-LISTED = 500
 POLL_S = 0.2
+PACE_S = 0.05
+# A page may take a quarter of what is left, so that bad ones leave time for the others.
+PAGE_SHARE = 4
+LEAST_PAGE_S = 0.5
+LISTED = 500
 # What the process ends with when it may not go on; any other end without an answer is a crash.
 ENDED_FULL = 12
 ENDED_ALONE = 13
 ENDED_THREADLESS = 14
 ENDED_POOR = 15
+ENDED_SLOW = 16
 _PDEATHSIG = 1
-_JOB_LIMITS = 9  # JobObjectExtendedLimitInformation
-_JOB_FLAGS = 0x100 | 0x8 | 0x2  # memory of a process, number of processes, time of a process
 
 
-def confine(seconds: int) -> None:
-    """Let the system end this process at `seconds` of CPU or 1 GiB, where it can.
+class Pace:
+    """The CPU time of this process, and where it ends it: `until`, in seconds of it."""
 
-    macOS does not hold processes to an address space; there `watch` looks at the memory.
-    """
-    try:
-        import resource  # noqa: PLC0415 (not on Windows)
-    except ImportError:
-        with contextlib.suppress(Exception):  # fewer limits are better than no document
-            _join_job(seconds)
-        return
-    for name, soft, hard in (
-        ("RLIMIT_CPU", seconds, seconds + 1),
-        ("RLIMIT_AS", MEMORY_BYTES, MEMORY_BYTES),
-        ("RLIMIT_CORE", 0, 0),
-    ):
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(getattr(resource, name), (soft, hard))
+    def __init__(self, seconds: float) -> None:
+        """Count from now."""
+        self._began = time.process_time()
+        self._seconds = seconds
+        self.until = self._began + seconds
 
+    @property
+    def taken(self) -> float:
+        """The seconds that were taken since it was made."""
+        return time.process_time() - self._began
 
-def _join_job(seconds: int) -> None:
-    """Enter a job object of this process alone: no child, 1 GiB, `seconds` (Windows, unmeasured).
+    def begin_page(self) -> bool:
+        """Give the next page its share; False if there is none left."""
+        left = self._seconds - self.taken
+        self.until = time.process_time() + max(LEAST_PAGE_S, left / PAGE_SHARE)
+        return left > 0
 
-    The job's handle is left open: the system closes it with the process.
-    """
-    import ctypes  # noqa: PLC0415
-
-    # JOBOBJECT_EXTENDED_LIMIT_INFORMATION on 64 bits: two times in units of 100 ns, the flags, two
-    # sizes of working sets, the number of processes, ...; six counters; the memory of a process.
-    limits = struct.pack(
-        "<qqI4xQQI4xQII6QQQQQ",
-        *(seconds * 10_000_000, 0, _JOB_FLAGS, 0, 0, 1, 0, 0, 0),
-        *(0,) * 6,
-        *(MEMORY_BYTES, 0, 0, 0),
-    )
-    kernel = ctypes.CDLL("kernel32")
-    kernel.CreateJobObjectW.restype = ctypes.c_void_p
-    kernel.GetCurrentProcess.restype = ctypes.c_void_p
-    job = ctypes.c_void_p(kernel.CreateJobObjectW(None, None))
-    kernel.SetInformationJobObject(job, _JOB_LIMITS, limits, len(limits))
-    kernel.AssignProcessToJobObject(job, ctypes.c_void_p(kernel.GetCurrentProcess()))
+    def keep(self) -> None:
+        """End this process when the time is over; for a thread of its own."""
+        while True:
+            if time.process_time() > self.until:
+                os._exit(ENDED_SLOW)
+            time.sleep(PACE_S)
 
 
 def die_with(parent: int) -> None:
@@ -128,18 +122,13 @@ def peak_bytes() -> int:
 
 def prepare() -> None:
     """Load all that reading needs, while nobody waits for it and the bundle is there."""
-    import pypdf._codecs._codecs  # noqa: PLC0415 (after the limits)
-    import pypdf.filters  # noqa: F401, PLC0415
-    from pypdf import _cmap  # noqa: PLC0415
+    from sidecar.documents import pdfium  # noqa: PLC0415 (after the limits)
 
-    # Those of fonts, in whose names some PDFs write; Python reads each from a file.
-    for codec in {"utf-16", *getattr(_cmap, "_predefined_cmap", {}).values()}:
-        with contextlib.suppress(LookupError):
-            codecs.lookup(codec)
+    pdfium.start()
 
 
 def receive() -> bytes | None:
-    """Return the document on stdin, None if the service wants nothing any more."""
+    """Return the next message on stdin, None if the service wants nothing any more."""
     head = _exactly(LENGTH.size)
     return None if head is None else _exactly(*LENGTH.unpack(head))
 
@@ -155,95 +144,110 @@ def _exactly(size: int) -> bytes | None:
     return bytes(data)
 
 
-def extract(data: bytes, *, max_pages: int, max_chars: int) -> dict[str, object]:
-    """Return the text of every page of a PDF, or the word for what is wrong with it."""
-    import pypdf  # noqa: PLC0415 (after the limits)
-    from pypdf.errors import LimitReachedError  # noqa: PLC0415
+def send(message: dict[str, object]) -> None:
+    """Write a message to stdout."""
+    body = json.dumps(message, ensure_ascii=False).encode()
+    data = memoryview(LENGTH.pack(len(body)) + body)
+    while data:
+        data = data[os.write(1, data) :]
 
-    pypdf.overwrite_configuration(
-        maximum_declared_stream_length=STREAM_BYTES,
-        array_based_stream_maximum_output_length=STREAM_BYTES,
-        jbig2_maximum_output_length=STREAM_BYTES,
-        lzw_maximum_output_length=STREAM_BYTES,
-        run_length_maximum_output_length=STREAM_BYTES,
-        zlib_maximum_output_length=STREAM_BYTES,
-        brotli_maximum_output_length=STREAM_BYTES,
-        image_maximum_buffer_size=STREAM_BYTES,
-        jbig2dec_binary=None,  # a program of the user's own
-    )
+
+def parts(
+    data: bytes, *, max_pages: int, room: int, first: int = 1, pace: Pace | None = None
+) -> Iterator[dict[str, object]]:
+    """Yield a message for each page of a PDF, or the one that says what is wrong with it."""
+    from sidecar.documents import pdfium  # noqa: PLC0415 (after the limits)
+
     try:
-        return _pages(data, max_pages=max_pages, max_chars=max_chars)
-    except Unfit as error:
-        return {"error": str(error)}
-    except (LimitReachedError, MemoryError):
-        return {"error": "too-complex"}
-    except Exception:  # noqa: BLE001 (a parser meets everything here)
-        return {"error": "unreadable"}
+        document = pdfium.Document(data)
+    except pdfium.Unfit as error:
+        yield {"error": str(error)}
+        return
+    except MemoryError:
+        yield {"error": "too-complex"}
+        return
+    # So that a page that ends this process costs that page.
+    yield _part(document.count, more=True)
+    with contextlib.closing(document):
+        yield from _pages(
+            document, min(document.count, max_pages), room=room, first=first, pace=pace
+        )
 
 
-class Unfit(Exception):  # noqa: N818 (nothing failed)
-    """The document has no text for us; the word says why."""
+def _pages(
+    document: Document, last: int, *, room: int, first: int, pace: Pace | None
+) -> Iterator[dict[str, object]]:
+    from sidecar.documents import pdfium  # noqa: PLC0415 (after the limits)
+
+    for number in range(first, last + 1):
+        if pace is not None and not pace.begin_page():
+            yield _part(document.count, losses=[_rest("time", number, last)], more=False)
+            return
+        try:
+            page = document.read(number)
+        except pdfium.PageError:
+            page = pdfium.Page()
+            page.losses["page"] += 1
+        is_cut = len(page.text) > room
+        losses = [_entry(kind, count, number) for kind, count in page.losses.items() if count]
+        is_last = is_cut or number == last
+        if number + (not is_cut) <= document.count and is_last:
+            losses.append(_rest("limit", number + (not is_cut), document.count))
+        notes = [_entry(kind, count, number) for kind, count in page.notes.items() if count]
+        part = _part(document.count, losses=losses, notes=notes, more=not is_last)
+        yield {**part, "pages": [page.text[:room]]}
+        room -= len(page.text)
+        if is_last:
+            return
 
 
-def _pages(data: bytes, *, max_pages: int, max_chars: int) -> dict[str, object]:
-    import pypdf  # noqa: PLC0415
+def _part(of: int, **said: object) -> dict[str, object]:
+    return {"pages": [], "losses": [], "notes": [], "of": of, **said}
 
-    if b"%PDF-" not in data[:HEAD_BYTES]:
-        raise Unfit("not-pdf")
-    reader = pypdf.PdfReader(io.BytesIO(data))
-    if reader.is_encrypted:
-        raise Unfit("encrypted")
-    count = len(reader.pages)
-    if not count:
-        raise Unfit("no-pages")
-    pages: list[str] = []
-    room = max_chars
-    for number in range(min(count, max_pages)):
-        text = reader.pages[number].extract_text()
-        # Half a surrogate pair cannot be written, sent or read by a tokenizer.
-        text = text.encode("utf-8", "replace").decode("utf-8")
-        pages.append(text[:room])
-        room -= len(text)
-        if room <= 0:
-            break
-    if not any(page.strip() for page in pages):
-        raise Unfit("scanned")
-    first = len(pages) + (room >= 0)  # left out, wholly or in part
-    lost = {
-        "kind": "limit",
-        "count": count + 1 - first,
-        "pages": [*range(first, count + 1)][:LISTED],
-    }
-    return {"pages": pages, "losses": [lost] if first <= count else [], "notes": []}
+
+def _entry(kind: str, count: int, number: int) -> dict[str, object]:
+    return {"kind": kind, "count": count, "pages": [number]}
+
+
+def _rest(kind: str, first: int, last: int) -> dict[str, object]:
+    pages = range(first, last + 1)
+    return {"kind": kind, "count": len(pages), "pages": [*pages[:LISTED]]}
 
 
 def main() -> int:
     """Get ready, read, extract, write."""
+    from sidecar.documents import sandbox  # noqa: PLC0415
+
     max_pages, max_chars, seconds, parent = (int(argument) for argument in sys.argv[1:5])
-    confine(seconds)
+    sandbox.confine(seconds)
     die_with(parent)
-    warnings.simplefilter("ignore")
     try:
         prepare()
-    except MemoryError:
+    except (MemoryError, OSError):  # as loading a library fails with
         return ENDED_POOR
 
     os.write(1, READY)
-    data = receive()
-    if data is None:
+    asked, data = receive(), receive()
+    if asked is None or data is None:
         return 0
+    wanted = json.loads(asked)
+    pace = Pace(wanted.get("seconds", seconds))
     # A clock that does not need the interpreter, which a library may hold.
     try:
-        faulthandler.dump_traceback_later(seconds + 1, exit=True)
         threading.Thread(target=watch, args=(parent,), daemon=True).start()
+        threading.Thread(target=pace.keep, daemon=True).start()
     except RuntimeError:  # the system has no thread to give
         return ENDED_THREADLESS
-    answer = extract(data, max_pages=max_pages, max_chars=max_chars)
-    body = json.dumps(answer, ensure_ascii=False).encode()
-    sys.stdout.buffer.write(LENGTH.pack(len(body)) + body)
-    sys.stdout.flush()
+    held = sandbox.seal()
+    first, room = wanted.get("first", 1), wanted.get("room", max_chars)
+    for part in parts(data, max_pages=max_pages, room=room, first=first, pace=pace):
+        send({**part, "cpu": pace.taken, "sandbox": held})
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Isolated as it runs, this knows no folder but the standard library's and the packages'.
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))  # noqa: PTH100, PTH120
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)

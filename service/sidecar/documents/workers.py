@@ -9,40 +9,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import math
-import os
+import logging
 import signal
-import subprocess
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from http import HTTPStatus
-from typing import IO, Any, TypeVar, cast
+from typing import Any, TypeVar
 
-import orjson
-
-from sidecar.documents import worker
-from sidecar.documents.extracted import Extracted, extracted
-from sidecar.documents.refusals import LIGHTER, no_process, refusal
+from sidecar.documents import sandbox, worker
+from sidecar.documents.extracted import Extracted, Part, Reading
+from sidecar.documents.process import Process, on_thread
+from sidecar.documents.refusals import LIGHTER, busy, no_process, refusal
 from sidecar.documents.slots import TURN_S, Slot, Slots
 from sidecar.problems import Problem, at_limit, bundle_gone, stopping
 from sidecar.process import limits
 from sidecar.process.clock import Clock
-from sidecar.process.stopped import is_stopped
-from sidecar.process.surroundings import needed
-from sidecar.scheduling.reader import do
 from sidecar.settings import Limits
 
 PROCESSES = 2
-LAST_WORD_S = 1.0
 LOOK_S = 0.25  # how often a process is looked at
 TRIES = 2
 # With these a process ends for what it does; any other signal comes from outside.
 _OWN_SIGNALS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTRAP", "SIGSYS", "SIGXCPU")
 # A character takes six bytes of JSON at most; a page its quotes, its comma and its share.
 _CHAR_BYTES, _PAGE_BYTES = 6, 16
+log = logging.getLogger("sidecar.documents")
 R = TypeVar("R")
 
 
@@ -85,10 +78,13 @@ class Workers:
         self._clock = clock or Clock()
         self._slots = Slots(processes, max_waiting=limits.max_waiting_pdfs, turn_s=turn_s)
         self._is_gone = is_gone
-        self._spare: _Process | None = None
-        self._running: set[_Process] = set()
+        self._spare: Process | None = None
+        self._running: set[Process] = set()
         self._is_closed = False
         self.counts: Counter[str] = Counter()
+        # What holds the processes, as far as is known.
+        self.sandbox: sandbox.Sandbox = sandbox.kind()
+        self._is_warned = False
 
     @property
     def processes(self) -> int:
@@ -105,12 +101,13 @@ class Workers:
         if b"%PDF-" not in data[: worker.HEAD_BYTES]:
             self.counts["refused"] += 1
             raise refusal("not-pdf")
+        reading = Reading.of_limits(self._limits)
         slot = self._slots.join(len(data))
         try:
             while True:
                 await slot.wait()
                 try:
-                    return await self._try(data, slot)
+                    return await self._try(data, reading, slot)
                 except _OverError:
                     slot.go_back()
                     self.counts["again"] += 1
@@ -124,20 +121,28 @@ class Workers:
         """Raise Problem 429 if another PDF would be refused now."""
         self._slots.require_room()
 
-    async def _try(self, data: bytes, slot: Slot) -> Extracted:
-        for _ in range(TRIES):
+    async def _try(self, data: bytes, reading: Reading, slot: Slot) -> Extracted:
+        stops = 0
+        while stops < TRIES:
             if self._is_closed:
                 raise stopping()
             process = self._take()
             self._running.add(process)
             try:
-                return await self._ask(process, data, slot)
+                await self._ask(process, data, reading, slot)
             except _StoppedError:
                 self.counts["stopped"] += 1
+                stops += 1
+                reading.wall_left_s = self._limits.document_wall_s
+            except Problem as problem:
+                if not reading.goes_on_after(problem):
+                    raise
             finally:
                 process.kill()
                 self._running.discard(process)
                 self._refill()
+            if reading.is_done:
+                return self._whole(reading)
         why = f"something outside stopped or ended {TRIES} of them, as short memory does, too"
         raise no_process("no process could read the PDF to its end", why)
 
@@ -157,31 +162,58 @@ class Workers:
         for process in self._running:
             process.kill()
 
-    async def _ask(self, process: _Process, data: bytes, slot: Slot) -> Extracted:
+    def _whole(self, reading: Reading) -> Extracted:
+        """Return what was read. Raises Problem 422 if that is nothing."""
+        found = reading.extracted()
+        if not any(page.strip() for page in found.pages):
+            self.counts["refused"] += 1
+            if reading.problem is not None:
+                raise reading.problem
+            kinds = {loss.kind for loss in found.losses}
+            if "time" in kinds:
+                raise self._too_slow()
+            raise refusal("unreadable" if "page" in kinds else "scanned")
+        self.counts["read"] += 1
+        return found
+
+    async def _ask(self, process: Process, data: bytes, reading: Reading, slot: Slot) -> None:
         limits = self._limits
         most = limits.max_document_chars * _CHAR_BYTES + limits.max_pages * _PAGE_BYTES + 1024
         tell = asyncio.get_running_loop().call_soon_threadsafe
         ready = functools.partial(tell, slot.ready)
-        asked = _on_thread(lambda: process.ask(data, max_bytes=most, on_ready=ready))
-        answer = await self._wait(process, asked, slot)
+        asked = on_thread(lambda: process.ask(data, reading, max_bytes=most, on_ready=ready))
+        try:
+            answer = await self._wait(process, asked, reading, slot)
+        finally:
+            reading.end()
         if isinstance(answer, Problem):
             if answer.kind == "document-unreadable" and self._is_gone():
                 raise bundle_gone()
             self.counts["refused"] += 1
             raise answer
-        self.counts["read"] += 1
-        return answer
+        self._note(answer.sandbox)
+
+    def _note(self, held: sandbox.Sandbox | None) -> None:
+        """Take what holds a process, and say once where that is less than it should be."""
+        self.sandbox = held or self.sandbox
+        if held == "rlimits" and sys.platform != "darwin" and not self._is_warned:
+            self._is_warned = True
+            log.warning("the system refuses the filter for processes that read PDFs")
 
     async def _wait(
-        self, process: _Process, asked: Future[Extracted | Problem | None], slot: Slot
-    ) -> Extracted | Problem:
-        """Return what `process` answers.
+        self,
+        process: Process,
+        asked: Future[Part | Problem | None],
+        reading: Reading,
+        slot: Slot,
+    ) -> Part | Problem:
+        """Return what `process` says last.
 
         Raises _StoppedError if no time or end of it counts, _OverError if it keeps others waiting.
         """
         clock = self._clock
         answering = asyncio.wrap_future(asked)
-        over = clock.tick() + self._limits.document_timeout_s
+        over = clock.tick() + reading.wall_left_s
         absences = seen = clock.absences
         try:
             while (left := over - clock.tick()) > 0:
@@ -205,17 +237,21 @@ class Workers:
                 if clock.absences == seen and process.is_stopped:
                     raise _StoppedError
         finally:
+            reading.wall_left_s = over - clock.tick()
             answering.cancel()
-        raise _StoppedError if clock.absences > absences else self._too_slow()
+        if clock.absences > absences:
+            raise _StoppedError
+        self.counts["timeout"] += 1
+        raise busy(self._limits.document_wall_s)
 
-    def _ended(self, process: _Process) -> Problem | _StoppedError:
+    def _ended(self, process: Process) -> Problem | _StoppedError:
         """Return what a process means that ended without an answer."""
         if self._is_closed:
             return stopping()
         code = process.code
         if code is not None and code < 0 and -code not in _numbers(_OWN_SIGNALS):
             return _StoppedError()
-        if code == -getattr(signal, "SIGXCPU", 0):
+        if code in (worker.ENDED_SLOW, -getattr(signal, "SIGXCPU", 0)):
             return self._too_slow()
         if code == worker.ENDED_FULL:
             self.counts["full"] += 1
@@ -226,7 +262,7 @@ class Workers:
             return at_limit(what, limits.threads() if is_thread else limits.memory())
         return self._crashed(process)
 
-    def _crashed(self, process: _Process) -> Problem:
+    def _crashed(self, process: Process) -> Problem:
         if self._is_gone():
             return bundle_gone()
         if not process.is_ready:
@@ -237,10 +273,10 @@ class Workers:
 
     def _too_slow(self) -> Problem:
         self.counts["timeout"] += 1
-        what = f"the PDF could not be read within {self._limits.document_timeout_s:g} seconds"
+        what = f"the PDF could not be read in {self._limits.document_cpu_s:g} seconds of CPU time"
         return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "document-timeout", what, next_step=LIGHTER)
 
-    def _take(self) -> _Process:
+    def _take(self) -> Process:
         """Return the spare process if there is one that lives, else a new one."""
         spare, self._spare = self._spare, None
         if spare is not None:
@@ -250,7 +286,7 @@ class Workers:
         if self._is_gone():
             raise bundle_gone()
         try:
-            return _Process(self._limits, self._is_gone)
+            return Process(self._limits, self._is_gone)
         except OSError as error:
             if self._is_gone():
                 raise bundle_gone() from error
@@ -266,120 +302,4 @@ class Workers:
             return
         # Where there is none to be had, the next document tells.
         with contextlib.suppress(OSError, RuntimeError):
-            self._spare = _Process(self._limits, self._is_gone)
-
-
-class _Process:
-    """A process that reads one document."""
-
-    def __init__(self, limits: Limits, is_gone: Callable[[], bool]) -> None:
-        arguments = (
-            limits.max_pages,
-            limits.max_document_chars,
-            math.ceil(limits.document_timeout_s),
-            os.getpid(),
-        )
-        self._popen = subprocess.Popen(
-            [sys.executable, "-I", "-B", worker.__file__, *map(str, arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=needed(os.environ),  # no token or key goes along
-            cwd=os.path.abspath(os.sep),  # noqa: PTH100 (nobody's folder is held)
-        )
-        self._is_gone = is_gone
-        try:
-            self.ready = _on_thread(self._is_said)
-        except RuntimeError:  # no thread to be had
-            self.end()
-            raise
-
-    @property
-    def is_alive(self) -> bool:
-        return self._popen.poll() is None
-
-    @property
-    def is_stopped(self) -> bool:
-        return is_stopped(self._popen.pid)
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether it had loaded all that it needs while the bundle was still the service's own."""
-        return self.ready.done() and self.ready.result()
-
-    @property
-    def code(self) -> int | None:
-        return self._popen.returncode
-
-    def ask(
-        self, data: bytes, *, max_bytes: int, on_ready: Callable[[], object]
-    ) -> Extracted | Problem | None:
-        """Return its answer, or None if it ended before; it has ended then in any case.
-
-        Blocks, and is let go by `kill`. Calls `on_ready` when the process can read.
-        """
-        sent, said = cast("IO[bytes]", self._popen.stdin), cast("IO[bytes]", self._popen.stdout)
-        try:
-            if not self.ready.result():
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._popen.wait(LAST_WORD_S)
-                return None
-            on_ready()
-            # It may end before it has read all, and tells by its exit code why.
-            with contextlib.suppress(OSError):
-                sent.write(worker.LENGTH.pack(len(data)))
-                sent.write(data)
-                sent.flush()
-            head = said.read(worker.LENGTH.size)
-            size = worker.LENGTH.unpack(head)[0] if len(head) == worker.LENGTH.size else 0
-            answer = _answer(said.read(size)) if 0 < size <= max_bytes else None
-            if answer is None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._popen.wait(LAST_WORD_S)
-            return answer
-        finally:
-            self.end()
-
-    def _is_said(self) -> bool:
-        said = b""
-        with contextlib.suppress(OSError, ValueError):  # it was ended, and its pipe closed
-            said = cast("IO[bytes]", self._popen.stdout).read(len(worker.READY))
-        if said == worker.READY and not self._is_gone():
-            return True
-        if said:  # what it loaded may be another bundle's
-            self.kill()
-        return False
-
-    def kill(self) -> None:
-        """End it at once, whatever it does; it is waited for by whoever asked it."""
-        self._popen.kill()
-
-    def end(self) -> None:
-        """End it, wait for that, and close its pipes."""
-        self._popen.kill()
-        self._popen.wait()
-        for pipe in (self._popen.stdin, self._popen.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):  # what it never read
-                    pipe.close()
-
-
-def _answer(body: bytes) -> Extracted | Problem | None:
-    """Return what the worker says in `body`, None if that is nothing that it says."""
-    try:
-        answer = orjson.loads(body)
-    except ValueError:
-        return None
-    match answer:
-        case {"error": str(word)}:
-            return refusal(word)
-        case _:
-            return extracted(answer)
-
-
-def _on_thread(work: Callable[[], R]) -> Future[R]:
-    """Return the future of what `work` returns, done on a thread that keeps no program alive."""
-    made: Future[R] = Future()
-    made.set_running_or_notify_cancel()  # so that it is not cancelled before the thread begins
-    threading.Thread(target=do, args=(work, made), name="document", daemon=True).start()
-    return made
+            self._spare = Process(self._limits, self._is_gone)

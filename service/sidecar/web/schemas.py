@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from sidecar.documents import encodings
 from sidecar.documents.losses import MAX_LISTED, LossKind, NoteKind
+from sidecar.documents.sandbox import Sandbox
 from sidecar.engines import Degraded
 from sidecar.problems import Problem
 from sidecar.process.presence import State
@@ -258,6 +259,10 @@ class InfoAnswer(BaseModel):
     revision: str
     fingerprint: str = Field(description="That of requests which leave every field at its default.")
     limits: LimitsAnswer
+    sandbox: Sandbox = Field(
+        description="What holds the processes that read PDFs: seccomp, a filter of system calls on "
+        "Linux; job, a job object on Windows; or rlimits alone."
+    )
     plan: str | None
 
 

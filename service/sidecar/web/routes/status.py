@@ -90,6 +90,7 @@ async def info(request: Request) -> Response:
             "revision": loaded.snapshot.revision,
             "fingerprint": loaded.fingerprint(),
             "limits": {name: getattr(limits, name) for name in schemas.LimitsAnswer.model_fields},
+            "sandbox": service.workers.sandbox,
             "plan": loaded.snapshot.plan,
         }
     )

@@ -186,7 +186,7 @@ def test_the_committed_lock_serves_each_target(target: str) -> None:
     lock = read_lock(Project.here().wheel_lock)
     names = [wheel.package for wheel in select(lock, TARGETS[target], groups=EVERY_GROUP)]
     assert len(names) == len(set(names))
-    assert {"fastapi", "uvicorn", "numpy", "pypdf", "onnxruntime", "pytest"} <= set(names)
+    assert {"fastapi", "uvicorn", "numpy", "pypdfium2", "onnxruntime", "pytest"} <= set(names)
     assert ("torch" in names) == (target != "linux-arm64")
     assert not [name for name in names if name.startswith(FORBIDDEN)]
 

@@ -1,29 +1,26 @@
 from __future__ import annotations
 
 import ctypes
-import faulthandler
-import io
 import json
 import os
 import resource
-import struct
 import sys
 import threading
-import warnings
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar.documents import worker
+from sidecar.documents import pdfium, sandbox, worker
+from sidecar.documents.extracted import Extracted
+from sidecar.documents.losses import Loss
+from tests.support.pdfparts import read, said
 from tests.support.tinypdf import (
     circular_xref,
     cyclic_outline,
-    cyclic_pages,
     encrypted,
-    large_stream,
     pdf,
-    scanned,
 )
 
 if TYPE_CHECKING:
@@ -32,13 +29,6 @@ if TYPE_CHECKING:
 
 class Ended(BaseException):
     """Stands for the end of the process."""
-
-
-@pytest.fixture
-def limits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, tuple[int, int]]]:
-    asked: list[tuple[int, tuple[int, int]]] = []
-    monkeypatch.setattr(resource, "setrlimit", lambda *given: asked.append(given))
-    return asked
 
 
 @pytest.fixture
@@ -78,110 +68,82 @@ def stdin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
         os.close(descriptor)
 
 
+def limit(*pages: int) -> tuple[Loss, ...]:
+    return (Loss(kind="limit", count=len(pages), pages=pages),)
+
+
 def test_pages_come_in_order_and_say_whether_they_are_all() -> None:
     data = pdf(["one", "two", "three"])
-    assert worker.extract(data, max_pages=9, max_chars=99) == {
-        "pages": ["one", "two", "three"],
-        "losses": [],
-        "notes": [],
-    }
-    assert worker.extract(data, max_pages=2, max_chars=99) == {
-        "pages": ["one", "two"],
-        "losses": [{"kind": "limit", "count": 1, "pages": [3]}],
-        "notes": [],
-    }
-    assert worker.extract(data, max_pages=9, max_chars=4) == {
-        "pages": ["one", "t"],
-        "losses": [{"kind": "limit", "count": 2, "pages": [2, 3]}],
-        "notes": [],
-    }
-    assert worker.extract(data, max_pages=9, max_chars=11)["losses"] == []
+    assert read(data) == Extracted(pages=["one", "two", "three"])
+    assert read(data, max_pages=2) == Extracted(pages=["one", "two"], losses=limit(3))
+    assert read(data, room=4) == Extracted(pages=["one", "t"], losses=limit(2, 3))
+    assert read(data, room=11).losses == ()
+    assert read(data, first=3).pages == ["three"]
 
 
 @pytest.mark.parametrize(
-    ("data", "word"),
+    ("data", "expected"),
     [
         (b"", "not-pdf"),
         (b"MZ", "not-pdf"),
         (b"%PDF-1.4", "unreadable"),
         (pdf([]), "no-pages"),
-        (pdf(["x"])[:-200], "unreadable"),
-        (cyclic_pages(), "unreadable"),
         (encrypted(), "encrypted"),
-        (scanned(), "scanned"),
-        (pdf([" ", ""]), "scanned"),
-        (large_stream(20 << 20), "too-complex"),
     ],
-    ids=range(10),
+    ids=range(5),
 )
-def test_what_cannot_be_read_has_a_word(data: bytes, word: str) -> None:
-    assert worker.extract(data, max_pages=9, max_chars=10) == {"error": word}
+def test_what_cannot_be_opened_has_a_word(data: bytes, expected: str) -> None:
+    assert said(data) == expected
 
 
 @pytest.mark.parametrize(
     "data", [cyclic_outline(), circular_xref(), b"\n\n junk " + pdf(["Some text."])]
 )
 def test_faults_beside_the_pages_do_not_keep_the_text(data: bytes) -> None:
-    assert worker.extract(data, max_pages=9, max_chars=99)["pages"] == ["Some text."]
+    assert read(data) == Extracted(pages=["Some text."])
+
+
+def test_a_page_that_is_not_there_costs_that_page() -> None:
+    data = pdf(["one", "two", "three"]).replace(
+        b"6 0 obj\n<< /Type /Page ", b"6 0 obj\n<< /Type /Rage "
+    )
+    found = read(data)
+    assert found.pages == ["one", "", "three"]
+    assert found.losses == (Loss(kind="page", count=1, pages=(2,)),)
 
 
 def test_memory_that_is_used_up_has_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     def burst(_data: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("pypdf.PdfReader", burst)
-    assert worker.extract(b"%PDF-", max_pages=1, max_chars=10) == {"error": "too-complex"}
+    monkeypatch.setattr(pdfium, "Document", burst)
+    assert said(b"%PDF-") == "too-complex"
 
 
-def test_half_of_a_pair_never_leaves_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    page = SimpleNamespace(extract_text=lambda: "a\ud800b")
-    reader = SimpleNamespace(is_encrypted=False, pages=[page])
-    monkeypatch.setattr("pypdf.PdfReader", lambda _data: reader)
-    assert worker.extract(b"%PDF-", max_pages=1, max_chars=10)["pages"] == ["a?b"]
+def test_pages_that_come_after_the_time_are_said() -> None:
+    pace = worker.Pace(0)
+    found = read(pdf(["one", "two", "three"]), pace=pace, first=2)
+    assert found == Extracted(pages=[], losses=(Loss(kind="time", count=2, pages=(2, 3)),))
 
 
-def test_time_memory_and_dumps_are_limited(
-    limits: list[tuple[int, tuple[int, int]]],
+def test_a_page_may_take_its_share_of_the_time_that_is_left(
+    monkeypatch: pytest.MonkeyPatch, ended: list[int]
 ) -> None:
-    worker.confine(10)
-    assert dict(limits) == {
-        resource.RLIMIT_CPU: (10, 11),
-        resource.RLIMIT_AS: (worker.MEMORY_BYTES, worker.MEMORY_BYTES),
-        resource.RLIMIT_CORE: (0, 0),
-    }
-
-
-def test_where_there_are_no_such_limits_a_job_object_is_asked_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    asked: list[tuple[Any, ...]] = []
-    kernel = SimpleNamespace(
-        CreateJobObjectW=lambda *_: 7,
-        GetCurrentProcess=lambda: -1,
-        SetInformationJobObject=lambda *given: asked.append(given),
-        AssignProcessToJobObject=lambda *given: asked.append(given),
-    )
-    monkeypatch.setitem(sys.modules, "resource", None)
-    monkeypatch.setattr(ctypes, "CDLL", lambda _name: kernel)
-    worker.confine(10)
-    (job, kind, given, size), (other, _) = asked
-    assert job.value == other.value == 7
-    assert kind == 9
-    assert size == len(given) == 144  # JOBOBJECT_EXTENDED_LIMIT_INFORMATION on 64 bits
-    assert struct.unpack_from("<q", given, 0) == (10 * 10_000_000,)
-    assert struct.unpack_from("<I", given, 16) == (0x10A,)
-    assert struct.unpack_from("<I", given, 40) == (1,)
-    assert struct.unpack_from("<Q", given, 112) == (worker.MEMORY_BYTES,)
-    assert worker.peak_bytes() == 0
-
-
-def test_a_system_without_any_limits_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError
-
-    monkeypatch.setitem(sys.modules, "resource", None)
-    monkeypatch.setattr(ctypes, "CDLL", refuse)
-    worker.confine(10)
+    clock = [100.0]
+    monkeypatch.setattr(time, "process_time", lambda: clock[0])
+    pace = worker.Pace(8)
+    assert pace.begin_page()
+    assert pace.until == 102
+    clock[0] = 107.0
+    assert pace.taken == 7
+    assert pace.begin_page()
+    assert pace.until == 107.5
+    clock[0] = 108.0
+    assert not pace.begin_page()
+    clock[0] = 109.0
+    with pytest.raises(Ended):
+        pace.keep()
+    assert ended == [worker.ENDED_SLOW]
 
 
 def test_a_process_whose_service_is_gone_ends(
@@ -248,26 +210,44 @@ def test_a_document_is_read_to_the_byte(stdin: Callable[..., int]) -> None:
 
 
 @pytest.mark.parametrize("is_wanted", [True, False])
-def test_the_program_reads_a_document_and_writes_one_object(
-    monkeypatch: pytest.MonkeyPatch, limits: list[Any], is_wanted: bool
+def test_the_program_reads_a_document_and_writes_a_message_a_page(
+    monkeypatch: pytest.MonkeyPatch, is_wanted: bool
 ) -> None:
-    out = SimpleNamespace(buffer=io.BytesIO(), flush=lambda: None)
     begun: list[Any] = []
+    messages = iter([b'{"first": 2, "seconds": 3.5, "room": 4}', pdf(["one", "hello"])])
+    sent: list[dict[str, Any]] = []
     monkeypatch.setattr(sys, "argv", ["worker.py", "5", "100", "3", str(os.getppid())])
-    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sandbox, "confine", begun.append)
+    monkeypatch.setattr(sandbox, "seal", lambda: "seccomp")
     monkeypatch.setattr(worker, "die_with", begun.append)
-    monkeypatch.setattr(worker, "receive", lambda: pdf(["hello"]) if is_wanted else None)
+    monkeypatch.setattr(worker, "receive", lambda: next(messages) if is_wanted else None)
+    monkeypatch.setattr(worker, "send", sent.append)
     monkeypatch.setattr(threading.Thread, "start", lambda thread: begun.append(thread.daemon))
-    monkeypatch.setattr(
-        faulthandler, "dump_traceback_later", lambda *given, **_: begun.append(given)
-    )
-    with warnings.catch_warnings():
-        assert worker.main() == 0
+    assert worker.main() == 0
+    assert begun == [3, os.getppid(), *[True, True] * is_wanted]
     if is_wanted:
-        written = out.buffer.getvalue()
-        assert worker.LENGTH.unpack(written[:8]) == (len(written) - 8,)
-        assert json.loads(written[8:]) == {"pages": ["hello"], "losses": [], "notes": []}
-        assert begun == [os.getppid(), (4,), True]
-    else:
-        assert begun == [os.getppid()]
-    assert len(limits) == 3
+        (_, message) = sent
+        assert message.pop("cpu") < 3
+        assert message == {
+            "pages": ["hell"],
+            "losses": [{"kind": "limit", "count": 1, "pages": [2]}],
+            "notes": [],
+            "of": 2,
+            "more": False,
+            "sandbox": "seccomp",
+        }
+
+
+def test_a_message_is_its_length_and_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bytes] = []
+
+    def write(descriptor: int, data: memoryview) -> int:
+        assert descriptor == 1
+        written.append(bytes(data[:5]))  # a pipe takes what it has room for
+        return len(written[-1])
+
+    monkeypatch.setattr(os, "write", write)
+    worker.send({"pages": ["é"]})
+    body = b"".join(written)
+    assert worker.LENGTH.unpack(body[:8]) == (len(body) - 8,)
+    assert json.loads(body[8:]) == {"pages": ["é"]}

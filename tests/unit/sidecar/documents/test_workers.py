@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar.documents import worker, workers
-from sidecar.documents.extracted import Extracted
+from sidecar.documents import process, worker, workers
+from sidecar.documents.extracted import MAX_SKIPPED, Extracted
+from sidecar.documents.losses import Loss, LossKind
 from sidecar.documents.workers import Workers
 from sidecar.problems import Problem
 from sidecar.process import clock
@@ -119,12 +120,13 @@ def test_a_process_that_takes_too_long_is_killed(
     async def work(made: Workers) -> None:
         began = time.monotonic()
         process = made._spare = made._take()
-        assert (await refused(made)).kind == "document-timeout"
+        problem = await refused(made)
+        assert (problem.status, problem.kind) == (503, "document-busy")  # it did not compute
         assert time.monotonic() - began < 30
         await until(lambda: process.code is not None)
         assert made.counts == {"timeout": 1}
 
-    run(work, limits=Limits(document_timeout_s=0.3))
+    run(work, limits=Limits(document_wall_s=0.3))
 
 
 @pytest.mark.parametrize(
@@ -133,6 +135,7 @@ def test_a_process_that_takes_too_long_is_killed(
         ("os.kill(os.getpid(), signal.SIGSEGV)", "document-crash", "crash"),
         ("os.kill(os.getpid(), signal.SIGABRT)", "document-crash", "crash"),
         ("os.kill(os.getpid(), signal.SIGXCPU)", "document-timeout", "timeout"),
+        (f"os._exit({worker.ENDED_SLOW})", "document-timeout", "timeout"),
         (f"os._exit({worker.ENDED_FULL})", "document-too-complex", "full"),
         ("sys.exit(0)", "document-crash", "crash"),
         (GREET + "os.write(1, b'abc')", "document-crash", "crash"),
@@ -146,7 +149,7 @@ def test_a_process_that_takes_too_long_is_killed(
             "crash",
         ),
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_a_process_that_ends_without_an_answer_is_a_422_and_is_counted(
     run: Callable[..., Any], program: Callable[[str], None], source: str, kind: str, count: str
@@ -163,6 +166,17 @@ def test_a_process_that_ends_without_an_answer_is_a_422_and_is_counted(
 
 SAY = "os.write(1, struct.pack('>Q', len(b)) + b)"
 ANSWER = 'b = b\'{"pages": ["a"], "losses": [], "notes": []}\'; ' + SAY
+# Each page is a message; the end that the test wants comes after so many of four.
+PAGES = f"""
+head = json.loads(os.read(0, size))
+for page in range(head["first"], 5):
+    if page == END_AT:
+        END
+    b = json.dumps({{"pages": [f"page {{page}}"], "losses": [], "notes": [], "of": 4, "cpu": 0.01,
+                    "sandbox": "seccomp", "more": page < 4}}).encode()
+    {SAY}
+time.sleep(60)
+"""
 FROM_OUTSIDE = ["SIGSTOP", "SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"]
 
 
@@ -242,7 +256,72 @@ def test_the_time_of_a_stopped_service_is_not_the_documents(
         assert (await reading).pages == ["a"]
         assert made.counts == {"stopped": 1, "read": 1}
 
-    run(work, limits=Limits(document_timeout_s=2.0))
+    run(work, limits=Limits(document_wall_s=2.0))
+
+
+@pytest.mark.parametrize(
+    ("end", "kind"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "page"),
+        (f"os._exit({worker.ENDED_FULL})", "page"),
+        (f"os._exit({worker.ENDED_SLOW})", "time"),
+    ],
+)
+@pytest.mark.parametrize("page", [1, 2, 4])
+def test_a_page_that_ends_its_process_costs_that_page(
+    run: Callable[..., Any], program: Callable[[str], None], end: str, kind: LossKind, page: int
+) -> None:
+    # Page 1 ends it before there is any: how many there are is said, and no more.
+    of = 'b = b\'{"pages": [], "losses": [], "notes": [], "of": 4, "more": true}\'; ' + SAY
+    program(GREET + of + PAGES.replace("END_AT", str(page)).replace("END", end))
+
+    async def work(made: Workers) -> None:
+        pages = [f"page {number}" * (number != page) for number in range(1, 5)]
+        lost = Loss(kind=kind, count=1, pages=(page,))
+        assert await made.read(DATA) == Extracted(pages=pages, losses=(lost,))
+        assert made.counts["read"] == 1
+
+    run(work)
+
+
+def test_a_machine_without_time_gives_the_pages_that_were_read(
+    run: Callable[..., Any], program: Callable[[str], None]
+) -> None:
+    program(GREET + PAGES.replace("END_AT", "3").replace("END", "time.sleep(60)"))
+
+    async def work(made: Workers) -> None:
+        found = await made.read(DATA)
+        assert found.pages == ["page 1", "page 2"]
+        assert found.losses == (Loss(kind="busy", count=2, pages=(3, 4)),)
+
+    run(work, limits=Limits(document_wall_s=3.0))
+
+
+def test_pages_that_all_end_their_process_are_given_up(
+    run: Callable[..., Any], program: Callable[[str], None]
+) -> None:
+    of = 'b = b\'{"pages": [], "losses": [], "notes": [], "of": 500, "more": true}\'; ' + SAY
+    program(f"{GREET}{of}\nos._exit({worker.ENDED_SLOW})")
+
+    async def work(made: Workers) -> None:
+        assert (await refused(made)).kind == "document-timeout"
+        assert made.counts["timeout"] <= MAX_SKIPPED + 1
+
+    run(work)
+
+
+def test_a_process_that_nothing_but_limits_holds_is_told_once(
+    run: Callable[..., Any], program: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    program(GREET + ANSWER.replace('"losses"', '"sandbox": "rlimits", "losses"'))
+
+    async def work(made: Workers) -> None:
+        for _ in range(2):
+            await made.read(DATA)
+        assert made.sandbox == "rlimits"
+
+    run(work)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 def test_a_process_that_goes_on_after_the_service_is_not_replaced(
@@ -301,7 +380,7 @@ def test_who_leaves_before_the_thread_begins_does_not_end_it_with_an_error(
         begun.append(thread)
 
     monkeypatch.setattr(threading.Thread, "start", begin_later)
-    waited = workers._on_thread(lambda: 1)
+    waited = process.on_thread(lambda: 1)
     waited.cancel()
     begun[0].run()
     assert waited.result(timeout=0) == 1
@@ -363,7 +442,7 @@ def test_a_quick_document_behind_ten_slow_ones_is_read_and_none_of_them_is_lost(
         assert made.counts["left"] == 10
         assert (await made.read(DATA + b".")).pages == ["a"]
 
-    run(work, limits=Limits(document_timeout_s=600), turn_s=0.1)
+    run(work, limits=Limits(document_cpu_s=600, document_wall_s=600), turn_s=0.1)
 
 
 def test_more_pdfs_than_may_wait_are_refused_and_one_that_leaves_makes_room(
@@ -384,7 +463,9 @@ def test_more_pdfs_than_may_wait_are_refused_and_one_that_leaves_makes_room(
         made.require_room()
         assert (await made.read(DATA + b".")).pages == ["a"]
 
-    run(work, limits=Limits(document_timeout_s=600, max_waiting_pdfs=2), turn_s=0.1)
+    run(
+        work, limits=Limits(document_cpu_s=600, document_wall_s=600, max_waiting_pdfs=2), turn_s=0.1
+    )
 
 
 def test_a_spare_process_that_died_is_not_used(run: Callable[..., Any]) -> None:

@@ -1,0 +1,303 @@
+"""PDFium as it is used here: a document's bytes to what its pages show and its annotations say.
+
+Read with no font of the machine, so that a document gives the same text everywhere.
+"""
+
+from __future__ import annotations
+
+import codecs
+import ctypes
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pypdfium2_raw as pdfium
+
+from sidecar.documents import normal, streams
+
+_PASSWORD, _SECURITY = 4, 5  # what FPDF_GetLastError says of an encrypted document
+_LINK, _POPUP, _WIDGET = 2, 16, 20  # subtypes of annotations without words of their own
+_UNSEEN = 0x02 | 0x20  # flags of an annotation: hidden, no view
+_TEXT, _PATH = 1, 2  # types of page objects
+_VALUES = (4, 5, 6)  # form fields with a value in words: combo box, list box, text field
+_CHECKS = (2, 3)  # check box, radio button
+# Rules and frames are paths, too; so many on a page without text are a picture.
+_PICTURE_PATHS = 50
+_MAX_ANNOTATIONS = 10_000
+# One character in so many is asked whether the font tells its letter.
+_SAMPLE = 16
+# A quarter is many.
+_MANY = 4
+_NO_CODES = (0xFFFE, 0xFFFF)
+# How many characters that are left out are passed over to find one.
+_MOST_STEPS = 64
+_SPACE, _A, _Z, _CASE = 0x20, 0x61, 0x7A, 0x20
+_ACCENTED = re.compile(f"[{re.escape(''.join(normal.ACCENTS))}][^\\W\\d_]")
+_HEADER = b"%PDF-"
+_UTF_16 = "utf-16-le"
+_ROOT = re.compile(rb"(\d{1,10})\s+(\d{1,5})\s+obj\b(?!.*\bobj\b)", re.DOTALL)
+_ROOT_BYTES = 1024
+
+
+class Unfit(Exception):  # noqa: N818 (nothing failed)
+    """The document has no text for us; the word says why."""
+
+
+class PageError(Exception):
+    """A page cannot be read."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Page:
+    """What a page shows, and what is lost of it and done to it, by kind."""
+
+    text: str = ""
+    losses: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
+
+
+def start() -> None:
+    """Get PDFium ready, with no fonts but its own."""
+    no_fonts = (ctypes.POINTER(ctypes.c_char) * 1)()
+    config = pdfium.FPDF_LIBRARY_CONFIG(version=2, m_pUserFontPaths=no_fonts)
+    pdfium.FPDF_InitLibraryWithConfig(ctypes.byref(config))
+    codecs.lookup(_UTF_16)  # a module, which cannot be read any more later on
+
+
+class Document:
+    """A PDF that was opened."""
+
+    def __init__(self, data: bytes) -> None:
+        """Open `data`, with the empty password if one is asked for. Raises Unfit."""
+        at = data.find(_HEADER)
+        if at < 0:
+            raise Unfit("not-pdf")
+        self._data = data[at:]
+        self._document = self._opened(self._data)
+        if self._document is None:
+            self._data = _with_trailer(self._data)
+            self._document = self._opened(self._data)
+        if self._document is None:
+            raise Unfit("unreadable")
+        self.count = int(pdfium.FPDF_GetPageCount(self._document))
+        if self.count < 1:
+            raise Unfit("no-pages")
+        self._form = self._opened_form()
+        self._has_damage = streams.has_damage(self._data)
+        self._before = ""
+
+    def _opened(self, data: bytes) -> object | None:
+        document = pdfium.FPDF_LoadMemDocument64(data, len(data), None)
+        if document:
+            return document  # type: ignore[no-any-return]
+        if pdfium.FPDF_GetLastError() in (_PASSWORD, _SECURITY):
+            raise Unfit("encrypted")
+        return None
+
+    def _opened_form(self) -> object | None:
+        if pdfium.FPDF_GetFormType(self._document) == 0:
+            return None
+        # PDFium keeps the address of this.
+        self._form_info = pdfium.FPDF_FORMFILLINFO(version=1)
+        return pdfium.FPDFDOC_InitFormFillEnvironment(  # type: ignore[no-any-return]
+            self._document, ctypes.byref(self._form_info)
+        )
+
+    def close(self) -> None:
+        """Let go of what PDFium holds."""
+        if self._form is not None:
+            pdfium.FPDFDOC_ExitFormFillEnvironment(self._form)
+        pdfium.FPDF_CloseDocument(self._document)
+
+    def read(self, number: int) -> Page:
+        """Return the page with this number, from 1, of which earlier ones were read before.
+
+        Raises PageError.
+        """
+        handle = pdfium.FPDF_LoadPage(self._document, number - 1)
+        if not handle:
+            raise PageError
+        try:
+            text = _shown(handle)
+            said = normal.normal(text, before=self._before)
+            page = Page(text=said.text, losses=said.losses, notes=said.notes)
+            self._before = said.text
+            if not text.strip():
+                page.losses["picture"] += _is_picture(handle)
+            objects = pdfium.FPDFPage_CountObjects(handle)
+            if (self._has_damage or not objects) and self._is_damaged(number, objects):
+                page.losses["page"] += 1
+            self._add_annotations(handle, page)
+            return page
+        finally:
+            pdfium.FPDF_ClosePage(handle)
+
+    def _is_damaged(self, number: int, objects: int) -> bool:
+        """Return whether something that the page draws is not there."""
+        return streams.is_damaged(streams.copied(self._document, number), is_empty=not objects)
+
+    def _add_annotations(self, handle: object, page: Page) -> None:
+        count = min(pdfium.FPDFPage_GetAnnotCount(handle), _MAX_ANNOTATIONS)
+        lines = [page.text] if page.text else []
+        for index in range(count):
+            annotation = pdfium.FPDFPage_GetAnnot(handle, index)
+            if not annotation:
+                continue
+            try:
+                kind, said = self._said_by(annotation)
+            finally:
+                pdfium.FPDFPage_CloseAnnot(annotation)
+            said = normal.normal(said).text.strip()
+            if said:
+                page.notes[kind] += 1
+                lines.append(said)
+        page.text = "\n".join(lines)
+
+    def _said_by(self, annotation: object) -> tuple[str, str]:
+        """Return the kind of note, and the words, that an annotation adds to its page."""
+        subtype = pdfium.FPDFAnnot_GetSubtype(annotation)
+        if subtype in (_LINK, _POPUP) or pdfium.FPDFAnnot_GetFlags(annotation) & _UNSEEN:
+            return "annotations", ""
+        if subtype != _WIDGET:
+            return "annotations", _string(pdfium.FPDFAnnot_GetStringValue, annotation, b"Contents")
+        if self._form is None:
+            return "form-values", ""
+        kind = pdfium.FPDFAnnot_GetFormFieldType(self._form, annotation)
+        if kind in _VALUES:
+            said = _string(pdfium.FPDFAnnot_GetFormFieldValue, self._form, annotation)
+        elif kind in _CHECKS and _is_on(annotation):
+            said = _string(pdfium.FPDFAnnot_GetFormFieldAlternateName, self._form, annotation)
+        else:
+            said = ""
+        return "form-values", said
+
+
+def _is_on(annotation: object) -> bool:
+    """Return whether a box is checked: its look is another than that of an empty one."""
+    return _string(pdfium.FPDFAnnot_GetStringValue, annotation, b"AS") not in ("", "Off")
+
+
+def _shown(handle: object) -> str:
+    """Return the characters that stand within the page, in the order of reading."""
+    text_page = pdfium.FPDFText_LoadPage(handle)
+    if not text_page:
+        raise PageError
+    try:
+        count = pdfium.FPDFText_CountChars(text_page)
+        box = pdfium.FS_RECTF()
+        pdfium.FPDF_GetPageBoundingBox(handle, ctypes.byref(box))
+        area = (box.left, box.top, box.right, box.bottom)
+        size = pdfium.FPDFText_GetBoundedText(text_page, *area, None, 0)
+        buffer = (ctypes.c_ushort * size)()
+        pdfium.FPDFText_GetBoundedText(text_page, *area, buffer, size)
+        text = _decoded(buffer)
+        # Characters that are mapped to none are left out of it.
+        if count > len(text) or _is_untold(text_page, count):
+            text = _told(text_page, count) or text
+        return normal.accented(text, _accents(text_page, text, more=count - len(text)))
+    finally:
+        pdfium.FPDFText_ClosePage(text_page)
+
+
+def _is_untold(text_page: object, count: int) -> bool:
+    """Return whether the fonts tell no letters for many of the characters."""
+    asked = range(0, count, _SAMPLE)
+    untold = sum(pdfium.FPDFText_HasUnicodeMapError(text_page, index) == 1 for index in asked)
+    return bool(untold * _MANY > len(asked))
+
+
+def _told(text_page: object, count: int) -> str | None:
+    """Return the characters one by one, with U+FFFD for those that nothing tells.
+
+    None if all are told. A font that tells no letters often has them at their usual codes, which
+    are then what PDFium says; a font that was cut down has them in the order of their first use.
+    """
+    codes = [pdfium.FPDFText_GetUnicode(text_page, index) for index in range(count)]
+    lost = {index for index, code in enumerate(codes) if not code or code in _NO_CODES}
+    if _is_untold(text_page, count):
+        asked = range(count)
+        untold = [at for at in asked if pdfium.FPDFText_HasUnicodeMapError(text_page, at) == 1]
+        if not _are_letters([codes[index] for index in untold]):
+            lost.update(untold)
+    lost = {index for index in lost if pdfium.FPDFText_IsHyphen(text_page, index) != 1}
+    if not lost:
+        return None
+    hyphens = {index for index in range(count) if pdfium.FPDFText_IsHyphen(text_page, index) == 1}
+    said = (
+        normal.REPLACEMENT if index in lost else normal.HYPHEN if index in hyphens else chr(code)
+        for index, code in enumerate(codes)
+    )
+    return "".join(said).encode(_UTF_16, "surrogatepass").decode(_UTF_16, "replace")
+
+
+def _are_letters(codes: list[int]) -> bool:
+    """Return whether codes without a meaning of their own are the usual ones of letters."""
+    controls = sum(code < _SPACE for code in codes)
+    lower = sum(_A <= code <= _Z for code in codes)
+    upper = sum(_A <= code + _CASE <= _Z for code in codes)
+    return not controls * _MANY > len(codes) and (lower >= upper or not controls)
+
+
+def _accents(text_page: object, text: str, *, more: int) -> frozenset[int]:
+    """Return the places in `text` of accents that are drawn over the letter after them.
+
+    The page has so many characters `more`, of which some may come before.
+    """
+    return frozenset(
+        found.start()
+        for found in _ACCENTED.finditer(text)
+        if any(
+            _overlaps(text_page, found.start() + step, found[0])
+            for step in range(min(max(0, more), _MOST_STEPS) + 1)
+        )
+    )
+
+
+def _overlaps(text_page: object, index: int, pair: str) -> bool:
+    codes = [pdfium.FPDFText_GetUnicode(text_page, index + step) for step in range(2)]
+    if codes != [*map(ord, pair)]:
+        return False
+    left, right, _, _ = _box(text_page, index)
+    start, end, _, _ = _box(text_page, index + 1)
+    return start < (left + right) / 2 < end
+
+
+def _box(text_page: object, index: int) -> tuple[float, float, float, float]:
+    sides = [ctypes.c_double() for _ in range(4)]
+    pdfium.FPDFText_GetCharBox(text_page, index, *map(ctypes.byref, sides))
+    left, right, bottom, top = (side.value for side in sides)
+    return left, right, bottom, top
+
+
+def _is_picture(handle: object) -> bool:
+    """Return whether a page without text shows something else."""
+    kinds: Counter[int] = Counter()
+    for index in range(min(pdfium.FPDFPage_CountObjects(handle), 2 * _PICTURE_PATHS)):
+        kinds[pdfium.FPDFPageObj_GetType(pdfium.FPDFPage_GetObject(handle, index))] += 1
+    others = kinds.total() - kinds[_TEXT] - kinds[_PATH]
+    return others > 0 or kinds[_PATH] >= _PICTURE_PATHS
+
+
+def _string(ask: object, *given: object) -> str:
+    """Return the text that a function of PDFium's writes to a buffer of so many bytes."""
+    size = ask(*given, None, 0)  # type: ignore[operator]
+    buffer = (ctypes.c_ushort * (size // 2 + 1))()
+    ask(*given, buffer, size)  # type: ignore[operator]
+    return _decoded(buffer)
+
+
+def _decoded(buffer: object) -> str:
+    text = bytes(buffer).decode(_UTF_16, "replace")  # type: ignore[call-overload]
+    return str(text).rstrip("\0")
+
+
+def _with_trailer(data: bytes) -> bytes:
+    """Return `data` with a trailer that names the catalogue, for a file that lost its own.
+
+    PDFium finds the objects of such a file itself, but not where to begin.
+    """
+    at = data.rfind(b"/Catalog")
+    found = _ROOT.search(data[max(0, at - _ROOT_BYTES) : max(0, at)])
+    if found is None:
+        return data
+    return data + b"\ntrailer\n<< /Root %s %s R >>\nstartxref\n0\n%%%%EOF\n" % found.groups()

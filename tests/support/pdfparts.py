@@ -1,0 +1,46 @@
+"""All that a worker says of a PDF, read within this process."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sidecar.documents import pdfium, worker
+from sidecar.documents.extracted import Extracted, Part, part
+from sidecar.documents.losses import merged
+
+WORDS = frozenset(("not-pdf", "encrypted", "no-pages", "unreadable", "too-complex"))
+pdfium.start()
+
+
+def said(data: bytes, *, max_pages: int = 9, room: int = 9_999, **options: Any) -> Part | str:
+    """Return its messages as one part, or the word for what is wrong; each must be as agreed."""
+    found: list[Part] = []
+    for message in worker.parts(data, max_pages=max_pages, room=room, **options):
+        body = json.loads(json.dumps(message, ensure_ascii=False).encode())  # no half of a pair
+        if "error" in body:
+            assert not found
+            assert body["error"] in WORDS
+            return str(body["error"])
+        one = part(body)
+        assert one is not None, body
+        found.append(one)
+    assert [one.is_last for one in found] == [False] * (len(found) - 1) + [True]
+    pages = [page for one in found for page in one.said.pages]
+    assert len(pages) <= max_pages
+    assert sum(map(len, pages)) <= room
+    return Part(
+        said=Extracted(
+            pages=pages,
+            losses=merged(loss for one in found for loss in one.said.losses),
+            notes=merged(note for one in found for note in one.said.notes),
+        ),
+        of=found[-1].of,
+    )
+
+
+def read(data: bytes, **options: Any) -> Extracted:
+    """Return what was read of a PDF, which must be readable."""
+    found = said(data, **options)
+    assert isinstance(found, Part), found
+    return found.said
