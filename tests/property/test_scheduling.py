@@ -7,13 +7,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from sidecar.problems import Problem
 from sidecar.scheduling import triage
-from sidecar.scheduling.jobs import Batch, Job, Space
+from sidecar.scheduling.jobs import Batch, Claim, Job, Space
 from sidecar.scheduling.lanes import Lane, Room
 from sidecar.scheduling.scheduler import Scheduler
 from sidecar.settings import Limits
 
 LIMITS = Limits(max_batch_rows=5, max_batch_tokens=80)
 SPACES = [Space("mean", normalize=True), Space("cls", normalize=True)]
+# Long requests: all their jobs are in the first space.
+CLAIMS = [Claim(tokens=1_000, is_interactive=is_interactive) for is_interactive in (False, True)]
 POISON, DEADLY = 1, 2
 CANARY = (7,)
 
@@ -43,11 +45,19 @@ class Clients(RuleBasedStateMachine):
         lengths=st.lists(st.integers(2, 60), min_size=1, max_size=12),
         space=st.sampled_from(SPACES),
         is_interactive=st.booleans(),
+        is_long=st.booleans(),
         bad=st.sampled_from([0, 0, 0, POISON, DEADLY]),
         at=st.integers(0, 11),
     )
     def comes(
-        self, lengths: list[int], space: Space, bad: int, at: int, *, is_interactive: bool
+        self,
+        lengths: list[int],
+        space: Space,
+        bad: int,
+        at: int,
+        *,
+        is_interactive: bool,
+        is_long: bool,
     ) -> None:
         texts = []
         for length in lengths:
@@ -55,7 +65,13 @@ class Clients(RuleBasedStateMachine):
             texts.append([self.number] + [0] * (length - 1))
         if at < len(texts):
             texts[at][1] = bad
-        job = Job(texts, dim=2, space=space, is_interactive=is_interactive)
+        job = Job(
+            texts,
+            dim=2,
+            space=SPACES[0] if is_long else space,
+            is_interactive=is_interactive,
+            claim=CLAIMS[is_interactive] if is_long else None,
+        )
         self.jobs[job] = texts
         self.scheduler.add(job, self.now)
 
