@@ -16,6 +16,7 @@ SLOW_RETRY_S = 10
 LONGEST_RETRY_S = 60
 # Whoever has a large share leaves a part in so many of the budget to those that have small ones.
 RESERVED_PART = 16
+MOST_PART = 2  # of the budget one share counts as a part in so many at most
 SMALL_BYTES = 1 << 16
 SHARE = "sidecar.share"  # in the scope of a request: what it has of the budget
 
@@ -42,13 +43,13 @@ class Budget:
         self.in_shares = 0
         self._unsent = unsent
 
-    def require(self, more: int, *, own: int = 0) -> None:
-        """Raise Problem 429 unless one who has `own` bytes may have `more`.
+    def require(self, wanted: int, *, counted: int = 0) -> None:
+        """Raise Problem 429 unless one of whom `counted` bytes count may have `wanted` in all.
 
         A share that is alone, but for small change of others, may have any size.
         """
         unsent = self._unsent()
-        others, wanted = self.in_shares + unsent - own, own + more
+        others = self.in_shares + unsent - counted
         reserved = self.max_bytes // RESERVED_PART
         if wanted <= SMALL_BYTES:
             has_room = not others or others + wanted <= self.max_bytes
@@ -68,29 +69,32 @@ class Share:
     def __init__(self, budget: Budget) -> None:
         """Begin with nothing."""
         self._budget = budget
-        self._came = self._answer = 0
+        self._came = self._answer = self._counted = 0
 
     def take(self, size: int) -> None:
         """Have `size` more bytes of what came. Raises Problem 429."""
-        self._budget.require(size, own=self._came + self._answer)
-        self._came += size
-        self._budget.in_shares += size
+        self._budget.require(self._came + self._answer + size, counted=self._counted)
+        self._hold(self._came + size, self._answer)
 
     def expect(self, size: int) -> None:
         """Have room for an answer of about `size` bytes. Raises Problem 429."""
-        own = self._came + self._answer
-        self._budget.require(size - self._answer, own=own)
+        self._budget.require(self._came + size, counted=self._counted)
         self.answer(size)
 
     def answer(self, size: int) -> None:
         """Hold `size` bytes of answer, 0 once they were written."""
-        self._budget.in_shares += size - self._answer
-        self._answer = size
+        self._hold(self._came, size)
 
     def release(self) -> None:
         """Hold nothing any more."""
-        self._budget.in_shares -= self._came + self._answer
-        self._came = self._answer = 0
+        self._hold(0, 0)
+
+    def _hold(self, came: int, answer: int) -> None:
+        self._came, self._answer = came, answer
+        # However large one is, and a long document is so for half an hour, others are served.
+        counted = min(came + answer, self._budget.max_bytes // MOST_PART)
+        self._budget.in_shares += counted - self._counted
+        self._counted = counted
 
 
 def share_of(request: Request) -> Share:

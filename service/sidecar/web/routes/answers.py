@@ -20,7 +20,7 @@ from sidecar.web import bodies, schemas, vectors
 
 INLINE_VALUES = 1 << 14
 LARGE_VALUES = 1 << 20
-LARGE_BODY = 1 << 18
+LARGE_BODY = 1 << 16
 # Large bodies are read one after the other: each may hold the interpreter for a moment, and takes
 # memory before it can be refused.
 _reading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bodies")
