@@ -16,7 +16,7 @@ SLOW_RETRY_S = 10
 LONGEST_RETRY_S = 60
 # Whoever has a large share leaves a part in so many of the budget to those that have small ones.
 RESERVED_PART = 16
-MOST_PART = 2  # of the budget one share counts as a part in so many at most
+MOST_PART = 2  # of the budget one answer counts as a part in so many at most
 SMALL_BYTES = 1 << 16
 SHARE = "sidecar.share"  # in the scope of a request: what it has of the budget
 
@@ -91,8 +91,9 @@ class Share:
 
     def _hold(self, came: int, answer: int) -> None:
         self._came, self._answer = came, answer
-        # However large one is, and a long document is so for half an hour, others are served.
-        counted = min(came + answer, self._budget.max_bytes // MOST_PART)
+        # However large the answer, and that of a long document is made for half an hour, others are
+        # served.
+        counted = came + min(answer, self._budget.max_bytes // MOST_PART)
         self._budget.in_shares += counted - self._counted
         self._counted = counted
 
