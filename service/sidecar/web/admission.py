@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 
@@ -18,6 +19,9 @@ LONGEST_RETRY_S = 60
 RESERVED_PART = 16
 MOST_PART = 2  # of the budget one answer counts as a part in so many at most
 SMALL_BYTES = 1 << 16
+# A large answer is written in parts: the connection copies what the system does not take at once,
+# and nothing else runs meanwhile.
+PART_BYTES = 1 << 20
 SHARE = "sidecar.share"  # in the scope of a request: what it has of the budget
 
 
@@ -70,6 +74,7 @@ class Share:
         """Begin with nothing."""
         self._budget = budget
         self._came = self._answer = self._counted = 0
+        self.unwritten = 0  # of the answer, while it is written
 
     def take(self, size: int) -> None:
         """Have `size` more bytes of what came. Raises Problem 429."""
@@ -131,12 +136,13 @@ class Admission:
 
         async def held(message: Message) -> None:
             # A client that takes nothing lets this wait, with what it carries.
-            size = len(message.get("body", b""))
-            if size:
-                share.answer(size)
-            await send(message)
-            if size:
-                share.answer(0)
+            body = message.get("body", b"")
+            share.answer(len(body))
+            if len(body) <= PART_BYTES:
+                await send(message)
+            else:
+                await _send_in_parts(message, share, send)
+            share.answer(0)
 
         try:
             self._budget.require(_declared(scope))
@@ -147,6 +153,21 @@ class Admission:
             await self._app(scope, counted, held)
         finally:
             share.release()
+
+
+async def _send_in_parts(message: Message, share: Share, send: Send) -> None:
+    whole = memoryview(message["body"])
+    share.unwritten = len(whole)
+    try:
+        while share.unwritten:
+            at = len(whole) - share.unwritten
+            part = whole[at : at + PART_BYTES]
+            share.unwritten -= len(part)
+            is_more = share.unwritten > 0 or message.get("more_body", False)
+            await send({**message, "body": part, "more_body": is_more})
+            await asyncio.sleep(0)
+    finally:
+        share.unwritten = 0
 
 
 def _closing(problem: Problem) -> Problem:

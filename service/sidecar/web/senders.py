@@ -8,6 +8,7 @@ import logging
 import socket
 import struct
 import sys
+from collections.abc import Callable
 
 from sidecar.process.clock import Clock
 from sidecar.settings import Bounds
@@ -25,29 +26,47 @@ class Sender:
     The window begins anew whenever the client has taken all: then it waits for us.
     """
 
-    __slots__ = ("_given", "_most", "_senders", "_since_s", "_start", "_transport")
+    __slots__ = (
+        "_most",
+        "_rest",
+        "_senders",
+        "_since_s",
+        "_start",
+        "_taken",
+        "_transport",
+        "_unwritten",
+        "_written",
+    )
 
-    def __init__(self, senders: Senders, transport: asyncio.Transport) -> None:
-        """Write nothing yet."""
+    def __init__(
+        self, senders: Senders, transport: asyncio.Transport, unwritten: Callable[[], int]
+    ) -> None:
+        """Write nothing yet; `unwritten` tells how much of the answer is still to be written."""
         self._senders = senders
         self._transport = transport
-        self._start = self._given = self._most = 0
+        self._unwritten = unwritten
+        self._start = self._most = self._written = self._taken = self._rest = 0
         self._since_s = 0.0
 
     @property
-    def unsent(self) -> int:
+    def buffered(self) -> int:
         """The bytes that were written and that the system has not taken yet."""
         return self._transport.get_write_buffer_size()
+
+    @property
+    def unsent(self) -> int:
+        """The bytes that the system has not taken yet, written or not."""
+        return self.buffered + self._unwritten()
 
     def write(self, data: bytes) -> None:
         """Write `data`, or let it wait for the client."""
         if not data:
             return
-        was_unsent = self.unsent
+        has_taken_all = not self.buffered and not self._rest
         self._transport.write(data)
-        if was_unsent:
-            self._given += len(data)
-        elif self.unsent:
+        self._written += len(data)
+        self._rest = self._unwritten()
+        if has_taken_all and self.unsent:
             self._most = 0
             self._begin()
             self._senders.watch(self)
@@ -65,7 +84,7 @@ class Sender:
         self._since_s += passed_s
         if self._since_s < bounds.window_s:
             return False
-        taken = self._start + self._given - self.unsent
+        taken = self._written - self.buffered - self._taken
         wanted = max(bounds.min_window_bytes, self._most // bounds.max_windows)
         if taken < min(wanted, self._start):
             return True
@@ -75,7 +94,7 @@ class Sender:
     def _begin(self) -> None:
         self._start = self.unsent
         self._most = max(self._most, self._start)
-        self._given, self._since_s = 0, 0.0
+        self._taken, self._since_s = self._written - self.buffered, 0.0
 
 
 class Senders:
@@ -95,7 +114,7 @@ class Senders:
 
     def unsent(self) -> int:
         """Return the bytes of all answers that were written and not yet taken."""
-        return sum(sender.unsent for sender in self._watched)
+        return sum(sender.buffered for sender in self._watched)
 
     def watch(self, sender: Sender) -> None:
         """Look at `sender` until its client has taken everything."""

@@ -23,6 +23,7 @@ from sidecar.process.clock import Clock
 from sidecar.process.descriptors import is_readable
 from sidecar.settings import Bounds
 from sidecar.web import requestid
+from sidecar.web.admission import SHARE, Share
 from sidecar.web.counts import OTHER, Counts
 from sidecar.web.crowd import Crowd
 from sidecar.web.door import Ledger
@@ -95,7 +96,9 @@ class Protocol(H11Protocol):
         self.turns.arrive()
         if len(self.connections) >= self.bounds.max_connections:
             self.crowd.make_room()
-        self._patient = _Transport(transport, Sender(self.senders, transport), self._close)
+        self._patient = _Transport(
+            transport, Sender(self.senders, transport, self._unwritten), self._close
+        )
         super().connection_made(cast("asyncio.Transport", self._patient))
         self._enter("idle")
         self._watch()
@@ -218,6 +221,11 @@ class Protocol(H11Protocol):
         elif now >= self._deadline and (self._stage == "lingering" or not self._has_arrived()):
             self._time_out()
         self._watch()
+
+    def _unwritten(self) -> int:
+        cycle: Any = self.cycle
+        share: Share | None = None if cycle is None else cycle.scope.get(SHARE)
+        return 0 if share is None else share.unwritten
 
     def _has_arrived(self) -> bool:
         """Return whether there is something to read, which comes before any deadline."""

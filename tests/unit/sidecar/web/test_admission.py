@@ -177,3 +177,31 @@ def test_what_an_application_sends_is_held_while_its_client_does_not_take_it() -
     scope = {"type": "http", "headers": []}
     asyncio.run(Admission(app, budget)(scope, receive, send))
     assert held == [0, 30, 0, 20, 0]
+
+
+def test_a_large_answer_is_written_in_parts_between_which_others_run() -> None:
+    whole = bytes(range(256)) * (10 * KB) + b"end"
+    turns: list[str] = []
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": whole})
+
+    async def work() -> list[Any]:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+            asyncio.get_running_loop().call_soon(turns.append, "other")
+
+        async def receive() -> Any:
+            raise AssertionError
+
+        await Admission(app, Budget(1 << 30))({"type": "http", "headers": []}, receive, send)
+        return sent[1:]
+
+    parts = asyncio.run(work())
+    assert b"".join(part["body"] for part in parts) == whole
+    assert max(len(part["body"]) for part in parts) <= admission.PART_BYTES
+    assert [part["more_body"] for part in parts] == [True, True, False]
+    assert len(turns) >= len(parts)

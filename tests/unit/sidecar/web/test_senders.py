@@ -39,13 +39,17 @@ class Transport:
         self.is_aborted = True
 
 
-def watched(senders: Any = None) -> tuple[Sender, Transport]:
+def watched(
+    senders: Any = None, *, unwritten: Callable[[], int] = lambda: 0
+) -> tuple[Sender, Transport]:
     class Nothing:
         def watch(self, sender: Sender) -> None:
             del sender
 
     transport = Transport()
-    return Sender(senders or cast("Senders", Nothing()), cast("Any", transport)), transport
+    return Sender(
+        senders or cast("Senders", Nothing()), cast("Any", transport), unwritten
+    ), transport
 
 
 @pytest.mark.parametrize(
@@ -85,6 +89,18 @@ def test_what_is_written_meanwhile_counts_as_not_taken() -> None:
     sender.write(bytes(300))
     transport.kept -= 99
     sender.write(bytes(1000))
+    assert sender.is_slow(10.0, BOUNDS)
+
+
+def test_an_answer_that_is_written_in_parts_is_one_answer() -> None:
+    left = [4000]
+    sender, transport = watched(unwritten=lambda: left[0])
+    sender.write(bytes(1000))
+    transport.kept = 0
+    left[0] = 3000
+    sender.write(bytes(1000))
+    assert not sender.is_slow(10.0, BOUNDS)  # it took 1000 of 5000
+    transport.kept -= 499
     assert sender.is_slow(10.0, BOUNDS)
 
 
