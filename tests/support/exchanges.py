@@ -146,9 +146,12 @@ def documents(folder: Path) -> Iterator[Exchange]:
     ):
         for accept in (JSON, LINES):
             yield upload(body, accept=accept, query="max_chunks=3")
+    yield upload("Hyvää päivää. ".encode("mac-roman") * 40, query="charset=macintosh")
+    yield upload("一二三。".encode("gb18030") * 40)
+    yield upload(b"a", 422, "bad-value", query="charset=none-such")
     yield upload(b"tokens " * 500, query="unit=tokens&encoding=base64&max_chunks=3")
-    yield upload(b"a\0b", 422, "not-text")
-    yield upload(b"a\0b", 422, "not-text", accept=LINES)
+    yield upload(bytes(range(32)) * 9, 422, "not-text")
+    yield upload(bytes(range(32)) * 9, 422, "not-text", accept=LINES)
     yield upload(b"no PDF", 422, "document-not-pdf", media_type=PDF)
     yield upload(b"a", 415, "media-type", media_type="image/png")
     yield upload(b"a", 422, "bad-value", query="chunk_size=0")

@@ -38,6 +38,11 @@ _LIKE_WESTERN = ("cp1250", "cp1254", "cp1257", "cp1258")
 _ESCAPED = ("iso2022_jp_2", "iso2022_kr")  # all of it is ASCII, by escape sequences
 # Of systems before Unicode: so rare now that they need to be told well.
 _OLD = ("cp437", "cp850", "cp866", "mac-roman", "mac-cyrillic")
+# French and Russian, with letters that several encodings have.
+_SAMPLES = (
+    b"d\xe9j\xe0 vu, \xe0 bient\xf4t. " * 9,
+    b"\xcf\xf0\xe8\xe2\xe5\xf2, \xea\xe0\xea? " * 9,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +128,12 @@ def _is_western(sample: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def load_ahead() -> None:
+    """Load the tables of the detection, which are read when it is first needed."""
+    for sample in _SAMPLES:
+        _ask(sample, _MODERN + _OLD)
 
 
 def _ask(sample: bytes, codecs_: tuple[str, ...]) -> Guess | None:

@@ -18,8 +18,6 @@ SUFFIXES = (".pdf", ".txt", ".md")
 # What an upload may be declared as, and the suffix of such a file.
 MEDIA_TYPES = {"application/pdf": ".pdf", "text/plain": ".txt", "text/markdown": ".md"}
 PAGE_BREAK = "\n"
-# Python reads each of them from its folder when it is first used.
-CODECS = ("utf-8-sig", "utf-16", "cp1252")
 _INLINE_BYTES = 1 << 16
 
 

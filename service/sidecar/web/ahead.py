@@ -7,26 +7,37 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import contextlib
+import encodings
 import importlib
 import logging
+import pkgutil
 
 from fastapi import routing
 from starlette.routing import Route
 
-from sidecar.documents.documents import CODECS
+from sidecar.documents import detection
 from sidecar.documents.workers import Workers
+from sidecar.process import headroom
 from sidecar.web.routes import PARTS
 
 # Left to the first requests, which a start is measured by.
 WAIT_S = 1.0
 LOADED = "all that requests need is loaded"
+# Some 60 MB are taken, the process that reads PDFs included. Where a container or a limit leaves
+# little, requests have it, and load what they need when they come.
+LEAST_LEFT = 192 << 20
 MODULES = ("sidecar.web.metrics",)
 log = logging.getLogger("sidecar.ahead")
 
 
 async def load(workers: Workers) -> None:
-    """Load it on a thread, then start a process that reads PDFs. To be awaited once ready."""
+    """Load it on a thread, then start a process that reads PDFs, where memory allows."""
     await asyncio.sleep(WAIT_S)
+    for room in (headroom.memory(), headroom.address_space()):
+        if room is not None and room.left < LEAST_LEFT:
+            log.info("nothing is loaded ahead: %d bytes of the %s are left", room.left, room.name)
+            return
     try:
         await asyncio.to_thread(_load)
     except Exception:
@@ -38,8 +49,11 @@ async def load(workers: Workers) -> None:
 def _load() -> None:
     for name in MODULES:
         importlib.import_module(name)
-    for name in CODECS:
-        codecs.lookup(name)
+    # A text file may be declared to be in any of them, or be found to be.
+    for module in pkgutil.iter_modules(encodings.__path__):
+        with contextlib.suppress(LookupError):  # those of Windows
+            codecs.lookup(module.name)
+    detection.load_ahead()
     # FastAPI reads a route's source at its first request, for messages to developers.
     look = getattr(routing, "_extract_endpoint_context", None)
     for part in PARTS:

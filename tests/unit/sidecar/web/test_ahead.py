@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sidecar.process import headroom
 from sidecar.web import ahead
 
 if TYPE_CHECKING:
@@ -27,3 +28,13 @@ def test_what_cannot_be_loaded_is_told_and_the_rest_goes_on(
     served.run(ahead.load(served.workers))
     assert served.workers.processes == 1
     assert "could not be loaded ahead" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["memory", "address_space"])
+def test_where_little_memory_is_left_requests_have_it(
+    served: Served, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    room = headroom.Room(name="memory", limit=1 << 30, left=ahead.LEAST_LEFT - 1, remedy="")
+    monkeypatch.setattr(headroom, name, lambda: room)
+    served.run(ahead.load(served.workers))
+    assert served.workers.processes == 0
