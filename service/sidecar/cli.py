@@ -162,7 +162,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="DIR",
-        help="a folder that /embed-file may read from; repeatable (none)",
+        help="a folder that /embed-file may read from, once it is there; repeatable (none)",
     )
     add(
         "--allow-host",
@@ -213,6 +213,22 @@ def features_from(environment: Mapping[str, str]) -> CpuFeatures:
         raise UsageError(what, why=str(error), next_step=f"unset {name}") from error
 
 
+def _allowed(folder: Path) -> Path:
+    """Return the real path of `folder`, which need not be there yet. Raises UsageError."""
+    try:
+        resolved = folder.resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        what = "--allow-dir names what can be no folder"
+        raise UsageError(
+            what, why=str(folder), next_step="name a folder, or leave it out"
+        ) from error
+    with contextlib.suppress(OSError):  # it cannot be asked for now, as that of a drive elsewhere
+        if resolved.exists() and not resolved.is_dir():
+            what = "--allow-dir names something that is not a folder"
+            raise UsageError(what, why=str(folder), next_step="name the folder around it")
+    return resolved
+
+
 def settings_from(
     options: argparse.Namespace, *, bundle: Path | None, features: CpuFeatures | None = None
 ) -> Settings:
@@ -220,19 +236,6 @@ def settings_from(
 
     `features` are the processor's, None if nothing is known of it.
     """
-    allowed = []
-    for folder in options.allow_dir:
-        try:
-            resolved = folder.resolve(strict=True)
-        except (OSError, RuntimeError, ValueError) as error:
-            what = "--allow-dir names a folder that is not there"
-            raise UsageError(
-                what, why=str(folder), next_step="create it, or leave it out"
-            ) from error
-        if not resolved.is_dir():
-            what = "--allow-dir names something that is not a folder"
-            raise UsageError(what, why=str(folder), next_step="name the folder around it")
-        allowed.append(resolved)
     return Settings(
         host=options.host,
         port=options.port,
@@ -244,7 +247,7 @@ def settings_from(
         precision=options.precision,
         threads=options.threads or cores.count(),
         has_byte_products=(features or CpuFeatures()).has_byte_products,
-        allow_dirs=tuple(allowed),
+        allow_dirs=tuple(map(_allowed, options.allow_dir)),
         allow_hosts=tuple(options.allow_host),
         allow_download=options.allow_download,
         allow_remote=options.allow_remote,

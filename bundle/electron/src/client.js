@@ -82,6 +82,8 @@ const MOST_BYTES = 2 ** 31 - 1;
  * @property {number} max_tokens
  * @property {string} fingerprint of requests that leave every option at its default
  * @property {Record<string, number>} limits
+ * @property {{ number: number, is_there: boolean, path: string | null }[]} [folders] that files may
+ *   be read from
  */
 
 /** A client of one sidecar. Connections are kept and used again; `close` lets go of them. */

@@ -128,6 +128,15 @@ export type Info = {
      */
     fingerprint: string;
     limits: Record<string, number>;
+    /**
+     * that files may
+     * be read from
+     */
+    folders?: {
+        number: number;
+        is_there: boolean;
+        path: string | null;
+    }[];
 };
 /**
  * @typedef {object} ClientOptions
@@ -187,6 +196,8 @@ export type Info = {
  * @property {number} max_tokens
  * @property {string} fingerprint of requests that leave every option at its default
  * @property {Record<string, number>} limits
+ * @property {{ number: number, is_there: boolean, path: string | null }[]} [folders] that files may
+ *   be read from
  */
 /** A client of one sidecar. Connections are kept and used again; `close` lets go of them. */
 export declare class PythonSidecarClient {

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
-import re
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
+from sidecar.documents import pathnames
 from sidecar.documents.documents import suffix_of
 from sidecar.problems import Problem
 
-MAX_PATH_CHARS = 4_096
-MAX_NAME_BYTES = 255
-_CONTROL = re.compile(r"[\x00-\x1f]")
-_STREAM = re.compile(r"\.[^.:/\\]+:[^:/\\]*(:[^:/\\]*)?$")
-_DEVICE = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])", re.IGNORECASE)
 _LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_DENIED = (errno.EACCES, errno.EPERM)
+_MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _OPEN = (
     os.O_RDONLY
     | getattr(os, "O_CLOEXEC", 0)
@@ -28,11 +26,7 @@ _OPEN = (
     | getattr(os, "O_NOCTTY", 0)
     | getattr(os, "O_BINARY", 0)
 )
-
-
-def _unusable(what: str) -> Problem:
-    step = "give the absolute path of a file in an allowed folder"
-    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-path", what, next_step=step)
+log = logging.getLogger("sidecar.roots")
 
 
 def _not_found() -> Problem:
@@ -43,37 +37,38 @@ def _not_found() -> Problem:
 
 
 def _not_regular() -> Problem:
-    return _unusable("path: it does not name a regular file")
+    return pathnames.unusable("it does not name a regular file")
 
 
-def check_spelling(path: str) -> None:
-    """Raise Problem 422 for a path that no system should be asked about.
+def _folder_missing(number: int) -> Problem:
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "folder-missing",
+        f"the allowed folder that the file is in is not there ({number} of those at the start)",
+        why="it was moved, or its drive or network place is not connected",
+        next_step="connect it or put it back; it is used as soon as it is there",
+    )
 
-    The same rules hold everywhere: device names and streams mean something on Windows only, and
-    an app should not work on one system and be unsafe on another.
-    """
-    if not path or len(path) > MAX_PATH_CHARS or _CONTROL.search(path):
-        message = "path: it is empty, too long, or has control characters"
-        raise _unusable(message)
-    try:
-        names = re.split(rb"[/\\]", path.encode("utf-8"))
-    except UnicodeEncodeError as error:
-        message = "path: it is not valid text"
-        raise _unusable(message) from error
-    # Asked of the system, only a folder that is there would find a name too long.
-    if max(map(len, names)) > MAX_NAME_BYTES:
-        message = "path: a name in it is too long"
-        raise _unusable(message)
-    if path.startswith(("\\\\", "//")):
-        message = "path: network and device paths are not read"
-        raise _unusable(message)
-    last = re.split(r"[/\\]", path)[-1]
-    if _STREAM.search(last) or _DEVICE.fullmatch(last.partition(".")[0].rstrip(" ")):
-        message = "path: it names a device or a stream"
-        raise _unusable(message)
-    if os.name == "nt" and ":" in path[len(PureWindowsPath(path).drive) :]:
-        message = "path: it names a stream"
-        raise _unusable(message)
+
+def _no_permission() -> Problem:
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "no-permission",
+        "the service may not read the file",
+        why="the system refuses it to the account that the service runs as, or another program "
+        "keeps the file to itself",
+        next_step="let that account read it, or send the document to /embed-file/upload",
+    )
+
+
+def _disk_error(error: OSError) -> Problem:
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "disk-error",
+        "the system could not read the file from its disk",
+        why=os.strerror(error.errno) if error.errno else type(error).__name__,
+        next_step="look after the disk, or send the request again once it can be reached",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,20 +79,52 @@ class File:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """An allowed folder, by its number from 1 as they were given, and whether it is there."""
+
+    number: int
+    path: Path
+    is_there: bool
+
+
 class Roots:
-    """Reads regular files below a fixed set of folders, and nothing else."""
+    """Reads regular files below a fixed set of folders, and nothing else.
+
+    A folder that is not there is used from when it is. Logs say which by its number: a path may
+    tell who somebody is.
+    """
 
     def __init__(self, folders: Sequence[Path]) -> None:
-        """`folders` are resolved already."""
+        """`folders` are absolute, with the links resolved that are there."""
         self._folders = tuple(folders)
+        self._are_there = dict.fromkeys(range(1, len(self._folders) + 1), True)
+        self.listed()
+
+    def listed(self) -> list[Folder]:
+        """Return the folders as they are now, and log those that came or went."""
+        found = [
+            Folder(number=number, path=path, is_there=_is_there(path))
+            for number, path in enumerate(self._folders, start=1)
+        ]
+        for folder in found:
+            if folder.is_there != self._are_there[folder.number]:
+                self._are_there[folder.number] = folder.is_there
+                if folder.is_there:
+                    log.info("allowed folder %d is there now", folder.number)
+                else:
+                    told = "allowed folder %d is not there; it is used as soon as it is"
+                    log.warning(told, folder.number)
+        return found
 
     def read(self, path: str, *, max_bytes: int) -> File:
         """Return the file at `path`; its own name says how it is read, not that of a link to it.
 
         Raises Problem: 403 if no folder is allowed, 422 for a path or a kind of file that is never
         read, 404 for everything outside and everything missing, 413 over `max_bytes`, 409 if
-        the file changed while it was read. Survives a link swapped in after the check: every
-        step down from the root is opened without following links.
+        the file changed while it was read, 503 if its folder, the disk or a permission is what
+        lacks. Survives a link swapped in after the check: every step down from the root is opened
+        without following links.
         """
         if not self._folders:
             raise Problem(
@@ -107,37 +134,124 @@ class Roots:
                 why="the service reads files only from folders named at its start",
                 next_step="start it with --allow-dir FOLDER",
             )
-        check_spelling(path)
+        pathnames.check_spelling(path)
         root, resolved = self._resolve(path)
         try:
             descriptor = _open_below(root, resolved)
+            try:
+                suffix = suffix_of(resolved.name)
+                return File(suffix=suffix, data=_read_regular(descriptor, max_bytes=max_bytes))
+            finally:
+                os.close(descriptor)
         except OSError as error:
-            if error.errno in (
-                errno.ENXIO,
-                errno.EISDIR,
-            ):  # a socket; a folder on Windows
-                raise _not_regular() from error
-            if error.errno in _LIMITS:
-                raise  # of the system, and nothing about the file
-            raise _not_found() from error
-        try:
-            suffix = suffix_of(resolved.name)
-            return File(suffix=suffix, data=_read_regular(descriptor, max_bytes=max_bytes))
-        finally:
-            os.close(descriptor)
+            raise self._blamed(error, resolved) from error
 
     def _resolve(self, path: str) -> tuple[Path, Path]:
+        """Return the real path of what is asked for, and the folder that it is below."""
         asked = Path(path)
         if not asked.is_absolute():
             raise _not_found()
+        folders = self.listed()
+        roots = [folder.path for folder in folders if folder.is_there]
+        lexical = Path(os.path.normpath(asked))
         try:
-            resolved = asked.resolve(strict=True)
-        except (OSError, RuntimeError, ValueError) as error:
+            found = _below(roots, asked.resolve(strict=True))
+        except (RuntimeError, ValueError) as error:  # links that lead to each other
             raise _not_found() from error
-        for root in self._folders:
-            if resolved.is_relative_to(root):
-                return root, resolved
+        except OSError as error:
+            if error.errno not in _MISSING:
+                # Outside, nothing is told but that there is no such file.
+                place = Path(error.filename) if isinstance(error.filename, str) else lexical
+                is_inside = _below(roots, place) is not None
+                raise (self._blamed(error, place) if is_inside else _not_found()) from error
+            found = _respelled(roots, asked) if pathnames.has_other_spelling(path) else None
+        if found is not None:
+            return found
+        for folder in folders:
+            if not folder.is_there and lexical.is_relative_to(folder.path):
+                raise _folder_missing(folder.number)
         raise _not_found()
+
+    def _blamed(self, error: OSError, path: Path) -> Exception:
+        """Return what a failure to read the file at `path`, which is inside, means."""
+        if error.errno in _LIMITS:
+            return error  # of the system, and nothing about the file
+        if error.errno in (errno.ENXIO, errno.EISDIR):  # a socket; a folder on Windows
+            return _not_regular()
+        if error.errno in _DENIED:
+            return _no_permission()
+        if error.errno not in _MISSING:
+            return _disk_error(error)
+        for folder in self.listed():
+            if not folder.is_there and path.is_relative_to(folder.path):
+                return _folder_missing(folder.number)
+        return _not_found()
+
+
+def _is_there(folder: Path) -> bool:
+    """Return whether `folder` is there and still the folder that it names, by no link."""
+    try:
+        resolved = os.path.normcase(folder.resolve(strict=True))
+        return resolved == os.path.normcase(folder) and folder.is_dir()
+    except (OSError, RuntimeError):
+        return False
+
+
+def _below(roots: Sequence[Path], resolved: Path) -> tuple[Path, Path] | None:
+    """Return the root that `resolved` is in, and its path below that; None if it is in none."""
+    for root in roots:
+        if resolved.is_relative_to(root):
+            return root, resolved
+        # A file system that knows both spellings of a name gives back the one that was asked for.
+        depth = len(root.parts)
+        top = Path(*resolved.parts[:depth])
+        if pathnames.is_same(str(top), str(root)) and _is_same_folder(top, root):
+            return root, root.joinpath(*resolved.parts[depth:])
+    return None
+
+
+def _is_same_folder(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+def _respelled(roots: Sequence[Path], asked: Path) -> tuple[Path, Path] | None:
+    """Return the one file below a root that `asked` is another spelling of, None if there is none.
+
+    No folder outside of the roots is looked into.
+    """
+    place, rest = _deepest(asked)
+    if _below(roots, place) is None:
+        named = place.joinpath(*rest)
+        depths = (len(root.parts) for root in roots)
+        tops = zip(roots, (Path(*named.parts[:depth]) for depth in depths), strict=True)
+        root = next((root for root, top in tops if pathnames.is_same(str(top), str(root))), None)
+        if root is None:
+            return None
+        place, rest = root, named.parts[len(root.parts) :]
+    for name in rest:
+        try:
+            called = pathnames.find(place, name) if name != os.pardir else name
+            if called is None:
+                return None
+            place = (place / called).resolve(strict=True)
+        except (OSError, RuntimeError):
+            return None
+        if _below(roots, place) is None:
+            return None
+    return _below(roots, place)
+
+
+def _deepest(asked: Path) -> tuple[Path, tuple[str, ...]]:
+    """Return the real path of the longest part of `asked` that is there, and the rest."""
+    for parent in asked.parents:
+        try:
+            return parent.resolve(strict=True), asked.parts[len(parent.parts) :]
+        except (OSError, RuntimeError):
+            continue
+    return Path(asked.anchor), asked.parts[1:]
 
 
 def _open_below(root: Path, resolved: Path) -> int:

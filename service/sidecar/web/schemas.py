@@ -241,6 +241,14 @@ class LimitsAnswer(BaseModel):
     )
 
 
+class FolderAnswer(BaseModel):
+    """A folder given with --allow-dir."""
+
+    number: int = Field(description="From 1, in the order in which they were given.")
+    is_there: bool = Field(description="It is used as soon as it is.")
+    path: str | None = Field(description="Told to those alone who showed the service's token.")
+
+
 class InfoAnswer(BaseModel):
     """What the service runs."""
 
@@ -263,6 +271,7 @@ class InfoAnswer(BaseModel):
         description="What holds the processes that read PDFs: seccomp, a filter of system calls on "
         "Linux; job, a job object on Windows; or rlimits alone."
     )
+    folders: list[FolderAnswer] = Field(description="That /embed-file may read from.")
     plan: str | None
 
 

@@ -45,10 +45,10 @@ def test_the_services_options_are_judged_by_the_service() -> None:
         check_options(service, ["--alow-dir", "s3cret"])
     assert "s3cret" not in caught.value.render()
     assert caught.value.next_step == "python3 build up -- --help"
-    with pytest.raises(UsageError, match="a folder that is not there") as caught:
-        check_options(service, ["--allow-dir", str(service / "nothing")])
-    assert caught.value.why == str(service / "nothing")
-    assert caught.value.next_step == "create it, or leave it out"
+    with pytest.raises(UsageError, match="not a folder") as caught:
+        check_options(service, ["--allow-dir", str(service / "__main__.py")])
+    assert caught.value.why == str(service / "__main__.py")
+    assert caught.value.next_step == "name the folder around it"
 
 
 @pytest.mark.parametrize("word", ["--help", "--version"])

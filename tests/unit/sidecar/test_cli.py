@@ -127,9 +127,10 @@ def test_options_can_be_checked_without_serving(tmp_path: Path) -> None:
         options = ["--check-options", "--port", port, "--parent-watch", "--token-stdin"]
         done = start(*options, "--allow-dir", str(tmp_path))
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-        done = start(*options, "--allow-dir", str(tmp_path / "nothing"))
+        (tmp_path / "file").touch()
+        done = start(*options, "--allow-dir", str(tmp_path / "file"))
         assert done.returncode == 2
-        assert "--allow-dir names a folder that is not there" in done.stderr
+        assert "--allow-dir names something that is not a folder" in done.stderr
         done = start(*options, "--precision", "int8", "--engine", "reference")
         assert done.returncode == 2
         assert "--precision int8 cannot be served here" in done.stderr
@@ -142,7 +143,7 @@ def test_options_can_be_checked_without_serving(tmp_path: Path) -> None:
         ["--nonsense"],
         ["--threads", "0"],
         ["--allow-dir=--"],
-        ["--allow-dir", "/no/such/folder"],
+        ["--allow-dir", __file__],
         ["--host", "0.0.0.0", "--port", "0"],
         ["--host", "no-such-host.invalid", "--port", "0"],
         ["--host", "192.0.2.1", "--port", "0", "--allow-remote"],
@@ -182,8 +183,18 @@ def test_allowed_folders_are_resolved_and_repeatable(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "real")
     settings = parse("--allow-dir", str(tmp_path / "link"), "--allow-dir", str(tmp_path))
     assert settings.allow_dirs == ((tmp_path / "real").resolve(), tmp_path.resolve())
+
+
+def test_an_allowed_folder_that_is_missing_is_kept_for_later(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "drive")
+    settings = parse("--allow-dir", str(tmp_path / "link" / "none"), "--allow-dir", "a" * 300)
+    assert settings.allow_dirs == (
+        (tmp_path / "drive" / "none").resolve(),
+        Path("a" * 300).absolute(),
+    )
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(UsageError):
-        parse("--allow-dir", str(tmp_path / "none"))
+        parse("--allow-dir", str(tmp_path / "loop"))
 
 
 def test_the_body_limit_is_in_mebibytes() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from http import HTTPStatus
 
 from fastapi import APIRouter
@@ -91,9 +93,25 @@ async def info(request: Request) -> Response:
             "fingerprint": loaded.fingerprint(),
             "limits": {name: getattr(limits, name) for name in schemas.LimitsAnswer.model_fields},
             "sandbox": service.workers.sandbox,
+            "folders": await _folders(service),
             "plan": loaded.snapshot.plan,
         }
     )
+
+
+async def _folders(service: Service) -> list[dict[str, object]]:
+    if not service.settings.allow_dirs:
+        return []
+    has_token = service.settings.token is not None  # and so it was shown
+    return [
+        {
+            "number": folder.number,
+            "is_there": folder.is_there,
+            "path": os.fsencode(folder.path).decode(errors="replace") if has_token else None,
+        }
+        # A drive that does not answer lets the question wait.
+        for folder in await asyncio.to_thread(service.roots.listed)
+    ]
 
 
 @router.post(

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from sidecar import __version__
+from sidecar.settings import Settings
 from tests.support.answered import problem
 from tests.support.stub_engine import Served
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 JSON = {"content-type": "application/json"}
 LONG = "w " * 20
@@ -55,6 +61,22 @@ def test_info_tells_engine_limits_plan_and_fingerprint(served: Served) -> None:
     assert info["threads"] == served.settings.threads
     assert info["limits"]["max_body_bytes"] == 32 << 20
     assert info["fingerprint"] == served.post("/embed", {"texts": []}).json()["fingerprint"]
+
+
+@pytest.mark.parametrize("token", [None, b"t" * 32])
+def test_info_lists_the_folders_and_their_paths_to_the_owner_of_the_token(
+    tmp_path: Path, token: bytes | None
+) -> None:
+    folders = (tmp_path.resolve(), tmp_path.resolve() / "none")
+    served = Served(Settings(allow_dirs=folders, token=token))
+    try:
+        headers = {"authorization": f"Bearer {token.decode()}"} if token else {}
+        found = served.get("/info", headers=headers).json()["folders"]
+    finally:
+        served.close()
+    assert [(folder["number"], folder["is_there"]) for folder in found] == [(1, True), (2, False)]
+    paths = [str(folder) if token else None for folder in folders]
+    assert [folder["path"] for folder in found] == paths
 
 
 @pytest.mark.parametrize("status", ["stuck", "dead"])
