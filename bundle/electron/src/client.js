@@ -156,14 +156,17 @@ export class PythonSidecarClient {
    */
   async embed(texts, options = {}) {
     const { signal, ...fields } = options;
-    const asked = typeof texts === 'string' ? [texts] : texts;
+    const asked = (typeof texts === 'string' ? [texts] : texts).map(wellFormed);
     const body = Buffer.from(JSON.stringify({ texts: asked, ...fields }));
     const payload = { accept: BINARY, contentType: JSON_TYPE, body };
     const most = { texts: asked.length, cut: options.truncate === false ? 0 : asked.length };
     // Judged before the rows are read: they may be no more than those of the texts.
-    const { body: bytes, headers } = await this.#ask('POST', '/embed', signal, payload, (head) => {
+    const asking = this.#ask('POST', '/embed', signal, payload, (head) => {
       const { count, dimensions } = tableOf(head, most);
       return count * dimensions * 4;
+    });
+    const { body: bytes, headers } = await asking.catch((error) => {
+      throw located(error, 0);
     });
     const { count, dimensions, fingerprint, cut } = tableOf(headers, most);
     return {
@@ -200,7 +203,10 @@ export class PythonSidecarClient {
     const work = async () => {
       for (let part = parts[next]; part; part = parts[next]) {
         const place = next++;
-        answers[place] = await this.embed(part.texts, { ...fields, signal: failing.signal });
+        const asked = this.embed(part.texts, { ...fields, signal: failing.signal });
+        answers[place] = await asked.catch((error) => {
+          throw located(error, part.first);
+        });
         done += part.texts.length;
         onProgress?.({ done, total: texts.length });
       }
@@ -388,6 +394,31 @@ function placeOf({ baseUrl, host = '127.0.0.1', port = 8421, token }) {
     token,
     prefix: url.pathname.replace(/\/+$/, ''),
   };
+}
+
+const HALVES = /\p{Surrogate}/gu;
+
+/**
+ * Return `text` with U+FFFD for half a surrogate pair, which text cut by its length may end with:
+ * it is no character, and one of it would cost the whole request.
+ * @param {string} text
+ * @returns {string}
+ */
+function wellFormed(text) {
+  if (typeof text !== 'string') return text; // which the service refuses
+  const own = /** @type {{ toWellFormed?: () => string }} */ (/** @type {unknown} */ (text));
+  return own.toWellFormed?.() ?? text.replace(HALVES, '\ufffd');
+}
+
+/**
+ * Return the error of a request with the index that its text has among all of the call.
+ * @param {unknown} error
+ * @param {number} first the index of the request's first text
+ */
+function located(error, first) {
+  const index = /^texts\.(\d+)/.exec((error instanceof SidecarError && error.problem?.detail) || '');
+  if (error instanceof SidecarError && index) error.textIndex = first + Number(index[1]);
+  return error;
 }
 
 /** @param {http.IncomingHttpHeaders} headers */

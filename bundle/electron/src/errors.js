@@ -69,6 +69,11 @@ export class SidecarError extends Error {
     this.status = details.status;
     /** @type {Problem | undefined} */
     this.problem = details.problem;
+    /**
+     * Which text of a call of many the problem is about, where it is about one.
+     * @type {number | undefined}
+     */
+    this.textIndex = undefined;
     /** @type {number | undefined} */
     this.retryAfterMs = details.retryAfterMs;
     /** @type {number | null | undefined} */

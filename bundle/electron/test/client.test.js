@@ -53,8 +53,8 @@ test('options go with the request, and the token, where there is one', async (t)
     heard = { headers: request.headers, body: JSON.parse(await bodyOf(request)) };
     rows(response, heard.body.texts);
   }, { token: 'secret' });
-  await client.embed(['é\ud800'], { normalize: false, priority: 'bulk' });
-  assert.deepEqual(heard.body, { texts: ['é\ud800'], normalize: false, priority: 'bulk' });
+  await client.embed(['é\ud800 \ude00 \ud83d\ude00'], { normalize: false, priority: 'bulk' });
+  assert.deepEqual(heard.body, { texts: ['é\ufffd \ufffd \ud83d\ude00'], normalize: false, priority: 'bulk' });
   assert.equal(heard.headers.authorization, 'Bearer secret');
   assert.equal(heard.headers.accept, 'application/octet-stream');
 });
@@ -295,6 +295,19 @@ test('one part that fails for good ends the others', async (t) => {
   const texts = ['a', 'bad', ...Array.from({ length: 100 }, String)];
   await assert.rejects(client.embedBatch(texts, { batchSize: 1 }), (error) => error.status === 422);
   assert.ok(asked < 6, `${asked} requests`);
+});
+
+test('a text that is refused is told by its index among all of the call', async (t) => {
+  const { client } = await connected(t, async (request, response) => {
+    const { texts } = JSON.parse(await bodyOf(request));
+    const index = texts.indexOf('bad');
+    if (index < 0) rows(response, texts);
+    else problem(response, 422, 'bad-value', { detail: `texts.${index}: it is wrong` });
+  });
+  const texts = Array.from({ length: 50 }, (_, n) => (n === 33 ? 'bad' : String(n)));
+  const options = { batchSize: 20 };
+  await assert.rejects(client.embedBatch(texts, options), (error) => error.textIndex === 33);
+  await assert.rejects(client.embed(['a', 'bad']), (error) => error.textIndex === 1);
 });
 
 test('a call of many requests can be called off', async (t) => {

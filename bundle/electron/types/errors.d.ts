@@ -99,6 +99,11 @@ export declare class SidecarError extends Error {
     status: number | undefined;
     /** @type {Problem | undefined} */
     problem: Problem | undefined;
+    /**
+     * Which text of a call of many the problem is about, where it is about one.
+     * @type {number | undefined}
+     */
+    textIndex: number | undefined;
     /** @type {number | undefined} */
     retryAfterMs: number | undefined;
     /** @type {number | null | undefined} */

@@ -17,7 +17,7 @@ from sidecar.web import extent
 from sidecar.web.quoted import Quoted, QuotedTexts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from starlette.requests import Request
 
@@ -113,17 +113,18 @@ def refuse_encoding(request: Request) -> None:
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content-encoding", what, next_step=step)
 
 
-def parse(body: bytes) -> dict[str, Any]:
-    """Return the JSON object in `body`.
+def parse(body: bytes, *, fields: Container[str] = ()) -> dict[str, Any]:
+    """Return the JSON object in `body`, of which `fields` may be named in a problem.
 
     Raises Problem: 400 for what is not JSON in UTF-8 (a byte order mark, a duplicate key, deep
     nesting and overlong numbers included), 422 for values that no JSON text should carry: NaN,
-    infinities, floats out of range, lone surrogates, or something other than an object, and for
-    more than MAX_VALUES of them, which are counted before anything else is looked at.
+    infinities, floats out of range, lone surrogates (naming the field and the text's index), or
+    something other than an object, and for more than MAX_VALUES of them, which are counted before
+    anything else is looked at.
     """
     _refuse_many(body)
     plain = _plain(body)
-    return _strict(body) if plain is None else plain
+    return _strict(body, fields) if plain is None else plain
 
 
 def parse_texts(body: bytes) -> tuple[dict[str, Any], Callable[[Sequence[str]], Sequence[str]]]:
@@ -134,7 +135,15 @@ def parse_texts(body: bytes) -> tuple[dict[str, Any], Callable[[Sequence[str]], 
     """
     _refuse_many(body)
     quoted = Quoted(body, max_strings=MAX_VALUES + 2)
-    value = parse(quoted.rest())
+    value = parse(quoted.rest(), fields=("texts",))
+
+    def place_of(number: int) -> str:
+        found = value.get("texts")
+        items = enumerate(found if isinstance(found, list) else ())
+        texts = ((at, text) for at, text in items if isinstance(text, str))
+        at = next((at for at, text in texts if quoted.number_of(text) == number), None)
+        return "the body" if at is None else f"texts.{at}"
+
     lengths: list[int] = []
     too_long = set()
     for number in range(len(quoted)):
@@ -145,7 +154,7 @@ def parse_texts(body: bytes) -> tuple[dict[str, Any], Callable[[Sequence[str]], 
             try:
                 length = len(quoted.read(number))
             except orjson.JSONDecodeError:
-                _strict(b'{"":' + quoted.raw(number) + b"}")
+                _strict(b'{"":' + quoted.raw(number) + b"}", place=place_of(number))
                 raise
         lengths.append(length)
 
@@ -216,7 +225,7 @@ def _plain(body: bytes) -> dict[str, Any] | None:
     return value if body.count(b'"') - escaped == 2 * strings else None
 
 
-def _strict(body: bytes) -> dict[str, Any]:
+def _strict(body: bytes, fields: Container[str] = (), *, place: str = "the body") -> dict[str, Any]:
     if body.startswith(_BOM):
         raise _no_json(body)
     try:
@@ -240,7 +249,17 @@ def _strict(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _no_object()
     if _SURROGATE.search(body):
-        _refuse_surrogates(value)
+        for name, found in value.items():
+            where = _half_pair([name, found], name if name in fields else place)
+            if where:
+                what = f"{where}: it carries half of a surrogate pair, which is no character"
+                raise Problem(
+                    HTTPStatus.UNPROCESSABLE_ENTITY,
+                    "bad-value",
+                    what,
+                    why="text was cut in the middle of an emoji or another rare character",
+                    next_step="leave the half out, or send U+FFFD in its place",
+                )
     return value
 
 
@@ -272,16 +291,22 @@ def _int(text: str) -> int:
     return int(text)
 
 
-def _refuse_surrogates(value: object) -> None:
-    """Raise Problem 422 for half of a pair in any key or value, however deep, without a copy."""
-    left = [value]
+def _half_pair(entry: list[Any], place: str) -> str | None:
+    """Return where in a key and its value half of a pair is, however deep, without a copy.
+
+    `place` names the entry; an item of a list directly in it has its index behind that.
+    """
+    _, value = entry
+    texts = value if isinstance(value, list) else ()
+    left: list[tuple[object, str]] = [(found, place) for found in entry if found is not texts]
+    left += ((text, f"{place}.{index}") for index, text in enumerate(texts))
+    left.reverse()  # the first is told
     while left:
-        found = left.pop()
+        found, where = left.pop()
         if isinstance(found, dict):
-            left += found.keys()
-            left += found.values()
+            left += ((inner, where) for pair in found.items() for inner in pair)
         elif isinstance(found, list):
-            left += found
+            left += ((inner, where) for inner in found)
         elif isinstance(found, str) and not found.isascii() and _HALF.search(found):
-            message = "the body carries half of a surrogate pair, which is no character"
-            raise _unprocessable(message)
+            return where
+    return None

@@ -52,7 +52,7 @@ async def validated(kind: type[schemas.Request], body: bytes) -> schemas.Request
 
     def read() -> schemas.Request:
         if len(body) < LARGE_BODY or "texts" not in kind.model_fields:
-            return schemas.validate(kind, bodies.parse(body))
+            return schemas.validate(kind, bodies.parse(body, fields=kind.model_fields))
         value, texts = bodies.parse_texts(body)
         asked: Any = schemas.validate(kind, value)
         made: schemas.Request = asked.model_copy(update={"texts": texts(asked.texts)})

@@ -98,6 +98,26 @@ def test_half_a_pair_is_found_at_every_depth(depth: int, half: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        (rb'{"texts": ["ok one", "cut \ud83d", "\ud800"], "x": 1.5}', "texts.1"),
+        (rb'{"texts": ["\udc00"]}', "texts.0"),
+        (rb'{"texts": ["a", ["\ud800"]]}', "texts.1"),
+        (rb'{"path": "/a/\ud800.txt"}', "path"),
+        (rb'{"secret": ["a", "\ud800"]}', "the body.1"),
+        (rb'{"\ud800": "a"}', "the body"),
+        (rb'{"a": {"b": ["\ud800"]}}', "the body"),
+    ],
+    ids=range(7),
+)
+def test_half_a_pair_is_told_by_field_and_index_of_the_text(body: bytes, place: str) -> None:
+    with pytest.raises(Problem) as caught:
+        bodies.parse(body, fields=("texts", "path"))
+    assert (caught.value.status, caught.value.kind) == (422, "bad-value")
+    assert caught.value.what.startswith(f"{place}: ")
+
+
+@pytest.mark.parametrize(
     "body",
     [
         b"{}",

@@ -59,6 +59,24 @@ def test_other_fields_are_read_as_they_are(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        (rb'{"texts": ["one that is fine", "short", "a lone half \ud800 of a pair"]}', "texts.2"),
+        (rb'{"texts": ["one that is fine", "\ud800"]}', "texts.1"),
+        (rb'{"other": ["a lone half \ud800 of a pair"], "texts": []}', "the body"),
+        (rb'{"texts": {"a": "a lone half \ud800 of a pair"}}', "the body"),
+    ],
+    ids=range(4),
+)
+def test_half_a_pair_in_a_large_body_is_told_by_the_index_of_its_text(
+    body: bytes, place: str
+) -> None:
+    with pytest.raises(Problem) as caught:
+        bodies.parse_texts(body)
+    assert caught.value.what.startswith(f"{place}: ")
+
+
+@pytest.mark.parametrize(
     "body",
     [
         rb'{"texts": ["a lone half \ud800 of a pair"]}',

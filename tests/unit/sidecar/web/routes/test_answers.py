@@ -18,7 +18,7 @@ def test_large_bodies_are_read_one_after_the_other_and_not_on_the_loop(
     active: set[int] = set()
     together: list[int] = []
 
-    def parse(_body: bytes) -> dict[str, Any]:
+    def parse(_body: bytes, **_: object) -> dict[str, Any]:
         assert threading.get_ident() != loop
         active.add(threading.get_ident())
         together.append(len(active))

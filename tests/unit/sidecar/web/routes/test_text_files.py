@@ -103,6 +103,17 @@ def test_an_unknown_encoding_is_422_naming_the_field(served: Served) -> None:
     )
 
 
+def test_half_a_surrogate_pair_is_422_by_its_place_on_every_route(served: Served) -> None:
+    sent = {"/embed": r'{"texts": ["ok one", "cut emoji \ud83d", "ok two"]}'}
+    sent["/embed-file"] = r'{"path": "/docs/\ud83d.txt"}'
+    places = []
+    for route, body in sent.items():
+        headers = {"content-type": "application/json"}
+        refused = problem(served.request("POST", route, content=body, headers=headers), 422)
+        places.append(refused["detail"].partition(":")[0])
+    assert places == ["texts.1", "path"]
+
+
 def test_the_encoding_of_vectors_is_another_field_and_says_so(served: Served) -> None:
     refused = problem(upload(served, b"a", query="encoding=shift_jis"), 422)
     assert refused["detail"].startswith("encoding: ")
