@@ -82,6 +82,10 @@ class StubEngine:
     def spans(self, text: str) -> list[tuple[int, int]]:
         return [match.span() for match in re.finditer(r"\S+", text)]
 
+    def unknown(self, text: str) -> tuple[int, int]:
+        words = text.split()
+        return sum(not word.isascii() for word in words), len(words)
+
     def encode(self, batch: Sequence[Sequence[int]], *, pooling: str, normalize: bool) -> Vectors:
         self.threads.add(threading.get_ident())
         self.batches.append(len(batch))

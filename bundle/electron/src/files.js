@@ -29,6 +29,7 @@ const MOST_PROGRESS = 10_000;
  * @property {string} kind
  * @property {number} count
  * @property {number[]} [pages]
+ * @property {number} [share] of unknown tokens among all
  */
 
 /**

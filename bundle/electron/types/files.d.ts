@@ -10,6 +10,10 @@ export type Tally = {
     kind: string;
     count: number;
     pages?: number[];
+    /**
+     * of unknown tokens among all
+     */
+    share?: number;
 };
 export type FileStart = {
     type: 'start';
@@ -96,6 +100,7 @@ export type FileBytes = {
  * @property {string} kind
  * @property {number} count
  * @property {number[]} [pages]
+ * @property {number} [share] of unknown tokens among all
  */
 /**
  * @typedef {{ type: 'start', pages: number | null, chunks: number, complete: boolean,

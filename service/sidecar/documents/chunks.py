@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 
 from sidecar.problems import Problem
 
+# A token of text has four or five characters with the space; indented code has more.
+USUAL_CHARS, CHARS_PER_TOKEN, LEAST_CHARS = 4, 16, 256
 _INK = re.compile(r"\S")
 
 
@@ -42,13 +45,27 @@ def token_chunks(
     begins in its last quarter, and begins with one if it can: cut within a word, it would have
     other tokens, and perhaps more, than it was measured by. Neighbours share at most `overlap`
     tokens, which is smaller than `size`, and at least half as many.
+
+    A chunk has at most `most_chars(size)` characters, too. A tokenizer takes a whole paragraph of
+    a script that it does not know for one token: one that is longer than `size` usual tokens is
+    divided, and stands in chunks of its own.
     """
+    longest, longest_token = most_chars(size), max(LEAST_CHARS, size * USUAL_CHARS)
     begins_word = bytes(
         text[start : start + 1].isspace() or text[start - 1 : start].isspace() for start in starts
     )
+    is_long = bytes(end - start > longest_token for start, end in zip(starts, ends, strict=True))
     first = 0
     while first < len(starts):
-        end = min(first + size, len(starts))
+        if is_long[first]:
+            yield from _divided(text, starts[first], ends[first], longest=longest_token)
+            first += 1
+            continue
+        last = min(first + size, len(starts))
+        found = is_long.find(True, first, last)
+        end = last if found < 0 else found
+        while ends[end - 1] - starts[first] > longest:
+            end -= 1
         if end < len(starts):
             floor = first + max(overlap + 1, size - size // 4)
             found = begins_word.rfind(True, floor + 1, end + 1)
@@ -56,9 +73,32 @@ def token_chunks(
         yield starts[first], ends[end - 1]
         if end == len(starts):
             return
-        back = end - overlap
-        found = begins_word.find(True, back, back + overlap // 2 + 1)
+        back = end - min(overlap, end - first - 1)
+        # What follows has something new.
+        while back < end and (is_long[end] or ends[end] - starts[back] > longest):
+            back += 1
+        found = begins_word.find(True, back, min(back + overlap // 2, end) + 1)
         first = back if found < 0 else found
+
+
+def most_chars(tokens: int) -> int:
+    """Return the most characters of a chunk of so many tokens: four times what text has."""
+    return max(LEAST_CHARS, tokens * CHARS_PER_TOKEN)
+
+
+def _divided(text: str, start: int, end: int, *, longest: int) -> Iterator[tuple[int, int]]:
+    """Yield pieces of the token from `start` to `end`, equally long but for what must not part."""
+    slack = LEAST_CHARS // 4
+    pieces = -(-(end - start) // (longest - slack))
+    at = start
+    for piece in range(1, pieces + 1):
+        stop = start + (end - start) * piece // pieces
+        least = max(at + 1, stop - slack)
+        # A mark, as a vowel of Thai, stands with the letter before it.
+        while piece < pieces and stop > least and unicodedata.category(text[stop])[0] == "M":
+            stop -= 1
+        yield at, stop
+        at = stop
 
 
 def take(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sidecar.documents import chunks, documents
 from sidecar.documents.documents import Document
-from sidecar.documents.losses import Loss, merged
+from sidecar.documents.losses import Loss, Note, merged
 from sidecar.scheduling.abandonment import Gone
 from sidecar.scheduling.encoder import Embedded
 from sidecar.scheduling.texts import DeferredTexts
@@ -19,17 +19,24 @@ from sidecar.web.schemas import FileOptions
 class Cut(DeferredTexts):
     """The texts of a document's chunks; what is kept of them are their places in its text.
 
-    `is_all` is False if there would be more chunks than were asked for.
+    `is_all` is False if there would be more chunks than were asked for; `notes` are those on the
+    chunks, beside the document's own.
     """
 
     def __init__(
-        self, document: Document, places: Sequence[tuple[int, int]], *, is_all: bool
+        self,
+        document: Document,
+        places: Sequence[tuple[int, int]],
+        *,
+        is_all: bool,
+        notes: Sequence[Note] = (),
     ) -> None:
         """Have the chunks at `places`, in characters."""
         super().__init__([end - start for start, end in places])
         self.document = document
         self._places = places
         self._is_all = is_all
+        self._notes = notes
 
     @property
     def losses(self) -> tuple[Loss, ...]:
@@ -39,7 +46,7 @@ class Cut(DeferredTexts):
     def said(self) -> dict[str, object]:
         """Return what an answer says of all the chunks together."""
         losses = [loss.as_json() for loss in self.losses]
-        notes = [note.as_json() for note in self.document.notes]
+        notes = [note.as_json() for note in (*self.document.notes, *self._notes)]
         return {
             "complete": not losses,
             "losses": losses,
@@ -120,4 +127,9 @@ async def _cut(service: Service, data: bytes, suffix: str, asked: FileOptions, g
     kept, is_all = await asyncio.to_thread(
         chunks.take, places, max_chunks=asked.max_chunks, max_chars=limits.max_chunked_chars
     )
-    return Cut(document, kept, is_all=is_all)
+    notes: tuple[Note, ...] = ()
+    if kept and not text.isascii():  # which every model knows
+        unknown, total = await service.encoder.unknown(text[: kept[-1][1]], gone=gone)
+        share = unknown / max(1, total)
+        notes = merged([Note(kind="unknown-tokens", count=unknown, share=share)])
+    return Cut(document, kept, is_all=is_all, notes=notes)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar, get_args
 
 LossKind = Literal["limit", "time", "busy", "page", "picture", "encoding", "controls"]
-NoteKind = Literal["form-values", "annotations", "hyphens", "symbols"]
+NoteKind = Literal["form-values", "annotations", "hyphens", "symbols", "unknown-tokens"]
 LOSS_KINDS: tuple[str, ...] = get_args(LossKind)
 NOTE_KINDS: tuple[str, ...] = get_args(NoteKind)
 # The most pages that are listed; `count` goes on.
@@ -20,15 +20,21 @@ K = TypeVar("K", bound=str)
 
 @dataclass(frozen=True, kw_only=True)
 class Tally(Generic[K]):
-    """How often something of a kind happened, and on which pages, from 1, in a PDF."""
+    """How often something of a kind happened, and on which pages, from 1, in a PDF.
+
+    `share` is of all that was counted, where that is what tells.
+    """
 
     kind: K
     count: int
     pages: tuple[int, ...] = ()
+    share: float | None = None
 
     def as_json(self) -> dict[str, object]:
         """Return it as answers show it: without `pages` where there are none."""
         shown: dict[str, object] = {"kind": self.kind, "count": self.count}
+        if self.share is not None:
+            shown["share"] = round(self.share, 4)
         return {**shown, "pages": list(self.pages[:MAX_LISTED])} if self.pages else shown
 
 

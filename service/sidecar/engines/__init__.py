@@ -100,6 +100,13 @@ class Engine(Protocol):
         """Return start and end, in characters, of every token of `text`, special ones left out."""
         ...
 
+    def unknown(self, text: str) -> tuple[int, int]:
+        """Return how many tokens of `text` stand for what the model has none for, and of how many.
+
+        Special ones are left out.
+        """
+        ...
+
     def encode(self, batch: Sequence[Sequence[int]], *, pooling: str, normalize: bool) -> Vectors:
         """Return one row of shape (dim,) per sequence of ids, in order; `batch` is not empty."""
         ...

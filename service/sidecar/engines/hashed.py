@@ -66,6 +66,10 @@ class HashEngine:
         """Return start and end of every word and sign."""
         return [match.span() for match in _WORD.finditer(text)]
 
+    def unknown(self, text: str) -> tuple[int, int]:
+        """Return that no word and no sign is unknown."""
+        return 0, len(self.spans(text))
+
     def encode(self, batch: Sequence[Sequence[int]], *, pooling: str, normalize: bool) -> Vectors:
         """Return one row per text; `cls` is the same as `mean` here."""
         rows = np.stack([_row(ids, pooling) for ids in batch])

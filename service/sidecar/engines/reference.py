@@ -102,6 +102,18 @@ class ReferenceEngine:
         )["offset_mapping"]
         return [(int(start), int(end)) for start, end in found]
 
+    def unknown(self, text: str) -> tuple[int, int]:
+        """Return how many tokens of `text` the model has none for, and of how many."""
+        ids: list[int] = self._tokenizer(
+            text,
+            add_special_tokens=False,
+            truncation=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )["input_ids"]
+        return ids.count(self._tokenizer.unk_token_id), len(ids)
+
     def encode(self, batch: Sequence[Sequence[int]], *, pooling: str, normalize: bool) -> Vectors:
         """Return one row of shape (dim,) per sequence of ids, in order; `batch` is not empty."""
         # Padding leaves the state of the fast tokenizer alone, which another thread may be using.

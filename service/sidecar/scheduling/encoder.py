@@ -320,6 +320,13 @@ class Encoder:
         """Return where the tokens of `text` start and end. Raises Problem as `parts` does."""
         return await self._tokenizing.spans(self._require_loaded().engine, text, gone=gone)
 
+    async def unknown(self, text: str, *, gone: Gone | None = None) -> tuple[int, int]:
+        """Return how many tokens of `text` the model has none for, and of how many.
+
+        Raises Problem as `parts` does.
+        """
+        return await self._tokenizing.unknown(self._require_loaded().engine, text, gone=gone)
+
     def _submit(
         self,
         part: Sequence[Tokens],

@@ -84,6 +84,15 @@ class Tokenizing:
             ends.extend(first + end for _, end in found)
         return starts, ends
 
+    async def unknown(self, engine: Engine, text: str, *, gone: Gone | None) -> tuple[int, int]:
+        """Return how many tokens of `text` the model has none for, and of how many, in turns."""
+        unknown = total = 0
+        for first, last in batching.turns(text, max_chars=TOKENIZE_CHARS):
+            work = functools.partial(engine.unknown, text[first:last])
+            found = await self._read(work, is_urgent=False, gone=gone)
+            unknown, total = unknown + found[0], total + found[1]
+        return unknown, total
+
     async def _read(self, work: Callable[[], R], *, is_urgent: bool, gone: Gone | None) -> R:
         if self._abandonment.is_done:
             raise stopping()

@@ -169,6 +169,9 @@ class NoteAnswer(BaseModel):
 
     kind: NoteKind
     count: int
+    share: float | None = Field(
+        default=None, description="Of unknown tokens: of all, up to 1. Other kinds have none."
+    )
     pages: list[int] = Field(
         default=[],
         description=f"In a PDF, the pages (from 1) that it concerns, up to {MAX_LISTED}.",

@@ -72,6 +72,10 @@ class PackedEngine:
         """Return start and end, in characters, of every token of `text`, special ones left out."""
         return self._tokenizer.spans(text)
 
+    def unknown(self, text: str) -> tuple[int, int]:
+        """Return how many tokens of `text` the model has none for, and of how many."""
+        return self._tokenizer.unknown(text)
+
     def encode(self, batch: Sequence[Sequence[int]], *, pooling: str, normalize: bool) -> Vectors:
         """Return one row of shape (dim,) per sequence of ids, in order; `batch` is not empty."""
         return self._executor.run(batch, pooling=pooling, normalize=normalize)

@@ -13,6 +13,7 @@ from sidecar.engines.packed.rebuilds import refuse_rebuilt
 
 TOKENIZER = "tokenizer.json"
 _PROBE = "a"
+_UNKNOWN = "<unk>"
 
 
 class PackedTokenizer:
@@ -29,6 +30,9 @@ class PackedTokenizer:
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
+        # Unigram models have a number for it and no name of their own.
+        named = getattr(tokenizer.model, "unk_token", None) or _UNKNOWN
+        self._unknown: int | None = tokenizer.token_to_id(named)
         inner = tokenizer.encode(_PROBE, add_special_tokens=False).ids
         outer = tokenizer.encode(_PROBE).ids
         start = next(
@@ -67,6 +71,11 @@ class PackedTokenizer:
         """Return start and end, in characters, of every token of `text`, special ones left out."""
         offsets = self._tokenizer.encode(text, add_special_tokens=False).offsets
         return [(int(start), int(end)) for start, end in offsets]
+
+    def unknown(self, text: str) -> tuple[int, int]:
+        """Return how many tokens of `text` the model has none for, and of how many."""
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids.count(self._unknown), len(ids)
 
 
 def load(folder: Path, *, max_tokens: int) -> PackedTokenizer:

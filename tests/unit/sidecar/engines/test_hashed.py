@@ -110,6 +110,7 @@ def test_long_texts_are_cut_and_said_to_be() -> None:
 def test_spans_are_the_words_and_signs() -> None:
     text = "Well, yes"
     assert [text[a:b] for a, b in HashEngine().spans(text)] == ["Well", ",", "yes"]
+    assert HashEngine().unknown(text) == (0, 3)
 
 
 def test_no_word_is_a_special_token() -> None:

@@ -279,6 +279,7 @@ def test_a_long_text_is_tokenised_in_turns_and_its_tokens_keep_their_places(
     monkeypatch.setattr(tokenizing, "TOKENIZE_CHARS", 100)
     starts, ends = served.run(served.encoder.spans(text))
     assert list(zip(starts, ends, strict=True)) == whole
+    assert served.run(served.encoder.unknown(text)) == served.engine.unknown(text)
 
 
 def test_a_request_that_would_be_refused_is_so_before_it_is_tokenised() -> None:

@@ -36,6 +36,17 @@ def test_tokens_and_their_places_are_those_of_transformers(twin: Twin, text: str
     assert twin.packed.spans(text) == twin.reference.spans(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["the the", "the \u0e01\u0e23\u0e38\u0e13\u0e32 \u0e01\u0e23 the", "\u0e01\u0e23" * 900, ""],
+)
+def test_unknown_tokens_are_counted_as_transformers_knows_them(twin: Twin, text: str) -> None:
+    unknown, total = twin.packed.unknown(text)
+    assert (unknown, total) == twin.reference.unknown(text)
+    assert total == len(twin.packed.spans(text))
+    assert (unknown > 0) == (not text.isascii())
+
+
 def test_hundreds_of_mixtures_have_the_tokens_of_transformers(twin: Twin) -> None:
     texts = mixtures(400)
     assert twin.packed.tokenize(texts) == twin.reference.tokenize(texts)

@@ -114,6 +114,20 @@ def test_half_a_surrogate_pair_is_422_by_its_place_on_every_route(served: Served
     assert places == ["texts.1", "path"]
 
 
+@pytest.mark.parametrize("unit", ["chars", "tokens"])
+def test_unknown_tokens_are_noted_with_their_share(served: Served, unit: str) -> None:
+    answer = upload(served, f"{JAPANESE} a b c".encode(), query=f"unit={unit}").json()
+    assert answer["notes"] == [{"kind": "unknown-tokens", "count": 1, "share": 0.25}]
+    assert answer["complete"] is True
+    assert upload(served, b"a b c", query=f"unit={unit}").json()["notes"] == []
+
+
+def test_text_without_spaces_is_bounded_in_characters(served: Served) -> None:
+    answer = upload(served, (JAPANESE * 100).encode(), query="unit=tokens").json()
+    assert "".join(answer["chunks"]) == JAPANESE * 100
+    assert max(map(len, answer["chunks"])) <= 256
+
+
 def test_the_encoding_of_vectors_is_another_field_and_says_so(served: Served) -> None:
     refused = problem(upload(served, b"a", query="encoding=shift_jis"), 422)
     assert refused["detail"].startswith("encoding: ")
