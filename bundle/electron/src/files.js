@@ -35,7 +35,7 @@ const MOST_PROGRESS = 10_000;
 /**
  * @typedef {{ type: 'start', pages: number | null, chunks: number, complete: boolean,
  *   losses: Tally[], notes: Tally[], encoding: string | null, encodingConfidence: number | null,
- *   model: string, dimensions: number, fingerprint: string }} FileStart
+ *   reader: number | null, model: string, dimensions: number, fingerprint: string }} FileStart
  * @typedef {{ type: 'progress', data: Record<string, unknown> }} FileProgress
  * @typedef {{ type: 'chunks', first: number, chunks: string[], spans: Span[],
  *   vectors: Float32Array[], done: number, total: number }} FileChunks
@@ -164,7 +164,7 @@ class Document {
   }
 
   /** @param {Record<string, unknown>} data */
-  #begin({ dim, losses = [], notes = [], encoding = null, ...told }) {
+  #begin({ dim, losses = [], notes = [], encoding = null, reader = null, ...told }) {
     const { encoding_confidence: encodingConfidence = null, ...rest } = told;
     const { pages, chunks, complete, model, fingerprint } = rest;
     const isWhole =
@@ -176,13 +176,14 @@ class Document {
       isTallies(notes) &&
       !(complete && losses.length > 0) &&
       (encoding === null || typeof encoding === 'string') &&
+      (reader === null || isIndex(reader)) &&
       (encodingConfidence === null || typeof encodingConfidence === 'number') &&
       typeof model === 'string' &&
       isDimensions(dim) &&
       isFingerprint(fingerprint);
     if (this.#start || !isWhole) throw unreadable('the document does not begin as one does');
     this.#start = /** @type {FileStart} */ ({
-      ...{ ...rest, losses, notes, encoding, encodingConfidence },
+      ...{ ...rest, losses, notes, encoding, encodingConfidence, reader },
       ...{ dimensions: dim, type: 'start' },
     });
     return this.#start;

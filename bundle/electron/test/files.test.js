@@ -65,19 +65,19 @@ test('a document tells what it lost, and an older service nothing of it', async 
   assert.deepEqual([newer.complete, newer.losses, newer.notes], [false, losses, []]);
   const [older] = await all(client.embedFile('/a'));
   assert.deepEqual([older.complete, older.losses, older.notes], [true, [], []]);
-  assert.deepEqual([older.encoding, older.encodingConfidence], [null, null]);
+  assert.deepEqual([older.encoding, older.encodingConfidence, older.reader], [null, null, null]);
 });
 
 test('a text is declared by its charset, and tells what it was read as', async (t) => {
   const { client, heard } = await connected(t, (response) => {
     const [first, ...rest] = fileLines(CHUNKS);
-    const data = { ...JSON.parse(first).data, encoding: 'shift_jis', encoding_confidence: 0.5 };
+    const data = { ...JSON.parse(first).data, encoding: 'shift_jis', encoding_confidence: 0.5, reader: 3 };
     begin(response);
     response.end([`${JSON.stringify({ type: 'start', data })}\n`, ...rest].join(''));
   });
   const options = { charset: 'a&b' };
   const [start] = await all(client.embedFile('/a', options));
-  assert.deepEqual([start.encoding, start.encodingConfidence], ['shift_jis', 0.5]);
+  assert.deepEqual([start.encoding, start.encodingConfidence, start.reader], ['shift_jis', 0.5, 3]);
   await all(client.embedFile({ bytes: new Uint8Array(1), contentType: 'text/plain' }, options));
   assert.equal(JSON.parse(heard[0].body).charset, 'a&b');
   assert.equal(heard[1].url, '/embed-file/upload?unit=tokens&charset=a%26b');

@@ -437,6 +437,7 @@ const lies = {
   'a start with notes on pages that are none': ([start]) =>
     (start.data.notes = [{ kind: 'hyphens', count: 1, pages: ['2'] }]),
   'a start with a number for an encoding': ([start]) => (start.data.encoding = 7),
+  'a start with half a reader': ([start]) => (start.data.reader = 0.5),
   'a start with half a chunk': ([start]) => (start.data.chunks = 1.5),
   'a start with more chunks than asked for': ([start]) => (start.data.chunks = 10),
   'a start with pages that are none': ([start]) => (start.data.pages = -1),

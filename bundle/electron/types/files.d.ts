@@ -24,6 +24,7 @@ export type FileStart = {
     notes: Tally[];
     encoding: string | null;
     encodingConfidence: number | null;
+    reader: number | null;
     model: string;
     dimensions: number;
     fingerprint: string;
@@ -105,7 +106,7 @@ export type FileBytes = {
 /**
  * @typedef {{ type: 'start', pages: number | null, chunks: number, complete: boolean,
  *   losses: Tally[], notes: Tally[], encoding: string | null, encodingConfidence: number | null,
- *   model: string, dimensions: number, fingerprint: string }} FileStart
+ *   reader: number | null, model: string, dimensions: number, fingerprint: string }} FileStart
  * @typedef {{ type: 'progress', data: Record<string, unknown> }} FileProgress
  * @typedef {{ type: 'chunks', first: number, chunks: string[], spans: Span[],
  *   vectors: Float32Array[], done: number, total: number }} FileChunks

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from sidecar.documents import chunks, documents
 from sidecar.documents.documents import Document
 from sidecar.documents.losses import Loss, Note, merged
+from sidecar.documents.revision import READER
 from sidecar.scheduling.abandonment import Gone
 from sidecar.scheduling.encoder import Embedded
 from sidecar.scheduling.texts import DeferredTexts
@@ -53,6 +54,7 @@ class Cut(DeferredTexts):
             "notes": notes,
             "encoding": self.document.encoding,
             "encoding_confidence": self.document.confidence,
+            "reader": READER,
         }
 
     def text(self, index: int) -> str:

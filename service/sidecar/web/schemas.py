@@ -193,6 +193,9 @@ class EmbedFileAnswer(BaseModel):
     encoding_confidence: float | None = Field(
         description="The detection's, up to 1; null where the encoding was no guess."
     )
+    reader: int = Field(
+        description="The revision of reading and cutting: another one may give other chunks."
+    )
     model: str
     dim: int
     fingerprint: str = Field(description="Vectors with other fingerprints are not comparable.")

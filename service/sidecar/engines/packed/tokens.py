@@ -32,7 +32,8 @@ class PackedTokenizer:
         self._max_tokens = max_tokens
         # Unigram models have a number for it and no name of their own.
         named = getattr(tokenizer.model, "unk_token", None) or _UNKNOWN
-        self._unknown: int | None = tokenizer.token_to_id(named)
+        found: int | None = tokenizer.token_to_id(named)
+        self._unknown = -1 if found is None else found
         inner = tokenizer.encode(_PROBE, add_special_tokens=False).ids
         outer = tokenizer.encode(_PROBE).ids
         start = next(

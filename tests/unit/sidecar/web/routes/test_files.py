@@ -27,6 +27,7 @@ SAID = (
     "notes",
     "encoding",
     "encoding_confidence",
+    "reader",
     "model",
     "dim",
     "fingerprint",
