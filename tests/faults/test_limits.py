@@ -195,7 +195,10 @@ def test_a_reader_of_pdfs_without_a_thread_says_so_by_its_code() -> None:
         words = [*inside, sys.executable, "-I", "-B", worker.__file__, "9", "99", "9"]
         done = subprocess.run(
             [*words, str(os.getpid())],
-            input=worker.LENGTH.pack(len(pdf)) + pdf,
+            input=b"".join(
+                worker.LENGTH.pack(len(message)) + message
+                for message in (b'{"password":null}', pdf)
+            ),
             capture_output=True,
             check=False,
             timeout=WAIT_S,

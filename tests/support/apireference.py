@@ -48,9 +48,11 @@ def _routes(api: dict[str, Any]) -> Iterator[str]:
                     yield f"Request, `{kind}`:\n\n{_fields(schema)}\n"
             if bodies and not any("properties" in body["schema"] for body in bodies.values()):
                 yield f"Request: a body of type {_codes(bodies)}.\n"
-            if "parameters" in route:
-                properties = {entry["name"]: entry["schema"] for entry in route["parameters"]}
-                yield f"Query:\n\n{_fields({'properties': properties})}\n"
+            for place, title in (("query", "Query"), ("header", "Headers")):
+                given = [entry for entry in route.get("parameters", ()) if entry["in"] == place]
+                properties = {entry["name"]: entry["schema"] for entry in given}
+                if properties:
+                    yield f"{title}:\n\n{_fields({'properties': properties})}\n"
             yield f"{_answers(route['responses'])}\n"
 
 

@@ -133,8 +133,8 @@ def form() -> bytes:
     return written([catalog, tree([4]), WIN_ANSI, shown, content, *annotations, look])
 
 
-def locked(*, cipher: str) -> bytes:
-    """Return a PDF that is encrypted and that the empty password opens.
+def locked(*, cipher: str, password: str = "") -> bytes:
+    """Return a PDF that is encrypted and that `password` opens.
 
     By RC4 with a key of 40 or 128 bits (`rc4-40`, `rc4-128`), or AES of 128 bits (`aes-128`);
     PDF 1.7, 7.6.
@@ -142,7 +142,8 @@ def locked(*, cipher: str) -> bytes:
     size = 5 if cipher == "rc4-40" else 16
     revision, version = {"rc4-40": (2, 1), "rc4-128": (3, 2), "aes-128": (4, 4)}[cipher]
     owner, identity, rights = b"o" * 32, bytes(range(16)), (-4).to_bytes(4, "little", signed=True)
-    key = hashlib.md5(_PADDING + owner + rights + identity).digest()[:size]  # noqa: S324 - PDF's
+    padded = (password.encode("latin-1") + _PADDING)[:32]
+    key = hashlib.md5(padded + owner + rights + identity).digest()[:size]  # noqa: S324 - PDF's
     for _ in range(50 * (revision > 2)):
         key = hashlib.md5(key[:size]).digest()[:size]  # noqa: S324
     if revision == 2:

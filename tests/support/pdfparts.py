@@ -9,7 +9,7 @@ from sidecar.documents import pdfium, worker
 from sidecar.documents.extracted import Extracted, Part, part
 from sidecar.documents.losses import merged
 
-WORDS = frozenset(("not-pdf", "encrypted", "no-pages", "unreadable", "too-complex"))
+WORDS = frozenset(("not-pdf", "encrypted", "password", "no-pages", "unreadable", "too-complex"))
 pdfium.start()
 
 

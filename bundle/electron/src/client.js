@@ -13,6 +13,7 @@ import { indicesOf, isDimensions, isFingerprint, rowsOf } from './rows.js';
 
 const BINARY = 'application/octet-stream';
 const JSON_TYPE = 'application/json';
+const PASSWORD = 'x-document-password';
 const LINES = 'application/x-ndjson';
 // What the service says of itself is a thousandth of it.
 const MOST_JSON = 1 << 20;
@@ -232,6 +233,7 @@ export class PythonSidecarClient {
    */
   async *embedFile(document, options = {}) {
     const fields = fieldsOf(options);
+    const { password } = options;
     const isPath = typeof document === 'string';
     const query = Object.entries(fields).map((pair) => pair.map(encodeURIComponent).join('=')).join('&');
     const path = isPath ? '/embed-file' : `/embed-file/upload?${query}`;
@@ -239,8 +241,10 @@ export class PythonSidecarClient {
       accept: LINES,
       contentType: isPath ? JSON_TYPE : document.contentType,
       body: isPath
-        ? Buffer.from(JSON.stringify({ path: document, ...fields }))
+        ? Buffer.from(JSON.stringify({ path: document, ...fields, password }))
         : Buffer.from(document.bytes.buffer, document.bytes.byteOffset, document.bytes.byteLength),
+      // Never in the query, which is kept on the way.
+      headers: isPath || password === undefined ? {} : { [PASSWORD]: base64(password) },
     };
     const { signal } = options;
     const answer = await this.#retry(signal, async () => {
@@ -320,6 +324,7 @@ export class PythonSidecarClient {
    * @property {string} [accept]
    * @property {string} [contentType]
    * @property {Buffer} [body]
+   * @property {Record<string, string>} [headers] beside those that every request has
    */
 
   /**
@@ -329,7 +334,7 @@ export class PythonSidecarClient {
    * @param {Payload} payload
    * @returns {Promise<import('./exchange.js').Asked>}
    */
-  async #asked(method, path, signal, { accept = JSON_TYPE, contentType, body }) {
+  async #asked(method, path, signal, { accept = JSON_TYPE, contentType, body, headers }) {
     const { host, port, token, prefix } = this.#service ? await this.#proven(signal) : this.#place;
     return {
       method,
@@ -341,6 +346,7 @@ export class PythonSidecarClient {
         'content-length': body?.length ?? 0,
         ...(contentType ? { 'content-type': contentType } : {}),
         ...(token ? { authorization: `Bearer ${token}` } : {}),
+        ...headers,
       },
       body,
       signal,
@@ -394,6 +400,11 @@ function placeOf({ baseUrl, host = '127.0.0.1', port = 8421, token }) {
     token,
     prefix: url.pathname.replace(/\/+$/, ''),
   };
+}
+
+/** @param {string} text */
+function base64(text) {
+  return Buffer.from(text, 'utf8').toString('base64');
 }
 
 const HALVES = /\p{Surrogate}/gu;

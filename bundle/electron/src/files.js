@@ -52,6 +52,7 @@ const MOST_PROGRESS = 10_000;
  * @property {boolean} [normalize] vectors of length 1 (true)
  * @property {'mean' | 'cls' | 'max'} [pooling] (`mean`)
  * @property {string} [charset] what a text file is encoded in, which is else UTF-8 or detected
+ * @property {string} [password] what opens a PDF that is encrypted
  * @property {AbortSignal} [signal]
  */
 

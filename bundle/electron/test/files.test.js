@@ -83,6 +83,21 @@ test('a text is declared by its charset, and tells what it was read as', async (
   assert.equal(heard[1].url, '/embed-file/upload?unit=tokens&charset=a%26b');
 });
 
+test('a password goes in the body or a header, and never in the path', async (t) => {
+  const { client, heard } = await connected(t, whole);
+  const options = { password: 'pässword' };
+  await all(client.embedFile('/a.pdf', options));
+  await all(client.embedFile({ bytes: new Uint8Array(1), contentType: 'application/pdf' }, options));
+  assert.equal(JSON.parse(heard[0].body).password, 'pässword');
+  assert.equal(heard[0].headers['x-document-password'], undefined);
+  const sent = Buffer.from(heard[1].headers['x-document-password'], 'base64').toString('utf8');
+  assert.equal(sent, 'pässword');
+  assert.deepEqual(heard.map(({ url }) => url), [
+    '/embed-file',
+    '/embed-file/upload?unit=tokens',
+  ]);
+});
+
 test('chunks are counted in tokens unless told else', async (t) => {
   const { client, heard } = await connected(t, whole);
   const options = { unit: 'chars', chunkSize: 800, chunkOverlap: 100, maxChunks: 9, normalize: false };

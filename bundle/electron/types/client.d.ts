@@ -3,6 +3,10 @@ export type Payload = {
     accept?: string;
     contentType?: string;
     body?: Buffer;
+    /**
+     * beside those that every request has
+     */
+    headers?: Record<string, string>;
 };
 export type ClientOptions = {
     /**

@@ -76,6 +76,10 @@ export type FileOptions = {
      * what a text file is encoded in, which is else UTF-8 or detected
      */
     charset?: string;
+    /**
+     * what opens a PDF that is encrypted
+     */
+    password?: string;
     signal?: AbortSignal;
 };
 export type FileBytes = {
@@ -122,6 +126,7 @@ export type FileBytes = {
  * @property {boolean} [normalize] vectors of length 1 (true)
  * @property {'mean' | 'cls' | 'max'} [pooling] (`mean`)
  * @property {string} [charset] what a text file is encoded in, which is else UTF-8 or detected
+ * @property {string} [password] what opens a PDF that is encrypted
  * @property {AbortSignal} [signal]
  */
 /**

@@ -119,6 +119,7 @@ async def _cut(service: Service, data: bytes, suffix: str, asked: FileOptions, g
         max_chars=limits.max_document_chars,
         workers=service.workers,
         codec=asked.charset,
+        password=None if asked.password is None else asked.password.get_secret_value(),
     )
     text = document.text
     if asked.unit == "tokens":

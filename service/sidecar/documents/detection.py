@@ -45,6 +45,9 @@ _SAMPLES = (
 )
 
 
+CODECS = (*_MODERN, *_OLD, *_ESCAPED, *_WIDE)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guess:
     """The codec that bytes are most likely in; `confidence` is above 0 and up to 1."""

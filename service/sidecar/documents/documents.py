@@ -61,14 +61,20 @@ def suffix_of(path: str) -> str:
 
 
 async def read(
-    data: bytes, suffix: str, *, max_chars: int, workers: Workers, codec: str | None = None
+    data: bytes,
+    suffix: str,
+    *,
+    max_chars: int,
+    workers: Workers,
+    codec: str | None = None,
+    password: str | None = None,
 ) -> Document:
     """Return the document in `data`, at most `max_chars` of it. Raises Problem as reading does.
 
-    `codec` is what a text file is declared to be in.
+    `codec` is what a text file is declared to be in, `password` what opens a PDF.
     """
     if suffix == ".pdf":
-        found = await workers.read(data)
+        found = await workers.read(data, password=password)
         return joined(found.pages, losses=found.losses, notes=found.notes)
     is_short = len(data) <= _INLINE_BYTES and codec in {None, "utf-8"}
     decoded = encodings.decode_clean(data) if is_short else None

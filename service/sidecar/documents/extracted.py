@@ -103,6 +103,7 @@ class Reading:
     of: int | None = None
     is_done: bool = False
     problem: Problem | None = None
+    password: str | None = field(default=None, repr=False)
     _skipped: int = 0
     _turn: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -110,13 +111,14 @@ class Reading:
     _heard_s: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def of_limits(cls, limits: Limits) -> Reading:
-        """Return one of which nothing was read."""
+    def of_limits(cls, limits: Limits, *, password: str | None = None) -> Reading:
+        """Return one of which nothing was read, and that `password` opens."""
         return cls(
             cpu_left_s=limits.document_cpu_s,
             wall_left_s=limits.document_wall_s,
             max_pages=limits.max_pages,
             max_chars=limits.max_document_chars,
+            password=password,
         )
 
     def begin(self) -> tuple[int, dict[str, object]]:
@@ -129,6 +131,7 @@ class Reading:
                 "first": len(self.pages) + 1,
                 "seconds": self.cpu_left_s,
                 "room": room,
+                "password": self.password,
             }
             return self._turn, told
 

@@ -67,8 +67,9 @@ def start() -> None:
 class Document:
     """A PDF that was opened."""
 
-    def __init__(self, data: bytes) -> None:
-        """Open `data`, with the empty password if one is asked for. Raises Unfit."""
+    def __init__(self, data: bytes, *, password: str | None = None) -> None:
+        """Open `data`, with `password` or the empty one if one is asked for. Raises Unfit."""
+        self._passwords = (password.encode(), None) if password else (None,)
         at = data.find(_HEADER)
         if at < 0:
             raise Unfit("not-pdf")
@@ -87,11 +88,12 @@ class Document:
         self._before = ""
 
     def _opened(self, data: bytes) -> object | None:
-        document = pdfium.FPDF_LoadMemDocument64(data, len(data), None)
-        if document:
-            return document  # type: ignore[no-any-return]
+        for password in self._passwords:
+            document = pdfium.FPDF_LoadMemDocument64(data, len(data), password)
+            if document:
+                return document  # type: ignore[no-any-return]
         if pdfium.FPDF_GetLastError() in (_PASSWORD, _SECURITY):
-            raise Unfit("encrypted")
+            raise Unfit("password" if len(self._passwords) > 1 else "encrypted")
         return None
 
     def _opened_form(self) -> object | None:

@@ -16,8 +16,13 @@ REFUSALS = {
     ),
     "encrypted": (
         "the PDF is encrypted",
-        "its text cannot be had without a password",
-        "save a copy of it without a password",
+        "its text cannot be had without its password",
+        "send it: as the field password, or as the header X-Document-Password of an upload",
+    ),
+    "password": (
+        "the password does not open the PDF",
+        "",
+        "send the one that opens it in a viewer",
     ),
     "scanned": (
         "the PDF has no text",

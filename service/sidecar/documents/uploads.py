@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Mapping
 from email.message import Message
 from http import HTTPStatus
 
-from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from sidecar.documents.documents import MEDIA_TYPES
 from sidecar.problems import Problem
 from sidecar.web import bodies
 
+HEADER = "X-Document-Password"
 _SENT = f"Content-Type: {', '.join(MEDIA_TYPES)}"
 
 
@@ -29,16 +31,46 @@ def suffix_of(request: Request) -> str:
     return MEDIA_TYPES[kind]
 
 
-def options(query: QueryParams, *, charset: str | None) -> Mapping[str, str]:
-    """Return the options in a query, with the charset of the body's type if it names none.
+def options(request: Request) -> Mapping[str, str]:
+    """Return the options of an upload: those in the query, and what its headers say beside.
 
-    Raises Problem 422 for one that is given twice.
+    Raises Problem 422 for one that is given twice, or a password where it would be seen.
     """
-    found = dict(query.multi_items())
-    if len(found) != len(query.multi_items()):
+    query = request.query_params.multi_items()
+    found = dict(query)
+    if len(found) != len(query):
         what = "the query has an option twice"
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-value", what)
-    return found if charset is None else {"charset": charset, **found}
+    if any(name.lower() in {"password", HEADER.lower()} for name in found):
+        raise Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "bad-value",
+            "password: it is not taken from the query",
+            why="programs on the way keep addresses with their queries",
+            next_step=f"send the header {HEADER}: the password's UTF-8 in base64",
+        )
+    charset, password = charset_of(request), password_of(request)
+    told = {"charset": charset, **found, "password": password}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def password_of(request: Request) -> str | None:
+    """Return the password in the headers. Raises Problem 422 unless it is base64 of UTF-8, once."""
+    sent = request.headers.getlist(HEADER)
+    if not sent:
+        return None
+    try:
+        if len(sent) > 1:
+            raise ValueError  # noqa: TRY301 (which it is cannot be told)
+        return base64.b64decode(sent[0], validate=True).decode("utf-8")
+    except (binascii.Error, ValueError):
+        # No cause: what is wrong with it would say some of it.
+        raise Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "bad-value",
+            f"{HEADER}: it is not base64 of UTF-8",
+            next_step="send the password's UTF-8 in base64, in one header",
+        ) from None
 
 
 def charset_of(request: Request) -> str | None:

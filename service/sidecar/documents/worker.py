@@ -1,14 +1,14 @@
 """The program that reads one PDF and ends: run as a script, in a process that may be killed.
 
 It writes a byte to stdout when it is ready and needs no file any more. On stdin it gets two
-messages, each eight bytes of length and so many bytes: a JSON object, `{"first", "seconds",
-"room"}`, which says with what page to begin, how much CPU time and how many characters are left for
-the document; and the PDF. On stdout it writes such messages, JSON objects of one page each:
-`{"pages", "losses", "notes", "more", "of", "cpu", "sandbox"}`. The losses and notes are those of
-docs/files.md, `of` is how many pages there are, `cpu` the seconds that were taken so far; the last
-message says `"more": false`. Or `{"error": "…"}`. It has no network, no paths, no environment and
-no settings but four numbers as arguments: pages, characters, seconds, and the process that it works
-for. stdin stays open meanwhile: where it ends, the service has ended.
+messages, each eight bytes of length and so many bytes: a JSON object, `{"first", "seconds", "room",
+"password"}`, which says with what page to begin, how much CPU time and how many characters are left
+for the document, and what opens it; and the PDF. On stdout it writes such messages, JSON objects of
+one page each: `{"pages", "losses", "notes", "more", "of", "cpu", "sandbox"}`. The losses and notes
+are those of docs/files.md, `of` is how many pages there are, `cpu` the seconds that were taken so
+far; the last message says `"more": false`. Or `{"error": "…"}`. It has no network, no paths, no
+environment and no settings but four numbers as arguments: pages, characters, seconds, and the
+process that it works for. stdin stays open meanwhile: where it ends, the service has ended.
 """
 
 from __future__ import annotations
@@ -153,13 +153,19 @@ def send(message: dict[str, object]) -> None:
 
 
 def parts(
-    data: bytes, *, max_pages: int, room: int, first: int = 1, pace: Pace | None = None
+    data: bytes,
+    *,
+    max_pages: int,
+    room: int,
+    first: int = 1,
+    pace: Pace | None = None,
+    password: str | None = None,
 ) -> Iterator[dict[str, object]]:
     """Yield a message for each page of a PDF, or the one that says what is wrong with it."""
     from sidecar.documents import pdfium  # noqa: PLC0415 (after the limits)
 
     try:
-        document = pdfium.Document(data)
+        document = pdfium.Document(data, password=password)
     except pdfium.Unfit as error:
         yield {"error": str(error)}
         return
@@ -240,7 +246,15 @@ def main() -> int:
         return ENDED_THREADLESS
     held = sandbox.seal()
     first, room = wanted.get("first", 1), wanted.get("room", max_chars)
-    for part in parts(data, max_pages=max_pages, room=room, first=first, pace=pace):
+    read = parts(
+        data,
+        max_pages=max_pages,
+        room=room,
+        first=first,
+        pace=pace,
+        password=wanted.get("password"),
+    )
+    for part in read:
         send({**part, "cpu": pace.taken, "sandbox": held})
     return 0
 

@@ -91,8 +91,8 @@ class Workers:
         """The processes that there are now."""
         return len(self._running) + (self._spare is not None)
 
-    async def read(self, data: bytes) -> Extracted:
-        """Return what the worker says of the PDF `data`.
+    async def read(self, data: bytes, *, password: str | None = None) -> Extracted:
+        """Return what the worker says of the PDF `data`, which `password` opens if it is encrypted.
 
         Cancelled, it ends the process. To be called on the thread that ends last, as Linux ends
         processes with the thread that started them. Raises Problem 422, 429 if too many wait, and
@@ -101,7 +101,7 @@ class Workers:
         if b"%PDF-" not in data[: worker.HEAD_BYTES]:
             self.counts["refused"] += 1
             raise refusal("not-pdf")
-        reading = Reading.of_limits(self._limits)
+        reading = Reading.of_limits(self._limits, password=password)
         slot = self._slots.join(len(data))
         try:
             while True:

@@ -11,6 +11,7 @@ from pydantic import (
     ConfigDict,
     FailFast,
     Field,
+    SecretStr,
     ValidationError,
     model_validator,
 )
@@ -23,6 +24,7 @@ from sidecar.engines import Degraded
 from sidecar.problems import Problem
 from sidecar.process.presence import State
 
+MAX_PASSWORD_CHARS = 1024
 Pooling = Literal["mean", "cls", "max"]
 
 
@@ -109,6 +111,14 @@ class FileOptions(Wire):
         "mark says more. Left out, it is UTF-8, or detected where it is not.",
     )
 
+    password: SecretStr | None = Field(
+        default=None,
+        max_length=MAX_PASSWORD_CHARS,
+        description="What opens a PDF that is encrypted. For an upload, the header "
+        "X-Document-Password; never the query.",
+        json_schema_extra={"writeOnly": True},
+    )
+
     def sizes(self, *, max_content_tokens: int) -> tuple[int, int]:
         """Return the length and the overlap of chunks in the request's unit.
 
@@ -124,6 +134,19 @@ class FileOptions(Wire):
             what = f"chunk_overlap: it must be smaller than chunk_size, which is {size}"
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-value", what)
         return size, overlap
+
+
+# How OpenAPI says that an upload brings a password.
+PASSWORD_HEADER: dict[str, Any] = {
+    "name": "X-Document-Password",
+    "in": "header",
+    "required": False,
+    "schema": {
+        "type": "string",
+        "format": "byte",
+        "description": "What opens a PDF that is encrypted: the password's UTF-8 in base64.",
+    },
+}
 
 
 class EmbedFileRequest(FileOptions):

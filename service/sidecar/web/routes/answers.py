@@ -102,11 +102,15 @@ def body_of(kind: type[schemas.Wire]) -> dict[str, Any]:
 
 
 def query_of(kind: type[schemas.Wire]) -> list[dict[str, Any]]:
-    """Return how OpenAPI says that a route takes the fields of `kind` in its query."""
+    """Return how OpenAPI says that a route takes the fields of `kind` in its query.
+
+    Those that are only ever written, as passwords, have no place there.
+    """
     fields = kind.model_json_schema()["properties"]
     return [
         {"name": name, "in": "query", "required": False, "schema": field}
         for name, field in fields.items()
+        if not field.get("writeOnly")
     ]
 
 

@@ -53,7 +53,7 @@ async def embed_file(request: Request) -> Response:
 @router.post(
     "/embed-file/upload",
     openapi_extra={
-        "parameters": query_of(schemas.FileOptions),
+        "parameters": [*query_of(schemas.FileOptions), schemas.PASSWORD_HEADER],
         "requestBody": {
             "required": True,
             "content": {
@@ -72,8 +72,8 @@ async def upload(request: Request) -> Response:
     suffix = uploads.suffix_of(request)
     if suffix == ".pdf":
         service.workers.require_room()
-    options = uploads.options(request.query_params, charset=uploads.charset_of(request))
-    asked = schemas.validate(schemas.FileOptions, dict(options), is_spelled=True)
+    options = dict(uploads.options(request))
+    asked = schemas.validate(schemas.FileOptions, options, is_spelled=True)
     cutting.sizes(service, asked)
     data = await uploads.read(request, max_bytes=service.settings.limits.max_file_bytes)
     return await _answer(request, data, suffix, asked)

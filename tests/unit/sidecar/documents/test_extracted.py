@@ -62,7 +62,7 @@ def page(text: str, cpu_s: float, **rest: Any) -> Part:
 def test_the_next_worker_is_told_what_is_left() -> None:
     made = reading()
     turn, told = made.begin()
-    assert told == {"first": 1, "seconds": 8.0, "room": 9}
+    assert told == {"first": 1, "seconds": 8.0, "room": 9, "password": None}
     for number, text in enumerate(("abc", "de"), start=1):
         made.add(page(text, number * 1.5), turn)
     made.end()
@@ -71,7 +71,7 @@ def test_the_next_worker_is_told_what_is_left() -> None:
     assert made.pages == ["abc", "de", ""]
     turn, told = made.begin()
     assert 4.9 <= float(str(told.pop("seconds"))) <= 5.0
-    assert told == {"first": 4, "room": 4}
+    assert told == {"first": 4, "room": 4, "password": None}
     made.add(page("f", 0.25), turn)
     assert made.cpu_left_s < 4.8
 

@@ -80,6 +80,21 @@ def test_an_empty_password_opens_a_document(cipher: str) -> None:
     assert read(locked(cipher=cipher)) == Extracted(pages=[TWO])
 
 
+@pytest.mark.parametrize("cipher", ["rc4-40", "rc4-128", "aes-128"])
+@pytest.mark.parametrize("word", ["sesame", "öffne dich"])
+def test_a_password_opens_what_it_locks_and_another_does_not(cipher: str, word: str) -> None:
+    data = locked(cipher=cipher, password=word)
+    assert read(data, password=word).pages == [TWO]
+    assert said(data, password=f"{word}!") == "password"
+    assert [said(data, password=none) for none in ("", None)] == ["encrypted"] * 2
+
+
+def test_a_password_that_nothing_asks_for_does_no_harm() -> None:
+    word = "sesame"
+    for data in (WHOLE, locked(cipher="aes-128")):
+        assert read(data, password=word).pages == [TWO]
+
+
 @pytest.mark.parametrize(
     "contents",
     [

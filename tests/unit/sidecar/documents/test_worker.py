@@ -113,7 +113,7 @@ def test_a_page_that_is_not_there_costs_that_page() -> None:
 
 
 def test_memory_that_is_used_up_has_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    def burst(_data: object) -> None:
+    def burst(_data: object, **_: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(pdfium, "Document", burst)

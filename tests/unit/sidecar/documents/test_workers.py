@@ -86,7 +86,17 @@ def test_pages_come_in_order_and_a_process_waits_for_the_next_document(
 
 
 @pytest.mark.parametrize(
-    "word", ["encrypted", "scanned", "no-pages", "unreadable", "not-pdf", "too-complex", "surprise"]
+    "word",
+    [
+        "encrypted",
+        "password",
+        "scanned",
+        "no-pages",
+        "unreadable",
+        "not-pdf",
+        "too-complex",
+        "surprise",
+    ],
 )
 def test_every_fault_has_a_kind_of_its_own_and_says_what_helps(
     run: Callable[..., Any], program: Callable[[str], None], word: str

@@ -330,7 +330,7 @@ def test_openapi_describes_the_upload_and_the_lines(served: Served) -> None:
     named = {parameter["name"]: parameter for parameter in upload["parameters"]}
     assert set(named) == {
         *("chunk_size", "chunk_overlap", "max_chunks", "normalize", "pooling", "unit", "encoding"),
-        "charset",
+        *("charset", "X-Document-Password"),
     }
     assert named["chunk_size"]["in"] == "query"
     assert named["chunk_size"]["schema"]["default"] == 800
