@@ -167,7 +167,7 @@ WRONG = {
     "up --model multilingual-mpnet": 10,
     "up --output bundle/recipe.toml": 2,
     "up -- --alow-dir folder": 2,
-    "up -- --allow-dir folder": 2,
+    "up -- --allow-dir bundle/recipe.toml": 2,
     "plan --target linux-x86": 10,
     "plan --target=": 10,
     "plan --profile leen": 2,
