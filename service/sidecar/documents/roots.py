@@ -17,7 +17,8 @@ from sidecar.problems import Problem
 
 _LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _DENIED = (errno.EACCES, errno.EPERM)
-_MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+# The last is what reading a link says that was replaced meanwhile, and Windows of a name.
+_MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)
 _OPEN = (
     os.O_RDONLY
     | getattr(os, "O_CLOEXEC", 0)

@@ -363,6 +363,25 @@ def test_a_file_swapped_in_between_the_look_and_the_open_is_not_read(
     assert (root / "old.txt").exists()
 
 
+def test_a_link_that_is_replaced_while_it_is_read_finds_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "sub").symlink_to(root.parent)
+    reader = Roots([root])
+    readlink = os.readlink
+
+    def swap(path: str, **options: Any) -> str:
+        if Path(path) == root / "sub":
+            (root / "sub").unlink()
+            (root / "sub").mkdir()
+        return readlink(path, **options)
+
+    monkeypatch.setattr(os, "readlink", swap)
+    with pytest.raises(Problem) as caught:
+        reader.read(str(root / "sub" / "secret.txt"), max_bytes=9)
+    assert caught.value.status == 404
+
+
 @pytest.mark.parametrize("name", ["a.txt", "sub", "docs"])
 def test_links_swapped_in_and_out_all_the_time_never_show_the_outside(
     root: Path, name: str
