@@ -19,14 +19,14 @@ import pytest
 from sidecar.settings import Limits
 from tests.support.descendants import are_gone, children
 from tests.support.processes import WAIT_S, Process
-from tests.support.tinypdf import bombs, pdf, shared_stream
+from tests.support.tinypdf import bombs, pdf, slow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 PDF = {"content-type": "application/pdf"}
-SLOW = shared_stream()
+SLOW = slow()
 PATIENCE_S = 300
 FEW = 4
 MAX_WAITING = Limits().max_waiting_pdfs

@@ -22,7 +22,7 @@ import pytest
 from tests.support import stub_service
 from tests.support.descendants import children
 from tests.support.doorstep import CLOSE, HOST, post
-from tests.support.tinypdf import shared_stream
+from tests.support.tinypdf import slow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,7 +117,7 @@ class Suspended:
                 return stack.enter_context(socket.create_connection(address, timeout=WAIT_S))
 
             pdf = connect()
-            pdf.sendall(upload(shared_stream(size=1 << 17), "application/pdf"))
+            pdf.sendall(upload(slow(), "application/pdf"))
             until_reading(self.popen.pid)
             lines = connect()
             lines.sendall(upload(LINES, "text/plain", b"Accept: application/x-ndjson\r\n"))

@@ -100,6 +100,14 @@ def shared_stream(pages: int = 4, size: int = 5 << 20) -> bytes:
     return written(objects)
 
 
+def slow(pages: int = 40, size: int = 50 << 20) -> bytes:
+    """Return a PDF of some KB: every page unpacks the same `size` bytes, which draw nothing."""
+    last = 4 + pages
+    step = b"q Q "
+    objects = [CATALOG, tree(range(4, last)), FONT, *[page(last)] * pages]
+    return written([*objects, packed(step * (size // len(step)))])
+
+
 def cyclic_outline() -> bytes:
     """Return a PDF whose outline's entries follow each other in a circle."""
     catalog = b"<< /Type /Catalog /Pages 2 0 R /Outlines 6 0 R >>"
@@ -152,6 +160,7 @@ def bombs() -> Mapping[str, tuple[bytes, str]]:
     return {
         "80 MB stream": (large_stream(), "document-scanned"),
         "four pages on one stream": (shared_stream(), "document-crash"),
+        "forty pages on one stream": (slow(), "document-timeout"),
         "cyclic outline": (cyclic_outline(), ""),
         "cyclic page tree": (cyclic_pages(), ""),
         "circular xref": (circular_xref(), ""),

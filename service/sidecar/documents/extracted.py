@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from sidecar.documents.losses import LOSS_KINDS, NOTE_KINDS, Loss, LossKind, Note, Tally, merged
 from sidecar.documents.sandbox import Sandbox
+from sidecar.documents.worker import LEAST_PAGE_S, PAGE_SHARE
 from sidecar.problems import Problem
 from sidecar.settings import Limits
 
@@ -89,8 +90,8 @@ class Reading:
     """A document as far as it was read: by one worker, or by several, one after the other.
 
     `cpu_left_s` is what they may compute, `wall_left_s` how long they may take, `problem` what
-    ended one of them. Filled by the thread that listens to a worker while that has its turn, and
-    looked at after it.
+    ended the first of them. Filled by the thread that listens to a worker while that has its turn,
+    and looked at after it.
     """
 
     cpu_left_s: float
@@ -157,7 +158,7 @@ class Reading:
 
     def goes_on_after(self, problem: Problem) -> bool:
         """Return whether `problem` costs a page, or the rest of them, and not the document."""
-        self.problem = problem
+        self.problem = self.problem or problem
         match problem.kind:
             case "document-busy":
                 return self.stop("busy")
@@ -172,8 +173,9 @@ class Reading:
         """Go on after the page that ended its worker; False if no page was reached."""
         if self.of is None:
             return False
-        share = max(self.cpu_left_s / 4, 0.5)
-        self.cpu_left_s -= min(share, time.monotonic() - self._heard_s)
+        # What it computed for this page was not said any more: its share at most.
+        share = self.cpu_left_s / max(1, min(PAGE_SHARE, self._last - len(self.pages)))
+        self.cpu_left_s -= min(max(share, LEAST_PAGE_S), time.monotonic() - self._heard_s)
         self._lose(kind, 1)
         self._skipped += 1
         if self._skipped >= MAX_SKIPPED or self.cpu_left_s < LEAST_S:

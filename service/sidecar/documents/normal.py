@@ -46,10 +46,11 @@ _UNKNOWN = (
     "\x00\x01\x03-\x08\x0b-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffd-\uffff"
     "\ue000-\uf8ff\U000f0000-\U0010ffff"
 )
-_ANY_OF_THESE = re.compile(f"[{_FORMS}{_MARKS}{_SPACES}{_UNSEEN}]")
 _REWRITTEN = re.compile(f"([{_FORMS}])|([^\\W\\d_][{_MARKS}]+)|([{_SPACES}])|[{_UNSEEN}]")
 _UNKNOWNS = re.compile(f"[{_UNKNOWN}]+")
-_BREAKS = re.compile(" {0,8}\r\n?|[\x0b\x0c\x85\u2028\u2029]")
+_BREAKS = re.compile("[\r\x0b\x0c\x85\u2028\u2029]")
+_BLANKS = re.compile(" {1,8}\n")
+_SPECIAL = re.compile(f"[\u2028\u2029{_FORMS}{_MARKS}{_SPACES}{_UNSEEN}{_UNKNOWN}]")
 _DIVISION = re.compile(f"(?:{HYPHEN}[ \t]*\n?|[-\u2010]\n)[ \t]*")
 _FIRST = re.compile("[^\\W_][\\w'\u2019]*\\Z")
 _REST = re.compile("[^\\W_]\\w*")
@@ -76,8 +77,13 @@ def normal(text: str, *, before: str = "") -> Normal:
 
     `text` has words divided at line ends by HYPHEN, or by a hyphen and a line feed.
     """
-    text = letters(_BREAKS.sub("\n", text).rstrip(" "))
-    text, lost, symbols = known(text)
+    text = text.replace("\r\n", "\n").rstrip(" ")
+    if " \n" in text:
+        text = _BLANKS.sub("\n", text)
+    lost = symbols = 0
+    if _SPECIAL.search(text):  # most pages have nothing of all that
+        text = letters(_BREAKS.sub("\n", text))
+        text, lost, symbols = known(text)
     text, hyphens = joined(text, before=before)
     losses, notes = Counter(encoding=lost), Counter(symbols=symbols, hyphens=hyphens)
     return Normal(text=text, losses=+losses, notes=+notes)
@@ -85,7 +91,7 @@ def normal(text: str, *, before: str = "") -> Normal:
 
 def letters(text: str) -> str:
     """Return `text` with ligatures, forms and combined accents as letters, and nothing unseen."""
-    return _REWRITTEN.sub(_rewritten, text) if _ANY_OF_THESE.search(text) else text
+    return _REWRITTEN.sub(_rewritten, text)
 
 
 def _rewritten(found: re.Match[str]) -> str:

@@ -24,8 +24,8 @@ _CHECKS = (2, 3)  # check box, radio button
 # Rules and frames are paths, too; so many on a page without text are a picture.
 _PICTURE_PATHS = 50
 _MAX_ANNOTATIONS = 10_000
-# One character in so many is asked whether the font tells its letter.
-_SAMPLE = 16
+# So many characters of a page are asked whether the font tells their letters.
+_SAMPLE = 48
 # A quarter is many.
 _MANY = 4
 _NO_CODES = (0xFFFE, 0xFFFF)
@@ -84,7 +84,7 @@ class Document:
         if self.count < 1:
             raise Unfit("no-pages")
         self._form = self._opened_form()
-        self._has_damage = streams.has_damage(self._data)
+        self._has_damage: bool | None = None
         self._before = ""
 
     def _opened(self, data: bytes) -> object | None:
@@ -111,8 +111,8 @@ class Document:
             pdfium.FPDFDOC_ExitFormFillEnvironment(self._form)
         pdfium.FPDF_CloseDocument(self._document)
 
-    def read(self, number: int) -> Page:
-        """Return the page with this number, from 1, of which earlier ones were read before.
+    def read(self, number: int, *, most: int) -> Page:
+        """Return the page with this number, from 1, after those before it; at most `most` are read.
 
         Raises PageError.
         """
@@ -127,12 +127,18 @@ class Document:
             if not text.strip():
                 page.losses["picture"] += _is_picture(handle)
             objects = pdfium.FPDFPage_CountObjects(handle)
-            if (self._has_damage or not objects) and self._is_damaged(number, objects):
+            if (not objects or self._is_suspect(most)) and self._is_damaged(number, objects):
                 page.losses["page"] += 1
             self._add_annotations(handle, page)
             return page
         finally:
             pdfium.FPDF_ClosePage(handle)
+
+    def _is_suspect(self, most: int) -> bool:
+        """Return whether a stream is broken; not asked where the rest is left out in any case."""
+        if self._has_damage is None:
+            self._has_damage = self.count <= most and streams.has_damage(self._data)
+        return self._has_damage
 
     def _is_damaged(self, number: int, objects: int) -> bool:
         """Return whether something that the page draws is not there."""
@@ -149,7 +155,7 @@ class Document:
                 kind, said = self._said_by(annotation)
             finally:
                 pdfium.FPDFPage_CloseAnnot(annotation)
-            said = normal.normal(said).text.strip()
+            said = said and normal.normal(said).text.strip()
             if said:
                 page.notes[kind] += 1
                 lines.append(said)
@@ -189,7 +195,8 @@ def _shown(handle: object) -> str:
         box = pdfium.FS_RECTF()
         pdfium.FPDF_GetPageBoundingBox(handle, ctypes.byref(box))
         area = (box.left, box.top, box.right, box.bottom)
-        size = pdfium.FPDFText_GetBoundedText(text_page, *area, None, 0)
+        # A character may be two, and the last one is NUL.
+        size = 2 * count + 1
         buffer = (ctypes.c_ushort * size)()
         pdfium.FPDFText_GetBoundedText(text_page, *area, buffer, size)
         text = _decoded(buffer)
@@ -203,7 +210,7 @@ def _shown(handle: object) -> str:
 
 def _is_untold(text_page: object, count: int) -> bool:
     """Return whether the fonts tell no letters for many of the characters."""
-    asked = range(0, count, _SAMPLE)
+    asked = range(0, count, max(1, count // _SAMPLE))
     untold = sum(pdfium.FPDFText_HasUnicodeMapError(text_page, index) == 1 for index in asked)
     return bool(untold * _MANY > len(asked))
 

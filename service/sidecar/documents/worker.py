@@ -37,7 +37,8 @@ MEMORY_BYTES = 768 << 20
 READ_BYTES = 1 << 20
 POLL_S = 0.2
 PACE_S = 0.05
-# A page may take a quarter of what is left, so that bad ones leave time for the others.
+# A page may take a quarter of what is left, so that bad ones leave time for the others; of the last
+# pages a third, half, and all of it.
 PAGE_SHARE = 4
 LEAST_PAGE_S = 0.5
 LISTED = 500
@@ -64,10 +65,10 @@ class Pace:
         """The seconds that were taken since it was made."""
         return time.process_time() - self._began
 
-    def begin_page(self) -> bool:
-        """Give the next page its share; False if there is none left."""
+    def begin_page(self, pages: int) -> bool:
+        """Give the next page of so many its share; False if there is none left."""
         left = self._seconds - self.taken
-        self.until = time.process_time() + max(LEAST_PAGE_S, left / PAGE_SHARE)
+        self.until = time.process_time() + max(LEAST_PAGE_S, left / min(PAGE_SHARE, pages))
         return left > 0
 
     def keep(self) -> None:
@@ -186,11 +187,11 @@ def _pages(
     from sidecar.documents import pdfium  # noqa: PLC0415 (after the limits)
 
     for number in range(first, last + 1):
-        if pace is not None and not pace.begin_page():
+        if pace is not None and not pace.begin_page(last + 1 - number):
             yield _part(document.count, losses=[_rest("time", number, last)], more=False)
             return
         try:
-            page = document.read(number)
+            page = document.read(number, most=last)
         except pdfium.PageError:
             page = pdfium.Page()
             page.losses["page"] += 1

@@ -132,14 +132,16 @@ def test_a_page_may_take_its_share_of_the_time_that_is_left(
     clock = [100.0]
     monkeypatch.setattr(time, "process_time", lambda: clock[0])
     pace = worker.Pace(8)
-    assert pace.begin_page()
+    assert pace.begin_page(1)
+    assert pace.until == 108
+    assert pace.begin_page(9)
     assert pace.until == 102
     clock[0] = 107.0
     assert pace.taken == 7
-    assert pace.begin_page()
+    assert pace.begin_page(9)
     assert pace.until == 107.5
     clock[0] = 108.0
-    assert not pace.begin_page()
+    assert not pace.begin_page(9)
     clock[0] = 109.0
     with pytest.raises(Ended):
         pace.keep()
