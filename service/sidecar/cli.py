@@ -33,7 +33,7 @@ from sidecar.process.cpu_features import CpuFeatures
 from sidecar.process.lease import Lease
 from sidecar.process.listener import LAST_PORT, host_name, listen, raise_limit
 from sidecar.process.protocol import claim_stdout
-from sidecar.settings import MB, MOST_BODY_MB, Bounds, Limits, Settings
+from sidecar.settings import MB, MOST_BODY_MB, MOST_DOCUMENT_S, Bounds, Limits, Settings
 
 BUNDLED_NAME = "embedding_sidecar"
 EXIT_CODES = """exit codes:
@@ -181,6 +181,20 @@ def parser() -> argparse.ArgumentParser:
         help="largest request body in MiB (32)",
     )
     add(
+        "--document-cpu-seconds",
+        type=number(1, MOST_DOCUMENT_S),
+        default=10,
+        metavar="N",
+        help="CPU time that reading one PDF may take; the pages read until then are answered (10)",
+    )
+    add(
+        "--document-seconds",
+        type=number(1, MOST_DOCUMENT_S),
+        default=120,
+        metavar="N",
+        help="the same on the clock, for a machine that is busy (120)",
+    )
+    add(
         "--instance",
         type=_instance,
         metavar="ID",
@@ -252,7 +266,11 @@ def settings_from(
         allow_download=options.allow_download,
         allow_remote=options.allow_remote,
         instance=options.instance,
-        limits=Limits(max_body_bytes=options.max_body_mb),
+        limits=Limits(
+            max_body_bytes=options.max_body_mb,
+            document_cpu_s=options.document_cpu_seconds,
+            document_wall_s=options.document_seconds,
+        ),
     )
 
 

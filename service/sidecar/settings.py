@@ -13,6 +13,7 @@ Precision = Literal["float32", "int8"]
 EngineName = Literal["auto", "packed", "reference", "hash"]
 MB = 1 << 20
 MOST_BODY_MB = 1024
+MOST_DOCUMENT_S = 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

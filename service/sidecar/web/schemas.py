@@ -258,6 +258,8 @@ class LimitsAnswer(BaseModel):
     max_document_chars: int
     max_chunked_chars: int
     max_pages: int
+    document_cpu_s: float = Field(description="CPU time that reading one PDF may take.")
+    document_wall_s: float = Field(description="The same on the clock, for a busy machine.")
     max_waiting_pdfs: int = Field(
         description="Of all requests, and as many again that take long; else 429."
     )

@@ -12,6 +12,7 @@ import pytest
 from sidecar import __version__, cli
 from sidecar.errors import UsageError
 from sidecar.process import cores
+from sidecar.settings import Limits
 
 if TYPE_CHECKING:
     from sidecar.settings import Settings
@@ -199,6 +200,12 @@ def test_an_allowed_folder_that_is_missing_is_kept_for_later(tmp_path: Path) -> 
 
 def test_the_body_limit_is_in_mebibytes() -> None:
     assert parse("--max-body-mb", "3").limits.max_body_bytes == 3 << 20
+
+
+def test_the_time_for_a_document_is_in_seconds() -> None:
+    limits = parse("--document-cpu-seconds", "3", "--document-seconds", "7").limits
+    assert (limits.document_cpu_s, limits.document_wall_s) == (3, 7)
+    assert parse().limits == Limits()
 
 
 def test_threads_are_as_many_as_asked_for_or_one_per_core() -> None:

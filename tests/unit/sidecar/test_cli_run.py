@@ -246,6 +246,8 @@ def test_values_out_of_range_and_cut_options_are_usage_errors(
         ["--port", "x"],
         ["--max-body-mb", "1025"],
         ["--max-body-mb", "0"],
+        ["--document-seconds", "0"],
+        ["--document-cpu-seconds", "3601"],
         ["--device", "tpu"],
         ["--por", "1"],
         ["--instance", "short"],
