@@ -34,7 +34,17 @@ MAX_WAITING = Limits().max_waiting_pdfs
 
 @pytest.fixture
 def service() -> Iterator[Process]:
-    made = Process()
+    yield from started()
+
+
+@pytest.fixture
+def hasty() -> Iterator[Process]:
+    """Return a service that gives a document less time, so that many take no hour."""
+    yield from started("--document-cpu-seconds", "3")
+
+
+def started(*options: str) -> Iterator[Process]:
+    made = Process(*options)
     made.until(200)
     yield made
     made.popen.kill()
@@ -132,7 +142,8 @@ def test_with_its_client_the_process_that_reads_is_gone_within_a_second(
 @pytest.mark.parametrize(
     "count", [FEW, *(pytest.param(count, marks=pytest.mark.full) for count in (10, 40))]
 )
-def test_a_pdf_of_one_line_does_not_wait_behind_slow_ones(service: Process, count: int) -> None:
+def test_a_pdf_of_one_line_does_not_wait_behind_slow_ones(hasty: Process, count: int) -> None:
+    service = hasty
     with contextlib.ExitStack() as stack:
         slow = [stack.enter_context(contextlib.closing(begin(service)[0]))]
         for _ in range(count - 1):

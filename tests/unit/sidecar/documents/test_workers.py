@@ -9,22 +9,22 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar.documents import process, worker, workers
+from sidecar.documents import process, sandbox, worker, workers
 from sidecar.documents.extracted import MAX_SKIPPED, Extracted
 from sidecar.documents.losses import Loss, LossKind
 from sidecar.documents.workers import Workers
 from sidecar.problems import Problem
 from sidecar.process import clock
 from sidecar.settings import Limits
-from tests.support.tinypdf import pdf
+from tests.support.tinypdf import pdf, slow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 HEAD = f"import json, os, signal, struct, sys, time\nos.write(1, {worker.READY!r})\n"
 GREET = "size, = struct.unpack('>Q', os.read(0, 8))\n"
@@ -81,6 +81,31 @@ def test_pages_come_in_order_and_a_process_waits_for_the_next_document(
         assert not spare.is_alive
         assert made.processes == 1
         assert made.counts == {"read": 2}
+        assert made.sandbox == sandbox.kind()  # as the worker said
+
+    run(work)
+
+
+@pytest.mark.skipif(sandbox.kind() != "seccomp", reason="the kernel has no filters")
+def test_a_process_that_reads_is_held_by_the_filter_in_all_its_threads(
+    run: Callable[..., Any],
+) -> None:
+    async def work(made: Workers) -> None:
+        reading = asyncio.create_task(made.read(slow()))
+        held: list[str] = []
+
+        def is_held() -> bool:
+            for running in made._running:
+                tasks = Path(f"/proc/{running._popen.pid}/task").glob("*/status")
+                found = [path.read_text(encoding="ascii") for path in tasks]
+                held[:] = [text for text in found if "\nSeccomp:\t2\n" in text]
+                return len(held) == len(found) > 1
+            return False
+
+        await until(is_held)
+        assert all("\nNoNewPrivs:\t1\n" in text for text in held)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
 
     run(work)
 
