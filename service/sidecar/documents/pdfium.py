@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import ctypes
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -29,6 +30,9 @@ _SAMPLE = 48
 # A quarter is many.
 _MANY = 4
 _NO_CODES = (0xFFFE, 0xFFFF)
+_BREAK = "\r\n"
+# Lines that begin alike and so near to each other, in points, are one to a reader.
+_HEAD_CHARS, _SAME = 8, 1.5
 # How many characters that are left out are passed over to find one.
 _MOST_STEPS = 64
 _SPACE, _A, _Z, _CASE = 0x20, 0x61, 0x7A, 0x20
@@ -203,6 +207,7 @@ def _shown(handle: object) -> str:
         # Characters that are mapped to none are left out of it.
         if count > len(text) or _is_untold(text_page, count):
             text = _told(text_page, count) or text
+        text = _once(text_page, text, more=count - len(text))
         return normal.accented(text, _accents(text_page, text, more=count - len(text)))
     finally:
         pdfium.FPDFText_ClosePage(text_page)
@@ -276,6 +281,41 @@ def _box(text_page: object, index: int) -> tuple[float, float, float, float]:
     pdfium.FPDFText_GetCharBox(text_page, index, *map(ctypes.byref, sides))
     left, right, bottom, top = (side.value for side in sides)
     return left, right, bottom, top
+
+
+def _once(text_page: object, text: str, *, more: int) -> str:
+    """Return `text` without the lines that are drawn over the same line a second time.
+
+    PDFium does so itself where one follows the other; not where all of a page is drawn twice.
+    """
+    lines = text.split(_BREAK)
+    counts = Counter(lines)
+    if len(counts) == len(lines):
+        return text
+    kept: list[str] = []
+    drawn: dict[str, list[tuple[float, float]]] = {}
+    at = 0
+    for line in lines:
+        start, at = at, at + len(line) + len(_BREAK)
+        place = _place(text_page, line, start, more) if counts[line] > 1 and line.strip() else None
+        if place is not None:
+            places = drawn.setdefault(line, [])
+            if any(math.dist(place, other) < _SAME for other in places):
+                continue
+            places.append(place)
+        kept.append(line)
+    return _BREAK.join(kept)
+
+
+def _place(text_page: object, line: str, start: int, more: int) -> tuple[float, float] | None:
+    """Return where the line that begins at `start` in the text is drawn, None if not found."""
+    head = [*map(ord, line[:_HEAD_CHARS])]
+    x, y = ctypes.c_double(), ctypes.c_double()
+    for index in range(start, start + min(max(0, more), _MOST_STEPS) + 1):
+        if [pdfium.FPDFText_GetUnicode(text_page, index + at) for at in range(len(head))] == head:
+            pdfium.FPDFText_GetCharOrigin(text_page, index, ctypes.byref(x), ctypes.byref(y))
+            return x.value, y.value
+    return None
 
 
 def _is_picture(handle: object) -> bool:

@@ -167,6 +167,14 @@ def test_lines_that_are_drawn_twice_are_there_once() -> None:
     assert read(drawing(at(*both))).pages == [once]
 
 
+def test_a_page_that_is_drawn_twice_is_there_once_and_equal_lines_stay() -> None:
+    words = [(5 + 40 * x, 180 - 9 * y, f"word{x}of{y % 3}") for y in range(12) for x in range(4)]
+    again = [(x + 0.3, y, text) for x, y, text in words]
+    once = read(drawing(at(*words)))
+    assert len(once.pages[0].splitlines()) == 12
+    assert read(drawing(at(*words, *again))) == once
+
+
 def test_what_stands_outside_of_the_page_is_not_text() -> None:
     assert read(drawing(at((5, 100, "inside"), (500, 100, "outside")))).pages == ["inside"]
 
