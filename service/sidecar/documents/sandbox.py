@@ -147,7 +147,7 @@ def kind() -> Sandbox:
 
 
 def confine(seconds: int) -> None:
-    """Let the system end this process at `seconds` of CPU or 1 GiB, and keep it from files.
+    """Let the system end this process at `seconds` of CPU or 1 GiB, without a dump.
 
     macOS does not hold processes to an address space; there the worker looks at its memory.
     """
@@ -157,8 +157,7 @@ def confine(seconds: int) -> None:
         return
     _limit("RLIMIT_CPU", seconds, seconds + 1)
     _limit("RLIMIT_AS", MEMORY_BYTES, MEMORY_BYTES)
-    for name in ("RLIMIT_CORE", "RLIMIT_FSIZE"):
-        _limit(name, 0, 0)
+    _limit("RLIMIT_CORE", 0, 0)
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
@@ -171,9 +170,9 @@ def seal() -> Sandbox:
     """
     if sys.platform == "win32":
         return "job" if _is_in_job() else "rlimits"
-    # No new descriptor, and, but for root, no process: where there is no filter.
-    _limit("RLIMIT_NOFILE", 0, 0)
-    _limit("RLIMIT_NPROC", 0, 0)
+    # No byte to a file, no new descriptor, and, but for root, no process: where there is no filter.
+    for name in ("RLIMIT_FSIZE", "RLIMIT_NOFILE", "RLIMIT_NPROC"):
+        _limit(name, 0, 0)
     program = _program()
     if program is None:
         return "rlimits"
