@@ -1,12 +1,13 @@
-"""The bench from its command line, beside the real baseline, on a twin of a few kilobytes."""
+"""The bench from its command line, beside sentence-transformers, on two small models."""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# torch and the baseline take minutes; tests/unit/bundler/bench measures a stub.
+# torch takes minutes; tests/unit/bench measures a stub.
 pytestmark = pytest.mark.full
 
 
@@ -34,48 +35,60 @@ def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Path:
-    """Return the folder of a quick run of the bundle's own model and a twin."""
+    """Return the folder of a quick run of the bundle's own model and a synthetic one."""
     folder = tmp_path_factory.mktemp("bench")
     done = bench(
-        *("--quick", "--bundle", bundle, "--twin", "tiny-xlmr"),
-        *("--output", folder, "--export", folder / "requests", "--page", folder / "page.md"),
+        *("--quick", "--bundle", bundle, "--synthetic", "tiny-xlmr"),
+        *("--output", folder, "--page", folder / "page.md"),
     )
     assert done.returncode == 0, done.stderr
-    assert "## Summary" in done.stdout
+    assert "| sidecar over sentence-transformers |" in done.stdout
     return folder
 
 
-def test_both_models_are_measured_and_give_the_baselines_vectors(out: Path) -> None:
-    run = json.loads((out / "bench.json").read_text(encoding="utf-8"))
-    assert [subject["name"] for subject in run["subjects"]] == ["minilm", "tiny-xlmr"]
-    for subject in run["subjects"]:
-        assert subject["vectors"]["reference"] == "sentence-transformers"
-        vectors = {each["name"]: each for each in subject["vectors"]["contenders"]}
-        assert vectors["sidecar"]["cosine"]["smallest"] > 0.9999
-        assert vectors["sidecar"]["agreement"]["recall"] > 0.99
-        assert all("torch" in rates for rates in subject["ceilings"])
+@pytest.fixture(scope="module")
+def run(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "bench.json").read_text(encoding="utf-8"))
+    return found
 
 
-def test_a_page_for_the_documents_shows_machine_date_and_every_figure(out: Path) -> None:
-    run = json.loads((out / "bench.json").read_text(encoding="utf-8"))
+def test_both_models_give_the_vectors_of_the_library(run: dict[str, Any]) -> None:
+    assert [model["model"] for model in run["models"]] == ["minilm", "tiny-xlmr"]
+    for model in run["models"]:
+        assert model["systems"]["sidecar"]["least_cosine"] > 0.9999
+        assert model["systems"]["sentence-transformers"]["torch"]
+        assert len(model["samples"]["torch"]["ceiling"]) == model["effort"]["rounds"]
+
+
+def test_our_service_is_compared_in_every_figure(run: dict[str, Any]) -> None:
+    for model in run["models"]:
+        names = {ratio["name"] for ratio in model["ratios"] if ratio["system"] == "sidecar"}
+        expected = {"whole", "requests", "single", "start", "private", "beside", "ceiling"}
+        assert names == expected
+        assert all(ratio["value"] > 0 for ratio in model["ratios"])
+
+
+def test_the_page_shows_machine_date_and_every_system(out: Path, run: dict[str, Any]) -> None:
     text = (out / "page.md").read_text(encoding="utf-8")
     assert run["machine"]["date"][:10] in text
     assert run["machine"]["processor"] in text
-    assert all(f"| {figure['title']} |" in text for figure in run["figures"])
+    assert all(f"\n| {name} |" in text for model in run["models"] for name in model["systems"])
     assert "(page.svg)" in text
     assert (out / "page.svg").read_text(encoding="utf-8").startswith("<svg")
+    with (out / "bench.csv").open(encoding="utf-8") as stream:
+        assert {row["model"] for row in csv.DictReader(stream)} == {"minilm", "tiny-xlmr"}
 
 
-def test_every_figure_of_a_model_is_measured_but_those_that_say_why_not(out: Path) -> None:
-    run = json.loads((out / "bench.json").read_text(encoding="utf-8"))
-    unmeasured = [figure for figure in run["figures"] if figure["value"] is None]
-    assert all(figure["why"] for figure in unmeasured)
-    names = {figure["name"] for figure in unmeasured if figure["subject"] == "minilm"}
-    assert names <= {"int8", "int8-ndcg", "int8-recall"}
-
-
-def test_saved_requests_are_sent_again(out: Path, bundle: Path) -> None:
-    done = bench("--bundle", bundle, "--replay", out / "requests")
+def test_saved_requests_are_sent_by_several_clients(out: Path, bundle: Path) -> None:
+    folder = out / "requests"
+    folder.mkdir()
+    for number in range(6):
+        texts = ["a text"] * (number + 1) if number else [0]
+        (folder / f"{number}.json").write_text(json.dumps({"texts": texts}))
+    done = bench("--bundle", bundle, "--replay", folder, "--clients", "3", "--output", out)
     assert done.returncode == 0, done.stderr
-    assert "failures: none" in done.stdout
-    assert "4 requests, 128 texts" in done.stdout
+    assert "6 requests by 3 clients" in done.stdout
+    assert "| 200 | 5 |" in done.stdout
+    assert "- 422 " in done.stdout
+    assert "0.json" in done.stdout
+    assert (out / "replay.csv").is_file()

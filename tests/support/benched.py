@@ -1,14 +1,25 @@
-"""What the tests of the bench share: our service around a stub engine, and a run made up."""
+"""What the tests of the bench share: a service with a stub engine, and a made-up measurement."""
 
 from __future__ import annotations
 
+import http.server
+import json
 import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bundler.bench.effort import Effort
-from bundler.bench.ratios import figures
-from bundler.bench.served import CHECKOUT, Program
+from bench.client import Connection
+from bench.measure import Effort, Measured
+from bench.systems import INT8, OURS, SIDECAR, System, ours
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench.client import Api, Connect
 
 ROOT = Path(__file__).resolve().parents[2]
 STUB = ROOT / "tests" / "support" / "stub_service.py"
@@ -16,151 +27,131 @@ TEXTS = tuple(f"text number {number} has words" for number in range(24))
 TINY = Effort(
     texts=24,
     rounds=2,
-    starts=1,
     requests=2,
-    singles=4,
-    clients=4,
-    crowd_texts=8,
-    beside=3,
-    bulk_size=8,
-    sweep_texts=8,
-    sweep_sizes=(1, 4),
-    sweep_clients=(1, 2),
-    ceiling_rows=(8,),
     request_size=8,
+    singles=4,
+    beside=3,
+    bulk=8,
+    ceiling_rows=(8,),
     pause_s=0.001,
 )
 
 
-class Meter:
-    """A baseline that knows the ceiling at once."""
-
-    threads = 1
-
-    def __init__(self, **_: object) -> None:
-        pass
-
-    def ceiling(self, *_: object) -> dict[str, float]:
-        return {"numpy": 1e9}
-
-    def close(self) -> None:
-        pass
+def stub_systems(*options: str) -> list[System]:
+    """Return our own service with a stub engine in it; the stub knows no int8."""
+    return ours([sys.executable, "-I", "-B", str(STUB), *options], 1)[:1]
 
 
-def stub_program(*options: str) -> Program:
-    """Return our own service with a stub engine in it."""
-    return Program(
-        words=(sys.executable, "-I", "-B", str(STUB)),
-        service=ROOT / "service",
-        origin=CHECKOUT,
-        threads=1,
-        options=options,
-    )
+@dataclass
+class Seen:
+    """What a server was sent, and how many requests it had at the same time."""
+
+    bodies: list[tuple[str, Any]] = field(default_factory=list)
+    waiting: int = 0
+    most: int = 0
 
 
-def contender(name: str, kind: str, *, slower: float = 1.0, **changes: Any) -> dict[str, Any]:
-    """Return what might have been measured of one, so many times slower than ours."""
-    is_served = kind != "baseline"
-    return {
-        "name": name,
-        "kind": kind,
-        "info": {},
-        "starts": [{"port_s": 0.5, "vector_s": 1.0 * slower, "phases": [["loading", 0.6]]}],
-        "whole_s": [10.0 * slower, 12.0 * slower],
-        "requests_s": [[1.0 * slower, 2.0 * slower], [1.0 * slower, 1.0 * slower]],
-        "singles_s": [[0.01 * slower, 0.02 * slower, 0.03 * slower]] * 2,
-        "bulk_s": [4.0, 4.0] if is_served else [],
-        "crowds": [{"texts": 8, "seconds": 5.0, "latencies": [1.0, 2.0], "failures": 0}] * 2
-        if is_served
-        else [],
-        "beside": [{"idle": [0.01, 0.01], "busy": [0.03, 0.03], "failures": 0}]
-        if is_served
-        else [],
-        "private_bytes": 200_000_000,
-        "peak_bytes": 300_000_000,
-        "summary": {
-            "whole_texts_per_s": 2.2 / slower,
-            "requests_texts_per_s": 3.3 / slower,
-            "request": {"count": 4, "p50": 1.0, "p95": 2.0, "p99": 2.0},
-            "single": {"count": 6, "p50": 0.02, "p95": 0.03, "p99": 0.03},
-        },
-        **changes,
-    }
+@contextmanager
+def server(
+    api: Api = SIDECAR, *, refuses: str = "nothing", together: int = 0, answer: Any = None
+) -> Iterator[tuple[Connect, Seen]]:
+    """Give a server of vectors, how to connect to it, and what it was sent.
+
+    It answers 500 to the text `refuses`, waits until `together` requests are there, and instead of
+    vectors gives `answer`.
+    """
+    seen, lock = Seen(), threading.Lock()
+    barrier = threading.Barrier(together, timeout=30) if together else None
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            told = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            texts = told.get(api.texts, [])
+            with lock:
+                seen.bodies.append((self.path, told))
+                seen.waiting += 1
+                seen.most = max(seen.most, seen.waiting)
+            if barrier is not None:
+                barrier.wait()
+            with lock:
+                seen.waiting -= 1
+            body = json.dumps(answer or {"vectors": [[1.0, 2.0]] * len(texts)}).encode()
+            self.send_response(500 if refuses in texts else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(http.server.ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 64
+
+    with Server(("127.0.0.1", 0), Handler) as made:
+        threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        try:
+            yield partial(Connection, made.server_address[1], api), seen
+        finally:
+            made.shutdown()
 
 
-def quality(value: float) -> dict[str, Any]:
-    """Return a retrieval measure."""
-    return {"queries": 24, "ndcg": value, "recall": value}
+def made_up(**changes: Any) -> Measured:
+    """Return what might have been measured of a model, in two rounds.
 
+    sentence-transformers takes three times as long as our service, which int8 halves.
+    """
 
-def subject(**changes: Any) -> dict[str, Any]:
-    """Return what `measure` might have returned for minilm."""
-    return {
-        "name": "minilm",
-        "origin": "bundle linux-x64",
-        "weights": "whole",
+    def samples(slower: float, *, is_served: bool = True) -> dict[str, list[list[float]]]:
+        found = {
+            "start": [[1.0 * slower], [1.2 * slower]],
+            "whole": [[10.0 * slower], [12.0 * slower]],
+            "requests": [[1.0 * slower, 3.0 * slower], [2.0 * slower, 2.0 * slower]],
+            "single": [[0.01 * slower, 0.02 * slower, 0.09 * slower]] * 2,
+            "private": [[100e6 * slower], [100e6 * slower]],
+        }
+        latency = {"alone": [[0.01, 0.01], [0.01, 0.01]], "beside": [[0.02, 0.02], [0.04, 0.04]]}
+        return found | (latency if is_served else {})
+
+    facts = {"version": "0.1.0", "least_cosine": 1.0, "mean_cosine": 1.0}
+    given: dict[str, Any] = {
+        "model": "minilm",
+        "served_by": "the bundle linux-x64, whole weights",
         "threads": 2,
-        "model": {"layers": 6, "width": 384, "inner": 1536},
-        "effort": {"request_size": 8},
+        "effort": TINY,
         "corpus": {
             "texts": 24,
-            "digest": "0" * 64,
-            "sources": {"Python's documentation topics": 24},
-            "histogram": [{"tokens": "1-8", "texts": 24}],
-            "tokens": {"mean": 6.0, "p50": 6, "p95": 8, "max": 8},
+            "sha256": "0" * 64,
+            "tokens": {"mean": 6.0, "p50": 6.0, "p95": 8.0, "max": 8},
         },
-        "work": {"tokens": 144, "flops": 6e11, "flops_per_token": 22e6},
-        "ceilings": [{"numpy": 80e9, "torch": 100e9}, {"numpy": 50e9, "torch": 40e9}],
-        "others": [0.01, None],
-        "contenders": [
-            contender(
-                "sentence-transformers",
-                "baseline",
-                slower=3.0,
-                starts=[{"vector_s": 8.0, "import_s": 6.0, "load_s": 1.0}],
-            ),
-            contender("sidecar", "sidecar"),
-            contender("sidecar int8", "sidecar", slower=0.5),
-            contender("<peer> & Co", "peer", slower=2.0, private_bytes=None),
-        ],
-        "absent": [{"name": "ollama", "why": "it is not\n  installed"}],
-        "sweep": [{"clients": 4, "size": 8, "texts": 8, "seconds": 2.0, "p95": 0.5, "failures": 0}],
-        "vectors": {
-            "reference": "sentence-transformers",
-            "contenders": [
-                {
-                    "name": "sidecar int8",
-                    "cosine": {"smallest": 0.97, "mean": 0.99},
-                    "agreement": quality(0.95),
-                    "retrieval": quality(0.5),
-                },
-                {
-                    "name": "sentence-transformers",
-                    "cosine": None,
-                    "agreement": None,
-                    "retrieval": quality(0.6),
-                },
-            ],
+        "absent": {"ollama": "it is not installed"},
+        "flops": 60_000,
+        "systems": {
+            "sentence-transformers": {**facts, "kind": "library"},
+            OURS: {**facts, "kind": "sidecar"},
+            INT8: {**facts, "kind": "sidecar", "least_cosine": 0.97},
+            "<peer> & Co": {**facts, "kind": "peer", "least_cosine": 0.5},
         },
-        "writing": [{"form": "as_json", "seconds": 0.05, "size": 9_000_000}],
-        **changes,
+        "samples": {
+            "sentence-transformers": samples(3.0, is_served=False),
+            OURS: samples(1.0),
+            INT8: samples(0.5),
+            "<peer> & Co": samples(2.0),
+            "numpy": {"ceiling": [[8_000.0], [4_000.0]]},
+            "torch": {"ceiling": [[6_000.0], [10_000.0]]},
+            "machine": {"others": [[0.01], [0.5]]},
+        },
     }
+    return Measured(**{**given, **changes})
 
 
-def made_run(*subjects: dict[str, Any]) -> dict[str, Any]:
-    """Return what `run` might have returned."""
-    measured = list(subjects) or [subject()]
-    return {
-        "format": 1,
-        "machine": {
-            "processor": "A Processor",
-            "usable_cores": 2,
-            "system": "Linux",
-            "date": "2020-01-01T00:00:00+00:00",
-            "load_average": [0.1, 0.1, 0.1],
-            "flags": ["avx2"],
-        },
-        "threads": 2,
-        "subjects": measured,
-        "figures": [figure.document() for each in measured for figure in figures(each)],
-    }
+MACHINE = {
+    "processor": "A Processor",
+    "cores": 2,
+    "system": "Linux",
+    "date": "2020-01-01T00:00:00+00:00",
+    "load_average": [0.1, 0.1, 0.1],
+    "instructions": ["avx2"],
+}

@@ -150,13 +150,13 @@ class Miniature:
         Its golden vectors are the engine's own in float32; `least` is locked for its int8.
         """
         # numpy, onnx and ONNX Runtime, which few tests need.
-        from bundler.bench.shapes import TINY_BERT  # noqa: PLC0415
-        from bundler.bench.twin import write_twin  # noqa: PLC0415
+        from bench.shapes import TINY_BERT  # noqa: PLC0415
+        from bench.synthetic import write_model  # noqa: PLC0415
         from sidecar.engines.packed import engine  # noqa: PLC0415
         from tests.support.twins import WORDS, write_graph  # noqa: PLC0415
 
-        folder = write_twin(self.inputs / "twin", TINY_BERT, WORDS)
-        (folder / "twin.json").unlink()
+        folder = write_model(self.inputs / "twin", TINY_BERT, WORDS)
+        (folder / "synthetic.json").unlink()
         files = {
             path.relative_to(folder).as_posix(): path.read_bytes()
             for path in folder.rglob("*")

@@ -64,16 +64,17 @@ ELSEWHERE = {
         "tests/smoke/test_foreign_bundles.py"
     ),
     "python3 build bench --quick": "tests/smoke/test_bench.py",
-    "python3 build bench --quick --export /tmp/requests": "tests/smoke/test_bench.py",
-    "python3 build bench --replay /tmp/requests": "tests/smoke/test_bench.py",
+    "python3 build bench --replay /tmp/requests --clients 8": "tests/smoke/test_bench.py",
+    "python3 build bench --against /tmp/before/bench.json": "tests/unit/bench/test_run.py",
     "python3 build release --dry-run": "tests/smoke/test_release.py",
     "python3 build verify bundle/out/release": "tests/unit/bundler/test_commands_release.py",
 }
 NOT_RUN = {
     "python3 build test": "it is the command that runs this",
     "python3 build bench": "takes long; the quick one does the same with fewer texts",
-    "python3 build bench --twin": "makes a gigabyte of weights; tests do the same with a tiny twin",
-    "python3 build bench --twin --page docs/measured.md": "so does it; a test has a page",
+    "python3 build bench --output /tmp/before": "so does it",
+    "python3 build bench --synthetic": "makes a gigabyte of weights; a test has a tiny model",
+    "python3 build bench --synthetic --page docs/measured.md": "so does it; a test has a page",
     "python3 build assemble --target mac-arm64": "needs the release page of the runtime",
     "python3 build lock --models multilingual-mpnet": "asks the hub for a gigabyte",
     "MODELS=1 ci/refresh": "asks the hub for gigabytes",

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from bundler.bench.shapes import TINY_BERT, TINY_XLMR, Shape
-from bundler.bench.twin import write_twin
+from bench.shapes import TINY_BERT, TINY_XLMR, Shape
+from bench.synthetic import write_model
 from bundler.models.graph import graph
 from bundler.models.quantized import quantized_graph
 from sidecar.engines.packed import engine as packed
@@ -112,7 +112,7 @@ def make_twin(folder: Path, shape: Shape) -> Twin:
 
     # Models this small are done before a second thread has woken.
     torch.set_num_threads(1)
-    write_graph(write_twin(folder, shape, (*WORDS, *ODD)))
+    write_graph(write_model(folder, shape, (*WORDS, *ODD)))
     return Twin(
         folder=folder,
         shape=shape,

@@ -1,28 +1,28 @@
 """Measure speed and memory: our service beside sentence-transformers and every installed peer.
 
 Tables go to standard output; bench.json, bench.csv and bench.svg into --output. docs/performance.md
-says what each figure means. Nothing fails because a figure is low.
+says what each figure means. With --against an earlier bench.json the command fails with exit code 8
+where a ratio fell below 0.9 of the earlier one.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundler.bench.shapes import TWINS
-from bundler.commands.options import bundles_at, file, folder, own_bundle, place
+from bench.shapes import SHAPES
+from bundler.commands.options import file, folder, own_bundle, place
 from bundler.errors import UsageError
 from sidecar.arguments import number
 
 if TYPE_CHECKING:
-    from bundler.bench.run import Asked
+    from collections.abc import Iterable
+
+    from bench.run import Options
     from bundler.console import Console
     from bundler.project import Project
-
-DOCUMENTATION = Path("/usr/share/doc")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,24 +34,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkout",
         action="store_true",
-        help="serve twins from the sources, by the project's own environment; needs no bundle",
+        help="serve a synthetic model from the sources; needs no bundle",
     )
     parser.add_argument(
-        "--twin",
+        "--synthetic",
         nargs="?",
-        const=next(iter(TWINS)),
-        choices=TWINS,
-        help="also measure a model of a real one's shape with weights by lot (xlmr-base)",
+        const=next(iter(SHAPES)),
+        choices=SHAPES,
+        help="also measure a synthetic model: real architecture, random weights (xlmr-base)",
     )
     parser.add_argument(
         "--snapshot",
         type=folder,
         metavar="FOLDER",
-        help="the bundle's model with its locked weights, for the others, where the bundle holds "
-        "them in half",
+        help="the bundle's model with its locked weights, for the other systems, where the bundle "
+        "holds them in half precision",
     )
     parser.add_argument(
-        "--threads", type=number(1, 1024), metavar="N", help="for everybody (physical cores)"
+        "--threads", type=number(1, 1024), metavar="N", help="for every system (physical cores)"
     )
     parser.add_argument(
         "--peer",
@@ -71,34 +71,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the GGUF file of the model for ollama or llama-server; repeatable",
     )
     parser.add_argument(
+        "--against", type=file, metavar="FILE", help="the bench.json of an earlier run"
+    )
+    parser.add_argument(
         "--replay", type=folder, metavar="FOLDER", help="send saved requests instead of measuring"
     )
     parser.add_argument(
-        "--export", type=place, metavar="FOLDER", help="save this run's requests, for --replay"
-    )
-    parser.add_argument(
-        "--lean",
-        type=Path,
-        metavar="PATH",
-        help="the lean bundle to weigh (bundle/out/TARGET-lean)",
-    )
-    parser.add_argument(
-        "--none", type=Path, metavar="PATH", help="the undieted one (bundle/out/TARGET-none)"
+        "--clients",
+        type=number(1, 1024),
+        default=1,
+        metavar="N",
+        help="send the requests of --replay by N clients at once (1)",
     )
     parser.add_argument(
         "--output", type=place, metavar="FOLDER", help="where the files go (bundle/out/bench)"
     )
     parser.add_argument(
-        "--page",
-        type=Path,
-        metavar="FILE",
-        help="also write a page for documents, with its picture",
+        "--page", type=Path, metavar="FILE", help="also write a page of Markdown, with its chart"
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead")
 
 
 def check(options: argparse.Namespace, project: Project) -> None:
-    """Refuse two subjects at once, and bundles that are not there."""
+    """Refuse a bundle beside --checkout, and bundles that are not there."""
     if options.checkout and options.bundle is not None:
         raise UsageError(
             "--checkout and --bundle cannot both be measured",
@@ -107,59 +102,54 @@ def check(options: argparse.Namespace, project: Project) -> None:
         )
     if not options.checkout:
         own_bundle(project, options.bundle)
-    bundles_at(project, [path for path in (options.lean, options.none) if path], [], None)
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
-    """Measure; print and save."""
-    from bundler.bench.run import publish, replay_in, save  # noqa: PLC0415 - needs the environment
-    from bundler.bench.run import run as measure  # noqa: PLC0415
-    from bundler.bench.tables import tables  # noqa: PLC0415
+    """Measure, or send saved requests; print and save."""
+    from bench import figures, report  # noqa: PLC0415 - needs the environment
+    from bench import run as bench  # noqa: PLC0415
+    from bundler.files.replacement import replace_files  # noqa: PLC0415
     from bundler.recipe import read_recipe  # noqa: PLC0415
 
-    asked = _asked(options, project)
+    chosen = _chosen(options, project)
     recipe = read_recipe(project.recipe)
+    output = options.output or project.out / "bench"
     if options.replay is not None:
-        sent = replay_in(asked, recipe, options.replay, console.say)
-        sys.stdout.write("".join(f"{line}\n" for line in sent.lines()))
+        sent = bench.replay_in(chosen, recipe, options.replay, options.clients)
+        _print(sent.lines())
+        replace_files({output / "replay.csv": sent.csv()})
         return 0
-    found = measure(asked, recipe, console.say)
-    saved = save(found, options.output or project.out / "bench")
-    if options.page is not None:
-        saved += publish(found, options.page)
-    for path in saved:
+    before = None if options.against is None else figures.read_ratios(options.against)
+    found = bench.run(chosen, recipe, console.say)
+    _print(found.json().splitlines() if options.json else found.tables())
+    for path in found.save(output, options.page):
         console.say(f"saved: {path}")
-    if options.json:
-        json.dump(found, sys.stdout, indent=1, ensure_ascii=False)
-        sys.stdout.write("\n")
-    else:
-        sys.stdout.write("".join(f"{line}\n" for line in tables(found)))
+    if before is not None:
+        now = found.named_ratios()
+        _print(report.comparison(before, now))
+        figures.require_no_worse(before, now)
     return 0
 
 
-def _asked(options: argparse.Namespace, project: Project) -> Asked:
-    from bundler.bench.effort import FULL, QUICK  # noqa: PLC0415 - with the rest
-    from bundler.bench.run import Asked  # noqa: PLC0415
-    from bundler.profiles import label  # noqa: PLC0415
-    from bundler.targets import host_target  # noqa: PLC0415
+def _chosen(options: argparse.Namespace, project: Project) -> Options:
+    from bench.run import Options  # noqa: PLC0415 - with the rest
     from sidecar.process import cores  # noqa: PLC0415
 
-    host = host_target().name
-    return Asked(
+    return Options(
         service=project.service,
-        bundle=None if options.checkout else options.bundle or project.output(host),
-        twin=options.twin,
+        bundle=None if options.checkout else own_bundle(project, options.bundle),
+        synthetic=options.synthetic,
         snapshot=options.snapshot,
         threads=options.threads or cores.count(),
-        effort=QUICK if options.quick else FULL,
-        twins=project.out / "bench" / "twins",
-        documentation=DOCUMENTATION,
-        lean=options.lean or project.output(label(host, "lean")),
-        none=options.none or project.output(label(host, "none")),
+        is_quick=options.quick,
+        models=project.out / "bench" / "models",
         peers=options.peer,
         peer_models=dict(options.peer_model),
-        export=options.export,
     )
+
+
+def _print(lines: Iterable[str]) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
 def _peer_model(text: str) -> tuple[str, Path]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from bundler.bench.shapes import TINY_BERT, TINY_XLMR, Shape
-from bundler.bench.twin import write_twin
+from bench.shapes import TINY_BERT, TINY_XLMR, Shape
+from bench.synthetic import write_model
 from bundler.errors import ModelError
 from bundler.models.derivation import Proof, derive, measure_int8
 from bundler.models.golden import encode_row
@@ -33,7 +33,7 @@ def twin(folder: Path, shape: Shape = TINY_BERT) -> tuple[Path, Proof]:
     """Return a twin's snapshot in `folder`, and the proof that it must pass."""
     from sidecar.engines import reference  # noqa: PLC0415 - seconds, and not every test needs it
 
-    snapshot = write_twin(folder / "snapshot", shape, WORDS)
+    snapshot = write_model(folder / "snapshot", shape, WORDS)
     engine = reference.load(snapshot, device="cpu")
     ids = [tokens.ids for tokens in engine.tokenize(WORDS)]
     rows = engine.encode(ids, pooling="mean", normalize=True)
@@ -141,7 +141,7 @@ def test_a_model_that_is_locked_without_int8_gets_no_graph_for_it(tmp_path: Path
 
 
 def test_a_model_that_is_only_measured_gets_every_graph_unproven(tmp_path: Path) -> None:
-    snapshot = write_twin(tmp_path / "snapshot", TINY_BERT, WORDS)
+    snapshot = write_model(tmp_path / "snapshot", TINY_BERT, WORDS)
     derive("twin", snapshot, None, weights="whole")
     assert (snapshot / GRAPH).is_file()
     assert (snapshot / QUANTIZED_GRAPH).is_file()

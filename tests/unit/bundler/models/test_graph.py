@@ -8,7 +8,7 @@ import onnx
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from bundler.bench.twin import write_twin
+from bench.synthetic import write_model
 from bundler.models.graph import CONTRIB, IR_VERSION, OPSET, graph
 from sidecar.engines.packed.architecture import WEIGHTS, read
 from sidecar.engines.packed.weights import names_read, open_weights
@@ -22,7 +22,7 @@ TABLE = "embeddings.word_embeddings.weight"
 
 @pytest.fixture(params=SHAPES)
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    return write_twin(tmp_path / request.param, SHAPES[request.param], WORDS)
+    return write_model(tmp_path / request.param, SHAPES[request.param], WORDS)
 
 
 def made(folder: Path) -> bytes:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from bundler.bench.shapes import TINY_BERT, TINY_XLMR, Shape
-from bundler.bench.twin import write_twin
+from bench.shapes import TINY_BERT, TINY_XLMR, Shape
+from bench.synthetic import write_model
 from bundler.models.half import ALIGNMENT, write_half
 from sidecar.engines.packed.architecture import WEIGHTS, read
 from sidecar.engines.packed.weights import names_read, open_weights
@@ -21,7 +21,7 @@ SHAPES = pytest.mark.parametrize("shape", [TINY_BERT, TINY_XLMR], ids=lambda sha
 
 @SHAPES
 def test_tables_and_matrices_are_halved_and_vectors_stay(tmp_path: Path, shape: Shape) -> None:
-    folder = write_twin(tmp_path / "twin", shape, WORDS)
+    folder = write_model(tmp_path / "twin", shape, WORDS)
     architecture, weights = read(folder), open_weights(folder / WEIGHTS)
     path = tmp_path / "half.safetensors"
     write_half(weights, architecture, path)
@@ -34,7 +34,7 @@ def test_tables_and_matrices_are_halved_and_vectors_stay(tmp_path: Path, shape: 
 
 
 def test_the_data_begins_at_a_round_place_and_is_the_same_every_time(tmp_path: Path) -> None:
-    folder = write_twin(tmp_path / "twin", TINY_BERT, WORDS)
+    folder = write_model(tmp_path / "twin", TINY_BERT, WORDS)
     architecture, weights = read(folder), open_weights(folder / WEIGHTS)
     paths = [tmp_path / name for name in ("one", "two")]
     for path in paths:

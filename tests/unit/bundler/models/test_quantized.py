@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import onnx
 import pytest
 
-from bundler.bench.shapes import TINY_BERT, TINY_XLMR, Shape
-from bundler.bench.twin import write_twin
+from bench.shapes import TINY_BERT, TINY_XLMR, Shape
+from bench.synthetic import write_model
 from bundler.models.quantized import quantized_graph
 from sidecar.engines.packed.architecture import WEIGHTS, read
 from sidecar.engines.packed.weights import open_weights
@@ -19,7 +19,7 @@ SHAPES = pytest.mark.parametrize("shape", [TINY_BERT, TINY_XLMR], ids=lambda sha
 
 
 def made(folder: Path, shape: Shape) -> bytes:
-    snapshot = write_twin(folder, shape, WORDS)
+    snapshot = write_model(folder, shape, WORDS)
     return quantized_graph(read(snapshot), open_weights(snapshot / WEIGHTS))
 
 

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from bundler.bench.twin import write_twin
+from bench.synthetic import write_model
 from bundler.models.graph import CONTRIB, IR_VERSION, OPSET
 from bundler.models.quantized import quantized_graph
 from bundler.models.widened import PRODUCT, widened
@@ -26,7 +26,7 @@ MIX = [48, 1, 2, 3, 30, 17, 9, 9]
 @pytest.fixture(params=SHAPES)
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Return a twin whose sums of bytes no processor clips, with its graphs."""
-    made = write_twin(tmp_path / request.param, SHAPES[request.param], WORDS)
+    made = write_model(tmp_path / request.param, SHAPES[request.param], WORDS)
     return write_graph(without_clipping(made))
 
 

@@ -12,7 +12,7 @@ from sidecar.process import cores
 
 ROOT = Path(cores.__file__).parents[3]
 # These speak of the machine's processors, whoever uses them.
-WHOLE_MACHINE = {"build/bundler/bench/machine.py", "build/bundler/bench/rounds.py"}
+WHOLE_MACHINE = {"build/bench/machine.py"}
 
 
 class Machine:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from bundler.bench.shapes import TINY_BERT, TINY_XLMR
-from bundler.bench.twin import write_twin
+from bench.shapes import TINY_BERT, TINY_XLMR
+from bench.synthetic import write_model
 from sidecar.engines.packed.architecture import GRAPH, HALF_WEIGHTS, WEIGHTS
 from sidecar.engines.packed.onnx_executor import OnnxExecutor, open_graph
 from sidecar.process import memory
@@ -19,7 +19,7 @@ from tests.support.twins import LONG_SHAPES, cosines, lots, make_twin, write_gra
 from tests.support.twins import WORDS as TEXTS
 
 if TYPE_CHECKING:
-    from bundler.bench.shapes import Shape
+    from bench.shapes import Shape
     from tests.support.twins import Twin
 
 WORDS = "embeddings.word_embeddings.weight"
@@ -181,7 +181,7 @@ def test_untouched_rows_of_the_table_of_words_cost_no_memory(bert: Path, dtype: 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_matrices_that_are_not_rearranged_cost_no_private_memory(tmp_path: Path) -> None:
     wide = dataclasses.replace(TINY_BERT, layers=1, width=512, heads=8, inner=8192)
-    folder = write_graph(write_twin(tmp_path / "wide", wide, TEXTS))
+    folder = write_graph(write_model(tmp_path / "wide", wide, TEXTS))
     batch = lots(wide, (3, 9))
     grown, rows, trim = [], [], memory.trimmer()
     for rearranges in (False, True):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from bundler.bench.twin import write_twin
+from bench.synthetic import write_model
 from bundler.models.half import write_half
 from sidecar.engines.packed import engine as packed
 from sidecar.engines.packed.architecture import HALF_WEIGHTS, WEIGHTS, UnpackableError, read
@@ -57,7 +57,7 @@ def test_every_linear_layer_is_filled_in_and_nothing_else(twin: Twin) -> None:
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a twin of each family whose sums of bytes no processor clips, with its graphs."""
     made = tmp_path_factory.mktemp("even") / request.param
-    return write_graph(without_clipping(write_twin(made, SHAPES[request.param], WORDS)))
+    return write_graph(without_clipping(write_model(made, SHAPES[request.param], WORDS)))
 
 
 def both(folder: Path) -> tuple[PackedEngine, PackedEngine]:

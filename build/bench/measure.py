@@ -1,0 +1,240 @@
+"""The measurement: rounds in which every system has its turn, so that noise hits all alike."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench import client, roofline
+from bench.machine import OtherLoad, watch_private
+from bench.systems import GEMM, LIBRARY, OURS, library, start
+from bundler.errors import SmokeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from bench.corpus import Corpus
+    from bench.systems import Running, System
+
+    Say = Callable[[str], None]
+    Rows = NDArray[np.float32]
+
+SECONDS = ("start", "whole", "requests", "single", "alone", "beside")
+UNITS = {**dict.fromkeys(SECONDS, "s"), "private": "bytes", "ceiling": "FLOP/s", "others": "share"}
+MACHINE = "machine"  # stands for a system where the machine itself is measured
+BUSY = 0.1  # beyond this share of the machine, other programs distort a round
+# Above so many operations for a token, fewer texts make rounds that are long enough.
+HEAVY, HEAVY_LENGTH = 100e6, 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """Numbers of texts and rounds: by default those of a full measurement."""
+
+    texts: int = 1024
+    rounds: int = 3
+    requests: int = 16
+    request_size: int = 32
+    singles: int = 64
+    beside: int = 32
+    bulk: int = 256
+    ceiling_rows: tuple[int, ...] = (512, 1024, 2048)
+    pause_s: float = 0.05
+
+
+FULL = Effort()
+LARGE = Effort(texts=256, requests=4, singles=32, beside=16, bulk=64)
+QUICK = Effort(
+    texts=128, rounds=2, requests=3, singles=16, beside=10, bulk=128, ceiling_rows=(512,)
+)
+
+
+def effort_for(sizes: roofline.Sizes, *, is_quick: bool) -> Effort:
+    """Return the effort to spend on a model: with a quarter of the texts on a large one."""
+    is_large = sizes.per_token(HEAVY_LENGTH) > HEAVY
+    return QUICK if is_quick else LARGE if is_large else FULL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A model under measurement, and the systems that serve it.
+
+    `snapshot` is what all but our service load: it has the whole weights. `absent` are the systems
+    that cannot be measured, with the reasons.
+    """
+
+    name: str
+    served_by: str
+    snapshot: Path
+    threads: int
+    systems: Sequence[System]
+    absent: Mapping[str, str]
+
+
+@dataclass(kw_only=True)
+class Measured:
+    """Everything that was measured of one model.
+
+    `samples` has for each system and measure the values of every round, in the units of UNITS.
+    """
+
+    model: str
+    served_by: str
+    threads: int
+    effort: Effort
+    corpus: dict[str, Any]
+    absent: dict[str, str]
+    flops: int = 0
+    systems: dict[str, dict[str, Any]] = field(default_factory=dict)
+    samples: dict[str, dict[str, list[list[float]]]] = field(default_factory=dict)
+
+    def add(self, system: str, measure: str, values: list[float]) -> None:
+        """Keep the values of a round."""
+        self.samples.setdefault(system, {}).setdefault(measure, []).append(values)
+
+    def rounds(self, system: str, measure: str) -> list[list[float]]:
+        """Return the values of every round; none where it was not measured."""
+        return self.samples.get(system, {}).get(measure, [])
+
+
+def measure(subject: Subject, corpus: Corpus, effort: Effort, say: Say) -> Measured:
+    """Return everything that was measured of `subject`.
+
+    Raises SmokeError if our service does not start, or a system fails once it has started.
+    """
+    sizes = roofline.read_sizes(subject.snapshot)
+    measured = Measured(
+        model=subject.name,
+        served_by=subject.served_by,
+        threads=subject.threads,
+        effort=effort,
+        corpus={"texts": len(corpus.texts), "sha256": corpus.digest},
+        absent=dict(subject.absent),
+    )
+    with ExitStack() as stack:
+        multiplier = library(subject.snapshot, subject.threads, api=GEMM)
+        meter = start(multiplier, [], threads=subject.threads)
+        stack.callback(meter.service.stop)
+        running = _start_all(subject, corpus, measured, stack, say)
+        for each in running:
+            with each.connect() as connection:
+                connection.embed(corpus.texts[: effort.request_size])  # warms up, is not measured
+        bodies: dict[str, list[bytes]] = {}
+        for number in range(effort.rounds):
+            say(f"measuring, round {number + 1} of {effort.rounds}")
+            load = OtherLoad()
+            order = running if number % 2 == 0 else running[::-1]
+            before = roofline.ceiling(meter, sizes, effort.ceiling_rows)
+            bodies = {each.system.name: _whole(each, corpus, measured) for each in order}
+            after = roofline.ceiling(meter, sizes, effort.ceiling_rows)
+            for name, rate in before.items():
+                measured.add(name, "ceiling", [mean((rate, after[name]))])
+            _in_turn(order, corpus, measured)
+            if (share := load.share()) is not None:
+                measured.add(MACHINE, "others", [share])
+                if share > BUSY:
+                    say(f"not quiet: other programs took {share:.0%} of the machine in this round")
+        for each in running:
+            measured.systems[each.system.name] = {"kind": each.system.kind, **each.info()}
+    _compare(
+        {e.system.name: e.system.api.vectors(bodies[e.system.name]) for e in running}, measured
+    )
+    measured.flops = sizes.total(_lengths(bodies[OURS], measured))
+    return measured
+
+
+def _start_all(
+    subject: Subject, corpus: Corpus, measured: Measured, stack: ExitStack, say: Say
+) -> list[Running]:
+    """Start every system in every round, one after the other; return those of the last round.
+
+    A system that does not start is absent with the reason, unless it is our own.
+    """
+    running: list[Running] = []
+    for number in range(measured.effort.rounds):
+        say(f"starting, round {number + 1} of {measured.effort.rounds}")
+        for system in subject.systems:
+            if system.name in measured.absent:
+                continue
+            try:
+                started = start(system, corpus.texts[:1], threads=subject.threads)
+            except (SmokeError, OSError) as error:
+                if system.name == OURS:
+                    raise
+                why = error.why if isinstance(error, SmokeError) else str(error)
+                measured.absent[system.name] = " ".join(why.split())
+                continue
+            measured.add(system.name, "start", [started.start_s])
+            if number + 1 < measured.effort.rounds:
+                started.service.stop()
+            else:
+                stack.callback(started.service.stop)
+                running.append(started)
+    return running
+
+
+def _whole(each: Running, corpus: Corpus, measured: Measured) -> list[bytes]:
+    """Send all texts in as few requests as the system takes; return the responses."""
+    with watch_private(each.service.process.pid) as sizes, each.connect() as connection:
+        seconds, bodies = connection.embed(corpus.texts)
+    measured.add(each.system.name, "whole", [seconds])
+    if sizes:
+        measured.add(each.system.name, "private", [max(sizes)])
+    return bodies
+
+
+def _in_turn(order: Sequence[Running], corpus: Corpus, measured: Measured) -> None:
+    """Send requests of mixed lengths, then single texts, then single texts beside bulk."""
+    effort, texts = measured.effort, corpus.texts
+    requests = client.parts(texts, effort.request_size)[: effort.requests]
+    singles = client.parts(texts[: effort.singles], 1)
+    for name, batches in (("requests", requests), ("single", singles)):
+        for each in order:
+            with each.connect() as connection:
+                seconds = [connection.embed(batch)[0] for batch in batches]
+            measured.add(each.system.name, name, seconds)
+    for each in order:
+        if each.system.kind != "library":
+            bulk = texts[-min(effort.bulk, each.system.api.largest) :]
+            alone, beside = client.beside_bulk(
+                each.connect, texts[: effort.beside], bulk, pause_s=effort.pause_s
+            )
+            measured.add(each.system.name, "alone", alone)
+            measured.add(each.system.name, "beside", beside)
+
+
+def _compare(vectors: Mapping[str, Rows], measured: Measured) -> None:
+    """Note the cosines of each system's vectors to those of the reference, text by text.
+
+    The reference is sentence-transformers, or our service in float32 where that is absent. Raises
+    SmokeError if a system did not give a vector of the same width for each text.
+    """
+    reference = vectors.get(LIBRARY, vectors[OURS]).astype(np.float64)
+    for name, found in vectors.items():
+        rows = found.astype(np.float64)
+        if rows.shape != reference.shape:
+            raise SmokeError(
+                f"{name} did not give the vectors of the texts that it was sent",
+                why=f"it gave {rows.shape}, the reference {reference.shape}",
+            )
+        norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(reference, axis=1)
+        cosines = (rows * reference).sum(axis=1) / np.maximum(norms, 1e-12)
+        measured.systems[name]["least_cosine"] = float(cosines.min())
+        measured.systems[name]["mean_cosine"] = float(cosines.mean())
+
+
+def _lengths(bodies: Sequence[bytes], measured: Measured) -> list[int]:
+    """Return how many tokens of each text our service reads, and note their distribution."""
+    most = int(measured.systems[OURS]["max_tokens"])
+    lengths = [min(count, most) for body in bodies for count in json.loads(body)["tokens"]]
+    p50, p95 = np.percentile(lengths, (50, 95))
+    measured.corpus["tokens"] = {"mean": mean(lengths), "p50": p50, "p95": p95, "max": max(lengths)}
+    return lengths

@@ -1,0 +1,176 @@
+"""Synthetic models: the architecture and size of a real model with random weights.
+
+A synthetic model is an ordinary sentence-transformers snapshot. Its vectors mean nothing, but its
+layers, its embedding table and its tokenizer cost what the real ones do, and different texts get
+different vectors. The same shape and seed give the same bytes: weights are integers from PCG64,
+whose stream numpy promises to keep, times one factor.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from bench.synthetic_tokenizer import (
+    MASK,
+    UNIGRAM_SPECIAL,
+    WORDPIECE_SPECIAL,
+    unigram,
+    wordpiece,
+)
+from bundler.files.renaming import rename
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from tokenizers import Tokenizer
+
+    from bench.shapes import Shape
+
+    Matrix = NDArray[np.float32]
+
+FORMAT = 1
+RECORD = "synthetic.json"
+MODULE = "sentence_transformers.models"
+STEPS = 1 << 15  # a weight is one of twice as many values
+
+
+def write_model(folder: Path, shape: Shape, texts: Sequence[str], *, seed: int = 0) -> Path:
+    """Make `folder` a snapshot of `shape` and return it; keep one that is there already.
+
+    `texts` decide the tokenizer's pieces alone. The files are written into a temporary folder
+    beside and renamed together, so a killed run leaves no partial snapshot. Raises OSError.
+    """
+    record = _json({"format": FORMAT, "seed": seed, **dataclasses.asdict(shape)})
+    if (folder / RECORD).is_file() and (folder / RECORD).read_bytes() == record:
+        return folder
+    fresh = folder.with_name(f".{folder.name}.{os.getpid()}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        (fresh / "1_Pooling").mkdir(parents=True)
+        make = unigram if shape.family == "xlm-roberta" else wordpiece
+        for name, data in _files(shape, make(texts, size=shape.vocabulary)).items():
+            (fresh / name).write_bytes(data)
+        tensors = dict(weights(shape, seed=seed))
+        save_file(tensors, fresh / "model.safetensors", metadata={"format": "pt"})
+        (fresh / RECORD).write_bytes(record)
+        shutil.rmtree(folder, ignore_errors=True)
+        rename(fresh, folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return folder
+
+
+def weights(shape: Shape, *, seed: int = 0) -> Iterator[tuple[str, Matrix]]:
+    """Yield every tensor of the model by name, in float32."""
+
+    def random(name: str, deviation: float, *sizes: int) -> tuple[str, Matrix]:
+        return name, _uniform((seed, zlib.crc32(name.encode())), deviation, sizes)
+
+    def linear(name: str, out: int, width: int) -> Iterator[tuple[str, Matrix]]:
+        # Small enough that texts are still told apart behind twelve layers.
+        yield random(f"{name}.weight", 0.6 / math.sqrt(width), out, width)
+        yield random(f"{name}.bias", 0.02, out)
+
+    def norm(name: str) -> Iterator[tuple[str, Matrix]]:
+        yield f"{name}.weight", np.ones(shape.width, np.float32)
+        yield f"{name}.bias", np.zeros(shape.width, np.float32)
+
+    width, types = shape.width, 1 if shape.family == "xlm-roberta" else 2
+    yield random("embeddings.word_embeddings.weight", 0.5, shape.vocabulary, width)
+    yield random("embeddings.position_embeddings.weight", 0.1, shape.positions, width)
+    yield random("embeddings.token_type_embeddings.weight", 0.1, types, width)
+    yield from norm("embeddings.LayerNorm")
+    for layer in range(shape.layers):
+        base = f"encoder.layer.{layer}"
+        for name in ("query", "key", "value"):
+            yield from linear(f"{base}.attention.self.{name}", width, width)
+        yield from linear(f"{base}.attention.output.dense", width, width)
+        yield from norm(f"{base}.attention.output.LayerNorm")
+        yield from linear(f"{base}.intermediate.dense", shape.inner, width)
+        yield from linear(f"{base}.output.dense", width, shape.inner)
+        yield from norm(f"{base}.output.LayerNorm")
+    yield from linear("pooler.dense", width, width)
+
+
+def _uniform(seed: tuple[int, int], deviation: float, sizes: tuple[int, ...]) -> Matrix:
+    """Return values spread evenly about zero with that standard deviation."""
+    count = math.prod(sizes)
+    raw = np.random.PCG64(np.random.SeedSequence(seed)).random_raw(-(-count // 4))
+    steps = raw.astype("<u8").view("<i2")[:count].reshape(sizes)
+    made: Matrix = steps.astype(np.float32)
+    made *= np.float32(deviation * math.sqrt(3) / STEPS)
+    return made
+
+
+def _files(shape: Shape, tokenizer: Tokenizer) -> dict[str, bytes]:
+    """Return every file but the weights, in the form that the real models have."""
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    modules += [("2_Normalize", "Normalize")] if shape.is_normalized else []
+    documents = {
+        "config.json": _config(shape),
+        "sentence_bert_config.json": {"max_seq_length": shape.max_tokens, "do_lower_case": False},
+        "config_sentence_transformers.json": {"__version__": {}},
+        "1_Pooling/config.json": {
+            "word_embedding_dimension": shape.width,
+            "pooling_mode_cls_token": False,
+            "pooling_mode_mean_tokens": True,
+        },
+        "modules.json": [
+            {"idx": index, "name": str(index), "path": path, "type": f"{MODULE}.{kind}"}
+            for index, (path, kind) in enumerate(modules)
+        ],
+        "tokenizer_config.json": _tokenizer_config(shape),
+    }
+    files = {name: _json(document) for name, document in documents.items()}
+    files["tokenizer.json"] = tokenizer.to_str(pretty=False).encode()
+    if shape.family == "bert":
+        ranked = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
+        files["vocab.txt"] = "".join(f"{piece}\n" for piece, _ in ranked).encode()
+    return files
+
+
+def _config(shape: Shape) -> dict[str, Any]:
+    """Return the configuration, less the values that are transformers' defaults."""
+    is_xlmr = shape.family == "xlm-roberta"
+    return {
+        "architectures": ["XLMRobertaModel" if is_xlmr else "BertModel"],
+        "model_type": shape.family,
+        "hidden_act": "gelu",
+        "hidden_size": shape.width,
+        "intermediate_size": shape.inner,
+        "layer_norm_eps": 1e-05 if is_xlmr else 1e-12,
+        "max_position_embeddings": shape.positions,
+        "num_attention_heads": shape.heads,
+        "num_hidden_layers": shape.layers,
+        "pad_token_id": 1 if is_xlmr else 0,
+        "position_embedding_type": "absolute",
+        "type_vocab_size": 1 if is_xlmr else 2,
+        "vocab_size": shape.vocabulary,
+    }
+
+
+def _tokenizer_config(shape: Shape) -> dict[str, Any]:
+    if shape.family == "bert":
+        special = {f"{name[1:-1].lower()}_token": name for name in WORDPIECE_SPECIAL}
+        limit = {"model_max_length": shape.positions}
+        return {"tokenizer_class": "BertTokenizer", "do_lower_case": True, **limit, **special}
+    names = ("bos", "pad", "eos", "unk", "cls", "sep", "mask")
+    pieces = (*UNIGRAM_SPECIAL, "<s>", "</s>", MASK)
+    special = {f"{name}_token": piece for name, piece in zip(names, pieces, strict=True)}
+    limit = {"model_max_length": shape.positions - 2}
+    return {"tokenizer_class": "XLMRobertaTokenizer", **limit, **special}
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, indent=2).encode()

@@ -1,0 +1,264 @@
+"""The systems under measurement: our service, sentence-transformers, and other embedding servers.
+
+Each is a program that is started on a free port of the loopback and asked over HTTP. Nothing is
+installed: a server that is not on this machine is absent, with the reason.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, assert_never, get_args
+
+from bench.client import HOST, Answer, Api, Connection
+from bundler.errors import SmokeError
+from bundler.launch import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+LIBRARY = "sentence-transformers"
+LIBRARY_SERVER = Path(__file__).with_name("library_server.py")
+OURS, INT8 = "sidecar", "sidecar int8"
+PeerName = Literal["infinity_emb", "text-embeddings-router", "ollama", "llama-server"]
+PEERS: tuple[PeerName, ...] = get_args(PeerName)
+GGUF = ("ollama", "llama-server")
+MODEL_NAME = "sidecar-bench"
+# Stands for the port in a command and its environment.
+PORT = "{port}"
+READY_SECONDS = 600.0
+SET_UP_SECONDS = 30.0
+POLL_SECONDS = 0.02
+TOLD = ("version", "engine", "precision", "device", "max_tokens")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """A program that embeds: how it is started, asked for its version, and spoken to.
+
+    `set_up` is run until it succeeds, once the program was started; `environment` is added to ours.
+    """
+
+    name: str
+    kind: Literal["sidecar", "library", "peer"]
+    command: Sequence[str]
+    api: Api
+    environment: Mapping[str, str] = field(default_factory=dict)
+    set_up: Sequence[str] = ()
+    version: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A started system, with the seconds from the start of its process to its first vector."""
+
+    system: System
+    service: Service
+    port: int
+    start_s: float
+
+    def connect(self) -> Connection:
+        """Return a new client's connection."""
+        return Connection(self.port, self.system.api)
+
+    def info(self) -> dict[str, Any]:
+        """Return what it says of itself: versions of a library, our engine, a peer's version."""
+        if self.system.kind == "peer":
+            return {"version": first_line(self.system.version)}
+        with self.connect() as connection:
+            if self.system.kind == "library":
+                answer = connection.send("POST", GEMM.path, GEMM.body([]))
+                return dict(json.loads(answer.body)["versions"])
+            told = json.loads(connection.send("GET", "/info").body)
+            return {key: told[key] for key in TOLD}
+
+
+SIDECAR = Api(path="/embed", texts="texts", rows=itemgetter("vectors"), largest=4096)
+IN_PROCESS = replace(SIDECAR, largest=sys.maxsize)
+GEMM = Api(path="/gemm", texts="products", rows=itemgetter("rates"))
+
+
+def ours(words: Sequence[str], threads: int) -> list[System]:
+    """Return our service in float32 and in int8, started by `words`."""
+    whole = (*words, "--port", PORT, "--threads", str(threads))
+    return [
+        System(name=OURS, kind="sidecar", command=whole, api=SIDECAR),
+        System(name=INT8, kind="sidecar", command=(*whole, "--precision", "int8"), api=SIDECAR),
+    ]
+
+
+def library(snapshot: Path, threads: int, *, api: Api = IN_PROCESS) -> System:
+    """Return sentence-transformers, in a process of its own that only talks over HTTP."""
+    words = (sys.executable, "-I", "-B", str(LIBRARY_SERVER), PORT, str(snapshot), str(threads))
+    return System(name=LIBRARY, kind="library", command=words, api=api)
+
+
+def others(
+    snapshot: Path,
+    threads: int,
+    *,
+    programs: Sequence[Path],
+    models: Mapping[str, Path],
+    home: Path,
+) -> tuple[list[System], dict[str, str]]:
+    """Return the other systems on this machine, and the reasons of those that are absent.
+
+    Servers are taken from `programs`, by file name, or from PATH; those that read GGUF alone take
+    their file from `models`. What they write goes below `home`.
+    """
+    given = {path.name: path for path in programs}
+    absent = {name: f"it is none of {', '.join(PEERS)}" for name in given if name not in PEERS}
+    found = []
+    if importlib.util.find_spec("sentence_transformers") is None:
+        absent[LIBRARY] = "this environment does not have it"
+    else:
+        found.append(library(snapshot, threads))
+    for name in PEERS:
+        program = given.get(name) or shutil.which(name)
+        if program is None:
+            absent[name] = "it is not installed"
+        elif not os.access(program, os.X_OK):
+            absent[name] = f"{program} cannot be run"
+        elif name in GGUF and name not in models:
+            absent[name] = f"it reads GGUF files: --peer-model {name}=FILE"
+        else:
+            model = models.get(name, snapshot).absolute()
+            found.append(_peer(name, Path(program).absolute(), model, threads, home / name))
+    return found, absent
+
+
+def start(system: System, first: Sequence[object], *, threads: int) -> Running:
+    """Start `system` and send it the texts `first` until it answers.
+
+    Raises SmokeError with the end of its log if it ends, fails or is not ready in time, OSError if
+    it cannot be run.
+    """
+    port = free_port()
+    environment = {**os.environ, **thread_settings(threads)}
+    environment |= {k: v.replace(PORT, str(port)) for k, v in system.environment.items()}
+    words = [str(port) if word == PORT else word for word in system.command]
+    body = system.api.body(first)
+    started = time.perf_counter()
+    service = Service.run(words, environment=environment, is_apart=True)
+    service.ready = {"port": port}
+    try:
+        _set_up(system, environment)
+        while True:
+            with Connection(port, system.api) as connection:
+                answer = connection.post(body)
+            seconds = time.perf_counter() - started
+            if answer.is_ok:
+                return Running(system=system, service=service, port=port, start_s=seconds)
+            _require_starting(system, service, answer, seconds)
+            time.sleep(POLL_SECONDS)
+    except BaseException:
+        service.stop()
+        raise
+
+
+def _require_starting(system: System, service: Service, answer: Answer, seconds: float) -> None:
+    """Raise SmokeError with the end of its log once a system cannot become ready any more."""
+    why = answer.body[:200].decode(errors="replace")
+    if (code := service.process.poll()) is not None:
+        service.stop()
+        why = f"it ended with exit code {code}"
+    elif answer.status != HTTPStatus.INTERNAL_SERVER_ERROR and seconds < READY_SECONDS:
+        return
+    log = "\n    ".join([why, *service.tail[-8:]])
+    raise SmokeError(f"{system.name} gave no vector in {seconds:.0f} s", why=log)
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def thread_settings(threads: int) -> dict[str, str]:
+    """Return the variables that hold every library to this number of threads, and offline."""
+    names = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "RAYON", "RAYON_RS")
+    found = {f"{name}_NUM_THREADS": str(threads) for name in names}
+    return {**found, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "DO_NOT_TRACK": "1"}
+
+
+def first_line(words: Sequence[str]) -> str:
+    """Return the first line that a program prints, or that it is unknown."""
+    try:
+        done = subprocess.run(words, capture_output=True, encoding="utf-8", check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return next(iter((done.stdout or done.stderr).splitlines()), "unknown").strip()
+
+
+def _peer(name: PeerName, program: Path, model: Path, threads: int, home: Path) -> System:
+    home.mkdir(parents=True, exist_ok=True)
+    fields: dict[str, Any] = {"model": MODEL_NAME}
+    listen = ["--host", HOST, "--port", PORT]
+    system = System(
+        name=name,
+        kind="peer",
+        command=[str(program)],
+        api=Api(path="/embeddings", texts="input", rows=_data, fields=fields),
+        environment={"HOME": str(home), "INFINITY_ANONYMOUS_USAGE_STATS": "0"},
+        version=[str(program), "--version"],
+    )
+    match name:
+        case "infinity_emb":
+            words = ["v2", "--model-id", str(model), "--served-model-name", MODEL_NAME, *listen]
+            words += ["--engine", "torch", "--device", "cpu"]
+            code = "from importlib.metadata import version; print(version('infinity_emb'))"
+            system = replace(system, version=[str(program.with_name("python")), "-c", code])
+        case "text-embeddings-router":
+            api = Api(path="/embed", texts="inputs", rows=list)
+            words = ["--model-id", str(model), "--hostname", HOST, "--port", PORT]
+            words += ["--max-client-batch-size", str(api.largest), "--auto-truncate"]
+            system = replace(system, api=api)
+        case "ollama":
+            words, recipe = ["serve"], home / "Modelfile"
+            recipe.write_text(f"FROM {model}\n", encoding="utf-8")
+            fields["options"] = {"num_thread": threads}
+            own = {"OLLAMA_HOST": f"{HOST}:{PORT}", "OLLAMA_MODELS": str(home / "models")}
+            system = replace(
+                system,
+                api=replace(system.api, path="/api/embed", rows=itemgetter("embeddings")),
+                environment={**system.environment, **own},
+                set_up=[str(program), "create", MODEL_NAME, "-f", str(recipe)],
+            )
+        case "llama-server":
+            words = ["-m", str(model), *listen, "--embedding", "--pooling", "mean"]
+            words += ["-t", str(threads), "-ub", "2048", "-b", "2048"]
+            system = replace(system, api=replace(system.api, path="/v1/embeddings"))
+        case unknown:
+            assert_never(unknown)
+    return replace(system, command=[*system.command, *words])
+
+
+def _data(answer: dict[str, Any]) -> list[Any]:
+    """Return the rows in a response of OpenAI's form."""
+    return [row["embedding"] for row in answer["data"]]
+
+
+def _set_up(system: System, environment: Mapping[str, str]) -> None:
+    """Run the set-up of a started system until it succeeds: it needs a server that listens."""
+    until = time.monotonic() + SET_UP_SECONDS
+    while system.set_up:
+        done = subprocess.run(
+            system.set_up, env=dict(environment), capture_output=True, encoding="utf-8", check=False
+        )
+        if done.returncode == 0:
+            return
+        if time.monotonic() > until:
+            why = done.stderr.strip()[-400:]
+            raise SmokeError(f"{system.name} does not take the model", why=why)
+        time.sleep(POLL_SECONDS)
