@@ -91,11 +91,6 @@ class Ratio:
     value: float
     rounds: Sequence[float]
 
-    @property
-    def key(self) -> str:
-        """What it is called in a comparison of runs."""
-        return f"{self.system} / {self.against}, {self.name}"
-
 
 def ratios(measured: Measured) -> list[Ratio]:
     """Return the ratios of our service, in float32 and in int8, to the other systems.
@@ -134,17 +129,23 @@ def read_ratios(path: Path) -> dict[str, float]:
         run: dict[str, Any] = json.loads(path.read_bytes())
         if run["format"] != FORMAT:
             raise ValueError(f"its format is {run['format']}, not {FORMAT}")  # noqa: TRY301
-        return {
-            f"{model['model']}: {Ratio(**ratio).key}": float(ratio["value"])
-            for model in run["models"]
-            for ratio in model["ratios"]
-        }
+        return named_ratios(run)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"{path} is not a run to compare with",
             why=str(error),
             next_step="python3 build bench --output FOLDER writes FOLDER/bench.json",
         ) from error
+
+
+def named_ratios(run: Mapping[str, Any]) -> dict[str, float]:
+    """Return every ratio of a run, by names that say what has to be the same to compare it."""
+    return {
+        f"{model['model']}, {model['corpus']['texts']} texts, {model['threads']} threads: "
+        f"{ratio['system']} / {ratio['against']}, {ratio['name']}": float(ratio["value"])
+        for model in run["models"]
+        for ratio in model["ratios"]
+    }
 
 
 def require_no_worse(before: Mapping[str, float], now: Mapping[str, float]) -> None:

@@ -7,11 +7,10 @@ import io
 import json
 import math
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
-from bench.figures import CEILING, FIGURES, FORMAT, LEAST, RATE, Ratio, ratios
+from bench.figures import CEILING, FIGURES, FORMAT, LEAST, RATE, ratios
 from bench.measure import BUSY, MACHINE, UNITS
 from bench.systems import INT8
 from bundler.files.replacement import replace_files
@@ -30,34 +29,24 @@ WIDTH, NAMES, NUMBERS, LINE, BAR = 900, 230, 110, 22, 14
 COLOURS = {"sidecar": "#3b6ea5", "library": "#6b6f76", "peer": "#c46a2b"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """A finished run: the machine, and what was measured of each model."""
 
     machine: Mapping[str, Any]
     models: Sequence[Measured]
 
-    @cached_property
-    def ratios(self) -> list[list[Ratio]]:
-        """The ratios of each model."""
-        return [ratios(measured) for measured in self.models]
-
-    def named_ratios(self) -> dict[str, float]:
-        """Return every ratio under the name by which runs are compared."""
-        return {
-            f"{measured.model}: {ratio.key}": ratio.value
-            for measured, found in zip(self.models, self.ratios, strict=True)
-            for ratio in found
-        }
+    def document(self) -> dict[str, Any]:
+        """Return everything that was measured as plain data."""
+        models = [
+            {**asdict(measured), "ratios": [asdict(ratio) for ratio in ratios(measured)]}
+            for measured in self.models
+        ]
+        return {"format": FORMAT, "machine": self.machine, "models": models}
 
     def json(self) -> str:
-        """Return everything that was measured."""
-        models = [
-            {**asdict(measured), "ratios": [asdict(ratio) for ratio in found]}
-            for measured, found in zip(self.models, self.ratios, strict=True)
-        ]
-        run = {"format": FORMAT, "machine": self.machine, "models": models}
-        return json.dumps(run, indent=1, ensure_ascii=False) + "\n"
+        """Return everything that was measured as JSON."""
+        return json.dumps(self.document(), indent=1, ensure_ascii=False) + "\n"
 
     def csv(self) -> str:
         """Return every sample in a line of its own, under COLUMNS."""
@@ -82,9 +71,9 @@ class Run:
             f"{machine['system']}, {machine['date']}, load average before the run "
             f"{load[0] if load else math.nan:.1f}."
         )
-        for measured, found in zip(self.models, self.ratios, strict=True):
+        for measured in self.models:
             yield ""
-            yield from _model(measured, found)
+            yield from _model(measured)
 
     def page(self, picture: str) -> str:
         """Return a page of Markdown that shows the `picture` beside it."""
@@ -160,7 +149,7 @@ def comparison(before: Mapping[str, float], now: Mapping[str, float]) -> Iterato
     yield from _table(["ratio", "before", "now", "now / before", ""], rows)
 
 
-def _model(measured: Measured, found: Sequence[Ratio]) -> Iterator[str]:
+def _model(measured: Measured) -> Iterator[str]:
     corpus, effort = measured.corpus, measured.effort
     yield f"## {measured.model}, served by {measured.served_by}"
     yield ""
@@ -177,6 +166,7 @@ def _model(measured: Measured, found: Sequence[Ratio]) -> Iterator[str]:
     yield from _table(["system", *columns, "least cosine"], rows)
     yield "Ratios, more is better (lowest to highest round):"
     yield ""
+    found = ratios(measured)
     names = dict.fromkeys(ratio.name for ratio in found)
     cells: dict[str, dict[str, str]] = {}
     for ratio in found:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from bench.shapes import SHAPES
 from bundler.commands.options import file, folder, own_bundle, place
-from bundler.errors import UsageError
 from sidecar.arguments import number
 
 if TYPE_CHECKING:
@@ -27,79 +26,44 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's options."""
-    parser.add_argument("--quick", action="store_true", help="fewer texts and rounds: minutes less")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--quick", action="store_true", help="fewer texts and rounds: minutes less")
+    served = parser.add_mutually_exclusive_group()
+    served.add_argument(
         "--bundle", type=Path, metavar="PATH", help="the bundle to measure (this machine's)"
     )
-    parser.add_argument(
-        "--checkout",
-        action="store_true",
-        help="serve a synthetic model from the sources; needs no bundle",
+    text = "serve a synthetic model from the sources; needs no bundle"
+    served.add_argument("--checkout", action="store_true", help=text)
+    largest = next(iter(SHAPES))
+    text = f"also measure a synthetic model: real architecture, random weights ({largest})"
+    add("--synthetic", nargs="?", const=largest, choices=SHAPES, help=text)
+    text = (
+        "the bundle's model with its locked weights, for the other systems, where the bundle holds "
+        "them in half precision"
     )
-    parser.add_argument(
-        "--synthetic",
-        nargs="?",
-        const=next(iter(SHAPES)),
-        choices=SHAPES,
-        help="also measure a synthetic model: real architecture, random weights (xlmr-base)",
+    add("--snapshot", type=folder, metavar="FOLDER", help=text)
+    text = "for every system (physical cores)"
+    add("--threads", type=number(1, 1024), metavar="N", help=text)
+    text = (
+        "a server that is not on PATH: infinity_emb, text-embeddings-router, ollama or "
+        "llama-server; repeatable"
     )
-    parser.add_argument(
-        "--snapshot",
-        type=folder,
-        metavar="FOLDER",
-        help="the bundle's model with its locked weights, for the other systems, where the bundle "
-        "holds them in half precision",
-    )
-    parser.add_argument(
-        "--threads", type=number(1, 1024), metavar="N", help="for every system (physical cores)"
-    )
-    parser.add_argument(
-        "--peer",
-        type=file,
-        action="append",
-        default=[],
-        metavar="PROGRAM",
-        help="a server that is not on PATH: infinity_emb, text-embeddings-router, ollama or "
-        "llama-server; repeatable",
-    )
-    parser.add_argument(
-        "--peer-model",
-        type=_peer_model,
-        action="append",
-        default=[],
-        metavar="NAME=FILE",
-        help="the GGUF file of the model for ollama or llama-server; repeatable",
-    )
-    parser.add_argument(
-        "--against", type=file, metavar="FILE", help="the bench.json of an earlier run"
-    )
-    parser.add_argument(
-        "--replay", type=folder, metavar="FOLDER", help="send saved requests instead of measuring"
-    )
-    parser.add_argument(
-        "--clients",
-        type=number(1, 1024),
-        default=1,
-        metavar="N",
-        help="send the requests of --replay by N clients at once (1)",
-    )
-    parser.add_argument(
-        "--output", type=place, metavar="FOLDER", help="where the files go (bundle/out/bench)"
-    )
-    parser.add_argument(
-        "--page", type=Path, metavar="FILE", help="also write a page of Markdown, with its chart"
-    )
-    parser.add_argument("--json", action="store_true", help="print everything as JSON instead")
+    add("--peer", type=file, action="append", default=[], metavar="PROGRAM", help=text)
+    text = "the GGUF file of the model for ollama or llama-server; repeatable"
+    add("--peer-model", type=_gguf, action="append", default=[], metavar="NAME=FILE", help=text)
+    add("--against", type=file, metavar="FILE", help="the bench.json of an earlier run")
+    text = "send saved requests instead of measuring"
+    add("--replay", type=folder, metavar="FOLDER", help=text)
+    text = "send the requests of --replay by N clients at once (1)"
+    add("--clients", type=number(1, 1024), default=1, metavar="N", help=text)
+    add("--output", type=place, metavar="FOLDER", help="where the files go (bundle/out/bench)")
+    text = "also write a page of Markdown, with its chart"
+    add("--page", type=Path, metavar="FILE", help=text)
+    add("--json", action="store_true", help="print everything as JSON instead")
 
 
 def check(options: argparse.Namespace, project: Project) -> None:
-    """Refuse a bundle beside --checkout, and bundles that are not there."""
-    if options.checkout and options.bundle is not None:
-        raise UsageError(
-            "--checkout and --bundle cannot both be measured",
-            why="the one serves from the sources, the other from what was assembled",
-            next_step="leave one of them out",
-        )
+    """Refuse a bundle that is not there."""
     if not options.checkout:
         own_bundle(project, options.bundle)
 
@@ -125,7 +89,7 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     for path in found.save(output, options.page):
         console.say(f"saved: {path}")
     if before is not None:
-        now = found.named_ratios()
+        now = figures.named_ratios(found.document())
         _print(report.comparison(before, now))
         figures.require_no_worse(before, now)
     return 0
@@ -152,7 +116,7 @@ def _print(lines: Iterable[str]) -> None:
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
-def _peer_model(text: str) -> tuple[str, Path]:
+def _gguf(text: str) -> tuple[str, Path]:
     name, _, path = text.partition("=")
     if not name or not Path(path).is_file():
         message = f"{text} is not ollama=FILE with a file that is there"

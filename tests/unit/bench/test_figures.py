@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.figures import FIGURES, Ratio, ratios, read_ratios, require_no_worse
+from bench.figures import (
+    FIGURES,
+    Ratio,
+    named_ratios,
+    ratios,
+    read_ratios,
+    require_no_worse,
+)
 from bench.report import Run
 from bench.systems import INT8, OURS
 from bundler.errors import UsageError, VerificationError
@@ -81,8 +88,9 @@ def test_ratios_of_a_saved_run_are_read_again(tmp_path: Path) -> None:
     run = Run(machine=MACHINE, models=[made_up(), made_up(model="xlmr-base")])
     (tmp_path / "bench.json").write_text(run.json(), encoding="utf-8")
     found = read_ratios(tmp_path / "bench.json")
-    assert found == run.named_ratios()
-    assert found[f"xlmr-base: {OURS} / {LIBRARY}, whole"] == pytest.approx(3.0)
+    assert found == named_ratios(run.document())
+    key = f"xlmr-base, 24 texts, 2 threads: {OURS} / {LIBRARY}, whole"
+    assert found[key] == pytest.approx(3.0)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +103,7 @@ def test_a_file_that_is_no_run_cannot_be_compared(tmp_path: Path, text: str) -> 
     assert "bench.json" in caught.value.next_step
 
 
-@pytest.mark.parametrize("now", [0.91, 1.0, 5.0])
+@pytest.mark.parametrize("now", [0.9, 1.0, 5.0])
 def test_a_ratio_may_fall_to_nine_tenths(now: float) -> None:
     require_no_worse({"a": 1.0, "gone": 4.0}, {"a": now, "new": 0.1})
 
@@ -105,6 +113,15 @@ def test_a_ratio_that_fell_further_is_named() -> None:
         require_no_worse({"a": 2.0, "b": 1.0}, {"a": 1.7, "b": 1.0})
     assert caught.value.exit_code == 8
     assert caught.value.why == "a: 2.00, now 1.70"
+
+
+def test_runs_of_other_texts_have_no_common_ratio() -> None:
+    quick = made_up(corpus={**made_up().corpus, "texts": 8})
+    runs = (
+        named_ratios(Run(machine=MACHINE, models=[one]).document()) for one in (made_up(), quick)
+    )
+    with pytest.raises(UsageError, match="no ratio in common"):
+        require_no_worse(*runs)
 
 
 def test_runs_without_a_common_ratio_cannot_be_compared() -> None:
