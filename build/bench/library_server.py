@@ -34,7 +34,8 @@ def embed(texts: list[str]) -> tuple[Any, float]:
     """Return the vectors of all texts from one call of the library, and its seconds."""
     encode, started = model().encode, time.perf_counter()
     rows = encode(texts, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False)
-    return {"vectors": rows.tolist()}, time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    return {"vectors": rows.tolist()}, seconds
 
 
 def gemm(products: list[Any]) -> tuple[Any, float]:

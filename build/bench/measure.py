@@ -144,9 +144,8 @@ def measure(subject: Subject, corpus: Corpus, effort: Effort, say: Say) -> Measu
                     say(f"not quiet: other programs took {share:.0%} of the machine in this round")
         for each in running:
             measured.systems[each.system.name] = {"kind": each.system.kind, **each.info()}
-    _compare(
-        {e.system.name: e.system.api.vectors(bodies[e.system.name]) for e in running}, measured
-    )
+    apis = {each.system.name: each.system.api for each in running}
+    _compare({name: api.vectors(bodies[name]) for name, api in apis.items()}, measured)
     measured.flops = sizes.total(_lengths(bodies[OURS], measured))
     return measured
 

@@ -98,10 +98,8 @@ def _subjects(options: Options, recipe: Recipe, home: Path) -> Iterator[Subject]
     if model is not None:
         folder = options.bundle / model.snapshot
         weights = "whole" if (folder / LOCKED_WEIGHTS).is_file() else "half"
-        subject = _subject(
-            options, options.snapshot or folder, words, f"{by}, {weights} weights", home
-        )
-        yield replace(subject, name=model.name)
+        snapshot, served_by = options.snapshot or folder, f"{by}, {weights} weights"
+        yield replace(_subject(options, snapshot, words, served_by, home), name=model.name)
     elif options.synthetic is None:
         raise UsageError(
             f"the bundle {options.bundle.name} has no model",
@@ -118,19 +116,14 @@ def _subjects(options: Options, recipe: Recipe, home: Path) -> Iterator[Subject]
 def _subject(
     options: Options, snapshot: Path, words: Sequence[str], served_by: str, home: Path
 ) -> Subject:
-    others, absent = systems.others(
-        snapshot,
-        options.threads,
-        programs=options.peers,
-        models=options.peer_models,
-        home=home,
-    )
+    threads, models = options.threads, options.peer_models
+    others, absent = systems.others(snapshot, threads, options.peers, models, home)
     return Subject(
         name=snapshot.name,
         served_by=served_by,
         snapshot=snapshot,
-        threads=options.threads,
-        systems=[*systems.ours(words, options.threads), *others],
+        threads=threads,
+        systems=[*systems.ours(words, threads), *others],
         absent=absent,
     )
 

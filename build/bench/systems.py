@@ -104,12 +104,7 @@ def library(snapshot: Path, threads: int, *, api: Api = IN_PROCESS) -> System:
 
 
 def others(
-    snapshot: Path,
-    threads: int,
-    *,
-    programs: Sequence[Path],
-    models: Mapping[str, Path],
-    home: Path,
+    snapshot: Path, threads: int, programs: Sequence[Path], models: Mapping[str, Path], home: Path
 ) -> tuple[list[System], dict[str, str]]:
     """Return the other systems on this machine, and the reasons of those that are absent.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,24 @@ def test_all_texts_are_encoded_in_one_timed_call(monkeypatch: pytest.MonkeyPatch
     answer, seconds = library_server.embed(["ab", "abc"])
     assert answer == {"vectors": [[2.0, 1.0], [3.0, 1.0]]}
     assert seconds >= 0
+
+
+def test_the_time_to_write_a_response_is_not_the_librarys(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    class Rows:
+        def tolist(self) -> list[object]:
+            clock[0] += 5.0
+            return []
+
+    class Slow:
+        def encode(self, *_: object, **__: object) -> Rows:
+            clock[0] += 2.0
+            return Rows()
+
+    monkeypatch.setattr(library_server, "model", Slow)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    assert library_server.embed(["a"]) == ({"vectors": []}, 2.0)
 
 
 def test_matrices_are_multiplied_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,7 @@ def program(folder: Path, name: str, text: str = FAILS, mode: int = 0o755) -> Pa
 def found(
     folder: Path, *programs: Path, models: dict[str, Path] | None = None
 ) -> tuple[list[systems.System], dict[str, str]]:
-    return others(folder, 3, programs=programs, models=models or {}, home=folder / "homes")
+    return others(folder, 3, programs, models or {}, folder / "homes")
 
 
 @pytest.mark.usefixtures("nothing_installed")
