@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FORMAT = 2
 LEAST = 0.9  # of an earlier ratio: below that, a run is worse
 RATE = "texts/s"
-ALONE, CEILING = "alone", "GEMM ceiling"
+ALONE, CEILING = "itself alone", "the GEMM ceiling"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +105,8 @@ def ratios(measured: Measured) -> list[Ratio]:
                 own, other = (figure.rounds(measured, name) for name in (system, against))
                 over, under = (own, other) if figure.unit == RATE else (other, own)
                 found += _ratio(system, against, figure.measure, over, under)
-        over, under = (replace(TAIL, measure=m).rounds(measured, system) for m in (ALONE, "beside"))
+        latency = (replace(TAIL, measure=name) for name in ("alone", "beside"))
+        over, under = (figure.rounds(measured, system) for figure in latency)
         found += _ratio(system, ALONE, "beside", over, under)
     rates = [each["ceiling"] for each in measured.samples.values() if "ceiling" in each]
     ceilings = [max(rate for (rate,) in of_round) for of_round in zip(*rates, strict=True)]

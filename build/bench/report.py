@@ -189,7 +189,7 @@ def _notes(measured: Measured) -> Iterator[str]:
     for name, measures in measured.samples.items():
         if rates := measures.get("ceiling"):
             found = ", ".join(f"{rate / GIGA:.0f}" for (rate,) in rates)
-            yield f"- {CEILING} by {name}, GFLOP/s in each round: {found}"
+            yield f"- {CEILING} by {name} in each round: {found} GFLOP/s"
     yield f"- arithmetic of all texts: {measured.flops / GIGA:.0f} GFLOP"
     shares = [share for (share,) in measured.rounds(MACHINE, "others")]
     if shares:

@@ -39,8 +39,8 @@ def test_json_has_the_machine_the_samples_and_the_ratios() -> None:
     (model,) = found["models"]
     assert model["samples"] == made_up().samples
     assert model["effort"]["rounds"] == 2
-    assert {"system": OURS, "against": "alone", "name": "beside"}.items() <= next(
-        r.items() for r in model["ratios"] if r["against"] == "alone"
+    assert {"system": OURS, "against": "itself alone", "name": "beside"}.items() <= next(
+        r.items() for r in model["ratios"] if r["against"] == "itself alone"
     )
 
 
@@ -54,7 +54,7 @@ def test_a_system_is_a_row_of_its_figures() -> None:
 def test_a_ratio_shows_its_lowest_and_highest_round() -> None:
     lines = list(RUN.tables())
     assert "3.00 (3.00 to 3.00)" in row(lines, f"{OURS} over sentence-transformers")
-    assert "0.38 (0.25 to 0.50)" in row(lines, f"{OURS} over alone")
+    assert "0.38 (0.25 to 0.50)" in row(lines, f"{OURS} over itself alone")
 
 
 def test_notes_name_versions_absent_systems_and_other_vectors() -> None:
