@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 TIMEOUT_S = 600.0
 PACED_SECONDS = 60.0
-# A server that measures its own work says how long it took: sentence-transformers in process.
+# The seconds of a server that measures itself: sentence-transformers in process.
 SECONDS_HEADER = "X-Seconds"
 
 
@@ -114,10 +114,10 @@ class Connection:
         for request in [self.api.body(part) for part in parts(texts, self.api.largest)]:
             answer = self.post(request)
             if not answer.is_ok:
-                said = answer.body[:200].decode(errors="replace")
+                detail = answer.body[:200].decode(errors="replace")
                 raise SmokeError(
                     "a request of the measurement was not answered with vectors",
-                    why=f"status {answer.status} {said}" if answer.status else "connection lost",
+                    why=f"status {answer.status} {detail}" if answer.status else "connection lost",
                 )
             seconds += answer.seconds
             bodies.append(answer.body)

@@ -143,9 +143,9 @@ def comparison(before: Mapping[str, float], now: Mapping[str, float]) -> Iterato
     changes = {key: now[key] / value if key in now else None for key, value in before.items()}
     rows = []
     for key, change in sorted(changes.items(), key=lambda item: item[1] or 0.0):
-        told = ["not measured", ""] if change is None else [f"{now[key]:.2f}", f"{change:.2f}"]
+        cells = ["not measured", ""] if change is None else [f"{now[key]:.2f}", f"{change:.2f}"]
         verdict = f"below {LEAST}" if change is not None and change < LEAST else ""
-        rows.append([key, f"{before[key]:.2f}", *told, verdict])
+        rows.append([key, f"{before[key]:.2f}", *cells, verdict])
     yield from _table(["ratio", "before", "now", "now / before", ""], rows)
 
 
@@ -193,9 +193,9 @@ def _notes(measured: Measured) -> Iterator[str]:
     yield f"- arithmetic of all texts: {measured.flops / GIGA:.0f} GFLOP"
     shares = [share for (share,) in measured.rounds(MACHINE, "others")]
     if shares:
-        told = ", ".join(f"{share:.0%}" for share in shares)
-        loud = ". The machine was not quiet: measure again" if max(shares) > BUSY else ""
-        yield f"- of the machine taken by other programs in each round: {told}{loud}"
+        shares_text = ", ".join(f"{share:.0%}" for share in shares)
+        warning = ". The machine was not quiet: measure again" if max(shares) > BUSY else ""
+        yield f"- of the machine taken by other programs in each round: {shares_text}{warning}"
     yield ""
 
 

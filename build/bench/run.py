@@ -87,19 +87,21 @@ def replay_in(options: Options, recipe: Recipe, folder: Path, clients: int) -> r
 def _subjects(options: Options, recipe: Recipe, home: Path) -> Iterator[Subject]:
     """Yield the bundle's own model, if there is one, then the synthetic model that is asked for."""
     if options.bundle is None:
-        words = [sys.executable, "-I", "-B", str(options.service)]
+        program = [sys.executable, "-I", "-B", str(options.service)]
         snapshot, served = _synthetic(options, options.synthetic or CHECKOUT_MODEL, "whole")
-        told = ["--model", str(served)]
-        yield _subject(options, snapshot, [*words, *told], "the checkout, whole weights", home)
+        model_options = ["--model", str(served)]
+        yield _subject(
+            options, snapshot, [*program, *model_options], "the checkout, whole weights", home
+        )
         return
-    words, manifest = command(options.bundle, ()), read(options.bundle)
+    program, manifest = command(options.bundle, ()), read(options.bundle)
     by = f"the bundle {options.bundle.name}"
     model = next((m for m in manifest.models if m.name == manifest.default_model), None)
     if model is not None:
         folder = options.bundle / model.snapshot
         weights = "whole" if (folder / LOCKED_WEIGHTS).is_file() else "half"
         snapshot, served_by = options.snapshot or folder, f"{by}, {weights} weights"
-        yield replace(_subject(options, snapshot, words, served_by, home), name=model.name)
+        yield replace(_subject(options, snapshot, program, served_by, home), name=model.name)
     elif options.synthetic is None:
         raise UsageError(
             f"the bundle {options.bundle.name} has no model",
@@ -109,12 +111,14 @@ def _subjects(options: Options, recipe: Recipe, home: Path) -> Iterator[Subject]
         weights = profile_named(manifest.profile, recipe.sections["diet"]).weights
         snapshot, served = _synthetic(options, options.synthetic, weights)
         # A bundle serves what its manifest names, and other models where downloads are allowed.
-        told = ["--allow-download", "--model", str(served)]
-        yield _subject(options, snapshot, [*words, *told], f"{by}, {weights} weights", home)
+        model_options = ["--allow-download", "--model", str(served)]
+        yield _subject(
+            options, snapshot, [*program, *model_options], f"{by}, {weights} weights", home
+        )
 
 
 def _subject(
-    options: Options, snapshot: Path, words: Sequence[str], served_by: str, home: Path
+    options: Options, snapshot: Path, program: Sequence[str], served_by: str, home: Path
 ) -> Subject:
     threads, models = options.threads, options.peer_models
     others, absent = systems.others(snapshot, threads, options.peers, models, home)
@@ -123,7 +127,7 @@ def _subject(
         served_by=served_by,
         snapshot=snapshot,
         threads=threads,
-        systems=[*systems.ours(words, threads), *others],
+        systems=[*systems.ours(program, threads), *others],
         absent=absent,
     )
 

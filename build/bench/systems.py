@@ -39,7 +39,7 @@ PORT = "{port}"
 READY_SECONDS = 600.0
 SET_UP_SECONDS = 30.0
 POLL_SECONDS = 0.02
-TOLD = ("version", "engine", "precision", "device", "max_tokens")
+INFO_FIELDS = ("version", "engine", "precision", "device", "max_tokens")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,15 +72,15 @@ class Running:
         return Connection(self.port, self.system.api)
 
     def info(self) -> dict[str, Any]:
-        """Return what it says of itself: versions of a library, our engine, a peer's version."""
+        """Return the versions of a library, the engine of our service, or the version of a peer."""
         if self.system.kind == "peer":
             return {"version": first_line(self.system.version)}
         with self.connect() as connection:
             if self.system.kind == "library":
                 answer = connection.send("POST", GEMM.path, GEMM.body([]))
                 return dict(json.loads(answer.body)["versions"])
-            told = json.loads(connection.send("GET", "/info").body)
-            return {key: told[key] for key in TOLD}
+            info = json.loads(connection.send("GET", "/info").body)
+            return {key: info[key] for key in INFO_FIELDS}
 
 
 SIDECAR = Api(path="/embed", texts="texts", rows=itemgetter("vectors"), largest=4096)
@@ -88,9 +88,9 @@ IN_PROCESS = replace(SIDECAR, largest=sys.maxsize)
 GEMM = Api(path="/gemm", texts="products", rows=itemgetter("rates"))
 
 
-def ours(words: Sequence[str], threads: int) -> list[System]:
-    """Return our service in float32 and in int8, started by `words`."""
-    whole = (*words, "--port", PORT, "--threads", str(threads))
+def ours(program: Sequence[str], threads: int) -> list[System]:
+    """Return our service in float32 and in int8, started by the command `program`."""
+    whole = (*program, "--port", PORT, "--threads", str(threads))
     return [
         System(name=OURS, kind="sidecar", command=whole, api=SIDECAR),
         System(name=INT8, kind="sidecar", command=(*whole, "--precision", "int8"), api=SIDECAR),
@@ -99,8 +99,8 @@ def ours(words: Sequence[str], threads: int) -> list[System]:
 
 def library(snapshot: Path, threads: int, *, api: Api = IN_PROCESS) -> System:
     """Return sentence-transformers, in a process of its own that only talks over HTTP."""
-    words = (sys.executable, "-I", "-B", str(LIBRARY_SERVER), PORT, str(snapshot), str(threads))
-    return System(name=LIBRARY, kind="library", command=words, api=api)
+    arguments = (sys.executable, "-I", "-B", str(LIBRARY_SERVER), PORT, str(snapshot), str(threads))
+    return System(name=LIBRARY, kind="library", command=arguments, api=api)
 
 
 def others(
@@ -141,10 +141,10 @@ def start(system: System, first: Sequence[object], *, threads: int) -> Running:
     port = free_port()
     environment = {**os.environ, **thread_settings(threads)}
     environment |= {k: v.replace(PORT, str(port)) for k, v in system.environment.items()}
-    words = [str(port) if word == PORT else word for word in system.command]
+    arguments = [str(port) if part == PORT else part for part in system.command]
     body = system.api.body(first)
     started = time.perf_counter()
-    service = Service.run(words, environment=environment, is_apart=True)
+    service = Service.run(arguments, environment=environment, is_apart=True)
     service.ready = {"port": port}
     try:
         _set_up(system, environment)
@@ -187,10 +187,12 @@ def thread_settings(threads: int) -> dict[str, str]:
     return {**found, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "DO_NOT_TRACK": "1"}
 
 
-def first_line(words: Sequence[str]) -> str:
+def first_line(command: Sequence[str]) -> str:
     """Return the first line that a program prints, or that it is unknown."""
     try:
-        done = subprocess.run(words, capture_output=True, encoding="utf-8", check=True, timeout=60)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", check=True, timeout=60
+        )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return next(iter((done.stdout or done.stderr).splitlines()), "unknown").strip()
@@ -210,17 +212,17 @@ def _peer(name: PeerName, program: Path, model: Path, threads: int, home: Path) 
     )
     match name:
         case "infinity_emb":
-            words = ["v2", "--model-id", str(model), "--served-model-name", MODEL_NAME, *listen]
-            words += ["--engine", "torch", "--device", "cpu"]
+            arguments = ["v2", "--model-id", str(model), "--served-model-name", MODEL_NAME, *listen]
+            arguments += ["--engine", "torch", "--device", "cpu"]
             code = "from importlib.metadata import version; print(version('infinity_emb'))"
             system = replace(system, version=[str(program.with_name("python")), "-c", code])
         case "text-embeddings-router":
             api = Api(path="/embed", texts="inputs", rows=list)
-            words = ["--model-id", str(model), "--hostname", HOST, "--port", PORT]
-            words += ["--max-client-batch-size", str(api.largest), "--auto-truncate"]
+            arguments = ["--model-id", str(model), "--hostname", HOST, "--port", PORT]
+            arguments += ["--max-client-batch-size", str(api.largest), "--auto-truncate"]
             system = replace(system, api=api)
         case "ollama":
-            words, recipe = ["serve"], home / "Modelfile"
+            arguments, recipe = ["serve"], home / "Modelfile"
             recipe.write_text(f"FROM {model}\n", encoding="utf-8")
             fields["options"] = {"num_thread": threads}
             own = {"OLLAMA_HOST": f"{HOST}:{PORT}", "OLLAMA_MODELS": str(home / "models")}
@@ -231,12 +233,12 @@ def _peer(name: PeerName, program: Path, model: Path, threads: int, home: Path) 
                 set_up=[str(program), "create", MODEL_NAME, "-f", str(recipe)],
             )
         case "llama-server":
-            words = ["-m", str(model), *listen, "--embedding", "--pooling", "mean"]
-            words += ["-t", str(threads), "-ub", "2048", "-b", "2048"]
+            arguments = ["-m", str(model), *listen, "--embedding", "--pooling", "mean"]
+            arguments += ["-t", str(threads), "-ub", "2048", "-b", "2048"]
             system = replace(system, api=replace(system.api, path="/v1/embeddings"))
         case unknown:
             assert_never(unknown)
-    return replace(system, command=[*system.command, *words])
+    return replace(system, command=[*system.command, *arguments])
 
 
 def _data(answer: dict[str, Any]) -> list[Any]:
