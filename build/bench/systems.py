@@ -6,6 +6,7 @@ installed: a server that is not on this machine is absent, with the reason.
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import json
 import os
@@ -20,12 +21,16 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, assert_never, get_args
 
+import numpy as np
+
 from bench.client import HOST, Answer, Api, Connection
 from bundler.errors import SmokeError
 from bundler.launch import Service
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
 
 LIBRARY = "sentence-transformers"
 LIBRARY_SERVER = Path(__file__).with_name("library_server.py")
@@ -83,8 +88,13 @@ class Running:
             return {key: info[key] for key in INFO_FIELDS}
 
 
+def decoded(answer: dict[str, Any]) -> NDArray[np.float32]:
+    """Return the rows in a response of library_server.py."""
+    return np.frombuffer(base64.b64decode(answer["rows"]), "<f4").reshape(-1, answer["width"])
+
+
 SIDECAR = Api(path="/embed", texts="texts", rows=itemgetter("vectors"), largest=4096)
-IN_PROCESS = replace(SIDECAR, largest=sys.maxsize)
+IN_PROCESS = replace(SIDECAR, rows=decoded, largest=sys.maxsize)
 GEMM = Api(path="/gemm", texts="products", rows=itemgetter("rates"))
 
 
