@@ -31,7 +31,7 @@ PACKAGES = (
 # pdftotext and its library, where it is not installed.
 POPPLER = re.compile(r"(libpoppler\d+\w*)")
 OUT = Path("bundle/out/pdf-words")
-LEAST, MOST_RATIO, LONGEST, PAGES, RUNS = 99.0, 1.5, 22, 500, 3
+LEAST, MOST_RATIO, LONGEST, PAGES, RUNS = 99.0, 1.5, 22, 500, 7
 WORD = re.compile(r"[^\W\d_]{3,}")
 DIVIDED = re.compile("(?<=\\w)[-\u2010\u00ad]\\s*\\n\\s*(?=\\w)")
 BARE = """
@@ -117,9 +117,13 @@ def fetched() -> Path:
     found = [path for path in (OUT / "tree").rglob("*.pdf*") if not path.is_symlink()]
     stage = OUT / "stage"
     stage.mkdir()
-    for path in found:
+    known = set()
+    for path in sorted(found):
         data = path.read_bytes()
         whole = gzip.decompress(data) if path.suffix == ".gz" else data
+        if whole in known:  # some packages have one under two names
+            continue
+        known.add(whole)
         (stage / f"{path.parent.name}-{path.name.removesuffix('.gz')}").write_bytes(whole)
     stage.rename(folder)
     return folder
