@@ -22,7 +22,7 @@ import pytest
 from tests.support import stub_service
 from tests.support.descendants import children
 from tests.support.doorstep import CLOSE, HOST, post
-from tests.support.tinypdf import slow
+from tests.support.tinypdf import SAID, slow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,7 +117,7 @@ class Suspended:
                 return stack.enter_context(socket.create_connection(address, timeout=WAIT_S))
 
             pdf = connect()
-            pdf.sendall(upload(slow(), "application/pdf"))
+            pdf.sendall(upload(slow(6, said=SAID), "application/pdf"))
             until_reading(self.popen.pid)
             lines = connect()
             lines.sendall(upload(LINES, "text/plain", b"Accept: application/x-ndjson\r\n"))

@@ -100,12 +100,12 @@ def shared_stream(pages: int = 4, size: int = 5 << 20) -> bytes:
     return written(objects)
 
 
-def slow(pages: int = 40, size: int = 50 << 20) -> bytes:
-    """Return a PDF of some KB: every page unpacks the same `size` bytes, which draw nothing."""
+def slow(pages: int = 40, size: int = 50 << 20, *, said: bytes = b"") -> bytes:
+    """Return a PDF of some KB: every page unpacks the same `size` bytes, and draws `said` alone."""
     last = 4 + pages
     step = b"q Q "
     objects = [CATALOG, tree(range(4, last)), FONT, *[page(last)] * pages]
-    return written([*objects, packed(step * (size // len(step)))])
+    return written([*objects, packed(step * (size // len(step)) + said)])
 
 
 def cyclic_outline() -> bytes:
