@@ -151,7 +151,6 @@ def test_diff_of_two_bundles_exits_0_whatever_it_finds(
         ("why", "file", "--bundle", "PATH"),
         ("electron", "--output", "out", "--bundle", "PATH"),
         ("bench", "--bundle", "PATH"),
-        ("bench", "--checkout", "--lean", "PATH"),
     ],
     ids=" ".join,
 )
