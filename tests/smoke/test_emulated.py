@@ -24,6 +24,7 @@ from tests.support.emulation import (
     shortest,
 )
 from tests.support.lacking import lack
+from tests.support.tinypdf import pdf
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,6 +93,16 @@ def test_int8_is_refused_where_the_processor_has_no_byte_products(
     code, said = emulated.ended(processor, bundle, "--precision", "int8")
     assert code == USAGE, said
     assert "int8" in " ".join(said)
+
+
+@pytest.mark.parametrize("processor", ["Nehalem", "cortex-a72"], indirect=True)
+def test_a_kernel_without_the_filter_leaves_the_limits(
+    emulated: Emulator, bundles: dict[str, Path], processor: Processor
+) -> None:
+    # An emulator takes no filter, as some kernels do not.
+    said = emulated.read_pdf(processor, bundles[processor.architecture], pdf(["a page"]))
+    assert "".join(page for part in said for page in part["pages"]).split() == ["a", "page"]
+    assert {part["sandbox"] for part in said} == {"rlimits"}
 
 
 @pytest.mark.full

@@ -10,12 +10,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bundler.artifacts import debian
 from bundler.artifacts.debian import Packages
@@ -28,6 +29,7 @@ from bundler.models.int8 import Cosines
 from bundler.project import Project
 from bundler.recipe import read_recipe
 from bundler.targets import host_target
+from sidecar.documents.worker import LENGTH, READY
 from sidecar.manifest import read
 from sidecar.process.cpu_features import CpuFeatures
 
@@ -109,6 +111,32 @@ class Emulator:
         program = [*python, "-I", "-B", str(bundle / "embedding_sidecar"), "--port", "0", *options]
         return Service.run(program, environment={})
 
+    def read_pdf(self, processor: Processor, bundle: Path, data: bytes) -> list[dict[str, Any]]:
+        """Return what the program that reads PDFs says of one, a message a page."""
+        python = self.words(processor, bundle / read(bundle).runtime.executable)
+        program = bundle / "embedding_sidecar/sidecar/documents/worker.py"
+        numbers = [
+            500,
+            2_000_000,
+            600,
+            os.getpid(),
+        ]  # pages, characters, seconds, whom it works for
+        given = [b"{}", data]
+        with subprocess.Popen(
+            [*python, "-I", "-B", str(program), *map(str, numbers)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={},
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(b"".join(LENGTH.pack(len(part)) + part for part in given))
+            process.stdin.flush()
+            # stdin stays open: where it ends, the service has ended.
+            said = process.stdout.read()
+        assert said[:1] == READY
+        return list(_messages(said[1:]))
+
     def ended(self, processor: Processor, bundle: Path, *options: str) -> tuple[int, list[str]]:
         """Return how a service ended that did not start: its exit code, and its log's lines."""
         with self.service(processor, bundle, *options) as service:
@@ -116,6 +144,13 @@ class Emulator:
             for thread in service.threads:
                 thread.join()
         return code, service.tail
+
+
+def _messages(said: bytes) -> Iterator[dict[str, Any]]:
+    while said:
+        (size,) = LENGTH.unpack_from(said)
+        yield json.loads(said[LENGTH.size : LENGTH.size + size])
+        said = said[LENGTH.size + size :]
 
 
 def emulator(project: Project) -> Emulator:
