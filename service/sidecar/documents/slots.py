@@ -2,8 +2,8 @@
 
 What a document costs is known only when it has been read: 83 KB may take ten seconds, 20 MB a
 tenth of one. So each begins with a short turn, in a slot that long documents do not get. One that
-takes longer keeps its slot while fewer than all others are long, or while nobody waits; else it is
-begun anew later, in its turn among the long ones.
+takes longer keeps its slot while fewer than all others are long, or while nobody waits; else it
+goes on later, with the page after those that were read, in its turn among the long ones.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Slot:
             self._slots.arrange()
 
     def go_back(self) -> None:
-        """Wait among the long ones, to be begun anew. Raises Problem 429 if too many do."""
+        """Wait among the long ones, to go on later. Raises Problem 429 if too many do."""
         self._slots.require_room(is_long=True)
         self._slots.forget(self)
         self.is_long, self.read_since = True, None

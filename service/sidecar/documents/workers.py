@@ -58,10 +58,10 @@ class Workers:
     A process takes 0.15 s of CPU until it can read. From `start_ahead` or the first PDF on one is
     kept ready: it reads a PDF even where the bundle that it came from is gone (`is_gone`).
     One that is stopped or killed from outside is replaced, once, and the document not blamed.
-    Where others wait, one that takes long is begun `again` later, after those that have not had
+    Where others wait, one that takes long goes on `again` later, after those that have not had
     their turn of `turn_s`; `processes` such are read at once, and one that is in its first turn.
     `counts` says how documents ended: read, refused, timeout, full, crash, left; and how often one
-    was begun again, and a process was stopped.
+    went back to wait, and a process was stopped.
     """
 
     def __init__(

@@ -480,6 +480,19 @@ def test_a_quick_document_behind_ten_slow_ones_is_read_and_none_of_them_is_lost(
     run(work, limits=Limits(document_cpu_s=600, document_wall_s=600), turn_s=0.1)
 
 
+def test_documents_whose_turn_is_over_go_on_where_they_were(run: Callable[..., Any]) -> None:
+    texts = [f"{number} " + "many words " * 800 for number in range(30)]
+
+    async def work(made: Workers) -> None:
+        found = await asyncio.gather(*(made.read(pdf(texts)) for _ in range(4)))
+        numbers = [[page.split()[0] for page in one.pages] for one in found]
+        assert numbers == [[str(number) for number in range(30)]] * 4
+        assert not any(one.losses for one in found)
+        assert made.counts["again"] >= 1
+
+    run(work, turn_s=0.1)
+
+
 def test_more_pdfs_than_may_wait_are_refused_and_one_that_leaves_makes_room(
     run: Callable[..., Any], program: Callable[[str], None]
 ) -> None:
