@@ -131,7 +131,7 @@ def test_a_token_opens_and_is_neither_logged_nor_inherited(
     assert [kind(answer) for answer in refused] == ["no-token"] * len(refused)
     assert {header(answer, "www-authenticate") for answer in refused} == {"Bearer"}
     told = json.loads(service.get("/health").partition(b"\r\n\r\n")[2])
-    assert set(told) == {"status", "phase", "instance", "version"}
+    assert set(told) == {"status", "phase", "instance", "version", "bundle"}
     everything = b"".join(refused)
     service.popen.send_signal(signal.SIGTERM)
     assert service.popen.wait(WAIT_S) == 0

@@ -38,6 +38,7 @@ class Service:
 def service() -> Iterator[Service]:
     with running(heavy.COMMAND) as started:
         service = Service(started.wait_ready(), started.process.pid)
+        started.wait_loaded()
         for name in ("one text", "half a pair"):  # what is loaded on demand
             assert status(service.say(heavy.request(heavy.KINDS[name](SIZE)))) == 422
         yield service

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.manifest import MANIFEST
-from sidecar.web.ahead import LOADED
 from tests.support import copies, exchanges
 from tests.support.clients import Client
 from tests.support.descendants import are_gone, children
@@ -90,7 +89,7 @@ CHANGES = {"moved": move, "replaced": replace, "deleted": delete}
 def loaded_ahead(service: Running) -> int:
     """Return the port of a service once it has loaded all that requests need."""
     port = service.wait_ready()
-    until(lambda: LOADED in service.log)
+    service.wait_loaded()
     return port
 
 

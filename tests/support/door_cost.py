@@ -25,6 +25,8 @@ from tests.support import stub_service  # noqa: E402
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
 MAX_REQUESTS = 100_000
 WARM_UP = 100
 START_SECONDS = 120.0
@@ -42,10 +44,19 @@ def serve(*, is_bare: bool) -> None:
             from fastapi import FastAPI  # noqa: PLC0415 (not before the port is taken)
             from uvicorn.protocols.http.h11_impl import H11Protocol  # noqa: PLC0415
 
-            from sidecar.web import app, wire  # noqa: PLC0415
+            from sidecar.web import admission, app, wire  # noqa: PLC0415
+
+            def without_layers(self: FastAPI) -> ASGIApp:
+                inner = FastAPI.build_middleware_stack(self)
+
+                async def outer(scope: Scope, receive: Receive, send: Send) -> None:
+                    scope[admission.SHARE] = admission.Share(admission.Budget(1 << 40))
+                    await inner(scope, receive, send)
+
+                return outer
 
             vars(wire)["protocol"] = lambda *_: H11Protocol
-            app._App.build_middleware_stack = FastAPI.build_middleware_stack  # type: ignore[method-assign]
+            app._App.build_middleware_stack = without_layers  # type: ignore[method-assign]
 
         stub_service.stub = stub_and_bare
     stub_service.main(["--port", "0", "--log-level", "warning"])

@@ -109,6 +109,7 @@ def main(arguments: Sequence[str]) -> int:
     failures = 0
     with running(COMMAND, max_seconds=3600) as service:
         port, pid = service.wait_ready(), service.process.pid
+        service.wait_loaded()
         storm.storm(port, storm.mixture(20))
         for name, make in KINDS.items():
             for size in sizes:

@@ -8,10 +8,12 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
 from sidecar.manifest import read
+from sidecar.web.ahead import LOADED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -44,6 +46,14 @@ class Running:
             if self.events[-1]["type"] == "ready":
                 return int(self.events[-1]["data"]["port"])
         raise AssertionError(f"it ended with {self.process.wait()} before it was ready\n{self.log}")
+
+    def wait_loaded(self) -> None:
+        """Return when it has loaded all that requests need, which begins after it is ready."""
+        deadline = time.monotonic() + MAX_SECONDS
+        while LOADED not in self.log:
+            assert self.process.poll() is None, self.log
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.05)
 
     @property
     def log(self) -> str:

@@ -7,9 +7,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LONGEST_MODULE = 400
-# One file, since people get it alone, and read it before they let it judge.
-LONGEST_ALONE = {"build/bundler/release/verify_sidecar.py": 680}
 # Spelled in parts, so that this file is not found by itself.
 REGISTRIES = (
     "pypi" + ".org",
@@ -56,17 +53,6 @@ def test_no_source_is_ignored(tracked: list[Path]) -> None:
     assert sources - set(tracked) == set()
     assert git("check-ignore", "build/bundler/new.py", "service/sidecar/new.py").stdout == ""
     assert git("check-ignore", "bundle/out/store").stdout == "bundle/out/store\n"
-
-
-def test_no_module_is_longer_than_a_person_reads(tracked: list[Path]) -> None:
-    counts = {
-        path.relative_to(ROOT).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
-        for path in tracked
-        if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in ("build", "service", "ci")
-    }
-    assert counts
-    longest = {path: LONGEST_ALONE.get(path, LONGEST_MODULE) for path in counts}
-    assert {path: count for path, count in counts.items() if count > longest[path]} == {}
 
 
 @pytest.mark.parametrize("word", [*REGISTRIES, *MACHINE_PATHS])

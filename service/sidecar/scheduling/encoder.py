@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from itertools import chain
 from typing import Any, Literal, TypeVar
 
@@ -37,6 +38,8 @@ from sidecar.web.counts import Counts
 # Of a long request so many parts wait at a time: while one is computed the next is there, and
 # another is tokenised.
 PARTS_AT_ONCE = 2
+# How often a patient request asks whether there is room.
+ROOM_S = 0.5
 log = logging.getLogger("sidecar.encoder")
 R = TypeVar("R")
 Load = Callable[[Report], Loaded]
@@ -206,11 +209,13 @@ class Encoder:
         truncate: bool = True,
         priority: Priority = "auto",
         gone: Gone | None = None,
+        is_patient: bool = False,
     ) -> AsyncGenerator[Embedded]:
         """Yield the vectors of `texts` in order, a short request's at once, a long one's in parts.
 
         No more of a long one waits than its share of the queue, and no more is tokenised. A request
         that was let in is served while the service stops, until it is abandoned.
+        One that `is_patient` waits where too much waits already; others are refused.
         Raises Problem: 422 for a text over a limit or one that the model fails on, 429 if too
         much waits already, 507 if there is not enough memory for it, 503 when the model is not
         loaded, the engine fails or the request is abandoned, 499 when `gone` is done.
@@ -218,7 +223,8 @@ class Encoder:
         loaded = self._require_loaded()
         lengths = lengths_of(texts)
         refuse_oversize(lengths, self._limits)
-        self.require_room(priority, texts=len(texts))
+        if not is_patient:
+            self.require_room(priority, texts=len(texts))
         read = functools.partial(
             self._tokenizing.parts,
             loaded.engine,
@@ -240,7 +246,8 @@ class Encoder:
             if head:
                 whole = list(chain.from_iterable(head))
                 is_ahead = is_interactive(priority, total)
-                job = self._submit(whole, space, is_interactive=is_ahead)
+                submit = functools.partial(self._submit, whole, space, is_interactive=is_ahead)
+                job = await self._let_in(submit, gone, is_patient=is_patient)
                 yield await self._finish(job, whole, gone)
             return
         if not truncate:  # what a text at the end refuses is not computed before
@@ -248,10 +255,29 @@ class Encoder:
                 pass
             head, reading = [], read()
         claim = Claim(tokens=share, is_interactive=priority == "interactive")
-        made = self._part_by_part(tokenizing.resumed(head, reading), space, claim, gone)
-        async with contextlib.aclosing(made):
-            async for found in made:
-                yield found
+        with contextlib.ExitStack() as held:
+
+            def enter() -> None:
+                held.enter_context(self._inference.claimed(claim))
+
+            await self._let_in(enter, gone, is_patient=is_patient)
+            made = self._part_by_part(tokenizing.resumed(head, reading), space, claim, gone)
+            async with contextlib.aclosing(made):
+                async for found in made:
+                    yield found
+
+    async def _let_in(self, enter: Callable[[], R], gone: Gone | None, *, is_patient: bool) -> R:
+        """Return what `enter` returns, as soon as there is room for the patient.
+
+        Raises Problem 429 for others.
+        """
+        while True:
+            try:
+                return enter()
+            except Problem as problem:
+                if not is_patient or problem.status != HTTPStatus.TOO_MANY_REQUESTS:
+                    raise
+            await self._abandonment.unless_left(asyncio.ensure_future(asyncio.sleep(ROOM_S)), gone)
 
     async def _part_by_part(
         self,
@@ -263,18 +289,17 @@ class Encoder:
         """Yield the vectors of `parts`, of which PARTS_AT_ONCE wait in the queue at most."""
         submitted: deque[tuple[Job, list[Tokens]]] = deque()
         first = 0
-        with self._inference.claimed(claim):
-            try:
-                async for part in parts:
-                    submitted.append((self._submit(part, space, claim=claim, first=first), part))
-                    first += len(part)
-                    if len(submitted) == PARTS_AT_ONCE:
-                        yield await self._finish(*submitted.popleft(), gone)
-                while submitted:
+        try:
+            async for part in parts:
+                submitted.append((self._submit(part, space, claim=claim, first=first), part))
+                first += len(part)
+                if len(submitted) == PARTS_AT_ONCE:
                     yield await self._finish(*submitted.popleft(), gone)
-            finally:
-                for job, _ in submitted:
-                    self._leave(job)
+            while submitted:
+                yield await self._finish(*submitted.popleft(), gone)
+        finally:
+            for job, _ in submitted:
+                self._leave(job)
 
     async def while_wanted(self, work: Coroutine[Any, Any, R], *, gone: Gone) -> R:
         """Return what `work` returns, and cancel it when nobody waits for it any more.

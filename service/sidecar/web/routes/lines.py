@@ -1,7 +1,8 @@
 """Answers to long documents, line by line: JSON objects with a `type` and its `data`.
 
-`progress` while the document is read, then `start`, any number of `chunks`, and `end`; or, at any
-point after the first line, `problem`. What goes wrong before the first line is an ordinary answer.
+`progress` while the document is read, then `start`, any number of `chunks`, with `progress` while
+they wait for their turn, and `end`; or, at any point after the first line, `problem`. What goes
+wrong before the first line is an ordinary answer.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sidecar import problems
 from sidecar.documents.cutting import cut
 from sidecar.problems import Problem
 from sidecar.scheduling.abandonment import Gone
+from sidecar.scheduling.encoder import Embedded
 from sidecar.service import Service, service_of
 from sidecar.web.routes.answers import departure, with_vectors
 from sidecar.web.schemas import FileOptions
@@ -100,7 +102,6 @@ async def _made(
         found = cutting.result()
     finally:
         cutting.cancel()
-    service.encoder.require_room(texts=len(found))
     total, done = len(found), 0
     start = {
         "pages": found.document.pages,
@@ -112,10 +113,14 @@ async def _made(
     }
     yield line("start", orjson.dumps(start))
     parts = service.encoder.parts(
-        found, pooling=asked.pooling, normalize=asked.normalize, gone=gone
+        found, pooling=asked.pooling, normalize=asked.normalize, gone=gone, is_patient=True
     )
-    async with contextlib.aclosing(parts):
-        async for part in parts:
+    steps = _steps(parts)
+    async with contextlib.aclosing(parts), contextlib.aclosing(steps):
+        async for part in steps:
+            if part is None:
+                yield line("progress", b'{"phase":"waiting"}')
+                continue
             spans = found.spans(part, done)
             for at in range(0, len(spans), CHUNKS_PER_LINE):
                 own = slice(at, at + CHUNKS_PER_LINE)
@@ -130,3 +135,19 @@ async def _made(
                 rows, encoding = part.rows[own], asked.encoding
                 yield line("chunks", await with_vectors(rows, rest.copy, encoding=encoding))
     yield line("end", b"{}")
+
+
+async def _steps(parts: AsyncGenerator[Embedded]) -> AsyncGenerator[Embedded | None]:
+    """Yield what `parts` does, and None for every PROGRESS_S that it takes."""
+    is_over = False
+    while not is_over:
+        step = asyncio.ensure_future(anext(parts, None))
+        try:
+            while not (await asyncio.wait({step}, timeout=PROGRESS_S))[0]:
+                yield None
+            part = step.result()
+        finally:
+            step.cancel()
+        is_over = part is None
+        if part is not None:
+            yield part

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sidecar.problems import CLIENT_CLOSED, Problem
-from sidecar.scheduling import tokenizing
+from sidecar.scheduling import encoder, tokenizing
 from sidecar.scheduling.texts import DeferredTexts
 from sidecar.settings import Limits
 from tests.support.encoder_bench import Bench, status_of, until_entered, until_queued
@@ -153,6 +153,31 @@ def test_long_requests_over_their_part_of_the_budget_are_refused_and_short_ones_
         return refused.value.status, await short, await status_of(bench.encoder.embed(LONG))
 
     assert bench.run(work) == (429, 200, 200)
+
+
+def test_patient_requests_wait_until_there_is_room(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder, "ROOM_S", 0.01)
+    short = ["b"] * (BUDGET // 3)
+
+    async def patient(texts: list[str]) -> int:
+        parts = bench.encoder.parts(texts, priority="bulk", is_patient=True)
+        return sum([len(part.rows) async for part in parts])
+
+    async def work() -> list[int]:
+        bench.engine.gate.clear()
+        held = [asyncio.create_task(bench.encoder.embed(LONG)) for _ in range(2)]
+        while bench.encoder.long_requests < len(held):  # noqa: ASYNC110 (other tasks change it)
+            await asyncio.sleep(0.001)
+        waiting = [asyncio.create_task(patient(texts)) for texts in (LONG, short)]
+        await asyncio.sleep(0.05)
+        assert bench.encoder.long_requests == len(held)
+        bench.engine.gate.set()
+        await asyncio.gather(*held)
+        return await asyncio.gather(*waiting)
+
+    assert bench.run(work) == [len(LONG), len(short)]
 
 
 def test_a_client_that_leaves_a_long_request_ends_its_work_at_once(bench: Bench) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from sidecar.problems import Problem
+from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Limits, Settings
 from sidecar.web.routes import answers, lines
 from tests.support.answered import problem
@@ -15,7 +17,7 @@ from tests.support.stub_engine import Served
 from tests.support.tinypdf import pdf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncGenerator, Iterator
     from pathlib import Path
 
 NDJSON = {"accept": "application/x-ndjson"}
@@ -317,6 +319,27 @@ def test_while_a_document_is_read_lines_say_so(
     assert start["pages"] == 3
     late = served.request("POST", "/embed-file/upload", content=content[:200], headers=headers)
     assert read_lines(late)[-1][1]["status"] == 422
+
+
+def test_while_chunks_wait_for_their_turn_lines_say_so(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "PROGRESS_S", 0.01)
+    parts = Encoder.parts
+
+    async def late(self: Encoder, *texts: Any, **options: Any) -> AsyncGenerator[Any]:
+        await asyncio.sleep(0.1)
+        async for part in parts(self, *texts, **options):
+            yield part
+
+    monkeypatch.setattr(Encoder, "parts", late)
+    answer = served.request(
+        "POST", "/embed-file/upload", content=WORDS, headers={**PLAIN, **NDJSON}
+    )
+    kinds = read_lines(answer)
+    at = [kind for kind, _ in kinds].index("start")
+    assert kinds[at + 1] == ("progress", {"phase": "waiting"})
+    assert [kind for kind, _ in kinds if kind != "progress"] == ["start", "chunks", "end"]
 
 
 def test_openapi_describes_the_upload_and_the_lines(served: Served) -> None:
