@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from http import HTTPStatus
-from pathlib import Path
 
 from bundler import errors as building
 from bundler.errors import BundlerError
 from sidecar import cli, errors
 from sidecar.documents import refusals
 from sidecar.errors import ServiceError
+from tests.support.failures import ROUTED, codes, raised
+from tests.support.pages import ROOT
 
-ROOT = Path(__file__).parents[2]
 PAGE = "docs/troubleshooting.md"
-ROUTED = {(404, "unknown-path"), (405, "wrong-method")}  # what the framework itself refuses
 
 
 def table(page: str, heading: str) -> list[list[str]]:
@@ -34,24 +31,8 @@ def documented(page: str, heading: str) -> set[tuple[int, str]]:
     }
 
 
-def raised() -> set[tuple[int, str]]:
-    """Return the problems that the service's own code names, by status and kind."""
-    found = set()
-    for path in (ROOT / "service").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            match node:
-                case ast.Call(
-                    func=ast.Name("Problem" | "_refusal"),
-                    args=[ast.Attribute(attr=name), ast.Constant(str(kind)), *_],
-                ):
-                    found.add((HTTPStatus[name].value, kind))
-                case _:
-                    pass
-    return found
-
-
 def test_every_kind_of_problem_is_in_the_table_and_no_other() -> None:
-    kinds = raised() | ROUTED
+    kinds = set(raised()) | ROUTED
     assert len(kinds) > 25
     listed = documented(PAGE, "## Problems") - {(422, "document-…")}
     assert listed == {(s, k) for s, k in kinds if not k.startswith("document-")}
@@ -62,20 +43,12 @@ def test_every_refusal_of_a_document_is_in_its_table_and_no_other() -> None:
     words = {(422, refusals.refusal(word).kind) for word in refusals.REFUSALS}
     documents = {(s, k) for s, k in listed if k.startswith("document-")}
     assert documents == words | {(422, "document-timeout"), (503, "document-busy")}
-    assert listed - documents <= raised()
-
-
-def codes(module: object, root: type[ServiceError | BundlerError]) -> set[int]:
-    return {
-        kind.exit_code
-        for kind in vars(module).values()
-        if isinstance(kind, type) and issubclass(kind, root)
-    }
+    assert listed - documents <= set(raised())
 
 
 def test_every_exit_code_is_in_the_tables_and_no_other() -> None:
-    service = codes(errors, ServiceError) | {0}
-    both = service | codes(building, BundlerError)
+    service = {*codes(errors, ServiceError).values(), 0}
+    both = service | set(codes(building, BundlerError).values())
     rows = {row[0] for row in table(PAGE, "## The process ended")}
     numbers = {int(number) for row in rows for number in re.findall(r"\d+", row)} - {128}
     assert numbers == both

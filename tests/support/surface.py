@@ -1,0 +1,255 @@
+"""tests/surface.txt, all that users may rely on: `ci/surface` writes it, a fact a line, sorted."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import re
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+from bundler import cli as building
+from bundler import errors as building_errors
+from bundler.digests import Artifact, Digest
+from bundler.errors import BundlerError
+from bundler.locks import runtime, weights
+from bundler.locks.runtime import RuntimeSpec
+from bundler.locks.weights import ModelFile, ModelSpec
+from bundler.models.int8 import Cosines, Int8
+from sidecar import cli, errors, manifest
+from sidecar.errors import ServiceError
+from sidecar.process.protocol import LineAnnouncer
+from tests.support import surface_http, typings
+from tests.support.failures import codes, keys, service_code
+from tests.support.pages import ROOT
+from tests.support.shapes import kind_of, members
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+LIST = ROOT / "tests/surface.txt"
+COMMAND = "ci/surface"
+HEAD = f"""\
+# What users may rely on, as the code says it; written by `{COMMAND}`, never by hand.
+# A line that goes or changes breaks somebody: CHANGELOG.md says so.
+"""
+DIGEST = "0" * 64
+ELECTRON = ROOT / "bundle/electron"
+# Tables of the recipe whose keys are names of things: which there are is data, and no contract.
+NAMED = {
+    *("audit.win.introduced", "diet.contents", "diet.contents.*.without", "diet.rules"),
+    *("diet.rules.*.saves", "licences.spellings", "models.catalogue", "runtime.libraries"),
+    *("scan.accepted", "targets", "targets.*.without"),
+}
+
+
+def text() -> str:
+    """Return the whole list."""
+    return HEAD + "".join(f"{line}\n" for line in sorted(set(_lines())))
+
+
+def _lines() -> Iterator[str]:
+    yield from surface_http.lines()
+    yield from (f"option of the service: {option}" for option in _options(cli.parser()))
+    yield from _commands()
+    yield from _exit_codes()
+    yield from _announced()
+    yield from _variables()
+    yield from _files()
+    yield from _node()
+
+
+def _commands() -> Iterator[str]:
+    """Yield the builder's commands and their options, those of `bench` apart: it is no contract."""
+    (commands,) = (a for a in building.parser()._actions if isinstance(a.choices, dict))
+    for name, parser in dict(commands.choices or {}).items():
+        yield f"command: {name}"
+        if name != "bench":
+            yield from (f"option of {name}: {option}" for option in _options(parser))
+
+
+def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    excluding = {
+        action.option_strings[0]: [other.option_strings[0] for other in group._group_actions]
+        for group in parser._mutually_exclusive_groups
+        for action in group._group_actions
+    }
+    for action in parser._actions:
+        if isinstance(action, argparse._HelpAction):
+            continue
+        said = [" ".join(action.option_strings) or f"argument {action.metavar or action.dest}"]
+        takes_value = action.nargs != 0
+        if action.choices:
+            said[0] += f" {'|'.join(sorted(map(str, action.choices)))}"
+        elif takes_value and action.option_strings:
+            said[0] += " VALUE"
+        if takes_value and action.nargs is not None:
+            said.append(f"nargs {action.nargs}")
+        if isinstance(action, argparse._AppendAction):
+            said.append("repeatable")
+        if action.required:
+            said.append("required")
+        if takes_value and action.default not in (None, [], argparse.SUPPRESS):
+            said.append(f"default {action.default}")
+        others = excluding.get(action.option_strings[0], []) if action.option_strings else []
+        said += [f"excludes {name}" for name in others if name != action.option_strings[0]]
+        yield ", ".join(said)
+
+
+def _exit_codes() -> Iterator[str]:
+    for program, found in (
+        ("the service", codes(errors, ServiceError)),
+        ("the builder", codes(building_errors, BundlerError)),
+    ):
+        yield from (f"exit code of {program}: {code:2} {name}" for name, code in found.items())
+
+
+def _announced() -> Iterator[str]:
+    """Yield what the lines on stdout hold, by type: keys of the dictionaries that are announced."""
+    reader, writer = os.pipe()
+    try:
+        LineAnnouncer(writer).announce("ready", {})
+        prefix, _, line = os.read(reader, 1 << 10).decode().partition("{")
+    finally:
+        os.close(reader)
+        os.close(writer)
+    yield from (f"stdout: {prefix} {key}" for key in json.loads("{" + line))
+    for module in service_code():
+        for function in ast.walk(module):
+            if isinstance(function, ast.FunctionDef):
+                yield from _announced_by(function)
+
+
+def _announced_by(function: ast.FunctionDef) -> Iterator[str]:
+    for node in ast.walk(function):
+        match node:
+            case ast.Call(
+                func=ast.Attribute(attr="announce"), args=[ast.Constant(str(event)), data]
+            ):
+                yield f"stdout: {event}"
+                for held in (data, *_assigned(data, function)):
+                    yield from (f"stdout: {event} data.{key}" for key in keys(held))
+            case _:
+                pass
+
+
+def _assigned(name: ast.expr, function: ast.FunctionDef) -> Iterator[ast.expr]:
+    """Yield what is assigned, or added with |=, to a variable."""
+    for node in ast.walk(function):
+        match node:
+            case ast.Assign(targets=[target], value=value):
+                pass
+            case ast.AnnAssign(target=target, value=ast.expr() as value):
+                pass
+            case ast.AugAssign(target=target, value=value):
+                pass
+            case _:
+                continue
+        if isinstance(name, ast.Name) and isinstance(target, ast.Name) and name.id == target.id:
+            yield value
+
+
+def _variables() -> Iterator[str]:
+    """Yield the service's variables of the environment."""
+    for module in service_code():
+        for node in ast.walk(module):
+            match node:
+                case ast.Constant(str(name)) if re.fullmatch(r"SIDECAR_[A-Z_]+", name):
+                    yield f"variable of the service: {name}"
+                case _:
+                    pass
+
+
+def _files() -> Iterator[str]:
+    """Yield the keys of the recipe as it is, and of samples of what the builder writes."""
+    recipe = tomllib.loads((ROOT / "bundle/recipe.toml").read_text(encoding="utf-8"))
+    yield from (f"recipe.toml: {key}" for key in members(recipe, named=NAMED))
+    models = tomllib.loads(weights.render_models([_model()]))
+    yield from (f"models.lock.toml: {key}" for key in members(models))
+    runtimes = tomllib.loads(runtime.render({"linux-x64": _runtime()}))
+    yield from (f"runtime.lock.toml: {key}" for key in members(runtimes, named={""}))
+    entry = manifest.FileEntry(path="a", mode=0o644, size=1, sha256=DIGEST)
+    read = json.loads(manifest.encode(_manifest(entry)))
+    yield f"{manifest.MANIFEST}: schema = {read['schema']}"
+    yield from (f"{manifest.MANIFEST}: {key}" for key in members(read, named={"floor"}))
+    (row,) = json.loads(manifest.encode_entries([entry]))
+    columns = ", ".join(kind_of(value) for value in row)
+    yield f"{manifest.MANIFESTS}/COMPONENT.json: a list of [{columns}]"
+
+
+def _model() -> ModelSpec:
+    cosines = Cosines(worst=0.5, mean=0.5)
+    return ModelSpec(
+        name="a",
+        repository="a/b",
+        revision="0" * 40,
+        license="MIT",
+        dim=1,
+        max_tokens=1,
+        pooling="mean",
+        files=(ModelFile(path="a", digest=Digest(sha256=DIGEST, size=1)),),
+        golden=Digest(sha256=DIGEST),
+        wheel=Artifact(name="a", digest=Digest(sha256=DIGEST)),
+        prefix="a",
+        int8=Int8(measured=cosines, least=cosines),
+    )
+
+
+def _runtime() -> RuntimeSpec:
+    return RuntimeSpec(
+        version="3.11",
+        tag="a",
+        triple="a",
+        flavour="a",
+        artifact=Artifact(name="a", digest=Digest(sha256=DIGEST)),
+        url="a",
+    )
+
+
+def _manifest(entry: manifest.FileEntry) -> manifest.Manifest:
+    return manifest.Manifest(
+        plan=DIGEST,
+        papers=DIGEST,
+        target="linux-x64",
+        version="1",
+        profile="safe",
+        runtime=manifest.Runtime(version="3.11", source="standalone", executable="python"),
+        default_model="a",
+        models=(
+            manifest.Model(
+                name="a",
+                repository="a/b",
+                revision="0" * 40,
+                dim=1,
+                max_tokens=1,
+                pooling="mean",
+                snapshot="a",
+                golden="a",
+                least_int8=0.5,
+            ),
+        ),
+        components=(manifest.Component(name="a", digest=DIGEST, inputs=DIGEST, files=1, size=1),),
+        documents=(entry,),
+        floor={"glibc": "2.28"},
+        unreleasable=("a",),
+    )
+
+
+def _node() -> Iterator[str]:
+    package: Mapping[str, Any] = json.loads((ELECTRON / "package.json").read_text(encoding="utf-8"))
+    yield f"node: package {package['name']}, {package['type']}, node {package['engines']['node']}"
+    yield from (f"node: entry {entry}" for entry in package["exports"])
+    yield from (f"node: {line}" for line in typings.exported(ELECTRON / "types"))
+    source = (ELECTRON / "src/errors.js").read_text(encoding="utf-8")
+    table = source.partition("EXIT_CODES = ")[2].partition("});")[0]
+    for code, kind in re.findall(r"^ +(\d+): \['([A-Z_]+)'", table, re.MULTILINE):
+        yield f"node: exit code {code:>2} {kind}"
+    hooks = (ELECTRON / "builder/hooks.mjs").read_text(encoding="utf-8")
+    for name in re.findall(r"^export (?:async function |\{ )(\w+)", hooks, re.MULTILINE):
+        yield f"node: hook {name}"
+
+
+if __name__ == "__main__":
+    LIST.write_text(text(), encoding="utf-8", newline="\n")
