@@ -17,7 +17,6 @@ from bundler.models.graph import graph
 from bundler.models.quantized import quantized_graph
 from sidecar.engines.packed import engine as packed
 from sidecar.engines.packed.architecture import GRAPH, QUANTIZED_GRAPH, WEIGHTS, Architecture, read
-from sidecar.engines.packed.torch_executor import TorchExecutor, open_tensors
 from sidecar.engines.packed.weights import open_weights, require
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from sidecar.engines import Engine, Vectors
     from sidecar.engines.packed.engine import PackedEngine
+    from sidecar.engines.packed.torch_executor import TorchExecutor
 
     Edit = Callable[[dict[str, Any]], object]
 
@@ -77,6 +77,8 @@ class Twin:
 
     def torch(self) -> TorchExecutor:
         """Return the same forward on torch and the CPU."""
+        from sidecar.engines.packed.torch_executor import open_tensors  # noqa: PLC0415 - torch
+
         stored = open_weights(self.folder / WEIGHTS)
         return open_tensors(stored, architecture=self.architecture, device="cpu")
 

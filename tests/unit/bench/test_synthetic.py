@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
 from bench.shapes import MINILM_L6, TINY_BERT, TINY_XLMR, XLMR_BASE, Shape
@@ -18,6 +17,8 @@ from bench.synthetic import weights, write_model
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from sentence_transformers import SentenceTransformer
 
 TEXTS = (
     "The cat sat on the mat, and the dog did not.",
@@ -30,6 +31,8 @@ SHAPES = pytest.mark.parametrize("shape", [TINY_XLMR, TINY_BERT], ids=lambda sha
 
 
 def load(folder: Path) -> SentenceTransformer:
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - torch
+
     return SentenceTransformer(str(folder), device="cpu", local_files_only=True)
 
 
@@ -41,6 +44,7 @@ def tree(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.torch
 @SHAPES
 def test_a_model_gives_different_texts_different_vectors(tmp_path: Path, shape: Shape) -> None:
     model = load(write_model(tmp_path / "model", shape, TEXTS))
@@ -79,6 +83,7 @@ def test_a_model_is_kept_and_one_of_another_shape_replaced(tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+@pytest.mark.torch
 @SHAPES
 def test_sentence_transformers_tokenizes_like_the_file(tmp_path: Path, shape: Shape) -> None:
     folder = write_model(tmp_path / "model", shape, TEXTS)

@@ -44,7 +44,8 @@ def pips_own(environ: dict[str, str]) -> dict[str, str]:
         key, _, value = line.partition("=")
         section, _, option = key.partition(".")
         if section in sections and option != "config-file":
-            sections[section][option] = str(ast.literal_eval(value))
+            # From pip 26 on each file has a line, and the one that decides comes first.
+            sections[section].setdefault(option, str(ast.literal_eval(value)))
     found: dict[str, str] = {}
     for options in sections.values():
         found.update({name: value for name, value in options.items() if value})

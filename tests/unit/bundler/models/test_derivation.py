@@ -22,6 +22,8 @@ from tests.support.twins import WORDS, edit
 if TYPE_CHECKING:
     from pathlib import Path
 
+# Golden vectors come from sentence-transformers.
+pytestmark = pytest.mark.torch
 SHAPES = pytest.mark.parametrize("shape", [TINY_BERT, TINY_XLMR], ids=lambda shape: shape.family)
 
 

@@ -92,6 +92,7 @@ def test_a_lean_bundle_refuses_another_device_with_exit_2(wanted: str) -> None:
     assert "--device cpu" in caught.value.next_step
 
 
+@pytest.mark.torch
 def test_a_device_that_is_not_there_is_exit_2() -> None:
     with pytest.raises(UsageError, match="offers no mps device"):
         devices.choose("mps")

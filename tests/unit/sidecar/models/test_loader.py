@@ -130,6 +130,7 @@ def load(settings: Settings) -> tuple[loader.Loaded, Recorder]:
     return loader.load(settings, recorder, recorder.phases.append), recorder
 
 
+@pytest.mark.torch
 def test_a_model_is_found_proved_and_loaded_in_this_order(model: Path, reference: Any) -> None:
     loaded, recorder = load(Settings(model=str(model), device="cpu", threads=3))
     assert loaded.engine is reference.engine
@@ -147,6 +148,7 @@ def test_an_engine_with_other_vectors_never_serves_and_is_exit_11(
     assert caught.value.exit_code == 11
 
 
+@pytest.mark.torch
 def test_an_engine_of_another_width_than_the_bundles_is_exit_11(
     model: Path, reference: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +191,7 @@ def test_files_that_may_not_be_read_are_exit_6(
     assert (caught.value.exit_code, caught.value.why) == (6, "Permission denied")
 
 
+@pytest.mark.torch
 def test_with_downloads_allowed_the_hub_comes_last_and_the_libraries_may_reach_it(
     model: Path, reference: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

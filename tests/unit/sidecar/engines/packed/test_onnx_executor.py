@@ -79,6 +79,7 @@ def test_padding_that_a_text_spells_out_is_read_as_the_reference_reads_it(
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("name", ODD_SHAPES)
 def test_odd_shapes_are_computed_right(tmp_path: Path, name: str) -> None:
     twin = make_twin(tmp_path / "twin", ODD_SHAPES[name])
@@ -88,6 +89,7 @@ def test_odd_shapes_are_computed_right(tmp_path: Path, name: str) -> None:
     assert cosines(ours, theirs).min() >= SAME
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("family", LONG_SHAPES)
 def test_texts_as_long_as_real_models_allow_go_with_short_ones(tmp_path: Path, family: str) -> None:
     twin = make_twin(tmp_path / "twin", LONG_SHAPES[family])

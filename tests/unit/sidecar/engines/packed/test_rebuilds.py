@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from sidecar.engines import reference
 from sidecar.engines.packed.architecture import UnpackableError, read
 from sidecar.engines.packed.rebuilds import refuse_rebuilt
 from sidecar.engines.packed.tokens import TOKENIZER, load
 from tests.support.twins import ODD, WORDS, edit
+
+pytest.importorskip("torch", reason="torch is not installed; `python3 build test` has it")
+
+from sidecar.engines import reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
     Change = Callable[[Tokenizer], object]
 
+pytestmark = pytest.mark.torch
 CONFIG = "tokenizer_config.json"
 TEXTS = (*WORDS, *ODD, "  two  spaces  and one behind ")
 

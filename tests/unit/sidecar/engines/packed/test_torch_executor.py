@@ -4,14 +4,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import load_file, save_file
 
-from sidecar.engines.packed import torch_executor
 from sidecar.engines.packed.architecture import HALF_WEIGHTS, WEIGHTS, read
 from sidecar.engines.packed.definition import forward
 from sidecar.engines.packed.layout import arrange
-from sidecar.engines.packed.torch_executor import (
+from sidecar.engines.packed.weights import names_read, open_weights
+from tests.support.twins import cosines, lots
+
+torch = pytest.importorskip("torch", reason="torch is not installed; `python3 build test` has it")
+
+from sidecar.engines.packed import torch_executor  # noqa: E402 - it imports torch
+from sidecar.engines.packed.torch_executor import (  # noqa: E402
     COLUMN_STEP,
     FEWEST_ROWS,
     TOKEN_STEP,
@@ -19,16 +23,17 @@ from sidecar.engines.packed.torch_executor import (
     TorchOperations,
     open_tensors,
 )
-from sidecar.engines.packed.weights import names_read, open_weights
-from tests.support.twins import cosines, lots
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from torch import Tensor
+
     from sidecar.engines import Vectors
     from tests.support.twins import Twin
 
+pytestmark = pytest.mark.torch
 SAME, ROUNDING = 0.99999, 2e-6
 MIX = [48, 1, 2, 2, 3, 30, 48, 5, 17, 9, 9, 9, 1, 33]
 
@@ -162,7 +167,7 @@ def test_one_thread_computes_at_a_time(twin: Twin, monkeypatch: pytest.MonkeyPat
     executor = twin.torch()
     held = []
 
-    def forward(*_: Any) -> torch.Tensor:
+    def forward(*_: Any) -> Tensor:
         held.append(executor._turn.locked())
         return torch.zeros((1, 4))
 
