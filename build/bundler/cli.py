@@ -63,7 +63,7 @@ COMMANDS = (
     Command(name="test", summary="run every test", groups=("build", "default", "reference", "dev")),
     Command(
         name="check",
-        summary="run the static checks and the unit tests",
+        summary="run the static checks, and the unit tests that a change needs",
         groups=("build", "default", "reference", "dev"),
     ),
     Command(name="plan", summary="show what would be assembled, and from which bytes"),

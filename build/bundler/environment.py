@@ -240,8 +240,6 @@ def _install(
             # What an index keeps on a disk of this machine is processed, not collected.
             if line.startswith(("Collecting ", "Processing ", "Requirement already satisfied")):
                 seen += 1
-                if seen % 20 == 0:
-                    say(f"environment: {seen} packages found")
             elif line.startswith("Installing collected"):
                 say(f"environment: installing {seen} packages")
     if running.returncode:

@@ -69,15 +69,16 @@ def changed_within_a_day(root: Path) -> tuple[str, ...] | None:
 
     None where that is unknown: no git, or a history that does not reach so far back.
     """
-    base = _git(root, "rev-list", "-1", f"--before=@{int(time.time()) - DAY_S}", "HEAD")
+    base = git(root, "rev-list", "-1", f"--before=@{int(time.time()) - DAY_S}", "HEAD")
     if not base:
         return None
-    changed = _git(root, "diff", "--name-only", "-z", base[0])
-    fresh = _git(root, "ls-files", "--others", "--exclude-standard", "-z")
+    changed = git(root, "diff", "--name-only", "-z", base[0])
+    fresh = git(root, "ls-files", "--others", "--exclude-standard", "-z")
     return None if changed is None or fresh is None else (*changed, *fresh)
 
 
-def _git(root: Path, *words: str) -> tuple[str, ...] | None:
+def git(root: Path, *words: str) -> tuple[str, ...] | None:
+    """Return what git says in the checkout at `root`, by line or NUL; None where it fails."""
     try:
         done = subprocess.run(
             ["git", *words],  # noqa: S607 - as PATH has it

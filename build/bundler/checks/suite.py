@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundler.checks import areas, durations
+from bundler.checks import areas, durations, selection
 from bundler.files import partial
 from sidecar.process import cores
 
@@ -34,6 +34,17 @@ MOST_SLOW = 4
 BY_GROUP = ("--dist=loadgroup", "--no-loadscope-reorder")
 # The bundles that the slow tests look at, and where tests find them.
 BUNDLES = {"SIDECAR_BUNDLE": "safe", "SIDECAR_LEAN_BUNDLE": "lean"}
+# The checker's words are worth reading where a contract is broken.
+IMPORTS = """
+import contextlib, io, sys
+from importlinter.cli import lint_imports
+said = io.StringIO()
+with contextlib.redirect_stdout(said):
+    code = lint_imports(no_logo=True, cache_dir="bundle/out/cache/imports")
+if code:
+    sys.stderr.write(said.getvalue())
+sys.exit(code)
+"""
 # pytest's own exit code where a selection has no test.
 NO_TESTS = 5
 # What a run writes at its worst moment beside what lies there already: copies of bundles in the
@@ -49,7 +60,7 @@ def static_checks(project: Project, console: Console, *, fix: bool = False) -> i
         ("format", ["-m", "ruff", "format", "--quiet", *format_mode, *SOURCES]),
         ("lint", ["-m", "ruff", "check", "--quiet", *lint_mode, *SOURCES]),
         ("types", ["-m", "mypy", "--no-error-summary"]),
-        ("imports", ["-c", "from importlinter.cli import lint_imports_command as c; c()"]),
+        ("imports", ["-c", IMPORTS]),
     )
     for name, arguments in steps:
         started = time.monotonic()
@@ -61,10 +72,28 @@ def static_checks(project: Project, console: Console, *, fix: bool = False) -> i
     return 0
 
 
-def unit_tests(project: Project, console: Console) -> int:
-    """Run the tests that need nothing but the environment, on every core."""
-    console.say("unit tests")
-    return _run(project, ["-m", "pytest", "-q", *_processes(), "tests/unit"])
+def unit_tests(project: Project, console: Console, *, everything: bool) -> int:
+    """Run the unit tests that the changes here need, or all; on every core."""
+    change = None if everything else selection.changes(project.root)
+    if change is None:
+        console.say("unit tests: all")
+        return _unit_tests(project, [selection.UNIT])
+    if not change.paths:
+        console.say(f"unit tests: none, nothing differs from {change.base}; --all runs them all")
+        return 0
+    chosen = selection.select(project.root, change.paths)
+    if chosen.everything_for:
+        console.say(f"unit tests: all, for the change of {chosen.everything_for}")
+    else:
+        console.say(
+            f"unit tests: {len(chosen.tests)} files, for what differs from {change.base}; "
+            "--all runs them all"
+        )
+    return _unit_tests(project, chosen.tests)
+
+
+def _unit_tests(project: Project, paths: Iterable[str]) -> int:
+    return _run(project, ["-m", "pytest", "-q", *_processes(), *paths])
 
 
 def some_tests(project: Project, console: Console, arguments: Sequence[str]) -> int:

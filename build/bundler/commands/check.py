@@ -1,7 +1,11 @@
-"""Run the static checks (format, lint, types, imports) and the unit tests."""
+"""Run the static checks (format, lint, types, imports) and the unit tests that a change needs.
+
+The change is what differs from where this branch left the main one, working tree included.
+"""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,10 +18,18 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's options."""
     parser.add_argument("--fix", action="store_true", help="format and fix what can be fixed")
+    parser.add_argument("--all", action="store_true", help="run every unit test")
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Check; return 0 if all is well."""
+    from bundler import environment  # noqa: PLC0415
     from bundler.checks.suite import static_checks, unit_tests  # noqa: PLC0415
 
-    return static_checks(project, console, fix=options.fix) or unit_tests(project, console)
+    version = ".".join(map(str, sys.version_info[:3]))
+    console.say(
+        f"environment: CPython {version} in {environment.folder(project).relative_to(project.root)}"
+    )
+    return static_checks(project, console, fix=options.fix) or unit_tests(
+        project, console, everything=options.all
+    )

@@ -1,0 +1,194 @@
+"""Which unit tests a change needs: those of the packages touched, and of whatever imports them.
+
+A test file is needed if it lies where tests of a touched package lie (tests/unit mirrors the tree),
+or if it imports a touched module, itself or by way of others. Imports inside of functions count.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from bundler.checks.areas import git
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+UNIT = "tests/unit"
+# Where modules lie, and the packages there.
+ROOTS = {"service": ("sidecar",), "build": ("bench", "bundler"), "": ("tests",)}
+# Tests at the top of tests/unit look at the whole checkout: documents and sources of every kind;
+# those of the pipelines read these.
+PIPELINES = (".ci/", ".github/", "ci/", "Dockerfile")
+OF_PIPELINES = f"{UNIT}/test_pipeline"
+# Their tests run with `python3 build test` alone.
+OTHER_TESTS = ("faults", "integration", "property", "smoke", "soak")
+# The module that imports every module of a package by its name.
+BY_NAME = {"bundler.cli": "bundler.commands"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """Paths that differ from `base`, which is a commit in words; the working tree included."""
+
+    base: str
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Files of tests to run, and why that is all of them where it is."""
+
+    tests: tuple[str, ...]
+    everything_for: str = ""
+
+
+def changes(root: Path) -> Change | None:
+    """Return what differs from the commit where this branch left the main one.
+
+    Without a main branch that is what differs from HEAD. None without git.
+    """
+    for main in ("origin/HEAD", "origin/main", "main"):
+        base = git(root, "merge-base", "HEAD", main)
+        if base:
+            break
+    else:
+        main, base = "HEAD", git(root, "rev-parse", "HEAD")
+    if not base:
+        return None
+    changed = git(root, "diff", "--name-only", "--no-renames", "-z", base[0])
+    fresh = git(root, "ls-files", "--others", "--exclude-standard", "-z")
+    if changed is None or fresh is None:
+        return None
+    paths = tuple(sorted({*changed, *fresh}))
+    return Change(base=f"{main} ({base[0][:8]})", paths=paths)
+
+
+def select(root: Path, paths: Iterable[str]) -> Selection:
+    """Return the unit tests that changes of `paths` in the checkout at `root` need.
+
+    All of them for a path that no rule knows: locks, configuration, data, what all tests share.
+    """
+    wanted: set[str] = set()
+    files = _test_files(root)
+    importers: Mapping[str, set[str]] | None = None
+    for path in sorted(set(paths)):
+        if (whole := _documents(path, files)) is not None:
+            wanted |= whole
+            continue
+        module = module_of(path)
+        if module is None or path == "tests/conftest.py":
+            return Selection(tests=(UNIT,), everything_for=path)
+        if importers is None:
+            importers = _importers(root)
+        found = {file for file in _downstream(module, importers) if file in files}
+        found |= _mirror(path, files)
+        if not found:
+            return Selection(tests=(UNIT,), everything_for=path)
+        wanted |= found | _top(files)
+    return Selection(tests=tuple(sorted(wanted)))
+
+
+def _documents(path: str, files: Iterable[str]) -> set[str] | None:
+    """Return the tests for a path that no module imports and some tests read; None for others."""
+    parts = PurePosixPath(path).parts
+    if path.startswith(PIPELINES):
+        return _top(files) | {file for file in files if file.startswith(OF_PIPELINES)}
+    if path.endswith(".md"):
+        return _top(files)
+    if parts[0] == "tests" and parts[1] in OTHER_TESTS:
+        return _top(files) | _below(f"{UNIT}/bundler/checks", files)
+    return None
+
+
+def module_of(path: str) -> str | None:
+    """Return the module that a path of the checkout holds, None where it is none of ours."""
+    pure = PurePosixPath(path)
+    if pure.suffix != ".py":
+        return None
+    for root, packages in ROOTS.items():
+        parts = pure.parts[1:] if root and pure.parts[0] == root else pure.parts
+        if (root and parts is pure.parts) or parts[0] not in packages or len(parts) < 2:  # noqa: PLR2004
+            continue
+        names = (*parts[:-1], pure.stem)
+        return ".".join(names[:-1] if names[-1] == "__init__" else names)
+    return None
+
+
+def _test_files(root: Path) -> frozenset[str]:
+    found = (root / UNIT).rglob("test_*.py")
+    return frozenset(path.relative_to(root).as_posix() for path in found)
+
+
+def _top(files: Iterable[str]) -> set[str]:
+    at_top = {file for file in files if PurePosixPath(file).parent.as_posix() == UNIT}
+    return {file for file in at_top if not file.startswith(OF_PIPELINES)}
+
+
+def _below(folder: str, files: Iterable[str]) -> set[str]:
+    return {file for file in files if file.startswith(f"{folder}/")}
+
+
+def _mirror(path: str, files: Iterable[str]) -> set[str]:
+    """Return the tests of a module's package, or those named after the package one level up."""
+    pure = PurePosixPath(path)
+    if pure.parts[:2] == ("tests", "unit"):
+        return (
+            {path} & set(files) if pure.name != "conftest.py" else _below(str(pure.parent), files)
+        )
+    if pure.parts[0] == "tests":
+        return set()
+    package = PurePosixPath(UNIT, *pure.parts[1:-1])
+    if len(package.parts) == 3:  # noqa: PLR2004 - a package's own top: the module's tests alone
+        return {file for file in files if file.startswith(f"{package}/test_{pure.stem}")}
+    beside = {file for file in files if PurePosixPath(file).parent == package}
+    named = f"{package.parent}/test_{package.name}"
+    return beside or {file for file in files if file.startswith(named)}
+
+
+def _importers(root: Path) -> Mapping[str, set[str]]:
+    """Return by module's name the paths of those that import it."""
+    importers: dict[str, set[str]] = defaultdict(set)
+    for path in _sources(root):
+        name = path.relative_to(root).as_posix()
+        for module in imported(path.read_text(encoding="utf-8"), module_of(name) or ""):
+            importers[module].add(name)
+    return importers
+
+
+def _sources(root: Path) -> Iterator[Path]:
+    for folder, packages in ROOTS.items():
+        for package in packages:
+            yield from (root / folder / package).rglob("*.py")
+
+
+def imported(source: str, module: str = "") -> set[str]:
+    """Return the names of ours that a module's source imports, each package above them included."""
+    ours = tuple(package for packages in ROOTS.values() for package in packages)
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    if module in BY_NAME:
+        names.add(f"{BY_NAME[module]}.*")
+    return {name for name in names if name.partition(".")[0] in ours}
+
+
+def _downstream(module: str, importers: Mapping[str, set[str]]) -> set[str]:
+    """Return the paths of all that import a module, itself or by way of others."""
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        package = name.rpartition(".")[0]
+        for path in importers.get(name, set()) | importers.get(f"{package}.*", set()):
+            if path not in seen:
+                seen.add(path)
+                waiting += [found] if (found := module_of(path)) else []
+    return seen
