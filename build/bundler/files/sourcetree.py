@@ -23,6 +23,8 @@ STRAY = (
     *("__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
     *("*~", "#*#", "*.swp", "*.swo", "*.bak", "*.tmp", "*.orig", "*.rej"),
 )
+# Says to type checkers that a package has types; no interpreter reads it.
+TYPED = "py.typed"
 
 
 def is_stray(name: str) -> bool:
@@ -41,6 +43,8 @@ def service_sources(root: Path) -> dict[str, Path]:
         folders[:] = [folder for folder in folders if not is_stray(folder)]
         for path in (Path(parent, name) for name in names if not is_stray(name)):
             place = path.relative_to(root).as_posix()
+            if path.name == TYPED:
+                continue
             if path.suffix != ".py":
                 raise PolicyError(
                     f"service/{place} is not Python source",

@@ -61,6 +61,12 @@ def test_what_editors_and_desktops_leave_behind_is_passed_over(tmp_path: Path, p
     assert digest(tmp_path) == before
 
 
+def test_the_marker_for_type_checkers_does_not_ship(tmp_path: Path) -> None:
+    (tmp_path / "a.py").touch()
+    (tmp_path / "py.typed").touch()
+    assert list(service_sources(tmp_path)) == ["a.py"]
+
+
 def test_a_lock_of_emacs_leads_nowhere_and_is_passed_over(tmp_path: Path) -> None:
     tree(tmp_path, {"cli.py": b"x"})
     (tmp_path / ".#cli.py").symlink_to("me@machine.1234")
