@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = (
-    *("README.md", "CONTRIBUTING.md", "bundle/electron/README.md"),
+    *("README.md", "CONTRIBUTING.md", "SECURITY.md", "bundle/electron/README.md", "ci/README.md"),
     *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
 )
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -70,6 +70,17 @@ ELSEWHERE = {
     "python3 build verify bundle/out/release": "tests/unit/bundler/test_commands_release.py",
 }
 NOT_RUN = {
+    "git clone YOUR-FORK sidecar && cd sidecar": "is a contributor's first step",
+    (
+        "python3.11 -m venv .venv && . .venv/bin/activate && pip install --upgrade pip"
+    ): "the nightly pipeline has its own Python",
+    "pip install -e . --group dev": "asks the index for 700 MB; the nightly pipeline does",
+    "pre-commit install": "writes into .git",
+    "git switch --create my-change": "would leave the branch",
+    "pytest tests/unit/sidecar/web": "those tests run anyway",
+    "ruff format && ruff check && mypy": "so do these checks",
+    "python3 build check": "its parts do",
+    "git push --set-upstream origin my-change": "pushes",
     "python3 build test": "it is the command that runs this",
     "python3 build bench": "takes long; the quick one does the same with fewer texts",
     "python3 build bench --output /tmp/before": "so does it",

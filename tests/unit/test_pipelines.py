@@ -21,7 +21,7 @@ from tests.support.lacking import lack
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-SCRIPTS = sorted(path for path in (ROOT / "ci").iterdir() if path.is_file())
+SCRIPTS = sorted(path for path in (ROOT / "ci").iterdir() if path.suffix != ".md")
 ACTIONS = tomllib.loads((ROOT / ".github" / "actions.toml").read_text(encoding="utf-8"))
 USES = re.compile(r"^\s*-? ?uses: (\S+)@([0-9a-f]{40}) # (v[\d.]+)$")
 # The rights that a job may have beyond reading, and the jobs that have them.

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).parents[2]
 # Spelled in parts, so that this file is not found by itself.
@@ -76,3 +78,24 @@ def test_every_public_module_class_and_function_of_the_product_says_what_it_is(
         and not re.match(r'(#!.*\n)?"""', path.read_text(encoding="utf-8"))
     ]
     assert bare == []
+
+
+def test_checkers_before_a_commit_have_the_versions_of_the_group_dev() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    pinned = {entry for entry in project["dependency-groups"]["dev"] if "==" in entry}
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    used = {
+        package
+        for repository in hooks["repos"]
+        for hook in repository["hooks"]
+        for package in hook.get("additional_dependencies", ())
+    }
+    assert all("==" in package for package in used)
+    assert {package for package in used if package.startswith("ruff")} < pinned
+
+
+def test_development_group_brings_no_torch() -> None:
+    lock = tomllib.loads((ROOT / "pdm.lock").read_text(encoding="utf-8"))
+    light = {package["name"] for package in lock["package"] if "dev" in package["groups"]}
+    assert not light & {"torch", "transformers", "sentence-transformers"}
+    assert light >= {"pytest", "ruff", "mypy", "safetensors", "onnx"}
