@@ -64,7 +64,7 @@ COMMANDS = (
     Command(
         name="check",
         summary="run the static checks, and the unit tests that a change needs",
-        groups=("build", "default", "reference", "dev"),
+        groups=("build", "default", "dev"),
     ),
     Command(name="plan", summary="show what would be assembled, and from which bytes"),
     Command(name="fetch", summary="download what a plan names into the store"),
