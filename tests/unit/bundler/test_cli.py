@@ -64,6 +64,12 @@ def test_help_of_each_command_needs_nothing_but_the_standard_library(name: str) 
     assert f"python3 build {name}" in done.stdout
 
 
+def test_check_needs_no_torch_and_test_does() -> None:
+    groups = {command.name: command.groups for command in COMMANDS}
+    assert "reference" in groups["test"]
+    assert set(groups["check"]) == set(groups["test"]) - {"reference"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "needs_reference"),
     [

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.checks import areas, suite
+from bundler.checks import areas, selection, suite
 from bundler.checks.suite import NO_TESTS, Suite
 from bundler.console import Console
 from bundler.errors import DiskError
@@ -31,6 +31,17 @@ minutes = 9
 tests = ["tests/other"]
 sources = ["docs/*"]
 minutes = 2
+"""
+
+CONTRACT = """
+[tool.importlinter]
+root_packages = ["low"]
+
+[[tool.importlinter.contracts]]
+name = "One knows nothing of two"
+type = "forbidden"
+source_modules = ["low.one"]
+forbidden_modules = ["low.two"]
 """
 
 
@@ -146,3 +157,70 @@ def test_what_a_killed_run_left_in_scratch_is_removed(runs: Runs, made: Suite) -
     made.run(full=False, changed=False, within_min=None)
     assert runs.asked
     assert not left.exists()
+
+
+def change(monkeypatch: pytest.MonkeyPatch, *paths: str) -> None:
+    found = selection.Change(base="main (0000)", paths=paths)
+    monkeypatch.setattr(selection, "changes", lambda _: found)
+
+
+def checked(made: Suite, *, everything: bool = False) -> int:
+    return suite.unit_tests(made.project, made.console, everything=everything)
+
+
+def test_check_runs_what_a_change_needs(
+    made: Suite, runs: Runs, said: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = made.project.root / "tests" / "unit" / "test_documents.py"
+    wanted.parent.mkdir()
+    wanted.touch()
+    change(monkeypatch, "docs/api.md")
+    assert checked(made) == 0
+    assert runs.tests() == [["tests/unit/test_documents.py"]]
+    assert "1 files, for what differs from main (0000); --all" in said.getvalue()
+
+
+def test_check_runs_everything_for_what_no_rule_maps(
+    made: Suite, runs: Runs, said: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(monkeypatch, "pdm.lock")
+    runs.codes["tests/unit"] = 1
+    assert checked(made) == 1
+    assert runs.tests() == [["tests/unit"]]
+    assert "all, for the change of pdm.lock" in said.getvalue()
+
+
+def test_check_without_a_change_runs_no_test_and_says_so(
+    made: Suite, runs: Runs, said: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(monkeypatch)
+    assert checked(made) == 0
+    assert runs.tests() == []
+    assert "nothing differs from main (0000)" in said.getvalue()
+
+
+@pytest.mark.parametrize("everything", [True, False])
+def test_check_runs_everything_when_asked_or_without_git(
+    made: Suite, runs: Runs, monkeypatch: pytest.MonkeyPatch, *, everything: bool
+) -> None:
+    if everything:
+        change(monkeypatch, "docs/api.md")
+    assert checked(made, everything=everything) == 0
+    assert runs.tests() == [["tests/unit"]]
+
+
+def test_import_checker_speaks_only_of_broken_contracts(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "build" / "low").mkdir(parents=True)
+    (tmp_path / "build" / "low" / "__init__.py").touch()
+    source = tmp_path / "build" / "low" / "one.py"
+    source.touch()
+    (tmp_path / "build" / "low" / "two.py").touch()
+    (tmp_path / "pyproject.toml").write_text(CONTRACT, encoding="utf-8")
+    project = Project(root=tmp_path)
+    assert suite._run(project, ["-c", suite.IMPORTS]) == 0
+    assert capfd.readouterr() == ("", "")
+    source.write_text("import low.two\n", encoding="utf-8")
+    assert suite._run(project, ["-c", suite.IMPORTS]) == 1
+    assert "low.one is not allowed to import low.two" in capfd.readouterr().err
