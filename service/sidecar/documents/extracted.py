@@ -158,6 +158,8 @@ class Reading:
 
     def goes_on_after(self, problem: Problem) -> bool:
         """Return whether `problem` costs a page, or the rest of them, and not the document."""
+        if self.is_done:  # it came after the last page
+            return True
         self.problem = self.problem or problem
         match problem.kind:
             case "document-busy":

@@ -109,6 +109,8 @@ class Workers:
                 try:
                     return await self._try(data, reading, slot)
                 except _OverError:
+                    if reading.is_done:  # its last page came in that moment
+                        return self._whole(reading)
                     slot.go_back()
                     self.counts["again"] += 1
         except asyncio.CancelledError:

@@ -490,7 +490,26 @@ def test_documents_whose_turn_is_over_go_on_where_they_were(run: Callable[..., A
         assert not any(one.losses for one in found)
         assert made.counts["again"] >= 1
 
-    run(work, turn_s=0.1)
+    run(work, turn_s=0.02)
+
+
+def test_a_document_whose_last_page_comes_as_its_turn_ends_is_whole(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = Workers._ask
+
+    async def over(self: Workers, *given: Any) -> None:
+        await ask(self, *given)
+        raise workers._OverError
+
+    monkeypatch.setattr(Workers, "_ask", over)
+
+    async def work(made: Workers) -> Extracted:
+        return await made.read(pdf(["a", "b"]))
+
+    found = run(work)
+    assert [page.strip() for page in found.pages] == ["a", "b"]
+    assert found.losses == ()
 
 
 def test_more_pdfs_than_may_wait_are_refused_and_one_that_leaves_makes_room(
