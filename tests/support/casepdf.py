@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from typing import TYPE_CHECKING
+from unicodedata import combining
 
 from tests.support.aes import encrypted_cbc
 from tests.support.tinypdf import CATALOG, FONT, page, stream, tree, written
@@ -18,6 +19,8 @@ LEASE = (
 )
 DEPOSIT = "Page three says the deposit is 4,200 euros."
 WIN_ANSI = FONT.replace(b" >>", b" /Encoding /WinAnsiEncoding >>")
+# A letter of Helvetica: what has no shape is no text to PDFium.
+_FIRST = ord("A")
 _PADDING = bytes.fromhex("28BF4E5E4E758A4164004E56FFFA01082E2E00B6D0683E802F0CA9FE6453697A")
 
 
@@ -54,18 +57,21 @@ def second_page(contents: bytes) -> bytes:
 
 def mapped(codes: Mapping[int, str], shown: Sequence[int]) -> bytes:
     """Return a PDF that shows characters by codes, which a table gives their letters."""
+    font = FONT.replace(b" >>", b" /ToUnicode 6 0 R >>")
+    content = b"BT /F1 8 Tf 5 100 Td <%s> Tj ET" % bytes(shown).hex().encode()
+    return drawing(content, font=font, more=[_table(codes)])
+
+
+def _table(codes: Mapping[int, str]) -> bytes:
     entries = b" ".join(
         b"<%02X> <%s>" % (code, text.encode("utf-16-be").hex().encode())
         for code, text in codes.items()
     )
-    table = (
+    return stream(
         b"/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapName /X def"
         b" /CMapType 2 def 1 begincodespacerange <00> <FF> endcodespacerange"
         b" %d beginbfchar %s endbfchar endcmap end end" % (len(codes), entries)
     )
-    font = FONT.replace(b" >>", b" /ToUnicode 6 0 R >>")
-    content = b"BT /F1 8 Tf 5 100 Td <%s> Tj ET" % bytes(shown).hex().encode()
-    return drawing(content, font=font, more=[stream(table)])
 
 
 def visual(text: str) -> bytes:
@@ -78,6 +84,30 @@ def visual(text: str) -> bytes:
     words = [word if word.isascii() else word[::-1] for word in text.split(" ")]
     drawn = " ".join(reversed([w[::-1] if w.isdecimal() and not w.isascii() else w for w in words]))
     return mapped(codes, [1 + letters.index(letter) for letter in drawn])
+
+
+def placed(drawn: Sequence[tuple[float, float, str]]) -> bytes:
+    """Return a PDF that draws texts at places; a pair of letters of a ligature is one glyph.
+
+    Glyphs are 5 points wide, but marks, which are half of that. There is no space.
+    """
+    found = {glyph: code for code, glyph in enumerate(sorted({*_glyphs(drawn)}), start=_FIRST)}
+    widths = b" ".join(b"500" if combining(glyph[0]) else b"1000" for glyph in found)
+    font = FONT.replace(
+        b" >>",
+        b" /ToUnicode 6 0 R /FirstChar %d /LastChar %d /Widths [%s] >>"
+        % (_FIRST, max(found.values()), widths),
+    )
+    content = b"".join(
+        b"BT /F1 5 Tf %g %g Td <%s> Tj ET\n"
+        % (x, y, bytes(found[glyph] for glyph in _glyphs([(x, y, text)])).hex().encode())
+        for x, y, text in drawn
+    )
+    return drawing(content, font=font, more=[_table({found[glyph]: glyph for glyph in found})])
+
+
+def _glyphs(drawn: Sequence[tuple[float, float, str]]) -> list[str]:
+    return [glyph for *_, text in drawn for glyph in ([text] if text == "لا" else text)]
 
 
 def japanese(encoding: str, text: bytes) -> bytes:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import pypdfium2_raw as pdfium
 
-from sidecar.documents import normal, streams, texsymbols
+from sidecar.documents import normal, righttoleft, streams, texsymbols
 
 _PASSWORD, _SECURITY = 4, 5  # what FPDF_GetLastError says of an encrypted document
 _LINK, _POPUP, _WIDGET = 2, 16, 20  # subtypes of annotations without words of their own
@@ -209,7 +209,8 @@ def _shown(handle: object) -> str:
             text = _told(text_page, count) or text
         text = _once(text_page, text, more=count - len(text))
         text = texsymbols.bracketed(text_page, text, more=count - len(text))
-        return normal.accented(text, _accents(text_page, text, more=count - len(text)))
+        text = normal.accented(text, _accents(text_page, text, more=count - len(text)))
+        return righttoleft.ordered(text_page, text)
     finally:
         pdfium.FPDFText_ClosePage(text_page)
 

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+
+from sidecar.documents import righttoleft
+from tests.support.casepdf import placed
+from tests.support.pdfparts import read
+
+WIDTH = 5
+Drawn = list[tuple[float, float, str]]
+
+
+def words(text: str, *, right: float = 190, y: float = 100, space: float = 1.5) -> Drawn:
+    """Return the words from right to left, as they are read, each drawn as it is seen."""
+    drawn: Drawn = []
+    for word in text.split(" "):
+        is_turned = unicodedata.bidirectional(word[0]) in ("R", "AL")
+        right -= WIDTH * len(word)
+        drawn.append((right, y, word[::-1] if is_turned else word))
+        right -= space
+    return drawn
+
+
+def letters(text: str, *, right: float = 190, y: float = 100, space: float = 1.5) -> Drawn:
+    """Return the letters from right to left, as they are read; marks stand over their letters."""
+    drawn: Drawn = []
+    for letter in text:
+        if letter == " ":
+            right -= space
+            continue
+        if unicodedata.combining(letter):
+            drawn.append((right + 1, y + 1, letter))
+            continue
+        right -= WIDTH
+        drawn.append((right, y, letter))
+    return drawn
+
+
+def shown(drawn: Drawn) -> str:
+    return read(placed(drawn)).pages[0]
+
+
+@pytest.mark.parametrize("text", ["فقرة عربية محاذاة إلى اليمين", "חוזה שכירות בתוקף עד יוני"])
+@pytest.mark.parametrize("draw", [words, letters])
+@pytest.mark.parametrize("is_backwards", [False, True])
+def test_words_are_right_in_whatever_order_they_are_drawn(
+    text: str,
+    draw: object,
+    is_backwards: bool,
+) -> None:
+    drawn = draw(text)  # type: ignore[operator]
+    assert shown(drawn[::-1] if is_backwards else drawn) == text
+
+
+def test_letters_with_marks_are_right() -> None:
+    text = "مُحَمَّدٌ رَسُولُ"
+    assert shown(letters(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["نص verbatim هنا", "العقد رقم 2026 ساري", "استخدم \\usepackage{verbatim} الآن"],
+)
+def test_words_from_left_to_right_stay_so(text: str) -> None:
+    assert shown(words(text)) == text
+
+
+@pytest.mark.parametrize("brackets", ["()", ")("], ids=["as read", "as seen"])
+def test_brackets_face_each_other_as_they_are_read(brackets: str) -> None:
+    drawn = letters("ساري {}انظر الملحق{} ولا".format(*brackets))
+    assert shown(drawn) == "ساري (انظر الملحق) ولا"
+
+
+def test_a_ligature_of_two_letters_is_read_in_order() -> None:
+    text = "سلام ولا"
+    drawn = [(170.0, 100.0, "م"), (175, 100, "لا"), (180, 100, "س"), (158, 100, "لا")]
+    assert shown([*drawn, (163, 100, "و")]) == text
+
+
+def test_a_line_that_marks_break_in_two_is_one() -> None:
+    drawn = [*letters("فقال"), (163.5, 98.5, "\u0650"), *letters("ولا", right=168)]
+    assert shown(drawn) == "فقال و\u0650لا"
+
+
+def test_lines_stay_in_their_order() -> None:
+    assert shown([*words("سطر أول", y=120), *words("سطر ثان", y=100)]) == "سطر أول\nسطر ثان"
+
+
+def test_other_texts_cost_nothing() -> None:
+    text = "left to right, 漢字 and кириллица"
+    assert righttoleft.ordered(None, text) is text
