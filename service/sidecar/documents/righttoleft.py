@@ -31,7 +31,7 @@ _STEP, _SAME_LINE = 0.6, 0.5
 # In points: glyphs so near to each other are one. The sine of a line's slope.
 _SAME, _LEVEL = 0.01, 0.05
 # Lines of more characters stay as they are.
-_MOST = 4_000
+_MOST = 1_000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -128,6 +128,8 @@ def _glyphs(text_page: object, indices: list[int], line: str) -> list[_Glyph] | 
 
 def _is_same_line(glyphs: list[_Glyph], others: list[_Glyph]) -> bool:
     """Return whether PDFium broke a line in two, as it does at marks."""
+    if len(glyphs) + len(others) > _MOST:
+        return False
     places = [
         next(((one.y, one.size) for one in line if not _is_mark(one)), None)
         for line in (glyphs[::-1], others)
