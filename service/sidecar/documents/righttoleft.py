@@ -237,7 +237,7 @@ def _spaced(row: list[_Glyph]) -> list[_Glyph | str]:
         if glyph.text == " ":
             drawn.add(len(letters))
             continue
-        gaps.append((glyph.left - end) / glyph.size if letters else 0)
+        gaps.append((max(glyph.x, glyph.left) - end) / glyph.size if letters else 0)
         letters.append(glyph)
         end = max(end, glyph.right)
     # Some draw a space, and the next glyph over it.
