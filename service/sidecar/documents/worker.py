@@ -99,20 +99,40 @@ def is_alone(parent: int) -> bool:
     return sys.platform != "win32" and os.getppid() != parent
 
 
-def watch(parent: int) -> None:
-    """End this process when stdin ends, the service is gone, or memory is over the limit."""
+def watch(parent: int, status: int | None = None) -> None:
+    """End this process when stdin ends, the service is gone, or memory is over the limit.
+
+    `status` is as for `peak_bytes`.
+    """
     while not is_alone(parent):
         # Windows cannot ask a pipe, so it waits there.
         is_readable = sys.platform == "win32" or select.select([0], [], [], POLL_S)[0]
         if is_readable and not os.read(0, 1):
             break
-        if peak_bytes() > MEMORY_BYTES:
+        if peak_bytes(status) > MEMORY_BYTES:
             os._exit(ENDED_FULL)
     os._exit(ENDED_ALONE)
 
 
-def peak_bytes() -> int:
-    """Return the most memory that this process has had; 0 on Windows, where a job limits it."""
+def own_status() -> int | None:
+    """Return the descriptor of this process's status, None where there is none (but on Linux)."""
+    try:
+        return os.open("/proc/self/status", os.O_RDONLY)
+    except OSError:
+        return None
+
+
+def peak_bytes(status: int | None = None) -> int:
+    """Return the most memory that this process has had; 0 on Windows, where a job limits it.
+
+    On Linux getrusage counts the memory of the service, too, out of which this process was made:
+    it is asked only where there is no `status` to read.
+    """
+    if status is not None:
+        os.lseek(status, 0, os.SEEK_SET)
+        for line in os.read(status, READ_BYTES).splitlines():
+            if line.startswith(b"VmHWM:"):
+                return int(line.split()[1]) * 1024
     try:
         import resource  # noqa: PLC0415 (not on Windows)
     except ImportError:
@@ -241,7 +261,7 @@ def main() -> int:
     pace = Pace(wanted.get("seconds", seconds))
     # A clock that does not need the interpreter, which a library may hold.
     try:
-        threading.Thread(target=watch, args=(parent,), daemon=True).start()
+        threading.Thread(target=watch, args=(parent, own_status()), daemon=True).start()
         threading.Thread(target=pace.keep, daemon=True).start()
     except RuntimeError:  # the system has no thread to give
         return ENDED_THREADLESS

@@ -165,7 +165,7 @@ def test_the_watch_ends_the_process_with_stdin(
     ended: list[int], stdin: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # This process may have had any amount of memory in other tests.
-    monkeypatch.setattr(worker, "peak_bytes", lambda: 0)
+    monkeypatch.setattr(worker, "peak_bytes", lambda _status: 0)
     stdin(b"a byte too many is passed over", is_closed=True)
     with pytest.raises(Ended):
         worker.watch(os.getppid())

@@ -493,6 +493,18 @@ def test_documents_whose_turn_is_over_go_on_where_they_were(run: Callable[..., A
     run(work, turn_s=0.02)
 
 
+def test_the_memory_of_the_service_is_not_the_documents(run: Callable[..., Any]) -> None:
+    large = b"x" * (worker.MEMORY_BYTES + (64 << 20))
+    # It takes longer than the worker waits until it looks at its memory.
+    texts = ["many words " * 4_000] * 100
+
+    async def work(made: Workers) -> Extracted:
+        return await made.read(pdf(texts))
+
+    assert run(work).losses == ()
+    del large
+
+
 def test_a_document_whose_last_page_comes_as_its_turn_ends_is_whole(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
