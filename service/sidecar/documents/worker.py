@@ -14,6 +14,7 @@ process that it works for. stdin stays open meanwhile: where it ends, the servic
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -141,6 +142,14 @@ def peak_bytes(status: int | None = None) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def is_poor(error: MemoryError | OSError) -> bool:
+    """Return whether memory did not suffice to load a library, rather than that it is gone.
+
+    The C library says of both only that it failed, and of one that is gone why.
+    """
+    return os.strerror(errno.ENOENT) not in str(error)
+
+
 def prepare() -> None:
     """Load all that reading needs, while nobody waits for it and the bundle is there."""
     from sidecar.documents import pdfium  # noqa: PLC0415 (after the limits)
@@ -250,8 +259,10 @@ def main() -> int:
     die_with(parent)
     try:
         prepare()
-    except (MemoryError, OSError):  # as loading a library fails with
-        return ENDED_POOR
+    except (MemoryError, OSError) as error:
+        if is_poor(error):
+            return ENDED_POOR
+        raise
 
     os.write(1, READY)
     asked, data = receive(), receive()

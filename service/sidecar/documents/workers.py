@@ -258,6 +258,8 @@ class Workers:
         if code == worker.ENDED_FULL:
             self.counts["full"] += 1
             return refusal("too-complex")
+        if not process.is_ready and self._is_gone():
+            return bundle_gone()
         if code in (worker.ENDED_THREADLESS, worker.ENDED_POOR):
             what = "the process that reads PDFs could not get ready"
             is_thread = code == worker.ENDED_THREADLESS

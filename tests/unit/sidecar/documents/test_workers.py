@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import json
 import os
@@ -626,6 +627,33 @@ def test_a_process_that_began_in_one_bundle_and_got_ready_in_another_reads_nothi
         assert "read" not in made.counts
 
     run(work, is_gone=is_gone)
+
+
+def test_a_process_that_misses_a_library_names_no_limit(
+    run: Callable[..., Any], program: Callable[[str], None]
+) -> None:
+    # Loaded at the moment in which the bundle goes: there to be started from, and not to load.
+    program(f"import os; os._exit({worker.ENDED_POOR})")
+    asked: list[bool] = []
+
+    def is_gone() -> bool:
+        asked.append(True)
+        return len(asked) > 1
+
+    async def work(made: Workers) -> None:
+        assert (await refused(made)).kind == "bundle-gone"
+
+    run(work, is_gone=is_gone)
+
+
+def test_a_library_that_is_gone_is_not_short_memory(tmp_path: Path) -> None:
+    gone = tmp_path / "library.so"
+    with pytest.raises(OSError, match="library") as missing:
+        ctypes.CDLL(str(gone))
+    assert not worker.is_poor(missing.value)
+    assert worker.is_poor(MemoryError())
+    words = "libpdfium.so: failed to map segment from shared object"
+    assert worker.is_poor(OSError(words))
 
 
 def test_a_process_that_never_gets_ready_blames_no_file(
