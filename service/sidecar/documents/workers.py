@@ -33,6 +33,7 @@ LOOK_S = 0.25  # how often a process is looked at
 TRIES = 2
 # With these a process ends for what it does; any other signal comes from outside.
 _OWN_SIGNALS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTRAP", "SIGSYS", "SIGXCPU")
+_LIMITS = {worker.ENDED_THREADLESS: limits.threads, worker.ENDED_POOR: limits.memory}
 # A character takes six bytes of JSON at most; a page its quotes, its comma and its share.
 _CHAR_BYTES, _PAGE_BYTES = 6, 16
 log = logging.getLogger("sidecar.documents")
@@ -258,12 +259,9 @@ class Workers:
         if code == worker.ENDED_FULL:
             self.counts["full"] += 1
             return refusal("too-complex")
-        if not process.is_ready and self._is_gone():
-            return bundle_gone()
-        if code in (worker.ENDED_THREADLESS, worker.ENDED_POOR):
-            what = "the process that reads PDFs could not get ready"
-            is_thread = code == worker.ENDED_THREADLESS
-            return at_limit(what, limits.threads() if is_thread else limits.memory())
+        met = _LIMITS.get(code or 0)
+        if met is not None and not self._is_gone():
+            return at_limit("the process that reads PDFs could not get ready", met())
         return self._crashed(process)
 
     def _crashed(self, process: Process) -> Problem:
