@@ -100,7 +100,7 @@ def _report(name: str, found: Compared, seconds: float) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Compare, report; 0 if every model got the reference's vectors."""
     parser = argparse.ArgumentParser(
-        prog="ci/compare-engines", description="Hold packed vectors against the reference's."
+        prog="ci/count engines", description="Hold packed vectors against the reference's."
     )
     parser.add_argument("bundle", type=Path)
     parser.add_argument("mixes", type=int, nargs="?", default=3000)

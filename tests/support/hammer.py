@@ -140,7 +140,7 @@ def sentences(count: int) -> list[str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Start, hammer, stop, report; 0 if nothing failed and it stopped with 0."""
-    parser = argparse.ArgumentParser(prog="ci/hammer", description="Count answers under load.")
+    parser = argparse.ArgumentParser(prog="ci/count load", description="Count answers under load.")
     parser.add_argument("bundle", type=Path)
     parser.add_argument("requests", type=int, nargs="?", default=2000)
     parser.add_argument("clients", type=int, nargs="?", default=32)

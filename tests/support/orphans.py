@@ -125,7 +125,7 @@ def _asking(port: int) -> Iterator[None]:
 
 def main(arguments: Sequence[str]) -> int:
     """Kill, count, report; 0 if every service was gone in time."""
-    parser = argparse.ArgumentParser(prog="ci/kill-parents", description="Count orphans.")
+    parser = argparse.ArgumentParser(prog="ci/count orphans", description="Count orphans.")
     parser.add_argument("bundle", type=Path)
     parser.add_argument("count", type=int, nargs="?", default=100)
     parser.add_argument("--real", type=int, default=10, help="so many of them load the model (10)")

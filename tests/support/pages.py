@@ -89,9 +89,9 @@ NOT_RUN = {
     "python3 build assemble --target mac-arm64": "needs the release page of the runtime",
     "python3 build lock --models multilingual-mpnet": "asks the hub for a gigabyte",
     "MODELS=1 ci/refresh": "asks the hub for gigabytes",
-    "PYTHON=../old/bin/python ci/compare-golden multilingual-mpnet": "needs the model's lock",
+    "PYTHON=../old/bin/python ci/count golden multilingual-mpnet": "needs the model's lock",
     "python3 build assemble --profile lean --model multilingual-mpnet": "so does it",
-    'SIDECAR_BUNDLE="$(python3 build assemble --model multilingual-mpnet)" ci/compare-engines': (
+    'SIDECAR_BUNDLE="$(python3 build assemble --model multilingual-mpnet)" ci/count engines': (
         "and so does this"
     ),
     "python3 build up --model multilingual-mpnet": "needs the lock of the line before",

@@ -294,7 +294,7 @@ def soaked(command: Sequence[str], *, seconds: float, seed: int = 1) -> Soaked:
 
 def main(arguments: Sequence[str]) -> int:
     """Start, load, stop, report; 0 if nothing failed and nothing grew."""
-    parser = argparse.ArgumentParser(prog="ci/soak", description="Hold a load for minutes.")
+    parser = argparse.ArgumentParser(prog="ci/count soak", description="Hold a load for minutes.")
     parser.add_argument("bundle", type=Path)
     parser.add_argument("minutes", type=float, nargs="?", default=10.0)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there, too")

@@ -188,7 +188,7 @@ def _is_alive(pid: int) -> bool:
 
 def main(arguments: Sequence[str]) -> int:
     """Stop, count, report; 0 if every service ended as promised."""
-    parser = argparse.ArgumentParser(prog="ci/stop-hung", description="Count graceful stops.")
+    parser = argparse.ArgumentParser(prog="ci/count stops", description="Count graceful stops.")
     parser.add_argument("bundle", type=Path)
     parser.add_argument("count", type=int, nargs="?", default=50)
     parser.add_argument("clients", type=int, nargs="?", default=50)

@@ -171,7 +171,9 @@ def mixture(count: int, *, large: int = 160) -> list[bytes]:
 
 def main(arguments: Sequence[str]) -> int:
     """Start, storm, stop, report; 0 if every request and every poll was answered."""
-    parser = argparse.ArgumentParser(prog="ci/storm", description="Ask a thousand times at once.")
+    parser = argparse.ArgumentParser(
+        prog="ci/count burst", description="Ask a thousand times at once."
+    )
     parser.add_argument("--poll", type=int, metavar="PORT", help=argparse.SUPPRESS)
     parser.add_argument("bundle", type=Path, nargs="?")
     parser.add_argument("requests", type=int, nargs="?", default=1000)

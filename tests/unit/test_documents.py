@@ -55,12 +55,6 @@ def test_the_readme_has_a_row_for_every_command_and_no_other() -> None:
     assert sorted(rows) == sorted(command.name for command in COMMANDS)
 
 
-def test_every_script_is_told_of_where_contributors_look() -> None:
-    text = (ROOT / "ci" / "README.md").read_text(encoding="utf-8")
-    told = set(re.findall(r"`ci/([\w-]+)", text))
-    assert told == {path.name for path in (ROOT / "ci").iterdir()} - {"README.md"}
-
-
 def test_every_option_in_the_readmes_rows_exists() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for name, row in re.findall(

@@ -163,7 +163,7 @@ def test_golden_vectors_are_held_against_another_version(
         "GOLDEN": str(ROOT / "bundle" / "golden" / "minilm.json"),
         "WRONG": wrong,
     }
-    done = run("compare-golden", "minilm", tmp_path, env=environment)
+    done = run("count", "golden", "minilm", tmp_path, env=environment)
     assert done.returncode == code, done.stderr
     assert "here:   sentence-transformers 1.2.3, tokenizers 1.2.3" in done.stdout
     assert "83 texts, worst cosine " in done.stdout
@@ -171,7 +171,7 @@ def test_golden_vectors_are_held_against_another_version(
 
 
 def test_a_model_without_golden_vectors_is_told_of() -> None:
-    done = run("compare-golden", "no-such-model")
+    done = run("count", "golden", "no-such-model")
     assert done.returncode == 2
     assert "next: python3 build lock --models no-such-model" in done.stderr
 
