@@ -124,7 +124,7 @@ def parser() -> argparse.ArgumentParser:
     top = _Commands(
         prog="python3 build",
         description="Make, check and run the sidecar bundle.",
-        epilog="Everything made goes into bundle/out. README explains the exit codes.",
+        epilog="Everything made goes into bundle/out. docs/commands.md explains the exit codes.",
     )
     commands = top.add_subparsers(dest="command", metavar="command", parser_class=_Parser)
     for command in COMMANDS:

@@ -75,10 +75,10 @@ def life(bundle: Path) -> Life:
     return seen
 
 
-def test_the_readme_shows_the_command_that_these_tests_run(bundle: Path) -> None:
+def test_bundle_page_shows_the_command_of_these_tests(bundle: Path) -> None:
     home = "bundle/out/linux-x64"
     words = [word.replace(str(bundle), home) for word in program(bundle)]
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text(encoding="utf-8")
     assert f"\n{' '.join(words)} --port 8421\n" in text
 
 

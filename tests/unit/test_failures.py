@@ -52,6 +52,6 @@ def test_every_exit_code_is_in_the_tables_and_no_other() -> None:
     rows = {row[0] for row in table(PAGE, "## The process ended")}
     numbers = {int(number) for row in rows for number in re.findall(r"\d+", row)} - {128}
     assert numbers == both
-    assert {int(row[0]) for row in table("README.md", "## Exit codes")} == both
+    assert {int(row[0]) for row in table("docs/commands.md", "## Exit codes")} == both
     told = re.findall(r"(?:^|  )\s*(\d+)  ", cli.EXIT_CODES, re.MULTILINE)
     assert {int(number) for number in told} == service

@@ -1,10 +1,11 @@
-// The code that the documents show, with the sidecar of a bundle: blocks of a page one after the
-// other, in one scope. SIDECAR_BUNDLE names the bundle, SIDECAR_CHECKOUT where the documents lie.
+// The code that the documents show, with the sidecar of a bundle: whole programs as files of an app,
+// and blocks of a page one after the other, in one scope. SIDECAR_BUNDLE names the bundle, SIDECAR_CHECKOUT where the documents lie.
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { EventEmitter, once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import test from 'node:test';
 import { fileURLToPath } from 'node:url';
 
@@ -80,12 +81,39 @@ test('two lines start it in an app, and an update finds it stopped', { skip }, a
   assert.equal(await quit, 'stopped');
 });
 
-test('the way in for apps ends with a vector', { skip }, async (t) => {
-  const { scope, modules } = given(t);
+// Write a page's program into an app that lies beside a checkout, as the page has it; run it there.
+function inApp(t, name, program, ...args) {
+  const folder = mkdtempSync(join(tmpdir(), 'sidecar-documents-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const app = join(folder, 'my-app');
+  for (const [from, to] of [
+    [bundle, join(folder, 'sidecar', 'bundle', 'out', 'linux-x64')],
+    [fileURLToPath(new URL('..', import.meta.url)), join(app, 'node_modules', '@sidecar', 'electron')],
+  ]) {
+    mkdirSync(dirname(to), { recursive: true });
+    symlinkSync(from, to);
+  }
+  writeFileSync(join(app, name), program);
+  writeFileSync(join(app, 'manual.pdf'), pdf('Rinse the filter with warm water.'));
+  const options = { cwd: app, encoding: 'utf8', timeout: 120_000 };
+  return execFileSync(process.execPath, [name, ...args], options);
+}
+
+test('the first program prints what its pages show, and ends', { skip }, (t) => {
   const [block, ...others] = blocks('docs/getting-started.md');
   assert.equal(others.length, 0);
-  await run(block, scope, modules);
-  assert.ok(scope.vector.length > 100);
+  assert.deepEqual(blocks('README.md'), [block]);
+  const printed = inApp(t, 'try.mjs', block);
+  for (const page of ['README.md', 'docs/getting-started.md']) {
+    assert.ok(readFileSync(join(ROOT, page), 'utf8').includes(`\n\`\`\`text\n${printed}\`\`\`\n`), page);
+  }
+});
+
+test('the search in a document finds its page', { skip }, (t) => {
+  const [block, ...others] = blocks('docs/files.md');
+  assert.equal(others.length, 0);
+  const printed = inApp(t, 'search.mjs', block, 'manual.pdf', 'how is the filter cleaned?');
+  assert.match(printed, /^0\.\d\d 1 Rinse the filter with warm water\.\n$/);
 });
 
 test('the way over from Ollama leads to a new index and on', { skip }, async (t) => {
