@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from sidecar import request_id
 from sidecar.process import limits
-from sidecar.web import requestid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,7 +112,7 @@ def _body(problem: Problem) -> dict[str, object]:
         "detail": problem.what,
         "why": problem.why or why,
         "next": problem.next_step or step,
-        "request": requestid.current(),
+        "request": request_id.current(),
     }
 
 

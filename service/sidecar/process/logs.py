@@ -17,9 +17,9 @@ import traceback
 from types import TracebackType
 from typing import Literal
 
+from sidecar import request_id
 from sidecar.errors import ServiceError
 from sidecar.process import descriptors
-from sidecar.web import requestid
 
 Format = Literal["json", "text"]
 LEVELS = ("debug", "info", "warning", "error")
@@ -69,7 +69,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": message_of(record),
         }
-        request = requestid.current()
+        request = request_id.current()
         if request is not None:
             line["request"] = request
         line |= getattr(record, FIELDS, {})
@@ -92,7 +92,7 @@ class TextFormatter(logging.Formatter):
         if isinstance(failure, ServiceError):
             return failure.render()
         line = f"{record.levelname} {record.name}: {message_of(record)}"
-        request = requestid.current()
+        request = request_id.current()
         if request is not None:
             line = f"{line} (request {request})"
         if record.exc_info:

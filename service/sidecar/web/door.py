@@ -9,10 +9,9 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sidecar import problems
+from sidecar import problems, request_id
 from sidecar.problems import CLIENT_CLOSED, KIND
 from sidecar.process.logs import FIELDS
-from sidecar.web import requestid
 
 LINES_PER_S = 20
 log = logging.getLogger("sidecar.requests")
@@ -35,7 +34,7 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        identity = requestid.chosen(scope["headers"])
+        identity = request_id.chosen(scope["headers"])
         started = time.monotonic()
         status = 0
 
@@ -43,11 +42,11 @@ class Door:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                header = (requestid.HEADER, identity.encode())
+                header = (request_id.HEADER, identity.encode())
                 message["headers"] = [*message.get("headers", ()), header]
             await send(message)
 
-        with requestid.using(identity):
+        with request_id.using(identity):
             try:
                 await self._app(scope, receive, named)
             except asyncio.CancelledError:  # the service ends, and this took longer than it has

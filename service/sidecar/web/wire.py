@@ -17,12 +17,11 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from sidecar import problems
+from sidecar import problems, request_id
 from sidecar.problems import Problem, stopping
 from sidecar.process.clock import Clock
 from sidecar.process.descriptors import is_readable
 from sidecar.settings import Bounds
-from sidecar.web import requestid
 from sidecar.web.admission import SHARE, Share
 from sidecar.web.counts import OTHER, Counts
 from sidecar.web.crowd import Crowd
@@ -243,10 +242,10 @@ class Protocol(H11Protocol):
     def _refuse(self, problem: Problem) -> None:
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             is_known = self._stage == "body"
-            with requestid.using(requestid.chosen(self.headers if is_known else ())):
+            with request_id.using(request_id.chosen(self.headers if is_known else ())):
                 answer = problems.response(problem)
                 headers = [*answer.raw_headers, (b"connection", b"close")]
-                headers.append((requestid.HEADER, str(requestid.current()).encode()))
+                headers.append((request_id.HEADER, str(request_id.current()).encode()))
                 seconds = self.clock.time() - self._since
                 self.ledger.tell(problem.status, problem.kind, seconds)
             if is_known:  # it is counted where it ends

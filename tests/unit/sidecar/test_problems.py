@@ -10,9 +10,8 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from sidecar import problems
+from sidecar import problems, request_id
 from sidecar.problems import Problem
-from sidecar.web import requestid
 
 REQUEST = Request({"type": "http", "headers": []})
 
@@ -54,7 +53,7 @@ def test_a_problem_without_a_reason_or_advice_gets_those_of_its_status(status: i
 
 
 def test_a_problem_names_the_request_that_it_answers() -> None:
-    with requestid.using("ab12"):
+    with request_id.using("ab12"):
         assert body(Problem(404, "no-file", "what"))["request"] == "ab12"
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sidecar import request_id
 from sidecar.errors import AddressInUseError
 from sidecar.process import logs
-from sidecar.web import requestid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,7 +71,7 @@ def test_we_speak_at_the_level_asked_for_and_libraries_from_warning_up(
 
 def test_a_line_carries_the_id_of_the_request_that_is_served(logged: Callable[[], str]) -> None:
     logs.configure("info")
-    with requestid.using("an-id"):
+    with request_id.using("an-id"):
         logging.getLogger("sidecar").info("said")
         logs.configure("info", "text")
         logging.getLogger("sidecar").info("said")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sidecar import request_id
 from sidecar.problems import KIND
 from sidecar.process.logs import FIELDS
-from sidecar.web import requestid
 from sidecar.web.door import Door, Ledger
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def pass_through(status: int, kind: str | None = "any") -> list[Any]:
     sent: list[Any] = []
 
     async def app(scope: Any, _receive: Any, send: Any) -> None:
-        assert requestid.current() == "my-id"
+        assert request_id.current() == "my-id"
         if kind is not None:
             scope[KIND] = kind
         await send({"type": "http.response.start", "status": status, "headers": [(b"a", b"b")]})
@@ -58,7 +58,7 @@ def test_what_is_not_served_is_told_with_its_kind_and_id(
     ids: list[str | None] = []
 
     def noted(_record: logging.LogRecord) -> bool:
-        ids.append(requestid.current())
+        ids.append(request_id.current())
         return True
 
     caplog.handler.addFilter(noted)
@@ -131,7 +131,7 @@ def test_a_request_that_nobody_answered_is_not_told_here(
     with pytest.raises(ZeroDivisionError):
         asyncio.run(Door(app, Ledger())({"type": "http", "headers": HEADERS}, nothing, nothing))
     assert caplog.records == []
-    assert requestid.current() is None
+    assert request_id.current() is None
 
 
 def test_other_protocols_pass_by() -> None:
