@@ -1,52 +1,20 @@
-"""Errors on the wire: one JSON shape (RFC 9457), and never a word of the input in it.
+"""What keeps a request from being served, as plain data: no word of the input is in it.
 
-Every one says what happened, why, and what to do next.
+Every problem says what happened, why, and what to do next; the web makes answers of them.
 """
 
 from __future__ import annotations
 
-import errno
-import json
-import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
-
-from sidecar import request_id
-from sidecar.process import limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from starlette.requests import Request
-    from starlette.types import Receive, Scope, Send
-
     from sidecar.process.limits import Limit
 
-MEDIA_TYPE = "application/problem+json"
 CLIENT_CLOSED = 499
-REFUSED = "sidecar.refused"  # in the scope: the status of a refusal that was answered below the app
-KIND = "sidecar.kind"  # in the scope of a request: the kind of problem it was answered with
-DOCUMENTED = "GET /openapi.json describes every route and field"
-# What is said where a problem itself has no reason or no advice.
-REASONS = {
-    HTTPStatus.BAD_REQUEST: "the request is not what HTTP or JSON allow",
-    HTTPStatus.FORBIDDEN: "the service does not do this for whoever asks",
-    HTTPStatus.NOT_FOUND: "there is nothing by this name, or nothing that may be told of",
-    HTTPStatus.METHOD_NOT_ALLOWED: "the path takes other methods",
-    HTTPStatus.CONFLICT: "something changed while the request was served",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "one request may ask for so much, see GET /info",
-    HTTPStatus.UNPROCESSABLE_ENTITY: "a value is outside of what the service takes",
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "only bodies that are declared as what they are are read",
-    HTTPStatus.SERVICE_UNAVAILABLE: "the service cannot do this at present",
-}
-ADVICE = {
-    HTTPStatus.CONFLICT: "send the request again",
-    HTTPStatus.SERVICE_UNAVAILABLE: "ask GET /health, and send the request again",
-}
-log = logging.getLogger("sidecar.problems")
+LONGEST_RETRY_S = 60
 
 
 class Problem(Exception):  # noqa: N818 (RFC 9457 calls it a problem)
@@ -75,47 +43,6 @@ class Problem(Exception):  # noqa: N818 (RFC 9457 calls it a problem)
         self.headers = dict(headers or {})
 
 
-class ProblemResponse(Response):
-    """The answer that carries a problem; its kind is left in the scope for the log."""
-
-    media_type = MEDIA_TYPE
-
-    def __init__(self, problem: Problem) -> None:
-        """Write the body, with the id of the current request if there is one."""
-        self.kind = problem.kind
-        body = json.dumps(_body(problem), ensure_ascii=False).encode()
-        super().__init__(body, status_code=problem.status, headers=problem.headers)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
-        scope[KIND] = self.kind
-        await super().__call__(scope, receive, send)
-
-
-def response(problem: Problem) -> ProblemResponse:
-    """Return the answer that carries `problem`."""
-    return ProblemResponse(problem)
-
-
-def _body(problem: Problem) -> dict[str, object]:
-    try:
-        status = HTTPStatus(problem.status)
-    except ValueError:
-        title, why, step = "Client Closed Request", "it closed the connection", "send it again"
-    else:
-        title = status.phrase
-        why, step = REASONS.get(status, status.description or title), ADVICE.get(status, DOCUMENTED)
-    return {
-        "type": f"urn:sidecar:problem:{problem.kind}",
-        "title": title,
-        "status": problem.status,
-        "detail": problem.what,
-        "why": problem.why or why,
-        "next": problem.next_step or step,
-        "request": request_id.current(),
-    }
-
-
 def not_ready(phase: str) -> Problem:
     """Return the problem of a request that came before the model."""
     return Problem(
@@ -140,15 +67,16 @@ def stopping() -> Problem:
     )
 
 
-def bundle_gone() -> Problem:
-    """Return the problem of a request that needs a file of the bundle, which is no longer there."""
+def busy(what: str, why: str, *, retry_s: float) -> Problem:
+    """Return the problem of a request that there is no room for at present."""
+    seconds = min(max(1, round(retry_s)), LONGEST_RETRY_S)
     return Problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "bundle-gone",
-        "the service needs a file of its bundle, which is no longer there",
-        why="the bundle was moved, replaced or deleted while the service ran",
-        next_step="restart the service from where the bundle is now, and send the request again",
-        headers={"Retry-After": "5"},
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "busy",
+        what,
+        why=why,
+        next_step=f"send it again in {seconds} s; Retry-After says so, too",
+        headers={"Retry-After": str(seconds)},
     )
 
 
@@ -164,69 +92,18 @@ def at_limit(what: str, limit: Limit) -> Problem:
     )
 
 
+def bundle_gone() -> Problem:
+    """Return the problem of a request that needs a file of the bundle, which is no longer there."""
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "bundle-gone",
+        "the service needs a file of its bundle, which is no longer there",
+        why="the bundle was moved, replaced or deleted while the service ran",
+        next_step="restart the service from where the bundle is now, and send the request again",
+        headers={"Retry-After": "5"},
+    )
+
+
 def client_gone() -> Problem:
     """Return the problem that nobody reads: the client left before the answer."""
     return Problem(CLIENT_CLOSED, "client-gone", "the client went away")
-
-
-async def answer_problem(_request: Request, error: Exception) -> Response:
-    """Answer a Problem."""
-    if not isinstance(error, Problem):
-        raise error
-    return response(error)
-
-
-async def answer_http(_request: Request, error: Exception) -> Response:
-    """Answer what the framework itself refuses: an unknown path, a wrong method."""
-    if not isinstance(error, HTTPException):
-        raise error
-    kind = {
-        HTTPStatus.NOT_FOUND: "unknown-path",
-        HTTPStatus.METHOD_NOT_ALLOWED: "wrong-method",
-    }.get(HTTPStatus(error.status_code), "refused")
-    phrase = HTTPStatus(error.status_code).phrase
-    return response(Problem(error.status_code, kind, phrase, headers=error.headers))
-
-
-async def answer_memory(_request: Request, error: Exception) -> Response:
-    """Answer that memory did not suffice for a request, outside of the engine.
-
-    A limit of threads or files is told as that, with its value and what raises it.
-    """
-    limit = limits.named(error)
-    if limit is not None:
-        log.warning("a request met a limit: %s", limit)
-        return response(at_limit("a limit of the system left too little for this request", limit))
-    is_process = isinstance(error, OSError) and error.errno == errno.ENOMEM
-    if not (isinstance(error, MemoryError) or is_process):
-        raise error
-    log.warning("memory did not suffice for a request")
-    return response(
-        Problem(
-            HTTPStatus.INSUFFICIENT_STORAGE,
-            "out-of-memory",
-            "there is not enough memory for this request",
-            next_step="send fewer texts at once, or give the service more memory",
-            headers={"Retry-After": "5"},
-        )
-    )
-
-
-async def answer_bug(request: Request, error: Exception) -> Response:
-    """Answer an exception that nobody foresaw, without its message, which may quote the input.
-
-    Where the bundle is gone, code may miss any file of it.
-    """
-    if request.app.state.service.presence.is_gone:
-        log.warning("the bundle is gone, and a request failed: %s", type(error).__name__)
-        return response(bundle_gone())
-    log.debug("answered 500 for %s", type(error).__name__)
-    return response(
-        Problem(
-            HTTPStatus.INTERNAL_SERVER_ERROR,
-            "bug",
-            "the service failed on this request",
-            why=type(error).__name__,
-            next_step="see the log; this is a bug of the service",
-        )
-    )

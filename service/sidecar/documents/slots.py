@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 
-from sidecar.web.admission import busy
+from sidecar.problems import busy
 
 TURN_S = 1.0
 # All that wait have had a first turn in about this time: with many, turns are shorter.

@@ -17,13 +17,12 @@ from concurrent.futures import Future
 from typing import Literal
 
 from sidecar.engines import Engine, Vectors
-from sidecar.problems import stopping
+from sidecar.problems import busy, stopping
 from sidecar.process import memory
 from sidecar.scheduling import triage
 from sidecar.scheduling.jobs import Batch, Claim, Job, Space
 from sidecar.scheduling.scheduler import Scheduler
 from sidecar.settings import Limits
-from sidecar.web.admission import busy
 from sidecar.web.counts import Counts
 
 State = Literal["ok", "stuck", "dead"]

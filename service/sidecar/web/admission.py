@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from http import HTTPStatus
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar import problems
 from sidecar.problems import Problem
+from sidecar.web import errors
 
 RETRY_S = 2
 SLOW_RETRY_S = 10
-LONGEST_RETRY_S = 60
 # Whoever has a large share leaves a part in so many of the budget to those that have small ones.
 RESERVED_PART = 16
 MOST_PART = 2  # of the budget one answer counts as a part in so many at most
@@ -23,19 +22,6 @@ SMALL_BYTES = 1 << 16
 # and nothing else runs meanwhile.
 PART_BYTES = 1 << 20
 SHARE = "sidecar.share"  # in the scope of a request: what it has of the budget
-
-
-def busy(what: str, why: str, *, retry_s: float) -> Problem:
-    """Return the problem of a request that there is no room for at present."""
-    seconds = min(max(1, round(retry_s)), LONGEST_RETRY_S)
-    return Problem(
-        HTTPStatus.TOO_MANY_REQUESTS,
-        "busy",
-        what,
-        why=why,
-        next_step=f"send it again in {seconds} s; Retry-After says so, too",
-        headers={"Retry-After": str(seconds)},
-    )
 
 
 class Budget:
@@ -60,7 +46,7 @@ class Budget:
         else:
             has_room = others <= max(reserved, self.max_bytes - reserved - wanted)
         if not has_room:
-            raise busy(
+            raise problems.busy(
                 "the service holds too much at once",
                 f"bodies, documents and answers may have {self.max_bytes} bytes together",
                 retry_s=SLOW_RETRY_S if 2 * unsent > others else RETRY_S,
@@ -147,7 +133,7 @@ class Admission:
         try:
             self._budget.require(_declared(scope))
         except Problem as problem:
-            await problems.response(_closing(problem))(scope, receive, send)
+            await errors.response(_closing(problem))(scope, receive, send)
             return
         try:
             await self._app(scope, counted, held)

@@ -16,7 +16,7 @@ from sidecar.process.presence import Presence
 from sidecar.scheduling.encoder import Encoder
 from sidecar.service import Service
 from sidecar.settings import Settings
-from sidecar.web import counts, guard
+from sidecar.web import counts, errors, guard
 from sidecar.web.admission import Admission, Budget
 from sidecar.web.door import Door, Ledger
 from sidecar.web.routes import PATHS, router
@@ -68,9 +68,9 @@ def create_app(
     app.state.ledger = ledger
     app.state.budget = budget
     app.include_router(router)
-    app.add_exception_handler(problems.Problem, problems.answer_problem)
-    app.add_exception_handler(HTTPException, problems.answer_http)
+    app.add_exception_handler(problems.Problem, errors.answer_problem)
+    app.add_exception_handler(HTTPException, errors.answer_http)
     for kind in (MemoryError, RuntimeError, OSError):
-        app.add_exception_handler(kind, problems.answer_memory)
-    app.add_exception_handler(Exception, problems.answer_bug)
+        app.add_exception_handler(kind, errors.answer_memory)
+    app.add_exception_handler(Exception, errors.answer_bug)
     return app

@@ -14,7 +14,8 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sidecar.problems import CLIENT_CLOSED, REFUSED
+from sidecar.problems import CLIENT_CLOSED
+from sidecar.web.errors import REFUSED
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 OTHER = "other"  # every path that is no route: what clients make up must not become labels

@@ -10,8 +10,10 @@ from http import HTTPStatus
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar import problems, request_id
-from sidecar.problems import CLIENT_CLOSED, KIND
+from sidecar.problems import CLIENT_CLOSED
 from sidecar.process.logs import FIELDS
+from sidecar.web import errors
+from sidecar.web.errors import KIND
 
 LINES_PER_S = 20
 log = logging.getLogger("sidecar.requests")
@@ -52,7 +54,7 @@ class Door:
             except asyncio.CancelledError:  # the service ends, and this took longer than it has
                 if status:
                     raise
-                await problems.response(problems.stopping())(scope, receive, named)
+                await errors.response(problems.stopping())(scope, receive, named)
             finally:
                 # What /health says of a service that is not ready is an answer and no problem.
                 kind = scope.get(KIND)

@@ -13,10 +13,10 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sidecar import problems
 from sidecar.problems import Problem
 from sidecar.process.credentials import Lock
 from sidecar.process.listener import host_name
+from sidecar.web import errors
 
 NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 ANY = "*"
@@ -59,7 +59,7 @@ class Guard:
                 await self._app(scope, receive, send)
                 return
             problem = _unauthorised()
-        await problems.response(problem)(scope, receive, send)
+        await errors.response(problem)(scope, receive, send)
 
     def _problem(self, headers: Sequence[tuple[bytes, bytes]]) -> Problem | None:
         hosts = [value for name, value in headers if name == b"host"]

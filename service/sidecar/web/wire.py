@@ -17,11 +17,12 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from sidecar import problems, request_id
+from sidecar import request_id
 from sidecar.problems import Problem, stopping
 from sidecar.process.clock import Clock
 from sidecar.process.descriptors import is_readable
 from sidecar.settings import Bounds
+from sidecar.web import errors
 from sidecar.web.admission import SHARE, Share
 from sidecar.web.counts import OTHER, Counts
 from sidecar.web.crowd import Crowd
@@ -243,13 +244,13 @@ class Protocol(H11Protocol):
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             is_known = self._stage == "body"
             with request_id.using(request_id.chosen(self.headers if is_known else ())):
-                answer = problems.response(problem)
+                answer = errors.response(problem)
                 headers = [*answer.raw_headers, (b"connection", b"close")]
                 headers.append((request_id.HEADER, str(request_id.current()).encode()))
                 seconds = self.clock.time() - self._since
                 self.ledger.tell(problem.status, problem.kind, seconds)
             if is_known:  # it is counted where it ends
-                cast("dict[str, Any]", self.scope)[problems.REFUSED] = problem.status
+                cast("dict[str, Any]", self.scope)[errors.REFUSED] = problem.status
             else:
                 self.counts.answer(OTHER, problem.status, seconds)
             for event in (

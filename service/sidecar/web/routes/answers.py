@@ -14,9 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sidecar.engines import Vectors
-from sidecar.problems import MEDIA_TYPE
 from sidecar.scheduling.abandonment import Gone
 from sidecar.web import bodies, schemas, vectors
+from sidecar.web.errors import MEDIA_TYPE
 
 INLINE_VALUES = 1 << 14
 LARGE_VALUES = 1 << 20

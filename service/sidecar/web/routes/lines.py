@@ -17,12 +17,12 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from sidecar import problems
 from sidecar.documents.cutting import cut
 from sidecar.problems import Problem
 from sidecar.scheduling.abandonment import Gone
 from sidecar.scheduling.encoder import Embedded
 from sidecar.service import Service, service_of
+from sidecar.web import errors
 from sidecar.web.routes.answers import departure, with_vectors
 from sidecar.web.schemas import FileOptions
 
@@ -79,15 +79,15 @@ async def _lines(
     except Problem as problem:
         if not is_begun:
             raise
-        yield line("problem", bytes(problems.response(problem).body))
+        yield line("problem", bytes(errors.response(problem).body))
     except Exception as error:
         if not is_begun:
             raise
         try:
-            said = await problems.answer_memory(request, error)
+            said = await errors.answer_memory(request, error)
         except Exception:
             log.exception("lines ended early")
-            said = await problems.answer_bug(request, error)
+            said = await errors.answer_bug(request, error)
         yield line("problem", bytes(said.body))
 
 

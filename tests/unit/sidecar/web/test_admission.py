@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from sidecar import problems
 from sidecar.problems import Problem
 from sidecar.web import admission
 from sidecar.web.admission import Admission, Budget, Share
@@ -87,7 +88,7 @@ def test_a_length_that_is_none_hurts_nobody(declared: bytes) -> None:
 
 @pytest.mark.parametrize(("wait_s", "said"), [(0.01, "1"), (7.4, "7"), (1e9, "60")])
 def test_whoever_is_refused_is_told_when_to_come_again(wait_s: float, said: str) -> None:
-    assert admission.busy("what", "why", retry_s=wait_s).headers["Retry-After"] == said
+    assert problems.busy("what", "why", retry_s=wait_s).headers["Retry-After"] == said
 
 
 def test_other_protocols_pass_by() -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sidecar import request_id
-from sidecar.problems import KIND
 from sidecar.process.logs import FIELDS
 from sidecar.web.door import Door, Ledger
+from sidecar.web.errors import KIND
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

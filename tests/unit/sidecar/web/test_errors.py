@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from sidecar import problems, request_id
 from sidecar.problems import Problem
+from sidecar.web import errors
 
 REQUEST = Request({"type": "http", "headers": []})
 
@@ -24,7 +25,7 @@ def asked(*, is_gone: bool) -> Request:
 
 
 def body(problem: Problem) -> dict[str, Any]:
-    answer = problems.response(problem)
+    answer = errors.response(problem)
     assert answer.status_code == problem.status
     assert answer.headers["content-type"] == "application/problem+json"
     found: dict[str, Any] = json.loads(bytes(answer.body))
@@ -62,8 +63,8 @@ def test_the_kind_is_left_for_the_log() -> None:
         return None
 
     scope: dict[str, Any] = {"type": "http"}
-    asyncio.run(problems.response(problems.stopping())(scope, nothing, nothing))
-    assert scope[problems.KIND] == "stopping"
+    asyncio.run(errors.response(problems.stopping())(scope, nothing, nothing))
+    assert scope[errors.KIND] == "stopping"
 
 
 def test_a_status_without_a_phrase_has_a_title_too() -> None:
@@ -73,28 +74,28 @@ def test_a_status_without_a_phrase_has_a_title_too() -> None:
 @pytest.mark.parametrize("made", [problems.not_ready("loading"), problems.stopping()])
 def test_a_refusal_for_now_says_when_to_come_again(made: Problem) -> None:
     assert made.status == HTTPStatus.SERVICE_UNAVAILABLE
-    assert int(problems.response(made).headers["retry-after"]) > 0
+    assert int(errors.response(made).headers["retry-after"]) > 0
 
 
 def test_what_the_framework_refuses_has_the_common_shape_and_its_headers() -> None:
     error = HTTPException(405, headers={"Allow": "GET"})
-    answer = asyncio.run(problems.answer_http(REQUEST, error))
+    answer = asyncio.run(errors.answer_http(REQUEST, error))
     assert answer.headers["allow"] == "GET"
     assert json.loads(bytes(answer.body))["type"] == "urn:sidecar:problem:wrong-method"
-    other = asyncio.run(problems.answer_http(REQUEST, HTTPException(418, "a secret")))
+    other = asyncio.run(errors.answer_http(REQUEST, HTTPException(418, "a secret")))
     assert other.status_code == 418
     assert b"secret" not in bytes(other.body)
 
 
 def test_a_bug_is_answered_without_its_message() -> None:
-    answer = asyncio.run(problems.answer_bug(asked(is_gone=False), ValueError("a secret")))
+    answer = asyncio.run(errors.answer_bug(asked(is_gone=False), ValueError("a secret")))
     assert answer.status_code == 500
     assert json.loads(bytes(answer.body))["why"] == "ValueError"
     assert b"secret" not in bytes(answer.body)
 
 
 def test_a_failure_without_the_bundle_is_a_503_that_says_to_restart() -> None:
-    answer = asyncio.run(problems.answer_bug(asked(is_gone=True), ImportError("a secret")))
+    answer = asyncio.run(errors.answer_bug(asked(is_gone=True), ImportError("a secret")))
     said = json.loads(bytes(answer.body))
     assert (answer.status_code, said["type"]) == (503, "urn:sidecar:problem:bundle-gone")
     assert "restart the service" in said["next"]
@@ -102,7 +103,7 @@ def test_a_failure_without_the_bundle_is_a_503_that_says_to_restart() -> None:
     assert b"secret" not in bytes(answer.body)
 
 
-@pytest.mark.parametrize("answer", [problems.answer_problem, problems.answer_http])
+@pytest.mark.parametrize("answer", [errors.answer_problem, errors.answer_http])
 def test_an_exception_of_another_kind_is_not_swallowed(answer: Any) -> None:
     with pytest.raises(KeyError):
         asyncio.run(answer(REQUEST, KeyError("x")))
