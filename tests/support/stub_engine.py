@@ -19,7 +19,7 @@ from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Settings
 from sidecar.web.admission import Budget
 from sidecar.web.app import create_app
-from sidecar.web.door import Ledger
+from sidecar.web.middleware import AccessLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -130,7 +130,7 @@ class Served:
             self.encoder,
             instance="an instance",
             request_stop=self._request_stop,
-            ledger=Ledger(),
+            access_log=AccessLog(),
             budget=Budget(made.limits.max_held_bytes),
         )
         self.workers = app.state.service.workers

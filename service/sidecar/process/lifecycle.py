@@ -26,7 +26,7 @@ from sidecar.scheduling.encoder import Encoder
 from sidecar.web import ahead, wire
 from sidecar.web.admission import Budget
 from sidecar.web.app import create_app
-from sidecar.web.door import Ledger
+from sidecar.web.middleware import AccessLog
 from sidecar.web.senders import Senders
 
 if TYPE_CHECKING:
@@ -155,20 +155,20 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, announcer: Ann
     """
     clock = Clock()
     run = _Run(settings, sock, announcer, clock)
-    ledger = Ledger()
+    access_log = AccessLog()
     senders = Senders(settings.bounds, run.encoder.counts, clock)
     app = create_app(
         settings,
         run.encoder,
         instance=run.instance,
         request_stop=stop.request,
-        ledger=ledger,
+        access_log=access_log,
         budget=Budget(settings.limits.max_held_bytes, unsent=senders.unsent),
         clock=clock,
     )
     config = uvicorn.Config(
         app,
-        http=wire.protocol(settings.bounds, ledger, run.encoder.counts, clock, senders),
+        http=wire.protocol(settings.bounds, access_log, run.encoder.counts, clock, senders),
         backlog=wire.ACCEPTS_PER_TURN,
         ws="none",
         loop="asyncio",

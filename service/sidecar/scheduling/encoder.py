@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from sidecar.engines import Engine, Tokens, Vectors
+from sidecar.metrics import Counts
 from sidecar.models.loader import Loaded
 from sidecar.models.phases import Phase, Report
 from sidecar.problems import Problem, not_ready, stopping
@@ -33,7 +34,6 @@ from sidecar.scheduling.scheduler import Priority, is_interactive
 from sidecar.scheduling.texts import lengths_of, refuse_oversize
 from sidecar.scheduling.tokenizing import Tokenizing
 from sidecar.settings import Limits
-from sidecar.web.counts import Counts
 
 # Of a long request so many parts wait at a time: while one is computed the next is there, and
 # another is tokenised.

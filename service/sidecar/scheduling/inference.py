@@ -17,13 +17,13 @@ from concurrent.futures import Future
 from typing import Literal
 
 from sidecar.engines import Engine, Vectors
+from sidecar.metrics import Counts
 from sidecar.problems import busy, stopping
 from sidecar.process import memory
 from sidecar.scheduling import triage
 from sidecar.scheduling.jobs import Batch, Claim, Job, Space
 from sidecar.scheduling.scheduler import Scheduler
 from sidecar.settings import Limits
-from sidecar.web.counts import Counts
 
 State = Literal["ok", "stuck", "dead"]
 Post = Callable[[list[Job]], None]

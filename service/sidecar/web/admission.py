@@ -95,7 +95,7 @@ def share_of(request: Request) -> Share:
     return share
 
 
-class Admission:
+class BudgetMiddleware:
     """Gives every request a share of the budget, from its body until its answer is written."""
 
     def __init__(self, app: ASGIApp, budget: Budget) -> None:

@@ -27,7 +27,7 @@ LOADED = "all that requests need is loaded"
 # Some 60 MB are taken, the process that reads PDFs included. Where a container or a limit leaves
 # little, requests have it, and load what they need when they come.
 LEAST_LEFT = 192 << 20
-MODULES = ("sidecar.web.metrics",)
+MODULES = ("sidecar.web.prometheus",)
 log = logging.getLogger("sidecar.ahead")
 
 

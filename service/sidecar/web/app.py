@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -16,24 +17,27 @@ from sidecar.process.presence import Presence
 from sidecar.scheduling.encoder import Encoder
 from sidecar.service import Service
 from sidecar.settings import Settings
-from sidecar.web import counts, errors, guard
-from sidecar.web.admission import Admission, Budget
-from sidecar.web.door import Door, Ledger
+from sidecar.web import errors, middleware
+from sidecar.web.admission import Budget, BudgetMiddleware
+from sidecar.web.middleware import (
+    AccessLog,
+    AccessLogMiddleware,
+    AccessMiddleware,
+    HealthMiddleware,
+    MetricsMiddleware,
+)
 from sidecar.web.routes import PATHS, router
-from sidecar.web.routes.status import Health
+from sidecar.web.routes.status import answer_health
 
 
 class _App(FastAPI):
-    """The framework with our layers around it, its own handling of failures included."""
+    """The framework with layers around it, its own handling of failures included."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        service: Service = self.state.service
-        settings = service.settings
-        inner = Admission(super().build_middleware_stack(), self.state.budget)
-        hosts = guard.names(settings.host, settings.allow_hosts)
-        guarded = guard.Guard(Health(inner, service), hosts=hosts, token=settings.token)
-        counted = counts.Counted(guarded, counts=service.encoder.counts, routes=PATHS)
-        return Door(counted, self.state.ledger)
+        app = super().build_middleware_stack()
+        for layer in reversed(self.state.layers):
+            app = layer(app)
+        return app
 
 
 def create_app(
@@ -42,7 +46,7 @@ def create_app(
     *,
     instance: str,
     request_stop: Callable[[], None],
-    ledger: Ledger,
+    access_log: AccessLog,
     budget: Budget,
     clock: Clock | None = None,
 ) -> FastAPI:
@@ -56,7 +60,7 @@ def create_app(
         redirect_slashes=False,
     )
     presence = Presence(settings.bundle)
-    app.state.service = Service(
+    service = app.state.service = Service(
         settings=settings,
         encoder=encoder,
         roots=Roots(settings.allow_dirs),
@@ -65,8 +69,15 @@ def create_app(
         instance=instance,
         request_stop=request_stop,
     )
-    app.state.ledger = ledger
-    app.state.budget = budget
+    hosts = middleware.names(settings.host, settings.allow_hosts)
+    # The outermost first.
+    app.state.layers = [
+        partial(AccessLogMiddleware, access_log=access_log),
+        partial(MetricsMiddleware, counts=encoder.counts, routes=PATHS),
+        partial(AccessMiddleware, hosts=hosts, token=settings.token),
+        partial(HealthMiddleware, answer=partial(answer_health, service)),
+        partial(BudgetMiddleware, budget=budget),
+    ]
     app.include_router(router)
     app.add_exception_handler(problems.Problem, errors.answer_problem)
     app.add_exception_handler(HTTPException, errors.answer_http)

@@ -10,9 +10,9 @@ import struct
 import sys
 from collections.abc import Callable
 
+from sidecar.metrics import Counts
 from sidecar.process.clock import Clock
 from sidecar.settings import Bounds
-from sidecar.web.counts import Counts
 
 LOOK_S = 1.0
 # struct linger: on, with no time for what was not sent.

@@ -18,16 +18,16 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from sidecar import request_id
+from sidecar.metrics import OTHER, Counts
 from sidecar.problems import Problem, stopping
 from sidecar.process.clock import Clock
 from sidecar.process.descriptors import is_readable
 from sidecar.settings import Bounds
 from sidecar.web import errors
 from sidecar.web.admission import SHARE, Share
-from sidecar.web.counts import OTHER, Counts
 from sidecar.web.crowd import Crowd
-from sidecar.web.door import Ledger
 from sidecar.web.heads import Reader, malformed
+from sidecar.web.middleware import AccessLog
 from sidecar.web.senders import Sender, Senders
 from sidecar.web.turns import Turns
 
@@ -65,7 +65,7 @@ class Protocol(H11Protocol):
     clock: Clock
     crowd: Crowd
     turns: Turns
-    ledger: Ledger
+    access: AccessLog
     counts: Counts
     senders: Senders
 
@@ -248,7 +248,7 @@ class Protocol(H11Protocol):
                 headers = [*answer.raw_headers, (b"connection", b"close")]
                 headers.append((request_id.HEADER, str(request_id.current()).encode()))
                 seconds = self.clock.time() - self._since
-                self.ledger.tell(problem.status, problem.kind, seconds)
+                self.access.tell(problem.status, problem.kind, seconds)
             if is_known:  # it is counted where it ends
                 cast("dict[str, Any]", self.scope)[errors.REFUSED] = problem.status
             else:
@@ -287,7 +287,7 @@ class Protocol(H11Protocol):
 
 
 def protocol(
-    bounds: Bounds, ledger: Ledger, counts: Counts, clock: Clock, senders: Senders
+    bounds: Bounds, access_log: AccessLog, counts: Counts, clock: Clock, senders: Senders
 ) -> type[Protocol]:
     """Return the protocol of one server, whose connections share what they are given here."""
     shared: dict[str, Any] = {
@@ -295,7 +295,7 @@ def protocol(
         "clock": clock,
         "crowd": Crowd(bounds, clock),
         "turns": Turns(),
-        "ledger": ledger,
+        "access": access_log,
         "counts": counts,
         "senders": senders,
     }

@@ -19,8 +19,8 @@ async def metrics(request: Request) -> Response:
     service = service_of(request)
 
     def render() -> Response:
-        from sidecar.web import metrics  # noqa: PLC0415 (not before somebody asks)
+        from sidecar.web import prometheus  # noqa: PLC0415 (not before somebody asks)
 
-        return Response(metrics.render(service), media_type=metrics.CONTENT_TYPE)
+        return Response(prometheus.render(service), media_type=prometheus.CONTENT_TYPE)
 
     return await asyncio.to_thread(render)

@@ -9,32 +9,14 @@ from http import HTTPStatus
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sidecar import __version__
 from sidecar.service import Service, service_of
 from sidecar.web import bodies, schemas
-from sidecar.web.guard import IS_TRUSTED, OPEN_PATH
+from sidecar.web.middleware import IS_TRUSTED, OPEN_PATH
 from sidecar.web.routes.answers import answer, problems
 
 router = APIRouter()
-
-
-class Health:
-    """Answers /health ahead of the framework, so that however much is asked for, it is soon."""
-
-    def __init__(self, app: ASGIApp, service: Service) -> None:
-        """Pass everything else on to `app`."""
-        self._app = app
-        self._service = service
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass the request on."""
-        if scope["type"] == "http" and scope["path"] == OPEN_PATH and scope["method"] == "GET":
-            answered = _health(self._service, is_trusted=scope[IS_TRUSTED])
-            await answered(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
 
 
 @router.get(
@@ -49,10 +31,11 @@ async def health(request: Request) -> Response:
 
     Without the token, where there is one, it says nothing of the model.
     """
-    return _health(service_of(request), is_trusted=request.scope[IS_TRUSTED])
+    return answer_health(service_of(request), request.scope[IS_TRUSTED])
 
 
-def _health(service: Service, *, is_trusted: bool) -> Response:
+def answer_health(service: Service, is_trusted: bool) -> Response:
+    """Say whether requests are served, and of the model to those alone who showed the token."""
     encoder, loaded = service.encoder, service.encoder.loaded
     status = encoder.status
     said: dict[str, object] = {"status": status}

@@ -8,7 +8,7 @@ import pytest
 from sidecar import problems
 from sidecar.problems import Problem
 from sidecar.web import admission
-from sidecar.web.admission import Admission, Budget, Share
+from sidecar.web.admission import Budget, BudgetMiddleware, Share
 
 KB = 1 << 10
 
@@ -31,7 +31,7 @@ class Application:
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
 
-async def ask(door: Admission, *chunks: bytes, declared: bytes = b"") -> int:
+async def ask(door: BudgetMiddleware, *chunks: bytes, declared: bytes = b"") -> int:
     """Return the status of a request with these chunks; 0 if nothing was sent."""
     sent: list[Any] = []
     left = list(chunks)
@@ -52,7 +52,7 @@ async def ask(door: Admission, *chunks: bytes, declared: bytes = b"") -> int:
 def test_bodies_are_let_in_until_they_are_too_much_together_and_again_when_some_are_done() -> None:
     async def work() -> None:
         app = Application()
-        bodies = Admission(app, Budget(10))
+        bodies = BudgetMiddleware(app, Budget(10))
         first = asyncio.create_task(ask(bodies, b"123", b"456"))
         await asyncio.sleep(0.01)
         assert await ask(bodies, b"", declared=b"5") == 429
@@ -71,7 +71,7 @@ def test_a_body_that_is_alone_is_let_in_whatever_its_size() -> None:
     async def work() -> int:
         app = Application()
         app.go_on.set()
-        return await ask(Admission(app, Budget(1)), b"12", b"345", declared=b"5")
+        return await ask(BudgetMiddleware(app, Budget(1)), b"12", b"345", declared=b"5")
 
     assert asyncio.run(work()) == 200
 
@@ -81,7 +81,7 @@ def test_a_length_that_is_none_hurts_nobody(declared: bytes) -> None:
     async def work() -> int:
         app = Application()
         app.go_on.set()
-        return await ask(Admission(app, Budget(1)), b"", declared=declared)
+        return await ask(BudgetMiddleware(app, Budget(1)), b"", declared=declared)
 
     assert asyncio.run(work()) == 200
 
@@ -100,7 +100,7 @@ def test_other_protocols_pass_by() -> None:
     async def nothing(*_: Any) -> Any:
         return None
 
-    asyncio.run(Admission(app, Budget(1))({"type": "lifespan"}, nothing, nothing))
+    asyncio.run(BudgetMiddleware(app, Budget(1))({"type": "lifespan"}, nothing, nothing))
     assert seen == ["lifespan"]
 
 
@@ -176,7 +176,7 @@ def test_what_an_application_sends_is_held_while_its_client_does_not_take_it() -
         return None
 
     scope = {"type": "http", "headers": []}
-    asyncio.run(Admission(app, budget)(scope, receive, send))
+    asyncio.run(BudgetMiddleware(app, budget)(scope, receive, send))
     assert held == [0, 30, 0, 20, 0]
 
 
@@ -198,7 +198,7 @@ def test_a_large_answer_is_written_in_parts_between_which_others_run() -> None:
         async def receive() -> Any:
             raise AssertionError
 
-        await Admission(app, Budget(1 << 30))({"type": "http", "headers": []}, receive, send)
+        await BudgetMiddleware(app, Budget(1 << 30))({"type": "http", "headers": []}, receive, send)
         return sent[1:]
 
     parts = asyncio.run(work())

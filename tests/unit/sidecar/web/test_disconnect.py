@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.web.admission import Budget
 from sidecar.web.app import create_app
-from sidecar.web.door import Ledger
+from sidecar.web.middleware import AccessLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ async def ask(
         served.encoder,
         instance="x",
         request_stop=lambda: None,
-        ledger=Ledger(),
+        access_log=AccessLog(),
         budget=Budget(served.settings.limits.max_held_bytes),
     )
     sent: list[Any] = []

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from sidecar.metrics import Counts
 from sidecar.process.clock import Clock
 from sidecar.settings import Bounds
-from sidecar.web.counts import Counts
 from sidecar.web.senders import Sender, Senders
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import pytest
 
 from sidecar import request_id
 from sidecar.process.logs import FIELDS
-from sidecar.web.door import Door, Ledger
 from sidecar.web.errors import KIND
+from sidecar.web.middleware import AccessLog, AccessLogMiddleware
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,9 @@ def pass_through(status: int, kind: str | None = "any") -> list[Any]:
     async def receive() -> Any:
         pytest.fail("nobody asked for the body")
 
-    asyncio.run(Door(app, Ledger())({"type": "http", "headers": HEADERS}, receive, send))
+    asyncio.run(
+        AccessLogMiddleware(app, AccessLog())({"type": "http", "headers": HEADERS}, receive, send)
+    )
     return sent
 
 
@@ -89,7 +91,9 @@ def test_a_request_that_is_cancelled_before_its_answer_is_answered_503() -> None
     async def receive() -> Any:
         pytest.fail("nobody asked for the body")
 
-    asyncio.run(Door(app, Ledger())({"type": "http", "headers": HEADERS}, receive, send))
+    asyncio.run(
+        AccessLogMiddleware(app, AccessLog())({"type": "http", "headers": HEADERS}, receive, send)
+    )
     assert sent[0]["status"] == 503
     assert (b"x-request-id", b"my-id") in sent[0]["headers"]
     assert json.loads(sent[1]["body"])["type"].endswith(":stopping")
@@ -106,13 +110,13 @@ def test_a_flood_of_refusals_is_told_in_a_few_lines_and_a_number(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [7.0]
-    monkeypatch.setattr("sidecar.web.door.time.monotonic", lambda: now[0])
-    ledger = Ledger(lines_per_s=3)
+    monkeypatch.setattr("sidecar.web.middleware.time.monotonic", lambda: now[0])
+    access_log = AccessLog(lines_per_s=3)
     for _ in range(10):
-        ledger.tell(429, "busy", 0.001)
+        access_log.tell(429, "busy", 0.001)
     assert len(caplog.records) == 3
     now[0] = 8.5
-    ledger.tell(429, "busy", 0.001)
+    access_log.tell(429, "busy", 0.001)
     assert [record.getMessage() for record in caplog.records[3:]] == [
         "7 more requests were not served",
         "429 busy after 1 ms",
@@ -129,7 +133,11 @@ def test_a_request_that_nobody_answered_is_not_told_here(
         return None
 
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(Door(app, Ledger())({"type": "http", "headers": HEADERS}, nothing, nothing))
+        asyncio.run(
+            AccessLogMiddleware(app, AccessLog())(
+                {"type": "http", "headers": HEADERS}, nothing, nothing
+            )
+        )
     assert caplog.records == []
     assert request_id.current() is None
 
@@ -143,5 +151,5 @@ def test_other_protocols_pass_by() -> None:
     async def nothing(*_: Any) -> Any:
         return None
 
-    asyncio.run(Door(app, Ledger())({"type": "lifespan"}, nothing, nothing))
+    asyncio.run(AccessLogMiddleware(app, AccessLog())({"type": "lifespan"}, nothing, nothing))
     assert seen == [({"type": "lifespan"}, nothing, nothing)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sidecar.settings import Settings
-from sidecar.web import guard
+from sidecar.web import middleware
 from tests.support.stub_engine import Served
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ HOST = (b"host", b"localhost")
 
 def passes(
     *headers: tuple[bytes, bytes],
-    hosts: frozenset[str] = guard.NAMES,
+    hosts: frozenset[str] = middleware.NAMES,
     token: bytes | None = None,
     path: str = "/embed",
 ) -> int:
@@ -46,7 +46,7 @@ def passes(
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": path, "headers": list(headers)}
-    asyncio.run(guard.Guard(app, hosts=hosts, token=token)(scope, receive, send))
+    asyncio.run(middleware.AccessMiddleware(app, hosts=hosts, token=token)(scope, receive, send))
     return int(sent[0]["status"])
 
 
@@ -159,7 +159,11 @@ def test_other_protocols_pass_by() -> None:
     async def nothing(*_: Any) -> Any:
         return None
 
-    asyncio.run(guard.Guard(app, hosts=guard.NAMES)({"type": "lifespan"}, nothing, nothing))
+    asyncio.run(
+        middleware.AccessMiddleware(app, hosts=middleware.NAMES)(
+            {"type": "lifespan"}, nothing, nothing
+        )
+    )
     assert seen == ["lifespan"]
 
 
@@ -179,12 +183,12 @@ def test_other_protocols_pass_by() -> None:
 def test_the_address_that_is_listened_on_is_a_name_unless_it_means_all(
     host: str, more: set[str]
 ) -> None:
-    assert guard.names(host, ()) == guard.NAMES | more
+    assert middleware.names(host, ()) == middleware.NAMES | more
 
 
 def test_allowed_names_are_added_and_a_star_takes_any() -> None:
-    assert guard.names(ALL, ("sidecar",)) == guard.NAMES | {"sidecar"}
-    everyone = guard.names(ALL, ("*",))
+    assert middleware.names(ALL, ("sidecar",)) == middleware.NAMES | {"sidecar"}
+    everyone = middleware.names(ALL, ("*",))
     assert passes((b"host", b"anything.example:1"), hosts=everyone) == 200
     assert passes((b"host", b"not a host"), hosts=everyone) == 400
     assert passes((b"host", b"a"), (b"origin", b"null"), hosts=everyone) == 403

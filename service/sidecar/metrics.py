@@ -6,16 +6,12 @@ a lock. Whoever reads them meanwhile may see one that is a moment older than ano
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 from sidecar.problems import CLIENT_CLOSED
-from sidecar.web.errors import REFUSED
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 OTHER = "other"  # every path that is no route: what clients make up must not become labels
@@ -75,34 +71,3 @@ def _outcome(status: int) -> str:
     if status == CLIENT_CLOSED:
         return "client-gone"
     return "refused" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "failed"
-
-
-class Counted:
-    """Counts the answers of an application, by route and status, and how long they took."""
-
-    def __init__(self, app: ASGIApp, *, counts: Counts, routes: frozenset[str]) -> None:
-        """Count into `counts` what `app` answers; `routes` are the paths that it has."""
-        self._app = app
-        self._counts = counts
-        self._routes = routes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on and count its answer."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        status = int(HTTPStatus.INTERNAL_SERVER_ERROR)  # of what raises instead of answering
-
-        async def send_on(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        began = time.monotonic()
-        try:
-            await self._app(scope, receive, send_on)
-        finally:
-            route = scope["path"] if scope["path"] in self._routes else OTHER
-            status = scope.get(REFUSED, status)
-            self._counts.answer(route, status, time.monotonic() - began)

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from sidecar.web.counts import BUCKETS_S, Counted, Counts, Histogram
+from sidecar.metrics import BUCKETS_S, Counts, Histogram
+from sidecar.web.middleware import MetricsMiddleware
 
 
 def run(app: Any, counts: Counts, scope: dict[str, Any]) -> list[Any]:
@@ -17,7 +18,7 @@ def run(app: Any, counts: Counts, scope: dict[str, Any]) -> list[Any]:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    counted = Counted(app, counts=counts, routes=frozenset({"/known"}))
+    counted = MetricsMiddleware(app, counts=counts, routes=frozenset({"/known"}))
     asyncio.run(counted(scope, receive, send))
     return sent
 

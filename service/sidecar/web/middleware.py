@@ -1,0 +1,241 @@
+"""What every request passes before it reaches a route, and its answer on the way out.
+
+`create_app` lists the layers in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from http import HTTPStatus
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sidecar import problems, request_id
+from sidecar.metrics import OTHER, Counts
+from sidecar.problems import CLIENT_CLOSED, Problem
+from sidecar.process.credentials import Lock
+from sidecar.process.listener import host_name
+from sidecar.process.logs import FIELDS
+from sidecar.web import errors
+from sidecar.web.errors import KIND, REFUSED
+
+LINES_PER_S = 20
+log = logging.getLogger("sidecar.requests")
+
+
+class AccessLogMiddleware:
+    """Names each request, and tells of those that were refused or failed.
+
+    A line has the status, the kind of problem, the id and the time; never a path, a parameter or
+    a word of the body.
+    """
+
+    def __init__(self, app: ASGIApp, access_log: AccessLog) -> None:
+        """Pass everything on to `app`, and tell `access_log` what was not served."""
+        self._app = app
+        self._access_log = access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; its answer carries the id."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        identity = request_id.chosen(scope["headers"])
+        started = time.monotonic()
+        status = 0
+
+        async def named(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                header = (request_id.HEADER, identity.encode())
+                message["headers"] = [*message.get("headers", ()), header]
+            await send(message)
+
+        with request_id.using(identity):
+            try:
+                await self._app(scope, receive, named)
+            except asyncio.CancelledError:  # the service ends, and this took longer than it has
+                if status:
+                    raise
+                await errors.response(problems.stopping())(scope, receive, named)
+            finally:
+                # What /health says of a service that is not ready is an answer and no problem.
+                kind = scope.get(KIND)
+                if kind is not None and status >= HTTPStatus.BAD_REQUEST:
+                    self._access_log.tell(status, kind, time.monotonic() - started)
+
+
+class AccessLog:
+    """Writes the lines, a few in a second at most: a flood of requests makes no flood of lines."""
+
+    def __init__(self, *, lines_per_s: int = LINES_PER_S) -> None:
+        """Begin with nothing told."""
+        self._lines_per_s = lines_per_s
+        self._second = -1
+        self._told = 0
+        self._untold = 0
+
+    def tell(self, status: int, kind: str, seconds: float) -> None:
+        """Write the line of the current request, or count it if there were too many of late.
+
+        What a client that left would have got is of interest to nobody but who debugs.
+        """
+        level = logging.DEBUG if status == CLIENT_CLOSED else logging.INFO
+        if not log.isEnabledFor(level):
+            return
+        now = int(time.monotonic())
+        if now != self._second:
+            if self._untold:
+                log.info("%d more requests were not served", self._untold)
+            self._second, self._told, self._untold = now, 0, 0
+        if self._told >= self._lines_per_s:
+            self._untold += 1
+            return
+        self._told += 1
+        milliseconds = round(seconds * 1000)
+        fields = {"status": status, "kind": kind, "milliseconds": milliseconds}
+        log.log(level, "%d %s after %d ms", status, kind, milliseconds, extra={FIELDS: fields})
+
+
+NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+ANY = "*"
+OPEN_PATH = "/health"  # without the token it tells little, but a launcher has to wait for it
+IS_TRUSTED = "sidecar.is_trusted"  # in the scope of a request: whether the token was shown
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
+
+
+def names(host: str, allowed: Iterable[str]) -> frozenset[str]:
+    """Return the names that the service answers to when it listens on `host`.
+
+    An address that means all of them is no name.
+    """
+    try:
+        own = host_name(host)
+    except ValueError:
+        return NAMES.union(allowed)
+    return NAMES.union(allowed, () if own in ("0.0.0.0", "[::]") else (own,))  # noqa: S104
+
+
+class AccessMiddleware:
+    """Refuses requests by their Host, Origin and token before anything else looks at them."""
+
+    def __init__(self, app: ASGIApp, *, hosts: frozenset[str], token: bytes | None = None) -> None:
+        """Pass on to `app` what calls the service by one of `hosts` and shows the `token`."""
+        self._app = app
+        self._hosts = hosts
+        self._lock = Lock(token)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 400, 401, 403 or 421."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        problem = self._problem(scope["headers"])
+        if problem is None:
+            # Of the path as it was sent: a Host may make another of the URL that it is part of.
+            scope[IS_TRUSTED] = self._lock.opens(scope["headers"])
+            if scope[IS_TRUSTED] or scope["path"] == OPEN_PATH:
+                await self._app(scope, receive, send)
+                return
+            problem = _unauthorised()
+        await errors.response(problem)(scope, receive, send)
+
+    def _problem(self, headers: Sequence[tuple[bytes, bytes]]) -> Problem | None:
+        hosts = [value for name, value in headers if name == b"host"]
+        found = _HOST.fullmatch(hosts[0].decode("latin-1").lower()) if len(hosts) == 1 else None
+        if found is None:
+            what = "the request does not name one host"
+            return _refusal(HTTPStatus.BAD_REQUEST, "bad-host", what, "send one Host header")
+        if ANY not in self._hosts and found[1] not in self._hosts:
+            what = "the service is not known by this host's name"
+            step = "call it as 127.0.0.1, or start it with --allow-host NAME"
+            return _refusal(HTTPStatus.MISDIRECTED_REQUEST, "unknown-host", what, step)
+        if any(_is_of_page(name, value) for name, value in headers):
+            what = "requests of web pages are refused"
+            step = "call the service from the app's own process, not from a page"
+            return _refusal(HTTPStatus.FORBIDDEN, "web-page", what, step)
+        return None
+
+
+def _is_of_page(name: bytes, value: bytes) -> bool:
+    """Return whether a browser sets this header, and a user's own navigation does not."""
+    if name == b"sec-fetch-site":
+        return value.strip().lower() in (b"cross-site", b"same-site")
+    return name == b"origin"
+
+
+_REASONS = {
+    HTTPStatus.BAD_REQUEST: "without exactly one, it is not certain who was called",
+    HTTPStatus.MISDIRECTED_REQUEST: "a page can give any name of its own this machine's address",
+    HTTPStatus.FORBIDDEN: "pages of any origin can reach the ports of this machine",
+}
+
+
+def _refusal(status: HTTPStatus, kind: str, what: str, step: str) -> Problem:
+    headers = {"Connection": "close"}
+    return Problem(status, kind, what, why=_REASONS[status], next_step=step, headers=headers)
+
+
+def _unauthorised() -> Problem:
+    """Return the one answer to a token that is missing, wrong, or not in its header."""
+    return Problem(
+        HTTPStatus.UNAUTHORIZED,
+        "no-token",
+        "the request does not show the service's token",
+        why="the service was started with one",
+        next_step="send the header Authorization: Bearer TOKEN",
+        headers={"WWW-Authenticate": "Bearer", "Connection": "close"},
+    )
+
+
+class MetricsMiddleware:
+    """Counts the answers of an application, by route and status, and how long they took."""
+
+    def __init__(self, app: ASGIApp, *, counts: Counts, routes: frozenset[str]) -> None:
+        """Count into `counts` what `app` answers; `routes` are the paths that it has."""
+        self._app = app
+        self._counts = counts
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on and count its answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = int(HTTPStatus.INTERNAL_SERVER_ERROR)  # of what raises instead of answering
+
+        async def send_on(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        began = time.monotonic()
+        try:
+            await self._app(scope, receive, send_on)
+        finally:
+            route = scope["path"] if scope["path"] in self._routes else OTHER
+            status = scope.get(REFUSED, status)
+            self._counts.answer(route, status, time.monotonic() - began)
+
+
+class HealthMiddleware:
+    """Answers /health ahead of the framework, so that however much is asked for, it is soon."""
+
+    def __init__(self, app: ASGIApp, answer: Callable[[bool], Response]) -> None:
+        """Pass everything else on to `app`; `answer` is told whether the token was shown."""
+        self._app = app
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or pass the request on."""
+        if scope["type"] == "http" and scope["path"] == OPEN_PATH and scope["method"] == "GET":
+            await self._answer(scope[IS_TRUSTED])(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
