@@ -7,6 +7,7 @@ one at a time, but these two may be different threads at the same moment.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -114,3 +115,8 @@ class Engine(Protocol):
     def trim(self) -> None:
         """Give back what memory only large batches need; called when nothing is to do."""
         ...
+
+
+def has_reference() -> bool:
+    """Return whether sentence-transformers is here; a lean bundle is without it."""
+    return importlib.util.find_spec("sentence_transformers") is not None

@@ -11,21 +11,15 @@ import functools
 import hashlib
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from sidecar.engines import SpaceClass, Tokens, Vectors
-from sidecar.models.snapshot import Snapshot
 from sidecar.settings import Precision
 
 BECAUSE = "the vectors are those of hashed words, without a model: --engine hash is for tests alone"
-# The revision names this way of hashing: change it with anything that changes a vector.
-SNAPSHOT = Snapshot(
-    repository="sidecar/hash",
-    revision=hashlib.sha256(b"words and trigrams 1").hexdigest()[:40],
-    path=Path(),
-)
+# Names this way of hashing: change it with anything that changes a vector.
+REVISION = hashlib.sha256(b"words and trigrams 1").hexdigest()[:40]
 DIM = 384
 MAX_TOKENS = 512
 START, END = 0, 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sidecar.engines import Engine, Vectors, installed
+from sidecar.engines import Engine, Vectors, has_reference
 from sidecar.errors import IntegrityError, ModelError
 
 MIN_COSINE = 0.9999
@@ -96,6 +96,6 @@ def _instead(engine: Engine) -> str:
     steps = []
     if engine.device != "cpu":
         steps.append("--device cpu")
-    if engine.name != "reference" and installed.has_reference():
+    if engine.name != "reference" and has_reference():
         steps.append("--engine reference")
     return ", or ".join([*steps, REPORT])

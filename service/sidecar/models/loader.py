@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sidecar.engines import Degraded, Engine
-from sidecar.engines.choice import choose
 from sidecar.errors import DiskError, UsageError
 from sidecar.models import snapshot
 from sidecar.models.fingerprint import fingerprint
 from sidecar.models.phases import Report
-from sidecar.process import headroom
+from sidecar.models.selection import choose
+from sidecar.process import headroom, memory
 from sidecar.process.protocol import Announcer
-from sidecar.scheduling import triage
 from sidecar.settings import Settings
 
 log = logging.getLogger("sidecar.loader")
@@ -166,7 +165,7 @@ def load(settings: Settings, announcer: Announcer, report: Report) -> Loaded:
 
 def _is_memory(error: BaseException | None) -> bool:
     """Return whether `error`, or one that it came of, says that memory ran out."""
-    return error is not None and (triage.is_memory(error) or _is_memory(error.__cause__))
+    return error is not None and (memory.is_memory(error) or _is_memory(error.__cause__))
 
 
 def _hashed() -> Loaded:
@@ -176,7 +175,9 @@ def _hashed() -> Loaded:
     log.warning("%s", hashed.BECAUSE)
     return Loaded(
         engine=hashed.HashEngine(),
-        snapshot=hashed.SNAPSHOT,
+        snapshot=snapshot.Snapshot(
+            repository="sidecar/hash", revision=hashed.REVISION, path=Path()
+        ),
         unpacked_because="the hash engine was asked for",
         degraded="hash",
         degraded_because=hashed.BECAUSE,

@@ -1,10 +1,21 @@
-"""Memory that was freed, given back to the system."""
+"""Memory that ran out, and memory that was freed, given back to the system."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
 from collections.abc import Callable
+
+_MEMORY_WORDS = (
+    *("out of memory", "not enough memory", "allocate memory", "bad_alloc", "bad alloc"),
+    "failed to map segment",  # the dynamic linker's
+)
+
+
+def is_memory(error: BaseException) -> bool:
+    """Return whether memory ran out: Python's, torch's or ONNX Runtime's way of saying so."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in text for words in _MEMORY_WORDS)
 
 
 def trimmer() -> Callable[[], None]:

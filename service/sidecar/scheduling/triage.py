@@ -11,13 +11,10 @@ import numpy as np
 
 from sidecar.engines import Vectors
 from sidecar.problems import Problem
+from sidecar.process.memory import is_memory
 from sidecar.scheduling.jobs import Job, Piece
 
 Encode = Callable[[Sequence[Sequence[int]]], Vectors]
-_MEMORY_WORDS = (
-    *("out of memory", "not enough memory", "allocate memory", "bad_alloc", "bad alloc"),
-    "failed to map segment",  # the dynamic linker's
-)
 log = logging.getLogger("sidecar.triage")
 
 
@@ -96,12 +93,6 @@ def _failure(canary: Sequence[int], encode: Encode) -> Exception | None:
 
 def _fail(jobs: set[Job], problem: Problem, ended: list[Job]) -> None:
     ended += [job for job in jobs if job.close(problem)]
-
-
-def is_memory(error: BaseException) -> bool:
-    """Return whether memory ran out: Python's, torch's or ONNX Runtime's way of saying so."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or any(words in text for words in _MEMORY_WORDS)
 
 
 def _text_fails(index: int, error: Exception) -> Problem:

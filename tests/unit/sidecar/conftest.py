@@ -1,9 +1,10 @@
-"""What the service's tests share: an app around a stub engine."""
+"""What the service's tests share: an app around a stub engine, and a twin per family of models."""
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.stub_engine import Served
+from tests.support.twins import SHAPES, Twin, make_twin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -45,3 +48,28 @@ def pipe() -> Iterator[tuple[int, int]]:
             os.close(end)
         except OSError:
             continue
+
+
+@pytest.fixture(scope="session")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Twin]:
+    """Return one twin per family: loading the reference takes seconds."""
+    base = tmp_path_factory.mktemp("twins")
+    return {family: make_twin(base / family, shape) for family, shape in SHAPES.items()}
+
+
+@pytest.fixture(params=SHAPES)
+def twin(request: pytest.FixtureRequest, twins: dict[str, Twin]) -> Twin:
+    """Return each family's twin in turn; its folder is shared, so nobody changes it."""
+    return twins[request.param]
+
+
+@pytest.fixture
+def bert(twins: dict[str, Twin], tmp_path: Path) -> Path:
+    """Return a copy of the twin of BERT that a test may spoil."""
+    return shutil.copytree(twins["bert"].folder, tmp_path / "bert")
+
+
+@pytest.fixture
+def xlmr(twins: dict[str, Twin], tmp_path: Path) -> Path:
+    """Return a copy of the twin of XLM-RoBERTa that a test may spoil."""
+    return shutil.copytree(twins["xlm-roberta"].folder, tmp_path / "xlmr")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from sidecar.engines import installed
 from sidecar.errors import IntegrityError, ModelError
 from sidecar.models import golden
 from tests.support.stub_engine import StubEngine
@@ -111,7 +110,7 @@ def test_nothing_is_advised_that_is_in_use_already(
     has_reference: bool,
     advised: list[str],
 ) -> None:
-    monkeypatch.setattr(installed, "has_reference", lambda: has_reference)
+    monkeypatch.setattr(golden, "has_reference", lambda: has_reference)
     engine = StubEngine()
     monkeypatch.setattr(engine, "device", device, raising=False)
     monkeypatch.setattr(engine, "name", name, raising=False)

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import logging
+import platform
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from sidecar.engines import Degraded, Engine, devices, installed, needs
-from sidecar.engines.packed.architecture import UnpackableError, qualify, weights_file
+from sidecar.engines import Degraded, Engine, has_reference
+from sidecar.engines.packed.architecture import (
+    WEIGHTS,
+    Architecture,
+    UnpackableError,
+    qualify,
+    weights_file,
+)
+from sidecar.engines.packed.weights import WORDS, open_weights
 from sidecar.errors import ModelError, ServiceError, UsageError
 from sidecar.models import golden
 from sidecar.models.phases import Report
 from sidecar.models.snapshot import REPAIR, Snapshot
 from sidecar.process import causes, headroom
 from sidecar.process.cpu_features import BYTE_PRODUCT_NAMES
+from sidecar.process.headroom import MIB, Need
 from sidecar.process.logs import discreet
-from sidecar.settings import Settings
+from sidecar.settings import Precision, Settings
 
 log = logging.getLogger("sidecar.engine")
 
@@ -44,7 +58,7 @@ def choose(settings: Settings, found: Snapshot, report: Report) -> Choice:
     if settings.engine == "reference":
         because = "the reference engine was asked for"
         return Choice(engine=_reference(settings, found, report), unpacked_because=because)
-    device = devices.choose(settings.device)
+    device = choose_device(settings.device)
     given_up: str | None = None
     if settings.device == "auto" and device != "cpu":
         engine, given_up = _accelerated(settings, found, report, device)
@@ -57,7 +71,7 @@ def choose(settings: Settings, found: Snapshot, report: Report) -> Choice:
         return Choice(engine=engine, degraded=stand_in, degraded_because=given_up)
     except UnpackableError as error:
         reason = str(error)
-        if not installed.has_reference():
+        if not has_reference():
             what = "no engine of this bundle can run this model"
             why = f"{reason}; the bundle is a lean one, without the reference engine"
             step = "use a bundle of the profile safe, or another model"
@@ -68,7 +82,7 @@ def choose(settings: Settings, found: Snapshot, report: Report) -> Choice:
     except ModelError as error:
         # It could run the model but does not give its vectors here: a fault of this machine's.
         _raise_systems(error)
-        if settings.engine == "packed" or not installed.has_reference():
+        if settings.engine == "packed" or not has_reference():
             raise
         reason = discreet(f"{error.what}: {error.why}")
     log.warning("the packed engine is given up: %s", reason)
@@ -139,7 +153,7 @@ def _packed(settings: Settings, found: Snapshot, report: Report, device: str) ->
     made = qualify(found.path, device=device, precision=settings.precision)
     if device == "cpu":
         weights = weights_file(found.path)
-        headroom.require(needs.packed(made, weights, precision=settings.precision))
+        headroom.require(packed_needs(made, weights, precision=settings.precision))
     report("importing")
     try:
         from sidecar.engines.packed import engine as packed  # noqa: PLC0415 (heavy)
@@ -161,12 +175,12 @@ def _packed(settings: Settings, found: Snapshot, report: Report, device: str) ->
 
 
 def _reference(settings: Settings, found: Snapshot, report: Report) -> Engine:
-    headroom.require(needs.reference(found.path))
+    headroom.require(reference_needs(found.path))
     report("importing")
     try:
         from sidecar.engines import reference  # noqa: PLC0415 (the heaviest import there is)
     except ImportError as error:
-        if not installed.has_reference():
+        if not has_reference():
             what = "this bundle has no reference engine"
             why = "it is a lean one: the packed engine alone"
             step = "--engine auto, or a bundle of the profile safe"
@@ -203,3 +217,79 @@ def _unimportable(error: ImportError) -> ModelError:
     what = "the libraries of the engine cannot be imported"
     step = "install the app again, or `pdm install` in a checkout"
     return ModelError(what, why=f"{type(error).__name__}: {error}", next_step=step)
+
+
+# torch's builds for CUDA have this library; the others do not.
+_CUDA_LIBRARIES = ("libtorch_cuda.so", "torch_cuda.dll")
+
+
+def choose_device(wanted: str) -> str:
+    """Return the device for `wanted`; auto is MPS, then CUDA, then the CPU. Raises UsageError.
+
+    Asking torch takes seconds, so it is asked only if its build and the machine could have one.
+    """
+    if wanted == "cpu" or (wanted == "auto" and not _may_have_accelerator()):
+        return "cpu"
+    if importlib.util.find_spec("torch") is None:
+        raise UsageError(
+            f"this bundle cannot use {wanted}",
+            why="it is a lean one: the packed engine on the CPU alone",
+            next_step="--device cpu, or a bundle of the profile safe",
+        )
+    from sidecar.engines.reference import choose_device as ask  # noqa: PLC0415 (heavy)
+
+    return ask(wanted)
+
+
+def _may_have_accelerator() -> bool:
+    """Return whether torch is here, in a build that could drive what this machine may have."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return False
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    libraries = Path(spec.origin).with_name("lib")
+    return any((libraries / name).is_file() for name in _CUDA_LIBRARIES)
+
+
+# ONNX Runtime with its first batches; torch and sentence-transformers with theirs.
+PACKED = Need(space=40 * MIB, private=46 * MIB)
+REFERENCE = Need(space=920 * MIB, private=358 * MIB)
+# Of a token in the vocabulary, by the tokenizer that the family has: a trie of bytes, or a table.
+_TOKEN_BYTES: Mapping[str, int] = {"xlm-roberta": 1100}
+_OTHER_TOKEN_BYTES = 250
+
+
+def packed_needs(architecture: Architecture, weights: Path, *, precision: Precision) -> Need:
+    """Return what the packed engine takes on a processor, with the file `weights`."""
+    encoder = architecture.encoder_bytes
+    is_whole = weights.name == WEIGHTS
+    try:
+        vocabulary, mapped = open_weights(weights).tensors[WORDS].shape[0], weights.stat().st_size
+    except (UnpackableError, OSError):
+        vocabulary = mapped = 0  # loading them says what is wrong
+    copies = 0
+    if precision == "int8":
+        copies = encoder // 2  # a byte of four, and what the multiplication wants beside it
+    elif not is_whole or architecture.is_rearranged:
+        copies = encoder
+    if copies:
+        # What was copied is mapped no more.
+        mapped -= encoder if is_whole else encoder // 2
+    own = copies + _tokenizer(architecture.family, vocabulary)
+    return PACKED.with_more(space=max(0, mapped) + own, private=own)
+
+
+def reference_needs(snapshot: Path) -> Need:
+    """Return what the reference engine takes, its libraries included."""
+    try:
+        config = json.loads((snapshot / "config.json").read_bytes())
+        own = _tokenizer(str(config["model_type"]), int(config["vocab_size"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        own = 0  # as above
+    mapped = sum(file.stat().st_size for file in snapshot.rglob("*.safetensors"))
+    return REFERENCE.with_more(space=mapped + own, private=own)
+
+
+def _tokenizer(family: str, vocabulary: int) -> int:
+    return max(0, vocabulary) * _TOKEN_BYTES.get(family, _OTHER_TOKEN_BYTES)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from sidecar.engines.choice import choose
 from sidecar.engines.packed import engine as packed
 from sidecar.engines.packed import probe
 from sidecar.engines.packed.architecture import QUANTIZED_GRAPH
 from sidecar.errors import ModelError, UsageError
 from sidecar.models.fingerprint import fingerprint
+from sidecar.models.selection import choose
 from sidecar.models.snapshot import Snapshot
 from sidecar.settings import Settings
 
