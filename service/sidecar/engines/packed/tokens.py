@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from sidecar.engines import Tokens
+from sidecar.engines.packed import pieces
 from sidecar.engines.packed.architecture import UnpackableError, read_table
 from sidecar.engines.packed.rebuilds import refuse_rebuilt
 
@@ -19,8 +20,10 @@ _UNKNOWN = "<unk>"
 class PackedTokenizer:
     """Tokenises as transformers does one sequence: special tokens around it, cut on the right."""
 
-    def __init__(self, tokenizer: Tokenizer, *, max_tokens: int) -> None:
-        """Take over `tokenizer`.
+    def __init__(
+        self, tokenizer: Tokenizer, *, max_tokens: int, piece_chars: int = pieces.PIECE_CHARS
+    ) -> None:
+        """Take over `tokenizer`, which reads about `piece_chars` characters at a time.
 
         Raises UnpackableError if it adds tokens anywhere but around or none, or cuts on the left.
         """
@@ -29,6 +32,8 @@ class PackedTokenizer:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
+        self._rule = pieces.rule_of(tokenizer)
+        self._piece_chars = piece_chars
         self._max_tokens = max_tokens
         # Unigram models have a number for it and no name of their own.
         named = getattr(tokenizer.model, "unk_token", None) or _UNKNOWN
@@ -60,23 +65,66 @@ class PackedTokenizer:
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Return the tokens of every text; an empty text has its special tokens."""
-        room = self._max_tokens - self.special_tokens
-        made = []
-        for encoding in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False):
-            ids = encoding.ids
-            kept = (*self._before, *ids[:room], *self._after)
-            made.append(Tokens(ids=kept, length=len(ids) + self.special_tokens))
+        made: list[Tokens] = []
+        for batch in _batches(texts, max_chars=self._piece_chars):
+            if len(batch) > 1 or len(batch[0]) <= self._piece_chars:
+                made += [self._tokens([one]) for one in self._encodings(batch)]
+            else:
+                made.append(self._tokens(self._read(batch[0])))
         return made
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Return start and end, in characters, of every token of `text`, special ones left out."""
-        offsets = self._tokenizer.encode(text, add_special_tokens=False).offsets
-        return [(int(start), int(end)) for start, end in offsets]
+        return [
+            (first + int(start), first + int(end))
+            for first, last in pieces.places(text, self._rule, max_chars=self._piece_chars)
+            for start, end in self._tokenizer.encode(
+                text[first:last], add_special_tokens=False
+            ).offsets
+        ]
 
     def unknown(self, text: str) -> tuple[int, int]:
         """Return how many tokens of `text` the model has none for, and of how many."""
-        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids.count(self._unknown), len(ids)
+        unknown = total = 0
+        for encoding in self._read(text):
+            unknown, total = unknown + encoding.ids.count(self._unknown), total + len(encoding)
+        return unknown, total
+
+    def _tokens(self, encodings: Iterable[Encoding]) -> Tokens:
+        """Return the tokens of a text whose pieces are read one after the other."""
+        room = self._max_tokens - self.special_tokens
+        ids: list[int] = []
+        length = self.special_tokens
+        for encoding in encodings:
+            if len(ids) < room:
+                ids += encoding.ids[: room - len(ids)]
+            length += len(encoding)
+        return Tokens(ids=(*self._before, *ids, *self._after), length=length)
+
+    def _read(self, text: str) -> Iterator[Encoding]:
+        """Yield what the tokenizer makes of `text`, piece by piece."""
+        for start, end in pieces.places(text, self._rule, max_chars=self._piece_chars):
+            piece = text[start:end]
+            if len(piece) > self._piece_chars:
+                piece = self._rule.shortened(piece)
+            yield from self._encodings([piece])
+
+    def _encodings(self, texts: list[str]) -> list[Encoding]:
+        return self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+
+
+def _batches(texts: Iterable[str], *, max_chars: int) -> Iterator[list[str]]:
+    """Yield texts that are read at once: of `max_chars` together at most, or one alone."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        if batch and size + len(text) > max_chars:
+            yield batch
+            batch, size = [], 0
+        batch.append(text)
+        size += len(text)
+    if batch:
+        yield batch
 
 
 def load(folder: Path, *, max_tokens: int) -> PackedTokenizer:

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from tokenizers import AddedToken, Encoding, Tokenizer, normalizers, pre_tokenizers
+
+from bench import synthetic_tokenizer
+from sidecar.engines.packed.pieces import PIECE_CHARS, Bert, Spaced, Unparted, places, rule_of
+from sidecar.engines.packed.tokens import PackedTokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WORDS = ("the cat sat on the mat",)
+BYTES = 1 << 17
+SHAPES = {
+    "one word": "a" * BYTES,
+    "backslashes": "\\" * (BYTES // 2),
+    "emoji": "\U0001f600" * (BYTES // 4),
+    "combining marks": "\u0301" * (BYTES // 2),
+    "marks that stay": "\U0001d165" * (BYTES // 4),
+    "Han": "\u65e5" * (BYTES // 3),
+    "joiners": "\u200d" * (BYTES // 3),
+    "controls": "\x01" * BYTES,
+    "white space": " " * BYTES,
+    "words": "the cat " * (BYTES // 8),
+    "half of an added token": "[MASK" * (BYTES // 5),
+}
+
+
+def bert() -> Tokenizer:
+    return synthetic_tokenizer.wordpiece(WORDS, size=600)
+
+
+def xlm_roberta() -> Tokenizer:
+    return synthetic_tokenizer.unigram(WORDS, size=600)
+
+
+class Recording(PackedTokenizer):
+    """Keeps the lengths of what was read."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__(tokenizer, max_tokens=32)
+        self.read: list[int] = []
+
+    def _encodings(self, texts: list[str]) -> list[Encoding]:
+        self.read.append(sum(map(len, texts)))
+        return super()._encodings(texts)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_no_text_is_read_in_more_than_pieces(name: str) -> None:
+    tokenizer = Recording(bert())
+    [found] = tokenizer.tokenize([SHAPES[name]])
+    assert max(tokenizer.read) <= PIECE_CHARS
+    assert (
+        found
+        == PackedTokenizer(bert(), max_tokens=32, piece_chars=1 << 30).tokenize([SHAPES[name]])[0]
+    )
+
+
+def test_short_texts_are_read_together_and_no_more_of_them_than_a_piece() -> None:
+    tokenizer = Recording(bert())
+    texts = ["the cat"] * 3000
+    assert tokenizer.tokenize(texts) == tokenizer.tokenize(texts[:1]) * 3000
+    assert len(tokenizer.read) == 4
+    assert max(tokenizer.read) <= PIECE_CHARS
+
+
+@pytest.mark.parametrize("words", ["the cat ", "кот и дом ", "แมว กับ บ้าน ", "बिल्ली और घर "])
+def test_words_between_spaces_part_for_xlm_roberta(words: str) -> None:
+    tokenizer = Recording(xlm_roberta())
+    tokenizer.tokenize([words * (BYTES // 16)])
+    assert max(tokenizer.read) <= PIECE_CHARS
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("aaaa bbbb", ["aaaa ", "bbbb"]),
+        ("aaa.bbb", ["aaa.", "bbb"]),
+        ("aaaaaaa bb", ["aaaaaaa", " bb"]),
+        ("aa[MASK]b", ["aa", "[MASK]", "b"]),
+        ("", []),
+    ],
+)
+def test_words_of_bert_part_at_spaces_and_signs(text: str, found: list[str]) -> None:
+    made = places(text, rule_of(bert()), max_chars=5)
+    assert [text[start:end] for start, end in made] == found
+
+
+def test_a_mark_behind_a_space_does_not_part_it() -> None:
+    rule = rule_of(xlm_roberta())
+    assert rule.parts("a b", 1)
+    for text in ("a \u0301b", "a \u0e33", "a  b", "a <mask>", ". b", "\u0d4e b", "a "):
+        assert not rule.parts(text, 1)
+
+
+def test_a_word_that_is_too_long_is_as_unknown_when_it_is_short() -> None:
+    rule = rule_of(bert())
+    assert rule.shortened("a" * 500) == "a" * 101
+    assert rule.shortened("\u0301" * 500) == ""
+    assert rule.shortened("c\u200da\u200dt" + "\u200d" * 500) == "cat"
+    assert rule.shortened("a." + "b" * 500) == "a." + "b" * 500
+    # Those that stay would be put in another order.
+    marks = "\U0001d167\u0941\U0001d165" + "\u200d" * 500
+    assert rule.shortened(marks) == marks
+
+
+def plain(tokenizer: Tokenizer) -> None:
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+
+
+def lowered(tokenizer: Tokenizer) -> None:
+    tokenizer.normalizer = normalizers.Lowercase()
+
+
+def swallowing(tokenizer: Tokenizer) -> None:
+    tokenizer.add_special_tokens([AddedToken("[X]", lstrip=True)])
+
+
+def named(tokenizer: Tokenizer) -> None:
+    tokenizer.add_special_tokens([AddedToken("word")])
+
+
+def normalized(tokenizer: Tokenizer) -> None:
+    tokenizer.add_tokens([AddedToken("[X]", normalized=True)])
+
+
+def first(tokenizer: Tokenizer) -> None:
+    metaspace = pre_tokenizers.Metaspace(prepend_scheme="first")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), metaspace])
+
+
+def bytewise(tokenizer: Tokenizer) -> None:
+    tokenizer.normalizer = None
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(use_regex=False)
+
+
+@pytest.mark.parametrize(
+    ("make", "change"),
+    [
+        *((bert, change) for change in (plain, lowered, swallowing, named, normalized)),
+        *((xlm_roberta, change) for change in (plain, lowered, named, normalized, first, bytewise)),
+    ],
+)
+def test_a_tokenizer_that_nothing_is_known_of_reads_texts_whole(
+    make: Callable[[], Tokenizer], change: Callable[[Tokenizer], None]
+) -> None:
+    assert isinstance(rule_of(make()), Bert | Spaced)
+    tokenizer = make()
+    change(tokenizer)
+    rule = rule_of(tokenizer)
+    assert type(rule) is Unparted
+    text = "a b." * 9
+    assert list(places(text, rule, max_chars=5)) == [(0, len(text))]
+    assert rule.shortened(text) == text
