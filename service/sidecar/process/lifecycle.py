@@ -163,7 +163,9 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, announcer: Ann
         instance=run.instance,
         request_stop=stop.request,
         access_log=access_log,
-        budget=Budget(settings.limits.max_held_bytes, unsent=senders.unsent),
+        budget=Budget(
+            settings.limits.max_held_bytes, unsent=senders.unsent, freed=run.encoder.freed
+        ),
         clock=clock,
     )
     config = uvicorn.Config(

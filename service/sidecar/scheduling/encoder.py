@@ -162,6 +162,10 @@ class Encoder:
         self._tokenizing.close()
         self._inference.close(wait=wait)
 
+    def freed(self) -> None:
+        """Note that a request has freed much memory, which is given back to the system soon."""
+        self._inference.freed()
+
     async def embed(
         self,
         texts: Sequence[str],

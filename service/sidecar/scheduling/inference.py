@@ -48,9 +48,9 @@ class Inference:
     ) -> None:
         """Do nothing until `begin`; `now` is a clock in seconds, for any thread to read.
 
-        When the last work is `trim_after_s` ago the engine is asked once to give back what memory
-        it can, and then `trim` is called; a call of the engine that takes longer than `stuck_s` is
-        stuck.
+        When the last work, or the first that `freed` was told of, is `trim_after_s` ago the engine
+        is asked once to give back what memory it can, and then `trim` is called; a call of the
+        engine that takes longer than `stuck_s` is stuck.
         """
         self._post = post
         self._counts = counts or Counts()
@@ -64,6 +64,7 @@ class Inference:
         self._canary: Sequence[int] = ()
         self._thread: threading.Thread | None = None
         self._is_closed = False
+        self._has_freed = True
         self._computed: Batch | None = None
         self._encoding_since: float | None = None
 
@@ -164,6 +165,13 @@ class Inference:
         with self._change:
             self._scheduler.remove(job)
 
+    def freed(self) -> None:
+        """Note that much memory was freed beside the work; any thread may call it."""
+        with self._change:
+            if not self._has_freed:
+                self._has_freed = True
+                self._change.notify()
+
     def revive(self) -> None:
         """Replace the thread if it is dead; a system that has no thread to give is asked again."""
         with self._change:
@@ -231,16 +239,16 @@ class Inference:
 
     def _next(self) -> Batch | None:
         """Return the next batch, as soon as there is one; None once closed."""
-        patience: float | None = self._trim_after_s
         while True:
             with self._change:
                 batch = None if self._is_closed else self._scheduler.take(self._now())
                 self._computed = batch
+                self._has_freed |= batch is not None
                 if batch is not None or self._is_closed:
                     return batch
-                if self._change.wait(patience):
+                if self._change.wait(self._trim_after_s if self._has_freed else None):
                     continue
-            patience = None  # once per idle time
+                self._has_freed = False
             self._give_back()
 
     def _give_back(self) -> None:

@@ -27,10 +27,20 @@ SHARE = "sidecar.share"  # in the scope of a request: what it has of the budget
 class Budget:
     """The bytes that are held for all requests together, answers until clients have taken them."""
 
-    def __init__(self, max_bytes: int, *, unsent: Callable[[], int] = lambda: 0) -> None:
-        """Allow `max_bytes`; `unsent` tells how many of answers were written and not yet taken."""
+    def __init__(
+        self,
+        max_bytes: int,
+        *,
+        unsent: Callable[[], int] = lambda: 0,
+        freed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Allow `max_bytes`; `unsent` tells how many of answers were written and not yet taken.
+
+        `freed` is called when a request ends that had a large share.
+        """
         self.max_bytes = max_bytes
         self.in_shares = 0
+        self.freed = freed
         self._unsent = unsent
 
     def require(self, wanted: int, *, counted: int = 0) -> None:
@@ -60,6 +70,7 @@ class Share:
         """Begin with nothing."""
         self._budget = budget
         self._came = self._answer = self._counted = 0
+        self._is_large = False
         self.unwritten = 0  # of the answer, while it is written
 
     def take(self, size: int) -> None:
@@ -79,9 +90,12 @@ class Share:
     def release(self) -> None:
         """Hold nothing any more."""
         self._hold(0, 0)
+        if self._is_large:
+            self._budget.freed()
 
     def _hold(self, came: int, answer: int) -> None:
         self._came, self._answer = came, answer
+        self._is_large |= came + answer > SMALL_BYTES
         # However large the answer, and that of a long document is made for half an hour, others are
         # served.
         counted = came + min(answer, self._budget.max_bytes // MOST_PART)

@@ -220,6 +220,33 @@ def test_memory_is_trimmed_once_per_idle_time_by_the_thread_that_computes(
     assert bench.trims == ["inference"] * 2
 
 
+def test_memory_that_was_freed_beside_the_work_is_trimmed_once(
+    make: Callable[..., Bench],
+) -> None:
+    bench = make(trim_after_s=0.001).begin()
+    until(lambda: len(bench.trims) == 1)
+    bench.inference.freed()
+    until(lambda: len(bench.trims) == 2)
+    bench.inference.freed()
+    until(lambda: len(bench.trims) == 3)
+    time.sleep(0.02)
+    assert bench.trims == ["inference"] * 3
+    assert bench.engine.trims == 3
+
+
+def test_memory_that_is_freed_again_and_again_is_trimmed_nonetheless(
+    make: Callable[..., Bench],
+) -> None:
+    bench = make(trim_after_s=0.1).begin()
+    until(lambda: len(bench.trims) == 1)
+
+    def trims_after_one_more() -> bool:
+        bench.inference.freed()
+        return len(bench.trims) == 2
+
+    until(trims_after_one_more)
+
+
 def test_the_engine_gives_back_its_memory_too_when_nothing_is_to_do(
     make: Callable[..., Bench],
 ) -> None:

@@ -104,6 +104,36 @@ def test_other_protocols_pass_by() -> None:
     assert seen == ["lifespan"]
 
 
+def test_the_end_of_a_large_share_is_told_once_and_that_of_a_small_one_is_not() -> None:
+    freed: list[str] = []
+    for come, answer in (("small", 0), ("large", 0), ("small", 65 * KB)):
+        share = Share(Budget(1 << 30, freed=lambda: freed.append("freed")))
+        for _ in range(8):
+            share.take(KB if come == "small" else 64 * KB)
+        share.answer(answer)
+        share.answer(0)
+        share.release()
+    assert freed == ["freed"] * 2
+
+
+def test_a_large_body_that_is_refused_is_told_when_it_ends() -> None:
+    freed: list[str] = []
+
+    async def app(_scope: Any, receive: Any, _send: Any) -> None:
+        await receive()
+        assert not freed
+        raise ConnectionError
+
+    async def work() -> None:
+        door = BudgetMiddleware(app, Budget(1 << 30, freed=lambda: freed.append("freed")))
+        for size in (64 * KB, 65 * KB):
+            with pytest.raises(ConnectionError):
+                await ask(door, b"0" * size)
+
+    asyncio.run(work())
+    assert freed == ["freed"]
+
+
 def test_an_answer_is_held_until_it_is_written_and_while_it_is_not_taken() -> None:
     unsent = 0
     budget = Budget(100 * KB, unsent=lambda: unsent)
