@@ -121,7 +121,7 @@ export class PythonSidecarClient {
     const said = objectOf(answer.body);
     const { status, dim } = said;
     if (typeof status !== 'string' || !((dim ?? null) === null || isDimensions(dim))) {
-      throw new SidecarError('PARSE_ERROR', 'the answer does not say how the sidecar is');
+      throw new SidecarError('PARSE_ERROR', 'the answer has no status');
     }
     return /** @type {Health} */ (/** @type {unknown} */ (said));
   }
@@ -135,7 +135,7 @@ export class PythonSidecarClient {
     const answer = await this.#ask('GET', '/info', options.signal, {});
     const said = objectOf(answer.body);
     if (!isDimensions(said['dim']) || !isFingerprint(said['fingerprint'])) {
-      throw new SidecarError('PARSE_ERROR', 'the answer does not say what is served');
+      throw new SidecarError('PARSE_ERROR', 'the answer does not describe the model');
     }
     return /** @type {Info} */ (/** @type {unknown} */ (said));
   }
@@ -453,12 +453,12 @@ function tableOf(headers, most) {
   }
   const isKept = isDimensions(dimensions) && count * dimensions * 4 <= MOST_BYTES;
   if (!isKept || !isFingerprint(fingerprint)) {
-    throw new SidecarError('PARSE_ERROR', 'the answer does not say of what space its rows are');
+    throw new SidecarError('PARSE_ERROR', 'the answer has no fingerprint');
   }
   const cut = indicesOf(String(headers['x-sidecar-truncated'] ?? ''));
   const isDouble = new Set(cut.indices).size !== cut.indices.length;
   if (cut.count > most.cut || isDouble || cut.indices.some((index) => index >= count)) {
-    throw new SidecarError('PARSE_ERROR', 'the list of cut texts names others than were sent');
+    throw new SidecarError('PARSE_ERROR', 'the list of cut texts has indices that were not sent');
   }
   return { count, dimensions, fingerprint, cut };
 }
@@ -466,7 +466,7 @@ function tableOf(headers, most) {
 /** @param {unknown} header */
 function numberOf(header) {
   if (typeof header !== 'string' || !/^\d+$/.test(header)) {
-    throw new SidecarError('PARSE_ERROR', 'the answer does not say how many rows it holds');
+    throw new SidecarError('PARSE_ERROR', 'the answer has no number of rows');
   }
   return Number(header);
 }
@@ -481,8 +481,8 @@ function united(answers, parts) {
   const isOther = (/** @type {Embedded} */ answer) =>
     answer.fingerprint !== fingerprint || answer.dimensions !== dimensions;
   if (answers.some(isOther)) {
-    throw new SidecarError('SPACE_CHANGED', 'the sidecar changed its model on the way', {
-      next: 'embed everything again with the model that serves now',
+    throw new SidecarError('SPACE_CHANGED', 'the sidecar changed its model during the call', {
+      next: 'embed everything again with the current model',
     });
   }
   return {

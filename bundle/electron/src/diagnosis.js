@@ -22,7 +22,7 @@ export async function diagnose(error, command) {
   return new SidecarError('PYTHON_VERSION_INCOMPATIBLE', message, {
     cause: error,
     log: error.log ?? '',
-    next: 'leave pythonPath out to take the Python of the bundle',
+    next: 'leave out pythonPath to use the Python of the bundle',
   });
 }
 

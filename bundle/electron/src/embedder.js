@@ -146,8 +146,8 @@ export class PythonSidecarEmbedder {
     this.#fingerprint ??= fingerprint;
     this.#dimensions ??= dimensions;
     if (fingerprint !== this.#fingerprint || dimensions !== this.#dimensions) {
-      throw new SidecarError('SPACE_CHANGED', 'the sidecar makes vectors of another space now', {
-        next: 'ask needsReindex, and build the index anew',
+      throw new SidecarError('SPACE_CHANGED', 'the vectors of the sidecar have another fingerprint now', {
+        next: 'call needsReindex, and rebuild the index',
       });
     }
   }

@@ -50,19 +50,51 @@ import { isRecord } from './json.js';
  * @property {number | null} [exitCode] of the service's process
  * @property {string | null} [signal] that ended the process
  * @property {string} [log] the last lines that the process wrote to standard error
- * @property {string} [next] what helps
+ * @property {string} [next] the next step
  */
 
-/** A failure with a `code` for programs, and a message for people. */
+// Options of the service that have a name of their own in this package.
+/** @type {Readonly<Record<string, string>>} */
+const OPTIONS = {
+  'allow-dir': 'allowDirs',
+  engine: 'engine',
+  model: 'model',
+  'model-cache': 'modelCachePath',
+  port: 'port',
+};
+const OPTION = /--([a-z][a-z-]*)(?: ([A-Z][A-Z_]*|\d[\d.]*|auto|cpu|packed|reference|[^\s,;]+\/[^\s,;]+)(?![\w]))?/g;
+
+/**
+ * Return a next step of the service with the options of this package in the place of its own.
+ * @param {string} next
+ * @returns {string}
+ */
+export function inOptions(next) {
+  return next.replace(OPTION, (option, /** @type {string} */ name, /** @type {string?} */ value) => {
+    const ours = OPTIONS[name];
+    if (!value) return ours ?? option;
+    const quoted = /^[A-Z\d]/.test(value) ? value : `'${value}'`;
+    if (ours === 'allowDirs') return `${ours}: [${quoted}]`;
+    return ours ? `${ours}: ${quoted}` : `args: ['--${name}', '${value}']`;
+  });
+}
+
+/** A failure with a `code` for programs, and for people a message that ends with the next step. */
 export class SidecarError extends Error {
   /**
    * @param {SidecarErrorCode} code
-   * @param {string} message
+   * @param {string} what the message without the next step
    * @param {SidecarErrorDetails} [details]
    */
-  constructor(code, message, details = {}) {
-    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+  constructor(code, what, details = {}) {
+    const words = details.next ?? details.problem?.next;
+    const next = words === undefined ? undefined : inOptions(words);
+    super(
+      next ? `${what}; next: ${next}` : what,
+      details.cause === undefined ? undefined : { cause: details.cause },
+    );
     this.name = 'SidecarError';
+    this.what = what;
     /** @type {SidecarErrorCode} */
     this.code = code;
     /** @type {number | undefined} */
@@ -83,7 +115,11 @@ export class SidecarError extends Error {
     /** @type {string | undefined} */
     this.log = details.log;
     /** @type {string | undefined} */
-    this.next = details.next ?? details.problem?.next;
+    this.next = next;
+    // Printed with the error they would say nothing.
+    for (const name of Object.keys(this)) {
+      if (Reflect.get(this, name) === undefined) Reflect.deleteProperty(this, name);
+    }
   }
 }
 
@@ -107,7 +143,7 @@ export function problemOf(said) {
  * @type {Readonly<Record<number, readonly [code: SidecarErrorCode, message: string]>>}
  */
 export const EXIT_CODES = Object.freeze({
-  0: ['SIDECAR_STOPPED', 'the sidecar was stopped by somebody else'],
+  0: ['SIDECAR_STOPPED', 'the sidecar was stopped from outside'],
   1: ['SIDECAR_CRASHED', 'the sidecar failed'],
   2: ['USAGE_ERROR', 'the sidecar was started with options that it refuses'],
   3: ['ADDRESS_IN_USE', 'another program listens on the port'],
@@ -138,7 +174,7 @@ export const FINAL = new Set([
 ]);
 
 /**
- * Return the error that the end of a process means, in its own words where it left some.
+ * Return the error for the end of a process, with the last message in its log if there is one.
  * @param {number | null} exitCode
  * @param {string | null} signal
  * @param {string} log the end of its standard error
@@ -151,10 +187,10 @@ export function errorOfExit(exitCode, signal, log) {
   }
   const { what, next, missing } = lastWords(log);
   if (exitCode === 1 && missing) {
-    const message = `the sidecar misses a part of Python: ${missing}`;
+    const message = `a Python module is missing: ${missing}`;
     return new SidecarError('PYTHON_DEPS_MISSING', message, {
       ...details,
-      next: 'reinstall the app, or leave pythonPath out to take the Python of the bundle',
+      next: 'reinstall the app, or leave out pythonPath to use the Python of the bundle',
     });
   }
   const [code, message] = EXIT_CODES[exitCode ?? 1] ?? [
@@ -168,7 +204,7 @@ export function errorOfExit(exitCode, signal, log) {
 }
 
 /**
- * Return what the service wrote when it gave up: what and why in one line, and what helps.
+ * Return the last message of a service that gave up: what and why in one line, and the next step.
  *
  * Its last line is a JSON object with the exit code, or text where it did not come that far.
  * @param {string} log

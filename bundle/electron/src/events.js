@@ -1,4 +1,4 @@
-/** What the service announces on its standard output, and this package on the way. */
+/** Progress events: those of the service's standard output, and those of this package. */
 
 import { isRecord } from './json.js';
 
@@ -8,7 +8,7 @@ const PREFIX = 'PROGRESS:';
  * @typedef {object} Failure
  * @property {import('./errors.js').SidecarErrorCode} code
  * @property {string} message
- * @property {string} [next] what helps
+ * @property {string} [next] the next step
  */
 
 /**

@@ -220,7 +220,7 @@ function open(agent, asked, answer, refuse) {
     // Heard, or node closes the connection without a word to us.
     sent.on('upgrade', ({ statusCode: status = 101 }, socket) => {
       socket.destroy();
-      const message = `the sidecar answered ${status}: another protocol, which was not asked for`;
+      const message = `the sidecar answered ${status}: a change of protocol that was not requested`;
       call.fail(new SidecarError('HTTP_ERROR', message, { status }));
     });
     sent.on('error', (error) => {
@@ -247,7 +247,7 @@ function networkError(cause) {
   const { code } = /** @type {NodeJS.ErrnoException} */ (cause);
   const message =
     code === 'ECONNREFUSED'
-      ? 'nobody listens where the sidecar should'
+      ? 'nothing listens at the address of the sidecar'
       : 'the connection to the sidecar broke';
   return new SidecarError('NETWORK_ERROR', code ? `${message} (${code})` : message, { cause });
 }
@@ -314,7 +314,7 @@ export function requireType(headers, type) {
     throw new SidecarError('PARSE_ERROR', `the answer is not of the type ${type}`);
   }
   if ((headers['content-encoding'] ?? 'identity') !== 'identity') {
-    throw new SidecarError('PARSE_ERROR', 'the answer is encoded, which was not asked for');
+    throw new SidecarError('PARSE_ERROR', 'the answer has a Content-Encoding that was not requested');
   }
 }
 

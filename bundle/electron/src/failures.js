@@ -1,4 +1,4 @@
-/** What a failed start is told as: to the app, and in events. */
+/** Failed starts as errors and as events. */
 
 import { SidecarError } from './errors.js';
 
@@ -11,7 +11,7 @@ import { SidecarError } from './errors.js';
 export function exhausted(error, most) {
   return new SidecarError(
     'SIDECAR_START_FAILED',
-    `the sidecar failed ${most} times and is not started again; the last time ${error.message}`,
+    `the sidecar failed ${most} times and is not started again; the last time ${error.what}`,
     {
       cause: error,
       log: error.log ?? '',
@@ -23,16 +23,16 @@ export function exhausted(error, most) {
 }
 
 /**
- * Return what an event says of a failure.
+ * Return a failure as the data of an event.
  * @param {SidecarError} error
  * @returns {import('./events.js').Failure}
  */
-export function told({ code, message, next }) {
-  return { code, message, ...(next ? { next } : {}) };
+export function told({ code, what, next }) {
+  return { code, message: what, ...(next ? { next } : {}) };
 }
 
 /**
- * Return what was thrown as an error of ours.
+ * Wrap a thrown value in a SidecarError.
  * @param {unknown} thrown
  * @returns {SidecarError}
  */

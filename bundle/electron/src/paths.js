@@ -1,7 +1,7 @@
-/** Where the bundle lies inside an app, and the environment that its Python gets. */
+/** The place of the bundle inside an app, and the environment of its Python. */
 
 import { existsSync, statSync } from 'node:fs';
-import { delimiter, dirname, join } from 'node:path';
+import { delimiter, dirname, resolve } from 'node:path';
 
 import { SidecarError } from './errors.js';
 
@@ -24,20 +24,20 @@ export function locate(options) {
   const python = (options.platform ?? process.platform) === 'win32'
     ? ['python', 'python.exe']
     : ['python', 'bin', 'python3.11'];
-  const pythonPath = options.pythonPath ?? (resources && join(resources, ...python));
-  const scriptPath = options.scriptPath ?? (resources && join(resources, 'embedding_sidecar'));
+  const pythonPath = options.pythonPath ?? (resources && resolve(resources, ...python));
+  const scriptPath = options.scriptPath ?? (resources && resolve(resources, 'embedding_sidecar'));
   if (!pythonPath || !scriptPath) {
-    throw new SidecarError('USAGE_ERROR', 'it is not known where the sidecar lies', {
-      next: 'give the folder of the bundle as `resources`, outside of a packaged app',
+    throw new SidecarError('USAGE_ERROR', 'the folder of the bundle is unknown', {
+      next: 'outside of a packaged app, pass the folder of the bundle as `resources`',
     });
   }
   if (!isFile(pythonPath)) {
     throw new SidecarError('PYTHON_NOT_FOUND', `there is no Python at ${pythonPath}`, {
-      next: 'check extraResources of electron-builder, or give the folder of the bundle',
+      next: 'pass the folder of the bundle as `resources`; in a packaged app, check extraResources of electron-builder',
     });
   }
   if (!existsSync(scriptPath)) {
-    throw new SidecarError('BUNDLE_DAMAGED', `the service is not at ${scriptPath}`, {
+    throw new SidecarError('BUNDLE_DAMAGED', `there is no service at ${scriptPath}`, {
       next: 'reinstall the app, or check extraResources of electron-builder',
     });
   }

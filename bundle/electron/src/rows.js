@@ -45,7 +45,7 @@ export function requireFinite(values) {
   let sum = 0;
   // Times zero, whatever is finite is zero, and nothing else is: one comparison for all.
   for (let at = 0; at < values.length; at += 1) sum += /** @type {number} */ (values[at]) * 0;
-  if (sum !== 0) throw new SidecarError('PARSE_ERROR', 'a vector holds what is no finite number');
+  if (sum !== 0) throw new SidecarError('PARSE_ERROR', 'a vector has a number that is not finite');
 }
 
 /**

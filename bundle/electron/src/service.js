@@ -140,7 +140,7 @@ export class PythonSidecarService extends EventEmitter {
     while (!this.#endpoint) {
       if (!this.#run) {
         if (this.#state === 'failed' && this.#lastError) throw this.#lastError;
-        throw new SidecarError('SIDECAR_STOPPED', 'the sidecar does not run', {
+        throw new SidecarError('SIDECAR_STOPPED', 'the sidecar is not running', {
           next: 'call startSidecar first',
         });
       }
@@ -281,7 +281,7 @@ export class PythonSidecarService extends EventEmitter {
           const seconds = Math.round(this.#options.startTimeout / 1000);
           throw new SidecarError('TIMEOUT', `the sidecar was not ready after ${seconds} s`, {
             log: started.log,
-            next: 'see its log; a slow disk may need a longer startTimeout',
+            next: 'see its log; a slow disk may need a larger startTimeout',
           });
         }),
       ]);

@@ -27,7 +27,7 @@ export async function proven(started, { instance, token }, timeoutMs, signal) {
     signal.throwIfAborted();
     const found = await probe(place, instance, timeoutMs);
     if (found && !found.ours) {
-      const message = `what listens on port ${place.port} is not the sidecar that was started`;
+      const message = `the program on port ${place.port} is not the sidecar that was started`;
       throw new SidecarError('IDENTITY_UNPROVEN', message, { log: started.log });
     }
     if (found?.status === 'ok') return { ...place, token };
@@ -66,5 +66,5 @@ export async function hangs(pid, place, instance, times, tellGone, signal) {
     } else misses += 1;
     if (found?.ours && found.bundle === 'gone') tellGone();
   }
-  return new SidecarError('SIDECAR_HANGS', 'the sidecar did not answer any more');
+  return new SidecarError('SIDECAR_HANGS', 'the sidecar stopped answering');
 }

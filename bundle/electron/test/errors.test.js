@@ -9,12 +9,13 @@ test('every exit code has an error code of its own', () => {
   assert.equal(new Set(codes).size, codes.length);
 });
 
-test('the last words of the service are in the message, and its next step beside it', () => {
+test('the last words of the service are in the message, and its next step ends it', () => {
   const last = { message: 'it is damaged', why: 'sha256 differs', next: 'reinstall', exit_code: 4 };
   const log = `{"level":"info"}\n{cut\n${JSON.stringify(last)}\n{"level":"info","message":"bye"}`;
   const error = errorOfExit(4, null, log);
   assert.equal(error.code, 'BUNDLE_DAMAGED');
-  assert.match(error.message, /: it is damaged \(sha256 differs\)$/);
+  assert.match(error.message, /: it is damaged \(sha256 differs\); next: reinstall$/);
+  assert.match(error.what, /\(sha256 differs\)$/);
   assert.equal(error.next, 'reinstall');
   assert.equal(error.exitCode, 4);
   assert.equal(error.log, log);
@@ -47,6 +48,28 @@ test('an end by a signal or by an unknown code is a crash', () => {
   assert.equal(errorOfExit(null, 'SIGSEGV', '').code, 'SIDECAR_CRASHED');
   assert.match(errorOfExit(null, 'SIGSEGV', '').message, /SIGSEGV/);
   assert.equal(errorOfExit(3221225477, null, '').code, 'SIDECAR_CRASHED');
+});
+
+for (const [said, told] of [
+  ['start it with --allow-dir FOLDER', 'start it with allowDirs: [FOLDER]'],
+  ['--port 8422, or --port 0', 'port: 8422, or port: 0'],
+  ['choose a --port above 1023', 'choose a port above 1023'],
+  ['--engine auto, or a bundle of the profile safe', "engine: 'auto', or a bundle of the profile safe"],
+  ['--model sentence-transformers/all-MiniLM-L6-v2', "model: 'sentence-transformers/all-MiniLM-L6-v2'"],
+  ["--model-cache DIR with a repository's name", "modelCachePath: DIR with a repository's name"],
+  ['--device auto, or --device cpu', "args: ['--device', 'auto'], or args: ['--device', 'cpu']"],
+  ['leave --precision out', 'leave --precision out'],
+]) {
+  test(`the next step "${said}" names the options of the package`, () => {
+    const error = new SidecarError('USAGE_ERROR', 'no', { problem: { next: said } });
+    assert.equal(error.next, told);
+    assert.equal(error.message, `no; next: ${told}`);
+  });
+}
+
+test('an error has no field without a value', () => {
+  const fields = Object.keys(new SidecarError('TIMEOUT', 'late')).sort();
+  assert.deepEqual(fields, ['code', 'name', 'what']);
 });
 
 test('it is an Error that knows its cause', () => {

@@ -94,7 +94,7 @@ test('a crash loop ends after five attempts, with one message that says why', as
   const { service, types, notes, events } = scripted(t, { exit: 1, says });
   await assert.rejects(service.startSidecar(), (error) => {
     assert.equal(error.code, 'SIDECAR_START_FAILED');
-    assert.match(error.message, /failed 5 times .* the engine broke \(no luck\)$/);
+    assert.match(error.message, /failed 5 times .* the engine broke \(no luck\); next: try another$/);
     assert.equal(error.next, 'try another');
     assert.match(error.log, /the engine broke/);
     assert.equal(error.exitCode, 1);
@@ -150,7 +150,7 @@ test('a Python of another version is named as the cause', async (t) => {
   t.after(() => delete process.env.SCRIPTED_VERSION);
   const { service } = scripted(t, { exit: 1, says: 'SyntaxError: invalid syntax\n' });
   await assert.rejects(service.startSidecar(), (error) => {
-    assert.match(error.message, /needs Python 3\.11, and .* is 3\.8$/);
+    assert.match(error.message, /needs Python 3\.11, and .* is 3\.8; next: leave out pythonPath/);
     return error.code === 'PYTHON_VERSION_INCOMPATIBLE';
   });
 });

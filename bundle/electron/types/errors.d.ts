@@ -39,60 +39,19 @@ export type SidecarErrorDetails = {
      */
     log?: string;
     /**
-     * what helps
+     * the next step
      */
     next?: string;
 };
 /**
- * @typedef {'PYTHON_NOT_FOUND'
- *   | 'PYTHON_DEPS_MISSING'
- *   | 'PYTHON_VERSION_INCOMPATIBLE'
- *   | 'SIDECAR_START_FAILED'
- *   | 'NETWORK_ERROR'
- *   | 'TIMEOUT'
- *   | 'HTTP_ERROR'
- *   | 'PARSE_ERROR'
- *   | 'SIDECAR_CRASHED'
- *   | 'USAGE_ERROR'
- *   | 'ADDRESS_IN_USE'
- *   | 'BUNDLE_DAMAGED'
- *   | 'BUNDLE_GONE'
- *   | 'OUT_OF_REACH'
- *   | 'DISK_ERROR'
- *   | 'REFUSED_BY_RULE'
- *   | 'VERIFICATION_FAILED'
- *   | 'SMOKE_TEST_FAILED'
- *   | 'SYSTEM_UNSUPPORTED'
- *   | 'MODEL_NOT_LOADABLE'
- *   | 'SIDECAR_STOPPED'
- *   | 'SIDECAR_HANGS'
- *   | 'IDENTITY_UNPROVEN'
- *   | 'SPACE_CHANGED'} SidecarErrorCode
+ * Return a next step of the service with the options of this package in the place of its own.
+ * @param {string} next
+ * @returns {string}
  */
-/**
- * @typedef {object} Problem
- * The service's own words for a request that it did not serve (RFC 9457).
- * @property {string} [type]
- * @property {string} [title]
- * @property {number} [status]
- * @property {string} [detail]
- * @property {string} [why]
- * @property {string} [next]
- * @property {string} [request]
- */
-/**
- * @typedef {object} SidecarErrorDetails
- * @property {unknown} [cause] the error underneath
- * @property {number} [status] of HTTP, with HTTP_ERROR
- * @property {Problem} [problem] what the service said of it
- * @property {number} [retryAfterMs] how long the service asks us to wait
- * @property {number | null} [exitCode] of the service's process
- * @property {string | null} [signal] that ended the process
- * @property {string} [log] the last lines that the process wrote to standard error
- * @property {string} [next] what helps
- */
-/** A failure with a `code` for programs, and a message for people. */
+export declare function inOptions(next: string): string;
+/** A failure with a `code` for programs, and for people a message that ends with the next step. */
 export declare class SidecarError extends Error {
+    what: string;
     /** @type {SidecarErrorCode} */
     code: SidecarErrorCode;
     /** @type {number | undefined} */
@@ -116,10 +75,10 @@ export declare class SidecarError extends Error {
     next: string | undefined;
     /**
      * @param {SidecarErrorCode} code
-     * @param {string} message
+     * @param {string} what the message without the next step
      * @param {SidecarErrorDetails} [details]
      */
-    constructor(code: SidecarErrorCode, message: string, details?: SidecarErrorDetails);
+    constructor(code: SidecarErrorCode, what: string, details?: SidecarErrorDetails);
 }
 /**
  * Return what a service said of a request, without the fields that are not of their kind.
@@ -138,7 +97,7 @@ export declare const EXIT_CODES: Readonly<Record<number, readonly [code: Sidecar
  */
 export declare const FINAL: ReadonlySet<SidecarErrorCode>;
 /**
- * Return the error that the end of a process means, in its own words where it left some.
+ * Return the error for the end of a process, with the last message in its log if there is one.
  * @param {number | null} exitCode
  * @param {string | null} signal
  * @param {string} log the end of its standard error

@@ -1,9 +1,9 @@
-/** What the service announces on its standard output, and this package on the way. */
+/** Progress events: those of the service's standard output, and those of this package. */
 export type Failure = {
     code: import('./errors.js').SidecarErrorCode;
     message: string;
     /**
-     * what helps
+     * the next step
      */
     next?: string;
 };
@@ -61,7 +61,7 @@ export type Announced = {
  * @typedef {object} Failure
  * @property {import('./errors.js').SidecarErrorCode} code
  * @property {string} message
- * @property {string} [next] what helps
+ * @property {string} [next] the next step
  */
 /**
  * @typedef {{ type: 'starting', data: { port: number } }

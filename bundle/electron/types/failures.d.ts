@@ -1,4 +1,4 @@
-/** What a failed start is told as: to the app, and in events. */
+/** Failed starts as errors and as events. */
 import { SidecarError } from './errors.js';
 /**
  * Return the error of a service that failed too often: the last failure, with what it said.
@@ -8,13 +8,13 @@ import { SidecarError } from './errors.js';
  */
 export declare function exhausted(error: SidecarError, most: number): SidecarError;
 /**
- * Return what an event says of a failure.
+ * Return a failure as the data of an event.
  * @param {SidecarError} error
  * @returns {import('./events.js').Failure}
  */
-export declare function told({ code, message, next }: SidecarError): import('./events.js').Failure;
+export declare function told({ code, what, next }: SidecarError): import('./events.js').Failure;
 /**
- * Return what was thrown as an error of ours.
+ * Wrap a thrown value in a SidecarError.
  * @param {unknown} thrown
  * @returns {SidecarError}
  */

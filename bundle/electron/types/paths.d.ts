@@ -1,4 +1,4 @@
-/** Where the bundle lies inside an app, and the environment that its Python gets. */
+/** The place of the bundle inside an app, and the environment of its Python. */
 export type Places = {
     pythonPath: string;
     scriptPath: string;
