@@ -322,7 +322,7 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
     settings = dataclasses.replace(settings, bounds=bounded(settings.bounds))
     foreign.told(os.environ)
     # The web stack is imported only once the port is ours.
-    from sidecar.process.lifecycle import serve  # noqa: PLC0415
+    from sidecar.server import serve  # noqa: PLC0415
 
     return serve(settings, sock=sock, stop=stop, announcer=announcer)
 

@@ -9,8 +9,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from sidecar import server
 from sidecar.models.loader import Loaded
-from sidecar.process import lifecycle
 from sidecar.process.listener import listen
 from sidecar.process.signals import Stop
 from sidecar.scheduling.encoder import Encoder
@@ -49,13 +49,13 @@ class Doorstep:
             self._server = made(*given)
             return self._server
 
-        made = lifecycle._Server
-        monkeypatch.setattr(lifecycle, "Encoder", make)
-        monkeypatch.setattr(lifecycle, "_Server", serve)
+        made = server._Server
+        monkeypatch.setattr(server, "Encoder", make)
+        monkeypatch.setattr(server, "_Server", serve)
         sock = listen("127.0.0.1", 0, allow_remote=False)
         self.port: int = sock.getsockname()[1]
         self._thread = threading.Thread(
-            target=lifecycle.serve,
+            target=server.serve,
             args=(settings,),
             kwargs={"sock": sock, "stop": self._stop, "announcer": self},
         )

@@ -13,8 +13,8 @@ from sidecar.documents.revision import READER
 from sidecar.scheduling.abandonment import Gone
 from sidecar.scheduling.encoder import Embedded
 from sidecar.scheduling.texts import DeferredTexts
-from sidecar.service import Service
 from sidecar.web.schemas import FileOptions
+from sidecar.web.state import Service
 
 
 class Cut(DeferredTexts):

@@ -15,7 +15,6 @@ from sidecar.documents.workers import Workers
 from sidecar.process.clock import Clock
 from sidecar.process.presence import Presence
 from sidecar.scheduling.encoder import Encoder
-from sidecar.service import Service
 from sidecar.settings import Settings
 from sidecar.web import errors, middleware
 from sidecar.web.admission import Budget, BudgetMiddleware
@@ -28,6 +27,7 @@ from sidecar.web.middleware import (
 )
 from sidecar.web.routes import PATHS, router
 from sidecar.web.routes.status import answer_health
+from sidecar.web.state import Service
 
 
 class _App(FastAPI):

@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from sidecar import __version__
 from sidecar.metrics import BUCKETS_S, Counts, Histogram
 from sidecar.problems import CLIENT_CLOSED
-from sidecar.service import Service
+from sidecar.web.state import Service
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 TOO_MANY = 429

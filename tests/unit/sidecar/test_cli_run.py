@@ -33,7 +33,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return record
 
-    served: Any = ModuleType("sidecar.process.lifecycle")
+    served: Any = ModuleType("sidecar.server")
 
     def serve(settings: Any, *, sock: Any, stop: Any, announcer: Any) -> int:
         done.append("serve")
@@ -44,8 +44,8 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return 0
 
     served.serve = serve
-    monkeypatch.setitem(sys.modules, "sidecar.process.lifecycle", served)
-    monkeypatch.setattr("sidecar.process.lifecycle", served, raising=False)
+    monkeypatch.setitem(sys.modules, "sidecar.server", served)
+    monkeypatch.setattr("sidecar.server", served, raising=False)
     monkeypatch.setattr(signals, "install", step("signals"))
     monkeypatch.setattr(signals, "watch", step("watch"))
     monkeypatch.setattr(cli, "claim_stdout", step("claim"))

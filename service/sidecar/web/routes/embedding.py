@@ -7,7 +7,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sidecar.scheduling.encoder import Embedded
-from sidecar.service import service_of
 from sidecar.web import bodies, schemas, vectors
 from sidecar.web.admission import share_of
 from sidecar.web.routes.answers import (
@@ -18,6 +17,7 @@ from sidecar.web.routes.answers import (
     validated,
     with_vectors,
 )
+from sidecar.web.state import service_of
 
 router = APIRouter()
 BINARY = "application/octet-stream"

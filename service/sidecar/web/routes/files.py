@@ -11,7 +11,6 @@ from starlette.responses import Response
 
 from sidecar.documents import cutting, documents, uploads
 from sidecar.problems import Problem
-from sidecar.service import service_of
 from sidecar.web import bodies, schemas, vectors
 from sidecar.web.admission import share_of
 from sidecar.web.routes import lines
@@ -24,6 +23,7 @@ from sidecar.web.routes.answers import (
     validated,
     with_vectors,
 )
+from sidecar.web.state import service_of
 
 router = APIRouter()
 MAX_BODY_BYTES = 1 << 16  # of a path and options: the longest path that systems open is half of it

@@ -21,10 +21,10 @@ from sidecar.documents.cutting import cut
 from sidecar.problems import Problem
 from sidecar.scheduling.abandonment import Gone
 from sidecar.scheduling.encoder import Embedded
-from sidecar.service import Service, service_of
 from sidecar.web import errors
 from sidecar.web.routes.answers import departure, with_vectors
 from sidecar.web.schemas import FileOptions
+from sidecar.web.state import Service, service_of
 
 MEDIA_TYPE = "application/x-ndjson"
 PROGRESS_S = 1.0

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from sidecar.service import service_of
+from sidecar.web.state import service_of
 
 router = APIRouter()
 

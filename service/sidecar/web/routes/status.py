@@ -11,10 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sidecar import __version__
-from sidecar.service import Service, service_of
 from sidecar.web import bodies, schemas
 from sidecar.web.middleware import IS_TRUSTED, OPEN_PATH
 from sidecar.web.routes.answers import answer, problems
+from sidecar.web.state import Service, service_of
 
 router = APIRouter()
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar import __version__
+from sidecar import __version__, server
 from sidecar.errors import ModelError, ServiceError
 from sidecar.models.loader import Loaded
-from sidecar.process import lifecycle
 from sidecar.process.listener import listen
 from sidecar.process.signals import Stop
 from sidecar.settings import Settings
@@ -61,9 +60,7 @@ class Running:
 
     def _serve(self) -> None:
         try:
-            self.code = lifecycle.serve(
-                self._settings, sock=self.sock, stop=self.stop, announcer=self
-            )
+            self.code = server.serve(self._settings, sock=self.sock, stop=self.stop, announcer=self)
         except ServiceError as error:
             self.failure = error
 
@@ -75,7 +72,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Running]]:
     def start(load: Callable[..., Loaded] | None = None, **settings: Any) -> Running:
         engine = StubEngine()
         chosen = load or (lambda _report: Loaded(engine=engine, snapshot=SNAPSHOT))
-        monkeypatch.setattr(lifecycle, "load", lambda _settings, _to, report: chosen(report))
+        monkeypatch.setattr(server, "load", lambda _settings, _to, report: chosen(report))
         made.append(Running(engine, Settings(port=0, **settings)))
         return made[-1]
 
@@ -135,7 +132,7 @@ def test_a_stop_that_came_before_the_server_is_kept(run: Callable[..., Running])
     stop.request()
     sock = listen("127.0.0.1", 0, allow_remote=False)
     service = run()
-    assert lifecycle.serve(Settings(port=0), sock=sock, stop=stop, announcer=service) == 0
+    assert server.serve(Settings(port=0), sock=sock, stop=stop, announcer=service) == 0
 
 
 @pytest.mark.parametrize("is_ours", [True, False])

@@ -1,4 +1,4 @@
-"""What the routes work with; one per application."""
+"""The state that the routes of one application share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sidecar.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What the routes work with; one per app, in `app.state.service`."""
+    """Kept in `app.state.service`."""
 
     settings: Settings
     encoder: Encoder
