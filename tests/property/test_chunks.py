@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.documents.chunks import char_chunks, take, token_chunks
+from sidecar.documents.chunking import char_chunks, take, token_chunks
 from sidecar.problems import Problem
 from sidecar.scheduling.batching import turns
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.documents import documents, encodings
-from sidecar.documents.chunks import char_chunks
+from sidecar.documents.chunking import char_chunks
 from sidecar.documents.refusals import refusal
 from sidecar.problems import Problem
 from tests.support.pdfparts import said

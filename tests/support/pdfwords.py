@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sidecar.documents import worker
-from sidecar.documents.chunks import char_chunks
+from sidecar.documents.chunking import char_chunks
 
 PACKAGES = (
     *("debian-faq", "maint-guide", "debian-policy", "developers-reference", "r-doc-pdf"),

@@ -18,9 +18,10 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from sidecar.documents import encodings
+from sidecar.documents.chunking import Chunking, Unit
 from sidecar.documents.losses import MAX_LISTED, LossKind, NoteKind
 from sidecar.documents.sandbox import Sandbox
-from sidecar.engines import Degraded
+from sidecar.engines import Degraded, Engine
 from sidecar.problems import Problem
 from sidecar.process.presence import State
 
@@ -94,7 +95,7 @@ class FileOptions(Wire):
     max_chunks: int = Field(default=200, ge=1, le=65_536, description="The rest is left out.")
     normalize: bool = Field(default=True, description="Scale every vector to length 1.")
     pooling: Pooling = Field(default="mean", description="How token vectors become one.")
-    unit: Literal["chars", "tokens"] = Field(
+    unit: Unit = Field(
         default="chars",
         description="What the chunk's length is counted in. With tokens, a chunk_size that is "
         "left out becomes the most that the model reads, and the overlap an eighth of it.",
@@ -119,21 +120,28 @@ class FileOptions(Wire):
         json_schema_extra={"writeOnly": True},
     )
 
-    def sizes(self, *, max_content_tokens: int) -> tuple[int, int]:
-        """Return the length and the overlap of chunks in the request's unit.
+    def chunking(self, engine: Engine) -> Chunking:
+        """Return what is asked for; a chunk of tokens is by default as long as `engine` reads.
 
         An overlap that is left out shrinks with the chunk. Raises Problem if one that is given
         is not smaller than the chunk.
         """
         size, overlap = self.chunk_size, self.chunk_overlap
         if self.unit == "tokens" and "chunk_size" not in self.model_fields_set:
-            size = max_content_tokens
+            size = engine.max_tokens - engine.special_tokens
         if "chunk_overlap" not in self.model_fields_set:
-            return size, min(overlap, size // 8)
-        if overlap >= size:
+            overlap = min(overlap, size // 8)
+        elif overlap >= size:
             what = f"chunk_overlap: it must be smaller than chunk_size, which is {size}"
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-value", what)
-        return size, overlap
+        return Chunking(
+            size=size,
+            overlap=overlap,
+            unit=self.unit,
+            max_chunks=self.max_chunks,
+            codec=self.charset,
+            password=None if self.password is None else self.password.get_secret_value(),
+        )
 
 
 # How OpenAPI says that an upload brings a password.

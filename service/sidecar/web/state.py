@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from sidecar.documents import chunking
+from sidecar.documents.chunking import Chunking, Chunks
 from sidecar.documents.roots import Roots
 from sidecar.documents.workers import Workers
 from sidecar.process.presence import Presence
+from sidecar.scheduling.abandonment import Gone
 from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Settings
 
@@ -25,6 +28,18 @@ class Service:
     request_stop: Callable[[], None]
     workers: Workers
     presence: Presence
+
+    async def read(self, data: bytes, suffix: str, wanted: Chunking, *, gone: Gone) -> Chunks:
+        """Read a document and divide it. Raises Problem."""
+        return await chunking.read(
+            data,
+            suffix,
+            wanted,
+            encoder=self.encoder,
+            workers=self.workers,
+            limits=self.settings.limits,
+            gone=gone,
+        )
 
 
 def service_of(request: Request) -> Service:

@@ -1,15 +1,19 @@
-"""Documents to chunks and their vectors."""
+"""Documents to chunks and their vectors: from an allowed folder, or carried by the request."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
+from email.message import Message
 from http import HTTPStatus
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sidecar.documents import cutting, documents, uploads
+from sidecar.documents import documents
+from sidecar.documents.chunking import Chunking
 from sidecar.problems import Problem
 from sidecar.web import bodies, schemas, vectors
 from sidecar.web.admission import share_of
@@ -27,6 +31,8 @@ from sidecar.web.state import service_of
 
 router = APIRouter()
 MAX_BODY_BYTES = 1 << 16  # of a path and options: the longest path that systems open is half of it
+HEADER = "X-Document-Password"
+SENT = f"Content-Type: {', '.join(documents.MEDIA_TYPES)}"
 ANSWER = {"model": schemas.EmbedFileAnswer, "content": {lines.MEDIA_TYPE: {}}}
 
 
@@ -38,16 +44,16 @@ ANSWER = {"model": schemas.EmbedFileAnswer, "content": {lines.MEDIA_TYPE: {}}}
 async def embed_file(request: Request) -> Response:
     """Cut a document from an allowed folder into chunks and embed them."""
     service = service_of(request)
-    service.encoder.ready()
+    engine = service.encoder.ready().engine
     service.encoder.require_room()
     limits = service.settings.limits
     bodies.refuse_kind(request)
     body = await bodies.collect(request, max_bytes=MAX_BODY_BYTES, too_large=_too_large)
     asked = await validated(schemas.EmbedFileRequest, body)
-    cutting.sizes(service, asked)
+    wanted = asked.chunking(engine)
     file = await asyncio.to_thread(service.roots.read, asked.path, max_bytes=limits.max_file_bytes)
     share_of(request).take(len(file.data))
-    return await _answer(request, file.data, file.suffix, asked)
+    return await _answer(request, file.data, file.suffix, asked, wanted)
 
 
 @router.post(
@@ -67,39 +73,47 @@ async def embed_file(request: Request) -> Response:
 async def upload(request: Request) -> Response:
     """Cut the document that is the body into chunks and embed them; no folder need be allowed."""
     service = service_of(request)
-    service.encoder.ready()
+    engine = service.encoder.ready().engine
     service.encoder.require_room()
-    suffix = uploads.suffix_of(request)
+    suffix = _suffix_of(request)
     if suffix == ".pdf":
         service.workers.require_room()
-    options = dict(uploads.options(request))
+    options = _options(request)
     asked = schemas.validate(schemas.FileOptions, options, is_spelled=True)
-    cutting.sizes(service, asked)
-    data = await uploads.read(request, max_bytes=service.settings.limits.max_file_bytes)
-    return await _answer(request, data, suffix, asked)
+    wanted = asked.chunking(engine)
+    limits = service.settings.limits
+    data = await bodies.collect(
+        request, max_bytes=limits.max_file_bytes, too_large=_too_large_document
+    )
+    return await _answer(request, data, suffix, asked, wanted)
 
 
 async def _answer(
-    request: Request, data: bytes, suffix: str, asked: schemas.FileOptions
+    request: Request,
+    data: bytes,
+    suffix: str,
+    asked: schemas.FileOptions,
+    wanted: Chunking,
 ) -> Response:
     if lines.MEDIA_TYPE in request.headers.get("accept", ""):
-        return await lines.answer(request, data, suffix, asked)
+        return await lines.answer(request, data, suffix, asked, wanted)
     service = service_of(request)
     loaded = service.encoder.ready()
     async with departure(request) as gone:
-        cut = await cutting.cut(service, data, suffix, asked, gone=gone)
+        chunks = await service.read(data, suffix, wanted, gone=gone)
         share_of(request).expect(
-            sum(cut.lengths) + vectors.size_of(len(cut), loaded.engine.dim, encoding=asked.encoding)
+            sum(chunks.lengths)
+            + vectors.size_of(len(chunks), loaded.engine.dim, encoding=asked.encoding)
         )
         found = await service.encoder.embed(
-            cut, pooling=asked.pooling, normalize=asked.normalize, gone=gone
+            chunks, pooling=asked.pooling, normalize=asked.normalize, gone=gone
         )
 
     def rest() -> dict[str, object]:
         return {
-            "chunks": cut[:],
-            "spans": cut.spans(found),
-            **cut.said(),
+            "chunks": chunks[:],
+            "spans": chunks.spans(found),
+            **chunks.said(),
             "model": loaded.snapshot.repository,
             "dim": loaded.engine.dim,
             "fingerprint": found.fingerprint,
@@ -114,5 +128,80 @@ def _too_large(limit: int) -> Problem:
         "too-large",
         f"the body is larger than {limit} bytes, and holds a path and options alone",
         next_step="send the document itself to /embed-file/upload",
+        headers={"Connection": "close"},
+    )
+
+
+def _suffix_of(request: Request) -> str:
+    """Return the suffix that decides how the body is read, by its media type.
+
+    Raises Problem 415 for a type that is not read, or a content encoding.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in documents.MEDIA_TYPES:
+        what = "the body is not declared as a document that is read"
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media-type", what, next_step=SENT)
+    bodies.refuse_encoding(request)
+    return documents.MEDIA_TYPES[kind]
+
+
+def _options(request: Request) -> dict[str, str]:
+    """Return the options of an upload: those in the query, and what its headers say beside.
+
+    Raises Problem 422 for one that is given twice, or a password where it would be seen.
+    """
+    query = request.query_params.multi_items()
+    found = dict(query)
+    if len(found) != len(query):
+        what = "the query has an option twice"
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-value", what)
+    if any(name.lower() in {"password", HEADER.lower()} for name in found):
+        raise Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "bad-value",
+            "password: it is not taken from the query",
+            why="programs on the way keep addresses with their queries",
+            next_step=f"send the header {HEADER}: the password's UTF-8 in base64",
+        )
+    charset, password = _charset_of(request), _password_of(request)
+    told = {"charset": charset, **found, "password": password}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _password_of(request: Request) -> str | None:
+    """Return the password in the headers. Raises Problem 422 unless it is base64 of UTF-8, once."""
+    sent = request.headers.getlist(HEADER)
+    if not sent:
+        return None
+    try:
+        if len(sent) > 1:
+            raise ValueError  # noqa: TRY301 (which it is cannot be told)
+        return base64.b64decode(sent[0], validate=True).decode("utf-8")
+    except (binascii.Error, ValueError):
+        # No cause: what is wrong with it would say some of it.
+        raise Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "bad-value",
+            f"{HEADER}: it is not base64 of UTF-8",
+            next_step="send the password's UTF-8 in base64, in one header",
+        ) from None
+
+
+def _charset_of(request: Request) -> str | None:
+    """Return what the body's type says that it is encoded in, if it is text and says so."""
+    declared = Message()
+    declared["Content-Type"] = request.headers.get("content-type", "")
+    if declared.get_content_maintype() != "text":
+        return None
+    return declared.get_content_charset() or None
+
+
+def _too_large_document(limit: int) -> Problem:
+    """Return the problem of a document that is too large to be read."""
+    return Problem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "too-large",
+        f"the document is larger than {limit} bytes",
+        next_step="split it, or send its text alone",
         headers={"Connection": "close"},
     )

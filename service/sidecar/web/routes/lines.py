@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from sidecar.documents.cutting import cut
+from sidecar.documents.chunking import Chunking
 from sidecar.problems import Problem
 from sidecar.scheduling.abandonment import Gone
 from sidecar.scheduling.encoder import Embedded
@@ -46,9 +46,11 @@ class Lines(StreamingResponse):
                 await self.stream_response(send)
 
 
-async def answer(request: Request, data: bytes, suffix: str, asked: FileOptions) -> Lines:
+async def answer(
+    request: Request, data: bytes, suffix: str, asked: FileOptions, wanted: Chunking
+) -> Lines:
     """Return the answer once its first line is there. Raises Problem for what fails before."""
-    lines = _lines(request, data, suffix, asked)
+    lines = _lines(request, data, suffix, asked, wanted)
     first = await anext(lines)
 
     async def all_of_them() -> AsyncGenerator[bytes]:
@@ -66,12 +68,12 @@ def line(kind: str, data: bytes) -> bytes:
 
 
 async def _lines(
-    request: Request, data: bytes, suffix: str, asked: FileOptions
+    request: Request, data: bytes, suffix: str, asked: FileOptions, wanted: Chunking
 ) -> AsyncGenerator[bytes]:
     is_begun = False
     try:
         async with departure(request) as gone:
-            made = _made(service_of(request), data, suffix, asked, gone)
+            made = _made(service_of(request), data, suffix, asked, wanted, gone)
             async with contextlib.aclosing(made):
                 async for found in made:
                     yield found
@@ -92,16 +94,16 @@ async def _lines(
 
 
 async def _made(
-    service: Service, data: bytes, suffix: str, asked: FileOptions, gone: Gone
+    service: Service, data: bytes, suffix: str, asked: FileOptions, wanted: Chunking, gone: Gone
 ) -> AsyncGenerator[bytes]:
     loaded = service.encoder.ready()
-    cutting = asyncio.ensure_future(cut(service, data, suffix, asked, gone=gone))
+    reading = asyncio.ensure_future(service.read(data, suffix, wanted, gone=gone))
     try:
-        while not (await asyncio.wait({cutting}, timeout=PROGRESS_S))[0]:
+        while not (await asyncio.wait({reading}, timeout=PROGRESS_S))[0]:
             yield line("progress", b'{"phase":"reading"}')
-        found = cutting.result()
+        found = reading.result()
     finally:
-        cutting.cancel()
+        reading.cancel()
     total, done = len(found), 0
     start = {
         "pages": found.document.pages,

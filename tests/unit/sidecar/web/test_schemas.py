@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from sidecar.problems import Problem
 from sidecar.web.schemas import EmbedFileRequest, EmbedRequest, validate
+from tests.support.stub_engine import StubEngine
 
 
 def refused(kind: Any, value: dict[str, Any]) -> str:
@@ -44,25 +45,26 @@ def test_one_error_is_collected_however_many_texts_are_wrong() -> None:
         ({"chunk_size": 80}, (80, 10)),
         ({"chunk_size": 1}, (1, 0)),
         ({"chunk_size": 80, "chunk_overlap": 79}, (80, 79)),
-        ({"unit": "tokens"}, (126, 15)),
+        ({"unit": "tokens"}, (8, 1)),
         ({"unit": "tokens", "chunk_size": 64, "chunk_overlap": 0}, (64, 0)),
     ],
     ids=str,
 )
 def test_sizes_follow_the_unit(value: dict[str, Any], sizes: tuple[int, int]) -> None:
     asked = validate(EmbedFileRequest, {"path": "p", **value})
-    assert asked.sizes(max_content_tokens=126) == sizes
+    found = asked.chunking(StubEngine())
+    assert (found.size, found.overlap) == sizes
 
 
 @pytest.mark.parametrize(
     "value",
-    [{"chunk_size": 5, "chunk_overlap": 5}, {"unit": "tokens", "chunk_overlap": 126}],
+    [{"chunk_size": 5, "chunk_overlap": 5}, {"unit": "tokens", "chunk_overlap": 8}],
     ids=str,
 )
 def test_an_overlap_as_long_as_the_chunk_is_refused(value: dict[str, Any]) -> None:
     asked = validate(EmbedFileRequest, {"path": "p", **value})
     with pytest.raises(Problem) as caught:
-        asked.sizes(max_content_tokens=126)
+        asked.chunking(StubEngine())
     assert caught.value.status == 422
 
 

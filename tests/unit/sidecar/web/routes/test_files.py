@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from sidecar.documents import chunking
 from sidecar.problems import Problem
 from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Limits, Settings
@@ -276,7 +277,7 @@ def test_what_fails_before_the_first_line_is_an_ordinary_problem(
     async def explode(*_: object, **__: object) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(lines, "cut", explode)
+    monkeypatch.setattr(chunking, "read", explode)
     assert problem(send(b"x"), 500)["why"] == "RuntimeError"
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar.documents.revision import READER
+from sidecar.documents.chunking import READER
 from tests.support.tinypdf import pdf
 
 if TYPE_CHECKING:

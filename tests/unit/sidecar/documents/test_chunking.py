@@ -4,7 +4,7 @@ import re
 import unicodedata
 from itertools import pairwise
 
-from sidecar.documents.chunks import char_chunks, most_chars, token_chunks
+from sidecar.documents.chunking import char_chunks, most_chars, token_chunks
 
 THAI = "กรุณาตรวจสอบสัญญาเช่าของสาขากรุงเทพ" * 200
 
