@@ -7,7 +7,7 @@ import sys
 # Said before our own first import: a signed bundle must stay as it was sealed, even without -B.
 sys.dont_write_bytecode = True
 
-from sidecar.entrance import begin
+from sidecar.entrypoint import begin
 
 if __name__ == "__main__":
     begin()

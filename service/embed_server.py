@@ -9,7 +9,7 @@ sys.dont_write_bytecode = True
 # In isolated mode (-I) the folder of the script is not on the path.
 sys.path.insert(0, str(Path(__file__).absolute().parent))
 
-from sidecar.entrance import begin
+from sidecar.entrypoint import begin
 
 if __name__ == "__main__":
     begin()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from bundler.errors import SmokeError
 from sidecar.manifest import read
-from sidecar.process.surroundings import needed
+from sidecar.process.children import needed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,23 +16,22 @@ from sidecar import __version__, manifest
 from sidecar.arguments import Parser, number
 from sidecar.errors import AddressInUseError, ServiceError, UsageError
 from sidecar.process import (
-    causes,
     cores,
     cpu_features,
     credentials,
-    descriptors,
-    floor,
-    foreign,
+    diagnosis,
     headroom,
-    limits,
     logs,
-    neighbour,
+    min_system,
+    port_owner,
     signals,
+    stdio,
+    system_limits,
 )
 from sidecar.process.cpu_features import CpuFeatures
-from sidecar.process.lease import Lease
 from sidecar.process.listener import LAST_PORT, host_name, listen, raise_limit
-from sidecar.process.protocol import claim_stdout
+from sidecar.process.parent_watch import ParentWatch
+from sidecar.process.stdio import claim_stdout
 from sidecar.settings import MB, MOST_BODY_MB, MOST_DOCUMENT_S, Bounds, Limits, Settings
 
 BUNDLED_NAME = "embedding_sidecar"
@@ -72,7 +71,7 @@ def _megabytes(text: str) -> int:
 
 
 def _instance(text: str) -> str:
-    if not neighbour.INSTANCE.fullmatch(text):
+    if not port_owner.INSTANCE.fullmatch(text):
         message = "8 to 64 letters, digits, dots, dashes and underscores are an id"
         raise argparse.ArgumentTypeError(message)
     return text
@@ -289,26 +288,26 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
     # Before anything is served there is nobody to answer, and imports may take seconds.
     stop = signals.Stop(early=functools.partial(os._exit, 0))
     signals.install(stop)
-    limits.on_spent_time(lambda failure: os._exit(_end(failure)))
+    system_limits.on_spent_time(lambda failure: os._exit(_end(failure)))
     signals.watch(stop)
-    lease = Lease(stop) if options.parent_watch else None
+    lease = ParentWatch(stop) if options.parent_watch else None
     if lease is not None:
         lease.begin()
     features = features_from(os.environ)
-    floor.require_processor(features)
+    min_system.require_processor(features)
     settings = settings_from(options, bundle=find_bundle(home), features=features)
     if settings.bundle is not None:
         # A manifest that cannot be read is damage, and is told where the model is verified.
         with contextlib.suppress(manifest.ManifestError):
-            floor.require(manifest.read(settings.bundle).floor)
-    announcer = claim_stdout()
+            min_system.require(manifest.read(settings.bundle).floor)
+    events = claim_stdout()
     has_token = options.token_stdin or options.token_file is not None or variable is not None
     try:
         sock = listen(
             settings.host, settings.port, allow_remote=settings.allow_remote, has_token=has_token
         )
     except AddressInUseError as error:
-        raise neighbour.named(error, settings.host, settings.port) from error
+        raise port_owner.named(error, settings.host, settings.port) from error
     raise_limit()
     # Read once the port is ours, so that a token for us never waits beside another's port.
     token = credentials.read(
@@ -318,13 +317,13 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
     if lease is not None:
         lease.listen()  # not before: the first line may be the token
     headroom.require(headroom.LIBRARIES, is_model=False)
-    limits.require(threads_needed=limits.THREADS + settings.threads + cores.logical())
+    system_limits.require(threads_needed=system_limits.THREADS + settings.threads + cores.logical())
     settings = dataclasses.replace(settings, bounds=bounded(settings.bounds))
-    foreign.told(os.environ)
+    diagnosis.told(os.environ)
     # The web stack is imported only once the port is ours.
     from sidecar.server import serve  # noqa: PLC0415
 
-    return serve(settings, sock=sock, stop=stop, announcer=announcer)
+    return serve(settings, sock=sock, stop=stop, events=events)
 
 
 def bounded(bounds: Bounds) -> Bounds:
@@ -332,10 +331,10 @@ def bounded(bounds: Bounds) -> Bounds:
 
     More connections than files wait in the system's queue.
     """
-    limit = limits.files().value
+    limit = system_limits.files().value
     if limit is None:
         return bounds
-    most = min(bounds.max_idle, max(1, (limit - limits.FILES) // 2))
+    most = min(bounds.max_idle, max(1, (limit - system_limits.FILES) // 2))
     return dataclasses.replace(bounds, max_idle=most)
 
 
@@ -346,17 +345,17 @@ def _end(failure: ServiceError) -> int:
 
 def run(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the program and end the process with the code of what happened."""
-    descriptors.fill_standard()
+    stdio.fill_standard()
     logs.configure("info")
     logs.catch_uncaught()
     try:
         code = main(argv)
     except ServiceError as error:
-        code = _end(causes.of_system(error) or error)
+        code = _end(diagnosis.of_system(error) or error)
     except KeyboardInterrupt:
         code = 0
     except Exception as error:
-        failure = causes.of_system(error)
+        failure = diagnosis.of_system(error)
         if failure is None:
             log.exception("a bug ends the service")
         code = ServiceError.exit_code if failure is None else _end(failure)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sidecar.process.limits import Limit
+    from sidecar.process.system_limits import Limit
 
 CLIENT_CLOSED = 499
 LONGEST_RETRY_S = 60

@@ -19,7 +19,7 @@ import uvicorn
 from sidecar import __version__
 from sidecar.errors import ServiceError
 from sidecar.models.loader import Loaded, load
-from sidecar.process import causes, limits
+from sidecar.process import diagnosis, system_limits
 from sidecar.process.clock import Clock
 from sidecar.process.listener import BACKLOG
 from sidecar.scheduling.encoder import Encoder
@@ -30,8 +30,8 @@ from sidecar.web.middleware import AccessLog
 from sidecar.web.senders import Senders
 
 if TYPE_CHECKING:
-    from sidecar.process.protocol import Announcer
     from sidecar.process.signals import Stop
+    from sidecar.process.stdio import EventWriter
     from sidecar.settings import Settings
 
 NOT_ACCEPTED = "socket.accept() out of system resource"  # as the loop's own handler is told it
@@ -65,7 +65,7 @@ class _Run:
     """The state of one run: what is served, and how it ended."""
 
     def __init__(
-        self, settings: Settings, sock: socket.socket, announcer: Announcer, clock: Clock
+        self, settings: Settings, sock: socket.socket, events: EventWriter, clock: Clock
     ) -> None:
         self.instance = settings.instance or uuid.uuid4().hex
         self.failure: BaseException | None = None
@@ -73,13 +73,13 @@ class _Run:
         self.insist: Callable[[], None] = lambda: None
         self.prepare: Callable[[], Coroutine[Any, Any, None]] | None = None  # run once ready
         self._settings = settings
-        self._announcer = announcer
+        self._events = events
         self._clock = clock
         self._address = sock.getsockname()
         self._loading: asyncio.Task[None] | None = None
         self._told = -math.inf  # when it was last said that no connection could be accepted
         self.encoder = Encoder(
-            functools.partial(load, settings, announcer), limits=settings.limits, now=clock.time
+            functools.partial(load, settings, events), limits=settings.limits, now=clock.time
         )
 
     def begin(self) -> None:
@@ -112,7 +112,7 @@ class _Run:
                 loop.default_exception_handler(context)
         elif loop.time() - self._told >= constants.ACCEPT_RETRY_DELAY:
             self._told = loop.time()
-            limit = limits.named(error)
+            limit = system_limits.named(error)
             why = error if limit is None else f"{limit}; {limit.remedy}"
             log.error("connections wait to be accepted: %s", why)
 
@@ -131,10 +131,10 @@ class _Run:
 
     def _announce(self, loaded: Loaded) -> None:
         name = loaded.snapshot.repository
-        self._announcer.announce("model_loaded", {"model": name, "dimensions": loaded.engine.dim})
+        self._events.write_event("model_loaded", {"model": name, "dimensions": loaded.engine.dim})
         host, port = self._address[:2]
         log.info("ready on %s port %d, %s", host, port, loaded.engine.device)
-        self._announcer.announce(
+        self._events.write_event(
             "ready",
             {
                 "instance": self.instance,
@@ -147,14 +147,14 @@ class _Run:
         )
 
 
-def serve(settings: Settings, *, sock: socket.socket, stop: Stop, announcer: Announcer) -> int:
+def serve(settings: Settings, *, sock: socket.socket, stop: Stop, events: EventWriter) -> int:
     """Serve on `sock` until `stop` is requested, and return 0.
 
     A running request is answered or, after the settings' `drain_s`, refused with 503.
     Raises ServiceError if the model cannot be served.
     """
     clock = Clock()
-    run = _Run(settings, sock, announcer, clock)
+    run = _Run(settings, sock, events, clock)
     access_log = AccessLog()
     senders = Senders(settings.bounds, run.encoder.counts, clock)
     app = create_app(
@@ -198,7 +198,7 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, announcer: Ann
     if isinstance(run.failure, ServiceError) and not stop.is_requested:
         raise run.failure
     if run.failure is not None and not stop.is_requested:
-        failure = causes.of_system(run.failure)
+        failure = diagnosis.of_system(run.failure)
         if failure is not None:
             raise failure from run.failure
         log.error("loading failed", exc_info=run.failure)

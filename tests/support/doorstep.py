@@ -57,12 +57,12 @@ class Doorstep:
         self._thread = threading.Thread(
             target=server.serve,
             args=(settings,),
-            kwargs={"sock": sock, "stop": self._stop, "announcer": self},
+            kwargs={"sock": sock, "stop": self._stop, "events": self},
         )
         self._thread.start()
         assert self._ready.wait(WAIT_S)
 
-    def announce(self, event: str, _data: dict[str, Any]) -> None:
+    def write_event(self, event: str, _data: dict[str, Any]) -> None:
         if event == "ready":
             self._ready.set()
 

@@ -61,9 +61,9 @@ def stub(*, is_slow: bool) -> None:
                 time.sleep(SLEEP_S)
             return super().encode(batch, **named)
 
-    def load(_settings: object, announcer: Any, report: Callable[[str], None]) -> Loaded:
+    def load(_settings: object, events: Any, report: Callable[[str], None]) -> Loaded:
         report("loading")
-        announcer.announce("model_cached", {"model": SNAPSHOT.repository})
+        events.write_event("model_cached", {"model": SNAPSHOT.repository})
         if is_slow:
             time.sleep(LONG_S)
         return loader.Loaded(engine=Engine(), snapshot=SNAPSHOT)

@@ -20,7 +20,7 @@ from bundler.locks.weights import ModelFile, ModelSpec
 from bundler.models.int8 import Cosines, Int8
 from sidecar import cli, errors, manifest
 from sidecar.errors import ServiceError
-from sidecar.process.protocol import LineAnnouncer
+from sidecar.process.stdio import PipeEventWriter
 from tests.support import surface_http, typings
 from tests.support.failures import codes, keys, service_code
 from tests.support.pages import ROOT
@@ -110,7 +110,7 @@ def _announced() -> Iterator[str]:
     """Yield what the lines on stdout hold, by type: keys of the dictionaries that are announced."""
     reader, writer = os.pipe()
     try:
-        LineAnnouncer(writer).announce("ready", {})
+        PipeEventWriter(writer).write_event("ready", {})
         prefix, _, line = os.read(reader, 1 << 10).decode().partition("{")
     finally:
         os.close(reader)

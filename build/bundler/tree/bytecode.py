@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, cast
 from bundler.errors import DiskError, UsageError
 from bundler.targets import PYTHON
 from bundler.tree import compiler
-from sidecar.process.surroundings import needed
+from sidecar.process.children import needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

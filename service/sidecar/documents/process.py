@@ -18,8 +18,7 @@ from sidecar.documents import worker
 from sidecar.documents.extracted import Part, Reading, part
 from sidecar.documents.refusals import refusal
 from sidecar.problems import Problem
-from sidecar.process.stopped import is_stopped
-from sidecar.process.surroundings import needed
+from sidecar.process.children import is_stopped, needed
 from sidecar.scheduling.reader import do
 from sidecar.settings import Limits
 

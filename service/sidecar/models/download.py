@@ -11,7 +11,7 @@ from tqdm.std import tqdm
 
 from sidecar.errors import UnreachableError
 from sidecar.models.snapshot import Snapshot
-from sidecar.process.protocol import Announcer
+from sidecar.process.stdio import EventWriter
 
 # By name, as repositories also hold pickles and copies for other runtimes.
 PATTERNS = ("*.json", "*.txt", "*.model", "model*.safetensors", "*/model*.safetensors")
@@ -20,14 +20,14 @@ STEP_BYTES = 4 << 20
 log = logging.getLogger("sidecar.download")
 
 
-def fetch(repository: str, cache: Path | None, announcer: Announcer) -> Snapshot:
+def fetch(repository: str, cache: Path | None, events: EventWriter) -> Snapshot:
     """Return the newest snapshot of `repository`, fetched into `cache` (None: the hub's own).
 
     The bytes are the hub's word: no lock says what they should be. Raises UnreachableError.
     """
     log.warning("fetching a model that no lock names: do not ship this")
-    total = _Progress.of(repository, announcer)
-    announcer.announce("download_started", {"model": repository})
+    total = _Progress.of(repository, events)
+    events.write_event("download_started", {"model": repository})
     try:
         path = huggingface_hub.snapshot_download(
             repository,
@@ -49,14 +49,14 @@ class _Progress(tqdm):  # type: ignore[misc]  # untyped
     Not the hub's own class: that counts nothing where somebody turned drawing off, as we do.
     """
 
-    announcer: Announcer
+    events: EventWriter
     repository: str
     said = 0
 
     @classmethod
-    def of(cls, repository: str, announcer: Announcer) -> type[_Progress]:
+    def of(cls, repository: str, events: EventWriter) -> type[_Progress]:
         """Return the class for one download."""
-        return type("Progress", (cls,), {"repository": repository, "announcer": announcer})
+        return type("Progress", (cls,), {"repository": repository, "events": events})
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         start: Any = super().__init__  # untyped
@@ -76,7 +76,7 @@ class _Progress(tqdm):  # type: ignore[misc]  # untyped
                     "total": int(self.total),
                     "percent": round(100 * self.n / self.total, 1),
                 }
-            self.announcer.announce("download_progress", data)
+            self.events.write_event("download_progress", data)
         return drawn
 
 

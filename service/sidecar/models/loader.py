@@ -14,7 +14,7 @@ from sidecar.models.fingerprint import fingerprint
 from sidecar.models.phases import Report
 from sidecar.models.selection import choose
 from sidecar.process import headroom, memory
-from sidecar.process.protocol import Announcer
+from sidecar.process.stdio import EventWriter
 from sidecar.settings import Settings
 
 log = logging.getLogger("sidecar.loader")
@@ -45,7 +45,7 @@ class Loaded:
         )
 
 
-def find(settings: Settings, announcer: Announcer, report: Report) -> snapshot.Snapshot:
+def find(settings: Settings, events: EventWriter, report: Report) -> snapshot.Snapshot:
     """Return the verified snapshot that `settings` ask for.
 
     In a bundle that is a model of the bundle. Outside of one `model` is a folder, or else a
@@ -55,7 +55,7 @@ def find(settings: Settings, announcer: Announcer, report: Report) -> snapshot.S
     report("verifying")
     local, known = _find_here(settings)
     if local is not None:
-        announcer.announce("model_cached", {"model": local.repository})
+        events.write_event("model_cached", {"model": local.repository})
         return local
     if settings.model is None or not settings.allow_download:
         raise snapshot.missing(settings, known=known)
@@ -67,7 +67,7 @@ def find(settings: Settings, announcer: Announcer, report: Report) -> snapshot.S
         why = "it is a lean one, without the hub's client"
         step = "--model FOLDER, or a bundle of the profile safe"
         raise UsageError(what, why=why, next_step=step) from error
-    return fetch(settings.model, settings.model_cache, announcer)
+    return fetch(settings.model, settings.model_cache, events)
 
 
 def _find_here(settings: Settings) -> tuple[snapshot.Snapshot | None, tuple[str, ...]]:
@@ -129,7 +129,7 @@ def yield_cores() -> None:
     os.environ.update({"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"})
 
 
-def load(settings: Settings, announcer: Announcer, report: Report) -> Loaded:
+def load(settings: Settings, events: EventWriter, report: Report) -> Loaded:
     """Return the engine for `settings`, once it has given the model's reference vectors.
 
     `report` hears each phase as it begins. Raises ServiceError.
@@ -137,7 +137,7 @@ def load(settings: Settings, announcer: Announcer, report: Report) -> Loaded:
     if settings.engine == "hash":
         return _hashed()
     try:
-        found = find(settings, announcer, report)
+        found = find(settings, events, report)
         snapshot.refuse_code(found.path)
     except OSError as error:
         what = "the files of the model cannot be read"

@@ -24,7 +24,7 @@ from sidecar.errors import ModelError, ServiceError, UsageError
 from sidecar.models import golden
 from sidecar.models.phases import Report
 from sidecar.models.snapshot import REPAIR, Snapshot
-from sidecar.process import causes, headroom
+from sidecar.process import diagnosis, headroom
 from sidecar.process.cpu_features import BYTE_PRODUCT_NAMES
 from sidecar.process.headroom import MIB, Need
 from sidecar.process.logs import discreet
@@ -114,7 +114,7 @@ def _accelerated(
 
 def _raise_systems(error: ModelError) -> None:
     """Raise what the system is to blame for: no other engine stands in for that, or needs less."""
-    found = causes.of_system(error)
+    found = diagnosis.of_system(error)
     if found is error:
         raise error
     if found is not None:

@@ -120,7 +120,7 @@ def _checked(token: bytes, place: str) -> bytes:
     return token
 
 
-class Lock:
+class TokenCheck:
     """Opens for requests that show the token; without one it is always open."""
 
     def __init__(self, token: bytes | None) -> None:

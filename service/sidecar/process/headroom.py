@@ -40,7 +40,7 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
+class MemoryLimit:
     """A limit in bytes, how many of them are left, what it is called and what raises it."""
 
     name: str
@@ -73,7 +73,7 @@ def too_little(*, root: Path | None = None) -> TooLittleMemoryError:
     return _too_little([room for room in (address_space(), memory(root)) if room is not None])
 
 
-def address_space() -> Room | None:
+def address_space() -> MemoryLimit | None:
     """Return what is left of the address space, None where it is not limited or not counted."""
     if sys.platform == "win32":
         return None
@@ -84,10 +84,10 @@ def address_space() -> Room | None:
     if limit == resource.RLIM_INFINITY or not pages.isdecimal():
         return None
     left = max(0, limit - int(pages) * resource.getpagesize())
-    return Room(name="address space", limit=limit, left=left, remedy="raise it (ulimit -v)")
+    return MemoryLimit(name="address space", limit=limit, left=left, remedy="raise it (ulimit -v)")
 
 
-def memory(root: Path | None = None) -> Room | None:
+def memory(root: Path | None = None) -> MemoryLimit | None:
     """Return what is left in the control group that has least, None where none is limited."""
     root = root or ROOT
     swap = _fields(root / "proc/meminfo").get("SwapFree:", 0) * 1024
@@ -97,7 +97,7 @@ def memory(root: Path | None = None) -> Room | None:
     return min(rooms, key=lambda room: room.left, default=None)
 
 
-def _rooms(folder: Path, *, swap: int) -> Iterator[Room]:
+def _rooms(folder: Path, *, swap: int) -> Iterator[MemoryLimit]:
     """Yield the limits of one group; `swap` bytes of the machine's are free."""
     stat = _fields(folder / "memory.stat")
     current = _number(folder / "memory.current")
@@ -116,9 +116,9 @@ def _rooms(folder: Path, *, swap: int) -> Iterator[Room]:
             yield from _room(_number(folder / f"{name}.limit_in_bytes"), used - cache - more)
 
 
-def _room(limit: int | None, taken: int) -> Iterator[Room]:
+def _room(limit: int | None, taken: int) -> Iterator[MemoryLimit]:
     if limit is not None and limit < UNLIMITED:
-        yield Room(
+        yield MemoryLimit(
             name="memory of this container or control group",
             limit=limit,
             left=max(0, limit - taken),
@@ -139,7 +139,7 @@ def _fields(path: Path) -> dict[str, int]:
 
 
 def _too_little(
-    rooms: list[Room], *, needed: int | None = None, is_model: bool = True
+    rooms: list[MemoryLimit], *, needed: int | None = None, is_model: bool = True
 ) -> TooLittleMemoryError:
     """Return the error, with the numbers that are known."""
     facts: dict[str, str | int] = {} if needed is None else {"needed_bytes": needed}

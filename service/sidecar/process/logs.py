@@ -19,7 +19,7 @@ from typing import Literal
 
 from sidecar import request_id
 from sidecar.errors import ServiceError
-from sidecar.process import descriptors
+from sidecar.process import stdio
 
 Format = Literal["json", "text"]
 LEVELS = ("debug", "info", "warning", "error")
@@ -128,7 +128,7 @@ class DescriptorHandler(logging.Handler):
         except Exception:  # noqa: BLE001 (a record that cannot be spelled ends nothing)
             self.handleError(record)
         else:
-            descriptors.offer(self._descriptor, f"{line}\n".encode(errors="backslashreplace"))
+            stdio.offer(self._descriptor, f"{line}\n".encode(errors="backslashreplace"))
 
 
 def configure(level: str, form: Format = "json") -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from sidecar.process import descriptors
+from sidecar.process import stdio
 
 HARD_STOP_S = 4.5
 _STEPS = 20
@@ -58,7 +58,7 @@ def exit_at_once(code: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         # Nobody may read: a full pipe would hold the process back.
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            if descriptors.is_writable(stream.fileno()):
+            if stdio.is_writable(stream.fileno()):
                 stream.flush()
     os._exit(code)
 

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sidecar import problems, request_id
 from sidecar.metrics import OTHER, Counts
 from sidecar.problems import CLIENT_CLOSED, Problem
-from sidecar.process.credentials import Lock
+from sidecar.process.credentials import TokenCheck
 from sidecar.process.listener import host_name
 from sidecar.process.logs import FIELDS
 from sidecar.web import errors
@@ -129,7 +129,7 @@ class AccessMiddleware:
         """Pass on to `app` what calls the service by one of `hosts` and shows the `token`."""
         self._app = app
         self._hosts = hosts
-        self._lock = Lock(token)
+        self._lock = TokenCheck(token)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 400, 401, 403 or 421."""

@@ -21,7 +21,7 @@ from sidecar import request_id
 from sidecar.metrics import OTHER, Counts
 from sidecar.problems import Problem, stopping
 from sidecar.process.clock import Clock
-from sidecar.process.descriptors import is_readable
+from sidecar.process.stdio import is_readable
 from sidecar.settings import Bounds
 from sidecar.web import errors
 from sidecar.web.admission import SHARE, Share

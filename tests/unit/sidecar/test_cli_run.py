@@ -35,9 +35,9 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     served: Any = ModuleType("sidecar.server")
 
-    def serve(settings: Any, *, sock: Any, stop: Any, announcer: Any) -> int:
+    def serve(settings: Any, *, sock: Any, stop: Any, events: Any) -> int:
         done.append("serve")
-        assert (sock, announcer) == ("listen", "claim")
+        assert (sock, events) == ("listen", "claim")
         assert isinstance(stop, signals.Stop)
         assert settings.port == 8421
         assert settings.token in (None, TOKEN.encode())
@@ -108,7 +108,7 @@ def test_the_parent_is_watched_only_when_asked_and_stdin_is_read_last(
         def listen(self) -> None:
             steps.append("listen to stdin")
 
-    monkeypatch.setattr(cli, "Lease", Recorded)
+    monkeypatch.setattr(cli, "ParentWatch", Recorded)
     assert cli.main(["--parent-watch"]) == 0
     port = ["claim", "listen", "limit"]
     begun = ["logs", "signals", "watch", "lease", "begin"]
@@ -129,7 +129,7 @@ def test_who_holds_a_taken_port_is_asked_before_it_is_told(
         return AddressInUseError("taken by somebody")
 
     monkeypatch.setattr(cli, "listen", taken)
-    monkeypatch.setattr("sidecar.process.neighbour.named", name)
+    monkeypatch.setattr("sidecar.process.port_owner.named", name)
     with pytest.raises(AddressInUseError, match="taken by somebody"):
         cli.main([])
     assert "serve" not in steps
@@ -142,7 +142,7 @@ def test_a_system_that_is_too_old_is_told_before_the_port_is_taken(
         raise UnsupportedError("too old")
 
     monkeypatch.setattr("sidecar.manifest.read", lambda _root: type("M", (), {"floor": {}}))
-    monkeypatch.setattr("sidecar.process.floor.require", refuse)
+    monkeypatch.setattr("sidecar.process.min_system.require", refuse)
     with pytest.raises(UnsupportedError):
         cli.main([], service=tmp_path / cli.BUNDLED_NAME)
     assert steps == ["logs", "signals", "watch"]

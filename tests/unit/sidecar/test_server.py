@@ -39,7 +39,7 @@ class Running:
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
-    def announce(self, event: str, data: dict[str, Any]) -> None:
+    def write_event(self, event: str, data: dict[str, Any]) -> None:
         self.events.append((event, data))
         if event == "ready":
             self.is_ready.set()
@@ -60,7 +60,7 @@ class Running:
 
     def _serve(self) -> None:
         try:
-            self.code = server.serve(self._settings, sock=self.sock, stop=self.stop, announcer=self)
+            self.code = server.serve(self._settings, sock=self.sock, stop=self.stop, events=self)
         except ServiceError as error:
             self.failure = error
 
@@ -132,7 +132,7 @@ def test_a_stop_that_came_before_the_server_is_kept(run: Callable[..., Running])
     stop.request()
     sock = listen("127.0.0.1", 0, allow_remote=False)
     service = run()
-    assert server.serve(Settings(port=0), sock=sock, stop=stop, announcer=service) == 0
+    assert server.serve(Settings(port=0), sock=sock, stop=stop, events=service) == 0
 
 
 @pytest.mark.parametrize("is_ours", [True, False])

@@ -126,7 +126,7 @@ def test_it_is_never_taken_for_a_models_engine() -> None:
 
 
 class _Silent:
-    def announce(self, event: object, data: object) -> None:
+    def write_event(self, event: object, data: object) -> None:
         """Say nothing."""
 
 

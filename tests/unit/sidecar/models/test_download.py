@@ -19,7 +19,7 @@ class Recorder:
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, object]]] = []
 
-    def announce(self, event: Any, data: dict[str, object]) -> None:
+    def write_event(self, event: Any, data: dict[str, object]) -> None:
         self.events.append((event, data))
 
 

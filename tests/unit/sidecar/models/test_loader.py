@@ -32,7 +32,7 @@ class Recorder:
         self.events: list[tuple[str, dict[str, object]]] = []
         self.phases: list[str] = []
 
-    def announce(self, event: Any, data: dict[str, object]) -> None:
+    def write_event(self, event: Any, data: dict[str, object]) -> None:
         self.events.append((event, data))
 
 

@@ -129,7 +129,7 @@ def test_a_folder_without_any_configuration_is_the_references_to_judge(tmp_path:
 def test_a_model_that_does_not_fit_is_refused_and_no_other_engine_is_tried(
     bert: Path, monkeypatch: pytest.MonkeyPatch, engine: EngineName
 ) -> None:
-    room = headroom.Room(name="memory", limit=64 << 20, left=16 << 20, remedy="raise it")
+    room = headroom.MemoryLimit(name="memory", limit=64 << 20, left=16 << 20, remedy="raise it")
     monkeypatch.setattr(headroom, "memory", lambda _: room)
     chooser = Chooser(bert)
     with pytest.raises(ModelError, match="not enough memory") as caught:

@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.errors import UsageError
 from sidecar.process import credentials
-from sidecar.process.credentials import Lock
+from sidecar.process.credentials import TokenCheck
 from sidecar.settings import Settings
 
 if TYPE_CHECKING:
@@ -111,12 +111,12 @@ def test_settings_do_not_show_their_token() -> None:
 
 
 def test_a_lock_without_a_token_is_open() -> None:
-    assert Lock(None).opens([])
+    assert TokenCheck(None).opens([])
 
 
 @pytest.mark.parametrize("scheme", [b"Bearer ", b"bearer ", b"BEARER  "])
 def test_the_token_opens(scheme: bytes) -> None:
-    assert Lock(TOKEN.encode()).opens([(b"authorization", scheme + TOKEN.encode())])
+    assert TokenCheck(TOKEN.encode()).opens([(b"authorization", scheme + TOKEN.encode())])
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_the_token_opens(scheme: bytes) -> None:
     ],
 )
 def test_nothing_else_does(value: bytes) -> None:
-    lock = Lock(TOKEN.encode())
+    lock = TokenCheck(TOKEN.encode())
     assert not lock.opens([(b"authorization", value)])
     good = (b"authorization", b"Bearer " + TOKEN.encode())
     assert not lock.opens([good, (b"authorization", value)])

@@ -58,7 +58,9 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 @pytest.fixture
 def limited(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Be a process that has 400 of 1000 bytes of address space."""
-    room = headroom.Room(name="address space", limit=1000, left=600, remedy="raise it (ulimit -v)")
+    room = headroom.MemoryLimit(
+        name="address space", limit=1000, left=600, remedy="raise it (ulimit -v)"
+    )
     monkeypatch.setattr(headroom, "address_space", lambda: room)
     return machine.root
 
@@ -214,7 +216,7 @@ def test_this_process_says_what_is_left_of_a_limit_it_has(monkeypatch: pytest.Mo
 
 
 class Silent:
-    def announce(self, event: object, data: object) -> None:
+    def write_event(self, event: object, data: object) -> None:
         """Say nothing."""
 
 

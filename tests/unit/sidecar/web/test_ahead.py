@@ -34,7 +34,7 @@ def test_what_cannot_be_loaded_is_told_and_the_rest_goes_on(
 def test_where_little_memory_is_left_requests_have_it(
     served: Served, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    room = headroom.Room(name="memory", limit=1 << 30, left=ahead.LEAST_LEFT - 1, remedy="")
+    room = headroom.MemoryLimit(name="memory", limit=1 << 30, left=ahead.LEAST_LEFT - 1, remedy="")
     monkeypatch.setattr(headroom, name, lambda: room)
     served.run(ahead.load(served.workers))
     assert served.workers.processes == 0

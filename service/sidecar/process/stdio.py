@@ -1,10 +1,12 @@
-"""Standard input, output and error as a parent hands them over: closed, full or abandoned."""
+"""Standard input, output and error as a parent hands them over, and the events it reads there."""
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import sys
+from typing import Literal, Protocol
 
 # What a pipe that is ready for writing is sure to take without blocking.
 _STEP = getattr(select, "PIPE_BUF", 512)
@@ -56,3 +58,47 @@ def is_writable(descriptor: int) -> bool:
     if sys.platform == "win32":
         return True
     return bool(select.select([], [descriptor], [], 0)[1])
+
+
+Event = Literal[
+    "model_cached",
+    "download_started",
+    "download_progress",
+    "model_loaded",
+    "ready",
+]
+PREFIX = "PROGRESS:"
+
+
+class EventWriter(Protocol):
+    """Tells the parent process what happens."""
+
+    def write_event(self, event: Event, data: dict[str, object]) -> None:
+        """Write one line, or drop it when nobody reads."""
+        ...
+
+
+class PipeEventWriter:
+    """Writes `PROGRESS:{"type":…,"data":{…}}` lines to a file descriptor.
+
+    A line is dropped when the reader is gone, or when its pipe is full.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        """Write to `descriptor`."""
+        self._descriptor = descriptor
+
+    def write_event(self, event: Event, data: dict[str, object]) -> None:
+        """Write one line, or drop it when nobody reads."""
+        line = json.dumps({"type": event, "data": data}, separators=(",", ":"))
+        offer(self._descriptor, f"{PREFIX}{line}\n".encode())
+
+
+def claim_stdout() -> PipeEventWriter:
+    """Return what writes events to the real stdout, and lead all else written there to stderr.
+
+    Libraries that print, in Python or in C, would break the parent's parser otherwise.
+    """
+    private = os.dup(1)
+    os.dup2(2, 1)
+    return PipeEventWriter(private)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from sidecar.process.stopped import is_stopped
+from sidecar.process.children import is_stopped
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows stops no process")
 

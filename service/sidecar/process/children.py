@@ -1,10 +1,14 @@
-"""Whether a process was stopped from outside: by SIGSTOP, a debugger, a terminal's Ctrl-Z."""
+"""Processes that this one starts: what they need, and whether something has stopped them."""
 
 from __future__ import annotations
 
 import os
 import struct
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _BSD_INFO = 3  # PROC_PIDTBSDINFO; its struct begins with the flags and the status
 _BSD_INFO_BYTES = 136
@@ -12,7 +16,7 @@ _STOPPED = 4  # SSTOP
 
 
 def is_stopped(child: int) -> bool:
-    """Return whether the process `child`, which this one started, is stopped now.
+    """Return whether the process `child` is stopped now: by SIGSTOP, a debugger or Ctrl-Z.
 
     Windows is never asked: it suspends threads, not processes. On macOS this was not measured.
     """
@@ -35,3 +39,17 @@ def _is_stopped_on_macos(child: int) -> bool:
         child, _BSD_INFO, ctypes.c_uint64(0), told, _BSD_INFO_BYTES
     )
     return bool(size == _BSD_INFO_BYTES and struct.unpack_from("=II", told)[1] == _STOPPED)
+
+
+# Without it Windows loads no Winsock, and Python no asyncio (error 10106).
+NEEDED = ("SYSTEMROOT",)
+
+
+def needed(environment: Mapping[str, str], *, platform: str = sys.platform) -> dict[str, str]:
+    """Return the variables of `environment` without which no Python starts: on Windows one.
+
+    Not run on Windows, where the names of variables are in capitals in `os.environ`.
+    """
+    if platform != "win32":
+        return {}
+    return {name: environment[name] for name in NEEDED if name in environment}

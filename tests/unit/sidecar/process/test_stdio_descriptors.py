@@ -5,7 +5,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from sidecar.process import descriptors
+from sidecar.process import stdio
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,46 +27,46 @@ def fill(descriptor: int) -> int:
 
 def test_what_a_reader_has_room_for_is_written(pipe: tuple[int, int]) -> None:
     data = bytes(range(256)) * 60
-    assert descriptors.offer(pipe[1], data)
+    assert stdio.offer(pipe[1], data)
     assert os.read(pipe[0], 1 << 20) == data
 
 
 def test_a_full_pipe_drops_the_line_and_does_not_block(pipe: tuple[int, int]) -> None:
     written = fill(pipe[1])
-    assert not descriptors.offer(pipe[1], b"lost\n")
+    assert not stdio.offer(pipe[1], b"lost\n")
     assert os.get_blocking(pipe[1])
     assert os.read(pipe[0], 1 << 20) == b"x" * written
-    assert descriptors.offer(pipe[1], b"seen\n")
+    assert stdio.offer(pipe[1], b"seen\n")
     assert os.read(pipe[0], 100) == b"seen\n"
 
 
 def test_more_than_a_pipe_holds_is_cut_and_does_not_block(pipe: tuple[int, int]) -> None:
-    assert not descriptors.offer(pipe[1], b"x" * (1 << 21))
+    assert not stdio.offer(pipe[1], b"x" * (1 << 21))
 
 
 def test_a_reader_that_left_and_a_closed_descriptor_end_nothing(pipe: tuple[int, int]) -> None:
     os.close(pipe[0])
-    assert not descriptors.offer(pipe[1], b"lost\n")
+    assert not stdio.offer(pipe[1], b"lost\n")
     os.close(pipe[1])
-    assert not descriptors.offer(pipe[1], b"lost\n")
-    assert not descriptors.offer(-1, b"lost\n")
+    assert not stdio.offer(pipe[1], b"lost\n")
+    assert not stdio.offer(-1, b"lost\n")
 
 
 def test_a_plain_file_takes_everything(tmp_path: Path) -> None:
     descriptor = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
-    assert descriptors.offer(descriptor, b"x" * 100_000)
+    assert stdio.offer(descriptor, b"x" * 100_000)
     os.close(descriptor)
     assert (tmp_path / "log").stat().st_size == 100_000
 
 
 def test_where_a_pipe_cannot_be_asked_it_counts_as_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
-    assert descriptors.is_writable(-1)
+    assert stdio.is_writable(-1)
 
 
 def test_closed_standard_descriptors_are_filled_and_others_left_alone() -> None:
     code = (
-        "import os; from sidecar.process.descriptors import fill_standard\n"
+        "import os; from sidecar.process.stdio import fill_standard\n"
         "os.close(0); os.close(2); fill_standard()\n"
         "os.write(1, repr([os.path.samestat(os.fstat(n), os.stat(os.devnull))"
         " for n in range(3)]).encode())"
@@ -91,5 +91,5 @@ def test_what_is_open_is_not_opened_again(monkeypatch: pytest.MonkeyPatch) -> No
     with monkeypatch.context() as patched:
         patched.setattr(os, "fstat", fstat)
         patched.setattr(os, "open", lambda *given: opened.append(given))
-        descriptors.fill_standard()
+        stdio.fill_standard()
     assert opened == [(os.devnull, os.O_RDWR)] * 2

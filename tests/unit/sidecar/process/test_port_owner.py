@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.errors import AddressInUseError
-from sidecar.process import neighbour
-from sidecar.process.neighbour import Neighbour, ask, named
+from sidecar.process import port_owner
+from sidecar.process.port_owner import PortOwner, ask, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HEALTH = {"status": "ok", "instance": "an-instance-1", "version": "0.1.0"}
-STRANGER = Neighbour(is_sidecar=False)
+STRANGER = PortOwner(is_sidecar=False)
 ERROR = AddressInUseError("port is taken", why="in use", next_step="--port 1")
 
 
@@ -125,7 +125,7 @@ def test_anything_else_is_a_stranger(listeners: list[Listener], answer: bytes) -
 def test_a_version_that_is_none_is_not_repeated(listeners: list[Listener]) -> None:
     listeners.append(Listener(http({**HEALTH, "version": "0.1 <b>"})))
     found = ask("127.0.0.1", listeners[0].port)
-    assert found == Neighbour(is_sidecar=True, instance="an-instance-1")
+    assert found == PortOwner(is_sidecar=True, instance="an-instance-1")
 
 
 def test_one_that_drips_its_answer_is_not_waited_for(listeners: list[Listener]) -> None:
@@ -152,4 +152,4 @@ def test_nobody_there_is_a_stranger_too() -> None:
     ],
 )
 def test_only_this_machine_is_asked(host: str, address: str | None) -> None:
-    assert neighbour._loopback(host) == address
+    assert port_owner._loopback(host) == address

@@ -1,6 +1,7 @@
-"""Native libraries of another program's, brought into this one by a variable of the environment.
+"""What of the system or the environment is to blame for a failed start.
 
-The dynamic linker takes LD_LIBRARY_PATH, LD_PRELOAD and the like before the system's own folders
+A variable may bring native libraries of another program's in:
+the dynamic linker takes LD_LIBRARY_PATH, LD_PRELOAD and the like before the system's own folders
 (ld.so(8), dyld(1)), so an older libstdc++ there breaks what was built for the system's. What it
 then says names a version or a symbol; people need the file and the variable.
 """
@@ -15,7 +16,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidecar.errors import UnsupportedError
+from sidecar.errors import ServiceError, UnsupportedError
+from sidecar.process import headroom, system_limits
 
 # Of folders, and of files; `;` separates, too, for ld.so.
 FOLDERS = (
@@ -37,7 +39,7 @@ log = logging.getLogger("sidecar.foreign")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Foreign:
+class InjectedLibrary:
     """A library that a variable brought in."""
 
     variable: str
@@ -67,7 +69,7 @@ def named(error: BaseException, environment: Mapping[str, str]) -> UnsupportedEr
     return None
 
 
-def find(said: str, environment: Mapping[str, str]) -> Foreign | None:
+def find(said: str, environment: Mapping[str, str]) -> InjectedLibrary | None:
     """Return the library that the dynamic linker's words `said` are due to, if a variable did it.
 
     It is a file that they name, or one that the file needs which they name.
@@ -98,12 +100,12 @@ def _linkers(error: BaseException) -> Iterator[str]:
         yield text[:MAX_SAID_CHARS]
 
 
-def _brought(environment: Mapping[str, str]) -> Iterator[Foreign]:
+def _brought(environment: Mapping[str, str]) -> Iterator[InjectedLibrary]:
     """Yield the libraries that the variables offer."""
     for variable in FILES:
         for text in re.split(r"[\s:]+", environment.get(variable, "")):
             if text:
-                yield Foreign(variable=variable, library=Path(text))
+                yield InjectedLibrary(variable=variable, library=Path(text))
     for variable in FOLDERS:
         value = environment.get(variable)
         for text in re.split(r"[:;]", value) if value else ():
@@ -114,7 +116,7 @@ def _brought(environment: Mapping[str, str]) -> Iterator[Foreign]:
                 continue
             for library in sorted(libraries):
                 if ".so" in library.name or library.suffix == ".dylib":
-                    yield Foreign(variable=variable, library=library)
+                    yield InjectedLibrary(variable=variable, library=library)
 
 
 def _needed(file: Path, names: list[str]) -> set[str]:
@@ -131,3 +133,22 @@ def _needed(file: Path, names: list[str]) -> set[str]:
             }
     except (OSError, ValueError):
         return set()
+
+
+def of_system(error: BaseException) -> ServiceError | None:
+    """Return the end of a start that `error` is: by a foreign library, a limit, memory; else None.
+
+    What `error` came of counts: whoever could not open one file more may have blamed the file.
+    """
+    if isinstance(
+        error, system_limits.LimitError | UnsupportedError | headroom.TooLittleMemoryError
+    ):
+        return error
+    found = named(error, os.environ) or system_limits.failure(error, is_start=True)
+    if found is not None:
+        return found
+    return headroom.too_little() if _is_memory(error) else None
+
+
+def _is_memory(error: BaseException | None) -> bool:
+    return error is not None and (isinstance(error, MemoryError) or _is_memory(error.__cause__))

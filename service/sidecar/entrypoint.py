@@ -11,9 +11,9 @@ def begin() -> NoReturn:
         from sidecar.cli import run  # noqa: PLC0415 (Python's own native modules come with it)
     except (ImportError, OSError) as error:
         # These import no native library but Python's map of files.
-        from sidecar.process import causes, logs  # noqa: PLC0415
+        from sidecar.process import diagnosis, logs  # noqa: PLC0415
 
-        failure = causes.of_system(error)
+        failure = diagnosis.of_system(error)
         if failure is None:
             raise
         logs.configure("info")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.errors import UsageError
-from sidecar.process import lease
-from sidecar.process.lease import Lease, PosixParent
+from sidecar.process import parent_watch
+from sidecar.process.parent_watch import ParentWatch, PosixParent
 from sidecar.process.signals import Stop
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Watched:
         self.codes: list[int] = []
         self.ended = threading.Event()
         self.looks = 0
-        self.lease = Lease(
+        self.lease = ParentWatch(
             self.stop, descriptor=self.reading, find=lambda: self, end=self._note_end
         )
 
@@ -126,20 +126,20 @@ def test_a_stdin_that_breaks_is_one_that_was_closed(
 
 def test_a_stdin_that_cannot_be_closed_later_is_refused() -> None:
     with Path(os.devnull).open("rb") as null, pytest.raises(UsageError, match="a pipe") as caught:
-        Lease(Stop(), descriptor=null.fileno())
+        ParentWatch(Stop(), descriptor=null.fileno())
     assert caught.value.exit_code == 2
     reading, writing = os.pipe()
     os.close(reading)
     os.close(writing)
     with pytest.raises(UsageError, match="a pipe"):
-        Lease(Stop(), descriptor=reading)
+        ParentWatch(Stop(), descriptor=reading)
 
 
 def test_an_orphan_knows_that_its_parent_is_gone() -> None:
     # A process whose own parent ends as soon as it looked for the first time.
     orphan = (
         "import os, sys, time\n"
-        "from sidecar.process.lease import PosixParent\n"
+        "from sidecar.process.parent_watch import PosixParent\n"
         "reading, writing = os.pipe()\n"
         "if os.fork():\n"
         "    os.read(reading, 1)\n"
@@ -152,7 +152,7 @@ def test_an_orphan_knows_that_its_parent_is_gone() -> None:
         "    time.sleep(0.01)\n"
         "print(found.is_gone())\n"
     )
-    service = str(Path(lease.__file__).parents[2])
+    service = str(Path(parent_watch.__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-B", "-c", orphan],
         env={"PYTHONPATH": service},

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.errors import ModelError
-from sidecar.process import foreign
+from sidecar.process import diagnosis
 from tests.support.tinybinaries import elf
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def test_words_of_linkers_lead_to_library_and_variable(
 ) -> None:
     error = ModelError("the libraries cannot be imported")
     error.__cause__ = ImportError(said.format(ours=ours, theirs=theirs))
-    found = foreign.named(error, {variable: f"/nowhere:{theirs}"})
+    found = diagnosis.named(error, {variable: f"/nowhere:{theirs}"})
     assert found is not None
     assert found.exit_code == 10
     assert found.facts == {"variable": variable, "library": name}
@@ -71,10 +71,10 @@ def test_a_damaged_library_beside_a_harmless_variable_is_not_blamed_on_it(
     (tmp_path / "cuda").mkdir()
     (tmp_path / "cuda" / "libcuda.so.1").write_bytes(elf())
     error = ImportError(f"{ours}: undefined symbol: x")
-    assert foreign.named(error, {"LD_LIBRARY_PATH": str(tmp_path / "cuda")}) is None
-    assert foreign.named(error, {}) is None
+    assert diagnosis.named(error, {"LD_LIBRARY_PATH": str(tmp_path / "cuda")}) is None
+    assert diagnosis.named(error, {}) is None
 
 
 def test_an_error_that_is_no_linkers_is_left_alone(theirs: Path) -> None:
     error = ImportError(f"cannot import name x from {theirs}/libstdc++.so.6")
-    assert foreign.named(error, {"LD_LIBRARY_PATH": str(theirs)}) is None
+    assert diagnosis.named(error, {"LD_LIBRARY_PATH": str(theirs)}) is None

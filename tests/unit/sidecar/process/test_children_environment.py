@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from sidecar.process.surroundings import needed
+from sidecar.process.children import needed
 
 ENVIRONMENT = {"SYSTEMROOT": "C:\\Windows", "PATH": "C:\\", "SIDECAR_TOKEN": "secret"}
 

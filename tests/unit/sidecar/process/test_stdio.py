@@ -6,19 +6,19 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from sidecar.process import protocol
+from sidecar.process import stdio
 
 if TYPE_CHECKING:
     import pytest
 
 CLAIM = """
 import os, sys
-from sidecar.process import descriptors, protocol
-descriptors.fill_standard()
-announcer = protocol.claim_stdout()
+from sidecar.process import stdio
+stdio.fill_standard()
+events = stdio.claim_stdout()
 print("a library talks", flush=True)
 os.write(1, b"in C, too\\n")
-announcer.announce("ready", {"port": 1})
+events.write_event("ready", {"port": 1})
 """
 
 
@@ -34,10 +34,10 @@ def claim(redirections: str = "") -> subprocess.CompletedProcess[bytes]:
 
 def test_a_line_is_what_v1_clients_parse() -> None:
     reading, writing = os.pipe()
-    protocol.LineAnnouncer(writing).announce("model_loaded", {"model": "ä", "dimensions": 8})
+    stdio.PipeEventWriter(writing).write_event("model_loaded", {"model": "ä", "dimensions": 8})
     line = os.read(reading, 1_000).decode("ascii")
     os.close(reading)
-    protocol.LineAnnouncer(writing).announce("ready", {})  # nobody reads
+    stdio.PipeEventWriter(writing).write_event("ready", {})  # nobody reads
     os.close(writing)
     assert line.startswith("PROGRESS:")
     assert line.endswith("}\n")
@@ -75,5 +75,5 @@ def test_the_claim_leads_stdout_to_stderr(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(os, "dup", dup)
     monkeypatch.setattr(os, "dup2", lambda *numbers: calls.append(numbers))
-    assert protocol.claim_stdout()._descriptor == 77
+    assert stdio.claim_stdout()._descriptor == 77
     assert calls == [(1,), (2, 1)]

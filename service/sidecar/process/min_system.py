@@ -1,4 +1,4 @@
-"""Whether this machine is new enough for the bundle, asked before anything native is loaded.
+"""Check the oldest system and processor that will do, before anything native is loaded.
 
 A loader that misses a symbol version names the symbol; people need the name of the system. A
 processor that misses an instruction ends the process without a word.

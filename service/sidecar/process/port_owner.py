@@ -21,7 +21,7 @@ _PROBLEM = "urn:sidecar:problem:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Neighbour:
+class PortOwner:
     """What listens on a port; a Sidecar that does not tell them has no instance and no version."""
 
     is_sidecar: bool
@@ -44,7 +44,7 @@ def named(error: AddressInUseError, host: str, port: int) -> AddressInUseError:
     return AddressInUseError(what, why=why or "it does not say which", next_step=step, facts=facts)
 
 
-def ask(host: str, port: int, *, within_s: float = ASK_S) -> Neighbour:
+def ask(host: str, port: int, *, within_s: float = ASK_S) -> PortOwner:
     """Ask whoever listens on `port` of this machine for its health, without any token.
 
     An address that means all of them is asked on loopback, one that is not this machine's only, not
@@ -52,7 +52,7 @@ def ask(host: str, port: int, *, within_s: float = ASK_S) -> Neighbour:
     """
     address = _loopback(host)
     if address is None:
-        return Neighbour(is_sidecar=False)
+        return PortOwner(is_sidecar=False)
     answer = b""
     with contextlib.suppress(OSError):
         answer = _fetch(address, port, deadline=time.monotonic() + within_s)
@@ -92,20 +92,20 @@ def _left(deadline: float) -> float:
     return max(0.001, deadline - time.monotonic())
 
 
-def _understood(answer: bytes) -> Neighbour:
+def _understood(answer: bytes) -> PortOwner:
     head, _, body = answer.partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 "):
-        return Neighbour(is_sidecar=False)
+        return PortOwner(is_sidecar=False)
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):
-        return Neighbour(is_sidecar=False)
+        return PortOwner(is_sidecar=False)
     if not isinstance(said, dict):
-        return Neighbour(is_sidecar=False)
+        return PortOwner(is_sidecar=False)
     if isinstance(said.get("type"), str) and said["type"].startswith(_PROBLEM):
-        return Neighbour(is_sidecar=True)  # one that asks for a token even here
+        return PortOwner(is_sidecar=True)  # one that asks for a token even here
     instance, version = said.get("instance"), said.get("version")
     if not isinstance(instance, str) or not INSTANCE.fullmatch(instance) or "status" not in said:
-        return Neighbour(is_sidecar=False)
+        return PortOwner(is_sidecar=False)
     is_version = isinstance(version, str) and _VERSION.fullmatch(version)
-    return Neighbour(is_sidecar=True, instance=instance, version=version if is_version else None)
+    return PortOwner(is_sidecar=True, instance=instance, version=version if is_version else None)
