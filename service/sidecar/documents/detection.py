@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import io
 import re
 import unicodedata
+import zipfile
 from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable, TraversableResources
+from typing import Any, cast
 
 # Work is bounded by these: three windows of a file that may have 20 MB.
 WINDOW_BYTES = 8_192
@@ -38,13 +43,6 @@ _LIKE_WESTERN = ("cp1250", "cp1254", "cp1257", "cp1258")
 _ESCAPED = ("iso2022_jp_2", "iso2022_kr")  # all of it is ASCII, by escape sequences
 # Of systems before Unicode: so rare now that they need to be told well.
 _OLD = ("cp437", "cp850", "cp866", "mac-roman", "mac-cyrillic")
-# French and Russian, with letters that several encodings have.
-_SAMPLES = (
-    b"d\xe9j\xe0 vu, \xe0 bient\xf4t. " * 9,
-    b"\xcf\xf0\xe8\xe2\xe5\xf2, \xea\xe0\xea? " * 9,
-)
-
-
 CODECS = (*_MODERN, *_OLD, *_ESCAPED, *_WIDE)
 
 
@@ -133,10 +131,31 @@ def _is_western(sample: bytes) -> bool:
     return True
 
 
+class _Held(TraversableResources):
+    """The files of tables, in the place of the loader that would read them from their folder."""
+
+    def __init__(self, folder: Traversable) -> None:
+        """Read them as they are: unpacked, they take thirty times the memory."""
+        self._archive = zipfile.ZipFile(io.BytesIO(), "w")
+        for file in folder.iterdir():
+            if file.name.endswith(".bin"):
+                self._archive.writestr(file.name, file.read_bytes())
+
+    def get_resource_reader(self, _package: str) -> _Held:
+        """Return what reads the files; importlib.resources asks for it."""
+        return self
+
+    def files(self) -> Traversable:
+        """Return the folder that holds them."""
+        return zipfile.Path(self._archive)
+
+
 def load_ahead() -> None:
-    """Load the tables of the detection, which are read when it is first needed."""
-    for sample in _SAMPLES:
-        _ask(sample, _MODERN + _OLD)
+    """Load the detection, and the files of its tables, which it unpacks for the first text."""
+    from chardet import models  # noqa: PLC0415 (as below)
+
+    if models.__spec__ is not None:
+        models.__spec__.loader = cast("Any", _Held(resources.files(models)))
 
 
 def _ask(sample: bytes, codecs_: tuple[str, ...]) -> Guess | None:

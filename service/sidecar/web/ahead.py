@@ -24,8 +24,9 @@ from sidecar.web.routes import PARTS
 # Left to the first requests, which a start is measured by.
 WAIT_S = 1.0
 LOADED = "all that requests need is loaded"
-# Some 60 MB are taken, the process that reads PDFs included. Where a container or a limit leaves
-# little, requests have it, and load what they need when they come.
+# Some 30 MB are taken, the process that reads PDFs included, and 23 more with the first text whose
+# encoding is detected. Where a container or a limit leaves little, requests have it, and load what
+# they need when they come.
 LEAST_LEFT = 192 << 20
 MODULES = ("sidecar.web.prometheus",)
 log = logging.getLogger("sidecar.ahead")

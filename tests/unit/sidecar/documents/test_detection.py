@@ -1,11 +1,28 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from sidecar.documents import detection
 
 GREEK = "Η μίσθωση λήγει στις 30 Ιουνίου."
 JAPANESE = "契約書を確認してください。"
+LOADED_AHEAD = """
+import sys
+from sidecar.documents import detection
+from sidecar.web import ahead
+ahead._load()
+tables = sys.modules["chardet.models"]
+assert not tables._load_models_data.cache_info().currsize
+opened = []
+sys.addaudithook(lambda event, values: event == "open" and opened.append(values[0]))
+for codec, text in (("cp1252", "Über Größe"), ("cp1251", "Привет, как дела?")):
+    print(detection.other_bytes((text + ". ").encode(codec) * 9).codec)
+tables.get_rowmax(), tables.get_language_norms()
+print(opened)
+"""
 
 
 @pytest.mark.parametrize(
@@ -66,3 +83,9 @@ def test_of_any_file_only_a_few_kilobytes_are_asked_about(monkeypatch: pytest.Mo
         assert detection.other_bytes(line.encode("cp1253") * 60_000)
     assert len(asked) == 3
     assert max(asked) <= detection.WINDOWS * (detection.WINDOW_BYTES + 1)
+
+
+def test_what_is_loaded_ahead_takes_no_tables_and_needs_no_file_later() -> None:
+    command = [sys.executable, "-c", LOADED_AHEAD]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.stdout.split("\n") == ["cp1252", "cp1251", "[]", ""], run.stderr
