@@ -35,7 +35,10 @@ class Clock:
     def time(self) -> float:
         """Return the seconds that count until now. From any thread; they never go back."""
         moment, counted = self._mark
-        return counted + min(max(self._now() - moment, 0.0), STEP_S)
+        passed = self._now() - moment
+        if 0.0 <= passed <= STEP_S:
+            return counted + passed
+        return counted + min(max(passed, 0.0), STEP_S)
 
     def tick(self) -> float:
         """Note that the loop turns, and return the seconds that count. To be called on the loop."""

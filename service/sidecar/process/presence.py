@@ -7,6 +7,7 @@ on; no file of it may be opened any more, and another version's least of all.
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from pathlib import Path
 from typing import Literal
@@ -33,7 +34,8 @@ class Presence:
         self._inode: _Stamp | None = None
         if bundle is None:
             return
-        stamp = _stamp(bundle / MANIFEST)
+        self._paper = str(bundle / MANIFEST)  # looked at for each /health
+        stamp = _stamp(self._paper)
         self._manifest = _content(bundle)
         if stamp is not None:
             self._known[stamp] = True
@@ -56,7 +58,7 @@ class Presence:
         return not self._has_manifest(self._bundle)
 
     def _has_manifest(self, bundle: Path) -> bool:
-        stamp = _stamp(bundle / MANIFEST)
+        stamp = _stamp(self._paper)
         if stamp is None:
             return self._manifest is None
         if stamp not in self._known:
@@ -68,17 +70,17 @@ class Presence:
         return self._known[stamp]
 
 
-def _stamp(path: Path) -> _Stamp | None:
+def _stamp(path: str) -> _Stamp | None:
     """Return what changes with a file's content, None if there is no file."""
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116 (a Path takes longer than the system does)
     except (OSError, ValueError):
         return None
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def _inode(path: str) -> _Stamp | None:
-    stamp = _stamp(Path(path))
+    stamp = _stamp(path)
     return None if stamp is None else stamp[:2]
 
 

@@ -62,11 +62,11 @@ class Sender:
         """Write `data`, or let it wait for the client."""
         if not data:
             return
-        has_taken_all = not self.buffered and not self._rest
+        has_taken_all = not self._rest and not self.buffered
         self._transport.write(data)
         self._written += len(data)
         self._rest = self._unwritten()
-        if has_taken_all and self.unsent:
+        if has_taken_all and (self._rest or self.buffered):
             self._most = 0
             self._begin()
             self._senders.watch(self)
