@@ -16,9 +16,9 @@ from bench.measure import Subject, effort_for, measure
 from bench.report import Run
 from bench.shapes import SHAPES
 from bench.synthetic import write_model
+from bundler.assembly.derivation import derive
 from bundler.errors import UsageError
 from bundler.launch import command
-from bundler.models.derivation import derive
 from bundler.profiles import profile_named
 from sidecar.manifest import read
 

@@ -13,7 +13,10 @@ from bundler.artifacts.addresses import parse_mirrors
 from bundler.artifacts.fetch import out_of_reach
 from bundler.artifacts.store import Store
 from bundler.artifacts.supply import Supply
-from bundler.assemble import Assembled, assemble
+from bundler.assembly import bytecode, host_python, source_tree
+from bundler.assembly.assemble import Assembled, assemble
+from bundler.assembly.components import FetchedInputs
+from bundler.digests import Digest
 from bundler.errors import (
     IntegrityError,
     PolicyError,
@@ -21,48 +24,35 @@ from bundler.errors import (
     UnsupportedError,
     UsageError,
 )
-from bundler.files import sourcetree
-from bundler.images.oci import ARCHITECTURES
-from bundler.locks.lockfile import read_lock as read_wheels
-from bundler.locks.lockfile import require_current
+from bundler.locks.models import read_models
 from bundler.locks.runtime import RuntimeSpec
 from bundler.locks.runtime import read_lock as read_runtimes
-from bundler.locks.weights import read_models
-from bundler.materials import Materials
+from bundler.locks.wheels import read_lock as read_wheels
+from bundler.locks.wheels import require_current
 from bundler.places import refuse_foreign
 from bundler.plan import COMPONENTS, BundlePlan, Locks, Sources, plan
 from bundler.profiles import label
 from bundler.recipe import PARTS, Recipe, epoch_for, read_recipe
-from bundler.targets import Target, host_target, refuse_foreign_host, serves, target_named
-from bundler.tree import hostruntime, toolchain
-from sidecar.manifest import ManifestError, read
+from bundler.targets import (
+    ARCHITECTURES,
+    Target,
+    host_target,
+    refuse_foreign_host,
+    serves,
+    target_named,
+)
+from sidecar.manifest import ManifestError, canonical, read
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Collection
     from pathlib import Path
 
+    from bundler.assembly.bytecode import Compiler
     from bundler.console import Console
-    from bundler.digests import Digest
+    from bundler.plan import HostRuntime
     from bundler.project import Project
-    from bundler.tree.hostruntime import HostRuntime
-    from bundler.tree.toolchain import Toolchain
 
-# The modules whose code decides a bundle's bytes. A test holds this list against the real imports.
-MAKERS = frozenset(
-    f"{folder}{name}.py"
-    for folder, names in {
-        "": "assemble components digests targets",
-        "bootstrap/": "platforms",
-        "files/": "modes sourcetree",
-        "models/": "derivation graph half int8 quantized widened",
-        "native/": "allowances audit binaries elf floor linkage",
-        "papers/": "documents licences notices sbom",
-        "tree/": "archives bytecode compiler diet gate hostlibraries hostruntime relocate seal "
-        "wheelparts wheels",
-    }.items()
-    for name in names.split()
-)
 # The service's modules that say what a model's graph holds.
 FORWARD = frozenset({"architecture.py", "definition.py", "layout.py", "quantized.py", "weights.py"})
 
@@ -87,6 +77,7 @@ class Inputs:
         recipe = read_recipe(project.recipe)
         wheels = read_wheels(project.wheel_lock)
         require_current(wheels, project.root / "pyproject.toml")
+        target = target_named(options.target) if options.target else host_target()
         inputs = cls(
             options=options,
             project=project,
@@ -98,12 +89,12 @@ class Inputs:
                 models=read_models(project.model_lock, recipe),
             ),
             sources=Sources(
-                service=sourcetree.digest_of(sourcetree.service_sources(project.service)),
+                service=source_tree.digest_of(source_tree.python_sources(project.service)),
                 version=project.version,
                 forward=_digest_of(project.service / "sidecar/engines/packed", FORWARD),
-                builder=_digest_of(project.bundler, MAKERS),
+                builder=_builder_digest(project, target),
             ),
-            target=target_named(options.target) if options.target else host_target(),
+            target=target,
             supply=Supply(
                 project=project,
                 store=Store(options.store or project.store),
@@ -160,13 +151,13 @@ class Inputs:
         if self._wants_runtime and self.options.runtime == "host":
             refuse_foreign_host(self.target)
         parts = tuple(part for part in self.options.only or PARTS if part != "runtime")
-        self._plan(None, toolchain.own(), parts=parts)
+        self._plan(None, bytecode.own_compiler(), parts=parts)
         # First the runtime: once this machine's is in the store, it compiles, too.
         host = self._host
         return self._plan(host, self._compiler)
 
     def _plan(
-        self, host: HostRuntime | None, compiler: Toolchain, parts: tuple[str, ...] | None = None
+        self, host: HostRuntime | None, compiler: Compiler, parts: tuple[str, ...] | None = None
     ) -> BundlePlan:
         return plan(
             self.recipe,
@@ -231,7 +222,7 @@ class Inputs:
         return None
 
     @cached_property
-    def _compiler(self) -> Toolchain:
+    def _compiler(self) -> Compiler:
         """What compiles: the CPython locked for this machine where the store has it and it runs.
 
         Looked for once, so that a plan and its assembly agree.
@@ -241,17 +232,17 @@ class Inputs:
             spec = self.locks.runtimes[here.name]
             archive = self.supply.store.verified(spec.artifact.digest, spec.artifact.name)
         except (UnsupportedError, KeyError, UnreachableError):
-            return toolchain.own()
+            return bytecode.own_compiler()
         except IntegrityError as error:
             return self._own_compiler(error.what)
         folder = self.project.out / "compiler"
         try:
-            return toolchain.locked(spec, archive, here, folder)
+            return bytecode.locked_compiler(spec, archive, here, folder)
         except UsageError as error:
             return self._own_compiler(f"{error.what}: {error.why}")
 
-    def _own_compiler(self, reason: str) -> Toolchain:
-        compiler = toolchain.own()
+    def _own_compiler(self, reason: str) -> Compiler:
+        compiler = bytecode.own_compiler()
         self.console.say(
             f"NOTICE: bytecode is compiled by this builder's own CPython {compiler.version}\n"
             f"  why: {reason}\n"
@@ -261,7 +252,7 @@ class Inputs:
 
     @cached_property
     def _probed(self) -> HostRuntime:
-        return hostruntime.probe()
+        return host_python.probe()
 
     def _installed(self, *, may_fetch: bool) -> HostRuntime:
         """Return the CPython that can stand in for the locked one. Raises UnreachableError.
@@ -279,7 +270,7 @@ class Inputs:
                 why="Debian's packages of it have not been fetched",
                 next_step=f"python3 build fetch --target {self.target.name}",
             )
-        return hostruntime.probe_root(root.path, root.versions[packages.names[0]])
+        return host_python.probe_root(root.path, root.versions[packages.names[0]])
 
     @property
     def _may_stand_in(self) -> bool:
@@ -293,7 +284,7 @@ class Inputs:
             if present.runtime.source == "standalone":
                 return False
             host = self._installed(may_fetch=False)
-            return present.plan == self._plan(host, toolchain.own()).id
+            return present.plan == self._plan(host, bytecode.own_compiler()).id
         except (ManifestError, UnreachableError):
             return False
 
@@ -344,7 +335,7 @@ class Inputs:
             return "check --mirror runtime, or leave it out where the release can be reached"
         return "run where the runtime's release can be reached, or pass --mirror runtime=ADDRESS"
 
-    def fetch(self, planned: BundlePlan, components: Collection[str] = COMPONENTS) -> Materials:
+    def fetch(self, planned: BundlePlan, components: Collection[str] = COMPONENTS) -> FetchedInputs:
         """Bring what `components` of the plan are made of onto this disk, verified.
 
         Raises UnreachableError, IntegrityError and DiskError.
@@ -355,7 +346,7 @@ class Inputs:
             requests.append(self.supply.runtime(planned.runtime))
         for model in planned.models if "models" in components else ():
             requests += self.supply.model(model)
-        return Materials(
+        return FetchedInputs(
             files=self.supply.fetch(requests),
             service=self.project.service,
             golden=self.project.golden,
@@ -383,6 +374,12 @@ def refuse_unreleasable(planned: BundlePlan) -> None:
         )
 
 
+def _builder_digest(project: Project, target: Target) -> Digest:
+    """Return the digest of the code that assembles, and of the layout it is told to follow."""
+    code = source_tree.digest_of(source_tree.python_sources(project.assembly))
+    return Digest.of_bytes(canonical([code.sha256, *target.layout]))
+
+
 def _digest_of(folder: Path, names: Collection[str]) -> Digest:
     files = {name: folder / name for name in names}
-    return sourcetree.digest_of({name: file for name, file in files.items() if file.is_file()})
+    return source_tree.digest_of({name: file for name, file in files.items() if file.is_file()})

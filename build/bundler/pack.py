@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import zstandard
 
+from bundler.assembly import safe_extract
+from bundler.assembly.path_rules import ArchiveLimits
 from bundler.errors import PolicyError, VerificationError
 from bundler.files.modes import FOLDER, listed
 from bundler.files.whole import whole
-from bundler.tree import archives
-from bundler.tree.gate import Limits
 
 if TYPE_CHECKING:
     import os
@@ -25,7 +25,7 @@ WINDOW_LOG = 23
 JOB_BYTES = 16 << 20
 READ_BYTES = 1 << 20
 # What a bundle holds is known: more than any archive from elsewhere.
-BUNDLE_LIMITS = Limits(member_bytes=16 << 30, total_bytes=64 << 30, ratio=1_000)
+BUNDLE_LIMITS = ArchiveLimits(member_bytes=16 << 30, total_bytes=64 << 30, ratio=1_000)
 
 
 def archive(
@@ -62,7 +62,9 @@ def unpack(
     packed: Path, destination: Path, *, on_bytes: Callable[[int], None] = lambda _: None
 ) -> dict[str, int]:
     """Unpack what `archive` wrote into the new folder `destination`, as archives.extract does."""
-    return archives.extract(packed, destination, strip=0, limits=BUNDLE_LIMITS, on_bytes=on_bytes)
+    return safe_extract.extract(
+        packed, destination, strip=0, limits=BUNDLE_LIMITS, on_bytes=on_bytes
+    )
 
 
 def _write(

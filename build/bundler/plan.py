@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bundler.errors import UnsupportedError
-from bundler.locks.weights import ModelSpec, locked_model
+from bundler.locks.models import ModelSpec, locked_model
 from bundler.names import unknown
-from bundler.profiles import Profile, profile_named, wheels_of
+from bundler.profiles import (
+    UNSLIMMED,
+    DietRule,
+    Profile,
+    parse_rules,
+    profile_named,
+    rules_for,
+    wheels_of,
+)
 from bundler.recipe import PARTS, Recipe, TargetRules
-from bundler.tree.diet import UNSLIMMED, DietRule, parse_rules, rules_for
-from bundler.tree.hostruntime import HostRuntime
 from sidecar.manifest import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from bundler.digests import Digest
-    from bundler.locks.lockfile import WheelLock
     from bundler.locks.runtime import RuntimeSpec
+    from bundler.locks.wheels import WheelLock
     from bundler.targets import Target
 
 SCHEMA = 1
@@ -287,3 +294,25 @@ def _models(recipe: Recipe, locks: Locks, names: Iterable[str]) -> tuple[ModelSp
         replace(spec, files=tuple(sorted(spec.files, key=lambda file: file.path)))
         for spec in {spec.name: spec for spec in specs}.values()
     )
+
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostRuntime:
+    """A host's CPython: its version, its program, and one digest of all that would be copied.
+
+    `root` is the root file system of Debian's packages that it lies in; None on this host itself.
+    """
+
+    version: str
+    executable: Path
+    digest: Digest
+    root: Path | None = None
+
+    @property
+    def source(self) -> Literal["host", "debian"]:
+        """Where it comes from, as the manifest says it."""
+        return "debian" if self.root else "host"

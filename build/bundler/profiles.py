@@ -1,4 +1,4 @@
-"""What a profile puts into a bundle, before any rule takes something out again."""
+"""What a profile puts into a bundle, and the rules of what it leaves out again, as data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bundler.names import unknown
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bundler.locks.lockfile import LockedWheel, WheelLock
+    from bundler.locks.wheels import LockedWheel, WheelLock
     from bundler.targets import Target
 
 # Of pdm.lock: what the service imports by itself, and what the reference engine needs on top.
@@ -66,8 +66,89 @@ def wheels_of(lock: WheelLock, target: Target, profile: Profile) -> tuple[Locked
     # Names of profiles are checked before anything is installed.
     from packaging.utils import canonicalize_name  # noqa: PLC0415
 
-    from bundler.locks.lockfile import select  # noqa: PLC0415
+    from bundler.locks.wheels import select  # noqa: PLC0415
 
     chosen = select(lock, target, groups=profile.groups)
     without = {canonicalize_name(package) for package in profile.without}
     return tuple(wheel for wheel in chosen if wheel.package not in without)
+
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from bundler.targets import Target
+
+ACTIONS = ("remove", "strip")
+
+
+# What every saving is measured against. It holds upstream's own test programs, so nobody ships it.
+UNSLIMMED = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DietRule:
+    """One cut. `package` names a wheel, or `python` for the runtime.
+
+    `paths` and `keep` are globs from the package's site-packages (from `python/` for the runtime):
+    `*` stays within a folder, `**` crosses folders. `targets` empty means all.
+    """
+
+    name: str
+    package: str
+    action: str
+    paths: tuple[str, ...]
+    reason: str
+    profiles: tuple[str, ...]
+    keep: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+
+
+def parse_rules(sections: Mapping[str, Any]) -> tuple[DietRule, ...]:
+    """Return the rules under [diet] of a recipe. Raises UsageError, naming the rule."""
+    from packaging.utils import canonicalize_name  # noqa: PLC0415 - as above
+
+    rules = []
+    profiles = tuple(sections.get("profiles", ()))
+    for name, entry in sections.get("rules", {}).items():
+        try:
+            rule = DietRule(
+                name=name,
+                package=canonicalize_name(entry["package"]),
+                action=entry.get("action", "remove"),
+                paths=tuple(entry["paths"]),
+                keep=tuple(entry.get("keep", ())),
+                reason=entry["reason"],
+                profiles=tuple(entry["profiles"]),
+                targets=tuple(entry.get("targets", ())),
+            )
+        except KeyError as error:
+            raise UsageError(f"the diet rule {name} lacks {error}") from error
+        for key in ("paths", "keep", "profiles", "targets"):
+            # A string would be taken for a list of letters, and `*` is one.
+            if isinstance(entry.get(key), str):
+                raise UsageError(f"the diet rule {name} has a {key} that is no list")
+        if rule.action not in ACTIONS:
+            raise UsageError(
+                f"the diet rule {name} has the action {rule.action!r}",
+                why=f"the actions are {', '.join(ACTIONS)}",
+            )
+        if unknown := sorted(set(rule.profiles) - set(profiles)):
+            raise UsageError(
+                f"the diet rule {name} is for the profile {unknown[0]!r}",
+                why=f"the profiles are {', '.join(profiles)}",
+            )
+        rules.append(rule)
+    return tuple(rules)
+
+
+def rules_for(
+    rules: Iterable[DietRule], *, profile: str, target: Target, packages: frozenset[str]
+) -> tuple[DietRule, ...]:
+    """Return the rules of `profile` that speak of one of `packages` on `target`."""
+    return tuple(
+        rule
+        for rule in rules
+        if profile in rule.profiles
+        and (not rule.targets or target.name in rule.targets or target.os in rule.targets)
+        and rule.package in packages
+    )

@@ -28,9 +28,9 @@ class Project:
         return self.root / "service"
 
     @property
-    def bundler(self) -> Path:
-        """The builder's own sources: what they are decides what a plan becomes."""
-        return self.root / "build" / "bundler"
+    def assembly(self) -> Path:
+        """The builder's sources that decide a bundle's bytes."""
+        return self.root / "build" / "bundler" / "assembly"
 
     @property
     def recipe(self) -> Path:

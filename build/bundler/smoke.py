@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from bundler.console import Progress
 from bundler.errors import SmokeError
+from bundler.golden import MIN_COSINE, Golden, read_golden, worst_cosine
 from bundler.inspection.trace import Proved, prove
 from bundler.launch import Service
-from bundler.models.golden import MIN_COSINE, Golden, read_golden, worst_cosine
 from bundler.targets import target_named
 from bundler.verify import verify
 

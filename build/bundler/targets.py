@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from packaging import tags
 
 PYTHON = platforms.PYTHON
+# As OCI and Debian spell the architectures of our targets.
+ARCHITECTURES = {"x64": "amd64", "arm64": "arm64"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,11 @@ class Target:
     def site_packages(self) -> str:
         """Where the wheels are unpacked in the bundle."""
         return f"{self.stdlib}/site-packages"
+
+    @property
+    def layout(self) -> tuple[str, ...]:
+        """All that assembling asks of a target: any change of it is another bundle."""
+        return (self.os, self.executable, self.stdlib, self.site_packages)
 
     def wheel_tags(self) -> tuple[tags.Tag, ...]:
         """Return the wheel tags this target runs, best first."""

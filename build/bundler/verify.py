@@ -7,9 +7,9 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bundler.assembly.path_rules import ArchiveLimits, Member, MemberCheck, MemberKind
 from bundler.errors import PolicyError, VerificationError, printable
 from bundler.files.modes import FOLDER, PLAIN, keeps_modes
-from bundler.tree.gate import Gate, Kind, Limits, Member
 from sidecar.manifest import (
     MANIFEST,
     MANIFESTS,
@@ -99,10 +99,10 @@ def _unverifiable(root: Path, why: str) -> VerificationError:
 
 def _name_damages(paths: Sequence[str]) -> Iterator[Damage]:
     """Yield which paths a bundle may not have: twice, one name on some systems, or on none."""
-    gate = Gate(archive=MANIFEST, limits=Limits(members=len(paths)), packed_bytes=0)
+    gate = MemberCheck(archive=MANIFEST, limits=ArchiveLimits(members=len(paths)), packed_bytes=0)
     for path in paths:
         try:
-            gate.claim(path, gate.admit(Member(name=path, kind=Kind.FILE)))
+            gate.claim(path, gate.admit(Member(name=path, kind=MemberKind.FILE)))
         except PolicyError as error:
             yield Damage(kind="extra", path=path, detail=f"in {MANIFEST}: {error.why}")
 

@@ -13,7 +13,7 @@ import pytest
 
 from bundler import checkpoints
 from bundler.artifacts.store import Store
-from bundler.assemble import assemble
+from bundler.assembly.assemble import assemble
 from bundler.console import Progress
 from bundler.errors import DiskError, PolicyError, VerificationError
 from bundler.pack import archive

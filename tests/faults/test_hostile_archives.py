@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 import zstandard
 
+from bundler.assembly import safe_extract, wheel_installer
 from bundler.errors import BundlerError, PolicyError
 from bundler.targets import TARGETS
-from bundler.tree import archives, wheels
 from tests.support.tinytar import Entry, write_tar
 from tests.support.tinywheel import add, tiny_wheel
 
@@ -99,7 +99,7 @@ def test_a_hostile_tar_exits_7_naming_the_member_and_writes_nothing(
     inner.mkdir()
     packed = write_tar(inner / f"a.{suffix}", [GOOD, *entries])
     with pytest.raises(PolicyError) as caught:
-        archives.extract(packed, inner / "out")
+        safe_extract.extract(packed, inner / "out")
     assert caught.value.exit_code == 7
     assert "evil" in caught.value.what.lower()
     assert caught.value.why
@@ -123,7 +123,7 @@ def test_a_hundred_gigabytes_of_zeros_are_refused_at_the_header(
     data = header("top/evil", 100 << 30) + bytes(8 << 20)
     packed.write_bytes(gzip.compress(data) if suffix == "gz" else zstandard.compress(data))
     with pytest.raises(PolicyError, match="top/evil"):
-        archives.extract(packed, tmp_path / "out")
+        safe_extract.extract(packed, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == [packed.name]
 
 
@@ -131,7 +131,7 @@ def test_a_bomb_of_honest_members_is_refused_by_its_ratio(tmp_path: Path) -> Non
     entries = [Entry(name=f"top/evil{n}", data=bytes(1 << 20)) for n in range(20)]
     packed = write_tar(tmp_path / "bomb.tar.gz", entries)
     with pytest.raises(PolicyError, match="top/evil") as caught:
-        archives.extract(packed, tmp_path / "out")
+        safe_extract.extract(packed, tmp_path / "out")
     assert "times what it is packed in" in caught.value.why
     assert [path.name for path in tmp_path.iterdir()] == [packed.name]
 
@@ -142,7 +142,7 @@ def test_a_header_of_many_megabytes_is_not_read_into_memory(tmp_path: Path, kind
     data = header("top/evil", 64 << 20, kind) + bytes(64 << 20) + header("top/x", 0) + bytes(1024)
     packed.write_bytes(zstandard.compress(data))
     with pytest.raises(PolicyError, match="because of a header"):
-        archives.extract(packed, tmp_path / "out")
+        safe_extract.extract(packed, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == [packed.name]
 
 
@@ -150,7 +150,7 @@ def test_a_thousand_nested_headers_end_in_an_error_of_ours(tmp_path: Path) -> No
     packed = tmp_path / "a.tar"
     packed.write_bytes(header("top/evil", 0, tarfile.XHDTYPE) * 2000 + bytes(1024))
     with pytest.raises(BundlerError):
-        archives.extract(packed, tmp_path / "out")
+        safe_extract.extract(packed, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
 
 
@@ -158,7 +158,7 @@ def test_a_negative_size_is_refused(tmp_path: Path) -> None:
     packed = tmp_path / "a.tar"
     packed.write_bytes(header("top/evil", -512) + bytes(2048))
     with pytest.raises(PolicyError, match="top/evil"):
-        archives.extract(packed, tmp_path / "out")
+        safe_extract.extract(packed, tmp_path / "out")
 
 
 ZIPPED = {
@@ -183,7 +183,7 @@ def test_a_hostile_wheel_exits_7_naming_the_member_and_writes_nothing(
     with zipfile.ZipFile(wheel, "a") as archive:
         add(archive, name, b"/etc/passwd", mode)
     with pytest.raises(PolicyError) as caught:
-        wheels.install(wheel, tmp_path / "site", target=TARGETS["linux-x64"])
+        wheel_installer.install(wheel, tmp_path / "site", target=TARGETS["linux-x64"])
     assert caught.value.exit_code == 7
     assert "evil" in caught.value.what
     assert [path.name for path in tmp_path.iterdir()] == [wheel.name]
@@ -192,7 +192,7 @@ def test_a_hostile_wheel_exits_7_naming_the_member_and_writes_nothing(
 def test_a_wheel_that_is_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     wheel = tiny_wheel(tmp_path, extra={"tiny/evil.bin": bytes(32 << 20)})
     with pytest.raises(PolicyError, match=r"tiny/evil\.bin"):
-        wheels.install(wheel, tmp_path / "site", target=TARGETS["linux-x64"])
+        wheel_installer.install(wheel, tmp_path / "site", target=TARGETS["linux-x64"])
     assert [path.name for path in tmp_path.iterdir()] == [wheel.name]
 
 
@@ -201,7 +201,7 @@ def test_a_member_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(wheel, "a") as archive:
         add(archive, "tiny/__init__.py", b"evil", stat.S_IFREG | 0o644)
     with pytest.raises(PolicyError, match="tiny/__init__"):
-        wheels.install(wheel, tmp_path / "site", target=TARGETS["linux-x64"])
+        wheel_installer.install(wheel, tmp_path / "site", target=TARGETS["linux-x64"])
 
 
 def test_a_member_packed_in_a_way_wheels_do_not_use_is_refused(tmp_path: Path) -> None:
@@ -209,4 +209,4 @@ def test_a_member_packed_in_a_way_wheels_do_not_use_is_refused(tmp_path: Path) -
     with zipfile.ZipFile(wheel, "a") as archive:
         archive.writestr("tiny/evil.py", b"x = 1\n", compress_type=zipfile.ZIP_LZMA)
     with pytest.raises(PolicyError, match=r"tiny/evil\.py"):
-        wheels.install(wheel, tmp_path / "site", target=TARGETS["linux-x64"])
+        wheel_installer.install(wheel, tmp_path / "site", target=TARGETS["linux-x64"])

@@ -19,9 +19,8 @@ from bundler.commands import lock
 from bundler.console import Console
 from bundler.digests import Artifact
 from bundler.errors import BundlerError, IntegrityError, ModelError, UnreachableError
-from bundler.locks.weights import ModelSpec, read_models
-from bundler.models.golden import cosine, encode_row, read_golden
-from bundler.models.goldenfile import make, read_texts
+from bundler.golden import cosine, encode_row, make_golden, read_golden, read_texts
+from bundler.locks.models import ModelSpec, read_models
 from bundler.project import Project
 from bundler.recipe import read_recipe
 from tests.support.badserver import BadServer, cut_at, redirect, stall_at, status, wrong
@@ -113,7 +112,7 @@ def hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hubs]:
 @pytest.fixture(scope="module")
 def vectors(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     folder = write_model(tmp_path_factory.mktemp("model"), tiny_model())
-    return make(folder, read_texts(ROOT / "bundle" / "golden" / "texts.json")).vectors
+    return make_golden(folder, read_texts(ROOT / "bundle" / "golden" / "texts.json")).vectors
 
 
 def test_a_model_is_locked_from_a_hub_that_cuts_and_stalls_and_fetched_again_elsewhere(
@@ -174,7 +173,7 @@ def spec(hubs: Hubs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelSp
     answer = {"vectors": [row] * len(texts), "dim": WIDTH, "max_tokens": MAX_TOKENS}
     program = tmp_path / "maker.py"
     program.write_text(f"print({json.dumps(json.dumps({**answer, 'made_with': {}}))})\n")
-    monkeypatch.setattr("bundler.models.goldenfile.MAKER", program)
+    monkeypatch.setattr("bundler.golden.MAKER", program)
     hubs.lock()
     hubs.storage.seen.clear()
     return hubs.locked()

@@ -11,16 +11,16 @@ import pytest
 
 from bundler.artifacts.network import Network
 from bundler.artifacts.store import Store
+from bundler.assembly import host_python, runtime
 from bundler.cli import parser
 from bundler.commands import assemble
 from bundler.console import Console, Progress
 from bundler.errors import IntegrityError, PolicyError, UnreachableError
 from bundler.inputs import Inputs
 from bundler.locks.runtime import RuntimeSpec
+from bundler.plan import HostRuntime
 from bundler.recipe import PARTS
 from bundler.targets import host_target
-from bundler.tree import hostlibraries, relocate
-from bundler.tree.hostruntime import HostRuntime
 from bundler.verify import verify
 from sidecar.manifest import MANIFEST, encode, read
 from tests.support.badserver import BadServer, cut_at, status, wrong
@@ -117,7 +117,7 @@ def test_it_is_fetched_checked_unpacked_and_stripped_of_its_past(builder: Builde
     assert manifest.unreleasable == ()
     assert builder.store.path(builder.spec.artifact.digest) is not None
     place = builder.output / "python"
-    assert relocate.scan(place, [b"'/install", b"/install/", b"/build/", b"/tools/"]) == []
+    assert runtime.scan(place, [b"'/install", b"/install/", b"/build/", b"/tools/"]) == []
     paths = list(builder.output.rglob("*"))
     assert [path for path in paths if path.is_symlink()] == []
     assert [path for path in paths if path.name.startswith(("pip", "idle", "Eterm"))] == []
@@ -264,9 +264,9 @@ def test_without_a_stand_in_the_download_s_own_failure_is_told(
     builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unusable() -> HostRuntime:
-        raise hostlibraries.unsuitable("there is no ldconfig, so this is not a glibc system")
+        raise host_python.unsuitable("there is no ldconfig, so this is not a glibc system")
 
-    monkeypatch.setattr("bundler.tree.hostruntime.probe", unusable)
+    monkeypatch.setattr("bundler.assembly.host_python.probe", unusable)
     builder.publish(forever=status(404))
     with pytest.raises(UnreachableError, match=r"^cpython-.* is out of reach") as caught:
         builder.assemble()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bundler.models.golden import MIN_COSINE, read_golden, worst_cosine
+from bundler.golden import MIN_COSINE, read_golden, worst_cosine
 from sidecar.manifest import read
 from tests.integration.conftest import ALLOWED, Loaded, started
 from tests.support.containers import PORT, ask_inside, evidence, run_inside, wait_ready

@@ -16,8 +16,8 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from bundler.golden import MIN_COSINE, read_golden, worst_cosine
 from bundler.launch import Service
-from bundler.models.golden import MIN_COSINE, read_golden, worst_cosine
 from bundler.project import Project
 from bundler.release import zipped
 from bundler.targets import TARGETS

@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bundler.assembly.path_rules import ArchiveLimits, Member, MemberCheck, MemberKind
+from bundler.assembly.safe_extract import extract
 from bundler.errors import IntegrityError, PolicyError
-from bundler.tree.archives import extract
-from bundler.tree.gate import Gate, Kind, Limits, Member
 from tests.support.tinytar import Entry, write_tar
 
 PART = st.sampled_from(
@@ -71,9 +71,9 @@ def test_no_archive_writes_outside_or_leaves_a_link(entries: list[Entry], strip:
 
 @given(NAME, st.integers(0, 2))
 def test_an_admitted_path_is_relative_normal_and_below(name: str, strip: int) -> None:
-    gate = Gate(archive="a", limits=Limits(), packed_bytes=1, strip=strip)
+    gate = MemberCheck(archive="a", limits=ArchiveLimits(), packed_bytes=1, strip=strip)
     try:
-        path = gate.admit(Member(name=name, kind=Kind.FILE))
+        path = gate.admit(Member(name=name, kind=MemberKind.FILE))
     except PolicyError:
         return
     pure = PurePosixPath(path)
@@ -84,11 +84,11 @@ def test_an_admitted_path_is_relative_normal_and_below(name: str, strip: int) ->
 
 @given(st.lists(NAME, max_size=12))
 def test_claimed_paths_stay_apart_where_case_does_not_count(names: list[str]) -> None:
-    gate = Gate(archive="a", limits=Limits(), packed_bytes=1)
+    gate = MemberCheck(archive="a", limits=ArchiveLimits(), packed_bytes=1)
     claimed = []
     for name in names:
         try:
-            path = gate.admit(Member(name=name, kind=Kind.FILE))
+            path = gate.admit(Member(name=name, kind=MemberKind.FILE))
             gate.claim(name, path)
         except PolicyError:
             continue
@@ -98,10 +98,10 @@ def test_claimed_paths_stay_apart_where_case_does_not_count(names: list[str]) ->
 
 @given(st.integers(min_value=-5, max_value=1 << 70), st.integers(0, 1 << 40))
 def test_no_size_over_the_limits_passes(size: int, packed: int) -> None:
-    limits = Limits(member_bytes=1 << 30, total_bytes=1 << 31, ratio=100)
-    gate = Gate(archive="a", limits=limits, packed_bytes=packed)
+    limits = ArchiveLimits(member_bytes=1 << 30, total_bytes=1 << 31, ratio=100)
+    gate = MemberCheck(archive="a", limits=limits, packed_bytes=packed)
     try:
-        gate.admit(Member(name="a", kind=Kind.FILE, size=size))
+        gate.admit(Member(name="a", kind=MemberKind.FILE, size=size))
     except PolicyError:
         return
     assert 0 <= size <= 1 << 30

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bundler.models.golden import read_golden
+from bundler.golden import read_golden
 from sidecar.manifest import read
 from tests.support.lacking import lack
 from tests.support.reference import Reference, reference

@@ -15,7 +15,7 @@ from bundler.inspection.omissions import omissions
 from bundler.inspection.savings import COMMAND, stale
 from bundler.inspection.sizes import weigh
 from bundler.inspection.trace import exercise, parse, prove
-from bundler.locks.lockfile import read_lock
+from bundler.locks.wheels import read_lock
 from bundler.project import Project
 from bundler.recipe import read_recipe
 from sidecar.manifest import read

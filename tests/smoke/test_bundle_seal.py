@@ -13,12 +13,12 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from bundler.assembly import runtime
+from bundler.assembly.bytecode import TAG
 from bundler.files.staging import MARK, OLD
 from bundler.inspection.inventory import take_stock
 from bundler.project import Project
 from bundler.recipe import read_recipe
-from bundler.tree import relocate
-from bundler.tree.bytecode import TAG
 from tests.support.copyleft import demands
 
 HEADER_BYTES = 16
@@ -36,7 +36,7 @@ def test_no_file_names_the_place_where_it_was_made(bundle: Path) -> None:
     # The home of root is a word that other people's builds leave in their binaries, too.
     if len(Path.home().parts) > 2:
         needles.append(str(Path.home()).encode())
-    assert relocate.scan(bundle, needles) == []
+    assert runtime.scan(bundle, needles) == []
 
 
 def test_no_text_names_the_home_of_whoever_made_it(bundle: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler.errors import UnreachableError
-from bundler.models.golden import MIN_COSINE
+from bundler.golden import MIN_COSINE
 from bundler.project import Project
 from sidecar.manifest import read
 from tests.support.emulation import (

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler.artifacts.store import Store
+from bundler.assembly import audit_policy, path_rules
+from bundler.assembly.audit import AuditReport, audit
 from bundler.cli import parser
 from bundler.console import Console, Progress
 from bundler.errors import UnreachableError
@@ -24,13 +26,10 @@ from bundler.inspection.inventory import take_stock
 from bundler.inspection.omissions import omissions
 from bundler.inspection.savings import COMMAND, stale
 from bundler.inspection.sizes import weigh
-from bundler.locks.lockfile import read_lock
-from bundler.native import allowances
-from bundler.native.audit import AuditReport, audit
+from bundler.locks.wheels import read_lock
 from bundler.project import Project
 from bundler.recipe import read_recipe
 from bundler.targets import TARGETS, Target, host_target
-from bundler.tree import seal
 from bundler.verify import verify
 from sidecar.manifest import Manifest, read
 from tests.support.badserver import BadServer
@@ -78,7 +77,7 @@ class Foreign:
     def report(self) -> AuditReport:
         """Return what the audit says of it, the floor enforced."""
         table = read_recipe(PROJECT.recipe).sections["audit"]
-        rules = allowances.from_recipe(table, system=self.target.os, target=self.target.name)
+        rules = audit_policy.from_recipe(table, system=self.target.os, target=self.target.name)
         return audit(self.root, self.target, rules)
 
 
@@ -160,7 +159,7 @@ def test_its_floor_is_the_one_that_the_recipe_promises(foreign: Foreign) -> None
 
 
 def test_its_names_fit_every_file_system_and_none_is_a_link(foreign: Foreign) -> None:
-    seal.check_paths(foreign.root, read_recipe(PROJECT.recipe).path_budget)
+    path_rules.check_paths(foreign.root, read_recipe(PROJECT.recipe).path_budget)
     odd = [p for p in foreign.root.rglob("*") if p.is_symlink() or not (p.is_file() or p.is_dir())]
     assert odd == []
 
@@ -224,7 +223,7 @@ def test_it_demands_no_sources_of_what_it_is_shipped_with(foreign: Foreign) -> N
     assert {"openssl", "sqlite", "xz"} <= {part["name"] for part in runtime["components"]}
 
 
-def test_the_bill_of_materials_names_the_runtime_and_every_wheel(foreign: Foreign) -> None:
+def test_the_bill_of_fetched_names_the_runtime_and_every_wheel(foreign: Foreign) -> None:
     bill = json.loads((foreign.root / "sbom.cdx.json").read_bytes())
     hashes = {entry["content"] for part in bill["components"] for entry in part.get("hashes", ())}
     assert foreign.runtime.sha256 in hashes

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bundler.tree import hostlibraries, hostruntime
+from bundler.assembly import host_python
 from tests.support import chroot
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux relocates its Python")
@@ -66,7 +66,7 @@ def answer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         pytest.skip(reason)
     root = tmp_path_factory.mktemp("machine")
     built = tmp_path_factory.mktemp("built") / "python"
-    hostruntime.copy(hostruntime.probe(request.param), built)
+    host_python.copy(host_python.probe(request.param), built)
     (built / "lib/python3.11/site-packages").mkdir()
     chroot.furnish(root, built / "bin/python3.11")
     (root / ODD_PLACE).parent.mkdir(parents=True)
@@ -96,7 +96,7 @@ def test_it_searches_its_own_folders_and_no_others(answer: Any) -> None:
 
 def test_only_glibc_comes_from_the_system(answer: Any) -> None:
     outside = [path for path in answer["mapped"] if not path.startswith(f"/{ODD_PLACE}/")]
-    assert [path for path in outside if not hostlibraries.is_glibc(Path(path).name)] == []
+    assert [path for path in outside if not host_python.is_glibc(Path(path).name)] == []
     assert any(Path(path).name.startswith("libc.") for path in outside)
 
 

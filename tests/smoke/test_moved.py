@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bundler.console import Progress
+from bundler.golden import MIN_COSINE, Golden, read_golden, worst_cosine
 from bundler.inspection.trace import pdf
-from bundler.models.golden import MIN_COSINE, Golden, read_golden, worst_cosine
 from bundler.verify import verify
 from sidecar.manifest import read
 from tests.support import chroot, copies, insider

@@ -15,9 +15,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from bundler import assemble as assembling
 from bundler import checkpoints
 from bundler.artifacts.store import Store
+from bundler.assembly import assemble as assembling
 from bundler.console import Progress
 from bundler.digests import Digest
 from bundler.errors import BundlerError
@@ -154,10 +154,10 @@ def main() -> int:
     miniature = Miniature(root=options.root)
     packed = options.destination.with_name(f"{options.destination.name}.tar.zst")
     try:
-        materials = miniature.fetch(Store(miniature.project.store))
+        fetched = miniature.fetch(Store(miniature.project.store))
         assembling.assemble(
             miniature.plan(profile=options.profile),
-            lambda _: materials,
+            lambda _: fetched,
             options.destination,
             Progress(),
         )

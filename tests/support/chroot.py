@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundler.tree import hostlibraries
+from bundler.assembly import host_python
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,10 +58,10 @@ def furnish(root: Path, program: Path, families: Sequence[str] = GLIBC) -> None:
     That is its loader, and the libraries of `families` from where this machine has them.
     """
     (root / "proc").mkdir(parents=True)
-    asked = [hostlibraries.patchelf(), "--print-interpreter", str(program)]
-    files = [Path(hostlibraries.output_of(asked).strip())]
+    asked = [host_python.patchelf(), "--print-interpreter", str(program)]
+    files = [Path(host_python.output_of(asked).strip())]
     ldconfig = shutil.which("ldconfig", path="/sbin:/usr/sbin:/bin:/usr/bin") or "ldconfig"
-    cached = hostlibraries.parse_cache(hostlibraries.output_of([ldconfig, "-p"]))
+    cached = host_python.parse_cache(host_python.output_of([ldconfig, "-p"]))
     machine = program.read_bytes()[:20]
     for name, places in cached.items():
         if name.partition(".so")[0] in families:

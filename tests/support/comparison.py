@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bundler.models.golden import read_golden
+from bundler.golden import read_golden
 from sidecar.engines import reference
 from sidecar.engines.packed import engine as packed
 from sidecar.manifest import read

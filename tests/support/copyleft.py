@@ -6,7 +6,7 @@ import mmap
 import re
 from typing import TYPE_CHECKING
 
-from bundler.papers import sbom
+from bundler.assembly import sbom
 
 if TYPE_CHECKING:
     from pathlib import Path

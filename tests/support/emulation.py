@@ -21,14 +21,12 @@ from typing import TYPE_CHECKING, Any
 from bundler.artifacts import debian
 from bundler.artifacts.debian import Packages
 from bundler.errors import BundlerError
-from bundler.images.oci import ARCHITECTURES
+from bundler.golden import MIN_COSINE, Golden, cosine, read_golden
 from bundler.launch import Service
-from bundler.locks.weights import read_models
-from bundler.models.golden import MIN_COSINE, Golden, cosine, read_golden
-from bundler.models.int8 import Cosines
+from bundler.locks.models import Cosines, read_models
 from bundler.project import Project
 from bundler.recipe import read_recipe
-from bundler.targets import host_target
+from bundler.targets import ARCHITECTURES, host_target
 from sidecar.documents.worker import LENGTH, READY
 from sidecar.manifest import read
 from sidecar.process.cpu_features import CpuFeatures

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.assembly import host_python
 from bundler.project import Project
 from bundler.targets import host_target
-from bundler.tree import hostruntime
 from tests.support.miniature import package
 from tests.support.tinywheel import tiny_wheel
 
@@ -38,7 +38,7 @@ def runtime_archive(folder: Path) -> Path:
     """
     place = folder / "python"
     place.mkdir(parents=True)
-    hostruntime.copy(hostruntime.probe(), place)
+    host_python.copy(host_python.probe(), place)
     for link in ("python3", "python"):
         (place / "bin" / link).symlink_to("python3.11")
     library = Path(sysconfig.get_path("stdlib"))

@@ -34,14 +34,15 @@ def claim_pdf(data: bytes) -> None:
 
 def claim_archive(data: bytes, folder: Path) -> None:
     """Any bytes are unpacked inside, to plain files, or refused by an error of ours."""
+    from bundler.assembly import safe_extract  # noqa: PLC0415 (after the instruments)
+    from bundler.assembly.path_rules import ArchiveLimits  # noqa: PLC0415
     from bundler.errors import BundlerError  # noqa: PLC0415
-    from bundler.tree import archives  # noqa: PLC0415 (after the instruments)
 
     archive, target = folder / "archive", folder / "tree"
     archive.write_bytes(data)
-    limits = archives.Limits(members=1_000, member_bytes=1 << 20, total_bytes=1 << 22)
+    limits = ArchiveLimits(members=1_000, member_bytes=1 << 20, total_bytes=1 << 22)
     try:
-        paths = archives.extract(archive, target, limits=limits)
+        paths = safe_extract.extract(archive, target, limits=limits)
     except BundlerError:
         paths = {}
     assert {path.name for path in folder.iterdir()} <= {"archive", "tree"}
@@ -93,7 +94,7 @@ def main(target: str, seconds: int, folder: Path) -> None:
         if target == "pdf":
             import tests.support.pdfparts  # noqa: F401, PLC0415
         else:
-            import bundler.tree.archives  # noqa: F401, PLC0415
+            import bundler.assembly.safe_extract  # noqa: F401, PLC0415
     corpus = folder / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
     for name, data in (pdf_seeds() if target == "pdf" else archive_seeds()).items():

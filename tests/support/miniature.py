@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING, Any
 from bundler.artifacts.fetch import Request, fetch
 from bundler.artifacts.network import Network
 from bundler.artifacts.sources import UrlSource
-from bundler.assemble import Assembled, assemble
+from bundler.assembly.assemble import Assembled, assemble
+from bundler.assembly.components import FetchedInputs
+from bundler.assembly.source_tree import digest_of, python_sources
 from bundler.console import Progress
 from bundler.digests import Artifact, Digest
-from bundler.files.sourcetree import digest_of, service_sources
-from bundler.locks.lockfile import read_lock as read_wheels
+from bundler.golden import encode_row
+from bundler.locks.models import Cosines, Int8, ModelFile, ModelSpec, read_models, render_models
 from bundler.locks.runtime import FLAVOUR, archive_name
 from bundler.locks.runtime import read_lock as read_runtimes
-from bundler.locks.weights import ModelFile, ModelSpec, read_models, render_models
-from bundler.materials import Materials
-from bundler.models.golden import encode_row
-from bundler.models.int8 import Cosines, Int8
+from bundler.locks.wheels import read_lock as read_wheels
 from bundler.plan import BundlePlan, Locks, Sources, plan
 from bundler.project import Project
 from bundler.recipe import Recipe, read_recipe
@@ -124,7 +123,7 @@ SERVICE_FILES = {
 class Miniature:
     """A tiny checkout at `root`, and the inputs that its locks name, in `root`/inputs.
 
-    `asked` records, for each time that materials were asked for, the components they were for.
+    `asked` records, for each time that fetched were asked for, the components they were for.
     """
 
     root: Path
@@ -214,7 +213,7 @@ class Miniature:
     def sources(self) -> Sources:
         """What identifies the service as it is now; the builder is always the same."""
         return Sources(
-            service=digest_of(service_sources(self.project.service)),
+            service=digest_of(python_sources(self.project.service)),
             forward=Digest.of_bytes(b"forward"),
             version="0.0.1",
             builder=Digest.of_bytes(b"builder"),
@@ -231,14 +230,14 @@ class Miniature:
         options = {"compiler": "3.11.9", "models": ("tiny", "wheeled"), **options}
         return plan(self.recipe, self.locks, TARGET, self.sources, **options)
 
-    def gather(self, components: Iterable[str]) -> Materials:
-        """Return the materials as they lie in `inputs`, and record what they were asked for."""
+    def gather(self, components: Iterable[str]) -> FetchedInputs:
+        """Return the fetched inputs as they lie here, and record what they were asked for."""
         self.asked.append(tuple(components))
         files = [path for path in sorted(self.inputs.rglob("*")) if path.is_file()]
-        return self._materials({Digest.of_file(path).sha256: path for path in files})
+        return self._fetched({Digest.of_file(path).sha256: path for path in files})
 
-    def fetch(self, store: Store) -> Materials:
-        """Return the materials after fetching them into `store` from a web server on loopback."""
+    def fetch(self, store: Store) -> FetchedInputs:
+        """Return the inputs after fetching them into `store` from a web server on loopback."""
         files = [path for path in sorted(self.inputs.rglob("*")) if path.is_file()]
         with BadServer() as server:
             requests = [
@@ -249,14 +248,14 @@ class Miniature:
                 for number, path in enumerate(files)
             ]
             held = fetch(requests, store, network=Network(tries=1), at_once=1)
-        return self._materials({entry.digest.sha256: path for entry, path in held.items()})
+        return self._fetched({entry.digest.sha256: path for entry, path in held.items()})
 
     def assemble(self, destination: Path, **options: Any) -> Assembled:
         """Assemble into `destination`, from `inputs`; `options` are those of `plan`."""
         return assemble(self.plan(**options), self.gather, destination, Progress())
 
-    def _materials(self, files: dict[str, Path]) -> Materials:
-        return Materials(
+    def _fetched(self, files: dict[str, Path]) -> FetchedInputs:
+        return FetchedInputs(
             files=files,
             service=self.project.service,
             golden=self.project.golden,

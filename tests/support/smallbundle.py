@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from bundler.files.modes import EXECUTABLE, PLAIN, mode_of
+from bundler.assembly.tree import mode_of
+from bundler.files.modes import EXECUTABLE, PLAIN
 from bundler.targets import TARGETS
 from sidecar.manifest import (
     MANIFEST,

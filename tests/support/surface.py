@@ -14,10 +14,9 @@ from bundler import cli as building
 from bundler import errors as building_errors
 from bundler.digests import Artifact, Digest
 from bundler.errors import BundlerError
-from bundler.locks import runtime, weights
+from bundler.locks import models, runtime
+from bundler.locks.models import Cosines, Int8, ModelFile, ModelSpec
 from bundler.locks.runtime import RuntimeSpec
-from bundler.locks.weights import ModelFile, ModelSpec
-from bundler.models.int8 import Cosines, Int8
 from sidecar import cli, errors, manifest
 from sidecar.errors import ServiceError
 from sidecar.process.stdio import PipeEventWriter
@@ -166,8 +165,8 @@ def _files() -> Iterator[str]:
     """Yield the keys of the recipe as it is, and of samples of what the builder writes."""
     recipe = tomllib.loads((ROOT / "bundle/recipe.toml").read_text(encoding="utf-8"))
     yield from (f"recipe.toml: {key}" for key in members(recipe, named=NAMED))
-    models = tomllib.loads(weights.render_models([_model()]))
-    yield from (f"models.lock.toml: {key}" for key in members(models))
+    locked = tomllib.loads(models.render_models([_model()]))
+    yield from (f"models.lock.toml: {key}" for key in members(locked))
     runtimes = tomllib.loads(runtime.render({"linux-x64": _runtime()}))
     yield from (f"runtime.lock.toml: {key}" for key in members(runtimes, named={""}))
     entry = manifest.FileEntry(path="a", mode=0o644, size=1, sha256=DIGEST)

@@ -13,8 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from bench.shapes import TINY_BERT, TINY_XLMR, Shape
 from bench.synthetic import write_model
-from bundler.models.graph import graph
-from bundler.models.quantized import quantized_graph
+from bundler.assembly.model_graph import graph, quantized_graph
 from sidecar.engines.packed import engine as packed
 from sidecar.engines.packed.architecture import GRAPH, QUANTIZED_GRAPH, WEIGHTS, Architecture, read
 from sidecar.engines.packed.weights import open_weights, require

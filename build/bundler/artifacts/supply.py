@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from bundler.artifacts.sources import Source
     from bundler.artifacts.store import Store
     from bundler.console import Console
+    from bundler.locks.models import ModelSpec
     from bundler.locks.runtime import RuntimeSpec
-    from bundler.locks.weights import ModelSpec
     from bundler.plan import PlannedWheel
     from bundler.project import Project
 

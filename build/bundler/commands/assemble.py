@@ -19,7 +19,7 @@ from bundler.commands.options import (
 if TYPE_CHECKING:
     import argparse
 
-    from bundler.assemble import Assembled
+    from bundler.assembly.assemble import Assembled
     from bundler.console import Console
     from bundler.project import Project
 

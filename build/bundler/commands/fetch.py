@@ -39,13 +39,13 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
 
     inputs = Inputs.gather(options, project, console)
     plan = inputs.plan()
-    materials = inputs.fetch(plan)
+    fetched = inputs.fetch(plan)
     if options.links:
         options.links.mkdir(parents=True, exist_ok=True)
         for wheel in plan.wheels:
-            _lay(materials.files[wheel.sha256], options.links / wheel.filename)
-    size = sum(path.stat().st_size for path in materials.files.values())
-    console.say(f"store: {len(materials.files)} files, {size / 1e6:.0f} MB, every hash checked")
+            _lay(fetched.files[wheel.sha256], options.links / wheel.filename)
+    size = sum(path.stat().st_size for path in fetched.files.values())
+    console.say(f"store: {len(fetched.files)} files, {size / 1e6:.0f} MB, every hash checked")
     return 0
 
 

@@ -143,7 +143,7 @@ def _target(bundle: Path) -> str:
 
 def _base(given: str | None, bundle: Path, project: Project) -> Path | None:
     """Return the tar below `bundle`, or None if it is to have none. Raises UnreachableError."""
-    from bundler.images.oci import ARCHITECTURES  # noqa: PLC0415 - needs the environment
+    from bundler.targets import ARCHITECTURES  # noqa: PLC0415 - needs the environment
 
     if given == NO_BASE:
         return None

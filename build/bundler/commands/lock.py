@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from bundler.console import Console
-    from bundler.locks.lockfile import WheelLock
-    from bundler.models.int8 import Int8
+    from bundler.locks.models import Int8
+    from bundler.locks.wheels import WheelLock
     from bundler.project import Project
 
 
@@ -94,7 +94,8 @@ def _lock_wheels(options: argparse.Namespace, project: Project, console: Console
     )
     from bundler.bootstrap.pipoptions import pip_options  # noqa: PLC0415
     from bundler.files.replacement import replace_files  # noqa: PLC0415
-    from bundler.locks import lockfile, wheellock  # noqa: PLC0415 - needs the environment
+    from bundler.locking import wheel_lock  # noqa: PLC0415 - needs the environment
+    from bundler.locks import wheels  # noqa: PLC0415 - needs the environment
 
     sources = read_recipe(project.recipe).sources
     torch = parse_mirrors(options.mirror, sources).get("torch", sources["torch"])
@@ -103,14 +104,14 @@ def _lock_wheels(options: argparse.Namespace, project: Project, console: Console
     if settings_file.exists():
         settings = settings_file.read_text(encoding="utf-8")
     else:
-        settings = wheellock.configuration(configured_indexes(pip, project.root), torch)
+        settings = wheel_lock.configuration(configured_indexes(pip, project.root), torch)
         console.say(f"wheels: writing {PDM_CONFIGURATION}, which says where torch's CPU build is")
-    refreshed = wheellock.refresh(
-        project.root, settings, platforms=wheellock.PLATFORMS, say=console.say
+    refreshed = wheel_lock.refresh(
+        project.root, settings, platforms=wheel_lock.PLATFORMS, say=console.say
     )
-    old = _versions(lockfile.read_lock(project.wheel_lock)) if project.wheel_lock.exists() else {}
+    old = _versions(wheels.read_lock(project.wheel_lock)) if project.wheel_lock.exists() else {}
     replace_files({settings_file: refreshed.configuration, project.wheel_lock: refreshed.lock})
-    new = _versions(lockfile.parse_lock(refreshed.lock))
+    new = _versions(wheels.parse_lock(refreshed.lock))
     _print(f"wheel {line}" for line in differences(old, new))
     _print(f"target {name}: {count} wheels" for name, count in refreshed.wheels.items())
 
@@ -122,10 +123,10 @@ def _lock_models(options: argparse.Namespace, project: Project, console: Console
     from bundler.artifacts.store import Store  # noqa: PLC0415
     from bundler.bootstrap.pipoptions import pip_options  # noqa: PLC0415
     from bundler.files.replacement import replace_files  # noqa: PLC0415
-    from bundler.locks.hub import Hub  # noqa: PLC0415
-    from bundler.locks.modellock import Locker  # noqa: PLC0415
-    from bundler.locks.weights import read_models, render_models  # noqa: PLC0415
-    from bundler.models.goldenfile import TEXTS, read_texts  # noqa: PLC0415
+    from bundler.golden import TEXTS, read_texts  # noqa: PLC0415
+    from bundler.locking.hub import Hub  # noqa: PLC0415
+    from bundler.locking.model_lock import Locker  # noqa: PLC0415
+    from bundler.locks.models import read_models, render_models  # noqa: PLC0415
 
     recipe = read_recipe(project.recipe)
     asked = options.models or recipe.catalogue

@@ -92,7 +92,7 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Make it; print where it is."""
     from bundler.artifacts.store import Store  # noqa: PLC0415
     from bundler.files.staging import publish, stage_beside  # noqa: PLC0415
-    from bundler.locks.weights import read_models  # noqa: PLC0415
+    from bundler.locks.models import read_models  # noqa: PLC0415
     from bundler.release import bundles, edition, statement  # noqa: PLC0415
     from bundler.release.source import read_source  # noqa: PLC0415
 
@@ -171,7 +171,7 @@ def _mark(findings: list[str] | tuple[str, ...], console: Console, *, is_dry: bo
 def _bases(made: Bundles, project: Project, console: Console, *, is_dry: bool) -> dict[str, Path]:
     """Return what each image stands on, by target. Raises UnreachableError unless it is dry."""
     from bundler.errors import UnreachableError  # noqa: PLC0415 - needs the environment
-    from bundler.images.oci import ARCHITECTURES  # noqa: PLC0415
+    from bundler.targets import ARCHITECTURES  # noqa: PLC0415
 
     found = {}
     for bundle in made.present:

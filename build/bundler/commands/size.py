@@ -48,7 +48,7 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     from bundler.inspection.picture import draw  # noqa: PLC0415
     from bundler.inspection.savings import COMMAND, entries, stale  # noqa: PLC0415
     from bundler.inspection.sizes import table, weigh  # noqa: PLC0415
-    from bundler.locks.lockfile import read_lock  # noqa: PLC0415
+    from bundler.locks.wheels import read_lock  # noqa: PLC0415
     from bundler.recipe import read_recipe  # noqa: PLC0415
     from bundler.targets import host_target  # noqa: PLC0415
 

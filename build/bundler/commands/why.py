@@ -40,7 +40,7 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     from bundler.inspection.omissions import omissions  # noqa: PLC0415
     from bundler.inspection.provenance import describe, runtime_omissions, why  # noqa: PLC0415
     from bundler.locks import runtime  # noqa: PLC0415 - needs the environment
-    from bundler.locks.lockfile import read_lock  # noqa: PLC0415
+    from bundler.locks.wheels import read_lock  # noqa: PLC0415
     from bundler.recipe import read_recipe  # noqa: PLC0415
     from bundler.targets import host_target, target_named  # noqa: PLC0415
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.assembly.source_tree import text_of
 from bundler.electron import entitlements, fragment, payload, readme
 from bundler.electron.fragment import Contents, Place
 from bundler.electron.signables import Signable, signables, table
 from bundler.errors import UsageError, VerificationError
 from bundler.files.modes import EXECUTABLE, PLAIN, set_mode
 from bundler.files.renaming import replace
-from bundler.files.sourcetree import text_of
 from bundler.targets import target_named
 from sidecar.manifest import MANIFESTS, ManifestError, read, read_entries
 

@@ -6,9 +6,9 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from bundler.assembly import binaries
 from bundler.electron.signature import code_digest
 from bundler.errors import VerificationError
-from bundler.native import binaries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

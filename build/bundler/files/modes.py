@@ -19,27 +19,12 @@ from bundler.errors import VerificationError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bundler.targets import Target
 
 PLAIN = 0o644
 EXECUTABLE = 0o755
 FOLDER = 0o755
 READ_ONLY = 0o444
-# What Windows loads as code. Programs that translate modes into rights there (Cygwin, shared
-# folders) make it unusable without the executable bit; wheels set that bit as they like.
-WINDOWS_CODE = (".exe", ".dll", ".pyd")
 UNSUPPORTED = frozenset({errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
-
-
-def mode_of(path: str, stated: int, target: Target) -> int:
-    """Return the mode of a file in a bundle for `target`: PLAIN or EXECUTABLE.
-
-    `stated` is the mode in the archive that brings it. It counts on systems that have modes; on
-    Windows the name decides.
-    """
-    if target.os == "win":
-        return EXECUTABLE if path.lower().endswith(WINDOWS_CODE) else PLAIN
-    return EXECUTABLE if stated & 0o111 else PLAIN
 
 
 def listed(root: Path) -> dict[str, int]:

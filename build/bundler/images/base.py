@@ -6,10 +6,10 @@ import re
 import tarfile
 from typing import TYPE_CHECKING
 
+from bundler.assembly.linkage import version_key
 from bundler.digests import Digest
 from bundler.errors import PolicyError, UsageError
 from bundler.images.layers import Foundation
-from bundler.native.floor import version_key
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,7 +21,7 @@ from bundler.images import oci
 from bundler.images.base import check_base
 from bundler.images.layers import PLACE, Layers, Part
 from bundler.plan import COMPONENTS
-from bundler.targets import target_named
+from bundler.targets import ARCHITECTURES, target_named
 from sidecar.manifest import (
     MANIFEST,
     MANIFESTS,
@@ -109,7 +109,7 @@ def _architecture(bundle: Manifest) -> str:
             why="containers run Linux",
             next_step="python3 build assemble --target linux-x64, then this again",
         )
-    return oci.ARCHITECTURES[target.name.partition("-")[2]]
+    return ARCHITECTURES[target.name.partition("-")[2]]
 
 
 def parts_of(root: Path, bundle: Manifest, data: bytes, epoch: int) -> Iterator[Part]:

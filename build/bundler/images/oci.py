@@ -22,8 +22,6 @@ CONFIG = "application/vnd.oci.image.config.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 LAYOUT = canonical({"imageLayoutVersion": "1.0.0"})
-# Where the architectures of OCI and of our targets part ways.
-ARCHITECTURES = {"x64": "amd64", "arm64": "arm64"}
 # Long enough for a large model on a slow disk; a container that is ready sooner is healthy sooner.
 START_PERIOD_S = 120
 INTERVAL_S = 30

@@ -13,21 +13,21 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bundler.assembly.exclusions import removing, takes
 from bundler.digests import Digest
 from bundler.inspection.inventory import Package
-from bundler.profiles import profile_named, wheels_of
+from bundler.profiles import parse_rules, profile_named, rules_for, wheels_of
 from bundler.targets import target_named
-from bundler.tree.diet import parse_rules, removing, rules_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from bundler.artifacts.store import Store
     from bundler.inspection.inventory import Inventory
-    from bundler.locks.lockfile import WheelLock
+    from bundler.locks.wheels import WheelLock
+    from bundler.profiles import DietRule
     from bundler.recipe import Recipe
     from bundler.targets import Target
-    from bundler.tree.diet import DietRule
     from sidecar.manifest import Manifest
 
 
@@ -139,7 +139,7 @@ def _lacking(
 
 
 def _stripping(path: str, rules: Iterable[DietRule]) -> DietRule | None:
-    return next((rule for rule in rules if rule.action == "strip" and rule.takes(path)), None)
+    return next((rule for rule in rules if rule.action == "strip" and takes(rule, path)), None)
 
 
 def place_of(member: str, target: Target) -> str | None:

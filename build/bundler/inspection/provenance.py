@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.assembly import runtime
+from bundler.assembly.exclusions import removing
 from bundler.errors import UsageError
 from bundler.inspection.inventory import Owned, Package
 from bundler.inspection.omissions import Omission
 from bundler.targets import target_named
-from bundler.tree import relocate
-from bundler.tree.diet import removing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +61,7 @@ def runtime_omissions(spec: RuntimeSpec, target: Target, store: Store) -> tuple[
     path = store.path(spec.artifact.digest)
     if path is None:
         return ()
-    rules = relocate.rules_for(target)
+    rules = runtime.rules_for(target)
     package = Package(name="CPython", version=spec.version)
     found = []
     with tarfile.open(path) as archive:

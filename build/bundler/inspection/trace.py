@@ -14,22 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.assembly import runtime
+from bundler.assembly.exclusions import removing
 from bundler.errors import SmokeError
 from bundler.inspection import tracer
 from bundler.inspection.inventory import source_of
 from bundler.inspection.omissions import rules_of
 from bundler.launch import Service
 from bundler.targets import target_named
-from bundler.tree import relocate
-from bundler.tree.diet import removing
 from sidecar.manifest import Manifest, read
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bundler.profiles import DietRule
     from bundler.recipe import Recipe
     from bundler.targets import Target
-    from bundler.tree.diet import DietRule
 
 START_SECONDS = 240.0
 SAID = "The quick brown fox jumps over the lazy dog."
@@ -144,7 +144,7 @@ def parse(report: str) -> Trace:
 
 def runtime_rules(manifest: Manifest) -> tuple[DietRule, ...]:
     """Return the rules that made the runtime small; a stand-in lacks the same things."""
-    rules = relocate.rules_for(target_named(manifest.target))
+    rules = runtime.rules_for(target_named(manifest.target))
     return tuple(rule for rule in rules if rule.name not in REMADE)
 
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import zstandard
 
 from bundler import pack
+from bundler.assembly.source_tree import text_of
 from bundler.digests import Digest
 from bundler.errors import UsageError, VerificationError
 from bundler.files.modes import PLAIN, set_mode
-from bundler.files.sourcetree import text_of
 from bundler.images import image
 from bundler.images.layers import Layers
 from bundler.parcel import PRODUCT, SUFFIX

@@ -25,7 +25,7 @@ def test_listeners_hear_every_name_in_order(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_code_reaches_exactly_the_names_that_are_listed() -> None:
     found: set[str] = set()
-    for path in Project.here().bundler.rglob("*.py"):
+    for path in (Project.here().root / "build" / "bundler").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         found |= set(re.findall(r'checkpoints\.reach\("([^"]+)"\)', text))
     assert found == set(checkpoints.NAMES)

@@ -113,7 +113,7 @@ def arm(project: Project, name: str, profile: str) -> None:
     (folder / "manifest.json").write_text(changed, encoding="utf-8")
 
 
-def test_two_targets_are_one_archive_with_a_bill_of_materials_for_each(
+def test_two_targets_are_one_archive_with_a_bill_of_fetched_for_each(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arm(project, "linux-arm64", "safe")

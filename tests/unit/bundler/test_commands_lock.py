@@ -12,8 +12,8 @@ import pytest
 from bundler.commands import lock
 from bundler.console import Console
 from bundler.errors import UsageError
+from bundler.locking.wheel_lock import Refreshed
 from bundler.locks import runtime
-from bundler.locks.wheellock import Refreshed
 from bundler.project import Project
 from bundler.targets import TARGETS
 from tests.support.hub import REVISION, LoopbackNetwork, TinyHub
@@ -86,7 +86,7 @@ def run(
 ) -> Callable[..., tuple[int, str]]:
     maker = tmp_path / "maker.py"
     maker.write_text(MAKER)
-    monkeypatch.setattr("bundler.models.goldenfile.MAKER", maker)
+    monkeypatch.setattr("bundler.golden.MAKER", maker)
     monkeypatch.setattr("bundler.bootstrap.pipoptions.pip_options", lambda _: {"no-index": "1"})
     monkeypatch.setattr("bundler.artifacts.network.Network", LoopbackNetwork)
     for name in ("HF_ENDPOINT", "HF_TOKEN"):
@@ -249,7 +249,7 @@ def test_wheels_are_written_at_the_end_with_what_pdm_was_told(
         asked.append((root, options["platforms"]))
         return Refreshed(lock=text, configuration=settings, wheels={"win-x64": 1})
 
-    monkeypatch.setattr("bundler.locks.wheellock.refresh", refresh)
+    monkeypatch.setattr("bundler.locking.wheel_lock.refresh", refresh)
     code, out = run("--wheels")
     assert code == 0
     assert project.wheel_lock.read_text() == text
@@ -272,7 +272,7 @@ def test_a_pdm_configuration_that_is_there_is_used_and_kept(
         assert given == settings
         raise UsageError("pdm cannot lock")
 
-    monkeypatch.setattr("bundler.locks.wheellock.refresh", refresh)
+    monkeypatch.setattr("bundler.locking.wheel_lock.refresh", refresh)
     with pytest.raises(UsageError, match="pdm cannot lock"):
         run("--wheels")
     assert written(project) == before

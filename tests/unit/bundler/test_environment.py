@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 
 from bundler import environment
 from bundler.errors import DiskError, IntegrityError, UnreachableError, UsageError
-from bundler.locks.lockfile import FORBIDDEN
+from bundler.locks.wheels import FORBIDDEN
 from bundler.project import Project
 from bundler.targets import TARGETS
 

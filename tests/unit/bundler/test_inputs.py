@@ -4,8 +4,7 @@ import argparse
 import io
 import os
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grimp
 import pytest
@@ -15,16 +14,20 @@ from bundler.bootstrap.platforms import Machine
 from bundler.cli import parser
 from bundler.console import Console
 from bundler.errors import PolicyError, UnreachableError, UnsupportedError, UsageError
-from bundler.inputs import MAKERS, Inputs, refuse_unreleasable
+from bundler.inputs import Inputs, refuse_unreleasable
 from bundler.project import Project
 from tests.support import tinydebian
 from tests.support.miniature import Miniature
 
-# They move bytes or tell people about them, and decide none.
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# What assembling imports from elsewhere: it moves bytes, tells people, or stands in the plan.
 NEUTRAL = {
-    *("checkpoints", "console", "errors", "materials", "names", "places", "plan", "recipe"),
-    *("files/longpaths", "files/partial", "files/renaming", "files/staging"),
-    *("locks/lockfile", "locks/runtime", "locks/weights"),
+    *("checkpoints", "digests", "errors", "names", "places", "plan", "profiles"),
+    *("recipe", "targets", "bootstrap.platforms"),
+    *("files.modes", "files.partial", "files.renaming", "files.staging"),
+    *("locks.models", "locks.runtime", "locks.wheels"),
 }
 
 
@@ -57,17 +60,21 @@ def said(inputs: Inputs) -> str:
     return stream.getvalue()
 
 
-def test_every_module_that_decides_bytes_is_part_of_the_builders_digest() -> None:
-    folder = Project.here().bundler
+def test_assembling_imports_nothing_else_that_decides_bytes() -> None:
     graph = grimp.build_graph("bundler", "sidecar", exclude_type_checking_imports=True)
-    reached = {"bundler.assemble"} | graph.find_upstream_modules("bundler.assemble")
+    assembly = graph.find_descendants("bundler.assembly")
+    reached = set().union(*(graph.find_upstream_modules(module) for module in assembly))
     names = {name.removeprefix("bundler.") for name in reached if name.startswith("bundler.")}
-    modules = {name.replace(".", "/") for name in names if not Path(folder, name).is_dir()}
-    assert modules - NEUTRAL == {name.removesuffix(".py") for name in MAKERS}
+    outside = {name for name in names if not name.startswith("assembly")}
+    assert {name for name in outside if not graph.find_children(f"bundler.{name}")} == NEUTRAL
 
 
-def test_every_named_module_exists() -> None:
-    assert all((Project.here().bundler / name).is_file() for name in MAKERS)
+@pytest.mark.parametrize("source", ["components.py", "new.py"])
+def test_changed_assembly_code_is_a_changed_plan(miniature: Miniature, source: str) -> None:
+    before = gathered(miniature, runtime="standalone").plan().id
+    (miniature.project.assembly / source).parent.mkdir(parents=True, exist_ok=True)
+    (miniature.project.assembly / source).write_text("LEVEL = 1\n", encoding="utf-8")
+    assert gathered(miniature, runtime="standalone").plan().id != before
 
 
 def test_a_changed_service_is_a_changed_plan(miniature: Miniature) -> None:

@@ -9,10 +9,9 @@ import pytest
 
 from bundler.digests import Digest
 from bundler.errors import UnsupportedError, UsageError
-from bundler.plan import COMPONENTS, plan
+from bundler.plan import COMPONENTS, HostRuntime, plan
 from bundler.recipe import PARTS, TargetRules
 from bundler.targets import TARGETS
-from bundler.tree.hostruntime import HostRuntime
 from tests.support.miniature import EPOCH, Miniature
 
 if TYPE_CHECKING:

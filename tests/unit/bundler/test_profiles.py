@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bundler.errors import UsageError
-from bundler.locks.lockfile import parse_lock
+from bundler.locks.wheels import parse_lock
 from bundler.profiles import DEFAULT, GROUPS, label, profile_named, wheels_of
 from bundler.project import Project
 from bundler.recipe import read_recipe

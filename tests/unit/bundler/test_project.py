@@ -15,7 +15,7 @@ def test_what_a_checkout_holds_is_where_the_project_says() -> None:
     project = Project.here()
     for file in (project.recipe, project.runtime_lock, project.wheel_lock):
         assert file.is_file()
-    for folder in (project.service, project.bundler, project.golden):
+    for folder in (project.service, project.assembly, project.golden):
         assert folder.is_dir()
 
 

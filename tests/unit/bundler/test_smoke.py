@@ -8,9 +8,9 @@ import pytest
 
 from bundler import smoke as smoking
 from bundler.errors import SmokeError, VerificationError
+from bundler.golden import read_golden
 from bundler.inspection.trace import Proved
 from bundler.launch import command
-from bundler.models.golden import read_golden
 from bundler.smoke import REFERENCE, smoke
 from sidecar.manifest import read
 from tests.support.stocked import SITE, Stocked

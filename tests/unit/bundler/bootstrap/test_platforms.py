@@ -10,7 +10,7 @@ import pytest
 from bundler.bootstrap import platforms
 from bundler.bootstrap.platforms import PLATFORMS, Machine, supported, this_machine
 from bundler.errors import UnsupportedError, UsageError
-from bundler.locks.lockfile import read_lock
+from bundler.locks.wheels import read_lock
 from bundler.plan import require_groups
 from bundler.profiles import profile_named, wheels_of
 from bundler.project import Project

@@ -19,8 +19,8 @@ FILES = {
     "service/sidecar/web/routes.py": "def f():\n    import sidecar.errors",
     "service/sidecar/text/cut.py": "",
     "build/bundler/cli.py": "import importlib",
-    "build/bundler/commands/size.py": "from bundler.tree import diet",
-    "build/bundler/tree/diet.py": "from sidecar.text.cut import cut",
+    "build/bundler/commands/size.py": "from bundler.assembly import exclusions",
+    "build/bundler/assembly/exclusions.py": "from sidecar.text.cut import cut",
     "build/bundler/alone.py": "",
     "tests/conftest.py": "",
     "tests/support/served.py": "from sidecar.web.app import app",
@@ -33,7 +33,7 @@ FILES = {
     "tests/unit/sidecar/text/conftest.py": "",
     "tests/unit/sidecar/text/test_cut.py": "",
     "tests/unit/bundler/test_commands.py": "from bundler.cli import main",
-    "tests/unit/bundler/tree/test_diet.py": "",
+    "tests/unit/bundler/assembly/test_exclusions.py": "",
     "tests/unit/bundler/checks/test_areas.py": "",
 }
 DOCUMENTS = {"test_documents.py"}
@@ -68,8 +68,8 @@ def chosen(root: Path, *paths: str) -> set[str]:
             {"sidecar/text/test_cut.py", "bundler/test_commands.py"} | DOCUMENTS,
         ),
         (
-            "build/bundler/tree/diet.py",
-            {"bundler/tree/test_diet.py", "bundler/test_commands.py"} | DOCUMENTS,
+            "build/bundler/assembly/exclusions.py",
+            {"bundler/assembly/test_exclusions.py", "bundler/test_commands.py"} | DOCUMENTS,
         ),
         ("build/bundler/commands/size.py", {"bundler/test_commands.py"} | DOCUMENTS),
         ("tests/support/served.py", {"sidecar/test_cli.py"} | DOCUMENTS),

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bundler.assembly.tree import mode_of
 from bundler.errors import VerificationError
-from bundler.files.modes import keeps_modes, listed, mode_of, set_date, set_mode
+from bundler.files.modes import keeps_modes, listed, set_date, set_mode
 from bundler.targets import TARGETS
 from tests.support import smallbundle
 from tests.support.modeless import forget_modes

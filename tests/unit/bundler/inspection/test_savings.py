@@ -10,9 +10,9 @@ import pytest
 from bundler.errors import UsageError
 from bundler.inspection.savings import entries, recorded, stale
 from bundler.inspection.sizes import Sizes, weigh
+from bundler.profiles import parse_rules
 from bundler.project import Project
 from bundler.recipe import Recipe, read_recipe
-from bundler.tree.diet import parse_rules
 from tests.support.stocked import Stocked
 
 if TYPE_CHECKING:

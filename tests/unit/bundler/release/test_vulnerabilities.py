@@ -138,7 +138,7 @@ def test_only_public_packages_are_asked_about(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"components": 1}', '{"components": [1]}'])
-def test_what_is_no_bill_of_materials_is_refused(tmp_path: Path, text: str) -> None:
+def test_what_is_no_bill_of_fetched_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "sbom.cdx.json").write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match="not a bill of materials"):
         purls(tmp_path / "sbom.cdx.json")

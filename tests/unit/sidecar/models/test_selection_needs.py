@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.models.half import write_half
+from bundler.assembly.model_graph import write_half
 from sidecar.engines.packed import architecture
 from sidecar.engines.packed.architecture import HALF_WEIGHTS, WEIGHTS, Architecture
 from sidecar.engines.packed.weights import open_weights

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench.synthetic import write_model
-from bundler.models.half import write_half
+from bundler.assembly.model_graph import write_half
 from sidecar.engines.packed import engine as packed
 from sidecar.engines.packed.architecture import HALF_WEIGHTS, WEIGHTS, UnpackableError, read
 from sidecar.engines.packed.quantized import BYTES, FACTORS, constants, quantize

@@ -1,0 +1,328 @@
+"""From a plan and its fetched inputs to a bundle: stage, merge, seal, publish.
+
+What is unchanged since the last bundle is taken over by hard link after its bytes were checked, so
+a change costs what it touches. Nothing here decides: the plan did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bundler import checkpoints
+from bundler.assembly import path_rules
+from bundler.assembly.components import build_component, paths_of
+from bundler.assembly.metadata import (
+    DESCRIBED,
+    audited,
+    describe,
+    described_inputs,
+    read_wheels,
+    write_documents,
+)
+from bundler.assembly.path_rules import check_collisions, check_paths
+from bundler.assembly.tree import entries_of
+from bundler.digests import Digest
+from bundler.errors import UsageError
+from bundler.files.modes import FOLDER, PLAIN, keeps_modes, set_date, set_mode
+from bundler.files.partial import disk_error
+from bundler.files.renaming import rename
+from bundler.files.staging import publish, stage_beside, sweep
+from bundler.places import refuse_foreign
+from bundler.targets import target_named
+from sidecar.manifest import (
+    MANIFEST,
+    MANIFESTS,
+    Component,
+    Manifest,
+    ManifestError,
+    damages,
+    encode,
+    encode_entries,
+    read,
+    read_entries,
+    strays,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from bundler.assembly.components import FetchedInputs
+    from bundler.assembly.exclusions import Saving
+    from bundler.console import Progress
+    from bundler.plan import BundlePlan
+    from sidecar.manifest import FileEntry
+
+
+REFUSALS = frozenset(
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "EBUSY", "EIO")
+    if hasattr(errno, name)
+)
+# The components that hold native code.
+NATIVE = {"python", "heavy", "packages"}
+Fetch = Callable[[tuple[str, ...]], "FetchedInputs"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembled:
+    """A finished bundle: its manifest, the components that were made anew, what the diet took."""
+
+    manifest: Manifest
+    made: tuple[str, ...]
+    savings: tuple[Saving, ...] = ()
+
+
+def assemble(plan: BundlePlan, fetch: Fetch, destination: Path, progress: Progress) -> Assembled:
+    """Make `destination` the bundle of `plan`, and return its manifest.
+
+    `fetch` is asked for the fetched of the components that must be made, or not at all. The
+    bundle appears by a rename once it is whole: whoever looks sees the old one, none, or the new
+    one. A machine that loses power may leave files short; every reuse checks their hashes, so the
+    next run replaces them. If another run publishes while this one takes files over, this one
+    begins again. Raises UsageError where `destination` holds something else, DiskError, and what
+    `fetch` raises.
+    """
+    with _disk_errors(destination):
+        sweep(destination)
+        refuse_foreign(destination)
+        while True:
+            with contextlib.suppress(_SupersededError):
+                return _assemble(plan, fetch, destination, progress)
+
+
+class _SupersededError(Exception):
+    """The bundle whose files were to be taken over is no longer at its place."""
+
+
+@contextlib.contextmanager
+def _disk_errors(destination: Path) -> Iterator[None]:
+    """Turn what a disk, or the rights on it, can do to us into DiskError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        raise disk_error(error, destination.parent, purpose=f"the bundle {destination}") from error
+
+
+def _assemble(plan: BundlePlan, fetch: Fetch, destination: Path, progress: Progress) -> Assembled:
+    """Make the bundle, once. Raises _SupersededError."""
+    old = _reusable(destination, progress)
+    if old is not None and old.manifest.plan == plan.id and old.is_whole:
+        return Assembled(manifest=old.manifest, made=())
+    kept = {
+        name: entries
+        for name in plan.components
+        if old and (entries := old.entries_for(name, plan.inputs(name))) is not None
+    }
+    made = tuple(name for name in plan.components if name not in kept)
+    papers_hold = old is not None and _papers_hold(old, plan)
+    fetched = fetch(made if papers_hold else tuple(sorted({*made, *DESCRIBED})))
+    wheels = () if papers_hold else read_wheels(plan, fetched)
+    with stage_beside(destination) as stage:
+        checkpoints.reach("assemble.staged")
+        if winreg := path_rules.windows_registry():
+            deepest = stage.with_name(f"{stage.name}.0")
+            path_rules.require_room(deepest, paths_of(made, plan, fetched), winreg)
+        savings: list[Saving] = []
+        components: list[Component] = []
+        paths: list[str] = []
+        for number, name in enumerate(plan.components):
+            entries = kept.get(name)
+            if entries is not None:
+                _link(destination, stage, entries, plan.epoch)
+            else:
+                work = stage.with_name(f"{stage.name}.{number}")
+                with _scratch(work):
+                    built = build_component(name, plan, fetched, work, progress)
+                    savings += built.savings
+                    check_paths(work, plan.path_budget)
+                    entries = entries_of(work, built.modes)
+                    checkpoints.reach("assemble.component")
+                    _merge(work, stage, entries)
+            components.append(_list(stage, name, plan.inputs(name), entries))
+            paths += [entry.path for entry in entries]
+        check_collisions(paths)
+        checkpoints.reach("assemble.merged")
+        if old is not None and papers_hold:
+            documents = old.manifest.documents
+            _link(old.root, stage, documents, plan.epoch)
+        else:
+            documents = write_documents(plan, fetched, wheels, stage)
+        if old is not None and old.manifest.floor and not NATIVE & set(made):
+            floor = old.manifest.floor
+        else:
+            floor = audited(plan, fetched, stage, progress)
+        manifest = describe(plan, components, documents, floor=floor)
+        (stage / MANIFEST).write_bytes(encode(manifest))
+        _settle(stage, manifest, plan.epoch)
+        checkpoints.reach("assemble.manifest")
+        if old is not None and not old.is_there():
+            raise _SupersededError
+        publish(stage, destination)
+    if keeps_modes(destination.parent) is False and target_named(plan.target).os != "win":
+        progress.note(
+            "modes",
+            f"{destination.parent} keeps no executable bits; archives and images have them, but "
+            "the bundle may not start from there",
+        )
+    return Assembled(manifest=manifest, made=made, savings=tuple(savings))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Old:
+    """The bundle that is there already, and which of its components are still what they were."""
+
+    root: Path
+    identity: tuple[int, int]
+    manifest: Manifest
+    sound: Mapping[str, tuple[FileEntry, ...]]
+    is_whole: bool
+
+    def is_there(self) -> bool:
+        """Return whether this very bundle is still at its place."""
+        try:
+            return _identity(self.root) == self.identity
+        except FileNotFoundError:
+            return False
+
+    def entries_for(self, name: str, inputs: str) -> tuple[FileEntry, ...] | None:
+        """Return the files of component `name` if it is sound and was made from `inputs`."""
+        for component in self.manifest.components:
+            if component.name == name and component.inputs == inputs:
+                return self.sound.get(name)
+        return None
+
+
+def _reusable(destination: Path, progress: Progress) -> _Old | None:
+    try:
+        identity = _identity(destination)
+        manifest = read(destination)
+        lists = {c.name: read_entries(destination, c) for c in manifest.components}
+    except (ManifestError, FileNotFoundError):
+        return None
+    total = sum(component.size for component in manifest.components)
+    progress.start("the present bundle", total)
+    has_modes = keeps_modes(destination.parent) is not False
+    sound = {}
+    for name, entries in lists.items():
+        found = damages(
+            destination,
+            entries,
+            with_modes=has_modes,
+            on_bytes=lambda size: progress.advance("the present bundle", size),
+        )
+        if next(found, None) is None:
+            sound[name] = entries
+    progress.finish("the present bundle")
+    known = {entry.path for entries in lists.values() for entry in entries}
+    known |= {MANIFEST, *(f"{MANIFESTS}/{name}.json" for name in lists)}
+    known |= {document.path for document in manifest.documents}
+    is_whole = (
+        len(sound) == len(lists)
+        and next(damages(destination, manifest.documents), None) is None
+        and next(strays(destination, known), None) is None
+    )
+    return _Old(
+        root=destination, identity=identity, manifest=manifest, sound=sound, is_whole=is_whole
+    )
+
+
+def _identity(root: Path) -> tuple[int, int]:
+    """Return what tells a bundle from one that takes its place. Raises FileNotFoundError."""
+    status = (root / MANIFEST).stat()
+    return status.st_ino, status.st_ctime_ns
+
+
+@contextlib.contextmanager
+def _scratch(work: Path) -> Iterator[None]:
+    work.mkdir()
+    try:
+        yield
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _link(source: Path, stage: Path, entries: Iterable[FileEntry], epoch: int) -> None:
+    """Take files over by hard link, or by copy where the file system has none.
+
+    Raises _SupersededError where one is gone, UsageError where its place is taken.
+    """
+    made: set[Path] = set()
+    for entry in entries:
+        target = stage / entry.path
+        if target.parent not in made:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            made.add(target.parent)
+        _refuse_shared(target, entry.path)
+        try:
+            try:
+                os.link(source / entry.path, target)
+            except OSError:
+                shutil.copyfile(source / entry.path, target)
+                set_mode(target, entry.mode)
+                set_date(target, epoch)
+        except FileNotFoundError as error:
+            raise _SupersededError from error
+
+
+def _merge(work: Path, stage: Path, entries: Iterable[FileEntry]) -> None:
+    """Move a component's files into the stage. Two components never own one path."""
+    made: set[Path] = set()
+    for entry in entries:
+        target = stage / entry.path
+        if target.parent not in made:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            made.add(target.parent)
+        _refuse_shared(target, entry.path)
+        rename(work / entry.path, target)
+
+
+def _refuse_shared(target: Path, path: str) -> None:
+    if target.exists():
+        raise UsageError(
+            f"two components bring {path}",
+            why="a path belongs to one component, or updates and layers would overwrite it",
+        )
+
+
+def _list(stage: Path, name: str, inputs: str, entries: tuple[FileEntry, ...]) -> Component:
+    """Write the component's list of files, and return what the manifest says of it."""
+    data = encode_entries(entries)
+    path = stage / MANIFESTS / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    return Component(
+        name=name,
+        digest=Digest.of_bytes(data).sha256,
+        inputs=inputs,
+        files=len(entries),
+        size=sum(entry.size for entry in entries),
+    )
+
+
+def _settle(stage: Path, manifest: Manifest, epoch: int) -> None:
+    """Give the folders, the lists and the documents the modes and dates that a bundle has."""
+    names = [MANIFEST, *(f"{MANIFESTS}/{component.name}.json" for component in manifest.components)]
+    for name in names + [document.path for document in manifest.documents]:
+        set_mode(stage / name, PLAIN)
+        set_date(stage / name, epoch)
+    for parent, _, _ in os.walk(stage, topdown=False):
+        set_mode(parent, FOLDER)
+        set_date(parent, epoch)
+
+
+def _papers_hold(old: _Old, plan: BundlePlan) -> bool:
+    """Return whether the old bundle's documents are whole and what `plan` would write."""
+    return (
+        bool(old.manifest.documents)
+        and old.manifest.papers == described_inputs(plan)
+        and next(damages(old.root, old.manifest.documents), None) is None
+    )

@@ -1,0 +1,262 @@
+"""Bytecode for every source file of a tree, the same bytes whatever machine or order made it.
+
+Files are hash-based and unchecked (PEP 552): nothing looks at times, so copying and signing a
+bundle never makes Python write into it. The file name inside is relative, which serves every
+target; Python puts the real path in when it imports, so tracebacks find their lines.
+
+Bytecode may differ between patch releases of CPython, so a plan names the one that compiles: the
+one locked for this machine, if it runs, or else the builder's own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import IO, TYPE_CHECKING, cast
+
+from bundler.assembly import compile_worker, runtime, safe_extract
+from bundler.errors import DiskError, UsageError
+from bundler.targets import PYTHON
+from sidecar.process.children import needed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from bundler.locks.runtime import RuntimeSpec
+    from bundler.targets import Target
+
+TAG = f"cpython-{PYTHON[0]}{PYTHON[1]}"
+BATCH_FILES = 32
+SITE_PACKAGES = "site-packages/"
+Job = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """What was done: POSIX paths from the root of the bytecode written, sorted, and its bytes.
+
+    `skipped` names sources that do not compile (templates, test data) with Python's reason.
+    """
+
+    written: tuple[str, ...]
+    size: int
+    skipped: tuple[tuple[str, str], ...]
+
+
+def compile_tree(
+    root: Path,
+    *,
+    interpreter: Path,
+    jobs: int,
+    prefix: str = "",
+    on_file: Callable[[str], None] = lambda _: None,
+) -> Compiled:
+    """Compile every .py file below `root` with `interpreter`, a Python 3.11, in `jobs` processes.
+
+    Bytecode that was there goes first. A file's name in its code is its path below the nearest
+    site-packages, or below `root`, after `prefix`. `on_file` hears each source's path when it is
+    done, from this thread. A killed run leaves a tree to compile again, so compile before a tree
+    is published. Raises UsageError for another Python, DiskError.
+    """
+    sources = _sources(root)
+    for folder in sorted(root.rglob("__pycache__"), reverse=True):
+        shutil.rmtree(folder)
+    for folder in {(root / path).parent for path in sources}:
+        (folder / "__pycache__").mkdir()
+    batches = [sources[at : at + BATCH_FILES] for at in range(0, len(sources), BATCH_FILES)]
+    written, skipped, size = [], [], 0
+    with ExitStack() as stack:
+        pool = _Pool(stack, interpreter, max(1, min(jobs, len(batches))))
+        requests = [[_job(root, path, prefix) for path in batch] for batch in batches]
+        for batch, reasons in zip(batches, pool.answers(requests), strict=True):
+            for path, reason in zip(batch, reasons, strict=True):
+                if reason:
+                    skipped.append((path, reason))
+                else:
+                    written.append(bytecode_path(path))
+                    size += (root / written[-1]).stat().st_size
+                on_file(path)
+    for path, _ in skipped:
+        cache = (root / path).parent / "__pycache__"
+        if cache.is_dir() and not any(cache.iterdir()):
+            cache.rmdir()
+    return Compiled(written=tuple(sorted(written)), size=size, skipped=tuple(skipped))
+
+
+def bytecode_path(source: str) -> str:
+    """Return where the bytecode of the POSIX path `source` lies (PEP 3147)."""
+    folder, slash, name = source.rpartition("/")
+    return f"{folder}{slash}__pycache__/{name.removesuffix('.py')}.{TAG}.pyc"
+
+
+def _sources(root: Path) -> list[str]:
+    """Return the POSIX paths of the sources below `root`, sorted."""
+    return sorted(
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*.py")
+        if path.is_file() and "__pycache__" not in path.parts
+    )
+
+
+def _job(root: Path, path: str, prefix: str) -> Job:
+    """Return the source, the output and the name in the code, for the worker."""
+    name = prefix + path.rpartition(SITE_PACKAGES)[2]
+    return str(root / path), str(root / bytecode_path(path)), name
+
+
+class _Pool:
+    """Worker processes, each used by one thread at a time."""
+
+    def __init__(self, stack: ExitStack, interpreter: Path, size: int) -> None:
+        """Start `size` workers, stopped when `stack` closes. Raises UsageError."""
+        self._size = size
+        self._idle: SimpleQueue[subprocess.Popen[str]] = SimpleQueue()
+        for _ in range(size):
+            worker = _start(interpreter)
+            stack.callback(_stop, worker)
+            version = tuple(_answer(worker, interpreter))
+            if version[:2] != PYTHON:
+                raise _unusable(interpreter, f"it is Python {'.'.join(map(str, version))}")
+            self._idle.put(worker)
+
+    def answers(self, requests: Sequence[list[Job]]) -> Iterator[list[str]]:
+        """Yield the workers' answers, in the order of `requests`."""
+        with ThreadPoolExecutor(max_workers=self._size) as threads:
+            yield from threads.map(self._ask, requests)
+
+    def _ask(self, request: list[Job]) -> list[str]:
+        worker = self._idle.get()
+        try:
+            stdin = cast("IO[str]", worker.stdin)
+            stdin.write(json.dumps(request) + "\n")
+            stdin.flush()
+            return [str(reason) for reason in _answer(worker, Path(str(worker.args)))]
+        finally:
+            self._idle.put(worker)
+
+
+def _start(interpreter: Path) -> subprocess.Popen[str]:
+    """Start a worker that sees no settings of ours. Raises UsageError."""
+    flags = ("-s", "-S", "-P", "-B", "-X", "utf8", "-W", "ignore")
+    try:
+        return subprocess.Popen(
+            [interpreter, *flags, compile_worker.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={"PYTHONHASHSEED": "0", **needed(os.environ)},
+            encoding="utf-8",
+        )
+    except OSError as error:
+        raise _unusable(interpreter, error.strerror or str(error)) from error
+
+
+def _stop(worker: subprocess.Popen[str]) -> None:
+    """End a worker and wait for it, whatever it is doing."""
+    worker.kill()
+    worker.communicate()
+
+
+def _answer(worker: subprocess.Popen[str], interpreter: Path) -> list[object]:
+    """Return what the worker says next. Raises DiskError where it cannot write, UsageError."""
+    line = cast("IO[str]", worker.stdout).readline()
+    if not line:
+        raise _unusable(interpreter, f"it ended early, with code {worker.wait()}")
+    answer = json.loads(line)
+    if isinstance(answer, str):
+        raise DiskError(
+            "bytecode cannot be written",
+            why=answer,
+            next_step="free some space and run the same command again",
+        )
+    return list(answer)
+
+
+def _unusable(interpreter: Path, why: str) -> UsageError:
+    """Return the error for an interpreter that does not work."""
+    return UsageError(
+        f"{interpreter.name} cannot compile for this bundle",
+        why=why,
+        next_step=f"pass a Python {PYTHON[0]}.{PYTHON[1]} that starts",
+    )
+
+
+NAME_DIGITS = 16
+TRIAL = "import sys; print('.'.join(map(str, sys.version_info[:3])))"
+TRIAL_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiler:
+    """A program that compiles bytecode, and its version."""
+
+    executable: Path
+    version: str
+
+
+def own_compiler() -> Compiler:
+    """Return the CPython that runs this builder."""
+    return Compiler(executable=Path(sys.executable), version=platform.python_version())
+
+
+def locked_compiler(spec: RuntimeSpec, archive: Path, target: Target, folder: Path) -> Compiler:
+    """Return the CPython of `spec`, locked for `target`, unpacked once from `archive`.
+
+    It lies below `folder` under the first digits of the archive's sha256, and appears there by a
+    rename, whole: builders that unpack it at once leave one copy. Raises UsageError where it does
+    not run on this machine, PolicyError and IntegrityError for the archive, DiskError.
+    """
+    place = folder / spec.artifact.digest.sha256[:NAME_DIGITS]
+    executable = place / target.executable.removeprefix("python/")
+    if not executable.is_file():
+        try:
+            safe_extract.extract(archive, place, strip=1, keep=runtime.keeps(target))
+        except DiskError:
+            # Another builder may have been faster: its copy is in the way, and as good.
+            if not executable.is_file():
+                raise
+    _try_out(executable, spec)
+    return Compiler(executable=executable, version=spec.version)
+
+
+def _try_out(executable: Path, spec: RuntimeSpec) -> None:
+    """Raise UsageError unless the program runs here and is the version that was locked."""
+    try:
+        done = subprocess.run(
+            [executable, "-I", "-S", "-B", "-c", TRIAL],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=TRIAL_S,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise _cannot_run(spec, _said(error)) from error
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        raise _cannot_run(spec, f"exit status {done.returncode}: {last}")
+    if done.stdout.strip() != spec.version:
+        raise _cannot_run(spec, f"it says it is {done.stdout.strip()!r}")
+
+
+def _said(error: Exception) -> str:
+    """Return the error without the path of the program, which differs between machines."""
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+
+
+def _cannot_run(spec: RuntimeSpec, why: str) -> UsageError:
+    return UsageError(
+        f"the locked CPython {spec.version} does not run on this machine",
+        why=why,
+        next_step="build on a machine that it supports",
+    )

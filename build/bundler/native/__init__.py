@@ -1,1 +1,0 @@
-"""What native files ask of a system, and whether it is there."""

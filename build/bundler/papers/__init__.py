@@ -1,1 +1,0 @@
-"""What a bundle says of itself: manifest, bill of materials, notices."""

@@ -1,1 +1,0 @@
-"""Filling a tree: runtime, wheels, bytecode, the diet, and the last look."""

@@ -1,0 +1,411 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bundler.assembly.assemble import assemble
+from bundler.console import Progress
+from bundler.digests import Digest
+from bundler.errors import ModelError, PolicyError, UsageError
+from bundler.locks.models import Cosines
+from bundler.plan import COMPONENTS
+from bundler.verify import verify
+from sidecar.manifest import MANIFEST, MANIFESTS, Manifest, read, read_entries
+from sidecar.process.cpu_features import CpuFeatures
+from tests.support.miniature import EPOCH, REVISION, Miniature, snapshot
+from tests.support.modeless import forget_modes
+from tests.support.tinybinaries import elf
+from tests.support.tinywheel import tiny_wheel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NEAR = Cosines(worst=0.99, mean=0.99)
+SITE = "python/lib/python3.11/site-packages"
+
+
+@pytest.fixture
+def miniature(tmp_path: Path) -> Miniature:
+    return Miniature.make(tmp_path / "project")
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a bundle that every test has a copy of: a copy is quicker than assembling."""
+    root = tmp_path_factory.mktemp("original")
+    Miniature.make(root / "project").assemble(root / "bundle")
+    return root / "bundle"
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, original: Path) -> Path:
+    shutil.copytree(original, tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def owners(bundle: Path) -> dict[str, str]:
+    manifest = read(bundle)
+    return {e.path: c.name for c in manifest.components for e in read_entries(bundle, c)}
+
+
+def test_a_bundle_holds_every_component_and_verifies(bundle: Path) -> None:
+    manifest = verify(bundle, Progress()).manifest
+    assert tuple(component.name for component in manifest.components) == COMPONENTS
+    assert manifest.default_model == "tiny"
+    assert [model.name for model in manifest.models] == ["tiny", "wheeled"]
+    assert manifest.unreleasable == ()
+    assert manifest.runtime.source == "standalone"
+
+
+def test_each_file_lies_where_the_layout_says_and_belongs_to_its_component(bundle: Path) -> None:
+    belongs = owners(bundle)
+    assert belongs["python/bin/python3.11"] == "python"
+    assert belongs[f"{SITE}/heavy_weight/native.so"] == "heavy"
+    assert belongs[f"{SITE}/feather/__pycache__/barb.cpython-311.pyc"] == "packages"
+    assert belongs["embedding_sidecar/__main__.py"] == "service"
+    assert belongs[f"models/hub/models--example--tiny/snapshots/{REVISION}/config.json"] == "models"
+    assert belongs["models/golden/wheeled.json"] == "models"
+    refs = bundle / "models/hub/models--example--tiny/refs/main"
+    assert refs.read_text(encoding="ascii") == REVISION
+
+
+def test_a_model_out_of_a_wheel_has_the_files_its_lock_names_and_no_code(bundle: Path) -> None:
+    folder = bundle / read(bundle).models[1].snapshot
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "1_Pooling",
+        "config.json",
+        "model.safetensors",
+    ]
+
+
+@pytest.fixture(scope="module")
+def twins_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a bundle with a model that has int8."""
+    root = tmp_path_factory.mktemp("twin")
+    miniature = Miniature.make(root / "project")
+    miniature.add_twin(NEAR)
+    miniature.assemble(root / "bundle", models=("twin",))
+    return root / "bundle"
+
+
+@pytest.mark.parametrize("has_byte_products", [True, False, None])
+def test_plan_and_bytes_are_the_same_with_and_without_byte_instructions(
+    tmp_path: Path,
+    miniature: Miniature,
+    twins_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    has_byte_products: bool | None,
+) -> None:
+    features = CpuFeatures(level=2, has_byte_products=has_byte_products)
+    monkeypatch.setattr("sidecar.process.cpu_features.detect", lambda **_: features)
+    miniature.add_twin(NEAR)
+    made = miniature.assemble(tmp_path / "bundle", models=("twin",)).manifest
+    assert made.plan == read(twins_bundle).plan
+    assert snapshot(tmp_path / "bundle") == snapshot(twins_bundle)
+
+
+def test_the_limit_of_int8_is_in_the_manifest_and_its_graph_in_the_bundle(
+    twins_bundle: Path,
+) -> None:
+    (model,) = verified(twins_bundle).models
+    assert model.least_int8 == NEAR.worst
+    assert (twins_bundle / model.snapshot / "packed-int8.onnx").is_file()
+
+
+def test_only_a_lock_that_says_so_leaves_int8_out(
+    tmp_path: Path, miniature: Miniature, twins_bundle: Path
+) -> None:
+    miniature.add_twin(None)
+    made = miniature.assemble(tmp_path / "bundle", models=("twin",)).manifest
+    (model,) = made.models
+    assert model.least_int8 is None
+    assert not (tmp_path / "bundle" / model.snapshot / "packed-int8.onnx").exists()
+    assert made.plan != read(twins_bundle).plan
+
+
+@pytest.mark.parametrize("has_byte_products", [True, False])
+def test_int8_that_misses_its_limits_fails_the_assembly_everywhere(
+    tmp_path: Path,
+    miniature: Miniature,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    has_byte_products: bool,
+) -> None:
+    features = CpuFeatures(level=4, has_byte_products=has_byte_products)
+    monkeypatch.setattr("sidecar.process.cpu_features.detect", lambda **_: features)
+    miniature.add_twin(Cosines(worst=0.9999999, mean=0.9999999))
+    with pytest.raises(ModelError, match="int8 of twin") as caught:
+        miniature.assemble(tmp_path / "bundle", models=("twin",))
+    assert caught.value.exit_code == 11
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_what_the_diet_takes_is_gone_from_tree_record_and_lists(
+    tmp_path: Path, miniature: Miniature
+) -> None:
+    assembled = miniature.assemble(tmp_path / "bundle")
+    assert [(saving.rule, saving.path) for saving in assembled.savings] == [
+        ("tests", "feather/tests/test_barb.py")
+    ]
+    site = tmp_path / "bundle" / SITE
+    assert not (site / "feather/tests").exists()
+    assert "test_barb" not in (site / "feather-1.0.dist-info/RECORD").read_text(encoding="utf-8")
+    miniature.assemble(tmp_path / "bundle", profile="none")
+    assert (site / "feather/tests/test_barb.py").is_file()
+
+
+def test_every_file_and_folder_has_the_same_date_and_a_mode_of_two(bundle: Path) -> None:
+    for path, (content, mode, date) in snapshot(bundle).items():
+        assert date == EPOCH, path
+        assert mode & 0o777 == 0o755 if content == "folder" else mode & 0o777 in (0o644, 0o755)
+    assert (bundle / "python/bin/python3.11").stat().st_mode & 0o777 == 0o755
+
+
+def test_assembling_the_same_again_makes_nothing_and_asks_for_nothing(
+    bundle: Path, miniature: Miniature
+) -> None:
+    before = {path: path.stat().st_ino for path in bundle.rglob("*")}
+    assembled = miniature.assemble(bundle)
+    assert assembled.made == ()
+    assert miniature.asked == []
+    assert {path: path.stat().st_ino for path in bundle.rglob("*")} == before
+
+
+def test_a_changed_service_remakes_the_service_only(bundle: Path, miniature: Miniature) -> None:
+    untouched = bundle / SITE / "heavy_weight/native.so"
+    papers = (bundle / "sbom.cdx.json").read_bytes()
+    inode = untouched.stat().st_ino
+    old = {component.name: component.digest for component in read(bundle).components}
+    miniature.write_service("sidecar/cli.py", "def main() -> int:\n    return 3\n")
+    assembled = miniature.assemble(bundle)
+    assert assembled.made == ("service",)
+    assert miniature.asked == [("service",)]
+    assert untouched.stat().st_ino == inode
+    assert "return 3" in (bundle / "embedding_sidecar/sidecar/cli.py").read_text(encoding="utf-8")
+    assert (bundle / "sbom.cdx.json").read_bytes() == papers
+    new = {component.name: component.digest for component in verified(bundle).components}
+    assert {name for name in new if new[name] != old[name]} == {"service"}
+
+
+def verified(bundle: Path) -> Manifest:
+    return verify(bundle, Progress()).manifest
+
+
+def test_a_removed_file_of_the_service_leaves_the_bundle(
+    bundle: Path, miniature: Miniature
+) -> None:
+    (miniature.project.service / "sidecar/cli.py").unlink()
+    assert miniature.assemble(bundle).made == ("service",)
+    assert [path.name for path in bundle.rglob("*cli*")] == []
+    verified(bundle)
+
+
+@pytest.mark.parametrize(
+    ("path", "component"),
+    [
+        ("python/lib/python3.11/os.py", "python"),
+        (f"{SITE}/heavy_weight/native.so", "heavy"),
+        (f"{SITE}/feather/barb.py", "packages"),
+        ("models/golden/tiny.json", "models"),
+        ("embedding_sidecar/__main__.py", "service"),
+    ],
+)
+def test_a_damaged_component_is_remade_though_the_plan_is_the_same(
+    bundle: Path, miniature: Miniature, path: str, component: str
+) -> None:
+    before = snapshot(bundle)
+    (bundle / path).write_bytes(b"x" * (bundle / path).stat().st_size)
+    assert miniature.assemble(bundle).made == (component,)
+    assert snapshot(bundle) == before
+
+
+def test_a_lost_executable_bit_is_put_right(bundle: Path, miniature: Miniature) -> None:
+    before = snapshot(bundle)
+    (bundle / "python/bin/python3.11").chmod(0o644)
+    assert miniature.assemble(bundle).made == ("python",)
+    assert snapshot(bundle) == before
+
+
+@pytest.mark.parametrize("bits", [0o644, 0o755])
+def test_on_a_disk_without_modes_a_bundle_is_taken_over_and_verifies(
+    bundle: Path, miniature: Miniature, monkeypatch: pytest.MonkeyPatch, bits: int
+) -> None:
+    before = {path: content for path, (content, _, _) in snapshot(bundle).items()}
+    told: list[str] = []
+    progress = Progress()
+    progress.note = lambda name, text: told.append(f"{name}: {text}")  # type: ignore[method-assign]
+    forget_modes(bits, monkeypatch.setattr)
+    assert miniature.assemble(bundle).made == ()
+    (bundle / "embedding_sidecar/__main__.py").write_bytes(b"")
+    assembled = assemble(miniature.plan(), miniature.gather, bundle, progress)
+    assert assembled.made == ("service",)
+    verified(bundle)
+    assert {path: content for path, (content, _, _) in snapshot(bundle).items()} == before
+    assert [line for line in told if "keeps no executable bits" in line]
+
+
+@pytest.mark.parametrize("name", ["NOTICES.txt", "sbom.cdx.json"])
+def test_a_damaged_paper_is_written_anew_and_no_component_with_it(
+    bundle: Path, miniature: Miniature, name: str
+) -> None:
+    before = snapshot(bundle)
+    (bundle / name).write_bytes(b"something else")
+    assert miniature.assemble(bundle).made == ()
+    assert snapshot(bundle) == before
+
+
+@pytest.mark.parametrize("name", [MANIFEST, f"{MANIFESTS}/heavy.json"])
+def test_a_bundle_whose_manifest_is_damaged_is_made_anew(
+    bundle: Path, miniature: Miniature, name: str
+) -> None:
+    before = snapshot(bundle)
+    (bundle / name).write_bytes(b"{")
+    miniature.assemble(bundle)
+    assert snapshot(bundle) == before
+
+
+def test_what_does_not_belong_into_a_bundle_goes(bundle: Path, miniature: Miniature) -> None:
+    before = snapshot(bundle)
+    (bundle / "python/left.log").write_text("written by something\n", encoding="utf-8")
+    (bundle / "empty").mkdir()
+    assert miniature.assemble(bundle).made == ()
+    assert snapshot(bundle) == before
+
+
+def test_without_a_runtime_its_libraries_are_granted_told_and_in_no_paper(
+    tmp_path: Path, miniature: Miniature
+) -> None:
+    wheel = next(miniature.inputs.glob("heavy_weight-*.whl"))
+    lock = miniature.project.wheel_lock.read_text(encoding="utf-8")
+    before = Digest.of_file(wheel).sha256
+    modules = {"heavy_weight/__init__.py": "MASS = 'heavy'\n"}
+    library = elf(needed=["libpython3.11.so.1.0"])
+    tiny_wheel(
+        miniature.inputs,
+        "heavy_weight",
+        "2.0",
+        tag="cp311-cp311-manylinux_2_17_x86_64",
+        modules=modules,
+        extra={"heavy_weight/native.so": library},
+    )
+    lock = lock.replace(before, Digest.of_file(wheel).sha256)
+    miniature.project.wheel_lock.write_text(lock, encoding="utf-8")
+    told: list[str] = []
+    progress = Progress()
+    progress.note = lambda name, text: told.append(f"{name}: {text}")  # type: ignore[method-assign]
+    planned = miniature.plan(parts=("wheels", "service"))
+    with pytest.raises(PolicyError, match="binary audit"):
+        assemble(planned, miniature.gather, tmp_path / "bundle", progress)
+    text = miniature.project.recipe.read_text(encoding="utf-8")
+    text = text.replace(
+        'system = ["libc.so.6"]', 'system = ["libc.so.6"]\nruntime = ["libpython3*"]'
+    )
+    miniature.project.recipe.write_text(text, encoding="utf-8")
+    planned = miniature.plan(parts=("wheels", "service"))
+    assemble(planned, miniature.gather, tmp_path / "bundle", progress)
+    assert told == [
+        "audit: taken to come with the runtime, which is left out: libpython3.11.so.1.0"
+    ]
+    assert "cpython" not in (tmp_path / "bundle" / "sbom.cdx.json").read_text(encoding="utf-8")
+    assert "CPython" not in (tmp_path / "bundle" / "NOTICES.txt").read_text(encoding="utf-8")
+
+
+def test_parts_asked_for_are_all_there_is(tmp_path: Path, miniature: Miniature) -> None:
+    assembled = miniature.assemble(tmp_path / "bundle", parts=("service", "models"))
+    assert assembled.made == ("models", "service")
+    assert assembled.manifest.unreleasable == ("parts were left out: runtime, wheels",)
+    assert not (tmp_path / "bundle" / "python").exists()
+    verified(tmp_path / "bundle")
+
+
+def test_a_part_added_later_leaves_the_others_as_they_are(
+    tmp_path: Path, miniature: Miniature
+) -> None:
+    miniature.assemble(tmp_path / "bundle", parts=("service", "models"))
+    assembled = miniature.assemble(tmp_path / "bundle")
+    assert assembled.made == ("python", "heavy", "packages")
+    miniature.assemble(tmp_path / "other")
+    assert snapshot(tmp_path / "bundle") == snapshot(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    "files", [["thesis.txt"], [MANIFEST], [MANIFEST, "icons/icon.png"], ["manifests/a.json"]]
+)
+def test_a_folder_of_something_else_is_refused_and_stays(
+    tmp_path: Path, miniature: Miniature, files: list[str]
+) -> None:
+    foreign = tmp_path / "foreign"
+    for name in files:
+        (foreign / name).parent.mkdir(parents=True, exist_ok=True)
+        # Browser extensions have a manifest.json as well.
+        (foreign / name).write_text(json.dumps({"manifest_version": 3}), encoding="utf-8")
+    before = snapshot(foreign)
+    with pytest.raises(UsageError, match="not a bundle"):
+        miniature.assemble(foreign)
+    assert snapshot(foreign) == before
+    assert miniature.asked == []
+
+
+def test_a_failure_leaves_the_old_bundle_and_nothing_beside_it(
+    bundle: Path, miniature: Miniature
+) -> None:
+    before = snapshot(bundle)
+    miniature.write_service("readme.md", "no source\n")
+    miniature.write_service("sidecar/cli.py", "CHANGED = 1\n")
+    with pytest.raises(PolicyError, match="is not Python source"):
+        miniature.assemble(bundle)
+    assert snapshot(bundle) == before
+    assert sorted(os.listdir(bundle.parent)) == ["bundle", "project"]  # noqa: PTH208
+
+
+def test_a_path_that_two_components_bring_is_refused(tmp_path: Path, miniature: Miniature) -> None:
+    add_to_heavy(miniature, "feather/__init__.py")
+    with pytest.raises(UsageError, match="two components bring"):
+        miniature.assemble(tmp_path / "bundle")
+
+
+def test_a_path_that_a_kept_component_has_already_is_refused(
+    bundle: Path, miniature: Miniature
+) -> None:
+    before = snapshot(bundle)
+    add_to_heavy(miniature, "feather/__init__.py")
+    with pytest.raises(UsageError, match="two components bring"):
+        miniature.assemble(bundle)
+    assert snapshot(bundle) == before
+
+
+def test_names_in_two_components_that_differ_by_case_alone_are_refused(
+    tmp_path: Path, miniature: Miniature
+) -> None:
+    add_to_heavy(miniature, "Feather/extra.py")
+    with pytest.raises(PolicyError, match="differ by case alone"):
+        miniature.assemble(tmp_path / "bundle")
+
+
+def add_to_heavy(miniature: Miniature, path: str) -> None:
+    """Lock another heavy wheel, one that also has a file at `path`."""
+    from tests.support.miniature import package  # noqa: PLC0415
+    from tests.support.tinywheel import tiny_wheel  # noqa: PLC0415
+
+    wheel = tiny_wheel(
+        miniature.inputs,
+        "heavy_weight",
+        "3.0",
+        modules={"heavy_weight/__init__.py": "", path: "OTHER = 1\n"},
+    )
+    (feather,) = miniature.inputs.glob("feather*.whl")
+    text = '[metadata]\ncontent_hash = ""\n' + package("feather", "1.0", [feather])
+    text += package("heavy-weight", "3.0", [wheel])
+    miniature.project.wheel_lock.write_text(text, encoding="utf-8")
+
+
+def test_a_bundle_that_was_moved_is_taken_over_where_it_is_now(
+    tmp_path: Path, bundle: Path, miniature: Miniature
+) -> None:
+    shutil.move(bundle, tmp_path / "moved")
+    assert miniature.assemble(tmp_path / "moved").made == ()
