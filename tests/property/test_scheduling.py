@@ -6,16 +6,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from sidecar.problems import Problem
-from sidecar.scheduling import triage
-from sidecar.scheduling.jobs import Batch, Claim, Job, Space
-from sidecar.scheduling.lanes import Lane, Room
-from sidecar.scheduling.scheduler import Scheduler
+from sidecar.scheduling import bisection
+from sidecar.scheduling.jobs import Batch, BatchKey, Job, Reservation
+from sidecar.scheduling.scheduler import BatchLimits, Lane, Scheduler
 from sidecar.settings import Limits
 
 LIMITS = Limits(max_batch_rows=5, max_batch_tokens=80)
-SPACES = [Space("mean", normalize=True), Space("cls", normalize=True)]
+KEYS = [BatchKey("mean", normalize=True), BatchKey("cls", normalize=True)]
 # Long requests: all their jobs are in the first space.
-CLAIMS = [Claim(tokens=1_000, is_interactive=is_interactive) for is_interactive in (False, True)]
+CLAIMS = [
+    Reservation(tokens=1_000, is_interactive=is_interactive) for is_interactive in (False, True)
+]
 POISON, DEADLY = 1, 2
 CANARY = (7,)
 
@@ -38,12 +39,12 @@ class Clients(RuleBasedStateMachine):
         self.now = 0.0
         self.number = 100
         self.jobs: dict[Job, list[list[int]]] = {}
-        self.gone: set[Job] = set()
+        self.disconnected: set[Job] = set()
         self.ended: list[Job] = []
 
     @rule(
         lengths=st.lists(st.integers(2, 60), min_size=1, max_size=12),
-        space=st.sampled_from(SPACES),
+        key=st.sampled_from(KEYS),
         is_interactive=st.booleans(),
         is_long=st.booleans(),
         bad=st.sampled_from([0, 0, 0, POISON, DEADLY]),
@@ -52,7 +53,7 @@ class Clients(RuleBasedStateMachine):
     def comes(
         self,
         lengths: list[int],
-        space: Space,
+        key: BatchKey,
         bad: int,
         at: int,
         *,
@@ -68,9 +69,9 @@ class Clients(RuleBasedStateMachine):
         job = Job(
             texts,
             dim=2,
-            space=SPACES[0] if is_long else space,
+            key=KEYS[0] if is_long else key,
             is_interactive=is_interactive,
-            claim=CLAIMS[is_interactive] if is_long else None,
+            reservation=CLAIMS[is_interactive] if is_long else None,
         )
         self.jobs[job] = texts
         self.scheduler.add(job, self.now)
@@ -80,7 +81,7 @@ class Clients(RuleBasedStateMachine):
     def leaves(self, data: st.DataObject) -> None:
         job = data.draw(st.sampled_from(list(self.jobs)))
         if job.close():
-            self.gone.add(job)
+            self.disconnected.add(job)
         self.scheduler.remove(job)
 
     @rule(pads=st.booleans(), seconds=st.floats(0, 3), is_late=st.booleans())
@@ -93,22 +94,22 @@ class Clients(RuleBasedStateMachine):
             return
         self.check(batch)
         if is_late:  # the client of the first text leaves while it is computed
-            job = batch.pieces[0].job
+            job = batch.items[0].job
             if job.close():
-                self.gone.add(job)
+                self.disconnected.add(job)
             self.scheduler.remove(job)
-        outcome = triage.run(batch.pieces, encode, canary=CANARY)  # type: ignore[arg-type]
+        outcome = bisection.run(batch.items, encode, canary=CANARY)  # type: ignore[arg-type]
         self.scheduler.observe(batch, 0.01 + seconds / 100)
         for job in outcome.ended:
             self.scheduler.remove(job)
         self.ended += outcome.ended
 
     def check(self, batch: Batch) -> None:
-        assert {piece.job.space for piece in batch.pieces} == {batch.space}
-        assert len({piece.job.is_interactive for piece in batch.pieces}) == 1
-        assert len(batch.pieces) <= LIMITS.max_batch_rows
-        assert batch.tokens <= LIMITS.max_batch_tokens or len(batch.pieces) == 1
-        assert batch.tokens >= sum(len(piece.ids) for piece in batch.pieces)
+        assert {item.job.key for item in batch.items} == {batch.key}
+        assert len({item.job.is_interactive for item in batch.items}) == 1
+        assert len(batch.items) <= LIMITS.max_batch_rows
+        assert batch.tokens <= LIMITS.max_batch_tokens or len(batch.items) == 1
+        assert batch.tokens >= sum(len(item.ids) for item in batch.items)
 
     @invariant()
     def every_answer_is_its_own(self) -> None:
@@ -131,8 +132,8 @@ class Clients(RuleBasedStateMachine):
         while self.scheduler.queued_tokens:
             self.computes(0.0, pads=True, is_late=False)
         assert self.scheduler.take(self.now) is None
-        assert set(self.ended) | self.gone == set(self.jobs)
-        assert not set(self.ended) & self.gone
+        assert set(self.ended) | self.disconnected == set(self.jobs)
+        assert not set(self.ended) & self.disconnected
         self.every_answer_is_its_own()
 
 
@@ -148,9 +149,9 @@ TestClients = Clients.TestCase
 def test_a_lane_gives_every_text_once_within_the_room(
     lengths: list[list[int]], max_tokens: int, max_rows: int, *, pads: bool
 ) -> None:
-    lane, room = Lane(), Room(max_tokens=max_tokens, max_rows=max_rows, pads=pads)
+    lane, room = Lane(), BatchLimits(max_tokens=max_tokens, max_rows=max_rows, pads=pads)
     jobs = [
-        Job([[0] * n for n in one], dim=1, space=SPACES[0], is_interactive=False) for one in lengths
+        Job([[0] * n for n in one], dim=1, key=KEYS[0], is_interactive=False) for one in lengths
     ]
     for job in jobs:
         lane.add(job)
@@ -158,10 +159,10 @@ def test_a_lane_gives_every_text_once_within_the_room(
     while len(lane):
         assert lane.queued_tokens > 0
         batch = lane.take(room)
-        assert batch.pieces
-        assert len(batch.pieces) <= max_rows
-        assert batch.tokens <= max_tokens or len(batch.pieces) == 1
-        taken += batch.pieces
+        assert batch.items
+        assert len(batch.items) <= max_rows
+        assert batch.tokens <= max_tokens or len(batch.items) == 1
+        taken += batch.items
     everything = [
         (job, place) for job, one in zip(jobs, lengths, strict=True) for place in range(len(one))
     ]

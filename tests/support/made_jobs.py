@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidecar.scheduling.jobs import Job, Space
+from sidecar.scheduling.jobs import BatchKey, Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sidecar.scheduling.jobs import Batch, Claim
+    from sidecar.scheduling.jobs import Batch, Reservation
 
-SPACE = Space("mean", normalize=True)
+KEY = BatchKey("mean", normalize=True)
 
 
 def job(
     lengths: Iterable[int],
     *,
-    space: Space = SPACE,
+    key: BatchKey = KEY,
     is_interactive: bool = False,
-    claim: Claim | None = None,
+    reservation: Reservation | None = None,
 ) -> Job:
     """Return a job with one text of each length."""
     ids = [[7] * length for length in lengths]
-    return Job(ids, dim=2, space=space, is_interactive=is_interactive, claim=claim)
+    return Job(ids, dim=2, key=key, is_interactive=is_interactive, reservation=reservation)
 
 
 def lengths(batch: Batch | None) -> list[int]:
     """Return the lengths of the batch's texts, in its order."""
     assert batch is not None
-    return [len(piece.ids) for piece in batch.pieces]
+    return [len(item.ids) for item in batch.items]

@@ -16,7 +16,7 @@ from sidecar.documents.documents import Document
 from sidecar.documents.losses import Loss, Note, merged
 from sidecar.documents.workers import Workers
 from sidecar.problems import Problem
-from sidecar.scheduling.abandonment import Gone
+from sidecar.scheduling.cancellation import Disconnected
 from sidecar.scheduling.encoder import Embedded, Encoder
 from sidecar.scheduling.texts import DeferredTexts
 from sidecar.settings import Limits
@@ -240,15 +240,23 @@ async def read(
     encoder: Encoder,
     workers: Workers,
     limits: Limits,
-    gone: Gone,
+    disconnected: Disconnected,
 ) -> Chunks:
     """Read the document in `data` and divide it as `wanted`.
 
-    Ends with what it does, the process that reads a PDF included, once `gone` is done.
+    Ends with what it does, the process that reads a PDF included, once `disconnected` is done.
     Raises Problem.
     """
-    work = _read(data, suffix, wanted, encoder=encoder, workers=workers, limits=limits, gone=gone)
-    return await encoder.while_wanted(work, gone=gone)
+    work = _read(
+        data,
+        suffix,
+        wanted,
+        encoder=encoder,
+        workers=workers,
+        limits=limits,
+        disconnected=disconnected,
+    )
+    return await encoder.while_wanted(work, disconnected=disconnected)
 
 
 async def _read(
@@ -259,7 +267,7 @@ async def _read(
     encoder: Encoder,
     workers: Workers,
     limits: Limits,
-    gone: Gone,
+    disconnected: Disconnected,
 ) -> Chunks:
     document = await documents.read(
         data,
@@ -271,7 +279,7 @@ async def _read(
     )
     text = document.text
     if wanted.unit == "tokens":
-        starts, ends = await encoder.spans(text, gone=gone)
+        starts, ends = await encoder.spans(text, disconnected=disconnected)
         places = token_chunks(text, starts, ends, size=wanted.size, overlap=wanted.overlap)
     else:
         places = char_chunks(text, size=wanted.size, overlap=wanted.overlap)
@@ -280,7 +288,7 @@ async def _read(
     )
     notes: tuple[Note, ...] = ()
     if kept and not text.isascii():  # which every model knows
-        unknown, total = await encoder.unknown(text[: kept[-1][1]], gone=gone)
+        unknown, total = await encoder.unknown(text[: kept[-1][1]], disconnected=disconnected)
         share = unknown / max(1, total)
         notes = merged([Note(kind="unknown-tokens", count=unknown, share=share)])
     return Chunks(document, kept, is_all=is_all, notes=notes)

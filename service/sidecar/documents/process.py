@@ -19,7 +19,7 @@ from sidecar.documents.extracted import Part, Reading, part
 from sidecar.documents.refusals import refusal
 from sidecar.problems import Problem
 from sidecar.process.children import is_stopped, needed
-from sidecar.scheduling.reader import do
+from sidecar.scheduling.tokenizer_thread import do
 from sidecar.settings import Limits
 
 LAST_WORD_S = 1.0

@@ -27,9 +27,9 @@ from sidecar.models.loader import Loaded
 from sidecar.models.phases import Phase, Report
 from sidecar.problems import Problem, not_ready, stopping
 from sidecar.scheduling import tokenizing
-from sidecar.scheduling.abandonment import Abandonment, Gone
+from sidecar.scheduling.cancellation import Cancellation, Disconnected
 from sidecar.scheduling.inference import Inference
-from sidecar.scheduling.jobs import Claim, Job, Space
+from sidecar.scheduling.jobs import BatchKey, Job, Reservation
 from sidecar.scheduling.scheduler import Priority, is_interactive
 from sidecar.scheduling.texts import lengths_of, refuse_oversize
 from sidecar.scheduling.tokenizing import Tokenizing
@@ -69,8 +69,8 @@ class Encoder:
         self._load = load
         self._limits = limits
         self.counts = Counts()
-        self._abandonment = Abandonment()
-        self._tokenizing = Tokenizing(self._abandonment)
+        self._cancellation = Cancellation()
+        self._tokenizing = Tokenizing(self._cancellation)
         self._inference = Inference(limits, self._post, counts=self.counts, now=now)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[Job, asyncio.Future[None]] = {}
@@ -124,7 +124,7 @@ class Encoder:
     @property
     def long_requests(self) -> int:
         """How many requests are computed part by part."""
-        return self._inference.claims
+        return self._inference.reservations
 
     async def start(self) -> Loaded:
         """Load the model. Raises ServiceError, and whatever else loading raises."""
@@ -153,7 +153,7 @@ class Encoder:
 
     def abandon(self) -> None:
         """Answer the running requests with 503 now; the batch in work is left to itself."""
-        self._abandonment.abandon()
+        self._cancellation.abandon()
         self.close(wait=False)
 
     def close(self, *, wait: bool = True) -> None:
@@ -174,7 +174,7 @@ class Encoder:
         normalize: bool = True,
         truncate: bool = True,
         priority: Priority = "auto",
-        gone: Gone | None = None,
+        disconnected: Disconnected | None = None,
     ) -> Embedded:
         """Return the vectors of `texts` in order; none for no texts. Raises Problem as `parts`."""
         loaded = self._require_loaded()
@@ -189,7 +189,7 @@ class Encoder:
             normalize=normalize,
             truncate=truncate,
             priority=priority,
-            gone=gone,
+            disconnected=disconnected,
         )
         async with contextlib.aclosing(parts):
             found = await anext(parts)
@@ -212,7 +212,7 @@ class Encoder:
         normalize: bool = True,
         truncate: bool = True,
         priority: Priority = "auto",
-        gone: Gone | None = None,
+        disconnected: Disconnected | None = None,
         is_patient: bool = False,
     ) -> AsyncGenerator[Embedded]:
         """Yield the vectors of `texts` in order, a short request's at once, a long one's in parts.
@@ -222,7 +222,7 @@ class Encoder:
         One that `is_patient` waits where too much waits already; others are refused.
         Raises Problem: 422 for a text over a limit or one that the model fails on, 429 if too
         much waits already, 507 if there is not enough memory for it, 503 when the model is not
-        loaded, the engine fails or the request is abandoned, 499 when `gone` is done.
+        loaded, the engine fails or the request is abandoned, 499 when `disconnected` is done.
         """
         loaded = self._require_loaded()
         lengths = lengths_of(texts)
@@ -236,7 +236,7 @@ class Encoder:
             lengths,
             priority=priority,
             truncate=truncate,
-            gone=gone,
+            disconnected=disconnected,
         )
         share = self._share(loaded.engine)
         reading, head, total = read(), list[list[Tokens]](), 0
@@ -245,32 +245,36 @@ class Encoder:
             total += _size(part)
             if total > share:
                 break
-        space = Space(pooling, normalize)
+        key = BatchKey(pooling, normalize)
         if total <= share:
             if head:
                 whole = list(chain.from_iterable(head))
                 is_ahead = is_interactive(priority, total)
-                submit = functools.partial(self._submit, whole, space, is_interactive=is_ahead)
-                job = await self._let_in(submit, gone, is_patient=is_patient)
-                yield await self._finish(job, whole, gone)
+                submit = functools.partial(self._submit, whole, key, is_interactive=is_ahead)
+                job = await self._let_in(submit, disconnected, is_patient=is_patient)
+                yield await self._finish(job, whole, disconnected)
             return
         if not truncate:  # what a text at the end refuses is not computed before
             async for _ in reading:
                 pass
             head, reading = [], read()
-        claim = Claim(tokens=share, is_interactive=priority == "interactive")
+        reservation = Reservation(tokens=share, is_interactive=priority == "interactive")
         with contextlib.ExitStack() as held:
 
             def enter() -> None:
-                held.enter_context(self._inference.claimed(claim))
+                held.enter_context(self._inference.reserved(reservation))
 
-            await self._let_in(enter, gone, is_patient=is_patient)
-            made = self._part_by_part(tokenizing.resumed(head, reading), space, claim, gone)
+            await self._let_in(enter, disconnected, is_patient=is_patient)
+            made = self._part_by_part(
+                tokenizing.resumed(head, reading), key, reservation, disconnected
+            )
             async with contextlib.aclosing(made):
                 async for found in made:
                     yield found
 
-    async def _let_in(self, enter: Callable[[], R], gone: Gone | None, *, is_patient: bool) -> R:
+    async def _let_in(
+        self, enter: Callable[[], R], disconnected: Disconnected | None, *, is_patient: bool
+    ) -> R:
         """Return what `enter` returns, as soon as there is room for the patient.
 
         Raises Problem 429 for others.
@@ -281,38 +285,42 @@ class Encoder:
             except Problem as problem:
                 if not is_patient or problem.status != HTTPStatus.TOO_MANY_REQUESTS:
                     raise
-            await self._abandonment.unless_left(asyncio.ensure_future(asyncio.sleep(ROOM_S)), gone)
+            await self._cancellation.unless_left(
+                asyncio.ensure_future(asyncio.sleep(ROOM_S)), disconnected
+            )
 
     async def _part_by_part(
         self,
         parts: AsyncIterator[list[Tokens]],
-        space: Space,
-        claim: Claim,
-        gone: Gone | None,
+        key: BatchKey,
+        reservation: Reservation,
+        disconnected: Disconnected | None,
     ) -> AsyncGenerator[Embedded]:
         """Yield the vectors of `parts`, of which PARTS_AT_ONCE wait in the queue at most."""
         submitted: deque[tuple[Job, list[Tokens]]] = deque()
         first = 0
         try:
             async for part in parts:
-                submitted.append((self._submit(part, space, claim=claim, first=first), part))
+                submitted.append(
+                    (self._submit(part, key, reservation=reservation, first=first), part)
+                )
                 first += len(part)
                 if len(submitted) == PARTS_AT_ONCE:
-                    yield await self._finish(*submitted.popleft(), gone)
+                    yield await self._finish(*submitted.popleft(), disconnected)
             while submitted:
-                yield await self._finish(*submitted.popleft(), gone)
+                yield await self._finish(*submitted.popleft(), disconnected)
         finally:
             for job, _ in submitted:
                 self._leave(job)
 
-    async def while_wanted(self, work: Coroutine[Any, Any, R], *, gone: Gone) -> R:
+    async def while_wanted(self, work: Coroutine[Any, Any, R], *, disconnected: Disconnected) -> R:
         """Return what `work` returns, and cancel it when nobody waits for it any more.
 
-        Raises Problem: 499 when `gone` is done, 503 when requests are abandoned.
+        Raises Problem: 499 when `disconnected` is done, 503 when requests are abandoned.
         """
         task = asyncio.ensure_future(work)
         try:
-            return await self._abandonment.unless_left(task, gone)
+            return await self._cancellation.unless_left(task, disconnected)
         finally:
             task.cancel()
 
@@ -325,8 +333,8 @@ class Encoder:
             return
         share = self._share(self._require_loaded().engine)
         if texts > share:
-            claim = Claim(tokens=share, is_interactive=priority == "interactive")
-            self._inference.require_claim(claim)
+            reservation = Reservation(tokens=share, is_interactive=priority == "interactive")
+            self._inference.require_reservation(reservation)
             return
         if is_interactive(priority, texts):
             try:
@@ -344,44 +352,52 @@ class Encoder:
         return PARTS_AT_ONCE * max(tokenizing.PART_TOKENS, engine.max_tokens)
 
     async def spans(
-        self, text: str, *, gone: Gone | None = None
+        self, text: str, *, disconnected: Disconnected | None = None
     ) -> tuple[Sequence[int], Sequence[int]]:
         """Return where the tokens of `text` start and end. Raises Problem as `parts` does."""
-        return await self._tokenizing.spans(self._require_loaded().engine, text, gone=gone)
+        return await self._tokenizing.spans(
+            self._require_loaded().engine, text, disconnected=disconnected
+        )
 
-    async def unknown(self, text: str, *, gone: Gone | None = None) -> tuple[int, int]:
+    async def unknown(
+        self, text: str, *, disconnected: Disconnected | None = None
+    ) -> tuple[int, int]:
         """Return how many tokens of `text` the model has none for, and of how many.
 
         Raises Problem as `parts` does.
         """
-        return await self._tokenizing.unknown(self._require_loaded().engine, text, gone=gone)
+        return await self._tokenizing.unknown(
+            self._require_loaded().engine, text, disconnected=disconnected
+        )
 
     def _submit(
         self,
         part: Sequence[Tokens],
-        space: Space,
+        key: BatchKey,
         *,
         is_interactive: bool = False,
-        claim: Claim | None = None,
+        reservation: Reservation | None = None,
         first: int = 0,
     ) -> Job:
         """Let `part` wait in the queue, and return the job that must be finished or left."""
         job = Job(
             [one.ids for one in part],
             dim=self._require_loaded().engine.dim,
-            space=space,
-            is_interactive=claim.is_interactive if claim else is_interactive,
-            claim=claim,
+            key=key,
+            is_interactive=reservation.is_interactive if reservation else is_interactive,
+            reservation=reservation,
             first=first,
         )
         self._inference.submit(job)
         self._waiting[job] = asyncio.get_running_loop().create_future()
         return job
 
-    async def _finish(self, job: Job, part: Sequence[Tokens], gone: Gone | None) -> Embedded:
+    async def _finish(
+        self, job: Job, part: Sequence[Tokens], disconnected: Disconnected | None
+    ) -> Embedded:
         """Return the vectors of `part` once `job` has them."""
         try:
-            await self._abandonment.unless_left(self._waiting[job], gone)
+            await self._cancellation.unless_left(self._waiting[job], disconnected)
         finally:
             self._leave(job)
         if job.problem is not None:
@@ -393,7 +409,7 @@ class Encoder:
             tokens=[one.length for one in part],
             truncated=[index for index, one in enumerate(part) if one.is_truncated],
             fingerprint=self._require_loaded().fingerprint(
-                pooling=job.space.pooling, normalize=job.space.normalize
+                pooling=job.key.pooling, normalize=job.key.normalize
             ),
         )
 

@@ -20,8 +20,8 @@ from sidecar.engines import Engine, Vectors
 from sidecar.metrics import Counts
 from sidecar.problems import busy, stopping
 from sidecar.process import memory
-from sidecar.scheduling import triage
-from sidecar.scheduling.jobs import Batch, Claim, Job, Space
+from sidecar.scheduling import bisection
+from sidecar.scheduling.jobs import Batch, BatchKey, Job, Reservation
 from sidecar.scheduling.scheduler import Scheduler
 from sidecar.settings import Limits
 
@@ -97,52 +97,52 @@ class Inference:
         return loading
 
     @property
-    def claims(self) -> int:
+    def reservations(self) -> int:
         """How many long requests are computed part by part."""
         with self._change:
-            return self._scheduler.claims
+            return self._scheduler.reservations
 
     def submit(self, job: Job) -> None:
         """Let `job`, which has texts, wait for its turn.
 
-        Raises Problem 503 once closed, 429 if too much waits already and it has no claim.
+        Raises Problem 503 once closed, 429 if too much waits already and it has no reservation.
         """
         with self._change:
             if self._is_closed:
                 raise stopping()
-            if job.claim is None:
+            if job.reservation is None:
                 self._require_room(job.queued_tokens, is_interactive=job.is_interactive)
             self._scheduler.add(job, self._now())
             self._change.notify()
         self.revive()
 
     @contextlib.contextmanager
-    def claimed(self, claim: Claim) -> Iterator[None]:
-        """Keep the share of `claim` in the queue meanwhile.
+    def reserved(self, reservation: Reservation) -> Iterator[None]:
+        """Keep the share of `reservation` in the queue meanwhile.
 
         Raises Problem 429 if long requests have all that they may, or too much waits already.
         """
         with self._change:
-            self._require_claim(claim)
-            self._scheduler.enter(claim)
+            self._require_reservation(reservation)
+            self._scheduler.enter(reservation)
         try:
             yield
         finally:
             with self._change:
-                self._scheduler.leave(claim)
+                self._scheduler.leave(reservation)
 
-    def require_claim(self, claim: Claim) -> None:
-        """Raise Problem 429 if `claim` would not be let in now."""
+    def require_reservation(self, reservation: Reservation) -> None:
+        """Raise Problem 429 if `reservation` would not be let in now."""
         with self._change:
-            self._require_claim(claim)
+            self._require_reservation(reservation)
 
     def require_room(self, tokens: int, *, is_interactive: bool) -> None:
         """Raise Problem 429 if a job of so many tokens would not be let in now."""
         with self._change:
             self._require_room(tokens, is_interactive=is_interactive)
 
-    def _require_claim(self, claim: Claim) -> None:
-        wait_s = self._scheduler.claim_wait_s(claim)
+    def _require_reservation(self, reservation: Reservation) -> None:
+        wait_s = self._scheduler.reservation_wait_s(reservation)
         if wait_s > 0:
             raise busy(
                 "too many long requests are computed already",
@@ -208,8 +208,8 @@ class Inference:
             log.error("the thread that computes ended: %s", type(error).__name__)  # noqa: TRY400
             with self._change:
                 batch, self._computed, self._encoding_since = self._computed, None, None
-                jobs = dict.fromkeys(piece.job for piece in batch.pieces) if batch else {}
-                ended = [job for job in jobs if job.close(triage.engine_died())]
+                jobs = dict.fromkeys(item.job for item in batch.items) if batch else {}
+                ended = [job for job in jobs if job.close(bisection.engine_died())]
                 for job in jobs:
                     self._scheduler.remove(job)
                 if not self._is_closed:
@@ -263,9 +263,9 @@ class Inference:
         engine = self._engine
         if engine is None:  # nothing is submitted before it is loaded
             return
-        encode = functools.partial(self._encode, engine, batch.space)
+        encode = functools.partial(self._encode, engine, batch.key)
         started = self._now()
-        outcome = triage.run(batch.pieces, encode, canary=self._canary)
+        outcome = bisection.run(batch.items, encode, canary=self._canary)
         took = self._now() - started
         self._counts.batches += 1
         self._counts.batch_s += took
@@ -278,9 +278,9 @@ class Inference:
         if outcome.ended:
             self._post(outcome.ended)
 
-    def _encode(self, engine: Engine, space: Space, ids: Sequence[Sequence[int]]) -> Vectors:
+    def _encode(self, engine: Engine, key: BatchKey, ids: Sequence[Sequence[int]]) -> Vectors:
         self._encoding_since = self._now()
         try:
-            return engine.encode(ids, pooling=space.pooling, normalize=space.normalize)
+            return engine.encode(ids, pooling=key.pooling, normalize=key.normalize)
         finally:
             self._encoding_since = None

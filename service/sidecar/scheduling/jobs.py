@@ -13,14 +13,14 @@ from sidecar.engines import Vectors
 from sidecar.problems import Problem
 
 
-class Space(NamedTuple):
+class BatchKey(NamedTuple):
     """What texts must have in common to be encoded in one call."""
 
     pooling: str
     normalize: bool
 
 
-class Waiting(NamedTuple):
+class QueuedItem(NamedTuple):
     """A text that waits, in an order in which the longest is last, and of equals the first."""
 
     length: int
@@ -33,7 +33,7 @@ class Waiting(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Claim:
+class Reservation:
     """The share of a lane that a long request has from its first job to the end of its last.
 
     No more than `tokens` of it wait at a time.
@@ -46,25 +46,25 @@ class Claim:
 class Job:
     """Texts of one request as token ids, and the rows of shape (texts, dim) they become.
 
-    A short request is one job; a long one has one after the other, all with its `claim`. `first`
-    is the index of the first text in the request.
+    A short request is one job; a long one has one after the other, all with its `reservation`.
+    `first` is the index of the first text in the request.
 
     A queue alone touches what waits; the thread that computes alone fills rows. `close` may come
-    from any thread: what the job still waits for is then nobody's wish.
+    from any thread: queued texts of a closed job are discarded.
     """
 
     __slots__ = (
         "_ids",
         "_missing",
         "_waiting",
-        "claim",
         "first",
         "is_interactive",
         "is_open",
+        "key",
         "problem",
         "queued_tokens",
+        "reservation",
         "rows",
-        "space",
     )
 
     def __init__(
@@ -72,19 +72,19 @@ class Job:
         ids: Sequence[Sequence[int]],
         *,
         dim: int,
-        space: Space,
+        key: BatchKey,
         is_interactive: bool,
-        claim: Claim | None = None,
+        reservation: Reservation | None = None,
         first: int = 0,
     ) -> None:
         """Hold `ids`, one sequence per text."""
         self._ids = ids
         self._missing = len(ids)
-        self._waiting = sorted(Waiting(len(found), -index) for index, found in enumerate(ids))
+        self._waiting = sorted(QueuedItem(len(found), -index) for index, found in enumerate(ids))
         self.queued_tokens = sum(map(len, ids))
         self.rows: Vectors = np.zeros((len(ids), dim), dtype=np.float32)
-        self.space = space
-        self.claim = claim
+        self.key = key
+        self.reservation = reservation
         self.first = first
         self.is_interactive = is_interactive
         self.is_open = True
@@ -98,29 +98,29 @@ class Job:
     @property
     def request(self) -> object:
         """What all jobs of one request have in common, and no others."""
-        return self.claim or self
+        return self.reservation or self
 
     def ids(self, place: int) -> Sequence[int]:
         """Return the token ids of one text."""
         return self._ids[place]
 
-    def longest(self) -> Waiting:
+    def longest(self) -> QueuedItem:
         """Return the longest text that waits."""
         return self._waiting[-1]
 
-    def near(self, length: int, *, count: int) -> Iterator[Waiting]:
+    def near(self, length: int, *, count: int) -> Iterator[QueuedItem]:
         """Yield up to `count` waiting texts on either side of `length`."""
         middle = bisect_right(self._waiting, (length, 0))
         yield from self._waiting[max(0, middle - count) : middle + count]
 
-    def take(self, text: Waiting) -> Piece:
+    def take(self, text: QueuedItem) -> BatchItem:
         """Return a waiting text, which waits no longer."""
         if text is self._waiting[-1]:
             self._waiting.pop()
         else:
             del self._waiting[bisect_left(self._waiting, text)]
         self.queued_tokens -= text.length
-        return Piece(self, text.place)
+        return BatchItem(self, text.place)
 
     def fill(self, place: int, row: Vectors) -> bool:
         """Keep the vector of one text; return whether the job has all of them now."""
@@ -136,7 +136,7 @@ class Job:
         return was_open
 
 
-class Piece(NamedTuple):
+class BatchItem(NamedTuple):
     """One text of one job, by its index there."""
 
     job: Job
@@ -152,6 +152,6 @@ class Piece(NamedTuple):
 class Batch:
     """Texts of any jobs for one call of the engine; `tokens` is what the engine computes on."""
 
-    pieces: tuple[Piece, ...]
-    space: Space
+    items: tuple[BatchItem, ...]
+    key: BatchKey
     tokens: int

@@ -7,12 +7,192 @@ hold up whoever comes next, so they are short while interactive requests come in
 
 from __future__ import annotations
 
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Literal
 
-from sidecar.scheduling.jobs import Batch, Claim, Job
-from sidecar.scheduling.lanes import Lane, Room
-from sidecar.scheduling.pace import MAX_TOKENS, Pace
+from sidecar.scheduling.jobs import Batch, BatchItem, Job, QueuedItem, Reservation
 from sidecar.settings import Limits
+
+MIN_TOKENS = 64
+MAX_TOKENS = 4096
+FIRST_GUESS_S = 2e-4  # per token, until something was measured
+MEMORY = 0.9  # what a measurement still weighs after the next one
+SURPRISE = 10.0  # a machine that slept in a batch has not become slow
+SPREAD = 0.1  # of sizes, around their mean, that a slope can be told from
+LEAST_SLOPE = 0.1  # of the time: noise may make a larger batch look faster than a smaller one
+
+
+class Throughput:
+    """A running estimate of a batch's seconds: a fixed part, and so much for each token.
+
+    A line through the last measurements, old ones fading. The fixed part matters: taken for a
+    low speed it would make batches small, and small ones would confirm it.
+    """
+
+    def __init__(self) -> None:
+        """Begin with a guess that the first measurement replaces."""
+        self.fixed_s = 0.0
+        self.per_token_s = FIRST_GUESS_S
+        self._weight = 0.0
+        self._tokens = self._seconds = self._squares = self._products = 0.0
+
+    def observe(self, tokens: int, seconds: float) -> None:
+        """Learn from a batch of `tokens` that took `seconds`."""
+        if tokens <= 0 or seconds <= 0:
+            return
+        if self._weight:
+            seconds = min(seconds, SURPRISE * (self.fixed_s + tokens * self.per_token_s))
+        is_first = not self._weight
+        self._weight = MEMORY * self._weight + 1
+        self._tokens = MEMORY * self._tokens + tokens
+        self._seconds = MEMORY * self._seconds + seconds
+        self._squares = MEMORY * self._squares + tokens * tokens
+        self._products = MEMORY * self._products + tokens * seconds
+        size, time = self._tokens / self._weight, self._seconds / self._weight
+        variance = self._squares / self._weight - size * size
+        if variance > (SPREAD * size) ** 2:
+            slope = (self._products / self._weight - size * time) / variance
+            share = min(max(slope * size / time, LEAST_SLOPE), 1.0)
+        elif is_first:
+            share = 0.5  # neither extreme makes the next batch useless as a second point
+        else:
+            share = max(1 - self.fixed_s / time, LEAST_SLOPE)
+        self.per_token_s = share * time / size
+        self.fixed_s = (1 - share) * time
+
+    def seconds_for(self, tokens: int) -> float:
+        """Return how long `tokens` take in batches of the largest size."""
+        return tokens * (self.per_token_s + self.fixed_s / MAX_TOKENS)
+
+    def tokens_for(self, seconds: float) -> int:
+        """Return how many tokens are computed in `seconds`, between MIN_TOKENS and MAX_TOKENS."""
+        wanted = (seconds - self.fixed_s) / self.per_token_s
+        return int(min(max(wanted, MIN_TOKENS), MAX_TOKENS))
+
+
+WASTE = 1.5  # computed tokens per real one that padding may cost
+WASTE_TOKENS = 64  # and this many on top, where a call of its own would cost more
+LOOKED_AT = 256  # jobs in line whose texts may share a batch: more cost more than they save
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchLimits:
+    """What one batch may hold; a text over the tokens goes alone.
+
+    With `pads` every row counts as long as the longest one.
+    """
+
+    max_tokens: int
+    max_rows: int
+    pads: bool
+
+
+class _Filling:
+    """A batch in the making."""
+
+    def __init__(self, room: BatchLimits) -> None:
+        self.items: list[BatchItem] = []
+        self.widest = 0
+        self.tokens = 0
+        self.real = 0
+        self._room = room
+
+    @property
+    def rows_left(self) -> int:
+        return self._room.max_rows - len(self.items)
+
+    def offer(self, job: Job, text: QueuedItem) -> bool:
+        """Take `text` out of its job if it fits; return whether it did."""
+        rows = len(self.items) + 1
+        widest = max(self.widest, text.length)
+        real = self.real + text.length
+        tokens = widest * rows if self._room.pads else real
+        if self.items and (
+            rows > self._room.max_rows
+            or tokens > self._room.max_tokens
+            or tokens > WASTE * real + WASTE_TOKENS
+        ):
+            return False
+        self.items.append(job.take(text))
+        self.widest, self.tokens, self.real = widest, tokens, real
+        return True
+
+
+class Lane:
+    """Requests in turns: each leads one batch, then goes to the end of the line.
+
+    Turns rather than first come, first served: a request of ten thousand texts holds up one of
+    fifty by a batch, not by a minute, and no request can be kept waiting for ever.
+    """
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self._line: OrderedDict[object, deque[Job]] = OrderedDict()  # by request
+        self.queued_tokens = 0  # the real ones of all texts that wait
+
+    def __len__(self) -> int:
+        """Return how many requests wait."""
+        return len(self._line)
+
+    def __iter__(self) -> Iterator[Job]:
+        """Yield the jobs, those of the request that leads next first."""
+        return chain.from_iterable(self._line.values())
+
+    def tokens_of(self, request: object) -> int:
+        """Return how many tokens of one request wait."""
+        return sum(job.queued_tokens for job in self._line.get(request, ()))
+
+    def add(self, job: Job) -> None:
+        """Put `job` at the end of the line, or behind the job of its request that is in it."""
+        self._line.setdefault(job.request, deque()).append(job)
+        self.queued_tokens += job.queued_tokens
+
+    def remove(self, job: Job) -> None:
+        """Take `job` out of the line, if it is there."""
+        jobs = self._line.get(job.request, deque())
+        if job in jobs:
+            jobs.remove(job)
+            self.queued_tokens -= job.queued_tokens
+            if not jobs:
+                del self._line[job.request]
+
+    def take(self, room: BatchLimits) -> Batch:
+        """Return the next batch; the lane is not empty.
+
+        The longest texts of the leading request's first job, then of its next; and if that was all
+        of them, texts of others in the same space, the nearest in length first. Longest first: if
+        memory runs out, it does so at once.
+        """
+        request, jobs = self._line.popitem(last=False)
+        lead = jobs[0]
+        filling = _Filling(room)
+        while jobs and filling.offer(jobs[0], jobs[0].longest()):
+            if not jobs[0].is_waiting:
+                jobs.popleft()
+        if jobs:
+            self._line[request] = jobs
+        elif filling.rows_left > 0:
+            self._add_company(lead, filling)
+        self.queued_tokens -= filling.real
+        items = sorted(filling.items, key=lambda item: -len(item.ids))
+        return Batch(items=tuple(items), key=lead.key, tokens=filling.tokens)
+
+    def _add_company(self, lead: Job, filling: _Filling) -> None:
+        near = [
+            (abs(text.length - filling.widest), turn, text.behind, text, job)
+            for turn, job in enumerate(islice(self, LOOKED_AT))
+            if job.key == lead.key
+            for text in job.near(filling.widest, count=filling.rows_left)
+        ]
+        for *_, text, job in sorted(near, key=lambda found: found[:2]):
+            if not filling.offer(job, text):
+                break
+            if not job.is_waiting:
+                self.remove(job)
+
 
 Priority = Literal["auto", "interactive", "bulk"]
 INTERACTIVE_TOKENS = 256  # of a request that does not say what it is
@@ -21,7 +201,7 @@ BUSY_S = 0.016  # a bulk batch that an interactive request may come to wait for
 FIXED_PARTS = 3  # of its fixed cost, if that is more: else little but that would be computed
 BUSY_MOST_S = 3 * BUSY_S
 LATELY_S = 2.0
-CLAIMED = 0.5  # of a lane's budget, that long requests may have together
+RESERVED = 0.5  # of a lane's budget, that long requests may have together
 TURNS = 4  # of a short bulk batch, that interactive work may take before it when both wait
 
 
@@ -41,10 +221,10 @@ class Scheduler:
         self.pads = True
         self.best_tokens = MAX_TOKENS
         self._limits = limits
-        self._pace = Pace()
+        self._pace = Throughput()
         self._interactive = Lane()
         self._bulk = Lane()
-        self._claims: set[Claim] = set()
+        self._reservations: set[Reservation] = set()
         self._seen = float("-inf")  # when the last interactive job came
         self._owed = 0  # interactive tokens computed while bulk work waited
 
@@ -60,9 +240,9 @@ class Scheduler:
         return self._interactive.queued_tokens + self._bulk.queued_tokens
 
     @property
-    def claims(self) -> int:
+    def reservations(self) -> int:
         """How many long requests are computed part by part."""
-        return len(self._claims)
+        return len(self._reservations)
 
     def wait_s(self, tokens: int, *, is_interactive: bool) -> float:
         """Return in how many seconds, about, there will be room for so many tokens; 0 for now.
@@ -70,33 +250,41 @@ class Scheduler:
         What finds its lane empty has room, however much it is: else it would never be computed.
         """
         lane = self._lane(is_interactive=is_interactive)
-        claims = [claim for claim in self._claims if claim.is_interactive == is_interactive]
-        taken = lane.queued_tokens + sum(self._unused(claim) for claim in claims)
+        reservations = [
+            reservation
+            for reservation in self._reservations
+            if reservation.is_interactive == is_interactive
+        ]
+        taken = lane.queued_tokens + sum(self._unused(reservation) for reservation in reservations)
         surplus = taken + tokens - self._limits.max_queued_tokens
         if not taken or surplus <= 0:
             return 0.0
         ahead = 0 if is_interactive else self._interactive.queued_tokens
         return self._pace.seconds_for(min(surplus, max(lane.queued_tokens, 1)) + ahead)
 
-    def claim_wait_s(self, claim: Claim) -> float:
-        """Return in how many seconds, about, `claim` may have its share; 0 for now.
+    def reservation_wait_s(self, reservation: Reservation) -> float:
+        """Return in how many seconds, about, `reservation` may have its share; 0 for now.
 
         Together they leave half of the budget to short requests, which come and go while these
         stay. One that is alone may have any.
         """
-        claims = [other for other in self._claims if other.is_interactive == claim.is_interactive]
-        most = CLAIMED * self._limits.max_queued_tokens
-        if claims and claim.tokens + sum(other.tokens for other in claims) > most:
+        reservations = [
+            other
+            for other in self._reservations
+            if other.is_interactive == reservation.is_interactive
+        ]
+        most = RESERVED * self._limits.max_queued_tokens
+        if reservations and reservation.tokens + sum(other.tokens for other in reservations) > most:
             return self._pace.seconds_for(self._limits.max_queued_tokens)
-        return self.wait_s(claim.tokens, is_interactive=claim.is_interactive)
+        return self.wait_s(reservation.tokens, is_interactive=reservation.is_interactive)
 
-    def enter(self, claim: Claim) -> None:
-        """Keep the share of `claim` until it leaves."""
-        self._claims.add(claim)
+    def enter(self, reservation: Reservation) -> None:
+        """Keep the share of `reservation` until it leaves."""
+        self._reservations.add(reservation)
 
-    def leave(self, claim: Claim) -> None:
-        """Give back the share of `claim`."""
-        self._claims.discard(claim)
+    def leave(self, reservation: Reservation) -> None:
+        """Give back the share of `reservation`."""
+        self._reservations.discard(reservation)
 
     def add(self, job: Job, now: float) -> None:
         """Let `job`, which has texts, wait in its lane."""
@@ -139,15 +327,15 @@ class Scheduler:
     def _lane(self, *, is_interactive: bool) -> Lane:
         return self._interactive if is_interactive else self._bulk
 
-    def _unused(self, claim: Claim) -> int:
-        lane = self._lane(is_interactive=claim.is_interactive)
-        return max(claim.tokens - lane.tokens_of(claim), 0)
+    def _unused(self, reservation: Reservation) -> int:
+        lane = self._lane(is_interactive=reservation.is_interactive)
+        return max(reservation.tokens - lane.tokens_of(reservation), 0)
 
     def _busy_s(self) -> float:
         return min(max(BUSY_S, FIXED_PARTS * self._pace.fixed_s), BUSY_MOST_S)
 
-    def _room(self, seconds: float) -> Room:
-        return Room(
+    def _room(self, seconds: float) -> BatchLimits:
+        return BatchLimits(
             max_tokens=min(
                 self._pace.tokens_for(seconds), self._limits.max_batch_tokens, self.best_tokens
             ),

@@ -12,9 +12,9 @@ from typing import TypeVar
 from sidecar.engines import Engine, Tokens
 from sidecar.problems import Problem, stopping
 from sidecar.scheduling import batching
-from sidecar.scheduling.abandonment import Abandonment, Gone
-from sidecar.scheduling.reader import Reader
+from sidecar.scheduling.cancellation import Cancellation, Disconnected
 from sidecar.scheduling.scheduler import Priority
+from sidecar.scheduling.tokenizer_thread import TokenizerThread
 
 # One turn at the tokenizer: a short text that comes meanwhile waits for it.
 TOKENIZE_ROWS = 256
@@ -28,10 +28,10 @@ R = TypeVar("R")
 class Tokenizing:
     """Reads texts on a thread of its own, for any number of requests."""
 
-    def __init__(self, abandonment: Abandonment) -> None:
-        """Read until `abandonment`."""
-        self._abandonment = abandonment
-        self._reader = Reader()
+    def __init__(self, cancellation: Cancellation) -> None:
+        """Read until `cancellation`."""
+        self._cancellation = cancellation
+        self._reader = TokenizerThread()
 
     def close(self) -> None:
         """Read no more."""
@@ -45,7 +45,7 @@ class Tokenizing:
         *,
         priority: Priority,
         truncate: bool,
-        gone: Gone | None,
+        disconnected: Disconnected | None,
     ) -> AsyncIterator[list[Tokens]]:
         """Yield the tokens of `texts` of these `lengths`, PART_TOKENS or one text at a time.
 
@@ -61,7 +61,7 @@ class Tokenizing:
                 found = engine.tokenize(texts[run])
             else:
                 work = functools.partial(_tokenize, engine, texts, run)
-                found = await self._read(work, is_urgent=is_urgent, gone=gone)
+                found = await self._read(work, is_urgent=is_urgent, disconnected=disconnected)
             if not truncate:
                 _refuse_cut(found, first, engine.max_tokens)
             first += len(found)
@@ -70,7 +70,7 @@ class Tokenizing:
                 yield found[part]
 
     async def spans(
-        self, engine: Engine, text: str, *, gone: Gone | None
+        self, engine: Engine, text: str, *, disconnected: Disconnected | None
     ) -> tuple[array[int], array[int]]:
         """Return where the tokens of `text` start and where they end, four bytes for each.
 
@@ -79,26 +79,30 @@ class Tokenizing:
         starts, ends = array("I"), array("I")
         for first, last in batching.turns(text, max_chars=TOKENIZE_CHARS):
             work = functools.partial(engine.spans, text[first:last])
-            found = await self._read(work, is_urgent=False, gone=gone)
+            found = await self._read(work, is_urgent=False, disconnected=disconnected)
             starts.extend(first + start for start, _ in found)
             ends.extend(first + end for _, end in found)
         return starts, ends
 
-    async def unknown(self, engine: Engine, text: str, *, gone: Gone | None) -> tuple[int, int]:
+    async def unknown(
+        self, engine: Engine, text: str, *, disconnected: Disconnected | None
+    ) -> tuple[int, int]:
         """Return how many tokens of `text` the model has none for, and of how many, in turns."""
         unknown = total = 0
         for first, last in batching.turns(text, max_chars=TOKENIZE_CHARS):
             work = functools.partial(engine.unknown, text[first:last])
-            found = await self._read(work, is_urgent=False, gone=gone)
+            found = await self._read(work, is_urgent=False, disconnected=disconnected)
             unknown, total = unknown + found[0], total + found[1]
         return unknown, total
 
-    async def _read(self, work: Callable[[], R], *, is_urgent: bool, gone: Gone | None) -> R:
-        if self._abandonment.is_done:
+    async def _read(
+        self, work: Callable[[], R], *, is_urgent: bool, disconnected: Disconnected | None
+    ) -> R:
+        if self._cancellation.is_done:
             raise stopping()
         future = asyncio.wrap_future(self._reader.submit(work, is_urgent=is_urgent))
         try:
-            return await self._abandonment.unless_left(future, gone)
+            return await self._cancellation.unless_left(future, disconnected)
         finally:
             future.cancel()
 

@@ -12,7 +12,7 @@ from sidecar.documents.chunking import Chunking, Chunks
 from sidecar.documents.roots import Roots
 from sidecar.documents.workers import Workers
 from sidecar.process.presence import Presence
-from sidecar.scheduling.abandonment import Gone
+from sidecar.scheduling.cancellation import Disconnected
 from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Settings
 
@@ -29,7 +29,9 @@ class Service:
     workers: Workers
     presence: Presence
 
-    async def read(self, data: bytes, suffix: str, wanted: Chunking, *, gone: Gone) -> Chunks:
+    async def read(
+        self, data: bytes, suffix: str, wanted: Chunking, *, disconnected: Disconnected
+    ) -> Chunks:
         """Read a document and divide it. Raises Problem."""
         return await chunking.read(
             data,
@@ -38,7 +40,7 @@ class Service:
             encoder=self.encoder,
             workers=self.workers,
             limits=self.settings.limits,
-            gone=gone,
+            disconnected=disconnected,
         )
 
 

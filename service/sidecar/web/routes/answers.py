@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sidecar.engines import Vectors
-from sidecar.scheduling.abandonment import Gone
+from sidecar.scheduling.cancellation import Disconnected
 from sidecar.web import bodies, schemas, vectors
 from sidecar.web.errors import MEDIA_TYPE
 
@@ -29,7 +29,7 @@ _writing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="answers")
 
 
 @contextlib.asynccontextmanager
-async def departure(request: Request) -> AsyncIterator[Gone]:
+async def departure(request: Request) -> AsyncIterator[Disconnected]:
     """Yield what is done once the client has left; to be used when the body has been read."""
 
     async def listen() -> None:

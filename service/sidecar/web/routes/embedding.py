@@ -43,14 +43,14 @@ async def embed(request: Request) -> Response:
     encoding = "binary" if is_binary else asked.encoding
     size = vectors.size_of(len(asked.texts), loaded.engine.dim, encoding=encoding)
     share_of(request).expect(size)
-    async with departure(request) as gone:
+    async with departure(request) as disconnected:
         found = await service.encoder.embed(
             asked.texts,
             pooling=asked.pooling,
             normalize=asked.normalize,
             truncate=asked.truncate,
             priority=asked.priority,
-            gone=gone,
+            disconnected=disconnected,
         )
     if is_binary:
         return Response(vectors.raw(found.rows), media_type=BINARY, headers=_headers(found))

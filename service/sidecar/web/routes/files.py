@@ -99,14 +99,14 @@ async def _answer(
         return await lines.answer(request, data, suffix, asked, wanted)
     service = service_of(request)
     loaded = service.encoder.ready()
-    async with departure(request) as gone:
-        chunks = await service.read(data, suffix, wanted, gone=gone)
+    async with departure(request) as disconnected:
+        chunks = await service.read(data, suffix, wanted, disconnected=disconnected)
         share_of(request).expect(
             sum(chunks.lengths)
             + vectors.size_of(len(chunks), loaded.engine.dim, encoding=asked.encoding)
         )
         found = await service.encoder.embed(
-            chunks, pooling=asked.pooling, normalize=asked.normalize, gone=gone
+            chunks, pooling=asked.pooling, normalize=asked.normalize, disconnected=disconnected
         )
 
     def rest() -> dict[str, object]:

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from sidecar.documents.chunking import Chunking
 from sidecar.problems import Problem
-from sidecar.scheduling.abandonment import Gone
+from sidecar.scheduling.cancellation import Disconnected
 from sidecar.scheduling.encoder import Embedded
 from sidecar.web import errors
 from sidecar.web.routes.answers import departure, with_vectors
@@ -72,8 +72,8 @@ async def _lines(
 ) -> AsyncGenerator[bytes]:
     is_begun = False
     try:
-        async with departure(request) as gone:
-            made = _made(service_of(request), data, suffix, asked, wanted, gone)
+        async with departure(request) as disconnected:
+            made = _made(service_of(request), data, suffix, asked, wanted, disconnected)
             async with contextlib.aclosing(made):
                 async for found in made:
                     yield found
@@ -94,10 +94,15 @@ async def _lines(
 
 
 async def _made(
-    service: Service, data: bytes, suffix: str, asked: FileOptions, wanted: Chunking, gone: Gone
+    service: Service,
+    data: bytes,
+    suffix: str,
+    asked: FileOptions,
+    wanted: Chunking,
+    disconnected: Disconnected,
 ) -> AsyncGenerator[bytes]:
     loaded = service.encoder.ready()
-    reading = asyncio.ensure_future(service.read(data, suffix, wanted, gone=gone))
+    reading = asyncio.ensure_future(service.read(data, suffix, wanted, disconnected=disconnected))
     try:
         while not (await asyncio.wait({reading}, timeout=PROGRESS_S))[0]:
             yield line("progress", b'{"phase":"reading"}')
@@ -115,7 +120,11 @@ async def _made(
     }
     yield line("start", orjson.dumps(start))
     parts = service.encoder.parts(
-        found, pooling=asked.pooling, normalize=asked.normalize, gone=gone, is_patient=True
+        found,
+        pooling=asked.pooling,
+        normalize=asked.normalize,
+        disconnected=disconnected,
+        is_patient=True,
     )
     steps = _steps(parts)
     async with contextlib.aclosing(parts), contextlib.aclosing(steps):

@@ -25,10 +25,12 @@ def test_a_client_that_leaves_gives_up_its_place_and_costs_no_batch(bench: Bench
         bench.engine.gate.clear()
         first = asyncio.create_task(bench.encoder.embed(["x"]))
         await until_entered(bench.engine)
-        gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        leaving = asyncio.create_task(status_of(bench.encoder.embed(["y"], gone=gone)))
+        disconnected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        leaving = asyncio.create_task(
+            status_of(bench.encoder.embed(["y"], disconnected=disconnected))
+        )
         await asyncio.sleep(0.01)
-        gone.set_result(None)
+        disconnected.set_result(None)
         status = await leaving  # while the first batch still computes
         bench.engine.gate.set()
         await first
@@ -42,11 +44,11 @@ def test_a_client_that_leaves_in_its_own_batch_is_let_go_at_once() -> None:
 
     async def work() -> tuple[int, Embedded]:
         bench.engine.gate.clear()
-        gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        request = bench.encoder.embed(["y"] * 40, gone=gone)
+        disconnected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        request = bench.encoder.embed(["y"] * 40, disconnected=disconnected)
         leaving = asyncio.create_task(status_of(request))
         await until_entered(bench.engine)
-        gone.set_result(None)
+        disconnected.set_result(None)
         status = await leaving
         bench.engine.gate.set()
         return status, await bench.encoder.embed(["next"])
@@ -145,10 +147,10 @@ def test_work_that_nobody_wants_any_more_is_cancelled(served: Served) -> None:
                 ends.append(True)
                 raise
 
-        gone = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_later(0.02, gone.set_result, None)
+        disconnected = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(0.02, disconnected.set_result, None)
         with pytest.raises(Problem) as caught:
-            await served.encoder.while_wanted(wait(), gone=gone)
+            await served.encoder.while_wanted(wait(), disconnected=disconnected)
         assert caught.value.status == 499
         await asyncio.sleep(0)
         return ends
@@ -161,6 +163,6 @@ def test_work_that_is_wanted_gives_what_it_gives(served: Served) -> None:
         async def give() -> int:
             return 7
 
-        return await served.encoder.while_wanted(give(), gone=asyncio.Future())
+        return await served.encoder.while_wanted(give(), disconnected=asyncio.Future())
 
     assert served.run(work()) == 7

@@ -8,14 +8,14 @@ import pytest
 
 from sidecar.problems import Problem
 from sidecar.scheduling.inference import Inference
-from sidecar.scheduling.jobs import Job, Space
+from sidecar.scheduling.jobs import BatchKey, Job
 from sidecar.settings import Limits
 from tests.support.stub_engine import StubEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SPACE = Space("mean", normalize=True)
+KEY = BatchKey("mean", normalize=True)
 POISON = 666
 
 
@@ -35,7 +35,7 @@ class Bench:
         return self
 
     def submit(self, *texts: list[int]) -> Job:
-        made = Job(texts, dim=self.engine.dim, space=SPACE, is_interactive=False)
+        made = Job(texts, dim=self.engine.dim, key=KEY, is_interactive=False)
         self.inference.submit(made)
         return made
 
@@ -71,9 +71,9 @@ def make() -> Iterator[Callable[..., Bench]]:
         bench.close()
 
 
-def until(claim: Callable[[], bool]) -> None:
+def until(reservation: Callable[[], bool]) -> None:
     end = time.monotonic() + 30
-    while not claim():
+    while not reservation():
         assert time.monotonic() < end
         time.sleep(0.001)
 

@@ -183,10 +183,12 @@ def test_patient_requests_wait_until_there_is_room(
 def test_a_client_that_leaves_a_long_request_ends_its_work_at_once(bench: Bench) -> None:
     async def work() -> tuple[int, int, int]:
         bench.engine.gate.clear()
-        gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        leaving = asyncio.create_task(status_of(bench.encoder.embed(LONG, gone=gone)))
+        disconnected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        leaving = asyncio.create_task(
+            status_of(bench.encoder.embed(LONG, disconnected=disconnected))
+        )
         await until_entered(bench.engine)
-        gone.set_result(None)
+        disconnected.set_result(None)
         status = await leaving
         left = bench.encoder.queued_tokens + bench.encoder.long_requests
         bench.engine.gate.set()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.scheduling.jobs import Batch, Claim
+from sidecar.scheduling.jobs import Batch, Reservation
 from sidecar.scheduling.scheduler import (
     BUSY_MOST_S,
     BUSY_S,
@@ -14,7 +14,7 @@ from sidecar.scheduling.scheduler import (
     is_interactive,
 )
 from sidecar.settings import Limits
-from tests.support.made_jobs import SPACE, job, lengths
+from tests.support.made_jobs import KEY, job, lengths
 
 PER_TOKEN = 1e-4
 
@@ -29,7 +29,7 @@ def made(limits: Limits | None = None, *, pads: bool = False, fixed: float = 0.0
 
 def learn(scheduler: Scheduler, fixed: float, per_token: float) -> None:
     for tokens in (100, 1000) * 40:
-        batch = Batch(pieces=(), space=SPACE, tokens=tokens)
+        batch = Batch(items=(), key=KEY, tokens=tokens)
         scheduler.observe(batch, fixed + tokens * per_token)
 
 
@@ -84,52 +84,52 @@ def test_whoever_finds_no_room_waits_as_long_as_the_surplus_takes() -> None:
 
 def test_a_claim_keeps_its_share_whether_or_not_it_waits() -> None:
     scheduler = made(Limits(max_queued_tokens=100))
-    claim = Claim(tokens=30, is_interactive=False)
-    assert scheduler.claim_wait_s(claim) == 0
-    scheduler.enter(claim)
+    reservation = Reservation(tokens=30, is_interactive=False)
+    assert scheduler.reservation_wait_s(reservation) == 0
+    scheduler.enter(reservation)
     for _ in range(2):  # while nothing of it waits, and while all of it does
         assert scheduler.wait_s(70, is_interactive=False) == 0
         assert scheduler.wait_s(71, is_interactive=False) > 0
         assert scheduler.wait_s(100, is_interactive=True) == 0
-        scheduler.add(job([10] * 3, claim=claim), now=0.0)
+        scheduler.add(job([10] * 3, reservation=reservation), now=0.0)
     scheduler.clear()
-    scheduler.leave(claim)
-    assert scheduler.claims == 0
+    scheduler.leave(reservation)
+    assert scheduler.reservations == 0
     assert scheduler.wait_s(100, is_interactive=False) == 0
 
 
 def test_claims_have_half_of_their_lane_and_one_that_is_alone_may_have_any() -> None:
     scheduler = made(Limits(max_queued_tokens=100))
-    vast = Claim(tokens=1000, is_interactive=False)
-    assert scheduler.claim_wait_s(vast) == 0
-    first, second, third = (Claim(tokens=25, is_interactive=False) for _ in range(3))
+    vast = Reservation(tokens=1000, is_interactive=False)
+    assert scheduler.reservation_wait_s(vast) == 0
+    first, second, third = (Reservation(tokens=25, is_interactive=False) for _ in range(3))
     scheduler.enter(first)
-    assert scheduler.claim_wait_s(second) == 0
-    assert scheduler.claim_wait_s(vast) > 0
+    assert scheduler.reservation_wait_s(second) == 0
+    assert scheduler.reservation_wait_s(vast) > 0
     scheduler.enter(second)
-    assert scheduler.claim_wait_s(third) > 0
-    assert scheduler.claim_wait_s(Claim(tokens=25, is_interactive=True)) == 0
+    assert scheduler.reservation_wait_s(third) > 0
+    assert scheduler.reservation_wait_s(Reservation(tokens=25, is_interactive=True)) == 0
     scheduler.leave(first)
-    assert scheduler.claim_wait_s(third) == 0
+    assert scheduler.reservation_wait_s(third) == 0
 
 
 def test_a_claim_finds_no_room_where_short_requests_have_the_budget() -> None:
     scheduler = made(Limits(max_queued_tokens=100))
     scheduler.add(job([90]), now=0.0)
-    assert scheduler.claim_wait_s(Claim(tokens=10, is_interactive=False)) == 0
-    assert scheduler.claim_wait_s(Claim(tokens=11, is_interactive=False)) > 0
+    assert scheduler.reservation_wait_s(Reservation(tokens=10, is_interactive=False)) == 0
+    assert scheduler.reservation_wait_s(Reservation(tokens=11, is_interactive=False)) > 0
 
 
 def test_long_requests_and_short_ones_lead_in_turn_however_many_jobs_each_has() -> None:
     scheduler = made(Limits(max_batch_rows=1))
-    claims = [Claim(tokens=100, is_interactive=False) for _ in range(3)]
-    for claim in claims:
+    reservations = [Reservation(tokens=100, is_interactive=False) for _ in range(3)]
+    for reservation in reservations:
         for _ in range(2):
-            scheduler.add(job([10] * 4, claim=claim), now=0.0)
+            scheduler.add(job([10] * 4, reservation=reservation), now=0.0)
     short = job([10] * 2)
     scheduler.add(short, now=0.0)
-    leaders = [next_of(scheduler, 0.0).pieces[0].job.request for _ in range(8)]
-    assert leaders == [*claims, short] * 2
+    leaders = [next_of(scheduler, 0.0).items[0].job.request for _ in range(8)]
+    assert leaders == [*reservations, short] * 2
 
 
 def test_texts_of_many_jobs_share_a_batch() -> None:
@@ -138,17 +138,17 @@ def test_texts_of_many_jobs_share_a_batch() -> None:
     for one in jobs:
         scheduler.add(one, now=0.0)
     batch = next_of(scheduler, 0.0)
-    assert {piece.job for piece in batch.pieces} == set(jobs)
+    assert {item.job for item in batch.items} == set(jobs)
 
 
 def test_an_interactive_job_goes_between_the_batches_of_a_bulk_one() -> None:
     scheduler = made()
     bulk, short = job([50] * 1000), job([9], is_interactive=True)
     scheduler.add(bulk, now=0.0)
-    assert next_of(scheduler, 0.0).pieces[0].job is bulk
+    assert next_of(scheduler, 0.0).items[0].job is bulk
     scheduler.add(short, now=0.1)
     assert lengths(scheduler.take(0.1)) == [9]
-    assert next_of(scheduler, 0.1).pieces[0].job is bulk
+    assert next_of(scheduler, 0.1).items[0].job is bulk
 
 
 def test_bulk_batches_are_short_for_a_while_after_an_interactive_request() -> None:
@@ -204,7 +204,7 @@ def test_bulk_work_gets_its_share_however_many_interactive_requests_come() -> No
         for _ in range(12):
             scheduler.add(job([50], is_interactive=True), now=now)
         batch = next_of(scheduler, now)
-        if batch.pieces[0].job is bulk:
+        if batch.items[0].job is bulk:
             of_bulk, waited = of_bulk + batch.tokens, 0
         else:
             of_others, waited = of_others + batch.tokens, waited + batch.tokens
@@ -222,7 +222,7 @@ def test_interactive_work_is_never_held_up_by_more_than_one_bulk_batch() -> None
     in_a_row = most = 0
     for turn in range(200):
         scheduler.add(job([30], is_interactive=True), now=turn / 100)
-        is_bulk = next_of(scheduler, turn / 100).pieces[0].job is bulk
+        is_bulk = next_of(scheduler, turn / 100).items[0].job is bulk
         in_a_row = in_a_row + 1 if is_bulk else 0
         most = max(most, in_a_row)
     assert most == 1
@@ -232,7 +232,7 @@ def test_limits_bound_every_batch_whatever_the_speed() -> None:
     scheduler = made(Limits(max_batch_rows=3, max_batch_tokens=100))
     scheduler.add(job([10] * 50 + [60] * 5), now=0.0)
     while (batch := scheduler.take(0.0)) is not None:
-        assert len(batch.pieces) <= 3
+        assert len(batch.items) <= 3
         assert batch.tokens <= 100
 
 

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from sidecar.scheduling import triage
-from sidecar.scheduling.jobs import Job, Piece, Space
+from sidecar.scheduling import bisection
+from sidecar.scheduling.jobs import BatchItem, BatchKey, Job
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CANARY = (1, 2)
-SPACE = Space("mean", normalize=True)
+KEY = BatchKey("mean", normalize=True)
 
 
 class Engine:
@@ -36,14 +36,16 @@ class Engine:
 
 def jobs(*texts: Sequence[int]) -> list[Job]:
     """Return one job per argument, with one text of one token per number."""
-    return [Job([[t] for t in one], dim=2, space=SPACE, is_interactive=False) for one in texts]
+    return [Job([[t] for t in one], dim=2, key=KEY, is_interactive=False) for one in texts]
 
 
-def run(made: Sequence[Job], engine: Engine, *, counts: Sequence[int]) -> triage.Outcome:
-    pieces = [
-        Piece(job, place) for job, count in zip(made, counts, strict=True) for place in range(count)
+def run(made: Sequence[Job], engine: Engine, *, counts: Sequence[int]) -> bisection.Outcome:
+    items = [
+        BatchItem(job, place)
+        for job, count in zip(made, counts, strict=True)
+        for place in range(count)
     ]
-    return triage.run(pieces, engine, canary=CANARY)
+    return bisection.run(items, engine, canary=CANARY)
 
 
 def test_a_batch_that_works_is_one_call_and_ends_its_jobs() -> None:
@@ -131,8 +133,8 @@ def test_a_canary_that_is_not_finite_is_a_failure_of_the_engine() -> None:
 @pytest.mark.parametrize("shape", [(0, 2), (3, 2), (2,), ()], ids=str)
 def test_rows_of_another_shape_are_a_failure(shape: tuple[int, ...]) -> None:
     made = jobs([10], [11])
-    pieces = [Piece(job, 0) for job in made]
-    triage.run(pieces, lambda _: np.zeros(shape, dtype=np.float32), canary=CANARY)
+    items = [BatchItem(job, 0) for job in made]
+    bisection.run(items, lambda _: np.zeros(shape, dtype=np.float32), canary=CANARY)
     assert all(job.problem is not None for job in made)
 
 

@@ -14,7 +14,7 @@ _URGENT, _LATER = 0, 1
 _Errand = tuple[int, int, Callable[[], Any], "Future[Any]"]
 
 
-class Reader:
+class TokenizerThread:
     """Does small pieces of work one after the other, urgent ones first."""
 
     def __init__(self) -> None:

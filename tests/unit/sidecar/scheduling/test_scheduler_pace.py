@@ -4,24 +4,24 @@ import random
 
 import pytest
 
-from sidecar.scheduling.pace import FIRST_GUESS_S, MAX_TOKENS, MIN_TOKENS, Pace
+from sidecar.scheduling.scheduler import FIRST_GUESS_S, MAX_TOKENS, MIN_TOKENS, Throughput
 
 
-def learnt(*, fixed: float, per_token: float, sizes: tuple[int, ...] = (100, 1000)) -> Pace:
+def learnt(*, fixed: float, per_token: float, sizes: tuple[int, ...] = (100, 1000)) -> Throughput:
     """Return a pace that has seen batches of a machine with these costs."""
-    pace = Pace()
+    pace = Throughput()
     measure(pace, fixed=fixed, per_token=per_token, sizes=sizes)
     return pace
 
 
-def measure(pace: Pace, *, fixed: float, per_token: float, sizes: tuple[int, ...]) -> None:
+def measure(pace: Throughput, *, fixed: float, per_token: float, sizes: tuple[int, ...]) -> None:
     for turn in range(60):
         tokens = sizes[turn % len(sizes)]
         pace.observe(tokens, fixed + tokens * per_token)
 
 
 def test_the_first_measurement_replaces_the_guess() -> None:
-    pace = Pace()
+    pace = Throughput()
     assert pace.per_token_s == FIRST_GUESS_S
     pace.observe(100, 1.0)
     assert pace.fixed_s + 100 * pace.per_token_s == pytest.approx(1.0)
@@ -58,7 +58,7 @@ def test_equal_small_batches_do_not_keep_batches_small_for_ever() -> None:
 
 def test_noise_never_makes_nonsense_of_it() -> None:
     chance = random.Random(5)
-    pace = Pace()
+    pace = Throughput()
     for _ in range(2000):
         pace.observe(chance.randint(1, 4000), chance.expovariate(100))
         assert pace.per_token_s > 0
@@ -80,7 +80,7 @@ def test_a_machine_that_slept_in_a_batch_is_not_taken_for_slow() -> None:
 
 @pytest.mark.parametrize(("tokens", "seconds"), [(0, 1.0), (5, 0.0), (5, -1.0)])
 def test_what_measures_nothing_teaches_nothing(tokens: int, seconds: float) -> None:
-    pace = Pace()
+    pace = Throughput()
     pace.observe(tokens, seconds)
     assert (pace.fixed_s, pace.per_token_s) == (0.0, FIRST_GUESS_S)
 

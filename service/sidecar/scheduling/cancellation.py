@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 from sidecar.problems import client_gone, stopping
 
 R = TypeVar("R")
-Gone = asyncio.Future[None]  # done when the client has left
+Disconnected = asyncio.Future[None]  # done when the client has left
 
 
-class Abandonment:
+class Cancellation:
     """Whether the running requests are given up; for one event loop."""
 
     def __init__(self) -> None:
@@ -28,15 +28,18 @@ class Abandonment:
         if not self._made().done():
             self._made().set_result(None)
 
-    async def unless_left(self, future: asyncio.Future[R], gone: Gone | None) -> R:
-        """Return the future's result. Raises Problem: 499 when `gone` is done, 503 if abandoned."""
+    async def unless_left(self, future: asyncio.Future[R], disconnected: Disconnected | None) -> R:
+        """Return the future's result.
+
+        Raises Problem: 499 when `disconnected` is done, 503 if requests are abandoned.
+        """
         waited: set[asyncio.Future[Any]] = {future, self._made()}
-        if gone is not None:
-            waited.add(gone)
+        if disconnected is not None:
+            waited.add(disconnected)
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if future.done():
             return future.result()
-        raise client_gone() if gone is not None and gone.done() else stopping()
+        raise client_gone() if disconnected is not None and disconnected.done() else stopping()
 
     def _made(self) -> asyncio.Future[None]:
         if self._future is None:

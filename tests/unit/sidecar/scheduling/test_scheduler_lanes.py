@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.scheduling.jobs import Claim, Space
-from sidecar.scheduling.lanes import LOOKED_AT, Lane, Room
+from sidecar.scheduling.jobs import BatchKey, Reservation
+from sidecar.scheduling.scheduler import LOOKED_AT, BatchLimits, Lane
 from tests.support.made_jobs import job, lengths
 
 
@@ -14,8 +14,8 @@ def lane(*jobs: object) -> Lane:
     return made
 
 
-def room(tokens: int = 1000, rows: int = 100, *, pads: bool = False) -> Room:
-    return Room(max_tokens=tokens, max_rows=rows, pads=pads)
+def room(tokens: int = 1000, rows: int = 100, *, pads: bool = False) -> BatchLimits:
+    return BatchLimits(max_tokens=tokens, max_rows=rows, pads=pads)
 
 
 def test_a_job_is_cut_into_batches_of_neighbours_longest_first() -> None:
@@ -39,30 +39,34 @@ def test_a_short_text_is_not_padded_to_a_multiple_of_itself() -> None:
     line = lane(job([500, *[10] * 30]))
     batch = line.take(room(4000, pads=True))
     assert lengths(batch)[0] == 500
-    assert len(batch.pieces) == 1
+    assert len(batch.items) == 1
     assert lengths(line.take(room(4000, pads=True))) == [10] * 30
 
 
 def test_jobs_take_turns() -> None:
     first, second = job([5] * 6), job([5] * 4)
     line = lane(first, second)
-    leaders = [line.take(room(rows=2)).pieces[0].job for _ in range(5)]
+    leaders = [line.take(room(rows=2)).items[0].job for _ in range(5)]
     assert leaders == [first, second, first, second, first]
 
 
 def test_jobs_of_one_request_have_one_turn_and_share_a_batch_in_their_order() -> None:
-    claim = Claim(tokens=100, is_interactive=False)
-    first, second, other = job([5] * 3, claim=claim), job([5] * 3, claim=claim), job([5] * 4)
+    reservation = Reservation(tokens=100, is_interactive=False)
+    first, second, other = (
+        job([5] * 3, reservation=reservation),
+        job([5] * 3, reservation=reservation),
+        job([5] * 4),
+    )
     line = lane(first, other, second)
-    assert (len(line), line.tokens_of(claim)) == (2, 30)
-    leaders = [[piece.job for piece in line.take(room(rows=2)).pieces] for _ in range(5)]
+    assert (len(line), line.tokens_of(reservation)) == (2, 30)
+    leaders = [[item.job for item in line.take(room(rows=2)).items] for _ in range(5)]
     assert leaders == [[first] * 2, [other] * 2, [first, second], [other] * 2, [second] * 2]
-    assert line.queued_tokens == line.tokens_of(claim) == len(line) == 0
+    assert line.queued_tokens == line.tokens_of(reservation) == len(line) == 0
 
 
 def test_a_job_that_left_leaves_the_others_of_its_request_in_the_line() -> None:
-    claim = Claim(tokens=100, is_interactive=False)
-    first, second = job([5] * 3, claim=claim), job([6] * 2, claim=claim)
+    reservation = Reservation(tokens=100, is_interactive=False)
+    first, second = job([5] * 3, reservation=reservation), job([6] * 2, reservation=reservation)
     line = lane(first, second)
     line.remove(first)
     assert line.queued_tokens == 12
@@ -86,8 +90,8 @@ def test_a_long_line_is_looked_at_up_to_a_place_and_loses_no_job() -> None:
 
 
 def test_other_spaces_are_no_company() -> None:
-    line = lane(job([5]), job([5], space=Space("cls", normalize=True)), job([5]))
-    assert [len(line.take(room()).pieces) for _ in range(2)] == [2, 1]
+    line = lane(job([5]), job([5], key=BatchKey("cls", normalize=True)), job([5]))
+    assert [len(line.take(room()).items) for _ in range(2)] == [2, 1]
 
 
 def test_a_job_that_left_is_not_served() -> None:

@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from sidecar.scheduling.reader import Reader
+from sidecar.scheduling.tokenizer_thread import TokenizerThread
 
 
 def test_urgent_work_goes_first_and_the_rest_keeps_its_order() -> None:
-    reader, gate, done = Reader(), threading.Event(), []
+    reader, gate, done = TokenizerThread(), threading.Event(), []
     is_busy = threading.Event()
 
     def hold() -> None:
@@ -30,7 +30,7 @@ def test_urgent_work_goes_first_and_the_rest_keeps_its_order() -> None:
 
 
 def test_work_that_fails_fails_alone() -> None:
-    reader = Reader()
+    reader = TokenizerThread()
     with pytest.raises(ZeroDivisionError):
         reader.submit(lambda: 1 // 0, is_urgent=False).result(30)
     assert reader.submit(lambda: 7, is_urgent=True).result(30) == 7
@@ -41,7 +41,7 @@ def test_a_reader_that_got_no_thread_asks_for_one_again(monkeypatch: pytest.Monk
     def refuse(_: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    reader = Reader()
+    reader = TokenizerThread()
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError, match="thread"):
@@ -51,7 +51,7 @@ def test_a_reader_that_got_no_thread_asks_for_one_again(monkeypatch: pytest.Monk
 
 
 def test_cancelled_work_is_never_done() -> None:
-    reader, gate, done = Reader(), threading.Event(), []
+    reader, gate, done = TokenizerThread(), threading.Event(), []
     reader.submit(lambda: gate.wait(30), is_urgent=True)
     dropped = reader.submit(lambda: done.append("dropped"), is_urgent=False)
     kept = reader.submit(lambda: done.append("kept"), is_urgent=False)
@@ -63,7 +63,7 @@ def test_cancelled_work_is_never_done() -> None:
 
 
 def test_a_reader_is_idle_until_work_is_submitted_and_after_it_is_done_or_cancelled() -> None:
-    reader, gate = Reader(), threading.Event()
+    reader, gate = TokenizerThread(), threading.Event()
     assert reader.is_idle
     reader.submit(lambda: gate.wait(30), is_urgent=True)
     dropped = reader.submit(lambda: None, is_urgent=False)

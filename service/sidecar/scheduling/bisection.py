@@ -1,4 +1,4 @@
-"""One batch through the engine; if it fails, whose text it was, so that the others are served."""
+"""Encode one batch; bisect one that fails, so that all texts but those at fault are served."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from sidecar.engines import Vectors
 from sidecar.problems import Problem
 from sidecar.process.memory import is_memory
-from sidecar.scheduling.jobs import Job, Piece
+from sidecar.scheduling.jobs import BatchItem, Job
 
 Encode = Callable[[Sequence[Sequence[int]]], Vectors]
 log = logging.getLogger("sidecar.triage")
@@ -30,8 +30,8 @@ class Outcome:
     is_clean: bool
 
 
-def run(pieces: Sequence[Piece], encode: Encode, *, canary: Sequence[int]) -> Outcome:
-    """Encode `pieces` and give their jobs the rows.
+def run(items: Sequence[BatchItem], encode: Encode, *, canary: Sequence[int]) -> Outcome:
+    """Encode `items` and give their jobs the rows.
 
     A batch that fails is halved until the texts at fault stand alone; their jobs fail with a
     Problem, and the rest of their texts is left out. If the engine fails on `canary` too, which
@@ -39,9 +39,9 @@ def run(pieces: Sequence[Piece], encode: Encode, *, canary: Sequence[int]) -> Ou
     """
     ended: list[Job] = []
     is_clean = True
-    groups: list[Sequence[Piece]] = [pieces]
+    groups: list[Sequence[BatchItem]] = [items]
     while groups:
-        group = [piece for piece in groups.pop() if piece.job.is_open]
+        group = [item for item in groups.pop() if item.job.is_open]
         if not group:
             continue
         bad, error = _encode(group, encode, ended)
@@ -52,7 +52,7 @@ def run(pieces: Sequence[Piece], encode: Encode, *, canary: Sequence[int]) -> Ou
             log.warning("%s on %d texts in one batch", type(error).__name__, len(group))
             canary_error = _failure(canary, encode)
             if canary_error is not None:
-                _fail({piece.job for piece in pieces}, _engine_fails(canary_error), ended)
+                _fail({item.job for item in items}, _engine_fails(canary_error), ended)
                 break
         if len(bad) == 1:
             job, place = bad[0]
@@ -64,22 +64,22 @@ def run(pieces: Sequence[Piece], encode: Encode, *, canary: Sequence[int]) -> Ou
 
 
 def _encode(
-    group: list[Piece], encode: Encode, ended: list[Job]
-) -> tuple[list[Piece], Exception | None]:
-    """Return the pieces that failed and why; none and None if all are served."""
+    group: list[BatchItem], encode: Encode, ended: list[Job]
+) -> tuple[list[BatchItem], Exception | None]:
+    """Return the items that failed and why; none and None if all are served."""
     try:
-        rows = encode([piece.ids for piece in group])
+        rows = encode([item.ids for item in group])
         if len(rows) != len(group):
             raise IndexError  # noqa: TRY301 (the same to us as an engine that raises)
         finite = np.asarray(np.isfinite(rows).all(axis=1)).tolist()
     except Exception as error:  # noqa: BLE001 (an engine meets everything)
         return group, error
     bad = []
-    for piece, row, is_finite in zip(group, rows, finite, strict=True):
+    for item, row, is_finite in zip(group, rows, finite, strict=True):
         if not is_finite:
-            bad.append(piece)
-        elif piece.job.fill(piece.place, row) and piece.job.close():
-            ended.append(piece.job)
+            bad.append(item)
+        elif item.job.fill(item.place, row) and item.job.close():
+            ended.append(item.job)
     return bad, NotFiniteError() if bad else None
 
 
