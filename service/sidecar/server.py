@@ -23,11 +23,11 @@ from sidecar.process import diagnosis, system_limits
 from sidecar.process.clock import Clock
 from sidecar.process.listener import BACKLOG
 from sidecar.scheduling.encoder import Encoder
-from sidecar.web import ahead, wire
-from sidecar.web.admission import Budget
+from sidecar.web import ahead, http_protocol
 from sidecar.web.app import create_app
+from sidecar.web.budget import Budget
 from sidecar.web.middleware import AccessLog
-from sidecar.web.senders import Senders
+from sidecar.web.slow_readers import SlowReaders
 
 if TYPE_CHECKING:
     from sidecar.process.signals import Stop
@@ -156,7 +156,7 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, events: EventW
     clock = Clock()
     run = _Run(settings, sock, events, clock)
     access_log = AccessLog()
-    senders = Senders(settings.bounds, run.encoder.counts, clock)
+    senders = SlowReaders(settings.bounds, run.encoder.counts, clock)
     app = create_app(
         settings,
         run.encoder,
@@ -170,8 +170,10 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, events: EventW
     )
     config = uvicorn.Config(
         app,
-        http=wire.protocol(settings.bounds, access_log, run.encoder.counts, clock, senders),
-        backlog=wire.ACCEPTS_PER_TURN,
+        http=http_protocol.protocol(
+            settings.bounds, access_log, run.encoder.counts, clock, senders
+        ),
+        backlog=http_protocol.ACCEPTS_PER_TURN,
         ws="none",
         loop="asyncio",
         lifespan="off",

@@ -44,18 +44,18 @@ def serve(*, is_bare: bool) -> None:
             from fastapi import FastAPI  # noqa: PLC0415 (not before the port is taken)
             from uvicorn.protocols.http.h11_impl import H11Protocol  # noqa: PLC0415
 
-            from sidecar.web import admission, app, wire  # noqa: PLC0415
+            from sidecar.web import app, budget, http_protocol  # noqa: PLC0415
 
             def without_layers(self: FastAPI) -> ASGIApp:
                 inner = FastAPI.build_middleware_stack(self)
 
                 async def outer(scope: Scope, receive: Receive, send: Send) -> None:
-                    scope[admission.SHARE] = admission.Share(admission.Budget(1 << 40))
+                    scope[budget.SHARE] = budget.Share(budget.Budget(1 << 40))
                     await inner(scope, receive, send)
 
                 return outer
 
-            vars(wire)["protocol"] = lambda *_: H11Protocol
+            vars(http_protocol)["protocol"] = lambda *_: H11Protocol
             app._App.build_middleware_stack = without_layers  # type: ignore[method-assign]
 
         stub_service.stub = stub_and_bare

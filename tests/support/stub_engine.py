@@ -17,8 +17,8 @@ from sidecar.models.loader import Loaded
 from sidecar.models.snapshot import Snapshot
 from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Settings
-from sidecar.web.admission import Budget
 from sidecar.web.app import create_app
+from sidecar.web.budget import Budget
 from sidecar.web.middleware import AccessLog
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from sidecar.process.presence import Presence
 from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Settings
 from sidecar.web import errors, middleware
-from sidecar.web.admission import Budget, BudgetMiddleware
+from sidecar.web.budget import Budget, BudgetMiddleware
 from sidecar.web.middleware import (
     AccessLog,
     AccessLogMiddleware,

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from sidecar.scheduling.encoder import Embedded
 from sidecar.web import bodies, schemas, vectors
-from sidecar.web.admission import share_of
+from sidecar.web.budget import share_of
 from sidecar.web.routes.answers import (
     as_json,
     body_of,

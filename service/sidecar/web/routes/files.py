@@ -16,7 +16,7 @@ from sidecar.documents import documents
 from sidecar.documents.chunking import Chunking
 from sidecar.problems import Problem
 from sidecar.web import bodies, schemas, vectors
-from sidecar.web.admission import share_of
+from sidecar.web.budget import share_of
 from sidecar.web.routes import lines
 from sidecar.web.routes.answers import (
     as_json,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar.web.admission import Budget
 from sidecar.web.app import create_app
+from sidecar.web.budget import Budget
 from sidecar.web.middleware import AccessLog
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ _AT_ONCE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 log = logging.getLogger("sidecar.senders")
 
 
-class Sender:
+class ResponseWriter:
     """Writes to one connection, and knows how much of it the client takes in a window of time.
 
     The window begins anew whenever the client has taken all: then it waits for us.
@@ -39,7 +39,7 @@ class Sender:
     )
 
     def __init__(
-        self, senders: Senders, transport: asyncio.Transport, unwritten: Callable[[], int]
+        self, senders: SlowReaders, transport: asyncio.Transport, unwritten: Callable[[], int]
     ) -> None:
         """Write nothing yet; `unwritten` tells how much of the answer is still to be written."""
         self._senders = senders
@@ -97,7 +97,7 @@ class Sender:
         self._taken, self._since_s = self._written - self.buffered, 0.0
 
 
-class Senders:
+class SlowReaders:
     """Ends the connections of clients that take too little of their answers.
 
     Time is that of `clock`: in a suspension nobody was slow.
@@ -109,14 +109,14 @@ class Senders:
         self._counts = counts
         self._clock = clock
         self._look_s = min(LOOK_S, bounds.window_s / 4)
-        self._watched: set[Sender] = set()
+        self._watched: set[ResponseWriter] = set()
         self._looked = 0.0
 
     def unsent(self) -> int:
         """Return the bytes of all answers that were written and not yet taken."""
         return sum(sender.buffered for sender in self._watched)
 
-    def watch(self, sender: Sender) -> None:
+    def watch(self, sender: ResponseWriter) -> None:
         """Look at `sender` until its client has taken everything."""
         if not self._watched:
             self._schedule()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.process.clock import Clock
 from sidecar.settings import Bounds
-from sidecar.web.crowd import Crowd
+from sidecar.web.http_protocol import IdleLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,11 +21,11 @@ class Idle:
         return self.is_dropped
 
 
-def dropped(work: Callable[[Crowd, list[Idle]], None], bounds: Bounds, count: int) -> list[int]:
+def dropped(work: Callable[[IdleLimit, list[Idle]], None], bounds: Bounds, count: int) -> list[int]:
     """Return which of `count` connections were dropped after `work` was done with them."""
 
     async def run() -> list[int]:
-        crowd = Crowd(bounds, Clock())
+        crowd = IdleLimit(bounds, Clock())
         everyone = [Idle() for _ in range(count)]
         for one in everyone:
             crowd.join(one)
@@ -36,7 +36,7 @@ def dropped(work: Callable[[Crowd, list[Idle]], None], bounds: Bounds, count: in
     return asyncio.run(run())
 
 
-def nothing(_crowd: Crowd, _everyone: list[Idle]) -> None:
+def nothing(_crowd: IdleLimit, _everyone: list[Idle]) -> None:
     """Leave all as they are."""
 
 
@@ -53,7 +53,7 @@ def test_none_goes_in_its_first_moments() -> None:
 
 
 def test_one_that_has_a_request_is_safe_and_one_that_waits_again_is_young() -> None:
-    def work(crowd: Crowd, everyone: list[Idle]) -> None:
+    def work(crowd: IdleLimit, everyone: list[Idle]) -> None:
         crowd.leave(everyone[0])
         crowd.join(everyone[1])
         assert len(crowd) == 4
@@ -62,7 +62,7 @@ def test_one_that_has_a_request_is_safe_and_one_that_waits_again_is_young() -> N
 
 
 def test_one_whose_request_is_there_but_not_read_yet_stays() -> None:
-    def work(crowd: Crowd, everyone: list[Idle]) -> None:
+    def work(crowd: IdleLimit, everyone: list[Idle]) -> None:
         everyone[0].has_request = everyone[2].has_request = True
         crowd.make_room()
         assert [one.is_dropped for one in everyone] == [False, True, False, False, False]
@@ -71,7 +71,7 @@ def test_one_whose_request_is_there_but_not_read_yet_stays() -> None:
 
 
 def test_room_is_made_at_once_if_there_is_any_to_make() -> None:
-    def work(crowd: Crowd, everyone: list[Idle]) -> None:
+    def work(crowd: IdleLimit, everyone: list[Idle]) -> None:
         crowd.make_room()
         assert everyone[0].is_dropped
         for one in everyone:

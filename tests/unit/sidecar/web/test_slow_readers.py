@@ -10,7 +10,7 @@ import pytest
 from sidecar.metrics import Counts
 from sidecar.process.clock import Clock
 from sidecar.settings import Bounds
-from sidecar.web.senders import Sender, Senders
+from sidecar.web.slow_readers import ResponseWriter, SlowReaders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,14 +41,14 @@ class Transport:
 
 def watched(
     senders: Any = None, *, unwritten: Callable[[], int] = lambda: 0
-) -> tuple[Sender, Transport]:
+) -> tuple[ResponseWriter, Transport]:
     class Nothing:
-        def watch(self, sender: Sender) -> None:
+        def watch(self, sender: ResponseWriter) -> None:
             del sender
 
     transport = Transport()
-    return Sender(
-        senders or cast("Senders", Nothing()), cast("Any", transport), unwritten
+    return ResponseWriter(
+        senders or cast("SlowReaders", Nothing()), cast("Any", transport), unwritten
     ), transport
 
 
@@ -106,12 +106,12 @@ def test_an_answer_that_is_written_in_parts_is_one_answer() -> None:
 
 @pytest.fixture
 def run() -> Callable[..., Any]:
-    def within(work: Callable[[Senders, Counts], Any], bounds: Bounds) -> Any:
+    def within(work: Callable[[SlowReaders, Counts], Any], bounds: Bounds) -> Any:
         async def begin() -> Any:
             counts = Counts()
             clock = Clock()
             clock.run()
-            return await work(Senders(bounds, counts, clock), counts)
+            return await work(SlowReaders(bounds, counts, clock), counts)
 
         return asyncio.run(begin())
 
@@ -121,7 +121,7 @@ def run() -> Callable[..., Any]:
 def test_who_takes_too_little_is_ended_counted_and_told_in_one_line(
     run: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def work(senders: Senders, counts: Counts) -> None:
+    async def work(senders: SlowReaders, counts: Counts) -> None:
         slow = [watched(senders) for _ in range(3)]
         for sender, _ in slow:
             sender.write(b"secret" * 100)
@@ -139,7 +139,7 @@ def test_who_takes_too_little_is_ended_counted_and_told_in_one_line(
 
 
 def test_time_in_which_the_service_did_not_run_ends_nobody(run: Callable[..., Any]) -> None:
-    async def work(senders: Senders, counts: Counts) -> None:
+    async def work(senders: SlowReaders, counts: Counts) -> None:
         sender, transport = watched(senders)
         sender.write(bytes(600))
         await asyncio.sleep(0)

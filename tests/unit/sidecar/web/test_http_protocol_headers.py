@@ -6,7 +6,7 @@ import h11
 import pytest
 
 from sidecar.settings import Bounds
-from sidecar.web.heads import Reader
+from sidecar.web.http_protocol import HeaderLimits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 START = b"POST / HTTP/1.1\r\nHost: x\r\n"
 
 
-def read(*pieces: bytes, bounds: Bounds | None = None) -> tuple[Reader, list[object]]:
+def read(*pieces: bytes, bounds: Bounds | None = None) -> tuple[HeaderLimits, list[object]]:
     """Return the reader and what it found in `pieces`."""
-    reader = Reader(bounds or Bounds())
+    reader = HeaderLimits(bounds or Bounds())
     return reader, drain(reader, pieces)
 
 
-def drain(reader: Reader, pieces: Sequence[bytes]) -> list[object]:
+def drain(reader: HeaderLimits, pieces: Sequence[bytes]) -> list[object]:
     """Return what the reader finds in `pieces`."""
     found: list[object] = []
     for piece in pieces:
@@ -32,7 +32,7 @@ def drain(reader: Reader, pieces: Sequence[bytes]) -> list[object]:
 
 def refused(*pieces: bytes, bounds: Bounds | None = None) -> int:
     """Return the status that the pieces are refused with."""
-    reader = Reader(bounds or Bounds())
+    reader = HeaderLimits(bounds or Bounds())
     with pytest.raises(h11.RemoteProtocolError):
         drain(reader, pieces)
     assert reader.refusal is not None

@@ -4,15 +4,15 @@ import asyncio
 import functools
 import itertools
 
-from sidecar.web import turns
-from sidecar.web.turns import Turns
+from sidecar.web import http_protocol
+from sidecar.web.http_protocol import AcceptPacing
 
 
 def test_a_few_begin_at_once_and_the_others_in_later_turns_in_order() -> None:
     begun: list[int] = []
 
     async def work() -> list[int]:
-        shared = Turns()
+        shared = AcceptPacing()
         for number in range(7):
             shared.give(functools.partial(begun.append, number))
         seen = [len(begun)]
@@ -24,14 +24,14 @@ def test_a_few_begin_at_once_and_the_others_in_later_turns_in_order() -> None:
     seen = asyncio.run(work())
     assert begun == list(range(7))
     steps = [after - before for before, after in itertools.pairwise(seen)]
-    assert max([seen[0], *steps]) == turns.REQUESTS_PER_TURN
+    assert max([seen[0], *steps]) == http_protocol.REQUESTS_PER_TURN
 
 
 def test_while_connections_come_in_requests_go_on_one_at_a_time() -> None:
     begun: list[int] = []
 
     async def work() -> int:
-        shared = Turns()
+        shared = AcceptPacing()
         for number in range(12):
             shared.give(functools.partial(begun.append, number))
         for _ in range(4):
@@ -52,7 +52,7 @@ def test_a_beginning_that_fails_does_not_stop_those_behind_it() -> None:
 
     async def work() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-        shared = Turns()
+        shared = AcceptPacing()
         for number in range(2):
             shared.give(functools.partial(begun.append, number))
         shared.give(fail)

@@ -13,7 +13,7 @@ import pytest
 
 from sidecar.process import clock
 from sidecar.settings import Bounds, Limits, Settings
-from sidecar.web.turns import Turns
+from sidecar.web.http_protocol import AcceptPacing
 from tests.support.doorstep import (
     CLOSE,
     HOST,
@@ -259,10 +259,10 @@ def test_a_stop_answers_who_has_not_sent_all_of_a_body(door: Doorstep, ending: b
 def test_a_stop_answers_a_request_that_waits_for_its_turn(
     open_door: Callable[..., Doorstep], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def give(_turns: Turns, begin: Callable[[], None]) -> None:
+    def give(_turns: AcceptPacing, begin: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_later(0.5, begin)
 
-    monkeypatch.setattr(Turns, "give", give)
+    monkeypatch.setattr(AcceptPacing, "give", give)
     door = open_door()
     with door.connect() as client:
         client.sendall(post({"texts": ["a"]}).replace(CLOSE, b""))

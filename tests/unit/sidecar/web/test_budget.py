@@ -7,8 +7,8 @@ import pytest
 
 from sidecar import problems
 from sidecar.problems import Problem
-from sidecar.web import admission
-from sidecar.web.admission import Budget, BudgetMiddleware, Share
+from sidecar.web import budget
+from sidecar.web.budget import Budget, BudgetMiddleware, Share
 
 KB = 1 << 10
 
@@ -233,6 +233,6 @@ def test_a_large_answer_is_written_in_parts_between_which_others_run() -> None:
 
     parts = asyncio.run(work())
     assert b"".join(part["body"] for part in parts) == whole
-    assert max(len(part["body"]) for part in parts) <= admission.PART_BYTES
+    assert max(len(part["body"]) for part in parts) <= budget.PART_BYTES
     assert [part["more_body"] for part in parts] == [True, True, False]
     assert len(turns) >= len(parts)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 import h11
 from uvicorn.config import Config
@@ -24,12 +25,175 @@ from sidecar.process.clock import Clock
 from sidecar.process.stdio import is_readable
 from sidecar.settings import Bounds
 from sidecar.web import errors
-from sidecar.web.admission import SHARE, Share
-from sidecar.web.crowd import Crowd
-from sidecar.web.heads import Reader, malformed
+from sidecar.web.budget import SHARE, Share
 from sidecar.web.middleware import AccessLog
-from sidecar.web.senders import Sender, Senders
-from sidecar.web.turns import Turns
+from sidecar.web.slow_readers import ResponseWriter, SlowReaders
+
+# So /health, which is begun at once, waits for no more than these.
+REQUESTS_PER_TURN = 2
+
+
+class AcceptPacing:
+    """Spreads the beginnings of requests over turns of the event loop.
+
+    While connections come in, their requests wait: to take a connection costs a fraction of what
+    a request does, and one that is taken late is not even known to be for /health.
+    """
+
+    def __init__(self) -> None:
+        """Nobody waits."""
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._begun = 0
+        self._is_scheduled = False
+        self._is_crowded = False
+
+    def arrive(self) -> None:
+        """Note that a connection was made in this turn."""
+        self._is_crowded = True
+
+    def give(self, begin: Callable[[], None]) -> None:
+        """Call `begin` now, or in a later turn if enough was begun in this one."""
+        if not self._waiting and self._begun < REQUESTS_PER_TURN:
+            self._begun += 1
+            self._schedule()
+            begin()
+        else:
+            self._waiting.append(begin)
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        room = 1 if self._is_crowded else REQUESTS_PER_TURN
+        self._is_scheduled = self._is_crowded = False
+        self._begun = min(room, len(self._waiting))
+        if self._begun:
+            self._schedule()
+        for _ in range(self._begun):
+            self._waiting.popleft()()
+
+
+class IdleConnection(Protocol):
+    """A connection without a request."""
+
+    def drop(self) -> bool:
+        """Close the connection unless a request is there already; return whether it was closed."""
+        ...
+
+
+class IdleLimit:
+    """Drops the connections that have waited longest when there are too many.
+
+    None is dropped in its first moments: of a thousand that open at once, all are about to send.
+    """
+
+    def __init__(self, bounds: Bounds, clock: Clock) -> None:
+        """Begin with nobody."""
+        self._bounds = bounds
+        self._clock = clock
+        self._since: dict[IdleConnection, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        """Return how many wait."""
+        return len(self._since)
+
+    def join(self, waiter: IdleConnection) -> None:
+        """Let `waiter` be the youngest."""
+        self._since.pop(waiter, None)
+        self._since[waiter] = self._clock.time()
+        self._watch()
+
+    def make_room(self) -> None:
+        """Drop the one that waited longest now; none if all are at work."""
+        for waiter in list(self._since):
+            self.leave(waiter)
+            if waiter.drop():
+                break
+
+    def leave(self, waiter: IdleConnection) -> None:
+        """Let `waiter` be safe: it has a request, or is gone."""
+        self._since.pop(waiter, None)
+
+    def _watch(self) -> None:
+        if self._timer is None and len(self._since) > self._bounds.max_idle:
+            oldest = next(iter(self._since.values()))
+            wait = max(oldest + self._bounds.grace_s - self._clock.time(), 0.01)
+            self._timer = asyncio.get_running_loop().call_later(wait, self._thin_out)
+
+    def _thin_out(self) -> None:
+        self._timer = None
+        patient = self._clock.tick() - self._bounds.grace_s
+        surplus = len(self._since) - self._bounds.max_idle
+        for waiter, since in list(self._since.items())[: max(surplus, 0)]:
+            if since > patient:
+                break
+            self.leave(waiter)
+            waiter.drop()
+        self._watch()
+
+
+TOO_LARGE_HINT = 431
+
+
+class HeaderLimits(h11.Connection):
+    """The parser of one connection; `refusal` says what was wrong with what it raised for."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        """Begin before the first request."""
+        super().__init__(h11.SERVER, bounds.max_head_bytes)
+        self.refusal: Problem | None = None
+        self.is_head = False  # a request whose answer has no body
+        self._bounds = bounds
+
+    def next_event(self) -> type[h11.NEED_DATA | h11.PAUSED] | h11.Event:
+        """Return what came next. Raises RemoteProtocolError for what is refused."""
+        if self.their_state is h11.IDLE:
+            self.is_head = False
+        try:
+            event = super().next_event()
+            if isinstance(event, h11.Request):
+                self.is_head = event.method == b"HEAD"
+                self._check(event)
+        except h11.RemoteProtocolError as error:
+            is_large = error.error_status_hint == TOO_LARGE_HINT
+            self.refusal = _too_large(self._bounds) if is_large else malformed()
+            raise
+        return event
+
+    def _check(self, event: h11.Request) -> None:
+        # What arrives in one piece h11 parses however large it is.
+        size = len(event.target) + sum(len(name) + len(value) + 4 for name, value in event.headers)
+        if size > self._bounds.max_head_bytes or len(event.headers) > self._bounds.max_headers:
+            raise h11.RemoteProtocolError("head too large", error_status_hint=TOO_LARGE_HINT)
+        names = {name for name, _ in event.headers}
+        if b"content-length" in names and b"transfer-encoding" in names:
+            raise h11.RemoteProtocolError("a body of two lengths")
+
+
+def malformed() -> Problem:
+    """Return the problem of what is no request of HTTP."""
+    return Problem(
+        HTTPStatus.BAD_REQUEST,
+        "bad-request",
+        "this is not a request of HTTP/1.1",
+        why="its first line, a header or the framing of its body is malformed",
+        next_step="use an HTTP client, and declare the body's length once",
+    )
+
+
+def _too_large(bounds: Bounds) -> Problem:
+    return Problem(
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "large-head",
+        "the request's head is too large",
+        why=f"it may have {bounds.max_headers} headers and {bounds.max_head_bytes} bytes",
+        next_step="send fewer or shorter headers; what is to be embedded belongs in the body",
+    )
+
 
 # Connections are taken in small lots, so that a thousand of them at once do not hold up the loop;
 # the others wait in the system's queue.
@@ -48,7 +212,7 @@ class _Transport:
     """A transport whose closing lets the client hear the answer first, if it still sends."""
 
     def __init__(
-        self, transport: asyncio.Transport, sender: Sender, close: Callable[[], None]
+        self, transport: asyncio.Transport, sender: ResponseWriter, close: Callable[[], None]
     ) -> None:
         self.write = sender.write
         self.pause_reading = transport.pause_reading
@@ -58,16 +222,16 @@ class _Transport:
         self.close = close
 
 
-class Protocol(H11Protocol):
+class BoundedProtocol(H11Protocol):
     """One connection."""
 
     bounds: Bounds
     clock: Clock
-    crowd: Crowd
-    turns: Turns
+    idle: IdleLimit
+    pacing: AcceptPacing
     access: AccessLog
     counts: Counts
-    senders: Senders
+    senders: SlowReaders
 
     def __init__(
         self,
@@ -78,7 +242,7 @@ class Protocol(H11Protocol):
     ) -> None:
         """Take what uvicorn gives every protocol."""
         super().__init__(config, server_state, app_state, _loop)
-        self.conn: Reader = Reader(self.bounds)
+        self.conn: HeaderLimits = HeaderLimits(self.bounds)
         self.logger = _quiet
         self.access_log = False
         self._stage: Stage = "idle"
@@ -93,11 +257,11 @@ class Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         self._socket = transport
-        self.turns.arrive()
+        self.pacing.arrive()
         if len(self.connections) >= self.bounds.max_connections:
-            self.crowd.make_room()
+            self.idle.make_room()
         self._patient = _Transport(
-            transport, Sender(self.senders, transport, self._unwritten), self._close
+            transport, ResponseWriter(self.senders, transport, self._unwritten), self._close
         )
         super().connection_made(cast("asyncio.Transport", self._patient))
         self._enter("idle")
@@ -108,7 +272,7 @@ class Protocol(H11Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._held.clear()
-        self.crowd.leave(self)
+        self.idle.leave(self)
         super().connection_lost(exc)
         self._patient.close = self._socket.close  # no cycle is left for the collector
 
@@ -122,7 +286,7 @@ class Protocol(H11Protocol):
         elif self._stage == "idle" and not data.startswith(URGENT):
             self._held += data
             self._enter("held")
-            self.turns.give(self._begin)
+            self.pacing.give(self._begin)
         else:
             self._take(data)
 
@@ -200,9 +364,9 @@ class Protocol(H11Protocol):
             self._timer.cancel()
             self._watch()
         if stage in ("idle", "head"):
-            self.crowd.join(self)
+            self.idle.join(self)
         else:
-            self.crowd.leave(self)
+            self.idle.leave(self)
 
     def _watch(self) -> None:
         """Look at the deadline when it is over, not each time that it moves ahead."""
@@ -287,19 +451,19 @@ class Protocol(H11Protocol):
 
 
 def protocol(
-    bounds: Bounds, access_log: AccessLog, counts: Counts, clock: Clock, senders: Senders
-) -> type[Protocol]:
+    bounds: Bounds, access_log: AccessLog, counts: Counts, clock: Clock, senders: SlowReaders
+) -> type[BoundedProtocol]:
     """Return the protocol of one server, whose connections share what they are given here."""
     shared: dict[str, Any] = {
         "bounds": bounds,
         "clock": clock,
-        "crowd": Crowd(bounds, clock),
-        "turns": Turns(),
+        "idle": IdleLimit(bounds, clock),
+        "pacing": AcceptPacing(),
         "access": access_log,
         "counts": counts,
         "senders": senders,
     }
-    return type("BoundedProtocol", (Protocol,), shared)
+    return type("SharedProtocol", (BoundedProtocol,), shared)
 
 
 def _too_slow(stage: str, seconds: float) -> Problem:
