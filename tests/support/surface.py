@@ -125,7 +125,7 @@ def _announced_by(function: ast.FunctionDef) -> Iterator[str]:
     for node in ast.walk(function):
         match node:
             case ast.Call(
-                func=ast.Attribute(attr="announce"), args=[ast.Constant(str(event)), data]
+                func=ast.Attribute(attr="write_event"), args=[ast.Constant(str(event)), data]
             ):
                 yield f"stdout: {event}"
                 for held in (data, *_assigned(data, function)):
