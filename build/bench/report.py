@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 from bench.figures import CEILING, FIGURES, FORMAT, LEAST, RATE, ratios
 from bench.measure import BUSY, MACHINE, UNITS
 from bench.systems import INT8
-from bundler.files.replacement import replace_files
+from bundler.atomic import replace_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

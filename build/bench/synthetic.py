@@ -26,7 +26,7 @@ from bench.synthetic_tokenizer import (
     unigram,
     wordpiece,
 )
-from bundler.files.renaming import rename
+from bundler.atomic import rename
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -17,11 +17,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bundler.atomic import replace
 from bundler.bootstrap import obstacles, start, trust
 from bundler.bootstrap.interpreters import without_python
 from bundler.bootstrap.pipoptions import pip_environment, pip_options
 from bundler.errors import DiskError, IntegrityError, UnreachableError, UsageError
-from bundler.files.renaming import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -15,7 +15,12 @@ BundlerError            1   a bug in the builder
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+from sidecar.arguments import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def printable(text: str, *, keep: str = "") -> str:
@@ -114,3 +119,24 @@ class ModelError(BundlerError):
     """A model cannot be loaded."""
 
     exit_code = 11
+
+
+def unknown(
+    kind: str,
+    name: str,
+    known: Iterable[str],
+    *,
+    option: str,
+    error: type[BundlerError] = UsageError,
+) -> BundlerError:
+    """Return the error for a `kind` called `name`, with the `known` ones and the nearest of them.
+
+    `option` is what it was given to.
+    """
+    listed = list(known)
+    near = nearest(name, listed)
+    return error(
+        f"there is no {kind} {name!r}",
+        why=f"the {kind}s are {', '.join(listed)}",
+        next_step=f"{option} {near[0]}" if near else f"pass one of them to {option}",
+    )

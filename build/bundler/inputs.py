@@ -16,6 +16,7 @@ from bundler.artifacts.supply import Supply
 from bundler.assembly import bytecode, host_python, source_tree
 from bundler.assembly.assemble import Assembled, assemble
 from bundler.assembly.components import FetchedInputs
+from bundler.bundle import refuse_foreign
 from bundler.digests import Digest
 from bundler.errors import (
     IntegrityError,
@@ -29,7 +30,6 @@ from bundler.locks.runtime import RuntimeSpec
 from bundler.locks.runtime import read_lock as read_runtimes
 from bundler.locks.wheels import read_lock as read_wheels
 from bundler.locks.wheels import require_current
-from bundler.places import refuse_foreign
 from bundler.plan import COMPONENTS, BundlePlan, Locks, Sources, plan
 from bundler.profiles import label
 from bundler.recipe import PARTS, Recipe, epoch_for, read_recipe

@@ -10,9 +10,8 @@ import hashlib
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from bundler.errors import UnsupportedError
+from bundler.errors import UnsupportedError, unknown
 from bundler.locks.models import ModelSpec, locked_model
-from bundler.names import unknown
 from bundler.profiles import (
     UNSLIMMED,
     DietRule,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from bundler.errors import UsageError
-from bundler.names import unknown
+from bundler.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

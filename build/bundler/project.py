@@ -1,4 +1,7 @@
-"""Where things lie in a checkout: the recipe, the locks, and the one folder we write to."""
+"""Where things lie in a checkout, and what lies at the places that people name.
+
+Standard library only: this is known before anything is installed.
+"""
 
 from __future__ import annotations
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from bundler.errors import UsageError
-from bundler.names import unknown
+from bundler.errors import UsageError, unknown
 from bundler.targets import TARGETS
 
 if TYPE_CHECKING:

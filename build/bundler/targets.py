@@ -8,8 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from bundler.bootstrap import platforms
-from bundler.errors import UnsupportedError, UsageError
-from bundler.names import unknown
+from bundler.errors import UnsupportedError, UsageError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Whether a bundle is what its manifest says, file by file."""
+"""Reading a bundle, and whether it is what its manifest says, file by file."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bundler.assembly.path_rules import ArchiveLimits, Member, MemberCheck, MemberKind
+from bundler.atomic import FOLDER, keeps_modes
+from bundler.bundle import read_bundle, unfit
 from bundler.errors import PolicyError, VerificationError, printable
-from bundler.files.modes import FOLDER, PLAIN, keeps_modes
 from sidecar.manifest import (
     MANIFEST,
-    MANIFESTS,
     Damage,
     Manifest,
-    ManifestError,
     damages,
-    read,
-    read_entries,
     strays,
 )
 
@@ -51,20 +48,14 @@ def verify(root: Path, progress: Progress) -> Verified:
     keeps them, less what a umask took from all of them. Raises VerificationError naming each
     difference, in words that are fit for a terminal.
     """
-    try:
-        manifest = read(root)
-        lists = {c.name: read_entries(root, c) for c in manifest.components}
-    except ManifestError as error:
-        raise _unverifiable(root, str(error)) from error
-    if not any(lists.values()):
-        raise _unverifiable(root, f"{MANIFEST} lists no component with a file in it")
-    entries = [entry for listed in lists.values() for entry in listed] + list(manifest.documents)
-    modes = dict.fromkeys([MANIFEST, *(f"{MANIFESTS}/{name}.json" for name in lists)], PLAIN)
+    bundle = read_bundle(root, purpose="be verified")
+    if not any(bundle.lists.values()):
+        raise unfit(root, f"{MANIFEST} lists no component with a file in it", "be verified")
+    entries, modes = bundle.entries, bundle.modes
     label = "verify"
     progress.start(label, sum(entry.size for entry in entries))
-    found = list(_name_damages([*modes, *(entry.path for entry in entries)]))
+    found = list(_name_damages([*bundle.own, *(entry.path for entry in entries)]))
     found += damages(root, entries, on_bytes=lambda size: progress.advance(label, size))
-    modes |= {entry.path: entry.mode for entry in entries}
     found += strays(root, modes.keys())
     statuses = _statuses(root, modes)
     found += _mode_damages(root, modes, statuses)
@@ -82,18 +73,10 @@ def verify(root: Path, progress: Progress) -> Verified:
             next_step="python3 build assemble puts it right",
         )
     return Verified(
-        manifest=manifest,
+        manifest=bundle.manifest,
         files=len(entries),
         size=sum(entry.size for entry in entries),
         notes=tuple(_notes(statuses.values())),
-    )
-
-
-def _unverifiable(root: Path, why: str) -> VerificationError:
-    return VerificationError(
-        f"{root} is not a bundle that can be verified",
-        why=printable(why),
-        next_step="python3 build assemble",
     )
 
 

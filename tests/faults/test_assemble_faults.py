@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler import checkpoints
+from bundler.archive import write_tar_zst
 from bundler.artifacts.store import Store
 from bundler.assembly.assemble import assemble
 from bundler.console import Progress
 from bundler.errors import DiskError, PolicyError, VerificationError
-from bundler.pack import archive
 from bundler.verify import verify
 from tests.support import assembler
 from tests.support.miniature import EPOCH, Miniature, snapshot
@@ -46,7 +46,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     miniature = Miniature.make(root / "project")
     changed(miniature)
     miniature.assemble(root / "bundle")
-    archive(root / "bundle", root / "bundle.tar.zst", epoch=EPOCH)
+    write_tar_zst(root / "bundle", root / "bundle.tar.zst", epoch=EPOCH)
     return Finished(tree=snapshot(root / "bundle"), archive=(root / "bundle.tar.zst").read_bytes())
 
 
@@ -119,7 +119,7 @@ def test_every_checkpoint_is_reached_by_fetching_assembling_and_packing(
     miniature.assemble(destination)
     changed(miniature)
     miniature.assemble(destination)
-    archive(destination, destination.with_name("bundle.tar.zst"), epoch=EPOCH)
+    write_tar_zst(destination, destination.with_name("bundle.tar.zst"), epoch=EPOCH)
     assert set(reached) == set(checkpoints.NAMES)
     assert reached.count("assemble.component") == 5 + 1
 

@@ -16,10 +16,10 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from bundler import archive
 from bundler.golden import MIN_COSINE, read_golden, worst_cosine
 from bundler.launch import Service
 from bundler.project import Project
-from bundler.release import zipped
 from bundler.targets import TARGETS
 from sidecar.manifest import read
 from tests.support import electronbuilder, smallbundle
@@ -73,10 +73,10 @@ def test_its_blockmaps_see_what_changed_and_little_more(tmp_path: Path, modules:
     # Weights that do not compress, as real ones do not: a few dozen blocks.
     (bundle / "models/hub/weights.safetensors").write_bytes(random.Random(1).randbytes(1 << 20))
     zips = [tmp_path / "before.zip", tmp_path / "after.zip"]
-    zipped.archive(bundle, zips[0], epoch=EPOCH)
+    archive.write_zip(bundle, zips[0], epoch=EPOCH)
     with (bundle / "embedding_sidecar/__main__.py").open("a", encoding="utf-8") as file:
         file.write("# One line more.\n")
-    zipped.archive(bundle, zips[1], epoch=EPOCH)
+    archive.write_zip(bundle, zips[1], epoch=EPOCH)
     done = subprocess.run(
         ["node", SOURCES / "blockmap.cjs", *zips],
         cwd=modules.parent,

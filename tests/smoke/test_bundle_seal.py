@@ -15,10 +15,10 @@ import pytest
 
 from bundler.assembly import runtime
 from bundler.assembly.bytecode import TAG
-from bundler.files.staging import MARK, OLD
 from bundler.inspection.inventory import take_stock
 from bundler.project import Project
 from bundler.recipe import read_recipe
+from bundler.staging import MARK, OLD
 from tests.support.copyleft import demands
 
 HEADER_BYTES = 16

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from bundler import checkpoints
+from bundler.archive import write_tar_zst
 from bundler.artifacts.store import Store
 from bundler.assembly import assemble as assembling
 from bundler.console import Progress
 from bundler.digests import Digest
 from bundler.errors import BundlerError
-from bundler.pack import archive
 from sidecar.manifest import MANIFEST
 from tests.support.miniature import EPOCH, Miniature
 from tests.support.modeless import forget_modes
@@ -161,7 +161,7 @@ def main() -> int:
             options.destination,
             Progress(),
         )
-        archive(options.destination, packed, epoch=EPOCH)
+        write_tar_zst(options.destination, packed, epoch=EPOCH)
     except BundlerError as error:
         sys.stderr.write(f"{error.render()}\n")
         return error.exit_code

@@ -6,8 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bundler.bundle import read_bundle
 from bundler.electron.fragment import Place
-from bundler.electron.integration import compose, open_bundle, write
+from bundler.electron.integration import compose, write
 from bundler.project import Project
 from tests.support import smallbundle
 from tests.support.electronbuilder import SOURCES, ran
@@ -58,7 +59,7 @@ class Integrated:
     def make(cls, root: Path, target: str) -> Integrated:
         """Write all of it below `root`."""
         bundle = smallbundle.make(root, target)
-        write(compose([open_bundle(bundle)], PLACE, TEMPLATES), root / "sidecar")
+        write(compose([read_bundle(bundle)], PLACE, TEMPLATES), root / "sidecar")
         made = cls(bundle=bundle, integration=root / "sidecar", app=root / "app")
         made.install()
         return made

@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from bundler.assembly.tree import mode_of
-from bundler.files.modes import EXECUTABLE, PLAIN
+from bundler.atomic import EXECUTABLE, PLAIN
 from bundler.targets import TARGETS
 from sidecar.manifest import (
     MANIFEST,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bundler.errors import UsageError
-from bundler.names import unknown
+from bundler.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

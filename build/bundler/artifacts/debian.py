@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
 from bundler.errors import UnreachableError
-from bundler.files.staging import publish, stage_beside
+from bundler.staging import publish, stage_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from bundler.artifacts.layout import UNFINISHED, entry_path, tag_cache
 from bundler.artifacts.writer import Writer
+from bundler.atomic import Partial, abandoned, disk_error, free_bytes
 from bundler.digests import Digest
 from bundler.errors import IntegrityError, UnreachableError
-from bundler.files.partial import Partial, abandoned, disk_error, free_bytes
 from sidecar.manifest import CHUNK_BYTES, canonical, file_sha256
 
 if TYPE_CHECKING:

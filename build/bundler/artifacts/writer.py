@@ -6,8 +6,8 @@ import errno
 import os
 from typing import TYPE_CHECKING, Self
 
+from bundler.atomic import disk_error
 from bundler.errors import DiskError
-from bundler.files.partial import disk_error
 
 if TYPE_CHECKING:
     from pathlib import Path

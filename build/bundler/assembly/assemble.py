@@ -27,25 +27,20 @@ from bundler.assembly.metadata import (
 )
 from bundler.assembly.path_rules import check_collisions, check_paths
 from bundler.assembly.tree import entries_of
+from bundler.atomic import FOLDER, PLAIN, disk_error, keeps_modes, rename, set_date, set_mode
+from bundler.bundle import read_bundle, refuse_foreign
 from bundler.digests import Digest
-from bundler.errors import UsageError
-from bundler.files.modes import FOLDER, PLAIN, keeps_modes, set_date, set_mode
-from bundler.files.partial import disk_error
-from bundler.files.renaming import rename
-from bundler.files.staging import publish, stage_beside, sweep
-from bundler.places import refuse_foreign
+from bundler.errors import UsageError, VerificationError
+from bundler.staging import publish, stage_beside, sweep
 from bundler.targets import target_named
 from sidecar.manifest import (
     MANIFEST,
     MANIFESTS,
     Component,
     Manifest,
-    ManifestError,
     damages,
     encode,
     encode_entries,
-    read,
-    read_entries,
     strays,
 )
 
@@ -204,10 +199,10 @@ class _Old:
 def _reusable(destination: Path, progress: Progress) -> _Old | None:
     try:
         identity = _identity(destination)
-        manifest = read(destination)
-        lists = {c.name: read_entries(destination, c) for c in manifest.components}
-    except (ManifestError, FileNotFoundError):
+        bundle = read_bundle(destination)
+    except (VerificationError, FileNotFoundError):
         return None
+    manifest, lists = bundle.manifest, bundle.lists
     total = sum(component.size for component in manifest.components)
     progress.start("the present bundle", total)
     has_modes = keeps_modes(destination.parent) is not False
@@ -222,9 +217,7 @@ def _reusable(destination: Path, progress: Progress) -> _Old | None:
         if next(found, None) is None:
             sound[name] = entries
     progress.finish("the present bundle")
-    known = {entry.path for entries in lists.values() for entry in entries}
-    known |= {MANIFEST, *(f"{MANIFESTS}/{name}.json" for name in lists)}
-    known |= {document.path for document in manifest.documents}
+    known = {*bundle.own, *(entry.path for entry in bundle.entries)}
     is_whole = (
         len(sound) == len(lists)
         and next(damages(destination, manifest.documents), None) is None

@@ -13,9 +13,9 @@ from bundler.assembly.derivation import Proof, derive
 from bundler.assembly.exclusions import Saving, apply, left_out, removing
 from bundler.assembly.source_tree import python_sources, text_of
 from bundler.assembly.tree import files_of, mode_of
+from bundler.atomic import PLAIN, set_date, set_mode
 from bundler.digests import Digest
 from bundler.errors import IntegrityError
-from bundler.files.modes import PLAIN, set_date, set_mode
 from bundler.locks.runtime import RuntimeSpec
 from bundler.plan import HostRuntime
 from bundler.targets import target_named

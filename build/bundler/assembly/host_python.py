@@ -21,9 +21,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from bundler.assembly.elf import Dynamic, dynamic
+from bundler.atomic import EXECUTABLE, FOLDER, PLAIN, set_mode
 from bundler.digests import Digest
 from bundler.errors import DiskError, IntegrityError, UnreachableError
-from bundler.files.modes import EXECUTABLE, FOLDER, PLAIN, set_mode
 from bundler.plan import HostRuntime
 from bundler.targets import PYTHON
 

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 import zstandard
 
 from bundler.assembly.path_rules import ArchiveLimits, Member, MemberCheck, MemberKind, keep_all
+from bundler.atomic import EXECUTABLE, FOLDER, PLAIN, rename, set_mode
 from bundler.errors import DiskError, IntegrityError, PolicyError
-from bundler.files.modes import EXECUTABLE, FOLDER, PLAIN, set_mode
-from bundler.files.renaming import rename
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.atomic import EXECUTABLE, PLAIN
 from bundler.errors import PolicyError
-from bundler.files.modes import EXECUTABLE, PLAIN
 from sidecar.manifest import FileEntry, file_sha256
 
 if TYPE_CHECKING:

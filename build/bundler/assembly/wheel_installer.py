@@ -29,10 +29,8 @@ from installer.records import Hash, RecordEntry, parse_record_file
 from installer.sources import WheelFile
 
 from bundler.assembly.path_rules import ArchiveLimits, Member, MemberCheck, MemberKind, keep_all
+from bundler.atomic import EXECUTABLE, PLAIN, disk_error, replace
 from bundler.errors import IntegrityError, PolicyError
-from bundler.files.modes import EXECUTABLE, PLAIN
-from bundler.files.partial import disk_error
-from bundler.files.renaming import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping

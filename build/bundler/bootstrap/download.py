@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from bundler.artifacts.layout import UNFINISHED, entry_path, tag_cache
+from bundler.atomic import Partial, abandoned, disk_error
 from bundler.bootstrap import obstacles, trust
 from bundler.bootstrap.proxies import proxies, proxy_between
 from bundler.errors import IntegrityError, UnreachableError
-from bundler.files.partial import Partial, abandoned, disk_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

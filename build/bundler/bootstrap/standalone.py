@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bundler.artifacts.layout import entry_path
+from bundler.atomic import disk_error
 from bundler.bootstrap import download, interpreters
 from bundler.bootstrap.lockedruntime import locked_runtime, strings
 from bundler.bootstrap.pipoptions import pip_options
 from bundler.bootstrap.unpack import unpack
 from bundler.console import Lines
 from bundler.errors import IntegrityError, UnreachableError, UnsupportedError
-from bundler.files.partial import disk_error
-from bundler.files.staging import publish, stage_beside
+from bundler.staging import publish, stage_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler import atomic
 from bundler.checks import areas, durations, selection
-from bundler.files import partial
 from sidecar.process import cores
 
 if TYPE_CHECKING:
@@ -150,8 +150,8 @@ class Suite:
 
     def _check_space(self, needed: int) -> None:
         for place in (self.project.out, Path(tempfile.gettempdir())):
-            if partial.free_bytes(place) < needed:
-                raise partial.disk_error(
+            if atomic.free_bytes(place) < needed:
+                raise atomic.disk_error(
                     OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
                     place,
                     purpose="the tests",

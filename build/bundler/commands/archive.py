@@ -35,12 +35,12 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Pack; print where the archive is, and say its digest and size."""
-    from bundler.parcel import send  # noqa: PLC0415 - needs the environment
+    from bundler.archive import pack_verified  # noqa: PLC0415 - needs the environment
 
     epoch = epoch_for(read_recipe(project.recipe))
     output: Path | None = options.output
     with console.progress("pack") as progress:
-        parcel = send(
+        parcel = pack_verified(
             options.path.resolve(),
             output.resolve() if output else None,
             epoch=epoch,

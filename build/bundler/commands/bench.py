@@ -72,7 +72,7 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Measure, or send saved requests; print and save."""
     from bench import figures, report  # noqa: PLC0415 - needs the environment
     from bench import run as bench  # noqa: PLC0415
-    from bundler.files.replacement import replace_files  # noqa: PLC0415
+    from bundler.atomic import replace_files  # noqa: PLC0415
     from bundler.recipe import read_recipe  # noqa: PLC0415
 
     chosen = _chosen(options, project)

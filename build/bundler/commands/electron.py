@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.bundle import read_bundle
 from bundler.commands.options import assembling, bundles_at, folder, place
 from bundler.errors import UsageError
 from bundler.profiles import DEFAULT, label
@@ -67,10 +68,10 @@ def check(options: argparse.Namespace, project: Project) -> None:
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Write; say what was found, and print where it is."""
     from bundler.electron import payload  # noqa: PLC0415 - needs the environment
-    from bundler.electron.integration import compose, open_bundle, place, write  # noqa: PLC0415
+    from bundler.electron.integration import compose, place, write  # noqa: PLC0415
 
     output: Path = options.output.resolve()
-    bundles = [open_bundle(root) for root in _roots(options, project)]
+    bundles = [read_bundle(root) for root in _roots(options, project)]
     where = place(bundles, _app(options.app, output), output, source=options.source)
     templates = project.root / "bundle" / "electron" / "builder"
     integration = compose(bundles, where, templates)

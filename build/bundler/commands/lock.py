@@ -92,8 +92,8 @@ def _lock_wheels(options: argparse.Namespace, project: Project, console: Console
         PDM_CONFIGURATION,
         configured_indexes,
     )
+    from bundler.atomic import replace_files  # noqa: PLC0415
     from bundler.bootstrap.pipoptions import pip_options  # noqa: PLC0415
-    from bundler.files.replacement import replace_files  # noqa: PLC0415
     from bundler.locking import wheel_lock  # noqa: PLC0415 - needs the environment
     from bundler.locks import wheels  # noqa: PLC0415 - needs the environment
 
@@ -121,8 +121,8 @@ def _lock_models(options: argparse.Namespace, project: Project, console: Console
     from bundler.artifacts.network import Network  # noqa: PLC0415
     from bundler.artifacts.sources import IndexSource  # noqa: PLC0415
     from bundler.artifacts.store import Store  # noqa: PLC0415
+    from bundler.atomic import replace_files  # noqa: PLC0415
     from bundler.bootstrap.pipoptions import pip_options  # noqa: PLC0415
-    from bundler.files.replacement import replace_files  # noqa: PLC0415
     from bundler.golden import TEXTS, read_texts  # noqa: PLC0415
     from bundler.locking.hub import Hub  # noqa: PLC0415
     from bundler.locking.model_lock import Locker  # noqa: PLC0415

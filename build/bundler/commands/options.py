@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.artifacts.addresses import parse_mirrors
-from bundler.errors import PolicyError
-from bundler.names import unknown
-from bundler.places import refuse_foreign, require_bundle
+from bundler.bundle import refuse_foreign, require_bundle
+from bundler.errors import PolicyError, unknown
 from bundler.profiles import DEFAULT, label, profile_named
 from bundler.recipe import PARTS, epoch_for, read_recipe
 from bundler.targets import Target, host_target, refuse_foreign_host, target_named

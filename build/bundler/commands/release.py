@@ -91,10 +91,10 @@ def _output(options: argparse.Namespace, project: Project) -> Path:
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Make it; print where it is."""
     from bundler.artifacts.store import Store  # noqa: PLC0415
-    from bundler.files.staging import publish, stage_beside  # noqa: PLC0415
     from bundler.locks.models import read_models  # noqa: PLC0415
     from bundler.release import bundles, edition, statement  # noqa: PLC0415
     from bundler.release.source import read_source  # noqa: PLC0415
+    from bundler.staging import publish, stage_beside  # noqa: PLC0415
 
     started = time.monotonic()
     recipe = read_recipe(project.recipe)

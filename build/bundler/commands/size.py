@@ -42,7 +42,7 @@ def check(options: argparse.Namespace, project: Project) -> None:
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Weigh; print the table."""
     from bundler.artifacts.store import Store  # noqa: PLC0415
-    from bundler.files.replacement import replace_files  # noqa: PLC0415
+    from bundler.atomic import replace_files  # noqa: PLC0415
     from bundler.inspection.inventory import take_stock  # noqa: PLC0415 - needs the environment
     from bundler.inspection.omissions import omissions  # noqa: PLC0415
     from bundler.inspection.picture import draw  # noqa: PLC0415

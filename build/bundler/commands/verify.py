@@ -10,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.bundle import require_bundle
 from bundler.errors import UsageError, printable
-from bundler.places import require_bundle
 
 if TYPE_CHECKING:
     import argparse
@@ -47,7 +47,7 @@ def check(options: argparse.Namespace, project: Project) -> None:  # noqa: ARG00
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:  # noqa: ARG001
     """Verify; say what was compared."""
-    from bundler.parcel import receive  # noqa: PLC0415 - needs the environment
+    from bundler.archive import verify_packed  # noqa: PLC0415 - needs the environment
     from bundler.release import edition  # noqa: PLC0415
     from bundler.verify import verify  # noqa: PLC0415
 
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
                 for line in report.lines():
                     console.say(line)
             return 0
-        verified = (receive if path.is_file() else verify)(path, progress)
+        verified = (verify_packed if path.is_file() else verify)(path, progress)
     seen = verified.manifest
     size = f"{verified.files} files, {verified.size / 1e6:.0f} MB"
     told = [f"verified: {size}, plan {seen.plan[:12]}, {seen.target}"]

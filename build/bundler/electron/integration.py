@@ -8,20 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.assembly.source_tree import text_of
+from bundler.atomic import EXECUTABLE, PLAIN, replace, set_mode
 from bundler.electron import entitlements, fragment, payload, readme
 from bundler.electron.fragment import Contents, Place
 from bundler.electron.signables import Signable, signables, table
-from bundler.errors import UsageError, VerificationError
-from bundler.files.modes import EXECUTABLE, PLAIN, set_mode
-from bundler.files.renaming import replace
+from bundler.errors import UsageError
 from bundler.targets import target_named
-from sidecar.manifest import MANIFESTS, ManifestError, read, read_entries
+from sidecar.manifest import MANIFESTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from bundler.bundle import ListedBundle
     from bundler.electron.payload import Payload
-    from sidecar.manifest import FileEntry, Manifest
 
 SIGNED = "signed"
 README = "README.md"
@@ -40,15 +39,6 @@ FIRST = ("python", "embedding_sidecar", "models", MANIFESTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bundle:
-    """A bundle that an app takes in, and every file of its components."""
-
-    root: Path
-    manifest: Manifest
-    entries: tuple[FileEntry, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Integration:
     """What is written, by path, and what was found on the way."""
 
@@ -57,21 +47,7 @@ class Integration:
     signing: tuple[str, ...]
 
 
-def open_bundle(root: Path) -> Bundle:
-    """Return the bundle at `root`, its lists checked, its files not. Raises VerificationError."""
-    try:
-        manifest = read(root)
-        entries = [entry for one in manifest.components for entry in read_entries(root, one)]
-    except ManifestError as error:
-        raise VerificationError(
-            f"there is no bundle at {root}",
-            why=str(error),
-            next_step="python3 build assemble",
-        ) from error
-    return Bundle(root=root, manifest=manifest, entries=tuple(entries))
-
-
-def place(bundles: Sequence[Bundle], app: Path, output: Path, *, source: str | None) -> Place:
+def place(bundles: Sequence[ListedBundle], app: Path, output: Path, *, source: str | None) -> Place:
     """Return where things lie, seen from the folder `app`.
 
     `source` is where the bundles will lie when the app is packaged, if not where they are now.
@@ -112,12 +88,12 @@ def _relative(path: Path, start: Path) -> str:
     return Path(os.path.relpath(path, start)).as_posix()
 
 
-def compose(bundles: Sequence[Bundle], place: Place, templates: Path) -> Integration:
+def compose(bundles: Sequence[ListedBundle], place: Place, templates: Path) -> Integration:
     """Return what is written for `bundles`. Raises VerificationError for one that was altered."""
     bundles = sorted(bundles, key=lambda bundle: bundle.manifest.target)
     native = {
         bundle.manifest.target: signables(
-            bundle.root, target_named(bundle.manifest.target), bundle.entries
+            bundle.root, target_named(bundle.manifest.target), bundle.files
         )
         for bundle in bundles
     }
@@ -147,9 +123,9 @@ def compose(bundles: Sequence[Bundle], place: Place, templates: Path) -> Integra
     return Integration(files=files, payloads=weighed, signing=signing)
 
 
-def contents(bundles: Iterable[Bundle]) -> Contents:
+def contents(bundles: Iterable[ListedBundle]) -> Contents:
     """Return the names at the top of the bundles, all of them together."""
-    names = {entry.path.partition("/")[0] for bundle in bundles for entry in bundle.entries}
+    names = {entry.path.partition("/")[0] for bundle in bundles for entry in bundle.files}
     names.add(MANIFESTS)
     first = [name for name in FIRST if name in names]
     return Contents(

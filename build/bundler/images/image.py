@@ -14,9 +14,10 @@ import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bundler.archive import tar_header
+from bundler.atomic import whole
 from bundler.digests import Digest
 from bundler.errors import UnsupportedError, VerificationError
-from bundler.files.whole import whole
 from bundler.images import oci
 from bundler.images.base import check_base
 from bundler.images.layers import PLACE, Layers, Part
@@ -211,22 +212,13 @@ def _write(images: Sequence[Image], raw: io.BufferedIOBase, name: str, epoch: in
     }
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for folder in ("blobs", "blobs/sha256"):
-            info = _info(folder, epoch)
-            info.type, info.mode = tarfile.DIRTYPE, 0o755
-            tar.addfile(info)
+            tar.addfile(tar_header(folder, epoch))
         for path, content in members.items():
-            info = _info(path, epoch)
             if isinstance(content, bytes):
-                info.size = len(content)
+                info = tar_header(path, epoch, size=len(content))
                 tar.addfile(info, io.BytesIO(content))
             else:
                 with content.open("rb") as stream:
-                    info.size = os.fstat(stream.fileno()).st_size
+                    info = tar_header(path, epoch, size=os.fstat(stream.fileno()).st_size)
                     tar.addfile(info, stream)
     return top
-
-
-def _info(path: str, epoch: int) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(path)
-    info.mtime = epoch
-    return info

@@ -9,9 +9,10 @@ import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bundler.archive import tar_header
+from bundler.atomic import EXECUTABLE, PLAIN, disk_error
 from bundler.digests import Digest
 from bundler.errors import IntegrityError, UnreachableError, VerificationError
-from bundler.files.partial import disk_error
 from bundler.images.blocks import Compressors, compressor, in_blocks
 from sidecar.manifest import CHUNK_BYTES, canonical
 
@@ -70,9 +71,11 @@ class Part:
         """
         paths = [f"{PLACE}/{entry.path}" for entry in self.entries]
         for folder in _folders(paths):
-            yield _header(folder, self.epoch)
+            yield _packed(tar_header(folder, self.epoch))
         for entry in sorted(self.entries, key=lambda entry: entry.path):
-            yield _header(f"{PLACE}/{entry.path}", self.epoch, entry)
+            mode = EXECUTABLE if entry.mode & 0o100 else PLAIN
+            name = f"{PLACE}/{entry.path}"
+            yield _packed(tar_header(name, self.epoch, size=entry.size, mode=mode))
             yield from _content(self.root, entry)
             yield b"\0" * (-entry.size % tarfile.BLOCKSIZE)
         yield b"\0" * (2 * tarfile.BLOCKSIZE)
@@ -185,17 +188,8 @@ def _folders(paths: Iterable[str]) -> list[str]:
     return sorted(found)
 
 
-def _header(name: str, epoch: int, entry: FileEntry | None = None) -> bytes:
-    """Return the header of a file, or of a folder, with nothing of this machine in it."""
-    info = tarfile.TarInfo(name)
-    info.mtime = epoch
-    if entry is None:
-        info.type = tarfile.DIRTYPE
-        info.mode = 0o755
-    else:
-        info.size = entry.size
-        info.mode = 0o755 if entry.mode & 0o100 else 0o644
-    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+def _packed(header: tarfile.TarInfo) -> bytes:
+    return header.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
 def _content(root: Path, entry: FileEntry) -> Iterator[bytes]:

@@ -10,18 +10,13 @@ from typing import TYPE_CHECKING
 from installer.records import parse_record_file
 from packaging.utils import canonicalize_name
 
-from bundler.errors import VerificationError
+from bundler.bundle import ListedBundle, read_bundle, unfit
 from bundler.targets import target_named
-from sidecar.manifest import (
-    MANIFEST,
-    MANIFESTS,
-    Manifest,
-    ManifestError,
-    file_sha256,
-    read,
-    read_entries,
-)
 from sidecar.manifest import FileEntry as Entry
+from sidecar.manifest import (
+    Manifest,
+    file_sha256,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -80,21 +75,18 @@ def take_stock(root: Path) -> Inventory:
     """
     files: dict[str, Owned] = {}
     try:
-        manifest = read(root)
+        bundle = read_bundle(root)
+        manifest = bundle.manifest
         for component in manifest.components:
-            entries = read_entries(root, component)
+            entries = bundle.lists[component.name]
             owners = _owners(root, manifest, component, entries)
             for entry in entries:
                 package = owners.get(source_of(entry.path))
                 files[entry.path] = Owned(component=component.name, package=package, entry=entry)
-        for entry in (*_own_entries(root, manifest), *manifest.documents):
+        for entry in (*_own_entries(bundle), *manifest.documents):
             files[entry.path] = Owned(component=PAPERS, package=None, entry=entry)
-    except (ManifestError, OSError) as error:
-        raise VerificationError(
-            f"{root} is not a bundle that can be read",
-            why=str(error),
-            next_step="python3 build assemble",
-        ) from error
+    except OSError as error:
+        raise unfit(root, str(error), "be read") from error
     return Inventory(manifest=manifest, files=files)
 
 
@@ -150,8 +142,8 @@ def _wheels(root: Path, manifest: Manifest, entries: Iterable[Entry]) -> Mapping
     return owners
 
 
-def _own_entries(root: Path, manifest: Manifest) -> tuple[Entry, ...]:
-    names = [MANIFEST, *(f"{MANIFESTS}/{component.name}.json" for component in manifest.components)]
+def _own_entries(bundle: ListedBundle) -> tuple[Entry, ...]:
+    root = bundle.root
     return tuple(
         Entry(
             path=name,
@@ -159,7 +151,7 @@ def _own_entries(root: Path, manifest: Manifest) -> tuple[Entry, ...]:
             size=(root / name).stat().st_size,
             sha256=file_sha256(root / name),
         )
-        for name in sorted(names)
+        for name in sorted(bundle.own)
     )
 
 

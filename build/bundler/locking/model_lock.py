@@ -22,9 +22,9 @@ from bundler.assembly.wheel_installer import opened
 from bundler.bootstrap import obstacles
 from bundler.digests import Artifact, Digest
 from bundler.errors import ModelError, PolicyError, UnreachableError
-from bundler.files.staging import stage_beside
 from bundler.golden import keep_or_replace, make_golden, render_golden
 from bundler.locks.models import ModelFile, ModelSpec, check_model, judge, settle
+from bundler.staging import stage_beside
 from sidecar.manifest import file_sha256
 from sidecar.models import trust
 

@@ -12,9 +12,9 @@ from urllib.parse import unquote, urlsplit
 
 import tomlkit
 
+from bundler.atomic import replace
 from bundler.digests import Artifact, Digest
 from bundler.errors import PolicyError, UnsupportedError, UsageError
-from bundler.files.renaming import replace
 from bundler.targets import PYTHON, TARGETS
 
 if TYPE_CHECKING:

@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING
 
 import zstandard
 
-from bundler import pack
+from bundler.archive import PRODUCT, SUFFIX, split_file, write_tar_zst, write_zip
 from bundler.assembly.source_tree import text_of
+from bundler.atomic import PLAIN, set_mode
 from bundler.digests import Digest
 from bundler.errors import UsageError, VerificationError
-from bundler.files.modes import PLAIN, set_mode
 from bundler.images import image
 from bundler.images.layers import Layers
-from bundler.parcel import PRODUCT, SUFFIX
 from bundler.profiles import label
-from bundler.release import parts, verify_sidecar, zipped
+from bundler.release import verify_sidecar
 from bundler.release.statement import Build, render
 from sidecar.manifest import MANIFEST
 
@@ -124,7 +123,10 @@ def _stem(manifest: Manifest) -> str:
 def _archives(bundle: Bundle, edition: Edition, folder: Path, progress: Progress) -> None:
     stem = _stem(bundle.manifest)
     size = sum(component.size for component in bundle.manifest.components)
-    for name, write_archive in ((f"{stem}{SUFFIX}", pack.archive), (f"{stem}.zip", zipped.archive)):
+    for name, write_archive in (
+        (f"{stem}{SUFFIX}", write_tar_zst),
+        (f"{stem}.zip", write_zip),
+    ):
         progress.start(name, size)
         write_archive(
             bundle.root,
@@ -163,4 +165,4 @@ def _image(edition: Edition, folder: Path, store: Store, progress: Progress) -> 
 
 def _cut(archive: Path, edition: Edition) -> None:
     if edition.part_bytes is not None:
-        parts.split(archive, edition.part_bytes)
+        split_file(archive, edition.part_bytes)

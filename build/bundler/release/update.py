@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import zstandard
 
-from bundler import pack
+from bundler.archive import ZSTD_LEVEL
 from bundler.errors import VerificationError
 from bundler.images import image
 from bundler.release import verify_sidecar
@@ -183,7 +183,7 @@ class _Sink:
     """Counts bytes, and what they become when compressed as an archive is."""
 
     def __init__(self) -> None:
-        self._compressor = zstandard.ZstdCompressor(level=pack.LEVEL).compressobj()
+        self._compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compressobj()
         self.size = 0
         self._compressed = 0
 

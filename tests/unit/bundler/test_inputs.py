@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 
 # What assembling imports from elsewhere: it moves bytes, tells people, or stands in the plan.
 NEUTRAL = {
-    *("checkpoints", "digests", "errors", "names", "places", "plan", "profiles"),
-    *("recipe", "targets", "bootstrap.platforms"),
-    *("files.modes", "files.partial", "files.renaming", "files.staging"),
+    *("atomic", "bundle", "checkpoints", "digests", "errors", "plan", "profiles", "recipe"),
+    *("staging", "targets", "bootstrap.platforms"),
     *("locks.models", "locks.runtime", "locks.wheels"),
 }
 

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bundler.bundle import refuse_foreign, require_bundle
 from bundler.errors import UsageError
-from bundler.places import refuse_foreign, require_bundle
 from sidecar.manifest import MANIFEST, MANIFESTS
 
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bundler import atomic
 from bundler.checks import areas, selection, suite
 from bundler.checks.suite import NO_TESTS, Suite
 from bundler.console import Console
 from bundler.errors import DiskError
-from bundler.files import partial
 from bundler.project import Project
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     found = Runs()
     monkeypatch.setattr(suite, "_run", found)
     monkeypatch.setattr(areas, "changed_within_a_day", lambda _: ("service/a.py",))
-    monkeypatch.setattr(partial, "free_bytes", lambda _: 1 << 40)
+    monkeypatch.setattr(atomic, "free_bytes", lambda _: 1 << 40)
     for variable in suite.BUNDLES:
         monkeypatch.setenv(variable, "a-bundle")
     return found
@@ -144,7 +144,7 @@ def test_a_failure_ends_the_run_and_still_shows_the_durations(
 def test_too_little_disk_is_said_before_any_test(
     runs: Runs, made: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partial, "free_bytes", lambda _: 1 << 30)
+    monkeypatch.setattr(atomic, "free_bytes", lambda _: 1 << 30)
     with pytest.raises(DiskError, match="no room for the tests"):
         made.run(full=False, changed=False, within_min=None)
     assert runs.asked == []

@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bundler.bundle import ListedBundle, read_bundle
 from bundler.electron.fragment import Place
 from bundler.electron.integration import (
     FIXED,
-    Bundle,
     Integration,
     compose,
     contents,
-    open_bundle,
     place,
     write,
 )
@@ -28,8 +27,8 @@ TEMPLATES = Project.here().root / "bundle" / "electron" / "builder"
 PLACE = Place(bundles="../out", integration="build/sidecar")
 
 
-def small(root: Path, *names: str) -> list[Bundle]:
-    return [open_bundle(smallbundle.make(root, name)) for name in names]
+def small(root: Path, *names: str) -> list[ListedBundle]:
+    return [read_bundle(smallbundle.make(root, name)) for name in names]
 
 
 def composed(root: Path, *names: str) -> Integration:
@@ -61,7 +60,7 @@ def test_python_gets_the_right_that_a_macs_library_asks_for(tmp_path: Path) -> N
     name = next(name for name in files if name.endswith("er/native.so"))
     files[name] += smallbundle.JIT
     root = smallbundle.make(tmp_path, "mac-arm64", files)
-    made = compose([open_bundle(root)], PLACE, TEMPLATES)
+    made = compose([read_bundle(root)], PLACE, TEMPLATES)
     rights = plistlib.loads(made.files["entitlements.python.plist"])
     assert list(rights) == ["com.apple.security.cs.allow-jit"]
     assert any("`allow-jit`: native.so asks" in line for line in made.signing)
@@ -74,8 +73,8 @@ def test_the_names_at_the_top_are_those_of_all_bundles(tmp_path: Path) -> None:
 
 
 def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(VerificationError, match="there is no bundle at"):
-        open_bundle(tmp_path)
+    with pytest.raises(VerificationError, match="is not a bundle that can be read"):
+        read_bundle(tmp_path)
 
 
 def test_places_are_seen_from_the_apps_folder(tmp_path: Path) -> None:
@@ -87,9 +86,9 @@ def test_places_are_seen_from_the_apps_folder(tmp_path: Path) -> None:
     assert elsewhere.bundles == "${env.BUNDLES}"
 
 
-def renamed(bundle: Bundle, name: str) -> Bundle:
+def renamed(bundle: ListedBundle, name: str) -> ListedBundle:
     root = bundle.root.rename(bundle.root.with_name(name))
-    return open_bundle(root)
+    return read_bundle(root)
 
 
 def test_a_profile_behind_the_target_is_part_of_the_pattern(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.electron.integration import open_bundle
+from bundler.bundle import read_bundle
 from bundler.electron.signables import Signable, signables, table
 from bundler.errors import VerificationError
 from bundler.targets import TARGETS
@@ -18,7 +18,7 @@ SITE = TARGETS["mac-arm64"].site_packages
 
 
 def listed(root: Path) -> tuple[Signable, ...]:
-    bundle = open_bundle(root)
+    bundle = read_bundle(root)
     return signables(root, TARGETS[bundle.manifest.target], bundle.entries)
 
 

@@ -199,7 +199,7 @@ def test_an_archive_that_cannot_be_written_leaves_the_old_one(
     def fail(_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr("bundler.files.whole.os.fsync", fail)
+    monkeypatch.setattr("bundler.atomic.os.fsync", fail)
     with pytest.raises(RuntimeError):
         write([image], place / "i.tar", name="b:1", epoch=EPOCH)
     assert Digest.of_file(place / "i.tar") == before

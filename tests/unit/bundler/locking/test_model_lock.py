@@ -22,12 +22,12 @@ from bundler.errors import (
     PolicyError,
     UnreachableError,
 )
-from bundler.files.staging import stage_beside
 from bundler.golden import Made, encode_row
 from bundler.locking.hub import Hub
 from bundler.locking.model_lock import WORKPLACE, Locker
 from bundler.locks.models import Cosines, judge, parse_models, render_models
 from bundler.recipe import CatalogueModel, Recipe
+from bundler.staging import stage_beside
 from tests.support.badserver import BadServer, status, wrong
 from tests.support.hub import REVISION, LoopbackNetwork, TinyHub
 from tests.support.tinymodel import MAX_TOKENS, WIDTH, tiny_model
@@ -191,7 +191,7 @@ def test_what_was_locked_is_in_the_store_and_nothing_else_is_left(locker: Locker
 DIE = """
 import os, signal, sys
 from pathlib import Path
-from bundler.files.staging import stage_beside
+from bundler.staging import stage_beside
 
 with stage_beside(Path(sys.argv[1])) as folder:
     (folder / "model.safetensors").write_bytes(b"weights")

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler import pack
+from bundler import archive
 from bundler.artifacts.store import Store
 from bundler.console import Progress
 from bundler.errors import VerificationError
 from bundler.images.layers import Layers
-from bundler.release import update, zipped
+from bundler.release import update
 from tests.support.miniature import EPOCH, Miniature
 from tests.support.released import Released
 
@@ -104,8 +104,8 @@ def test_layers_that_do_not_move_are_not_made(versions: Versions, tmp_path: Path
 
 
 def test_archives_say_the_same_as_folders(versions: Versions, tmp_path: Path) -> None:
-    zipped.archive(versions.root / "first", tmp_path / "first.zip", epoch=EPOCH)
-    pack.archive(versions.root / "service", tmp_path / "service.tar.zst", epoch=EPOCH)
+    archive.write_zip(versions.root / "first", tmp_path / "first.zip", epoch=EPOCH)
+    archive.write_tar_zst(versions.root / "service", tmp_path / "service.tar.zst", epoch=EPOCH)
     moved = update.bundle_update(
         update.Held.read(tmp_path / "first.zip"), update.Held.read(tmp_path / "service.tar.zst")
     )

@@ -1,4 +1,11 @@
-"""A file while it is written: its writer's alone, hashed as it grows, renamed when whole."""
+"""Files that appear whole or not at all, with modes that no umask changes.
+
+A file is written beside its place, by its writer alone, hashed as it grows, synced and renamed when
+whole. Windows refuses a rename for a moment while a virus scanner holds what was just written
+(errors 5, access denied, and 32, sharing violation), so it is tried again there; the tests simulate
+what it refuses. FAT and Windows keep no executable bit: a disk is given modes and dates as far as
+it keeps them.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +15,20 @@ import hashlib
 import os
 import secrets
 import shutil
+import tempfile
 import time
+from contextlib import suppress
+from glob import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler import checkpoints
 from bundler.errors import DiskError
-from bundler.files.modes import PLAIN, READ_ONLY, set_mode
-from bundler.files.renaming import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import io
+    from collections.abc import Callable, Iterator, Mapping
     from io import FileIO
-    from pathlib import Path
 
 try:
     import fcntl
@@ -223,3 +232,138 @@ def abandoned(folder: Path, pattern: str = "*") -> Iterator[Path]:
                 age_s = time.time() - os.fstat(stream.fileno()).st_mtime
                 if owned or (owned is None and age_s > ABANDONED_AFTER_S):
                     yield path
+
+
+@contextlib.contextmanager
+def whole(output: Path) -> Iterator[io.BufferedWriter]:
+    """Give a stream whose bytes are at `output` once the block has ended, with mode 0644.
+
+    If the block raises, nothing changed. A crash leaves the old file or the new one, and perhaps a
+    hidden one beside it, which the next run sweeps. Raises DiskError.
+    """
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in abandoned(output.parent, f".{escape(output.name)}.*"):
+            leftover.unlink(missing_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.parent)
+        beside = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as raw:
+                try_lock(descriptor)
+                yield raw
+                raw.flush()
+                os.fsync(raw.fileno())
+            set_mode(beside, PLAIN)
+            checkpoints.reach("archive.written")
+            replace(beside, output)
+        finally:
+            beside.unlink(missing_ok=True)
+        sync_folder(output.parent)
+    except OSError as error:
+        raise disk_error(error, output.parent, purpose=output.name) from error
+
+
+def replace_files(texts: Mapping[Path, str]) -> None:
+    """Make every file hold its text, in UTF-8 with plain line ends. Raises DiskError.
+
+    A full disk or an error while writing changes nothing. A crash leaves each file old or new and
+    never a part; between two renames the first may be new and the next one still old, so name last
+    the file that holds the others' hashes: then a second run repairs it.
+    """
+    beside = {path: path.with_name(f".{path.name}.new") for path in texts}
+    try:
+        for path, fresh in beside.items():
+            _write_text(path, fresh, texts[path])
+        for path, fresh in beside.items():
+            _rename_text(path, fresh)
+    finally:
+        for fresh in beside.values():
+            with suppress(OSError):
+                fresh.unlink(missing_ok=True)
+
+
+def _write_text(path: Path, fresh: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with fresh.open("w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        needed = len(text.encode())
+        raise disk_error(error, path, purpose=path.name, needed=needed) from error
+
+
+def _rename_text(path: Path, fresh: Path) -> None:
+    try:
+        replace(fresh, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise disk_error(error, path, purpose=path.name) from error
+
+
+# Seconds between two tries, ten in all.
+PAUSES: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.75, 1, 1.5, 2, 2, 2) if os.name == "nt" else ()
+
+
+def rename(source: Path, target: Path) -> None:
+    """Give `source` the name `target`, which Windows wants to be free. Raises OSError."""
+    _patiently(lambda: source.rename(target))
+
+
+def replace(source: Path, target: Path) -> None:
+    """Give the file `source` the name `target`, and take a file's place there. Raises OSError."""
+    _patiently(lambda: source.replace(target))
+
+
+def _patiently(act: Callable[[], object]) -> None:
+    for pause_s in PAUSES:
+        with contextlib.suppress(PermissionError):
+            act()
+            return
+        time.sleep(pause_s)
+    act()
+
+
+PLAIN = 0o644
+EXECUTABLE = 0o755
+FOLDER = 0o755
+READ_ONLY = 0o444
+UNSUPPORTED = frozenset({errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+
+
+def set_mode(path: Path | str | int, mode: int) -> None:
+    """Give the file or folder at `path`, or an open file, a mode, where its file system has any."""
+    with _if_supported():
+        os.chmod(path, mode)  # noqa: PTH101 - a bundle has 20,000 files
+
+
+def set_date(path: Path | str, epoch: int) -> None:
+    """Give the file or folder at `path` a date in seconds since 1970, where we may set one."""
+    with _if_supported():
+        os.utime(path, (epoch, epoch))
+
+
+def keeps_modes(folder: Path) -> bool | None:
+    """Return whether files in `folder` keep their executable bit; None if that cannot be tried.
+
+    It is tried with a file that is removed again.
+    """
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".sidecar-mode-", dir=folder) as file:
+            for mode in (PLAIN, EXECUTABLE):
+                set_mode(file.name, mode)
+                if bool(Path(file.name).stat().st_mode & 0o100) != bool(mode & 0o100):
+                    return False
+    except OSError:
+        return None
+    return True
+
+
+@contextlib.contextmanager
+def _if_supported() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise

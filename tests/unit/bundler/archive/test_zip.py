@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bundler import archive
+from bundler.bundle import read_bundle
 from bundler.errors import DiskError, PolicyError
-from bundler.files.modes import listed
-from bundler.release import zipped
 from tests.support import smallbundle
 from tests.support.miniature import EPOCH
 
@@ -27,14 +27,14 @@ def tree(tmp_path: Path) -> Path:
 
 
 def packed(tree: Path, output: Path, epoch: int = EPOCH) -> Path:
-    zipped.archive(tree, output, epoch=epoch)
+    archive.write_zip(tree, output, epoch=epoch)
     return output
 
 
 def test_what_comes_out_is_what_went_in(tree: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(packed(tree, tmp_path / "a.zip")) as archive:
         assert archive.testzip() is None
-        assert archive.namelist() == sorted(listed(tree))
+        assert archive.namelist() == sorted(read_bundle(tree).modes)
         assert archive.read(PROGRAM) == b"#!/bin/sh\n" * 300
         assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_DEFLATED}
 
@@ -43,7 +43,7 @@ def test_modes_and_times_are_the_same_whoever_packs(tree: Path, tmp_path: Path) 
     with zipfile.ZipFile(packed(tree, tmp_path / "a.zip")) as archive:
         modes = {info.filename: info.external_attr >> 16 for info in archive.infolist()}
         times = {info.date_time for info in archive.infolist()}
-    assert modes == {path: stat.S_IFREG | mode for path, mode in listed(tree).items()}
+    assert modes == {path: stat.S_IFREG | mode for path, mode in read_bundle(tree).modes.items()}
     assert modes[PROGRAM] == 0o100755
     assert modes["models/empty"] == 0o100644
     assert times == {(2023, 11, 14, 22, 13, 20)}

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from bundler import checkpoints
-from bundler.files import staging
-from bundler.files.staging import MARK, OLD, publish, stage_beside, sweep
+from bundler import checkpoints, staging
+from bundler.staging import MARK, OLD, publish, stage_beside, sweep
 from tests.support import assembler
 
 HOLDER = """
 import sys
 from pathlib import Path
-from bundler.files.staging import stage_beside
+from bundler.staging import stage_beside
 with stage_beside(Path(sys.argv[1])) as stage:
     stage.with_name(f"{stage.name}.kin").mkdir()
     print(stage, flush=True)

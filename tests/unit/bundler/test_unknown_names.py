@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bundler.errors import UnsupportedError, UsageError
-from bundler.names import unknown
+from bundler.errors import UnsupportedError, UsageError, unknown
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bundler.archive import PackedBundle, pack_verified, verify_packed, write_tar_zst
 from bundler.console import Progress
 from bundler.digests import Digest
 from bundler.errors import IntegrityError, VerificationError
-from bundler.pack import archive
-from bundler.parcel import Parcel, receive, send
 from tests.support.miniature import EPOCH, Miniature
 
 if TYPE_CHECKING:
@@ -23,8 +22,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "bundle"
 
 
-def sent(bundle: Path, output: Path | None) -> Parcel:
-    return send(bundle, output, epoch=EPOCH, progress=Progress())
+def sent(bundle: Path, output: Path | None) -> PackedBundle:
+    return pack_verified(bundle, output, epoch=EPOCH, progress=Progress())
 
 
 def test_a_parcel_is_named_after_product_version_and_target(bundle: Path, tmp_path: Path) -> None:
@@ -36,7 +35,7 @@ def test_a_parcel_is_named_after_product_version_and_target(bundle: Path, tmp_pa
 
 def test_what_is_sent_is_received_whole(bundle: Path, tmp_path: Path) -> None:
     parcel = sent(bundle, tmp_path / "made" / "b.tar.zst")
-    verified = receive(parcel.path, Progress())
+    verified = verify_packed(parcel.path, Progress())
     assert verified.manifest == parcel.manifest
     assert [path.name for path in parcel.path.parent.iterdir()] == ["b.tar.zst"]
 
@@ -62,9 +61,9 @@ def test_an_archive_of_something_that_was_changed_is_not_received(
 ) -> None:
     copy = shutil.copytree(bundle, tmp_path / "copy")
     (copy / "NOTICES.txt").write_bytes(b"less")
-    archive(copy, tmp_path / "b.tar.zst", epoch=EPOCH)
+    write_tar_zst(copy, tmp_path / "b.tar.zst", epoch=EPOCH)
     with pytest.raises(VerificationError) as caught:
-        receive(tmp_path / "b.tar.zst", Progress())
+        verify_packed(tmp_path / "b.tar.zst", Progress())
     assert "changed: NOTICES.txt" in caught.value.why
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.tar.zst", "copy"]
 
@@ -75,5 +74,5 @@ def test_an_archive_with_a_flipped_bit_is_not_received(bundle: Path, tmp_path: P
     data[len(data) // 2] ^= 4
     parcel.path.write_bytes(data)
     with pytest.raises((IntegrityError, VerificationError)):
-        receive(parcel.path, Progress())
+        verify_packed(parcel.path, Progress())
     assert [path.name for path in tmp_path.iterdir()] == ["b.tar.zst"]

@@ -17,8 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bundler import checkpoints
-from bundler.files.partial import ABANDONED_AFTER_S, try_lock
-from bundler.files.renaming import rename
+from bundler.atomic import ABANDONED_AFTER_S, rename, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.files import partial
-from bundler.files.partial import ABANDONED_AFTER_S, Partial, abandoned, disk_error
+from bundler import atomic
+from bundler.atomic import ABANDONED_AFTER_S, Partial, abandoned, disk_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +90,7 @@ def test_a_leftover_there_is_no_room_to_copy_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "old").write_bytes(b"begin")
-    monkeypatch.setattr(partial, "free_bytes", lambda _: 3)
+    monkeypatch.setattr(atomic, "free_bytes", lambda _: 3)
     file = Partial(tmp_path, "new")
     file.adopt(tmp_path / "old")
     assert file.offset == 0

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bundler.atomic import replace_files
 from bundler.errors import DiskError
-from bundler.files.replacement import replace_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +37,7 @@ def test_a_disk_that_fills_while_writing_changes_no_file(
         if len(synced) == 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("bundler.files.replacement.os.fsync", full)
+    monkeypatch.setattr("bundler.atomic.os.fsync", full)
     with pytest.raises(DiskError, match="the disk is full: no room for b"):
         replace_files({first: "new a", second: "new b"})
     assert (first.read_text(), second.read_text()) == ("old a", "old b")
@@ -56,7 +56,7 @@ def test_a_crash_between_two_renames_leaves_whole_files_in_the_order_given(
     golden, lock = tmp_path / "golden.json", tmp_path / "lock.toml"
     golden.write_text("old golden")
     lock.write_text("old lock")
-    monkeypatch.setattr("bundler.files.replacement.sync_folder", _killed)
+    monkeypatch.setattr("bundler.atomic.sync_folder", _killed)
     with pytest.raises(KeyboardInterrupt):
         replace_files({golden: "new golden", lock: "new lock"})
     assert (golden.read_text(), lock.read_text()) == ("new golden", "old lock")

@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bundler import atomic
+from bundler.atomic import disk_error, rename, replace, whole
 from bundler.errors import DiskError
-from bundler.files import renaming
-from bundler.files.partial import disk_error
-from bundler.files.renaming import rename, replace
-from bundler.files.staging import publish, stage_beside
-from bundler.files.whole import whole
+from bundler.staging import publish, stage_beside
 from tests.support.miniature import Miniature
 
 if TYPE_CHECKING:
@@ -34,7 +32,7 @@ def hold(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], list[str]]:
 
             return scanned
 
-        monkeypatch.setattr(renaming, "PAUSES", (0.0,) * pauses)
+        monkeypatch.setattr(atomic, "PAUSES", (0.0,) * pauses)
         monkeypatch.setattr(Path, "rename", wrapped(Path.rename))
         monkeypatch.setattr(Path, "replace", wrapped(Path.replace))
         return refused
@@ -65,7 +63,7 @@ def test_a_file_that_stays_held_is_an_error_after_the_last_try(
 
 
 def test_a_missing_file_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renaming, "PAUSES", (3600.0,))
+    monkeypatch.setattr(atomic, "PAUSES", (3600.0,))
     with pytest.raises(FileNotFoundError):
         rename(tmp_path / "a", tmp_path / "b")
 

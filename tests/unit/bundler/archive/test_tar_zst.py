@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 import zstandard
 
-from bundler import pack
+from bundler import archive
+from bundler.bundle import read_bundle
 from bundler.errors import DiskError, PolicyError, VerificationError
-from bundler.files.modes import listed
 from tests.support import smallbundle
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ def members(archive: Path) -> list[tarfile.TarInfo]:
 
 def test_what_is_packed_unpacks_to_the_same_tree(tmp_path: Path) -> None:
     root = make(tmp_path / "b")
-    pack.archive(root, tmp_path / "b.tar.zst", epoch=EPOCH)
-    modes = pack.unpack(tmp_path / "b.tar.zst", tmp_path / "c")
-    assert modes == listed(root)
+    archive.write_tar_zst(root, tmp_path / "b.tar.zst", epoch=EPOCH)
+    modes = archive.unpack(tmp_path / "b.tar.zst", tmp_path / "c")
+    assert modes == read_bundle(root).modes
     assert {path: (tmp_path / "c" / path).read_bytes() for path in modes} == {
         path.relative_to(root).as_posix(): path.read_bytes()
         for path in root.rglob("*")
@@ -59,7 +59,7 @@ def test_what_is_packed_unpacks_to_the_same_tree(tmp_path: Path) -> None:
 
 
 def test_headers_say_nothing_of_this_machine(tmp_path: Path) -> None:
-    pack.archive(make(tmp_path / "b"), tmp_path / "b.tar.zst", epoch=EPOCH)
+    archive.write_tar_zst(make(tmp_path / "b"), tmp_path / "b.tar.zst", epoch=EPOCH)
     found = members(tmp_path / "b.tar.zst")
     assert [info.name for info in found] == sorted(info.name for info in found)
     assert {(i.uid, i.gid, i.uname, i.gname, i.mtime) for i in found} == {(0, 0, "", "", EPOCH)}
@@ -70,7 +70,7 @@ def test_headers_say_nothing_of_this_machine(tmp_path: Path) -> None:
 
 
 def test_place_times_umask_zone_locale_and_folder_order_change_no_byte(tmp_path: Path) -> None:
-    pack.archive(make(tmp_path / "one"), tmp_path / "one.tar.zst", epoch=EPOCH)
+    archive.write_tar_zst(make(tmp_path / "one"), tmp_path / "one.tar.zst", epoch=EPOCH)
     script = (
         "import os, sys; os.umask(0o077); from pathlib import Path\n"
         "scandir = os.scandir\n"
@@ -78,41 +78,42 @@ def test_place_times_umask_zone_locale_and_folder_order_change_no_byte(tmp_path:
         "    __enter__ = lambda self: self\n"
         "    __exit__ = lambda *_: None\n"
         "os.scandir = lambda *a: Reversed(sorted(scandir(*a), key=lambda e: e.name)[::-1])\n"
-        "sys.path.insert(0, sys.argv[3]); from tests.unit.bundler.test_pack import make\n"
-        "from bundler import pack\n"
-        f"pack.archive(make(Path(sys.argv[1])), Path(sys.argv[2]), epoch={EPOCH})\n"
+        "sys.path.insert(0, sys.argv[3])\n"
+        "from tests.unit.bundler.archive.test_tar_zst import make\n"
+        "from bundler.archive import write_tar_zst\n"
+        f"write_tar_zst(make(Path(sys.argv[1])), Path(sys.argv[2]), epoch={EPOCH})\n"
     )
     environment = {"PYTHONPATH": os.pathsep.join(sys.path), "TZ": "Asia/Kathmandu"}
     environment |= {"LC_ALL": "C", "PATH": os.environ["PATH"]}
-    root = str(Path(__file__).parents[3])
+    root = str(Path(__file__).parents[4])
     two, out = tmp_path / "élan vital" / "two", tmp_path / "two.tar.zst"
     subprocess.run([sys.executable, "-c", script, two, out, root], check=True, env=environment)
     assert out.read_bytes() == (tmp_path / "one.tar.zst").read_bytes()
 
 
 def test_the_count_of_threads_never_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pack, "JOB_BYTES", 1 << 20)
-    monkeypatch.setattr(pack, "WINDOW_LOG", 18)
+    monkeypatch.setattr(archive, "JOB_BYTES", 1 << 20)
+    monkeypatch.setattr(archive, "WINDOW_LOG", 18)
     big = b"".join(b"%d\n" % (n * 7919 % 99_991) for n in range(900_000))
     root = make(tmp_path / "b", big=big)
     archives = []
     for threads in (0, 1, 2, 3):
-        pack.archive(root, tmp_path / "a", epoch=EPOCH, level=3, threads=threads)
+        archive.write_tar_zst(root, tmp_path / "a", epoch=EPOCH, level=3, threads=threads)
         archives.append((tmp_path / "a").read_bytes())
     assert len(set(archives)) == 1
 
 
 def test_another_epoch_is_another_archive(tmp_path: Path) -> None:
     root = make(tmp_path / "b")
-    pack.archive(root, tmp_path / "1", epoch=EPOCH)
-    pack.archive(root, tmp_path / "2", epoch=EPOCH + 1)
+    archive.write_tar_zst(root, tmp_path / "1", epoch=EPOCH)
+    archive.write_tar_zst(root, tmp_path / "2", epoch=EPOCH + 1)
     assert (tmp_path / "1").read_bytes() != (tmp_path / "2").read_bytes()
 
 
 def test_progress_adds_up_to_the_trees_bytes(tmp_path: Path) -> None:
     heard: list[int] = []
     root = make(tmp_path / "b")
-    pack.archive(root, tmp_path / "a", epoch=EPOCH, on_bytes=heard.append)
+    archive.write_tar_zst(root, tmp_path / "a", epoch=EPOCH, on_bytes=heard.append)
     assert sum(heard) == sum(p.stat().st_size for p in root.rglob("*") if p.is_file())
 
 
@@ -121,18 +122,18 @@ def test_a_link_is_refused_and_the_old_archive_stays(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"old")
     (root / "link").symlink_to("manifest.json")
     with pytest.raises(PolicyError, match="link cannot be packed"):
-        pack.archive(root, tmp_path / "a", epoch=EPOCH)
+        archive.write_tar_zst(root, tmp_path / "a", epoch=EPOCH)
     assert (tmp_path / "a").read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
 def test_modes_are_the_manifests_whatever_the_disk_shows(tmp_path: Path) -> None:
     root = make(tmp_path / "b")
-    pack.archive(root, tmp_path / "1", epoch=EPOCH)
+    archive.write_tar_zst(root, tmp_path / "1", epoch=EPOCH)
     for mode in (0o600, 0o777):
         for path in root.rglob("*"):
             path.chmod(0o700 if path.is_dir() else mode)
-        pack.archive(root, tmp_path / "2", epoch=EPOCH)
+        archive.write_tar_zst(root, tmp_path / "2", epoch=EPOCH)
         assert (tmp_path / "2").read_bytes() == (tmp_path / "1").read_bytes()
 
 
@@ -140,16 +141,16 @@ def test_a_file_that_is_in_no_list_and_a_folder_without_a_manifest_exit_8(tmp_pa
     root = make(tmp_path / "b")
     (root / ".DS_Store").write_bytes(b"")
     with pytest.raises(VerificationError, match=r"\.DS_Store cannot be packed"):
-        pack.archive(root, tmp_path / "a", epoch=EPOCH)
+        archive.write_tar_zst(root, tmp_path / "a", epoch=EPOCH)
     with pytest.raises(VerificationError, match="is not a bundle"):
-        pack.archive(tmp_path, tmp_path / "a", epoch=EPOCH)
+        archive.write_tar_zst(tmp_path, tmp_path / "a", epoch=EPOCH)
 
 
 @pytest.mark.parametrize("change", [-1, 1])
 def test_a_file_that_changes_meanwhile_exits_8(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: int
 ) -> None:
-    header = pack._header
+    header = archive._header
 
     def lying(
         name: str, status: os.stat_result, modes: Mapping[str, int], epoch: int
@@ -158,9 +159,9 @@ def test_a_file_that_changes_meanwhile_exits_8(
         info.size += change if name == "manifest.json" else 0
         return info
 
-    monkeypatch.setattr(pack, "_header", lying)
+    monkeypatch.setattr(archive, "_header", lying)
     with pytest.raises(VerificationError, match=r"manifest\.json changed"):
-        pack.archive(make(tmp_path / "b"), tmp_path / "a", epoch=EPOCH)
+        archive.write_tar_zst(make(tmp_path / "b"), tmp_path / "a", epoch=EPOCH)
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
@@ -172,8 +173,8 @@ def test_a_full_disk_exits_6_and_leaves_the_old_archive(
 
     (tmp_path / "a").write_bytes(b"old")
     root = make(tmp_path / "b")
-    monkeypatch.setattr("bundler.files.whole.os.fsync", full)
+    monkeypatch.setattr("bundler.atomic.os.fsync", full)
     with pytest.raises(DiskError, match="disk is full"):
-        pack.archive(root, tmp_path / "a", epoch=EPOCH)
+        archive.write_tar_zst(root, tmp_path / "a", epoch=EPOCH)
     assert (tmp_path / "a").read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]

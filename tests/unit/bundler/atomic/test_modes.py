@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler.assembly.tree import mode_of
+from bundler.atomic import keeps_modes, set_date, set_mode
+from bundler.bundle import read_bundle
 from bundler.errors import VerificationError
-from bundler.files.modes import keeps_modes, listed, set_date, set_mode
 from bundler.targets import TARGETS
 from tests.support import smallbundle
 from tests.support.modeless import forget_modes
@@ -36,7 +37,7 @@ def test_for_windows_the_name_decides() -> None:
 def test_the_manifest_lists_the_mode_of_every_file(tmp_path: Path) -> None:
     root = smallbundle.make(tmp_path, "linux-x64")
     (root / "NOTICES.txt").chmod(0o777)
-    modes = listed(root)
+    modes = read_bundle(root).modes
     assert set(modes) == {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()}
     assert {path for path, mode in modes.items() if mode == 0o755} == {"python/bin/python3.11"}
     assert set(modes.values()) == {0o644, 0o755}
@@ -44,7 +45,7 @@ def test_the_manifest_lists_the_mode_of_every_file(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_manifest_lists_nothing(tmp_path: Path) -> None:
     with pytest.raises(VerificationError, match="is not a bundle"):
-        listed(tmp_path)
+        _ = read_bundle(tmp_path).modes
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS])

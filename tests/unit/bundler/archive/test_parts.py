@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bundler.archive import split_file
 from bundler.errors import UsageError
-from bundler.release.parts import split
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,7 @@ def whole(tmp_path: Path) -> Path:
 
 def test_the_parts_are_the_whole(whole: Path) -> None:
     data = whole.read_bytes()
-    parts = split(whole, 100)
+    parts = split_file(whole, 100)
     assert [part.name for part in parts] == ["a.zip.001", "a.zip.002", "a.zip.003"]
     assert [part.stat().st_size for part in parts] == [100, 100, 50]
     assert b"".join(part.read_bytes() for part in parts) == data
@@ -29,16 +29,16 @@ def test_the_parts_are_the_whole(whole: Path) -> None:
 
 @pytest.mark.parametrize("size", [250, 1000])
 def test_what_is_small_enough_stays_whole(whole: Path, size: int) -> None:
-    assert split(whole, size) == (whole,)
+    assert split_file(whole, size) == (whole,)
 
 
 def test_no_part_is_empty(whole: Path) -> None:
-    assert [part.stat().st_size for part in split(whole, 125)] == [125, 125]
+    assert [part.stat().st_size for part in split_file(whole, 125)] == [125, 125]
 
 
 def test_more_parts_than_there_are_numbers_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     path.write_bytes(bytes(1001))
     with pytest.raises(UsageError, match="cut into parts that small"):
-        split(path, 1)
+        split_file(path, 1)
     assert path.exists()
