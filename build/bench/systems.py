@@ -25,7 +25,7 @@ import numpy as np
 
 from bench.client import HOST, Answer, Api, Connection
 from bundler.errors import SmokeError
-from bundler.launch import Service
+from bundler.launch import RunningService
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,7 +68,7 @@ class Running:
     """A started system, with the seconds from the start of its process to its first vector."""
 
     system: System
-    service: Service
+    service: RunningService
     port: int
     start_s: float
 
@@ -154,7 +154,7 @@ def start(system: System, first: Sequence[object], *, threads: int) -> Running:
     arguments = [str(port) if part == PORT else part for part in system.command]
     body = system.api.body(first)
     started = time.perf_counter()
-    service = Service.run(arguments, environment=environment, is_apart=True)
+    service = RunningService.run(arguments, environment=environment, is_apart=True)
     service.ready = {"port": port}
     try:
         _set_up(system, environment)
@@ -171,7 +171,9 @@ def start(system: System, first: Sequence[object], *, threads: int) -> Running:
         raise
 
 
-def _require_starting(system: System, service: Service, answer: Answer, seconds: float) -> None:
+def _require_starting(
+    system: System, service: RunningService, answer: Answer, seconds: float
+) -> None:
     """Raise SmokeError with the end of its log once a system cannot become ready any more."""
     why = answer.body[:200].decode(errors="replace")
     if (code := service.process.poll()) is not None:

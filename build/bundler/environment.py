@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bundler.atomic import replace
-from bundler.bootstrap import obstacles, start, trust
+from bundler.bootstrap import connection, start
 from bundler.bootstrap.interpreters import without_python
-from bundler.bootstrap.pipoptions import pip_environment, pip_options
+from bundler.bootstrap.pip_options import pip_environment, pip_options
 from bundler.errors import DiskError, IntegrityError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def _install(
     """Let pip install, from where the user's configuration says, and to nowhere else."""
     options_of_pip = pip_options(os.environ)
     named = Path(options_of_pip["cert"]) if "cert" in options_of_pip else None
-    certificates = trust.for_pip(_site_packages(project), project.out, named)
+    certificates = connection.for_pip(_site_packages(project), project.out, named)
     listing = project.out / "requirements.txt"
     listing.write_text(requirements(project, groups), encoding="utf-8")
     environment = pip_environment(os.environ, options_of_pip, certificates)
@@ -309,7 +309,7 @@ def _explain(tail: list[str]) -> None:
         raise DiskError(
             "the disk is full", why=reason, next_step="free about 3 GB, then run the command again"
         )
-    obstacle = obstacles.recognise(text)
+    obstacle = connection.recognise(text)
     if obstacle is not None:
         raise UnreachableError(
             f"a package of the environment could not be had: {obstacle.name}",

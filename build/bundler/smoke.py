@@ -13,7 +13,7 @@ from bundler.console import Progress
 from bundler.errors import SmokeError
 from bundler.golden import MIN_COSINE, Golden, read_golden, worst_cosine
 from bundler.inspection.trace import Proved, prove
-from bundler.launch import Service
+from bundler.launch import RunningService
 from bundler.targets import target_named
 from bundler.verify import verify
 
@@ -87,7 +87,7 @@ def _run(bundle: Path, model: str, engine: str, golden: Golden) -> tuple[float, 
     """Return the worst cosine of one engine, and the seconds until it was ready."""
     started = time.monotonic()
     arguments = ["--port", "0", "--model", model, "--engine", engine]
-    with Service.start(bundle, arguments, environment={}) as service:
+    with RunningService.start(bundle, arguments, environment={}) as service:
         service.wait_ready(START_SECONDS)
         ready_s = time.monotonic() - started
         vectors: list[list[float]] = []

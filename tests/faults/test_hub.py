@@ -100,7 +100,7 @@ def hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hubs]:
     (bundle / "recipe.toml").write_text(recipe + MODEL, encoding="utf-8")
     texts = (ROOT / "bundle" / "golden" / "texts.json").read_bytes()
     (bundle / "golden" / "texts.json").write_bytes(texts)
-    monkeypatch.setattr("bundler.bootstrap.pipoptions.pip_options", lambda _: {"no-index": "1"})
+    monkeypatch.setattr("bundler.bootstrap.pip_options.pip_options", lambda _: {"no-index": "1"})
     monkeypatch.setattr("bundler.artifacts.network.Network", lambda: NETWORK)
     monkeypatch.delenv("HF_TOKEN", raising=False)
     with BadServer() as storage, TinyHub(storage=storage) as hub:

@@ -13,12 +13,11 @@ import pytest
 
 from bundler import environment
 from bundler.artifacts.fetch import Request, fetch
-from bundler.artifacts.indexes import Indexes, configured_network
 from bundler.artifacts.network import Network
-from bundler.artifacts.sources import IndexSource, UrlSource
+from bundler.artifacts.sources import Indexes, IndexSource, UrlSource, configured_network
 from bundler.artifacts.store import Store
-from bundler.bootstrap import download, trust
-from bundler.bootstrap.pipoptions import pip_options
+from bundler.bootstrap import connection, download
+from bundler.bootstrap.pip_options import pip_options
 from bundler.console import Progress
 from bundler.digests import Artifact, Digest
 from bundler.errors import UnreachableError
@@ -54,11 +53,11 @@ def project(
     for name in list(os.environ):
         if name.startswith(("PIP_", "XDG_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
-    for name in trust.VARIABLES:
+    for name in connection.VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_DIRS", str(tmp_path))
-    monkeypatch.setattr("bundler.bootstrap.pipoptions._files_of_the_machine", lambda _: iter(()))
+    monkeypatch.setattr("bundler.bootstrap.pip_options._files_of_the_machine", lambda _: iter(()))
     yield checkout.project
     for path in environment._site_packages(checkout.project).glob("feather*"):
         shutil.rmtree(path)
@@ -157,9 +156,9 @@ def test_one_setting_of_certificates_serves_every_download(
 def test_an_old_pip_trusts_what_the_system_trusts(
     project: Project, index: BadServer, certificate: Untrusted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trust, "SYSTEM_FILES", (str(certificate.path),))
+    monkeypatch.setattr(connection, "SYSTEM_FILES", (str(certificate.path),))
     monkeypatch.setenv("PIP_INDEX_URL", f"{index.root}/simple")
-    if trust.for_pip(environment._site_packages(project), project.out, None) is None:
+    if connection.for_pip(environment._site_packages(project), project.out, None) is None:
         pytest.skip("the pip of this Python asks the system's store by itself")
     install(project)
 

@@ -12,11 +12,11 @@ import pytest
 from bundler.artifacts.network import Network
 from bundler.artifacts.store import Store
 from bundler.assembly import host_python, runtime
+from bundler.build_context import BuildContext
 from bundler.cli import parser
 from bundler.commands import assemble
 from bundler.console import Console, Progress
 from bundler.errors import IntegrityError, PolicyError, UnreachableError
-from bundler.inputs import Inputs
 from bundler.locks.runtime import RuntimeSpec
 from bundler.plan import HostRuntime
 from bundler.recipe import PARTS
@@ -86,17 +86,17 @@ class Builder:
         (self.output / MANIFEST).write_bytes(encode(manifest))
         self.said.truncate(0)
 
-    def inputs(self, *arguments: str, mirror: str = "") -> Inputs:
+    def inputs(self, *arguments: str, mirror: str = "") -> BuildContext:
         """Return what an assembly gathers."""
         options = self.options(*arguments, mirror=mirror)
-        return Inputs.gather(options, self.miniature.project, Console(self.said))
+        return BuildContext.gather(options, self.miniature.project, Console(self.said))
 
 
 @pytest.fixture
 def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Builder]:
     quick = Network(tries=3, first_wait_s=0.0, longest_wait_s=0.1, connect_s=2.0)
-    monkeypatch.setattr("bundler.artifacts.supply.configured_network", lambda *_: quick)
-    monkeypatch.setattr("bundler.artifacts.supply.pip_options", lambda _: {})
+    monkeypatch.setattr("bundler.artifacts.resolver.configured_network", lambda *_: quick)
+    monkeypatch.setattr("bundler.artifacts.resolver.pip_options", lambda _: {})
     with BadServer() as server:
         yield Builder(tmp_path, server)
 
@@ -278,7 +278,7 @@ def test_without_a_stand_in_the_download_s_own_failure_is_told(
 def test_where_no_stand_in_will_do_nothing_is_asked_beforehand(
     builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Inputs, "_may_stand_in", False)
+    monkeypatch.setattr(BuildContext, "_may_stand_in", False)
     builder.publish(status(503), cut_at(1000))
     assert isinstance(builder.inputs().plan().runtime, RuntimeSpec)
     assert [one.range for one in builder.server.seen] == [None, None, "bytes=1000-"]

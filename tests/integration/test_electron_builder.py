@@ -18,7 +18,7 @@ import yaml  # type: ignore[import-untyped]
 
 from bundler import archive
 from bundler.golden import MIN_COSINE, read_golden, worst_cosine
-from bundler.launch import Service
+from bundler.launch import RunningService
 from bundler.project import Project
 from bundler.targets import TARGETS
 from sidecar.manifest import read
@@ -225,7 +225,7 @@ def test_a_packaged_bundle_serves_from_where_it_is_and_stays_as_it_was(
     assert model.golden is not None
     golden = read_golden(packaged.resources / model.golden)
     arguments = ["--port", "0", "--model", model.name]
-    with Service.start(packaged.resources, arguments, environment={}) as service:
+    with RunningService.start(packaged.resources, arguments, environment={}) as service:
         service.wait_ready(START_SECONDS)
         vectors: list[list[float]] = []
         for at in range(0, len(golden.texts), BATCH):

@@ -9,8 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from bundler.artifacts.store import Store
-from bundler.artifacts.writer import Writer, WrongBytesError
+from bundler.artifacts.store import Store, Writer, WrongBytesError
 from bundler.digests import Digest
 from bundler.errors import IntegrityError, UnreachableError
 

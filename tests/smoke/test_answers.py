@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from bundler.launch import Service
+from bundler.launch import RunningService
 from tests.support.clients import Client, worst_cosine
 from tests.support.hammer import hammer, sentences
 from tests.support.variety import COUNT
@@ -27,7 +27,7 @@ ROUNDING = 2e-6
 
 @pytest.fixture(scope="module")
 def client(bundle: Path) -> Iterator[Client]:
-    with Service.start(bundle, ["--port", "0"], environment={}) as service:
+    with RunningService.start(bundle, ["--port", "0"], environment={}) as service:
         service.wait_ready(START_SECONDS)
         yield Client(port=service.port)
         assert service.stop() == 0

@@ -12,8 +12,7 @@ from bundler.errors import SmokeError
 from bundler.inspection import tracer
 from bundler.inspection.inventory import take_stock
 from bundler.inspection.omissions import omissions
-from bundler.inspection.savings import COMMAND, stale
-from bundler.inspection.sizes import weigh
+from bundler.inspection.sizes import SAVES_COMMAND, stale, weigh
 from bundler.inspection.trace import exercise, parse, prove
 from bundler.locks.wheels import read_lock
 from bundler.project import Project
@@ -67,4 +66,4 @@ def test_the_bytes_that_each_rule_is_said_to_save_are_those_it_saves(bundle: Pat
     sizes = weigh(inventory, omissions(recipe, lock, store, inventory))
     assert (sizes.absent, sizes.foreign) == ((), ())
     figures = stale(recipe, sizes)
-    assert not figures, f"{figures}; bundle/recipe.toml needs what this prints: {COMMAND}"
+    assert not figures, f"{figures}; bundle/recipe.toml needs what this prints: {SAVES_COMMAND}"

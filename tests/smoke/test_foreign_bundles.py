@@ -18,14 +18,13 @@ import pytest
 from bundler.artifacts.store import Store
 from bundler.assembly import audit_policy, path_rules
 from bundler.assembly.audit import AuditReport, audit
+from bundler.build_context import BuildContext
 from bundler.cli import parser
 from bundler.console import Console, Progress
 from bundler.errors import UnreachableError
-from bundler.inputs import Inputs
 from bundler.inspection.inventory import take_stock
 from bundler.inspection.omissions import omissions
-from bundler.inspection.savings import COMMAND, stale
-from bundler.inspection.sizes import weigh
+from bundler.inspection.sizes import SAVES_COMMAND, stale, weigh
 from bundler.locks.wheels import read_lock
 from bundler.project import Project
 from bundler.recipe import read_recipe
@@ -97,7 +96,7 @@ def assemble(name: str, folder: Path) -> Foreign:
         arguments = ["--target", name, "--runtime", "standalone", "--release"]
         arguments += ["--mirror", f"runtime={server.root}", "--output", str(output)]
         options = parser().parse_args(["assemble", *arguments])
-        inputs = Inputs.gather(options, PROJECT, Console(told))
+        inputs = BuildContext.gather(options, PROJECT, Console(told))
         locks = replace(inputs.locks, runtimes={**inputs.locks.runtimes, name: spec})
         inputs = replace(inputs, locks=locks)
         try:
@@ -190,7 +189,7 @@ def test_the_bytes_that_each_rule_is_said_to_save_are_those_it_saves(foreign: Fo
     sizes = weigh(inventory, omissions(recipe, lock, store, inventory))
     assert (sizes.absent, sizes.foreign) == ((), ())
     figures = stale(recipe, sizes)
-    assert not figures, f"{figures}; with that bundle's path, this prints them: {COMMAND}"
+    assert not figures, f"{figures}; with that bundle's path, this prints them: {SAVES_COMMAND}"
 
 
 def test_the_real_torch_is_in_it(foreign: Foreign) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.launch import Service, command
+from bundler.launch import RunningService, command
 from bundler.targets import target_named
 from sidecar.engines.packed.architecture import GRAPH, HALF_WEIGHTS, WEIGHTS
 from sidecar.manifest import read
@@ -26,8 +26,8 @@ ABSENT = ("torch", "transformers", "sentence_transformers", "scipy", "sklearn", 
 
 
 @pytest.fixture(scope="module")
-def service(lean: Path) -> Iterator[Service]:
-    with Service.start(lean, ["--port", "0"], environment={}) as running:
+def service(lean: Path) -> Iterator[RunningService]:
+    with RunningService.start(lean, ["--port", "0"], environment={}) as running:
         running.wait_ready(START_SECONDS)
         yield running
 
@@ -58,7 +58,7 @@ def test_it_holds_each_weight_once_in_half(lean: Path) -> None:
     assert WEIGHTS not in names
 
 
-def test_it_says_that_it_is_packed(service: Service) -> None:
+def test_it_says_that_it_is_packed(service: RunningService) -> None:
     info = service.request("/info")
     assert info["engine"] == "packed"
     assert info["unpacked_because"] is None

@@ -19,7 +19,7 @@ import schemathesis
 from schemathesis import engine
 from schemathesis.engine.events import FatalError, NonFatalError, ScenarioFinished
 
-from bundler.launch import Service
+from bundler.launch import RunningService
 from tests.support.tinypdf import pdf
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         words = ["--port", "0", "--allow-dir", str(folder)]
-        with Service.start(options.bundle, words, environment={}) as service:
+        with RunningService.start(options.bundle, words, environment={}) as service:
             service.wait_ready(START_SECONDS)
             seen = fuzz(
                 service.port,

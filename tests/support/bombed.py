@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from bundler.launch import Service
+from bundler.launch import RunningService
 from tests.support.clients import Client
 from tests.support.descendants import children, rss_mb
 from tests.support.tinypdf import bombs, pdf
@@ -42,7 +42,7 @@ def send(port: int, data: bytes) -> tuple[int, dict[str, object]]:
 def main(bundle: Path) -> int:
     """Print the table; return the number of faults."""
     faults = 0
-    with Service.start(bundle, ["--port", "0"], environment={}) as service:
+    with RunningService.start(bundle, ["--port", "0"], environment={}) as service:
         service.wait_ready(START_SECONDS)
         pid, client = service.process.pid, Client(port=service.port)
         send(service.port, pdf(["warm"]))

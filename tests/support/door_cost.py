@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "build"), str(ROOT / "service"), str(ROOT)]
 
-from bundler.launch import Service  # noqa: E402 (the path comes first)
+from bundler.launch import RunningService  # noqa: E402 (the path comes first)
 from tests.support import stub_service  # noqa: E402
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ def cpu_s(process: int) -> float:
 def measure(requests: int) -> tuple[Cost, Cost]:
     """Return what a single request costs with the door and without it."""
     program = [sys.executable, "-B", str(Path(__file__).resolve()), "--serve"]
-    guarded = Service.run(program, environment={"SIDECAR_TOKEN": TOKEN})
-    bare = Service.run([*program, "--bare"], environment={})
+    guarded = RunningService.run(program, environment={"SIDECAR_TOKEN": TOKEN})
+    bare = RunningService.run([*program, "--bare"], environment={})
     with guarded, bare:
         askers = []
         for service in (guarded, bare):

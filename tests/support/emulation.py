@@ -22,7 +22,7 @@ from bundler.artifacts import debian
 from bundler.artifacts.debian import Packages
 from bundler.errors import BundlerError
 from bundler.golden import MIN_COSINE, Golden, cosine, read_golden
-from bundler.launch import Service
+from bundler.launch import RunningService
 from bundler.locks.models import Cosines, read_models
 from bundler.project import Project
 from bundler.recipe import read_recipe
@@ -103,11 +103,11 @@ class Emulator:
         )
         return CpuFeatures(**json.loads(done.stdout))
 
-    def service(self, processor: Processor, bundle: Path, *options: str) -> Service:
+    def service(self, processor: Processor, bundle: Path, *options: str) -> RunningService:
         """Start the service of `bundle`."""
         python = self.words(processor, bundle / read(bundle).runtime.executable)
         program = [*python, "-I", "-B", str(bundle / "embedding_sidecar"), "--port", "0", *options]
-        return Service.run(program, environment={})
+        return RunningService.run(program, environment={})
 
     def read_pdf(self, processor: Processor, bundle: Path, data: bytes) -> list[dict[str, Any]]:
         """Return what the program that reads PDFs says of one, a message a page."""
@@ -184,7 +184,7 @@ def shortest(golden: Golden, count: int) -> Golden:
     )
 
 
-def cosines_of(service: Service, golden: Golden) -> Cosines:
+def cosines_of(service: RunningService, golden: Golden) -> Cosines:
     """Return how near the vectors that a service gives come to the golden ones."""
     rows: list[list[float]] = []
     for at in range(0, len(golden.texts), BATCH):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bundler.launch import Service
+from bundler.launch import RunningService
 from tests.support.clients import Client, worst_cosine
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str]) -> int:
     if not 1 <= options.requests <= MAX_REQUESTS or not 1 <= options.clients <= MAX_CLIENTS:
         parser.error(f"at most {MAX_REQUESTS} requests and {MAX_CLIENTS} clients, at least one")
     started = time.monotonic()
-    with Service.start(options.bundle, ["--port", "0"], environment={}) as service:
+    with RunningService.start(options.bundle, ["--port", "0"], environment={}) as service:
         service.wait_ready(START_SECONDS)
         sys.stdout.write(f"ready      after {time.monotonic() - started:.1f} s\n")
         seen = hammer(

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bundler.bundle import read_bundle
-from bundler.electron.fragment import Place
-from bundler.electron.integration import compose, write
+from bundler.electron.integration import AppPaths, compose, write
 from bundler.project import Project
 from tests.support import smallbundle
 from tests.support.electronbuilder import SOURCES, ran
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = Project.here().root / "bundle" / "electron" / "builder"
 MAC = SOURCES / "mac"
-PLACE = Place(bundles="../out", integration="build/sidecar")
+PLACE = AppPaths(bundles="../out", integration="build/sidecar")
 VERSION = "26.17.0"
 # The two forms in which electron-builder's parts are packed: CommonJS up to 26, modules that name
 # what they export since 27.

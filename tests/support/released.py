@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from bundler.artifacts.store import Store
 from bundler.console import Progress
-from bundler.release.bundles import Bundle
-from bundler.release.edition import Edition, write
-from bundler.release.statement import Build
+from bundler.release.contents import AssembledBundle, ReleaseContents, write_release
+from bundler.release.provenance import ReleaseBuild
 from sidecar.manifest import read
 from tests.support.miniature import EPOCH, Miniature
 from tests.support.tinybase import tiny_base
@@ -27,7 +26,7 @@ class Released:
 
     miniature: Miniature
     bundle: Path
-    edition: Edition
+    edition: ReleaseContents
     folder: Path
 
     @classmethod
@@ -37,11 +36,11 @@ class Released:
         bundle = miniature.project.output("linux-x64")
         miniature.assemble(bundle)
         base = tiny_base(root / "base.tar", more=("libstdc++.so.6", "libgcc_s.so.1"))
-        edition = Edition(
-            bundles=(Bundle(root=bundle, manifest=read(bundle)),),
+        edition = ReleaseContents(
+            bundles=(AssembledBundle(root=bundle, manifest=read(bundle)),),
             bases={"linux-x64": base},
             epoch=EPOCH,
-            build=Build(asked={}, found={}, inputs={"pdm.lock": "0" * 64}, commit=COMMIT),
+            build=ReleaseBuild(asked={}, found={}, inputs={"pdm.lock": "0" * 64}, commit=COMMIT),
             part_bytes=part_bytes,
         )
         made = cls(miniature=miniature, bundle=bundle, edition=edition, folder=root / "release")
@@ -51,7 +50,7 @@ class Released:
     def write(self, folder: Path) -> None:
         """Release into `folder`, again."""
         folder.mkdir()
-        write(self.edition, folder, Store(self.miniature.project.store), Progress())
+        write_release(self.edition, folder, Store(self.miniature.project.store), Progress())
 
     def path(self, suffix: str) -> Path:
         """Return an artifact of the bundle by what its name ends with."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundler.launch import Service
+from bundler.launch import RunningService
 from sidecar.process.listener import raise_limit
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if options.bundle is None or not 1 <= options.requests <= MAX_REQUESTS:
         parser.error(f"needs a bundle, and at most {MAX_REQUESTS} requests")
-    with Service.start(options.bundle, ["--port", "0"], environment={}) as service:
+    with RunningService.start(options.bundle, ["--port", "0"], environment={}) as service:
         service.wait_ready(START_SECONDS)
         seen = storm(service.port, mixture(options.requests))
         code = service.stop()

@@ -15,7 +15,7 @@ import yaml  # type: ignore[import-untyped]
 from bundler.cli import COMMANDS, parser
 from bundler.errors import BundlerError, UnreachableError
 from bundler.recipe import read_recipe
-from bundler.release.bundles import wanted
+from bundler.release.contents import wanted
 from sidecar import __version__
 from tests.support.pages import (
     CONTAINERS,

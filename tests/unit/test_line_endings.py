@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bundler.build_context import BuildContext
 from bundler.console import Console
-from bundler.inputs import Inputs
 from bundler.project import Project
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,7 @@ def plan_id(root: Path) -> str:
         offline=True,
         release=False,
     )
-    return Inputs.gather(options, Project(root=root), Console(io.StringIO())).plan_only().id
+    return BuildContext.gather(options, Project(root=root), Console(io.StringIO())).plan_only().id
 
 
 @pytest.fixture(scope="module")

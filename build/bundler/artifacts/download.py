@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bundler.artifacts.network import Network
     from bundler.artifacts.sources import Location
-    from bundler.artifacts.writer import Writer
+    from bundler.artifacts.store import Writer
     from bundler.digests import Artifact
 
 CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")

@@ -13,8 +13,8 @@ import httpx2
 from unearth.auth import get_keyring_auth
 from unearth.utils import get_netrc_auth
 
-from bundler.bootstrap import obstacles, trust
-from bundler.bootstrap.proxies import proxy_between
+from bundler.bootstrap import connection
+from bundler.bootstrap.connection import proxy_between
 
 if TYPE_CHECKING:
     import ssl
@@ -49,7 +49,7 @@ class Network:
         """Return the context that decides which servers are trusted. Raises UsageError."""
         # The variables that it would read are in `ca_bundle`, where they add to the system's store.
         made = httpx2.create_ssl_context(trust_env=self.ca_bundle is None)
-        trust.add(made, self.ca_bundle, self.client_certificate)
+        connection.add_trust(made, self.ca_bundle, self.client_certificate)
         return made
 
     def client(self) -> httpx2.Client:
@@ -97,7 +97,7 @@ def may_pass(error: Exception, text: str) -> bool:
     return (
         isinstance(error, httpx2.TransportError)
         and not isinstance(error, httpx2.UnsupportedProtocol)
-        and not obstacles.lasts(text)
+        and not connection.lasts(text)
     )
 
 

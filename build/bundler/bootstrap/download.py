@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from bundler.artifacts.layout import UNFINISHED, entry_path, tag_cache
+from bundler.artifacts.locations import UNFINISHED, entry_path, tag_cache
 from bundler.atomic import Partial, abandoned, disk_error
-from bundler.bootstrap import obstacles, trust
-from bundler.bootstrap.proxies import proxies, proxy_between
+from bundler.bootstrap import connection
+from bundler.bootstrap.connection import proxies, proxy_between
 from bundler.errors import IntegrityError, UnreachableError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def route(options: Mapping[str, str], url: str) -> Route:
     Without a proxy there, the environment's and the system's are used. Raises UsageError.
     """
     paths = {name: Path(options[name]) for name in ("cert", "client-cert") if options.get(name)}
-    context = trust.context(paths.get("cert"), paths.get("client-cert"))
+    context = connection.trusting(paths.get("cert"), paths.get("client-cert"))
     if urlsplit(url).hostname in options.get("trusted-host", "").split():
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -216,7 +216,7 @@ class _Download:
                 raise _RefusedError(text) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             text, inner = self._reason(error), getattr(error, "reason", error)
-            if isinstance(inner, FINAL) or obstacles.lasts(text):
+            if isinstance(inner, FINAL) or connection.lasts(text):
                 raise _RefusedError(text) from error
             raise _AgainError(text, is_answer=False) from error
 
@@ -285,9 +285,9 @@ def _require_same(wanted: Wanted, partial: Partial) -> None:
 
 
 def _unreachable(wanted: Wanted, why: str) -> UnreachableError:
-    obstacle = obstacles.recognise(why)
+    obstacle = connection.recognise(why)
     return UnreachableError(
         f"{wanted.name} is out of reach",
         why=f"{shown(wanted.url)}: {obstacle.name + ': ' if obstacle else ''}{why}",
-        next_step=obstacles.next_step(why, ""),
+        next_step=connection.next_step(why, ""),
     )

@@ -7,25 +7,32 @@ venv and pip. It lies in bundle/out/bootstrap under the first digits of its sha2
 from __future__ import annotations
 
 import hashlib
+import os
+import re
+import shutil
 import tarfile
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
-from bundler.artifacts.layout import entry_path
+from bundler.artifacts.locations import entry_path
 from bundler.atomic import disk_error
 from bundler.bootstrap import download, interpreters
-from bundler.bootstrap.lockedruntime import locked_runtime, strings
-from bundler.bootstrap.pipoptions import pip_options
-from bundler.bootstrap.unpack import unpack
+from bundler.bootstrap.pip_options import pip_options
 from bundler.console import Lines
-from bundler.errors import IntegrityError, UnreachableError, UnsupportedError
+from bundler.errors import (
+    IntegrityError,
+    PolicyError,
+    UnreachableError,
+    UnsupportedError,
+    UsageError,
+)
 from bundler.staging import publish, stage_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
-    from bundler.bootstrap.lockedruntime import LockedRuntime
     from bundler.bootstrap.platforms import Platform
     from bundler.console import Console
     from bundler.project import Project
@@ -120,3 +127,122 @@ def _sha256(path: Path) -> str:
         for chunk in iter(lambda: stream.read(CHUNK_BYTES), b""):
             found.update(chunk)
     return found.hexdigest()
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Fill `folder`, which is empty, with what `archive` has in its one top folder.
+
+    Raises PolicyError for a member that would leave the folder or is no file, link or folder;
+    OSError and tarfile.TarError.
+    """
+    with tarfile.open(archive, "r:gz") as stream:
+        for member in stream:
+            path = _inside(member.name)
+            if path is None:
+                continue
+            if any((folder / parent).is_symlink() for parent in path.parents):
+                raise _refusal(member.name)
+            place = folder / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if member.isdir():
+                place.mkdir(exist_ok=True)
+                continue
+            # Two names of terminals differ in case alone, and a Mac's disk takes them for one.
+            place.unlink(missing_ok=True)
+            if member.issym():
+                _require_inside(PurePosixPath(path.parent, member.linkname), member.name)
+                place.symlink_to(member.linkname)
+            elif member.isreg() or member.islnk():
+                # tarfile finds the data of a hard link where it leads to, in the archive.
+                with stream.extractfile(member) as source, place.open("wb") as target:  # type: ignore[union-attr]
+                    shutil.copyfileobj(source, target)
+                place.chmod(0o755 if member.mode & 0o100 else 0o644)
+            else:
+                raise _refusal(member.name)
+
+
+def _inside(name: str) -> PurePosixPath | None:
+    """Return where a member goes in the folder, None for the top folder itself."""
+    path = PurePosixPath(name)
+    _require_inside(path, name)
+    return PurePosixPath(*path.parts[1:]) if len(path.parts) > 1 else None
+
+
+def _require_inside(path: PurePosixPath, name: str) -> None:
+    """Raise PolicyError if `path`, with its dots resolved, is not below where it begins."""
+    normal = os.path.normpath(path.as_posix())
+    if path.is_absolute() or normal.startswith("..") or "\\" in normal or ":" in normal:
+        raise _refusal(name)
+
+
+def _refusal(name: str) -> PolicyError:
+    return PolicyError(
+        f"the runtime's archive holds {name!r}", why="no runtime has such a file in its archive"
+    )
+
+
+HEADER = re.compile(r"\[([\w.-]+)\]")
+# The one kind of value that is looked for: a string without escapes.
+STRING = re.compile(r'([\w-]+)\s*=\s*"([^"\\]*)"\s*(?:#.*)?')
+# As the release names its archives.
+NAMING = ("version", "tag", "triple", "flavour")
+NAME = "cpython-{version}+{tag}-{triple}-{flavour}.tar.gz"
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class LockedRuntime:
+    """A CPython of python-build-standalone: its archive's name, hash and place in the release."""
+
+    version: str
+    name: str
+    sha256: str
+    tag: str
+
+    def url(self, release: str) -> str:
+        """Return the archive's address where `release` is the beginning of every release's."""
+        return f"{release.rstrip('/')}/{self.tag}/{quote(self.name)}"
+
+
+def strings(path: Path) -> Mapping[str, Mapping[str, str]]:
+    """Return the lines `key = "value"` of a TOML file, by table. Raises UsageError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path.name} cannot be read", why=str(error), next_step="git checkout bundle"
+        ) from error
+    tables: dict[str, dict[str, str]] = {}
+    table: dict[str, str] = {}
+    for line in map(str.strip, text.splitlines()):
+        header, string = HEADER.fullmatch(line), STRING.fullmatch(line)
+        if header:
+            table = tables.setdefault(header[1], {})
+        elif string:
+            table[string[1]] = string[2]
+    return tables
+
+
+def locked_runtime(lock: Path, target: str) -> LockedRuntime:
+    """Return what the file at `lock` says of `target`. Raises UnsupportedError, UsageError."""
+    tables = strings(lock)
+    if target not in tables:
+        raise UnsupportedError(
+            f"no runtime is locked for {target}",
+            why=f"{lock.name} holds {', '.join(tables) or 'nothing'}",
+            next_step="install CPython 3.11 with venv and pip",
+        )
+    entry = tables[target]
+    missing = [key for key in (*NAMING, "sha256") if not entry.get(key)]
+    if missing or not SHA256.fullmatch(entry["sha256"]):
+        raise UsageError(
+            f"{lock.name}: [{target}] cannot be used",
+            why=f"it lacks {', '.join(missing) or 'a sha256 in hex'}",
+            next_step=f"git checkout {lock.name}",
+        )
+    return LockedRuntime(
+        version=entry["version"],
+        name=NAME.format_map(entry),
+        sha256=entry["sha256"],
+        tag=entry["tag"],
+    )

@@ -8,10 +8,9 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from bundler.artifacts.addresses import parse_mirrors
-from bundler.bootstrap import advice, download, interpreters
-from bundler.bootstrap.lockedruntime import strings
-from bundler.bootstrap.standalone import Standalone
+from bundler.artifacts.locations import parse_mirrors
+from bundler.bootstrap import download, interpreters
+from bundler.bootstrap.standalone import Standalone, strings
 from bundler.errors import UnreachableError
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def suitable_python(
         return standalone.program(wanted)
     except UnreachableError as error:
         found = "".join(f"; passed over {one}" for one in passed_over)
-        ways = "".join(f"\n    {way}" for way in advice.ways(options.command))
+        ways = "".join(f"\n    {way}" for way in interpreters.ways(options.command))
         first = f"{error.next_step}; or " if error.next_step else ""
         raise UnreachableError(
             f"the builder needs CPython {interpreters.SERIES}, and can neither find nor fetch one",

@@ -9,18 +9,20 @@ import subprocess
 import sys
 import tempfile
 import time
+import xml.etree.ElementTree as ET
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler import atomic
-from bundler.checks import areas, durations, selection
+from bundler.checks import selection
 from sidecar.process import cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bundler.checks.areas import Area
+    from bundler.checks.selection import Area
     from bundler.console import Console
     from bundler.project import Project
 
@@ -144,8 +146,8 @@ class Suite:
                 code = self._areas(within_min)
             return code
         finally:
-            spent = durations.read(sorted(self.reports.glob("*.xml")))
-            self.console.say(durations.table(spent, self.walls))
+            spent = read_durations(sorted(self.reports.glob("*.xml")))
+            self.console.say(durations_table(spent, self.walls))
             self.console.say(f"reports: {self.reports}")
 
     def _check_space(self, needed: int) -> None:
@@ -160,8 +162,8 @@ class Suite:
 
     def _areas(self, within_min: float | None) -> int:
         """Run the full-size tests that the changes of a day call for, while there is time."""
-        known = areas.read(self.project.root)
-        wanted = areas.concerned(known, areas.changed_within_a_day(self.project.root))
+        known = selection.read_areas(self.project.root)
+        wanted = selection.concerned(known, selection.changed_within_a_day(self.project.root))
         ran: list[str] = []
         late: list[str] = []
         code = 0
@@ -247,3 +249,75 @@ def _run(project: Project, arguments: list[str], more: Mapping[str, str] | None 
         [sys.executable, *arguments], cwd=project.root, env=environment, check=False
     )
     return done.returncode
+
+
+# Files that took less than this many seconds are added up in one row.
+LEAST_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What one file of tests took: set-up, calls and teardown, in seconds of one process."""
+
+    file: str
+    tests: int
+    seconds: float
+
+    @property
+    def folder(self) -> str:
+        """The folder below tests/ that the file lies in."""
+        return self.file.split("/")[1]
+
+
+def read_durations(reports: Iterable[Path]) -> tuple[Spent, ...]:
+    """Return what each file took in the runs that wrote `reports`.
+
+    A run that broke off leaves a report that is missing, cut short or without names: what is not in
+    it has no durations.
+    """
+    counts: dict[str, int] = defaultdict(int)
+    seconds: dict[str, float] = defaultdict(float)
+    for report in reports:
+        try:
+            cases = list(ET.parse(report).iter("testcase"))  # noqa: S314 - pytest wrote it
+        except (FileNotFoundError, ET.ParseError):
+            continue
+        for case in cases:
+            # Collection errors have no class name.
+            name = case.attrib.get("classname") or case.attrib.get("name")
+            if not name or "." not in name:
+                continue
+            file = _file(name)
+            counts[file] += 1
+            seconds[file] += float(case.attrib.get("time", 0))
+    return tuple(
+        Spent(file=file, tests=counts[file], seconds=seconds[file]) for file in sorted(counts)
+    )
+
+
+def _file(name: str) -> str:
+    """Return the path of a test module: `tests.unit.test_x` and `tests.unit.test_x.TestY`."""
+    parts = name.split(".")
+    last = next((n for n, part in enumerate(parts) if part.startswith("test_")), len(parts) - 1)
+    return f"{'/'.join(parts[: last + 1])}.py"
+
+
+def durations_table(spent: Iterable[Spent], walls: Mapping[str, float]) -> str:
+    """Return the durations as text: `walls` (seconds by name of a run), folders, then files."""
+    files = sorted(spent, key=lambda one: -one.seconds)
+    folders: dict[str, tuple[int, float]] = {}
+    for one in files:
+        tests, seconds = folders.get(one.folder, (0, 0.0))
+        folders[one.folder] = tests + one.tests, seconds + one.seconds
+    lines = ["where the time went (seconds; folders and files are sums over all processes)"]
+    lines += [f"{seconds:8.1f}  {name}" for name, seconds in walls.items()]
+    lines += [
+        f"{seconds:8.1f}  tests/{name}, {tests} tests"
+        for name, (tests, seconds) in sorted(folders.items(), key=lambda item: -item[1][1])
+    ]
+    slow = [one for one in files if one.seconds >= LEAST_SECONDS]
+    lines += [f"{one.seconds:8.1f}  {one.file}, {one.tests} tests" for one in slow]
+    if rest := files[len(slow) :]:
+        seconds = sum(one.seconds for one in rest)
+        lines.append(f"{seconds:8.1f}  {len(rest)} files below {LEAST_SECONDS:.0f} s each")
+    return "\n".join(lines)

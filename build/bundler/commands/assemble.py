@@ -38,10 +38,10 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Assemble; print where the bundle is."""
-    from bundler.inputs import Inputs  # noqa: PLC0415 - needs the environment
+    from bundler.build_context import BuildContext  # noqa: PLC0415 - needs the environment
 
     started = time.monotonic()
-    inputs = Inputs.gather(options, project, console)
+    inputs = BuildContext.gather(options, project, console)
     assembled = inputs.assemble()
     tell(assembled, time.monotonic() - started, console)
     sys.stdout.write(f"{inputs.output}\n")

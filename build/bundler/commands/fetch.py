@@ -35,9 +35,9 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Fetch, and say how much there is."""
-    from bundler.inputs import Inputs  # noqa: PLC0415 - needs the environment
+    from bundler.build_context import BuildContext  # noqa: PLC0415 - needs the environment
 
-    inputs = Inputs.gather(options, project, console)
+    inputs = BuildContext.gather(options, project, console)
     plan = inputs.plan()
     fetched = inputs.fetch(plan)
     if options.links:

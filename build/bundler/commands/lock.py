@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bundler.artifacts.addresses import parse_mirrors
+from bundler.artifacts.locations import parse_mirrors
 from bundler.commands.options import add_store
 from bundler.errors import UsageError
 from bundler.recipe import read_recipe
@@ -88,12 +88,9 @@ def _lock_runtime(project: Project) -> None:
 
 
 def _lock_wheels(options: argparse.Namespace, project: Project, console: Console) -> None:
-    from bundler.artifacts.indexes import (  # noqa: PLC0415
-        PDM_CONFIGURATION,
-        configured_indexes,
-    )
+    from bundler.artifacts.sources import PDM_CONFIGURATION, configured_indexes  # noqa: PLC0415
     from bundler.atomic import replace_files  # noqa: PLC0415
-    from bundler.bootstrap.pipoptions import pip_options  # noqa: PLC0415
+    from bundler.bootstrap.pip_options import pip_options  # noqa: PLC0415
     from bundler.locking import wheel_lock  # noqa: PLC0415 - needs the environment
     from bundler.locks import wheels  # noqa: PLC0415 - needs the environment
 
@@ -117,12 +114,15 @@ def _lock_wheels(options: argparse.Namespace, project: Project, console: Console
 
 
 def _lock_models(options: argparse.Namespace, project: Project, console: Console) -> None:
-    from bundler.artifacts.indexes import configured_indexes, configured_network  # noqa: PLC0415
     from bundler.artifacts.network import Network  # noqa: PLC0415
-    from bundler.artifacts.sources import IndexSource  # noqa: PLC0415
+    from bundler.artifacts.sources import (  # noqa: PLC0415
+        IndexSource,
+        configured_indexes,
+        configured_network,
+    )
     from bundler.artifacts.store import Store  # noqa: PLC0415
     from bundler.atomic import replace_files  # noqa: PLC0415
-    from bundler.bootstrap.pipoptions import pip_options  # noqa: PLC0415
+    from bundler.bootstrap.pip_options import pip_options  # noqa: PLC0415
     from bundler.golden import TEXTS, read_texts  # noqa: PLC0415
     from bundler.locking.hub import Hub  # noqa: PLC0415
     from bundler.locking.model_lock import Locker  # noqa: PLC0415

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundler.artifacts.addresses import parse_mirrors
+from bundler.artifacts.locations import parse_mirrors
 from bundler.bundle import refuse_foreign, require_bundle
 from bundler.errors import PolicyError, unknown
 from bundler.profiles import DEFAULT, label, profile_named

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from bundler.console import Console
     from bundler.project import Project
-    from bundler.release.bundles import Bundles
+    from bundler.release.contents import ReleaseBundles
 
 MB = 10**6
 
@@ -92,24 +92,24 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Make it; print where it is."""
     from bundler.artifacts.store import Store  # noqa: PLC0415
     from bundler.locks.models import read_models  # noqa: PLC0415
-    from bundler.release import bundles, edition, statement  # noqa: PLC0415
-    from bundler.release.source import read_source  # noqa: PLC0415
+    from bundler.release import contents, provenance  # noqa: PLC0415
+    from bundler.release.provenance import read_checkout  # noqa: PLC0415
     from bundler.staging import publish, stage_beside  # noqa: PLC0415
 
     started = time.monotonic()
     recipe = read_recipe(project.recipe)
     output = _output(options, project)
-    source = read_source(project.root)
+    source = read_checkout(project.root)
     locked = frozenset(read_models(project.model_lock, recipe))
-    wish = bundles.wanted(options, recipe, locked)
+    wish = contents.wanted(options, recipe, locked)
     _mark([*source.findings, *wish.findings], console, is_dry=wish.is_dry)
-    made = bundles.assembled(wish, options, project, console)
+    made = contents.assembled(wish, options, project, console)
     _mark(made.findings, console, is_dry=wish.is_dry)
     if not made.present:
         raise next(iter(made.missing.values()))
     bases = _bases(made, project, console, is_dry=wish.is_dry)
     findings = [*source.findings, *wish.findings, *made.findings]
-    build = statement.Build(
+    build = provenance.ReleaseBuild(
         asked={
             "targets": list(wish.targets),
             "models": list(wish.models),
@@ -127,12 +127,12 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
         inputs=_inputs(project, bases),
         commit=source.commit,
         source=options.source,
-        builder=options.builder or statement.LOCAL_BUILDER,
-        versions=edition.machinery(),
+        builder=options.builder or provenance.LOCAL_BUILDER,
+        versions=contents.compressor_versions(),
     )
     with stage_beside(output) as stage, console.progress("release") as progress:
-        edition.write(
-            edition.Edition(
+        contents.write_release(
+            contents.ReleaseContents(
                 bundles=made.present,
                 bases=bases,
                 epoch=epoch_for(recipe),
@@ -168,7 +168,9 @@ def _mark(findings: list[str] | tuple[str, ...], console: Console, *, is_dry: bo
         )
 
 
-def _bases(made: Bundles, project: Project, console: Console, *, is_dry: bool) -> dict[str, Path]:
+def _bases(
+    made: ReleaseBundles, project: Project, console: Console, *, is_dry: bool
+) -> dict[str, Path]:
     """Return what each image stands on, by target. Raises UnreachableError unless it is dry."""
     from bundler.errors import UnreachableError  # noqa: PLC0415 - needs the environment
     from bundler.targets import ARCHITECTURES  # noqa: PLC0415

@@ -47,9 +47,9 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Ask; print a line for each finding."""
-    from bundler.artifacts.indexes import configured_network  # noqa: PLC0415
     from bundler.artifacts.network import Network  # noqa: PLC0415
-    from bundler.bootstrap.pipoptions import pip_options  # noqa: PLC0415
+    from bundler.artifacts.sources import configured_network  # noqa: PLC0415
+    from bundler.bootstrap.pip_options import pip_options  # noqa: PLC0415
     from bundler.errors import PolicyError  # noqa: PLC0415 - needs the environment
     from bundler.recipe import read_recipe  # noqa: PLC0415
     from bundler.release.vulnerabilities import ask, purls  # noqa: PLC0415

@@ -45,9 +45,14 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     from bundler.atomic import replace_files  # noqa: PLC0415
     from bundler.inspection.inventory import take_stock  # noqa: PLC0415 - needs the environment
     from bundler.inspection.omissions import omissions  # noqa: PLC0415
-    from bundler.inspection.picture import draw  # noqa: PLC0415
-    from bundler.inspection.savings import COMMAND, entries, stale  # noqa: PLC0415
-    from bundler.inspection.sizes import table, weigh  # noqa: PLC0415
+    from bundler.inspection.sizes import (  # noqa: PLC0415  # noqa: PLC0415
+        SAVES_COMMAND,
+        draw,
+        saves_entries,
+        stale,
+        table,
+        weigh,
+    )
     from bundler.locks.wheels import read_lock  # noqa: PLC0415
     from bundler.recipe import read_recipe  # noqa: PLC0415
     from bundler.targets import host_target  # noqa: PLC0415
@@ -69,11 +74,13 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
         console.say(f"savings are not known for, not in this bundle: {', '.join(sizes.foreign)}")
     if not (sizes.absent or sizes.foreign or options.saves):
         for figure in stale(recipe, sizes):
-            console.say(f"stale in bundle/recipe.toml: {figure}; {COMMAND} prints the right ones")
+            console.say(
+                f"stale in bundle/recipe.toml: {figure}; {SAVES_COMMAND} prints the right ones"
+            )
     if options.picture:
         replace_files({options.picture: draw(sizes)})
     if options.saves:
-        sys.stdout.write("".join(f"{line}\n" for line in entries(recipe, sizes)))
+        sys.stdout.write("".join(f"{line}\n" for line in saves_entries(recipe, sizes)))
     elif options.json:
         json.dump(sizes.document(), sys.stdout, indent=2, ensure_ascii=False)
         sys.stdout.write("\n")

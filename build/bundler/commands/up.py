@@ -17,8 +17,8 @@ from bundler.commands.options import (
     target_of,
 )
 from bundler.errors import UsageError
+from bundler.launch import check_free, check_options
 from bundler.recipe import PARTS
-from bundler.serve import check_free, check_options
 from bundler.targets import host_target
 from sidecar.arguments import number
 
@@ -68,10 +68,10 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Assemble, verify, serve; return the service's exit code."""
-    from bundler.inputs import Inputs  # noqa: PLC0415 - needs the environment
-    from bundler.serve import serve  # noqa: PLC0415 - needs the environment
+    from bundler.build_context import BuildContext  # noqa: PLC0415 - needs the environment
+    from bundler.launch import serve  # noqa: PLC0415 - needs the environment
 
     started = time.monotonic()
-    inputs = Inputs.gather(options, project, console)
+    inputs = BuildContext.gather(options, project, console)
     tell(inputs.assemble(), time.monotonic() - started, console)
     return serve(inputs.output, options.port, options.service, console)

@@ -48,13 +48,13 @@ def check(options: argparse.Namespace, project: Project) -> None:  # noqa: ARG00
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:  # noqa: ARG001
     """Verify; say what was compared."""
     from bundler.archive import verify_packed  # noqa: PLC0415 - needs the environment
-    from bundler.release import edition  # noqa: PLC0415
+    from bundler.release import contents  # noqa: PLC0415
     from bundler.verify import verify  # noqa: PLC0415
 
     path: Path = options.path
     with console.progress("checking") as progress:
         if _is_of_a_release(path):
-            for report in edition.check(path, progress):
+            for report in contents.check_written(path, progress):
                 for line in report.lines():
                     console.say(line)
             return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,15 @@ from typing import TYPE_CHECKING
 
 from bundler.assembly.source_tree import text_of
 from bundler.atomic import EXECUTABLE, PLAIN, replace, set_mode
-from bundler.electron import entitlements, fragment, payload, readme
-from bundler.electron.fragment import Contents, Place
-from bundler.electron.signables import Signable, signables, table
+from bundler.electron import payload
+from bundler.electron import payload as payloads
+from bundler.electron.signing import (
+    Signable,
+    app_entitlements,
+    python_entitlements,
+    signables,
+    signing_table,
+)
 from bundler.errors import UsageError
 from bundler.targets import target_named
 from sidecar.manifest import MANIFESTS
@@ -47,7 +54,9 @@ class Integration:
     signing: tuple[str, ...]
 
 
-def place(bundles: Sequence[ListedBundle], app: Path, output: Path, *, source: str | None) -> Place:
+def place(
+    bundles: Sequence[ListedBundle], app: Path, output: Path, *, source: str | None
+) -> AppPaths:
     """Return where things lie, seen from the folder `app`.
 
     `source` is where the bundles will lie when the app is packaged, if not where they are now.
@@ -77,7 +86,7 @@ def place(bundles: Sequence[ListedBundle], app: Path, output: Path, *, source: s
             why="electron-builder runs no hooks from outside",
             next_step="choose an --output inside the app's folder; --app names that",
         )
-    return Place(
+    return AppPaths(
         bundles=source or _relative(parents.pop(), app),
         integration=integration,
         suffix=suffixes.pop(),
@@ -88,7 +97,7 @@ def _relative(path: Path, start: Path) -> str:
     return Path(os.path.relpath(path, start)).as_posix()
 
 
-def compose(bundles: Sequence[ListedBundle], place: Place, templates: Path) -> Integration:
+def compose(bundles: Sequence[ListedBundle], place: AppPaths, templates: Path) -> Integration:
     """Return what is written for `bundles`. Raises VerificationError for one that was altered."""
     bundles = sorted(bundles, key=lambda bundle: bundle.manifest.target)
     native = {
@@ -104,33 +113,33 @@ def compose(bundles: Sequence[ListedBundle], place: Place, templates: Path) -> I
         for one in bundles
     )
     files = {name: text_of(templates / name) for name in FIXED}
-    files["electron-builder.yml"] = fragment.render(
+    files["electron-builder.yml"] = render_fragment(
         place, contents(bundles), made_for=made_for
     ).encode()
     mac = [one for target, found in native.items() if target.startswith("mac-") for one in found]
     files |= {
-        "entitlements.app.plist": entitlements.of_app(),
-        "entitlements.app.no-team.plist": entitlements.of_app(has_team=False),
-        "entitlements.python.plist": entitlements.of_python(mac),
-        "entitlements.python.no-team.plist": entitlements.of_python(mac, has_team=False),
-        "entitlements.python.mas.plist": entitlements.of_python(mac, is_sandboxed=True),
+        "entitlements.app.plist": app_entitlements(),
+        "entitlements.app.no-team.plist": app_entitlements(has_team=False),
+        "entitlements.python.plist": python_entitlements(mac),
+        "entitlements.python.no-team.plist": python_entitlements(mac, has_team=False),
+        "entitlements.python.mas.plist": python_entitlements(mac, is_sandboxed=True),
     }
     for target, found in native.items():
         if found:
-            files[f"{SIGNED}/{target}.tsv"] = table(found).encode()
+            files[f"{SIGNED}/{target}.tsv"] = signing_table(found).encode()
     page = (templates / README).read_text(encoding="utf-8")
-    files[README] = readme.render(page, place, weighed, made_for=made_for, signing=signing).encode()
+    files[README] = render_readme(page, place, weighed, made_for=made_for, signing=signing).encode()
     return Integration(files=files, payloads=weighed, signing=signing)
 
 
-def contents(bundles: Iterable[ListedBundle]) -> Contents:
+def contents(bundles: Iterable[ListedBundle]) -> BundleContents:
     """Return the names at the top of the bundles, all of them together."""
     names = {entry.path.partition("/")[0] for bundle in bundles for entry in bundle.files}
     names.add(MANIFESTS)
     first = [name for name in FIRST if name in names]
-    return Contents(
+    return BundleContents(
         folders=(*first, *sorted(names - set(FIRST))),
-        papers=fragment.PAPERS,
+        papers=PAPERS,
     )
 
 
@@ -181,3 +190,89 @@ def write(integration: Integration, output: Path) -> None:
     for path in (output / SIGNED).glob("*.tsv"):
         if f"{SIGNED}/{path.name}" not in integration.files:
             path.unlink()
+
+
+MACROS = "${os}-${arch}"
+# Beside the components: what a bundle says of itself.
+PAPERS = ("manifest.json", "sbom.cdx.json", "NOTICES.txt")
+# electron-builder's names of the platforms; its Intel Macs and 32 bits have no bundle.
+PLATFORMS = ("linux", "mac", "win")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppPaths:
+    """Where things lie when the app is packaged, as paths from the app's folder.
+
+    `bundles` is the folder of bundles, `suffix` what stands behind the target in their folders'
+    names, `integration` where the fragment itself and its hooks are.
+    """
+
+    bundles: str
+    integration: str
+    suffix: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleContents:
+    """The names at the top of a bundle."""
+
+    folders: tuple[str, ...]
+    papers: tuple[str, ...]
+
+
+def render_fragment(place: AppPaths, contents: BundleContents, *, made_for: str) -> str:
+    """Return the fragment as YAML."""
+    own = f"{place.integration}/electron-builder.yml"
+    lines = [
+        f"# Made by `python3 build electron` for {made_for}: make it again, do not edit it.",
+        f"# Your electron-builder.yml takes it in with:  extends: {own}",
+    ]
+    hooks = _quoted(f"./{place.integration}/hooks.mjs")
+    anchor = "&sidecar"
+    for platform in PLATFORMS:
+        # An app's own extraResources replace those of a parent at the top, and join these.
+        lines += [f"{platform}:", f"  extraResources: {anchor}"]
+        if platform == PLATFORMS[0]:
+            lines += _resources(place, contents)
+        anchor = "*sidecar"
+        if platform == "mac":
+            # How a file is signed is the hook's: electron-builder 26 reads `entitlements` and
+            # `signIgnore` here, and 27 refuses a configuration that has them.
+            lines.append(f"  sign: {hooks}")
+    lines.append(f"afterPack: {hooks}")
+    return "\n".join(lines) + "\n"
+
+
+def _resources(place: AppPaths, contents: BundleContents) -> list[str]:
+    """Return what is copied. No entry has a filter, so that nothing is left out, bytecode least."""
+    names = (*contents.folders, *contents.papers)
+    sources = [f"{place.bundles}/{MACROS}{place.suffix}/{name}" for name in names]
+    return [
+        f"    - {{ from: {_quoted(source)}, to: {_quoted(name)} }}"
+        for name, source in zip(names, sources, strict=True)
+    ]
+
+
+def _quoted(text: str) -> str:
+    """Return `text` as a YAML scalar: every JSON string is one."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def render_readme(
+    template: str,
+    place: AppPaths,
+    weighed: Sequence[Payload],
+    *,
+    made_for: str,
+    signing: Sequence[str],
+) -> str:
+    """Return the page as Markdown: `template` with its fields filled in."""
+    return template.format(
+        made_for=made_for,
+        integration=place.integration,
+        bundles=place.bundles,
+        suffix=place.suffix,
+        signing="\n".join(f"- {line}" for line in signing),
+        sizes="\n".join(payloads.table(weighed)),
+        findings="\n".join(f"- {line}" for one in weighed for line in payloads.findings(one)),
+    )

@@ -30,7 +30,7 @@ PRESET = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class PayloadPart:
     """A component: its files, its bytes, and about how many of them 7z will make."""
 
     name: str
@@ -44,7 +44,7 @@ class Payload:
     """What one bundle adds to an installer."""
 
     target: str
-    parts: tuple[Part, ...]
+    parts: tuple[PayloadPart, ...]
 
     @property
     def files(self) -> int:
@@ -62,7 +62,7 @@ class Payload:
         return sum(part.packed for part in self.parts)
 
     @property
-    def largest(self) -> Part:
+    def largest(self) -> PayloadPart:
         """The component that makes the installer what it is."""
         return max(self.parts, key=lambda part: (part.packed, part.name))
 
@@ -74,7 +74,7 @@ def weigh(root: Path) -> Payload:
     return Payload(
         target=manifest.target,
         parts=tuple(
-            Part(
+            PayloadPart(
                 name=name,
                 files=len(entries),
                 size=sum(entry.size for entry in entries),

@@ -19,8 +19,7 @@ from bundler.atomic import whole
 from bundler.digests import Digest
 from bundler.errors import UnsupportedError, VerificationError
 from bundler.images import oci
-from bundler.images.base import check_base
-from bundler.images.layers import PLACE, Layers, Part
+from bundler.images.layers import PLACE, Layers, Part, check_base
 from bundler.plan import COMPONENTS
 from bundler.targets import ARCHITECTURES, target_named
 from sidecar.manifest import (
@@ -59,8 +58,8 @@ class Image:
     bundle: Manifest
     architecture: str
     layers: tuple[Layer, ...]
-    config: oci.Document
-    manifest: oci.Document
+    config: oci.ImageDocument
+    manifest: oci.ImageDocument
 
 
 def compose(
@@ -140,10 +139,10 @@ def parts_of(root: Path, bundle: Manifest, data: bytes, epoch: int) -> Iterator[
     )
 
 
-def _process(bundle: Manifest, epoch: int, revision: str | None) -> oci.Process:
+def _process(bundle: Manifest, epoch: int, revision: str | None) -> oci.ImageProcess:
     python = [f"/{PLACE}/{bundle.runtime.executable}", "-I", "-B"]
     service = [f"/{PLACE}/embedding_sidecar", "--host", "0.0.0.0"]  # noqa: S104 - of the container
-    return oci.Process(
+    return oci.ImageProcess(
         arguments=(*python, *service, "--port", str(PORT), "--allow-remote"),
         health=(*python, "-c", HEALTH),
         port=PORT,
@@ -190,7 +189,9 @@ def names_in_engine(images: Sequence[Image], name: str) -> list[str]:
     return [f"{name}-{one.architecture}" for one in images]
 
 
-def _write(images: Sequence[Image], raw: io.BufferedIOBase, name: str, epoch: int) -> oci.Document:
+def _write(
+    images: Sequence[Image], raw: io.BufferedIOBase, name: str, epoch: int
+) -> oci.ImageDocument:
     if len(images) == 1:
         (image,) = images
         top = image.manifest

@@ -31,7 +31,7 @@ NANO = 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
+class ImageDocument:
     """One of an image's own files: what it is, and its bytes."""
 
     media_type: str
@@ -44,7 +44,7 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
+class ImageProcess:
     """What a container of the image runs, and how it is asked for its health."""
 
     arguments: tuple[str, ...]
@@ -70,7 +70,9 @@ def platform(architecture: str) -> dict[str, str]:
     return {"architecture": architecture, "os": "linux"}
 
 
-def config(process: Process, layers: Sequence[Layer], *, architecture: str, epoch: int) -> Document:
+def config(
+    process: ImageProcess, layers: Sequence[Layer], *, architecture: str, epoch: int
+) -> ImageDocument:
     """Return the image's configuration.
 
     `Healthcheck` is Docker's own field; other engines pass over it.
@@ -100,7 +102,7 @@ def config(process: Process, layers: Sequence[Layer], *, architecture: str, epoc
         ],
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.diff_id}" for layer in layers]},
     }
-    return Document(media_type=CONFIG, data=canonical(document))
+    return ImageDocument(media_type=CONFIG, data=canonical(document))
 
 
 def descriptor(media_type: str, digest: Digest, **more: object) -> dict[str, Any]:
@@ -113,7 +115,7 @@ def descriptor(media_type: str, digest: Digest, **more: object) -> dict[str, Any
     }
 
 
-def manifest(configuration: Document, layers: Sequence[Layer]) -> Document:
+def manifest(configuration: ImageDocument, layers: Sequence[Layer]) -> ImageDocument:
     """Return the image's manifest; its digest is the image's."""
     document = {
         "schemaVersion": 2,
@@ -124,10 +126,10 @@ def manifest(configuration: Document, layers: Sequence[Layer]) -> Document:
             for layer in layers
         ],
     }
-    return Document(media_type=MANIFEST, data=canonical(document))
+    return ImageDocument(media_type=MANIFEST, data=canonical(document))
 
 
-def index(images: Sequence[tuple[str, Document]]) -> Document:
+def index(images: Sequence[tuple[str, ImageDocument]]) -> ImageDocument:
     """Return the index of images for several machines: pairs of architecture and manifest."""
     document = {
         "schemaVersion": 2,
@@ -137,10 +139,10 @@ def index(images: Sequence[tuple[str, Document]]) -> Document:
             for architecture, made in images
         ],
     }
-    return Document(media_type=INDEX, data=canonical(document))
+    return ImageDocument(media_type=INDEX, data=canonical(document))
 
 
-def layout_index(top: Document, *, name: str, **more: object) -> bytes:
+def layout_index(top: ImageDocument, *, name: str, **more: object) -> bytes:
     """Return index.json of an archive whose one image, or index, is `top`, called `name`."""
     annotations = {"org.opencontainers.image.ref.name": name}
     document = {
@@ -151,7 +153,7 @@ def layout_index(top: Document, *, name: str, **more: object) -> bytes:
     return canonical(document)
 
 
-def docker_index(images: Sequence[tuple[str, Document, Sequence[Layer]]]) -> bytes:
+def docker_index(images: Sequence[tuple[str, ImageDocument, Sequence[Layer]]]) -> bytes:
     """Return manifest.json, which `docker load` reads: triples of name, configuration, layers.
 
     The layers are those of the OCI layout: Docker decompresses what it loads.

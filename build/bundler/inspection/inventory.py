@@ -31,7 +31,7 @@ BYTECODE = "__pycache__/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Package:
+class Owner:
     """What brought a file: a wheel, the runtime, a model, or our own service."""
 
     name: str
@@ -43,7 +43,7 @@ class Owned:
     """One file of a bundle, and whose it is; a file that nothing claims has no package."""
 
     component: str
-    package: Package | None
+    package: Owner | None
     entry: Entry
 
 
@@ -58,7 +58,7 @@ class Inventory:
         """Return the files of the component `name`, or of PAPERS."""
         return tuple(owned for owned in self.files.values() if owned.component == name)
 
-    def wheels(self) -> frozenset[Package]:
+    def wheels(self) -> frozenset[Owner]:
         """Return the wheels that are in the bundle."""
         return frozenset(
             owned.package
@@ -100,14 +100,14 @@ def source_of(path: str) -> str:
 
 def _owners(
     root: Path, manifest: Manifest, component: Component, entries: Iterable[Entry]
-) -> Mapping[str, Package]:
+) -> Mapping[str, Owner]:
     """Return the package of each path, as far as one claims it."""
     match component.name:
         case "python":
-            package = Package(name="CPython", version=manifest.runtime.version)
+            package = Owner(name="CPython", version=manifest.runtime.version)
             return {source_of(entry.path): package for entry in entries}
         case "service":
-            package = Package(name="sidecar", version=manifest.version)
+            package = Owner(name="sidecar", version=manifest.version)
             return {source_of(entry.path): package for entry in entries}
         case "models":
             return _models(manifest, entries)
@@ -115,10 +115,10 @@ def _owners(
             return _wheels(root, manifest, entries)
 
 
-def _models(manifest: Manifest, entries: Iterable[Entry]) -> Mapping[str, Package]:
+def _models(manifest: Manifest, entries: Iterable[Entry]) -> Mapping[str, Owner]:
     owners = {}
     for model in manifest.models:
-        package = Package(name=model.repository, version=model.revision)
+        package = Owner(name=model.repository, version=model.revision)
         # The cache of a model is the folder above its snapshots.
         cache = f"{posixpath.dirname(posixpath.dirname(model.snapshot))}/"
         for entry in entries:
@@ -127,15 +127,15 @@ def _models(manifest: Manifest, entries: Iterable[Entry]) -> Mapping[str, Packag
     return owners
 
 
-def _wheels(root: Path, manifest: Manifest, entries: Iterable[Entry]) -> Mapping[str, Package]:
+def _wheels(root: Path, manifest: Manifest, entries: Iterable[Entry]) -> Mapping[str, Owner]:
     site = target_named(manifest.target).site_packages
-    owners: dict[str, Package] = {}
+    owners: dict[str, Owner] = {}
     for entry in entries:
         if not entry.path.endswith(RECORD):
             continue
         stem = posixpath.basename(entry.path.removesuffix(RECORD))
         name, _, version = stem.partition("-")
-        package = Package(name=canonicalize_name(name), version=version)
+        package = Owner(name=canonicalize_name(name), version=version)
         lines = (root / entry.path).read_text(encoding="utf-8").splitlines()
         for path, _, _ in parse_record_file(lines):
             owners.setdefault(posixpath.normpath(f"{site}/{path}"), package)
@@ -159,15 +159,15 @@ def _own_entries(bundle: ListedBundle) -> tuple[Entry, ...]:
 class Share:
     """How much of a component one package is. `package` is None for files that nothing claims."""
 
-    package: Package | None
+    package: Owner | None
     files: int
     size: int
 
 
 def shares(files: Iterable[Owned]) -> tuple[Share, ...]:
     """Return the packages that `files` belong to, the largest first."""
-    counts: Counter[Package | None] = Counter()
-    sizes: Counter[Package | None] = Counter()
+    counts: Counter[Owner | None] = Counter()
+    sizes: Counter[Owner | None] = Counter()
     for owned in files:
         counts[owned.package] += 1
         sizes[owned.package] += owned.entry.size
@@ -175,6 +175,6 @@ def shares(files: Iterable[Owned]) -> tuple[Share, ...]:
     return tuple(sorted(found, key=lambda share: (-share.size, label(share.package))))
 
 
-def label(package: Package | None) -> str:
+def label(package: Owner | None) -> str:
     """Return what people call `package`."""
     return f"{package.name} {package.version}" if package else "no package"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from bundler.assembly.exclusions import removing, takes
 from bundler.digests import Digest
-from bundler.inspection.inventory import Package
+from bundler.inspection.inventory import Owner
 from bundler.profiles import parse_rules, profile_named, rules_for, wheels_of
 from bundler.targets import target_named
 
@@ -41,7 +41,7 @@ class Omission:
 
     path: str
     size: int
-    package: Package
+    package: Owner
     rule: DietRule | None
 
 
@@ -87,7 +87,7 @@ def omissions(recipe: Recipe, lock: WheelLock, store: Store, inventory: Inventor
     foreign = []
     present = inventory.wheels()
     for wheel in wheels_of(lock, target, profile) if present else ():
-        package = Package(name=wheel.package, version=wheel.version)
+        package = Owner(name=wheel.package, version=wheel.version)
         if package not in present:
             foreign.append(f"{package.name} {package.version}")
             continue
@@ -122,7 +122,7 @@ def by_rule(found: Iterable[Omission]) -> tuple[RuleSaving, ...]:
 
 def _lacking(
     members: Iterable[tuple[str, int]],
-    package: Package,
+    package: Owner,
     rules: tuple[DietRule, ...],
     inventory: Inventory,
     target: Target,

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape
 
+from bundler.errors import UsageError
 from bundler.inspection.inventory import PAPERS, label, shares
 from bundler.inspection.omissions import by_rule
+from bundler.targets import TARGETS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from bundler.inspection.inventory import Inventory, Share
     from bundler.inspection.omissions import Omissions, RuleSaving
+    from bundler.recipe import Recipe
 
 MOST = 10
 
@@ -139,3 +143,121 @@ def table(sizes: Sizes) -> Iterator[str]:
 def _row(name: str, files: int | str, size: int | str) -> str:
     counts = [value if isinstance(value, str) else f"{value:,}" for value in (files, size)]
     return f"{name:44}{counts[0]:>9}{counts[1]:>16}"
+
+
+SAVES_COMMAND = "python3 build size --saves"
+
+
+def recorded(recipe: Recipe) -> dict[str, Mapping[str, int]]:
+    """Return the bytes that the recipe records for each rule, by target. Raises UsageError."""
+    rules = recipe.sections.get("diet", {}).get("rules", {})
+    found = {name: entry.get("saves", {}) for name, entry in rules.items()}
+    for name, saves in found.items():
+        if not isinstance(saves, dict) or not all(
+            target in TARGETS and type(size) is int and size > 0 for target, size in saves.items()
+        ):
+            raise UsageError(
+                f"the diet rule {name} has saves that are no bytes by target",
+                why=f"it says {saves!r}, the targets are {', '.join(TARGETS)}",
+                next_step=f"paste what this prints: {SAVES_COMMAND}",
+            )
+    return found
+
+
+def stale(recipe: Recipe, sizes: Sizes) -> tuple[str, ...]:
+    """Return in words which recorded figures are not those of a bundle. Raises UsageError.
+
+    `sizes` must have been weighed with every wheel at hand.
+    """
+    measured = _measured(sizes)
+    return tuple(
+        f"{name}: {saves.get(sizes.target, 'no')} bytes in the recipe, "
+        f"{measured.get(name, 0)} in this bundle for {sizes.target}"
+        for name, saves in _told(recipe, sizes).items()
+        if saves.get(sizes.target) != measured.get(name)
+    )
+
+
+def saves_entries(recipe: Recipe, sizes: Sizes) -> Iterator[str]:
+    """Yield the lines that record the savings of a bundle in the recipe, rule by rule.
+
+    Figures of other targets stay. A rule that has one for another target gets none for this one.
+    Raises UsageError.
+    """
+    measured = _measured(sizes)
+    for name, saves in _told(recipe, sizes).items():
+        if name in measured:
+            both = {**saves, sizes.target: measured[name]}
+            figures = ", ".join(f"{target} = {both[target]:_}" for target in sorted(both))
+            yield f"[diet.rules.{name}]"
+            yield f"saves = {{ {figures} }}"
+
+
+def _measured(sizes: Sizes) -> dict[str, int]:
+    return {saving.rule.name: saving.size for saving in sizes.savings}
+
+
+def _told(recipe: Recipe, sizes: Sizes) -> dict[str, Mapping[str, int]]:
+    """Return the records of the rules whose figure is this bundle's to tell."""
+    rules = recipe.sections.get("diet", {}).get("rules", {})
+    measured = _measured(sizes)
+    return {
+        name: saves
+        for name, saves in recorded(recipe).items()
+        if sizes.profile in rules[name]["profiles"]
+        and (sizes.target in saves or (not saves and name in measured))
+    }
+
+
+MOST_DRAWN = 8
+WIDTH = 900
+NAMES = 260
+NUMBERS = 110
+LINE = 22
+BAR = 14
+COLOURS = ("#3b6ea5", "#c46a2b", "#3f8f5b", "#8a5ba8", "#b3893a", "#6b6f76")
+MEGABYTE = 1_000_000
+
+
+def draw(sizes: Sizes) -> str:
+    """Return an SVG with one bar per component and for its largest packages, to one scale."""
+    rows = list(_rows(sizes))
+    height = (len(rows) + 2) * LINE
+    largest = max((size for _, _, size, _ in rows), default=0) or 1
+    title = (
+        f"{sizes.target}, profile {sizes.profile}: {_megabytes(sizes.size)}, {sizes.files} files"
+    )
+    box = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" {box} font-family="sans-serif" font-size="13">',
+        f"<title>{escape(title)}</title>",
+        f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
+        f'<text x="10" y="{LINE}" font-weight="bold">{escape(title)}</text>',
+    ]
+    for number, (name, is_component, size, colour) in enumerate(rows):
+        top = (number + 1) * LINE + LINE // 2
+        base = top + BAR - 2
+        # Whole pixels: nothing here depends on how a machine rounds.
+        length = max(1, (WIDTH - NAMES - NUMBERS) * size // largest)
+        indent, weight, opacity = (10, "bold", "1") if is_component else (26, "normal", "0.6")
+        look = f'fill="{colour}" fill-opacity="{opacity}"'
+        lines += [
+            f'<text x="{indent}" y="{base}" font-weight="{weight}">{escape(name)}</text>',
+            f'<rect x="{NAMES}" y="{top}" width="{length}" height="{BAR}" {look}/>',
+            f'<text x="{NAMES + length + 6}" y="{base}">{_megabytes(size)}</text>',
+        ]
+    return "\n".join([*lines, "</svg>", ""])
+
+
+def _rows(sizes: Sizes) -> Iterator[tuple[str, bool, int, str]]:
+    """Yield each bar: its name, whether it is a component, its bytes, its colour."""
+    for number, component in enumerate(sizes.components):
+        colour = COLOURS[number % len(COLOURS)]
+        yield component.name, True, component.size, colour
+        for share in component.packages[:MOST_DRAWN] if len(component.packages) > 1 else ():
+            yield label(share.package), False, share.size, colour
+
+
+def _megabytes(size: int) -> str:
+    tenths = (size * 10 + MEGABYTE // 2) // MEGABYTE
+    return f"{tenths // 10}.{tenths % 10} MB"

@@ -20,7 +20,7 @@ from bundler.errors import SmokeError
 from bundler.inspection import tracer
 from bundler.inspection.inventory import source_of
 from bundler.inspection.omissions import rules_of
-from bundler.launch import Service
+from bundler.launch import RunningService
 from bundler.targets import target_named
 from sidecar.manifest import Manifest, read
 
@@ -115,7 +115,7 @@ def exercise(
     (documents / "note.md").write_text(f"# A note\n\n{SAID}\n", encoding="utf-8")
     (documents / "page.pdf").write_bytes(pdf(SAID))
     arguments = ["--port", "0", "--engine", engine, "--allow-dir", str(documents)]
-    with Service.start(bundle, arguments, environment={}, through=through) as service:
+    with RunningService.start(bundle, arguments, environment={}, through=through) as service:
         service.wait_ready(START_SECONDS)
         service.request("/embed", {"texts": list(texts)})
         for document in sorted(documents.iterdir()):

@@ -25,7 +25,7 @@ OPENED = frozenset({"open", "ctypes.dlopen"})
 LISTED = frozenset({"os.listdir", "os.scandir"})
 
 
-class Report:
+class TraceReport:
     """The report of one process and its children: one line per name, written as it is learnt.
 
     A process that ends without ceremony has still said all that it did.
@@ -83,7 +83,7 @@ class Report:
 
 def main() -> None:
     """Trace the program in the arguments; end as it ends."""
-    report = Report(sys.argv[1], sys.argv[2])
+    report = TraceReport(sys.argv[1], sys.argv[2])
     del sys.argv[:3]
     start = subprocess.Popen.__init__
 

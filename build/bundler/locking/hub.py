@@ -18,7 +18,7 @@ from bundler.artifacts.network import (
     shown,
 )
 from bundler.artifacts.sources import HubSource, Location
-from bundler.bootstrap import obstacles
+from bundler.bootstrap import connection
 from bundler.digests import Artifact, Digest
 from bundler.errors import IntegrityError, UnreachableError, UsageError
 from bundler.recipe import REVISION
@@ -199,7 +199,7 @@ class Hub:
         return UnreachableError(
             f"{repository} is out of reach",
             why=f"{shown(self.endpoint)}: {problem}",
-            next_step=obstacles.next_step(
+            next_step=connection.next_step(
                 problem,
                 f"check the address in {self.named_by}, or leave it out"
                 if self.named_by

@@ -19,7 +19,7 @@ from bundler.artifacts.fetch import Request, fetch
 from bundler.artifacts.network import Credentials, reason, shown, without_credentials
 from bundler.assembly.derivation import measure_int8
 from bundler.assembly.wheel_installer import opened
-from bundler.bootstrap import obstacles
+from bundler.bootstrap import connection
 from bundler.digests import Artifact, Digest
 from bundler.errors import ModelError, PolicyError, UnreachableError
 from bundler.golden import keep_or_replace, make_golden, render_golden
@@ -34,9 +34,8 @@ if TYPE_CHECKING:
     from unearth.link import Link
 
     from bundler.artifacts.download import Progress
-    from bundler.artifacts.indexes import Indexes
     from bundler.artifacts.network import Network
-    from bundler.artifacts.sources import Source
+    from bundler.artifacts.sources import Indexes, Source
     from bundler.artifacts.store import Store
     from bundler.golden import Made
     from bundler.locking.hub import Hub, Listing
@@ -409,7 +408,7 @@ def find_wheel(requirement: str, indexes: Indexes, network: Network) -> Artifact
     raise UnreachableError(
         f"the wheel {requirement} is out of reach",
         why=why,
-        next_step=obstacles.next_step(
+        next_step=connection.next_step(
             why, "check the network and `pip config list`, then run the same command"
         ),
     )

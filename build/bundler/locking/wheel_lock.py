@@ -24,7 +24,7 @@ from bundler.targets import TARGETS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from bundler.artifacts.indexes import Indexes
+    from bundler.artifacts.sources import Indexes
 
 # pdm's own names. Its `linux` means glibc 2.17, for which torch has no wheels.
 PLATFORMS = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 
 from bundler.artifacts.network import reason, shown
-from bundler.bootstrap import obstacles
+from bundler.bootstrap import connection
 from bundler.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ MOST_PAGES = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Vulnerability:
     """A vulnerability of a package, and why it is accepted, if it is."""
 
     purl: str
@@ -63,12 +63,12 @@ def _purls(components: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def ask(
     names: Sequence[str], address: str, network: Network, accepted: Mapping[str, str]
-) -> tuple[Finding, ...]:
+) -> tuple[Vulnerability, ...]:
     """Return what the database at `address` knows of `names`, in their order.
 
     Raises UnreachableError if it does not answer, or not to the point.
     """
-    found: dict[tuple[str, str], Finding] = {}
+    found: dict[tuple[str, str], Vulnerability] = {}
     waiting = [{"package": {"purl": name}} for name in names]
     pages = 0
     with network.client() as client:
@@ -84,7 +84,7 @@ def ask(
                     purl = query["package"]["purl"]
                     for entry in result.get("vulns", ()):
                         name = str(entry["id"])
-                        found[purl, name] = Finding(
+                        found[purl, name] = Vulnerability(
                             purl=purl, name=name, accepted=accepted.get(name)
                         )
                     if token := result.get("next_page_token"):
@@ -103,7 +103,7 @@ def _silent(address: str, why: str) -> UnreachableError:
     return UnreachableError(
         "the database of vulnerabilities did not answer",
         why=f"{shown(address)}: {why}",
-        next_step=obstacles.next_step(
+        next_step=connection.next_step(
             why, "run where it can be reached, or name another one with --address"
         ),
     )

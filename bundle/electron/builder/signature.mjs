@@ -1,6 +1,6 @@
 // What a Mach-O or PE file is, its signature left out: equal before and after signing.
 //
-// The builder computes the same digest of the same bytes (build/bundler/electron/signature.py),
+// The builder computes the same digest of the same bytes (build/bundler/electron/signing.py),
 // so that a signed file can be compared with the one that was signed.
 
 import { createHash } from "node:crypto";

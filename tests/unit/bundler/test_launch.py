@@ -12,7 +12,7 @@ import pytest
 
 from bundler import launch
 from bundler.errors import SmokeError
-from bundler.launch import Service, parse_ready, readable, scrubbed
+from bundler.launch import RunningService, parse_ready, readable, scrubbed
 from tests.support import stub_service
 from tests.support.miniature import Miniature
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 READY = 'print(\'PROGRESS:{"type": "ready", "data": {"port": 4711}}\', flush=True)\n'
 
 
-def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str) -> Service:
+def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str) -> RunningService:
     def command(_: Path, arguments: Sequence[str], *_rest: object) -> list[str]:
         return [sys.executable, "-I", "-c", code, *arguments]
 
     monkeypatch.setattr(launch, "command", command)
-    return Service.start(tmp_path)
+    return RunningService.start(tmp_path)
 
 
 def test_what_redirects_a_loader_or_an_interpreter_is_taken_away() -> None:
@@ -161,7 +161,9 @@ def test_on_windows_a_ready_service_is_asked_by_a_request_and_ends_with_0(
 ) -> None:
     sent: list[int] = []
     monkeypatch.setattr(subprocess.Popen, "send_signal", lambda _, number: sent.append(number))
-    with Service.run([sys.executable, "-B", stub_service.__file__, "--port", "0"]) as service:
+    with RunningService.run(
+        [sys.executable, "-B", stub_service.__file__, "--port", "0"]
+    ) as service:
         service.wait_ready(60)
         assert service.stop() == 0
     assert sent == []
@@ -190,7 +192,7 @@ def test_on_windows_a_service_that_takes_no_request_hears_ctrl_break(
 
 @pytest.mark.usefixtures("windows")
 def test_on_windows_a_service_that_is_asked_again_hears_ctrl_break(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answering: Service
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answering: RunningService
 ) -> None:
     with start(monkeypatch, tmp_path, BREAKABLE) as service:
         assert service.lines.get(timeout=30) == "listening"
@@ -221,9 +223,9 @@ def test_a_service_gets_what_its_system_needs_and_what_it_is_given(
     monkeypatch.setattr(launch, "needed", lambda _: {"SYSTEMROOT": "C:\\Windows"})
     code = "import os\nprint(sorted(set(os.environ) - {'LC_CTYPE'}), flush=True)"
     words = [sys.executable, "-I", "-c", code]
-    with Service.run(words, environment={"GIVEN": "1", "PYTHONHOME": "/no"}) as service:
+    with RunningService.run(words, environment={"GIVEN": "1", "PYTHONHOME": "/no"}) as service:
         assert service.lines.get(timeout=30) == "['GIVEN', 'SYSTEMROOT']"
-    with Service.run(words, environment={}) as service:
+    with RunningService.run(words, environment={}) as service:
         assert service.lines.get(timeout=30) == "['SYSTEMROOT']"
 
 
@@ -248,7 +250,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def answering(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Service]:
+def answering(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[RunningService]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
@@ -261,7 +263,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Servi
 
 
 def test_requests_are_answered_as_json_whatever_proxy_is_set(
-    answering: Service, monkeypatch: pytest.MonkeyPatch
+    answering: RunningService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     assert answering.request("/good") == {"method": "GET"}
@@ -273,7 +275,7 @@ def test_requests_are_answered_as_json_whatever_proxy_is_set(
     ("path", "why"), [("/missing", "answered 503"), ("/text", "did not answer")]
 )
 def test_an_answer_that_is_none_is_a_failed_smoke_test(
-    answering: Service, path: str, why: str
+    answering: RunningService, path: str, why: str
 ) -> None:
     with pytest.raises(SmokeError) as caught:
         answering.request(path)
@@ -281,7 +283,7 @@ def test_an_answer_that_is_none_is_a_failed_smoke_test(
     assert caught.value.exit_code == 9
 
 
-def test_a_service_that_is_gone_is_a_failed_smoke_test(answering: Service) -> None:
+def test_a_service_that_is_gone_is_a_failed_smoke_test(answering: RunningService) -> None:
     answering.ready = {"port": 9}
     with pytest.raises(SmokeError, match="does not work"):
         answering.request("/good")

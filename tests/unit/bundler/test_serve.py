@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bundler import launch
-from bundler import serve as serving
+from bundler import launch as serving
 from bundler.console import Console
 from bundler.errors import AddressInUseError, UsageError
+from bundler.launch import check_free, check_options, serve
 from bundler.project import Project
-from bundler.serve import check_free, check_options, serve
 from tests.support import stub_service
 
 if TYPE_CHECKING:

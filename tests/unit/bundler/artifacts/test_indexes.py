@@ -4,13 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bundler.artifacts.indexes import (
-    Indexes,
-    configured_indexes,
-    configured_network,
-    default_index,
-)
 from bundler.artifacts.network import Network
+from bundler.artifacts.sources import Indexes, configured_indexes, configured_network, default_index
 from bundler.errors import UsageError
 
 OPTIONS = {

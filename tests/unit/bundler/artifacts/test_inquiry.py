@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.artifacts.fetch import Request
-from bundler.artifacts.inquiry import Answer, Inquiry
+from bundler.artifacts.fetch import Answer, Inquiry, Request
 from bundler.artifacts.sources import UrlSource
 from bundler.digests import Artifact
 from bundler.errors import UsageError

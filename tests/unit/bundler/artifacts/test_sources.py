@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.artifacts.indexes import Indexes
 from bundler.artifacts.network import Network
-from bundler.artifacts.sources import HubSource, IndexSource, Location, Miss, UrlSource
+from bundler.artifacts.sources import HubSource, Indexes, IndexSource, Location, Miss, UrlSource
 from bundler.digests import Artifact, Digest
 from bundler.errors import UsageError
 from tests.support.badserver import BadServer, redirect, status

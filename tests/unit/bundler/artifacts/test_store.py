@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.artifacts.store import Store
-from bundler.artifacts.writer import WrongBytesError
+from bundler.artifacts.store import Store, WrongBytesError
 from bundler.digests import Digest
 from bundler.errors import DiskError, IntegrityError, UnreachableError
 

@@ -13,11 +13,11 @@ import pytest
 
 from bundler.artifacts.store import Store
 from bundler.assembly import bytecode, safe_extract
+from bundler.build_context import BuildContext
 from bundler.cli import parser
 from bundler.commands import assemble
 from bundler.console import Console
 from bundler.errors import DiskError, IntegrityError, UsageError
-from bundler.inputs import Inputs
 from bundler.locks import runtime
 from bundler.targets import host_target
 from tests.support.miniature import Miniature
@@ -47,7 +47,7 @@ def release(folder: Path, *, program: bytes, version: str = HERE) -> tuple[Runti
 @pytest.fixture(autouse=True)
 def _without_pip(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave pip's configuration unread: asking pip takes a second, and nothing is fetched here."""
-    monkeypatch.setattr("bundler.artifacts.supply.pip_options", lambda _: {})
+    monkeypatch.setattr("bundler.artifacts.resolver.pip_options", lambda _: {})
 
 
 def test_our_own_is_the_one_that_runs_us() -> None:
@@ -133,10 +133,10 @@ def options(*arguments: str) -> list[str]:
     return ["assemble", "--only", "service", "--offline", *arguments]
 
 
-def gather(miniature: Miniature, *arguments: str) -> tuple[Inputs, io.StringIO]:
+def gather(miniature: Miniature, *arguments: str) -> tuple[BuildContext, io.StringIO]:
     told = io.StringIO()
     chosen = parser().parse_args(options(*arguments))
-    return Inputs.gather(chosen, miniature.project, Console(told)), told
+    return BuildContext.gather(chosen, miniature.project, Console(told)), told
 
 
 def test_the_locked_one_compiles_for_every_target_once_the_store_has_it(tmp_path: Path) -> None:

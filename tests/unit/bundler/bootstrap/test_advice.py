@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bundler.bootstrap.advice import ways
+from bundler.bootstrap.interpreters import ways
 
 UV = "uv run --no-project --python 3.11 python build up"
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bundler.bootstrap.obstacles import (
+from bundler.bootstrap.connection import (
     AUTHENTICATION,
     CERTIFICATE,
     PROXY,

@@ -122,9 +122,9 @@ def reached(start: set[str]) -> dict[str, Path]:
     return {name: path for name, path in found.items() if not name.endswith(".__init__")}
 
 
-RUN = reached({"bundler.cli", *modules("bootstrap")} - {"bundler.bootstrap.olderpythons"})
+RUN = reached({"bundler.cli", *modules("bootstrap")} - {"bundler.bootstrap.older_pythons"})
 REACHED = RUN | reached(modules("commands"))
-# What `olderpythons` gives to modules that are imported for the options that they declare alone.
+# What `older_pythons` gives to modules that are imported for the options that they declare alone.
 GIVEN = {"dataclass(slots)", "dataclass(kw_only)", "tomllib"}
 
 

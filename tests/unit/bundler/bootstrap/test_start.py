@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bundler.bootstrap import advice, interpreters, start
+from bundler.bootstrap import interpreters, start
 from bundler.bootstrap.platforms import supported, this_machine
 from bundler.bootstrap.standalone import Standalone
 from bundler.console import Console
@@ -78,7 +78,7 @@ def test_where_there_is_none_one_message_says_what_helps(
         raise UnreachableError("it is not there", why="the network is down", next_step=help_)
 
     monkeypatch.setattr(Standalone, "program", program)
-    monkeypatch.setattr(advice, "ways", lambda command: [f"one {command}", "two"])
+    monkeypatch.setattr(interpreters, "ways", lambda command: [f"one {command}", "two"])
     with pytest.raises(UnreachableError) as caught:
         start.suitable_python(PROJECT, options(), HERE, CONSOLE)
     assert caught.value.exit_code == 5

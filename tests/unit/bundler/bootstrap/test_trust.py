@@ -9,7 +9,7 @@ from typing import Any
 import certifi
 import pytest
 
-from bundler.bootstrap import trust
+from bundler.bootstrap import connection
 from bundler.errors import UsageError
 
 
@@ -41,9 +41,12 @@ def pip(tmp_path: Path) -> Path:
 
 
 def test_the_first_variable_that_is_set_names_the_certificates() -> None:
-    assert trust.configured({}) == ""
-    assert trust.configured({"SSL_CERT_DIR": "/d", "CURL_CA_BUNDLE": ""}) == "/d"
-    assert trust.configured({"SSL_CERT_FILE": "/s", "REQUESTS_CA_BUNDLE": "/r"}) == "/r"
+    assert connection.configured_certificates({}) == ""
+    assert connection.configured_certificates({"SSL_CERT_DIR": "/d", "CURL_CA_BUNDLE": ""}) == "/d"
+    assert (
+        connection.configured_certificates({"SSL_CERT_FILE": "/s", "REQUESTS_CA_BUNDLE": "/r"})
+        == "/r"
+    )
 
 
 def test_a_file_is_trusted_beside_the_systems_store(
@@ -52,7 +55,7 @@ def test_a_file_is_trusted_beside_the_systems_store(
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "system.pem"))
     (tmp_path / "system.pem").write_text(other)
     (tmp_path / "ca.pem").write_text(pem)
-    made = trust.context(tmp_path / "ca.pem")
+    made = connection.trusting(tmp_path / "ca.pem")
     assert len(made.get_ca_certs()) == 2
     assert made.verify_mode is ssl.CERT_REQUIRED
     assert made.check_hostname
@@ -60,8 +63,8 @@ def test_a_file_is_trusted_beside_the_systems_store(
 
 
 def test_a_folder_is_read_when_a_server_is_met(tmp_path: Path) -> None:
-    before = trust.context(None).get_ca_certs()
-    assert trust.context(tmp_path).get_ca_certs() == before
+    before = connection.trusting(None).get_ca_certs()
+    assert connection.trusting(tmp_path).get_ca_certs() == before
 
 
 @pytest.mark.parametrize("text", [None, "", "no certificate"])
@@ -72,17 +75,17 @@ def test_a_file_that_cannot_be_used_is_named_with_the_settings(
     if text is not None:
         path.write_text(text)
     with pytest.raises(UsageError, match=r"ca\.pem") as caught:
-        trust.context(path)
+        connection.trusting(path)
     assert caught.value.exit_code == 2
     assert caught.value.why
     assert "REQUESTS_CA_BUNDLE" in caught.value.next_step
     with pytest.raises(UsageError, match=r"ca\.pem") as caught:
-        trust.context(None, client=path)
+        connection.trusting(None, client=path)
     assert "PIP_CLIENT_CERT" in caught.value.next_step
 
 
 def test_the_systems_store_is_trusted_where_nothing_is_named() -> None:
-    assert trust.context(None).verify_mode is ssl.CERT_REQUIRED
+    assert connection.trusting(None).verify_mode is ssl.CERT_REQUIRED
 
 
 def test_a_python_without_certificates_takes_the_systems(
@@ -90,10 +93,10 @@ def test_a_python_without_certificates_takes_the_systems(
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
-    monkeypatch.setattr(trust, "system_certificates", lambda: pem)
-    assert len(trust.context(None).get_ca_certs()) == 1
-    monkeypatch.setattr(trust, "system_certificates", lambda: "")
-    assert trust.context(None).get_ca_certs() == []
+    monkeypatch.setattr(connection, "system_certificates", lambda: pem)
+    assert len(connection.trusting(None).get_ca_certs()) == 1
+    monkeypatch.setattr(connection, "system_certificates", lambda: "")
+    assert connection.trusting(None).get_ca_certs() == []
 
 
 @pytest.mark.parametrize(
@@ -104,27 +107,27 @@ def test_an_old_pip_gets_its_own_certificates_and_the_systems(
     pip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, *, needs_it: bool
 ) -> None:
     (pip / f"pip-{version}.dist-info").mkdir()
-    monkeypatch.setattr(trust, "system_certificates", lambda: "system\n")
-    made = trust.for_pip(pip, tmp_path, None)
+    monkeypatch.setattr(connection, "system_certificates", lambda: "system\n")
+    made = connection.for_pip(pip, tmp_path, None)
     assert (made is not None) is needs_it
     if made is not None:
         assert made.read_text().split() == ["system", "own"]
-    monkeypatch.setattr(trust, "system_certificates", lambda: "")
-    assert trust.for_pip(pip, tmp_path, None) is None
+    monkeypatch.setattr(connection, "system_certificates", lambda: "")
+    assert connection.for_pip(pip, tmp_path, None) is None
 
 
 def test_what_a_user_names_replaces_neither_pips_nor_the_systems(
     pip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pem: str
 ) -> None:
-    monkeypatch.setattr(trust, "system_certificates", lambda: "system\n")
+    monkeypatch.setattr(connection, "system_certificates", lambda: "system\n")
     named = tmp_path / "ca.pem"
     named.write_text(pem)
-    made = trust.for_pip(pip, tmp_path, named)
+    made = connection.for_pip(pip, tmp_path, named)
     assert made is not None
     assert made.read_text() == f"system\n\nown\n\n{pem}"
-    assert trust.for_pip(pip, tmp_path, tmp_path) == tmp_path
+    assert connection.for_pip(pip, tmp_path, tmp_path) == tmp_path
     with pytest.raises(UsageError, match=r"none\.pem"):
-        trust.for_pip(pip, tmp_path, tmp_path / "none.pem")
+        connection.for_pip(pip, tmp_path, tmp_path / "none.pem")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the files are Linux'")
@@ -132,10 +135,12 @@ def test_the_first_of_the_systems_files_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pem: str
 ) -> None:
     (tmp_path / "b.pem").write_text(pem)
-    monkeypatch.setattr(trust, "SYSTEM_FILES", (str(tmp_path / "a.pem"), str(tmp_path / "b.pem")))
-    assert trust.system_certificates() == pem
-    monkeypatch.setattr(trust, "SYSTEM_FILES", ())
-    assert trust.system_certificates() == ""
+    monkeypatch.setattr(
+        connection, "SYSTEM_FILES", (str(tmp_path / "a.pem"), str(tmp_path / "b.pem"))
+    )
+    assert connection.system_certificates() == pem
+    monkeypatch.setattr(connection, "SYSTEM_FILES", ())
+    assert connection.system_certificates() == ""
 
 
 def test_keychains_are_read_by_macos_own_program(monkeypatch: pytest.MonkeyPatch, pem: str) -> None:
@@ -149,9 +154,9 @@ def test_keychains_are_read_by_macos_own_program(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(subprocess, "run", run)
-    assert trust.system_certificates() == pem
+    assert connection.system_certificates() == pem
     assert seen[0][1:4] == ["find-certificate", "-a", "-p"]
-    assert trust.system_certificates() == ""
+    assert connection.system_certificates() == ""
 
 
 def test_windows_store_becomes_text(monkeypatch: pytest.MonkeyPatch, pem: str) -> None:
@@ -159,4 +164,4 @@ def test_windows_store_becomes_text(monkeypatch: pytest.MonkeyPatch, pem: str) -
     path = Path(certifi.where())
     loaded = ssl.create_default_context(cafile=path)
     monkeypatch.setattr(ssl, "create_default_context", lambda: loaded)
-    assert pem.split()[1] in trust.system_certificates()
+    assert pem.split()[1] in connection.system_certificates()

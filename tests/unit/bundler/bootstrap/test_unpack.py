@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.bootstrap.unpack import unpack
+from bundler.bootstrap.standalone import unpack
 from bundler.errors import PolicyError
 from bundler.targets import TARGETS
 from tests.support.standalone import few_entries

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bundler.checks.areas import DAY_S, Area, changed_within_a_day, concerned, read
+from bundler.checks.selection import DAY_S, Area, changed_within_a_day, concerned, read_areas
 
 ROOT = Path(__file__).parents[4]
 
@@ -75,7 +75,7 @@ def test_a_folder_without_a_history_tells_nothing(tmp_path: Path) -> None:
 
 
 def test_the_shortest_area_comes_first() -> None:
-    minutes = [one.minutes for one in read(ROOT)]
+    minutes = [one.minutes for one in read_areas(ROOT)]
     assert minutes == sorted(minutes)
     assert len(minutes) > 1
 
@@ -92,7 +92,7 @@ def test_every_full_size_test_belongs_to_one_area() -> None:
     files = {path for path in (ROOT / "tests").rglob("test_*.py") if marked(path)}
     covered = [
         path
-        for one in read(ROOT)
+        for one in read_areas(ROOT)
         for test in one.tests
         for path in ([ROOT / test] if (ROOT / test).is_file() else (ROOT / test).rglob("test_*.py"))
     ]
@@ -104,7 +104,7 @@ def test_every_pattern_of_an_area_names_something() -> None:
     listed = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, encoding="utf-8"
     ).stdout.splitlines()
-    for one in read(ROOT):
+    for one in read_areas(ROOT):
         for pattern in one.sources:
             alone = Area(name="", tests=(), sources=(pattern,), minutes=0)
             assert any(map(alone.concerns, listed)), (one.name, pattern)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler import atomic
-from bundler.checks import areas, selection, suite
+from bundler.checks import selection, suite
 from bundler.checks.suite import NO_TESTS, Suite
 from bundler.console import Console
 from bundler.errors import DiskError
@@ -71,7 +71,7 @@ class Runs:
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     found = Runs()
     monkeypatch.setattr(suite, "_run", found)
-    monkeypatch.setattr(areas, "changed_within_a_day", lambda _: ("service/a.py",))
+    monkeypatch.setattr(selection, "changed_within_a_day", lambda _: ("service/a.py",))
     monkeypatch.setattr(atomic, "free_bytes", lambda _: 1 << 40)
     for variable in suite.BUNDLES:
         monkeypatch.setenv(variable, "a-bundle")
@@ -86,7 +86,7 @@ def said() -> io.StringIO:
 @pytest.fixture
 def made(tmp_path: Path, said: io.StringIO) -> Suite:
     (tmp_path / "tests").mkdir()
-    (tmp_path / areas.TABLE).write_text(TABLE, encoding="utf-8")
+    (tmp_path / selection.TABLE).write_text(TABLE, encoding="utf-8")
     return Suite(project=Project(root=tmp_path), console=Console(said))
 
 

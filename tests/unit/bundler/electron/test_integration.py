@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler.bundle import ListedBundle, read_bundle
-from bundler.electron.fragment import Place
 from bundler.electron.integration import (
     FIXED,
+    AppPaths,
     Integration,
     compose,
     contents,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TEMPLATES = Project.here().root / "bundle" / "electron" / "builder"
-PLACE = Place(bundles="../out", integration="build/sidecar")
+PLACE = AppPaths(bundles="../out", integration="build/sidecar")
 
 
 def small(root: Path, *names: str) -> list[ListedBundle]:
@@ -81,7 +81,7 @@ def test_places_are_seen_from_the_apps_folder(tmp_path: Path) -> None:
     bundles = small(tmp_path / "out", "linux-x64", "win-x64")
     app = tmp_path / "app"
     found = place(bundles, app, app / "build" / "sidecar", source=None)
-    assert found == Place(bundles="../out", integration="build/sidecar")
+    assert found == AppPaths(bundles="../out", integration="build/sidecar")
     elsewhere = place(bundles, app, app / "build" / "sidecar", source="${env.BUNDLES}")
     assert elsewhere.bundles == "${env.BUNDLES}"
 

@@ -4,7 +4,7 @@ import random
 from typing import TYPE_CHECKING
 
 from bundler.electron import payload
-from bundler.electron.payload import NSIS_BYTES, Part, Payload, findings, table, weigh
+from bundler.electron.payload import NSIS_BYTES, Payload, PayloadPart, findings, table, weigh
 from bundler.targets import TARGETS
 from tests.support import smallbundle
 
@@ -16,7 +16,8 @@ MB = 1_000_000
 
 def of(**sizes: tuple[int, int]) -> Payload:
     parts = [
-        Part(name=name, files=1, size=size, packed=packed) for name, (size, packed) in sizes.items()
+        PayloadPart(name=name, files=1, size=size, packed=packed)
+        for name, (size, packed) in sizes.items()
     ]
     return Payload(target="win-x64", parts=tuple(parts))
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler.bundle import read_bundle
-from bundler.electron.signables import Signable, signables, table
+from bundler.electron.signing import Signable, signables, signing_table
 from bundler.errors import VerificationError
 from bundler.targets import TARGETS
 from tests.support import smallbundle
@@ -68,6 +68,6 @@ def test_an_altered_file_is_refused(tmp_path: Path) -> None:
 
 def test_the_table_has_a_row_for_each_with_tabs_between(tmp_path: Path) -> None:
     found = listed(smallbundle.make(tmp_path, "mac-arm64"))
-    rows = [row.split("\t") for row in table(found).splitlines()]
+    rows = [row.split("\t") for row in signing_table(found).splitlines()]
     assert [row[3] for row in rows] == [one.path for one in found]
     assert all(len(row[1]) == len(row[2]) == 64 for row in rows)

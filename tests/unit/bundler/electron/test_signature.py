@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.electron.signature import code_digest
+from bundler.electron.signing import code_digest
 from bundler.project import Project
 from tests.support.electronbuilder import node
 from tests.support.tinybinaries import elf, fat, macho, pe

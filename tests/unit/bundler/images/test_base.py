@@ -8,7 +8,7 @@ import pytest
 
 from bundler.digests import Digest
 from bundler.errors import PolicyError, UsageError
-from bundler.images.base import check_base
+from bundler.images.layers import check_base
 from sidecar.manifest import Manifest, Runtime
 from tests.support.tinybase import tiny_base
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.images.blocks import BLOCK_BYTES, LEVEL, Compressors, compressor, in_blocks, member
+from bundler.images.layers import BLOCK_BYTES, LEVEL, Compressors, compressor, in_blocks, member
 from sidecar.process import cores
 
 if TYPE_CHECKING:

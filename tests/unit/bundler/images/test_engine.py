@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bundler.commands.image import engine, full_name, load
 from bundler.errors import UnreachableError, UsageError
-from bundler.images.engine import engine, full_name, load
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from bundler.images import oci
 from bundler.images.layers import Layer
 
 EPOCH = 1_700_000_000
-PROCESS = oci.Process(
+PROCESS = oci.ImageProcess(
     arguments=("/python", "-I"),
     health=("/python", "-c", "check"),
     port=8421,
@@ -27,7 +27,7 @@ def layer(name: str) -> Layer:
     )
 
 
-def made(architecture: str = "amd64") -> oci.Document:
+def made(architecture: str = "amd64") -> oci.ImageDocument:
     return oci.config(PROCESS, [layer("one")], architecture=architecture, epoch=EPOCH)
 
 

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler.errors import VerificationError
-from bundler.inspection.inventory import PAPERS, Package, label, shares, source_of, take_stock
+from bundler.inspection.inventory import PAPERS, Owner, label, shares, source_of, take_stock
 from tests.support.miniature import REVISION
 from tests.support.stocked import SITE, Stocked
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FEATHER = Package(name="feather", version="1.0")
-HEAVY = Package(name="heavy-weight", version="2.0")
+FEATHER = Owner(name="feather", version="1.0")
+HEAVY = Owner(name="heavy-weight", version="2.0")
 
 
 @pytest.fixture(scope="module")
@@ -42,16 +42,16 @@ def test_every_file_of_a_component_has_an_owner(stocked: Stocked) -> None:
         (f"{SITE}/feather/__pycache__/barb.cpython-311.pyc", "packages", FEATHER),
         (f"{SITE}/feather-1.0.dist-info/RECORD", "packages", FEATHER),
         (f"{SITE}/heavy_weight/native.so", "heavy", HEAVY),
-        ("python/bin/python3.11", "python", Package(name="CPython", version="3.11.9")),
-        ("embedding_sidecar/sidecar/cli.py", "service", Package(name="sidecar", version="0.0.1")),
-        ("models/golden/tiny.json", "models", Package(name="example/tiny", version=REVISION)),
+        ("python/bin/python3.11", "python", Owner(name="CPython", version="3.11.9")),
+        ("embedding_sidecar/sidecar/cli.py", "service", Owner(name="sidecar", version="0.0.1")),
+        ("models/golden/tiny.json", "models", Owner(name="example/tiny", version=REVISION)),
         ("manifest.json", PAPERS, None),
         ("manifests/heavy.json", PAPERS, None),
         ("NOTICES.txt", PAPERS, None),
     ],
 )  # fmt: skip
 def test_a_file_belongs_to_what_brought_it(
-    stocked: Stocked, path: str, component: str, package: Package | None
+    stocked: Stocked, path: str, component: str, package: Owner | None
 ) -> None:
     owned = stocked.inventory().files[path]
     assert (owned.component, owned.package) == (component, package)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.inspection.inventory import Package
+from bundler.inspection.inventory import Owner
 from bundler.inspection.omissions import by_rule, omissions, place_of, rules_of
 from bundler.targets import TARGETS
 from tests.support.stocked import SITE, Stocked
@@ -26,7 +26,7 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Stocked:
 def test_a_removed_file_is_found_again_with_its_rule_and_the_bytes_it_had(stocked: Stocked) -> None:
     (omission,) = [o for o in stocked.left_out().found if o.rule]
     assert (omission.path, omission.size) == (TEST, TEST_SIZE)
-    assert omission.package == Package(name="feather", version="1.0")
+    assert omission.package == Owner(name="feather", version="1.0")
     assert omission.rule is not None
     assert omission.rule.name == "tests"
 

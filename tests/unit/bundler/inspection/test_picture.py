@@ -4,16 +4,15 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from bundler.inspection.inventory import Package, Share
-from bundler.inspection.picture import WIDTH, draw
-from bundler.inspection.sizes import ComponentSize, Sizes
+from bundler.inspection.inventory import Owner, Share
+from bundler.inspection.sizes import WIDTH, ComponentSize, Sizes, draw
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def component(name: str, *sizes: int) -> ComponentSize:
     shares = tuple(
-        Share(package=Package(name=f"{name}<{number}>", version="1"), files=1, size=size)
+        Share(package=Owner(name=f"{name}<{number}>", version="1"), files=1, size=size)
         for number, size in enumerate(sizes)
     )
     return ComponentSize(name=name, files=len(sizes), size=sum(sizes), packages=shares)

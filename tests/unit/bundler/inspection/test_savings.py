@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bundler.errors import UsageError
-from bundler.inspection.savings import entries, recorded, stale
-from bundler.inspection.sizes import Sizes, weigh
+from bundler.inspection.sizes import Sizes, recorded, saves_entries, stale, weigh
 from bundler.profiles import parse_rules
 from bundler.project import Project
 from bundler.recipe import Recipe, read_recipe
@@ -88,7 +87,7 @@ def test_a_bundle_says_nothing_of_other_targets_or_of_another_profiles_rules(
     sizes: Sizes, recording: Callable[[Record], Recipe]
 ) -> None:
     assert stale(recording({"win-x64": 5}), sizes) == ()
-    assert list(entries(recording({"win-x64": 5}), sizes)) == []
+    assert list(saves_entries(recording({"win-x64": 5}), sizes)) == []
     unslimmed = replace(sizes, profile="none", savings=())
     assert stale(recording({"linux-x64": 5}), unslimmed) == ()
 
@@ -97,7 +96,7 @@ def test_a_bundle_says_nothing_of_other_targets_or_of_another_profiles_rules(
 def test_what_is_printed_can_be_pasted_and_is_not_stale_then(
     sizes: Sizes, recording: Callable[[Record], Recipe], before: Record
 ) -> None:
-    text = "\n".join(entries(recording(before), sizes))
+    text = "\n".join(saves_entries(recording(before), sizes))
     saves = tomllib.loads(text)["diet"]["rules"]["tests"]["saves"]
     assert saves == {**before, "linux-x64": measured(sizes)}
     assert stale(recording(saves), sizes) == ()

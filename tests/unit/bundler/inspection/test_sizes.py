@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.inspection.inventory import PAPERS, Package, Share
+from bundler.inspection.inventory import PAPERS, Owner, Share
 from bundler.inspection.sizes import ComponentSize, Sizes, table, weigh
 from tests.support.stocked import Stocked
 
@@ -66,7 +66,7 @@ def test_a_table_without_savings_says_nothing_of_them(sizes: Sizes) -> None:
 
 def test_only_the_ten_largest_packages_have_a_row_and_the_rest_share_one(sizes: Sizes) -> None:
     many = tuple(
-        Share(package=Package(name=f"p{number}", version="1"), files=1, size=100 - number)
+        Share(package=Owner(name=f"p{number}", version="1"), files=1, size=100 - number)
         for number in range(13)
     )
     large = ComponentSize(

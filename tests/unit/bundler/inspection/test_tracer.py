@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler.inspection import tracer
-from bundler.inspection.tracer import Report
+from bundler.inspection.tracer import TraceReport
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,12 +122,12 @@ def test_children_are_followed(root: Path) -> None:
     ],
 )
 def test_other_children_are_started_as_they_are(tmp_path: Path, command: list[str]) -> None:
-    report = Report(str(tmp_path / "report"), str(tmp_path))
+    report = TraceReport(str(tmp_path / "report"), str(tmp_path))
     assert report.follow(command) == command
 
 
 def test_a_descriptor_is_no_path(tmp_path: Path) -> None:
-    report = Report(str(tmp_path / "report"), str(tmp_path))
+    report = TraceReport(str(tmp_path / "report"), str(tmp_path))
     report.hear("open", (3, "r", 0))
     report.hear("os.listdir", (None,))
     report.hear("compile", (b"", str(tmp_path / "x")))
@@ -135,7 +135,7 @@ def test_a_descriptor_is_no_path(tmp_path: Path) -> None:
 
 
 def test_a_name_is_noted_once(tmp_path: Path) -> None:
-    report = Report(str(tmp_path / "report"), str(tmp_path))
+    report = TraceReport(str(tmp_path / "report"), str(tmp_path))
     for _ in range(3):
         report.hear("open", (str(tmp_path / "x"), "r", 0))
         report.find_spec("m")

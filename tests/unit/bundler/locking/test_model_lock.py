@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bundler.artifacts.download import Silence
-from bundler.artifacts.indexes import Indexes
-from bundler.artifacts.sources import IndexSource
+from bundler.artifacts.sources import Indexes, IndexSource
 from bundler.artifacts.store import Store
 from bundler.errors import (
     BundlerError,

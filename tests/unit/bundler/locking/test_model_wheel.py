@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.artifacts.indexes import Indexes
+from bundler.artifacts.sources import Indexes
 from bundler.digests import Artifact, Digest
 from bundler.errors import IntegrityError, PolicyError, UnreachableError
 from bundler.locking.model_lock import find_wheel, unpack

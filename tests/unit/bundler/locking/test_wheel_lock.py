@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.artifacts.indexes import Indexes, configured_indexes
+from bundler.artifacts.sources import Indexes, configured_indexes
 from bundler.errors import PolicyError, UnreachableError, UnsupportedError, UsageError
 from bundler.locking.wheel_lock import PLATFORMS, check, configuration, refresh
 from bundler.targets import TARGETS

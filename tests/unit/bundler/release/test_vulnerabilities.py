@@ -10,7 +10,7 @@ import pytest
 from bundler.artifacts.network import Network
 from bundler.errors import UnreachableError, UsageError
 from bundler.release import vulnerabilities
-from bundler.release.vulnerabilities import Finding, ask, purls
+from bundler.release.vulnerabilities import Vulnerability, ask, purls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,8 +66,8 @@ def vulns(*names: str) -> dict[str, Any]:
 def test_findings_come_in_the_order_of_the_packages(database: Database) -> None:
     database.answers = [(200, {"results": [vulns("B", "A"), {}]})]
     assert ask(NAMES, database.address, Network(), {"A": "not called"}) == (
-        Finding(purl=NAMES[0], name="A", accepted="not called"),
-        Finding(purl=NAMES[0], name="B"),
+        Vulnerability(purl=NAMES[0], name="A", accepted="not called"),
+        Vulnerability(purl=NAMES[0], name="B"),
     )
     assert database.asked == [[{"package": {"purl": name}} for name in NAMES]]
 

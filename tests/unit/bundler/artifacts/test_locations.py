@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bundler.artifacts.addresses import parse_mirrors
+from bundler.artifacts.locations import parse_mirrors
 from bundler.errors import UsageError
 
 SOURCES = {"hub": "https://hub.example", "torch": "https://torch.example"}

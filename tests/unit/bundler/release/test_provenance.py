@@ -4,9 +4,9 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from bundler.release.statement import BUILD_TYPE, LOCAL_BUILDER, Build, render
+from bundler.release.provenance import BUILD_TYPE, LOCAL_BUILDER, ReleaseBuild, render_statement
 
-BUILD = Build(
+BUILD = ReleaseBuild(
     asked={"targets": ["linux-x64"]},
     found={"missing": []},
     inputs={"pdm.lock": "b" * 64, "bundle/models.lock.toml": "a" * 64},
@@ -16,8 +16,8 @@ BUILD = Build(
 SUBJECTS = {"b.zip": "2" * 64, "a.tar.zst": "1" * 64}
 
 
-def made(build: Build = BUILD) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(render(build, SUBJECTS))
+def made(build: ReleaseBuild = BUILD) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(render_statement(build, SUBJECTS))
     return document
 
 
@@ -69,8 +69,8 @@ def test_the_builder_is_named() -> None:
     assert other["predicate"]["runDetails"]["builder"] == {"id": "https://example.invalid/w"}
 
 
-def invocation(build: Build, subjects: dict[str, str]) -> str:
-    details = json.loads(render(build, subjects))["predicate"]["runDetails"]
+def invocation(build: ReleaseBuild, subjects: dict[str, str]) -> str:
+    details = json.loads(render_statement(build, subjects))["predicate"]["runDetails"]
     return str(details["metadata"]["invocationId"])
 
 

@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bundler.artifacts import debian
-from bundler.artifacts.addresses import parse_mirrors
 from bundler.artifacts.fetch import out_of_reach
+from bundler.artifacts.locations import parse_mirrors
+from bundler.artifacts.resolver import Resolver
 from bundler.artifacts.store import Store
-from bundler.artifacts.supply import Supply
 from bundler.assembly import bytecode, host_python, source_tree
 from bundler.assembly.assemble import Assembled, assemble
 from bundler.assembly.components import FetchedInputs
@@ -58,7 +58,7 @@ FORWARD = frozenset({"architecture.py", "definition.py", "layout.py", "quantized
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inputs:
+class BuildContext:
     """The recipe, the locks, our own sources and the options of one command, read once."""
 
     options: argparse.Namespace
@@ -68,11 +68,13 @@ class Inputs:
     locks: Locks
     sources: Sources
     target: Target
-    supply: Supply
+    supply: Resolver
     epoch: int
 
     @classmethod
-    def gather(cls, options: argparse.Namespace, project: Project, console: Console) -> Inputs:
+    def gather(
+        cls, options: argparse.Namespace, project: Project, console: Console
+    ) -> BuildContext:
         """Read what the plan will be made from. Raises UsageError and UnsupportedError."""
         recipe = read_recipe(project.recipe)
         wheels = read_wheels(project.wheel_lock)
@@ -95,7 +97,7 @@ class Inputs:
                 builder=_builder_digest(project, target),
             ),
             target=target,
-            supply=Supply(
+            supply=Resolver(
                 project=project,
                 store=Store(options.store or project.store),
                 console=console,

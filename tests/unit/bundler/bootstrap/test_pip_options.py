@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bundler.bootstrap import trust
-from bundler.bootstrap.pipoptions import configuration_files, pip_environment, pip_options
+from bundler.bootstrap import connection
+from bundler.bootstrap.pip_options import configuration_files, pip_environment, pip_options
 from bundler.errors import UsageError
 
 
@@ -17,7 +17,7 @@ from bundler.errors import UsageError
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Return an environment with a home of its own and none of this machine's settings."""
     for name in list(os.environ):
-        if name.startswith(("PIP_", "XDG_")) or name in trust.VARIABLES:
+        if name.startswith(("PIP_", "XDG_")) or name in connection.VARIABLES:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_DIRS", str(tmp_path / "xdg"))

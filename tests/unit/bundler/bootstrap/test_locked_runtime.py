@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.bootstrap.lockedruntime import locked_runtime, strings
+from bundler.bootstrap.standalone import locked_runtime, strings
 from bundler.errors import UnsupportedError, UsageError
 from bundler.locks.runtime import read_lock
 from bundler.project import Project

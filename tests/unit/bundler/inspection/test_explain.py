@@ -8,7 +8,7 @@ import pytest
 
 from bundler.artifacts.store import Store
 from bundler.errors import UsageError
-from bundler.inspection.provenance import describe, runtime_omissions, why
+from bundler.inspection.explain import describe, runtime_omissions, why
 from tests.support.miniature import TARGET
 from tests.support.stocked import SITE, Stocked
 

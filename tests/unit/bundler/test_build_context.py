@@ -11,10 +11,10 @@ import pytest
 
 from bundler.bootstrap import platforms
 from bundler.bootstrap.platforms import Machine
+from bundler.build_context import BuildContext, refuse_unreleasable
 from bundler.cli import parser
 from bundler.console import Console
 from bundler.errors import PolicyError, UnreachableError, UnsupportedError, UsageError
-from bundler.inputs import Inputs, refuse_unreleasable
 from bundler.project import Project
 from tests.support import tinydebian
 from tests.support.miniature import Miniature
@@ -35,7 +35,7 @@ def miniature(tmp_path: Path) -> Miniature:
     return Miniature.make(tmp_path / "checkout")
 
 
-def gathered(miniature: Miniature, **options: Any) -> Inputs:
+def gathered(miniature: Miniature, **options: Any) -> BuildContext:
     values: dict[str, Any] = {
         "target": "linux-x64",
         "store": None,
@@ -50,10 +50,10 @@ def gathered(miniature: Miniature, **options: Any) -> Inputs:
         **options,
     }
     console = Console(io.StringIO())
-    return Inputs.gather(argparse.Namespace(**values), miniature.project, console)
+    return BuildContext.gather(argparse.Namespace(**values), miniature.project, console)
 
 
-def said(inputs: Inputs) -> str:
+def said(inputs: BuildContext) -> str:
     stream = inputs.console.stream
     assert isinstance(stream, io.StringIO)
     return stream.getvalue()
@@ -179,7 +179,7 @@ def test_a_machine_with_linux_on_arm_makes_a_lean_bundle_and_says_so(
     project = Project.here()
     console = Console(io.StringIO())
     options = parser().parse_args(["assemble", "--offline", "--only", "wheels,models,service"])
-    inputs = Inputs.gather(options, project, console)
+    inputs = BuildContext.gather(options, project, console)
     planned = inputs.plan_only()
     assert (planned.target, planned.profile) == ("linux-arm64", "lean")
     assert inputs.output == project.out / "linux-arm64-lean"

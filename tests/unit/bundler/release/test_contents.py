@@ -12,8 +12,7 @@ import pytest
 
 from bundler.console import Progress
 from bundler.errors import VerificationError
-from bundler.release.bundles import Bundle
-from bundler.release.edition import check, machinery, sums
+from bundler.release.contents import AssembledBundle, check_written, checksums, compressor_versions
 from sidecar.manifest import read
 from tests.support.released import COMMIT, STEM, Released
 from tests.support.tinybase import tiny_base
@@ -70,7 +69,7 @@ def test_the_usual_program_reads_the_checksums(released: Released) -> None:
 
 
 def test_the_checksums_are_sorted_by_name() -> None:
-    assert sums({"b": "2" * 64, "a": "1" * 64}) == f"{'1' * 64}  a\n{'2' * 64}  b\n".encode()
+    assert checksums({"b": "2" * 64, "a": "1" * 64}) == f"{'1' * 64}  a\n{'2' * 64}  b\n".encode()
 
 
 def test_the_statement_names_every_artifact(released: Released) -> None:
@@ -104,14 +103,14 @@ def test_linux_bundles_share_one_image(released: Released, tmp_path: Path) -> No
     )
     edition = replace(
         released.edition,
-        bundles=(*released.edition.bundles, Bundle(root=arm, manifest=read(arm))),
+        bundles=(*released.edition.bundles, AssembledBundle(root=arm, manifest=read(arm))),
         bases={**released.edition.bases, "linux-arm64": base},
     )
     replace(released, edition=edition).write(tmp_path / "out")
     (image,) = (tmp_path / "out").glob("*.oci.tar")
     assert image.name == "sidecar-0.0.1-linux-x64-linux-arm64.oci.tar"
-    (report,) = check(image, Progress())
-    (plain,) = check(released.path(".oci.tar"), Progress())
+    (report,) = check_written(image, Progress())
+    (plain,) = check_written(released.path(".oci.tar"), Progress())
     assert report.files == 2 * plain.files
 
 
@@ -131,7 +130,7 @@ def test_a_release_that_was_damaged_does_not_pass(released: Released, tmp_path: 
     copy = shutil.copytree(released.folder, tmp_path / "copy")
     (copy / f"{STEM}.NOTICES.txt").write_bytes(b"none")
     with pytest.raises(VerificationError) as caught:
-        check(copy, Progress())
+        check_written(copy, Progress())
     assert f"changed: {STEM}.NOTICES.txt" in caught.value.why
 
 
@@ -145,5 +144,5 @@ def test_a_bundle_that_is_damaged_is_not_released(released: Released, tmp_path: 
 
 
 def test_what_decides_compressed_bytes_is_named() -> None:
-    assert set(machinery()) == {"deflate", "python", "zlib", "zstandard"}
-    assert machinery()["zlib"] == zlib.ZLIB_RUNTIME_VERSION
+    assert set(compressor_versions()) == {"deflate", "python", "zlib", "zstandard"}
+    assert compressor_versions()["zlib"] == zlib.ZLIB_RUNTIME_VERSION

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundler.bootstrap import trust
+from bundler.bootstrap import connection
 from bundler.bootstrap.interpreters import without_python
 from bundler.errors import UsageError
 
@@ -47,7 +47,7 @@ def pip_options(environ: Mapping[str, str]) -> Mapping[str, str]:
     variables = {name[4:]: value for name, value in environ.items() if name.startswith("PIP_")}
     merged.update(_told({_normalized(name): value for name, value in variables.items()}))
     merged.pop("config-file", None)
-    certificates = trust.configured(environ)
+    certificates = connection.configured_certificates(environ)
     return {"cert": certificates, **merged} if certificates else merged
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bundler.assembly import runtime
 from bundler.assembly.exclusions import removing
 from bundler.errors import UsageError
-from bundler.inspection.inventory import Owned, Package
+from bundler.inspection.inventory import Owned, Owner
 from bundler.inspection.omissions import Omission
 from bundler.targets import target_named
 
@@ -62,7 +62,7 @@ def runtime_omissions(spec: RuntimeSpec, target: Target, store: Store) -> tuple[
     if path is None:
         return ()
     rules = runtime.rules_for(target)
-    package = Package(name="CPython", version=spec.version)
+    package = Owner(name="CPython", version=spec.version)
     found = []
     with tarfile.open(path) as archive:
         for member in archive:

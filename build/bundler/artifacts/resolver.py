@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from bundler.artifacts.fetch import Request, fetch, out_of_reach
-from bundler.artifacts.indexes import Indexes, configured_indexes, configured_network
-from bundler.artifacts.inquiry import Inquiry
+from bundler.artifacts.fetch import Inquiry, Request, fetch, out_of_reach
 from bundler.artifacts.network import Network
-from bundler.artifacts.sources import HubSource, IndexSource, UrlSource
-from bundler.bootstrap.pipoptions import pip_options
+from bundler.artifacts.sources import (
+    HubSource,
+    Indexes,
+    IndexSource,
+    UrlSource,
+    configured_indexes,
+    configured_network,
+)
+from bundler.bootstrap.pip_options import pip_options
 from bundler.digests import Artifact, Digest
 
 if TYPE_CHECKING:
@@ -33,7 +38,7 @@ GITHUB = "https://github.com"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Supply:
+class Resolver:
     """The store, and the places that fill it.
 
     `addresses` are the recipe's sources; a name in `mirrors` takes the place of one.

@@ -1,9 +1,4 @@
-"""Which certificates are trusted: the same for pip, for our downloads and for the first of them.
-
-pip and requests read other variables than OpenSSL and httpx do. Whichever of them is set counts for
-all: what a user did to reach an index must also reach the hub. It adds to the system's store, and
-takes nothing away: the bytes that come are the locked ones, or refused.
-"""
+"""How the network is reached: certificates, proxies, and what is known to stand in the way."""
 
 from __future__ import annotations
 
@@ -12,8 +7,11 @@ import re
 import ssl
 import subprocess
 import sys
+import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from bundler.errors import UsageError
 
@@ -39,12 +37,12 @@ HASHED = re.compile(r"[0-9a-fA-F]{8}\.\d")
 PIP_WITH_SYSTEM_STORE = (24, 2)
 
 
-def configured(environ: Mapping[str, str]) -> str:
+def configured_certificates(environ: Mapping[str, str]) -> str:
     """Return the file or folder of certificates that a variable names, or nothing."""
     return next((environ[name] for name in VARIABLES if environ.get(name)), "")
 
 
-def context(certificates: Path | None, client: Path | None = None) -> ssl.SSLContext:
+def trusting(certificates: Path | None, client: Path | None = None) -> ssl.SSLContext:
     """Return what decides which servers are trusted: the system's store, and what `add` adds.
 
     Raises UsageError for a file that cannot be used.
@@ -52,11 +50,11 @@ def context(certificates: Path | None, client: Path | None = None) -> ssl.SSLCon
     made = _system_context()
     # From 3.13 on Python refuses CA certificates of proxies that pip and browsers accept.
     made.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    add(made, certificates, client)
+    add_trust(made, certificates, client)
     return made
 
 
-def add(made: ssl.SSLContext, certificates: Path | None, client: Path | None) -> None:
+def add_trust(made: ssl.SSLContext, certificates: Path | None, client: Path | None) -> None:
     """Let `made` trust what the file or folder of `certificates` vouches for, too.
 
     `client` holds this machine's own certificate and key. Raises UsageError for one that cannot be
@@ -86,7 +84,7 @@ def for_pip(site_packages: Path, folder: Path, certificates: Path | None) -> Pat
     Raises UsageError.
     """
     if certificates is not None:
-        add(ssl.create_default_context(), certificates, None)
+        add_trust(ssl.create_default_context(), certificates, None)
         if certificates.is_dir():
             return certificates
     system = system_certificates()
@@ -149,3 +147,77 @@ def _unfit(path: Path, error: OSError, settings: tuple[str, ...]) -> UsageError:
         why=error.strerror or str(error) or type(error).__name__,
         next_step=f"correct or unset what names it: pip's configuration, {', '.join(settings)}",
     )
+
+
+def proxies(own: str) -> Mapping[str, str]:
+    """Return the proxy for each scheme; `own`, pip's option, is for all where it is set."""
+    return {"http": own, "https": own} if own else urllib.request.getproxies()
+
+
+def proxy_between(url: str, own: str) -> str:
+    """Return the proxy that `url` is reached through as HOST:PORT, nothing if there is none."""
+    parts = urlsplit(url)
+    if urllib.request.proxy_bypass(parts.hostname or ""):
+        return ""
+    address = proxies(own).get(parts.scheme, "")
+    # Without the user and password that it may carry.
+    return address.rpartition("@")[2].rpartition("//")[2].rstrip("/")
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """A kind of failure that a setting of this machine removes, and the setting."""
+
+    name: str
+    signs: re.Pattern[str]
+    next_step: str
+
+
+CERTIFICATE = Obstacle(
+    "its certificate is not trusted here",
+    re.compile(
+        r"CERTIFICATE_VERIFY_FAILED|certificate verify failed|SSLCertVerification", re.IGNORECASE
+    ),
+    "where a proxy or a scanner signs connections anew, name the file with its CA certificate: "
+    "SSL_CERT_FILE=FILE, or pip config set global.cert FILE; either serves every download here",
+)
+TLS = Obstacle(
+    "a secure connection to it fails",
+    re.compile(r"SSLError|\[SSL[:\]]"),
+    "check the proxy (one that speaks http is written http://HOST:PORT, for https addresses, too) "
+    "and the certificates: SSL_CERT_FILE, or pip config get global.cert",
+)
+PROXY = Obstacle(
+    "the proxy does not let it through",
+    re.compile(r"ProxyError|Tunnel connection failed|Cannot connect to proxy|\b407\b"),
+    "correct the proxy: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT, or pip config set global.proxy "
+    "with that address; NO_PROXY names the hosts that need none",
+)
+AUTHENTICATION = Obstacle(
+    "it wants a user that it knows",
+    re.compile(
+        r"\bHTTP(?: error)? 40[13]\b|\b40[13] (?:Client )?Error\b"
+        r"|\b401 Unauthorized|\b403 Forbidden"
+    ),
+    "put user and password into the address (pip config set global.index-url "
+    "https://USER:PASSWORD@HOST/PATH, or --mirror) or into ~/.netrc; where a firewall forbids the "
+    "address, name a mirror that it allows",
+)
+# The most particular first.
+OBSTACLES = (CERTIFICATE, PROXY, AUTHENTICATION, TLS)
+
+
+def recognise(text: str) -> Obstacle | None:
+    """Return the obstacle that `text`, a tool's own words, speaks of."""
+    return next((one for one in OBSTACLES if one.signs.search(text)), None)
+
+
+def next_step(text: str, otherwise: str) -> str:
+    """Return what removes the obstacle that `text` speaks of, or `otherwise` if there is none."""
+    found = recognise(text)
+    return found.next_step if found else otherwise
+
+
+def lasts(text: str) -> bool:
+    """Return whether what `text` speaks of will be the same at the next try."""
+    return recognise(text) in {CERTIFICATE, AUTHENTICATION} or "407" in text

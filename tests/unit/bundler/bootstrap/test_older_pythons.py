@@ -16,8 +16,8 @@ def of_39(cls=None, *, init=True, repr=True, eq=True, order=False, unsafe_hash=F
 
 dataclasses.dataclass = of_39
 sys.modules.pop("tomllib", None)
-from bundler.bootstrap import olderpythons
-olderpythons.prepare()
+from bundler.bootstrap import older_pythons
+older_pythons.prepare()
 from dataclasses import dataclass
 import tomllib
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.release.source import read_source
+from bundler.release.provenance import read_checkout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_a_clean_checkout_is_its_commit(checkout: Path) -> None:
-    source = read_source(checkout)
+    source = read_checkout(checkout)
     assert source.commit == git(checkout, "rev-parse", "HEAD")
     assert source.findings == ()
 
@@ -41,25 +41,25 @@ def test_a_clean_checkout_is_its_commit(checkout: Path) -> None:
 @pytest.mark.parametrize("name", ["a.txt", "new.txt"])
 def test_changes_are_found(checkout: Path, name: str) -> None:
     (checkout / name).write_bytes(b"b")
-    source = read_source(checkout)
+    source = read_checkout(checkout)
     assert source.commit is not None
     assert source.findings == ("the checkout has changes that no commit holds",)
 
 
 def test_a_folder_inside_another_checkout_has_no_commit(checkout: Path) -> None:
-    assert read_source(checkout / "inner").commit is None
+    assert read_checkout(checkout / "inner").commit is None
 
 
 def test_without_git_there_is_no_commit(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert read_source(tmp_path).findings == ("the sources are no checkout of git",)
+    assert read_checkout(tmp_path).findings == ("the sources are no checkout of git",)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert read_source(checkout).commit is None
+    assert read_checkout(checkout).commit is None
 
 
 def test_variables_of_another_repository_change_nothing(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
-    assert read_source(checkout).findings == ()
+    assert read_checkout(checkout).findings == ()

@@ -1,13 +1,16 @@
 """How a release was made, as an in-toto statement with SLSA's provenance inside.
 
-Pure: the same arguments give the same bytes. It is not signed; the pipeline attests the artifacts.
-Sources: in-toto Statement v1, SLSA Provenance v1.
+Pure but for what git says of the checkout: the same arguments give the same bytes. It is not
+signed; the pipeline attests the artifacts. Sources: in-toto Statement v1, SLSA Provenance v1.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
 import uuid
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bundler.release.verify_sidecar import PROVENANCE, STATEMENT
@@ -22,7 +25,7 @@ NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, BUILD_TYPE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Build:
+class ReleaseBuild:
     """What a release was made from, and by whom.
 
     `asked` is what the caller chose, `found` what followed on this machine; `inputs` are sha256 by
@@ -38,7 +41,7 @@ class Build:
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
-def render(build: Build, subjects: Mapping[str, str]) -> bytes:
+def render_statement(build: ReleaseBuild, subjects: Mapping[str, str]) -> bytes:
     """Return the statement about `subjects`, the sha256 of every artifact by its name.
 
     Its invocation's name follows from everything else in it: no clock and no chance is asked.
@@ -70,7 +73,7 @@ def render(build: Build, subjects: Mapping[str, str]) -> bytes:
     )
 
 
-def _dependencies(build: Build) -> list[dict[str, Any]]:
+def _dependencies(build: ReleaseBuild) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     if build.commit is not None:
         source: dict[str, Any] = {"name": "source", "digest": {"gitCommit": build.commit}}
@@ -81,3 +84,38 @@ def _dependencies(build: Build) -> list[dict[str, Any]]:
         {"name": name, "digest": {"sha256": build.inputs[name]}} for name in sorted(build.inputs)
     ]
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkout:
+    """A checkout: its commit, if git knows one, and why a release cannot be made of it, if so."""
+
+    commit: str | None
+    findings: tuple[str, ...] = ()
+
+
+def read_checkout(root: Path) -> Checkout:
+    """Return what git says of the checkout at `root`, and of no other around it."""
+    commit = _git(root, "rev-parse", "HEAD")
+    top = _git(root, "rev-parse", "--show-toplevel")
+    if not commit or top is None or Path(top).resolve() != root.resolve():
+        return Checkout(commit=None, findings=("the sources are no checkout of git",))
+    if _git(root, "status", "--porcelain"):
+        return Checkout(commit=commit, findings=("the checkout has changes that no commit holds",))
+    return Checkout(commit=commit)
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    # A hook of another repository that runs this has variables which name that one.
+    environment = {name: value for name, value in os.environ.items() if name[:4] != "GIT_"}
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments],  # noqa: S607 - git is wherever it is
+            env=environment,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+    except OSError:
+        return None
+    return None if done.returncode else done.stdout.strip()

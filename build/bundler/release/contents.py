@@ -1,0 +1,299 @@
+"""What a release consists of: its bundles, and every file that is made of them and checked."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shutil
+import zlib
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import zstandard
+
+from bundler.archive import PRODUCT, SUFFIX, split_file, write_tar_zst, write_zip
+from bundler.assembly.source_tree import text_of
+from bundler.atomic import PLAIN, set_mode
+from bundler.build_context import BuildContext
+from bundler.digests import Digest
+from bundler.errors import (
+    BundlerError,
+    PolicyError,
+    UnreachableError,
+    UnsupportedError,
+    UsageError,
+    VerificationError,
+)
+from bundler.images import image
+from bundler.images.layers import Layers
+from bundler.locks.runtime import RuntimeSpec
+from bundler.profiles import label
+from bundler.release import verify_sidecar
+from bundler.release.provenance import ReleaseBuild, render_statement
+from bundler.targets import TARGETS, host_target, target_named
+from sidecar.manifest import MANIFEST
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bundler.artifacts.store import Store
+    from bundler.console import Console, Progress
+    from bundler.project import Project
+    from bundler.recipe import Recipe
+    from sidecar.manifest import Manifest
+
+VERIFIER = Path(verify_sidecar.__file__)
+PAPERS = (MANIFEST, "sbom.cdx.json", "NOTICES.txt")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseContents:
+    """What is to be released: the bundles, what each image stands on, and the facts around them.
+
+    `bases` are tars of root file systems by target; a Linux bundle without one gets no image.
+    Parts have up to `part_bytes` bytes, if archives are to be cut at all.
+    """
+
+    bundles: tuple[AssembledBundle, ...]
+    bases: Mapping[str, Path]
+    epoch: int
+    build: ReleaseBuild
+    part_bytes: int | None = None
+
+    @property
+    def version(self) -> str:
+        """The version of everything in it."""
+        return self.bundles[0].manifest.version
+
+
+def compressor_versions() -> dict[str, str]:
+    """Return the versions of what decides compressed bytes, beside the builder itself."""
+    return {
+        "deflate": version("deflate"),
+        "python": platform.python_version(),
+        "zlib": zlib.ZLIB_RUNTIME_VERSION,
+        "zstandard": f"{zstandard.__version__} {'.'.join(map(str, zstandard.ZSTD_VERSION))}",
+    }
+
+
+def write_release(edition: ReleaseContents, folder: Path, store: Store, progress: Progress) -> None:
+    """Write every artifact, the statement and SHA256SUMS into the empty `folder`, and check them.
+
+    The same edition gives the same bytes. Raises VerificationError, PolicyError, DiskError.
+    """
+    for bundle in edition.bundles:
+        _archives(bundle, edition, folder, progress)
+    _image(edition, folder, store, progress)
+    (folder / VERIFIER.name).write_bytes(text_of(VERIFIER))
+    digests = {path.name: Digest.of_file(path).sha256 for path in sorted(folder.iterdir())}
+    name = f"{PRODUCT}-{edition.version}.provenance.json"
+    (folder / name).write_bytes(render_statement(edition.build, digests))
+    digests[name] = Digest.of_file(folder / name).sha256
+    (folder / verify_sidecar.SUMS).write_bytes(checksums(digests))
+    for path in folder.iterdir():
+        set_mode(path, PLAIN)
+    check_written(folder, progress)
+
+
+def checksums(digests: Mapping[str, str]) -> bytes:
+    """Return SHA256SUMS as `sha256sum --check` reads it, sorted by name."""
+    return "".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode()
+
+
+def check_written(path: Path, progress: Progress) -> list[verify_sidecar.Report]:
+    """Run the verifier that ships on `path`.
+
+    Raises VerificationError naming each difference, UsageError where there is nothing to check.
+    """
+    step = "check"
+    progress.start(step, None)
+    try:
+        reports = verify_sidecar.check(path, lambda size: progress.advance(step, size))
+    except verify_sidecar.UsageError as error:
+        raise UsageError(
+            "there is nothing here that can be verified",
+            why=str(error),
+            next_step="name a bundle, an archive of one, or a release",
+        ) from error
+    progress.finish(step)
+    found = [f"{one.subject}: {line}" for one in reports for line in one.differences]
+    if found:
+        raise VerificationError(
+            f"{path.name} differs in {len(found)} places from what it says of itself",
+            why="\n    ".join(found),
+            next_step="get it again, or make it again: python3 build release",
+        )
+    return reports
+
+
+def _stem(manifest: Manifest) -> str:
+    return f"{PRODUCT}-{manifest.version}-{label(manifest.target, manifest.profile)}"
+
+
+def _archives(
+    bundle: AssembledBundle, edition: ReleaseContents, folder: Path, progress: Progress
+) -> None:
+    stem = _stem(bundle.manifest)
+    size = sum(component.size for component in bundle.manifest.components)
+    for name, write_archive in (
+        (f"{stem}{SUFFIX}", write_tar_zst),
+        (f"{stem}.zip", write_zip),
+    ):
+        progress.start(name, size)
+        write_archive(
+            bundle.root,
+            folder / name,
+            epoch=edition.epoch,
+            on_bytes=lambda count, name=name: progress.advance(name, count),  # type: ignore[misc]
+        )
+        progress.finish(name)
+        _cut(folder / name, edition)
+    for paper in PAPERS:
+        shutil.copyfile(bundle.root / paper, folder / f"{stem}.{paper}")
+
+
+def _image(edition: ReleaseContents, folder: Path, store: Store, progress: Progress) -> None:
+    """Write one image for all machines that it can be for."""
+    chosen = [one for one in edition.bundles if one.manifest.target in edition.bases]
+    if not chosen:
+        return
+    with Layers(store, progress) as layers:
+        images = [
+            image.compose(
+                bundle.root,
+                layers,
+                base=edition.bases[bundle.manifest.target],
+                epoch=edition.epoch,
+                revision=edition.build.commit,
+            )
+            for bundle in chosen
+        ]
+    manifests = [bundle.manifest for bundle in chosen]
+    targets = "-".join(label(one.target, one.profile) for one in manifests)
+    name = f"{PRODUCT}-{edition.version}-{targets}.oci.tar"
+    image.write(images, folder / name, name=f"{PRODUCT}:{edition.version}", epoch=edition.epoch)
+    _cut(folder / name, edition)
+
+
+def _cut(archive: Path, edition: ReleaseContents) -> None:
+    if edition.part_bytes is not None:
+        split_file(archive, edition.part_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedBundles:
+    """What a release is to hold; a dry one takes stand-ins, and goes on without what is missing."""
+
+    targets: tuple[str, ...]
+    models: tuple[str, ...]
+    profile: str | None
+    is_dry: bool
+    findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssembledBundle:
+    """A whole bundle: where it lies, and its manifest."""
+
+    root: Path
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseBundles:
+    """The bundles, in the order of their targets, and why others are not among them."""
+
+    present: tuple[AssembledBundle, ...]
+    missing: Mapping[str, BundlerError]
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """Why the bundles must not be released, if so."""
+        return tuple(
+            f"{bundle.manifest.target}: {reason}"
+            for bundle in self.present
+            for reason in bundle.manifest.unreleasable
+        )
+
+
+def wanted(options: argparse.Namespace, recipe: Recipe, locked: frozenset[str]) -> WantedBundles:
+    """Return what `options` ask for: every target, and the model that the recipe releases.
+
+    In a dry run the recipe's default model stands in for one that is not `locked`. Raises
+    UsageError, PolicyError.
+    """
+    targets = tuple(target_named(name).name for name in options.target) or tuple(TARGETS)
+    models: tuple[str, ...] = tuple(options.model)
+    findings: tuple[str, ...] = ()
+    if not models:
+        models = (recipe.release_model,)
+        if recipe.release_model not in locked:
+            text = f"the model {recipe.release_model}, which a release carries, is not locked"
+            if not options.dry_run:
+                raise PolicyError(
+                    text,
+                    why="bundle/models.lock.toml has no entry for it",
+                    next_step=f"python3 build lock --models {recipe.release_model}, or --model",
+                )
+            models = (recipe.default_model,)
+            findings = (f"{text}; {recipe.default_model} stands in",)
+    return WantedBundles(
+        targets=tuple(dict.fromkeys(targets)),
+        models=models,
+        profile=options.profile,
+        is_dry=options.dry_run,
+        findings=findings,
+    )
+
+
+def assembled(
+    wish: WantedBundles, options: argparse.Namespace, project: Project, console: Console
+) -> ReleaseBundles:
+    """Assemble each target into its own folder; a present bundle of the same plan is reused.
+
+    Raises what assembling raises; in a dry run a target that cannot be had here, since a lock or
+    the network lacks something, is missing instead.
+    """
+    present, missing = [], {}
+    for name in wish.targets:
+        console.say(f"bundle {name}")
+        try:
+            present.append(_bundle(name, wish, options, project, console))
+        except (UnreachableError, UnsupportedError) as error:
+            if not wish.is_dry:
+                raise
+            missing[name] = error
+            console.say(f"missing {name}: {error.what}" + (f"; {error.why}" if error.why else ""))
+    return ReleaseBundles(present=tuple(present), missing=missing)
+
+
+def _bundle(
+    name: str, wish: WantedBundles, options: argparse.Namespace, project: Project, console: Console
+) -> AssembledBundle:
+    inputs = BuildContext.gather(
+        argparse.Namespace(
+            target=name,
+            model=list(wish.models),
+            profile=wish.profile,
+            runtime="auto",
+            only=None,
+            release=not wish.is_dry,
+            output=None,
+            offline=options.offline,
+            mirror=options.mirror,
+            store=options.store,
+        ),
+        project,
+        console,
+    )
+    if name != host_target().name:
+        # Its wheels are hundreds of megabytes: first that which is the likeliest to be missing.
+        runtime = inputs.plan().runtime
+        if isinstance(runtime, RuntimeSpec):
+            request = inputs.supply.runtime(runtime)
+            if wish.is_dry:
+                inputs.supply.require_connection(request)
+            inputs.supply.fetch([request])
+    return AssembledBundle(root=inputs.output, manifest=inputs.assemble().manifest)
