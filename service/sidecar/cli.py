@@ -62,7 +62,7 @@ def _host(text: str) -> str:
     try:
         return text if text == "*" else host_name(text)
     except ValueError:
-        message = "that is no host's name or address"
+        message = "not a host name or address"
         raise argparse.ArgumentTypeError(message) from None
 
 
@@ -72,7 +72,7 @@ def _megabytes(text: str) -> int:
 
 def _instance(text: str) -> str:
     if not port_owner.INSTANCE.fullmatch(text):
-        message = "8 to 64 letters, digits, dots, dashes and underscores are an id"
+        message = "an id has 8 to 64 letters, digits, dots, dashes and underscores"
         raise argparse.ArgumentTypeError(message)
     return text
 
@@ -110,7 +110,7 @@ def parser() -> argparse.ArgumentParser:
         "--token-file",
         type=Path,
         metavar="FILE",
-        help="the same with a TOKEN from a file that only its owner can reach",
+        help="the same with a TOKEN from a file that only its owner can read",
     )
     add(
         "--model",
@@ -127,13 +127,13 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--allow-download",
         action="store_true",
-        help="fetch a model that is not here (for development; bundles never pass it)",
+        help="download a missing model (for development; bundles never pass it)",
     )
     add(
         "--device",
         choices=("auto", "cpu", "cuda", "mps"),
         default="auto",
-        help="where to compute; auto takes MPS, then CUDA, then the CPU (auto)",
+        help="device of the engine; auto takes MPS, then CUDA, then the CPU (auto)",
     )
     add(
         "--engine",
@@ -146,14 +146,14 @@ def parser() -> argparse.ArgumentParser:
         "--precision",
         choices=("float32", "int8"),
         default="float32",
-        help="int8 multiplies bytes: faster, on processors made for it, and its vectors are in a "
+        help="int8 is faster on processors with byte products; its vectors are in a "
         "space of their own (float32)",
     )
     add(
         "--threads",
         type=number(1, 1024),
         metavar="N",
-        help="threads that compute; by default one per physical core that this process may use",
+        help="compute threads; by default one per physical core that this process may use",
     )
     add(
         "--allow-dir",
@@ -161,7 +161,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="DIR",
-        help="a folder that /embed-file may read from, once it is there; repeatable (none)",
+        help="a folder that /embed-file may read from, once it exists; repeatable (none)",
     )
     add(
         "--allow-host",
@@ -169,7 +169,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME",
-        help="a name or address that clients call this machine by, beside those of the "
+        help="a host name or address that clients use for this machine, beside those of the "
         "loopback; * takes any, for use behind a firewall or in a container; repeatable (none)",
     )
     add(
@@ -191,27 +191,31 @@ def parser() -> argparse.ArgumentParser:
         type=number(1, MOST_DOCUMENT_S),
         default=120,
         metavar="N",
-        help="the same on the clock, for a machine that is busy (120)",
+        help="the same on the clock, for a busy machine (120)",
     )
     add(
         "--instance",
         type=_instance,
         metavar="ID",
-        help="what this run is called in /health and the ready line, 8 to 64 letters and digits, "
-        "so that whoever started it knows it again (random)",
+        help="name of this run in /health and the ready line, 8 to 64 letters and digits (random)",
     )
     add(
         "--parent-watch",
         action="store_true",
         help="stop when standard input is closed, end at once when the parent process dies",
     )
-    add("--check-options", action="store_true", help="say what is wrong with the options, and end")
-    add("--log-level", choices=logs.LEVELS, default="info", help="talk on stderr (info)")
+    add("--check-options", action="store_true", help="check the options, and end")
+    add(
+        "--log-level",
+        choices=logs.LEVELS,
+        default="info",
+        help="lowest level of the log on stderr (info)",
+    )
     add(
         "--log-format",
         choices=logs.FORMATS,
         default="json",
-        help="json, an object per line, or text for people (json)",
+        help="json, an object per line, or text (json)",
     )
     return made
 
@@ -222,7 +226,7 @@ def features_from(environment: Mapping[str, str]) -> CpuFeatures:
     try:
         return cpu_features.detect(lacks=environment.get(name, ""))
     except ValueError as error:
-        what = f"the environment's {name} cannot be understood"
+        what = f"the environment variable {name} is invalid"
         raise UsageError(what, why=str(error), next_step=f"unset {name}") from error
 
 
@@ -231,13 +235,13 @@ def _allowed(folder: Path) -> Path:
     try:
         resolved = folder.resolve()
     except (OSError, RuntimeError, ValueError) as error:
-        what = "--allow-dir names what can be no folder"
+        what = "--allow-dir has an invalid path"
         raise UsageError(
-            what, why=str(folder), next_step="name a folder, or leave it out"
+            what, why=str(folder), next_step="name a folder, or leave out the option"
         ) from error
     with contextlib.suppress(OSError):  # it cannot be asked for now, as that of a drive elsewhere
         if resolved.exists() and not resolved.is_dir():
-            what = "--allow-dir names something that is not a folder"
+            what = "--allow-dir names a file, not a folder"
             raise UsageError(what, why=str(folder), next_step="name the folder around it")
     return resolved
 

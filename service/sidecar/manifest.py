@@ -199,7 +199,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a JSON object; one that says a thing twice is refused. Raises ManifestError."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        message = "the manifest says a thing twice"
+        message = "the manifest has a key twice"
         raise ManifestError(message)
     return found
 

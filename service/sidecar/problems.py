@@ -61,7 +61,7 @@ def stopping() -> Problem:
         HTTPStatus.SERVICE_UNAVAILABLE,
         "stopping",
         "the service is stopping",
-        why="it was asked to end, and takes no new work",
+        why="it is shutting down and takes no new requests",
         next_step="start it again and repeat the request",
         headers={"Retry-After": "5", "Connection": "close"},
     )
@@ -75,7 +75,7 @@ def busy(what: str, why: str, *, retry_s: float) -> Problem:
         "busy",
         what,
         why=why,
-        next_step=f"send it again in {seconds} s; Retry-After says so, too",
+        next_step=f"send it again in {seconds} s (Retry-After)",
         headers={"Retry-After": str(seconds)},
     )
 
@@ -87,7 +87,7 @@ def at_limit(what: str, limit: Limit) -> Problem:
         "system-limit",
         what,
         why=str(limit),
-        next_step=f"send it again when less goes on; {limit.remedy}",
+        next_step=f"send it again when fewer requests run; {limit.remedy}",
         headers={"Retry-After": "5"},
     )
 
@@ -97,9 +97,9 @@ def bundle_gone() -> Problem:
     return Problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "bundle-gone",
-        "the service needs a file of its bundle, which is no longer there",
+        "the service needs a file of its bundle, which is gone",
         why="the bundle was moved, replaced or deleted while the service ran",
-        next_step="restart the service from where the bundle is now, and send the request again",
+        next_step="restart the service from the bundle's current path, and send the request again",
         headers={"Retry-After": "5"},
     )
 

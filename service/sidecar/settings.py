@@ -110,10 +110,10 @@ class Settings:
             wrong = [option for option, is_other in others.items() if is_other]
             if wrong:
                 what = "--engine hash computes in float32 on the CPU alone"
-                raise UsageError(what, next_step=f"leave {' and '.join(wrong)} out")
+                raise UsageError(what, next_step=f"leave out {' and '.join(wrong)}")
         elif not is_exact:
             what = "--precision int8 cannot be served here"
-            instead = "leave --precision out"
+            instead = "leave out --precision"
             if self.engine == "reference":
                 why = "the reference engine computes in float32 alone"
                 raise UsageError(what, why=why, next_step=f"--engine packed, or {instead}")

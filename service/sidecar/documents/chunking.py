@@ -178,7 +178,7 @@ class Chunks(DeferredTexts):
 
     @property
     def losses(self) -> tuple[Loss, ...]:
-        """What the document has and the chunks lack."""
+        """Content of the document that the chunks lack."""
         return merged([*self.document.losses, *self._left_out()])
 
     def said(self) -> dict[str, object]:

@@ -257,7 +257,7 @@ def _not_text() -> Problem:
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "not-text",
         "the file is not text",
-        why="its bytes are text in no encoding that could be told",
+        why="its bytes are text in no known encoding",
         next_step="save it as UTF-8 text, or declare its encoding with charset",
     )
 
@@ -267,6 +267,6 @@ def _wrong_encoding(name: str) -> Problem:
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "wrong-encoding",
         f"the file is not text in {name}",
-        why="it is declared or marked so, and much of it does not fit",
+        why="it is declared or marked as that, and much of it cannot be decoded",
         next_step="declare its encoding with charset, or leave charset out to have it detected",
     )

@@ -11,12 +11,12 @@ LIGHTER = "print it to a new PDF, or split it"
 REFUSALS = {
     "not-pdf": (
         "the file is not a PDF",
-        "it does not begin as one",
-        "name or declare it as what it is",
+        "it does not begin with a PDF header",
+        "give it the right suffix or Content-Type",
     ),
     "encrypted": (
         "the PDF is encrypted",
-        "its text cannot be had without its password",
+        "its text cannot be read without its password",
         "send it: as the field password, or as the header X-Document-Password of an upload",
     ),
     "password": (
@@ -26,18 +26,18 @@ REFUSALS = {
     ),
     "scanned": (
         "the PDF has no text",
-        "its pages hold pictures alone, as scanners make them, or nothing",
+        "its pages have only pictures, as from a scanner, or nothing",
         "run text recognition (OCR) over it first",
     ),
-    "no-pages": ("the PDF has no pages", "", "check where it came from"),
+    "no-pages": ("the PDF has no pages", "", "check the program that made it"),
     "unreadable": (
         "the PDF cannot be read",
         "it is damaged or was cut short",
-        "fetch it again, or open it in a viewer and save a copy",
+        "download it again, or open it in a viewer and save a copy",
     ),
     "too-complex": (
-        "the PDF asks for too much",
-        "reading it takes more memory or work than a document may",
+        "the PDF needs too much memory or work",
+        "it exceeds the limits of a document",
         LIGHTER,
     ),
     "crash": ("the PDF could not be read", "the process that read it crashed", LIGHTER),
@@ -71,7 +71,7 @@ def busy(seconds: float) -> Problem:
         HTTPStatus.SERVICE_UNAVAILABLE,
         "document-busy",
         f"no page of the PDF was read within {seconds:g} seconds",
-        why="the machine had no time for the process that reads",
+        why="the machine is too busy",
         next_step="send it again when the machine is less busy",
         headers={"Retry-After": "30"},
     )

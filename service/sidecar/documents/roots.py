@@ -38,7 +38,7 @@ def _not_found() -> Problem:
 
 
 def _not_regular() -> Problem:
-    return pathnames.unusable("it does not name a regular file")
+    return pathnames.unusable("it is not a regular file")
 
 
 def _folder_missing(number: int) -> Problem:
@@ -46,8 +46,8 @@ def _folder_missing(number: int) -> Problem:
         HTTPStatus.SERVICE_UNAVAILABLE,
         "folder-missing",
         f"the allowed folder that the file is in is not there ({number} of those at the start)",
-        why="it was moved, or its drive or network place is not connected",
-        next_step="connect it or put it back; it is used as soon as it is there",
+        why="it was moved, or its drive or network share is not connected",
+        next_step="connect it or move it back; it is used as soon as it exists",
     )
 
 
@@ -68,7 +68,7 @@ def _disk_error(error: OSError) -> Problem:
         "disk-error",
         "the system could not read the file from its disk",
         why=os.strerror(error.errno) if error.errno else type(error).__name__,
-        next_step="look after the disk, or send the request again once it can be reached",
+        next_step="check the disk, or send the request again once it is reachable",
     )
 
 
@@ -112,9 +112,9 @@ class Roots:
             if folder.is_there != self._are_there[folder.number]:
                 self._are_there[folder.number] = folder.is_there
                 if folder.is_there:
-                    log.info("allowed folder %d is there now", folder.number)
+                    log.info("allowed folder %d is available now", folder.number)
                 else:
-                    told = "allowed folder %d is not there; it is used as soon as it is"
+                    told = "allowed folder %d is missing; it is used as soon as it exists"
                     log.warning(told, folder.number)
         return found
 

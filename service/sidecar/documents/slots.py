@@ -99,7 +99,7 @@ class Slots:
         So long ones, however many, do not keep short ones out.
         """
         if sum(slot.is_long is is_long for slot in self._waiting) >= self._max_waiting:
-            what = "too many PDFs wait to be read"
+            what = "too many PDFs are queued"
             why = f"{self._max_waiting} may wait, and as many that were found to take long"
             raise busy(what, why, retry_s=self._expected_s())
 

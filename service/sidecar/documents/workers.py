@@ -147,7 +147,7 @@ class Workers:
             if reading.is_done:
                 return self._whole(reading)
         why = f"something outside stopped or ended {TRIES} of them, as short memory does, too"
-        raise no_process("no process could read the PDF to its end", why)
+        raise no_process("no process could read the whole PDF", why)
 
     async def start_ahead(self) -> None:
         """Return once a process can read the first PDF; as `read`, on the thread that ends last."""
@@ -201,7 +201,7 @@ class Workers:
         self.sandbox = held or self.sandbox
         if held == "rlimits" and sys.platform != "darwin" and not self._is_warned:
             self._is_warned = True
-            log.warning("the system refuses the filter for processes that read PDFs")
+            log.warning("the system refuses the seccomp filter of the processes that read PDFs")
 
     async def _wait(
         self,
@@ -261,14 +261,14 @@ class Workers:
             return refusal("too-complex")
         met = _LIMITS.get(code or 0)
         if met is not None and not self._is_gone():
-            return at_limit("the process that reads PDFs could not get ready", met())
+            return at_limit("the process that reads PDFs failed to start", met())
         return self._crashed(process)
 
     def _crashed(self, process: Process) -> Problem:
         if self._is_gone():
             return bundle_gone()
         if not process.is_ready:
-            what = "the process that reads PDFs could not get ready"
+            what = "the process that reads PDFs failed to start"
             return no_process(what, f"it ended with code {process.code}")
         self.counts["crash"] += 1
         return refusal("crash")

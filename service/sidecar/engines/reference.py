@@ -31,7 +31,7 @@ def choose_device(wanted: str) -> str:
     if wanted == "auto":
         return next(name for name, is_there in available.items() if is_there)
     if not available[wanted]:
-        what = f"this machine offers no {wanted} device"
+        what = f"this machine has no {wanted} device"
         why = "there is no such hardware, or the bundled torch was built without it"
         raise UsageError(what, why=why, next_step="--device auto, or --device cpu")
     return wanted

@@ -25,7 +25,7 @@ def fetch(repository: str, cache: Path | None, events: EventWriter) -> Snapshot:
 
     The bytes are the hub's word: no lock says what they should be. Raises UnreachableError.
     """
-    log.warning("fetching a model that no lock names: do not ship this")
+    log.warning("downloading a model that is not locked: do not ship this")
     total = _Progress.of(repository, events)
     events.write_event("download_started", {"model": repository})
     try:
@@ -37,7 +37,7 @@ def fetch(repository: str, cache: Path | None, events: EventWriter) -> Snapshot:
             tqdm_class=total,
         )
     except Exception as error:
-        what = f"the model {repository} cannot be fetched"
+        what = f"the model {repository} cannot be downloaded"
         step = "check the name and the network, or give --model FOLDER"
         raise UnreachableError(what, why=type(error).__name__, next_step=step) from error
     return Snapshot(repository=repository, revision=Path(path).name, path=Path(path))

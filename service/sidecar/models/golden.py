@@ -15,7 +15,7 @@ from sidecar.errors import IntegrityError, ModelError
 
 MIN_COSINE = 0.9999
 CANARIES = 4
-REPORT = "report it with the processor's name: it should not happen"
+REPORT = "report this bug with the name of the processor"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ def check(engine: Engine, path: Path | None, *, least: float = MIN_COSINE) -> No
 def _instead(engine: Engine) -> str:
     """Return what may serve in the place of `engine`: nothing that it is already."""
     if engine.space == "int8":
-        return "leave --precision out"
+        return "leave out --precision"
     steps = []
     if engine.device != "cpu":
         steps.append("--device cpu")

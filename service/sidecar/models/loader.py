@@ -64,7 +64,7 @@ def find(settings: Settings, events: EventWriter, report: Report) -> snapshot.Sn
         from sidecar.models.download import fetch  # noqa: PLC0415 (development only, and heavy)
     except ImportError as error:
         what = "this bundle cannot download models"
-        why = "it is a lean one, without the hub's client"
+        why = "it is a lean bundle, without the hub's client"
         step = "--model FOLDER, or a bundle of the profile safe"
         raise UsageError(what, why=why, next_step=step) from error
     return fetch(settings.model, settings.model_cache, events)
@@ -178,7 +178,7 @@ def _hashed() -> Loaded:
         snapshot=snapshot.Snapshot(
             repository="sidecar/hash", revision=hashed.REVISION, path=Path()
         ),
-        unpacked_because="the hash engine was asked for",
+        unpacked_because="--engine hash was given",
         degraded="hash",
         degraded_because=hashed.BECAUSE,
     )

@@ -56,7 +56,7 @@ def choose(settings: Settings, found: Snapshot, report: Report) -> Choice:
     if settings.precision == "int8":
         return Choice(engine=_quantized(settings, found, report))
     if settings.engine == "reference":
-        because = "the reference engine was asked for"
+        because = "--engine reference was given"
         return Choice(engine=_reference(settings, found, report), unpacked_because=because)
     device = choose_device(settings.device)
     given_up: str | None = None
@@ -73,7 +73,7 @@ def choose(settings: Settings, found: Snapshot, report: Report) -> Choice:
         reason = str(error)
         if not has_reference():
             what = "no engine of this bundle can run this model"
-            why = f"{reason}; the bundle is a lean one, without the reference engine"
+            why = f"{reason}; the bundle is lean, without the reference engine"
             step = "use a bundle of the profile safe, or another model"
             raise ModelError(what, why=why, next_step=step) from error
         if settings.engine == "packed":
@@ -85,7 +85,7 @@ def choose(settings: Settings, found: Snapshot, report: Report) -> Choice:
         if settings.engine == "packed" or not has_reference():
             raise
         reason = discreet(f"{error.what}: {error.why}")
-    log.warning("the packed engine is given up: %s", reason)
+    log.warning("the packed engine is not used: %s", reason)
     return Choice(
         engine=_reference(settings, found, report),
         unpacked_because=reason,
@@ -124,7 +124,7 @@ def _raise_systems(error: ModelError) -> None:
 def _quantized(settings: Settings, found: Snapshot, report: Report) -> Engine:
     """Return the one engine that multiplies bytes; nothing stands in for it."""
     what = "--precision int8 cannot be served here"
-    instead = "leave --precision out"
+    instead = "leave out --precision"
     if found.golden is not None and found.least_int8 is None:
         why = f"the bundle has no int8 of {found.name}: it was locked without"
         raise UsageError(what, why=why, next_step=f"{instead}, or choose another --model")
@@ -182,7 +182,7 @@ def _reference(settings: Settings, found: Snapshot, report: Report) -> Engine:
     except ImportError as error:
         if not has_reference():
             what = "this bundle has no reference engine"
-            why = "it is a lean one: the packed engine alone"
+            why = "it is a lean bundle: the packed engine alone"
             step = "--engine auto, or a bundle of the profile safe"
             raise ModelError(what, why=why, next_step=step) from error
         raise _unimportable(error) from error
@@ -233,7 +233,7 @@ def choose_device(wanted: str) -> str:
     if importlib.util.find_spec("torch") is None:
         raise UsageError(
             f"this bundle cannot use {wanted}",
-            why="it is a lean one: the packed engine on the CPU alone",
+            why="it is a lean bundle: the packed engine on the CPU alone",
             next_step="--device cpu, or a bundle of the profile safe",
         )
     from sidecar.engines.reference import choose_device as ask  # noqa: PLC0415 (heavy)

@@ -161,5 +161,5 @@ def refuse_code(path: Path) -> None:
         raise PolicyError(what, next_step="choose a sentence-transformers model")
     for danger in trust.dangers(path):
         what = f"the model is not loaded because of its file {danger.path}"
-        step = "choose a model of data alone, or take the file out of the folder"
+        step = "choose a model without code, or remove the file from the folder"
         raise PolicyError(what, why=danger.why, next_step=step)

@@ -59,7 +59,7 @@ def _danger_of(data: bytes, *, is_list_of_modules: bool) -> str:
         return "it cannot be read"
     found = sorted(CODE_KEYS.intersection(_keys(value)))
     if found:
-        return f"it asks for code by {found[0]}"
+        return f"it loads code by {found[0]}"
     return _foreign(value) if is_list_of_modules else ""
 
 

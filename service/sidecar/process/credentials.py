@@ -66,19 +66,19 @@ def from_stdin(descriptor: int = STDIN, *, wait_s: float = STDIN_WAIT_S) -> byte
     thread = threading.Thread(target=read_line, name="token", daemon=True)
     thread.start()
     thread.join(wait_s)
-    step = "let the parent write the token and a newline to the service's standard input"
+    step = "write the token and a newline to the service's standard input"
     if not ends:
-        what = "no token came on standard input"
+        what = "standard input has no token"
         raise UsageError(what, why=f"waited {wait_s:g} s for a line", next_step=step)
     if ends[0] == b"":
-        what = "standard input ended before a token came"
+        what = "standard input ended before a line"
         raise UsageError(what, why="--token-stdin reads one line", next_step=step)
     return bytes(line).removesuffix(b"\r")
 
 
 def from_file(path: Path) -> bytes:
     """Return the one line in the file `path`, which nobody else may read. Raises UsageError."""
-    step = f"make it a file of yours with mode 0600: chmod 600 {path}"
+    step = f"make it your file with mode 0600: chmod 600 {path}"
     try:
         # Opened before it is looked at, so that what is looked at is what is read; a pipe without
         # a writer does not hold it up.
@@ -86,7 +86,7 @@ def from_file(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or type(error).__name__
         if isinstance(error, FileNotFoundError):
-            step = "write the token there, in a file of yours with mode 0600"
+            step = "write the token to your file with mode 0600"
         raise UsageError("the token file cannot be read", why=why, next_step=step) from error
     try:
         _require_private(os.fstat(descriptor), step)
@@ -98,7 +98,7 @@ def from_file(path: Path) -> bytes:
 
 def _require_private(found: os.stat_result, step: str) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise UsageError("the token file is no regular file", next_step=step)
+        raise UsageError("the token file is not a regular file", next_step=step)
     if sys.platform == "win32":
         return
     if found.st_uid != os.geteuid():
@@ -115,7 +115,7 @@ def _checked(token: bytes, place: str) -> bytes:
         why = f"it must have {MIN_CHARS} to {MAX_CHARS} characters"
         raise UsageError(f"the token from {place} is of a wrong length", why=why, next_step=step)
     if not _VISIBLE.fullmatch(token):
-        why = "only visible ASCII characters can be sent as a bearer token"
+        why = "a bearer token has only visible ASCII characters"
         raise UsageError(f"the token from {place} cannot be sent", why=why, next_step=step)
     return token
 

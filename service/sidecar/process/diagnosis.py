@@ -50,7 +50,7 @@ def told(environment: Mapping[str, str]) -> None:
     """Log which of the variables are set: a library that crashes leaves no other word."""
     found = [name for name in (*FOLDERS, *FILES) if environment.get(name)]
     if found:
-        log.info("%s may bring libraries of another program's in", " and ".join(found))
+        log.info("%s may load libraries of another program", " and ".join(found))
 
 
 def named(error: BaseException, environment: Mapping[str, str]) -> UnsupportedError | None:

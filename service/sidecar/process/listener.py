@@ -81,7 +81,7 @@ def listen(host: str, port: int, *, allow_remote: bool, has_token: bool = False)
     family, kind, number, _, address = found[0]
     if not (allow_remote or has_token or is_loopback(str(address[0]))):
         what = f"refused to listen on {host}: other machines could reach it"
-        why = "there is no token, so everyone who reaches the port may use the service"
+        why = "without a token, any program that reaches the port may use the service"
         step = (
             "--host 127.0.0.1, or a token by --token-file or --token-stdin, or --allow-remote "
             "where a firewall or a container guards the port"

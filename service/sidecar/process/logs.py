@@ -161,7 +161,7 @@ def _uncaught(
     where: str, kind: type[BaseException], error: BaseException | None, tb: TracebackType | None
 ) -> None:
     info = (kind, error or kind(), tb)
-    logging.getLogger(OURS).error("nobody caught an exception in %s", where, exc_info=info)
+    logging.getLogger(OURS).error("unhandled exception in %s", where, exc_info=info)
 
 
 def tell_end(failure: ServiceError) -> None:

@@ -43,7 +43,7 @@ def require(floor: Mapping[str, str], system: tuple[str, str] | None = None) -> 
     raise UnsupportedError(
         f"this program needs {name} {needed} or newer",
         why=f"{has}; {forced_by} was built for the newer one" if forced_by else has,
-        next_step="use a newer system, or a bundle that was made for this one",
+        next_step="use a newer system, or a bundle for this one",
     )
 
 

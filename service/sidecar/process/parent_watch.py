@@ -160,8 +160,8 @@ class ParentWatch:
         """Watch nothing until `begin`. Raises UsageError if stdin is no lease to hold."""
         if _is_null(descriptor):
             what = "--parent-watch needs a pipe on standard input"
-            why = "it is closed or the null device, which nobody can close later"
-            step = "start the service with a pipe there, or leave --parent-watch out"
+            why = "it is closed or the null device"
+            step = "start the service with a pipe there, or leave out --parent-watch"
             raise UsageError(what, why=why, next_step=step)
         self._stop = stop
         self._descriptor = descriptor

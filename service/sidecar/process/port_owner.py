@@ -41,7 +41,9 @@ def named(error: AddressInUseError, host: str, port: int) -> AddressInUseError:
     what = f"port {port} on {host} is taken by another Sidecar"
     why = ", ".join(f"{name} {value}" for name, value in told.items() if value is not None)
     step = f"stop that one with POST /shutdown, or choose another port: {other_ports(port)}"
-    return AddressInUseError(what, why=why or "it does not say which", next_step=step, facts=facts)
+    return AddressInUseError(
+        what, why=why or "its instance is unknown", next_step=step, facts=facts
+    )
 
 
 def ask(host: str, port: int, *, within_s: float = ASK_S) -> PortOwner:

@@ -29,7 +29,7 @@ THREADS = 6
 COUNTED = 16_384
 STACK_BYTES = 8 << 20
 _FILE_WORDS = (os.strerror(errno.EMFILE).lower(), os.strerror(errno.ENFILE).lower())
-_THREAD_WORDS = ("can't start new thread", "the system gives no thread", "pthread_create failed")
+_THREAD_WORDS = ("can't start new thread", "the system starts no thread", "pthread_create failed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

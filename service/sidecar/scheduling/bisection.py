@@ -109,13 +109,13 @@ def _text_fails(index: int, error: Exception) -> Problem:
 
 def _engine_fails(error: Exception) -> Problem:
     if is_memory(error):
-        return _memory("there is not enough memory to encode anything")
+        return _memory("there is not enough memory to encode any text")
     return Problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "engine-fails",
         "the engine fails on every text",
         why=type(error).__name__,
-        next_step="try again; if it stays, start the service again",
+        next_step="try again; if it fails again, restart the service",
         headers={"Retry-After": "5"},
     )
 
@@ -135,7 +135,7 @@ def engine_died() -> Problem:
     return Problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "engine-died",
-        "the thread that computes ended in the middle of this request",
+        "the compute thread ended during this request",
         next_step="send the request again",
         headers={"Retry-After": "1"},
     )

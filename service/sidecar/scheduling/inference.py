@@ -93,7 +93,7 @@ class Inference:
         """Load the engine on the thread; the future tells when, or how it failed."""
         loading: Future[None] = Future()
         if not self._spawn(functools.partial(self._load, load, loading)):
-            loading.set_exception(RuntimeError("the system gives no thread"))
+            loading.set_exception(RuntimeError("the system starts no thread"))
         return loading
 
     @property
@@ -145,8 +145,8 @@ class Inference:
         wait_s = self._scheduler.reservation_wait_s(reservation)
         if wait_s > 0:
             raise busy(
-                "too many long requests are computed already",
-                "the tokens that wait are bounded, and long requests may have half of them",
+                "too many long requests are queued",
+                "long requests may have half of the queued tokens",
                 retry_s=wait_s,
             )
 
@@ -154,8 +154,8 @@ class Inference:
         wait_s = self._scheduler.wait_s(tokens, is_interactive=is_interactive)
         if wait_s > 0:
             raise busy(
-                "too much is waiting to be computed",
-                "the tokens that wait are bounded, see GET /info",
+                "the queue is full",
+                "the limit of queued tokens is in GET /info",
                 retry_s=wait_s,
             )
 
@@ -196,7 +196,7 @@ class Inference:
         try:
             thread.start()
         except RuntimeError:
-            log.error("the system gives no new thread")  # noqa: TRY400 (it says it all)
+            log.error("the system starts no new thread")  # noqa: TRY400 (it says it all)
             return False
         return True
 
@@ -205,7 +205,7 @@ class Inference:
         try:
             work()
         except BaseException as error:  # noqa: BLE001 (SystemExit and bugs alike)
-            log.error("the thread that computes ended: %s", type(error).__name__)  # noqa: TRY400
+            log.error("the compute thread ended: %s", type(error).__name__)  # noqa: TRY400
             with self._change:
                 batch, self._computed, self._encoding_since = self._computed, None, None
                 jobs = dict.fromkeys(item.job for item in batch.items) if batch else {}

@@ -128,5 +128,5 @@ def _refuse_cut(found: Sequence[Tokens], first: int, limit: int) -> None:
                 HTTPStatus.UNPROCESSABLE_ENTITY,
                 "text-too-long",
                 f"texts.{index}: {one.length} tokens, the model reads {limit}",
-                next_step="shorten it, or leave truncate at true",
+                next_step="shorten it, or set truncate to true",
             )

@@ -23,7 +23,7 @@ from sidecar.web.routes import PARTS
 
 # Left to the first requests, which a start is measured by.
 WAIT_S = 1.0
-LOADED = "all that requests need is loaded"
+LOADED = "everything that requests need is loaded"
 # Some 30 MB are taken, the process that reads PDFs included, and 23 more with the first text whose
 # encoding is detected. Where a container or a limit leaves little, requests have it, and load what
 # they need when they come.
@@ -37,12 +37,12 @@ async def load(workers: Workers) -> None:
     await asyncio.sleep(WAIT_S)
     for room in (headroom.memory(), headroom.address_space()):
         if room is not None and room.left < LEAST_LEFT:
-            log.info("nothing is loaded ahead: %d bytes of the %s are left", room.left, room.name)
+            log.info("nothing is preloaded: %d bytes of the %s are left", room.left, room.name)
             return
     try:
         await asyncio.to_thread(_load)
     except Exception:
-        log.exception("something that requests need could not be loaded ahead")
+        log.exception("preloading failed")
     await workers.start_ahead()
     log.info("%s", LOADED)
 

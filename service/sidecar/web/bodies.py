@@ -99,7 +99,7 @@ def refuse_kind(request: Request) -> None:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        what = "the body is not declared as application/json"
+        what = "the Content-Type is not application/json"
         step = "send the header Content-Type: application/json"
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media-type", what, next_step=step)
     refuse_encoding(request)
@@ -252,13 +252,13 @@ def _strict(body: bytes, fields: Container[str] = (), *, place: str = "the body"
         for name, found in value.items():
             where = _half_pair([name, found], name if name in fields else place)
             if where:
-                what = f"{where}: it carries half of a surrogate pair, which is no character"
+                what = f"{where}: it has half of a surrogate pair, which is no character"
                 raise Problem(
                     HTTPStatus.UNPROCESSABLE_ENTITY,
                     "bad-value",
                     what,
                     why="text was cut in the middle of an emoji or another rare character",
-                    next_step="leave the half out, or send U+FFFD in its place",
+                    next_step="leave out the half, or send U+FFFD instead",
                 )
     return value
 
@@ -272,21 +272,21 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _constant(_name: str) -> NoReturn:
-    message = "the body carries NaN or an infinity, which JSON has no word for"
+    message = "the body has NaN or an infinity, which JSON does not have"
     raise _unprocessable(message)
 
 
 def _float(text: str) -> float:
     value = float(text) if len(text) <= MAX_NUMBER_DIGITS else math.inf
     if math.isinf(value):
-        message = "the body carries a number that is out of range"
+        message = "the body has a number that is out of range"
         raise _unprocessable(message)
     return value
 
 
 def _int(text: str) -> int:
     if len(text) > MAX_NUMBER_DIGITS:
-        message = "the body carries a number with too many digits"
+        message = "the body has a number with too many digits"
         raise _bad(message)
     return int(text)
 

@@ -57,7 +57,7 @@ class Budget:
             has_room = others <= max(reserved, self.max_bytes - reserved - wanted)
         if not has_room:
             raise problems.busy(
-                "the service holds too much at once",
+                "too many bytes are held for requests",
                 f"bodies, documents and answers may have {self.max_bytes} bytes together",
                 retry_s=SLOW_RETRY_S if 2 * unsent > others else RETRY_S,
             )

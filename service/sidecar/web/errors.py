@@ -25,15 +25,15 @@ KIND = "sidecar.kind"  # in the scope of a request: the kind of problem it was a
 DOCUMENTED = "GET /openapi.json describes every route and field"
 # What is said where a problem itself has no reason or no advice.
 REASONS = {
-    HTTPStatus.BAD_REQUEST: "the request is not what HTTP or JSON allow",
-    HTTPStatus.FORBIDDEN: "the service does not do this for whoever asks",
-    HTTPStatus.NOT_FOUND: "there is nothing by this name, or nothing that may be told of",
-    HTTPStatus.METHOD_NOT_ALLOWED: "the path takes other methods",
-    HTTPStatus.CONFLICT: "something changed while the request was served",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "one request may ask for so much, see GET /info",
-    HTTPStatus.UNPROCESSABLE_ENTITY: "a value is outside of what the service takes",
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "only bodies that are declared as what they are are read",
-    HTTPStatus.SERVICE_UNAVAILABLE: "the service cannot do this at present",
+    HTTPStatus.BAD_REQUEST: "the request is not valid HTTP or JSON",
+    HTTPStatus.FORBIDDEN: "access denied",
+    HTTPStatus.NOT_FOUND: "not found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "the path has other methods",
+    HTTPStatus.CONFLICT: "a resource changed while the request was served",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the limits of a request are in GET /info",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "a value is out of range",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "the Content-Type of the body does not match the route",
+    HTTPStatus.SERVICE_UNAVAILABLE: "temporarily unavailable",
 }
 ADVICE = {
     HTTPStatus.CONFLICT: "send the request again",
@@ -110,7 +110,7 @@ async def answer_memory(_request: Request, error: Exception) -> Response:
     limit = system_limits.named(error)
     if limit is not None:
         log.warning("a request met a limit: %s", limit)
-        return response(at_limit("a limit of the system left too little for this request", limit))
+        return response(at_limit("a limit of the system leaves too little for this request", limit))
     is_process = isinstance(error, OSError) and error.errno == errno.ENOMEM
     if not (isinstance(error, MemoryError) or is_process):
         raise error

@@ -191,7 +191,7 @@ def _too_large(bounds: Bounds) -> Problem:
         "large-head",
         "the request's head is too large",
         why=f"it may have {bounds.max_headers} headers and {bounds.max_head_bytes} bytes",
-        next_step="send fewer or shorter headers; what is to be embedded belongs in the body",
+        next_step="send fewer or shorter headers; texts belong in the body",
     )
 
 
@@ -471,6 +471,6 @@ def _too_slow(stage: str, seconds: float) -> Problem:
         HTTPStatus.REQUEST_TIMEOUT,
         "too-slow",
         f"the {stage} of the request did not arrive in time",
-        why=f"it was waited for {seconds:.0f} s",
-        next_step="send it in one go, in parts if it is large",
+        why=f"timed out after {seconds:.0f} s",
+        next_step="send it without pauses, in parts if it is large",
     )

@@ -153,8 +153,8 @@ class AccessMiddleware:
             what = "the request does not name one host"
             return _refusal(HTTPStatus.BAD_REQUEST, "bad-host", what, "send one Host header")
         if ANY not in self._hosts and found[1] not in self._hosts:
-            what = "the service is not known by this host's name"
-            step = "call it as 127.0.0.1, or start it with --allow-host NAME"
+            what = "the host name is not allowed"
+            step = "use 127.0.0.1, or start the service with --allow-host NAME"
             return _refusal(HTTPStatus.MISDIRECTED_REQUEST, "unknown-host", what, step)
         if any(_is_of_page(name, value) for name, value in headers):
             what = "requests of web pages are refused"
@@ -171,9 +171,9 @@ def _is_of_page(name: bytes, value: bytes) -> bool:
 
 
 _REASONS = {
-    HTTPStatus.BAD_REQUEST: "without exactly one, it is not certain who was called",
-    HTTPStatus.MISDIRECTED_REQUEST: "a page can give any name of its own this machine's address",
-    HTTPStatus.FORBIDDEN: "pages of any origin can reach the ports of this machine",
+    HTTPStatus.BAD_REQUEST: "exactly one Host header is needed",
+    HTTPStatus.MISDIRECTED_REQUEST: "a web page can point any host name at this machine's address",
+    HTTPStatus.FORBIDDEN: "web pages of any origin can send requests to this machine",
 }
 
 
@@ -187,8 +187,8 @@ def _unauthorised() -> Problem:
     return Problem(
         HTTPStatus.UNAUTHORIZED,
         "no-token",
-        "the request does not show the service's token",
-        why="the service was started with one",
+        "the token is missing or wrong",
+        why="the service was started with a token",
         next_step="send the header Authorization: Bearer TOKEN",
         headers={"WWW-Authenticate": "Bearer", "Connection": "close"},
     )

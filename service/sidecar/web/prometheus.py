@@ -60,7 +60,9 @@ class _Run(Collector):
             engine = loaded.engine
             said |= {"engine": engine.name, "precision": engine.precision, "device": engine.device}
             said |= {"degraded": loaded.degraded or ""}
-        return InfoMetricFamily("sidecar_build", "The service and the engine.", value=said)
+        return InfoMetricFamily(
+            "sidecar_build", "Version, engine, precision, device and fallback.", value=said
+        )
 
 
 def _of_requests(counts: Counts) -> Iterator[Metric]:
@@ -71,7 +73,9 @@ def _of_requests(counts: Counts) -> Iterator[Metric]:
         requests.add_metric([route, str(status)], count)
     yield requests
     seconds = HistogramMetricFamily(
-        "sidecar_request_seconds", "From a request to the end of its answer.", labels=["route"]
+        "sidecar_request_seconds",
+        "Time from the request to the end of its answer.",
+        labels=["route"],
     )
     for route, found in sorted(counts.seconds.items()):
         seconds.add_metric([route], buckets=_buckets(found), sum_value=found.total_s)
@@ -80,11 +84,17 @@ def _of_requests(counts: Counts) -> Iterator[Metric]:
         "requests_refused", "Answered 429: the queue was full.", counts.with_status(TOO_MANY)
     )
     yield _counter(
-        "clients_gone", "Clients that left before the answer.", counts.with_status(CLIENT_CLOSED)
+        "clients_gone",
+        "Clients that disconnected before the answer.",
+        counts.with_status(CLIENT_CLOSED),
     )
-    yield _counter("slow_readers", "Ended for taking too little of an answer.", counts.slow_readers)
+    yield _counter(
+        "slow_readers",
+        "Connections closed because the client read too slowly.",
+        counts.slow_readers,
+    )
     documents = CounterMetricFamily(
-        "sidecar_documents", "Documents by what became of them.", labels=["outcome"]
+        "sidecar_documents", "Documents by outcome.", labels=["outcome"]
     )
     for outcome, count in sorted(counts.documents.items()):
         documents.add_metric([outcome], count)
@@ -94,20 +104,20 @@ def _of_requests(counts: Counts) -> Iterator[Metric]:
 def _of_work(counts: Counts, queued: Mapping[str, int]) -> Iterator[Metric]:
     yield _counter("texts", "Texts embedded.", counts.texts)
     yield _counter("tokens", "Tokens of the embedded texts, as they were computed.", counts.tokens)
-    waiting = GaugeMetricFamily("sidecar_queued_tokens", "Tokens that wait.", labels=["lane"])
+    waiting = GaugeMetricFamily("sidecar_queued_tokens", "Queued tokens.", labels=["lane"])
     for lane, tokens in queued.items():
         waiting.add_metric([lane], tokens)
     yield waiting
     yield SummaryMetricFamily(
         "sidecar_batch_seconds",
-        "Calls of the engine, and how long they took.",
+        "Calls of the engine and their time.",
         count_value=counts.batches,
         sum_value=counts.batch_s,
     )
 
 
 def _of_workers(ends: Counter[str]) -> Iterator[Metric]:
-    pdfs = CounterMetricFamily("sidecar_pdfs", "PDFs by how they were read.", labels=["outcome"])
+    pdfs = CounterMetricFamily("sidecar_pdfs", "PDFs by outcome.", labels=["outcome"])
     for outcome, count in sorted(ends.items()):
         pdfs.add_metric([outcome], count)
     yield pdfs

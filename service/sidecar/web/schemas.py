@@ -63,10 +63,10 @@ class EmbedRequest(Wire):
 
     # An error for each of a million items takes seconds, and one of them is reported.
     texts: Annotated[list[str], FailFast()] = Field(
-        description="The texts, in any number; an empty one is fine."
+        description="The texts, in any number; empty ones are allowed."
     )
     normalize: bool = Field(default=True, description="Scale every vector to length 1.")
-    pooling: Pooling = Field(default="mean", description="How token vectors become one.")
+    pooling: Pooling = Field(default="mean", description="How token vectors are pooled into one.")
     batch_size: int = Field(
         default=16,
         ge=1,
@@ -79,7 +79,7 @@ class EmbedRequest(Wire):
     )
     priority: Literal["auto", "interactive", "bulk"] = Field(
         default="auto",
-        description="interactive goes ahead of bulk; auto is interactive for a few short texts.",
+        description="interactive runs before bulk; auto is interactive for a few short texts.",
     )
     encoding: Literal["float", "base64"] = Field(
         default="float",
@@ -91,31 +91,33 @@ class FileOptions(Wire):
     """How a document is cut into chunks and embedded."""
 
     chunk_size: int = Field(default=800, ge=1, le=1_000_000, description="Length of a chunk.")
-    chunk_overlap: int = Field(default=100, ge=0, description="Shared by neighbouring chunks.")
-    max_chunks: int = Field(default=200, ge=1, le=65_536, description="The rest is left out.")
+    chunk_overlap: int = Field(default=100, ge=0, description="Overlap of neighbouring chunks.")
+    max_chunks: int = Field(
+        default=200, ge=1, le=65_536, description="Further chunks are left out."
+    )
     normalize: bool = Field(default=True, description="Scale every vector to length 1.")
-    pooling: Pooling = Field(default="mean", description="How token vectors become one.")
+    pooling: Pooling = Field(default="mean", description="How token vectors are pooled into one.")
     unit: Unit = Field(
         default="chars",
-        description="What the chunk's length is counted in. With tokens, a chunk_size that is "
+        description="Unit of the chunk's length. With tokens, a chunk_size that is "
         "left out becomes the most that the model reads, and the overlap an eighth of it.",
     )
     encoding: Literal["float", "base64"] = Field(
         default="float",
-        description="Of the vectors. base64: every vector is the base64 of its little-endian "
-        "float32 values.",
+        description="Encoding of the vectors. base64: every vector is the base64 of its "
+        "little-endian float32 values.",
     )
 
     charset: Charset | None = Field(
         default=None,
-        description="What a text file is encoded in, e.g. shift_jis or windows-1251; a byte order "
-        "mark says more. Left out, it is UTF-8, or detected where it is not.",
+        description="Encoding of a text file, e.g. shift_jis or windows-1251; a byte order mark "
+        "goes first. Left out, it is UTF-8 or detected.",
     )
 
     password: SecretStr | None = Field(
         default=None,
         max_length=MAX_PASSWORD_CHARS,
-        description="What opens a PDF that is encrypted. For an upload, the header "
+        description="Password of an encrypted PDF. For an upload, the header "
         "X-Document-Password; never the query.",
         json_schema_extra={"writeOnly": True},
     )
@@ -152,7 +154,7 @@ PASSWORD_HEADER: dict[str, Any] = {
     "schema": {
         "type": "string",
         "format": "byte",
-        "description": "What opens a PDF that is encrypted: the password's UTF-8 in base64.",
+        "description": "Password of an encrypted PDF: its UTF-8 in base64.",
     },
 }
 
@@ -169,13 +171,13 @@ class EmbedAnswer(BaseModel):
     vectors: list[list[float]] | list[str]
     model: str
     dim: int
-    tokens: list[int] = Field(description="Per text, its tokens before any cut.")
+    tokens: list[int] = Field(description="Tokens of each text, before any cut.")
     truncated: list[int] = Field(description="Indices of the texts that the model cut.")
     fingerprint: str = Field(description="Vectors with other fingerprints are not comparable.")
 
 
 class Span(BaseModel):
-    """Where a chunk came from: characters of the document's text, and its page in a PDF."""
+    """Position of a chunk: characters of the document's text, and its page in a PDF."""
 
     page: int | None
     start: int
@@ -185,7 +187,7 @@ class Span(BaseModel):
 
 
 class LossAnswer(BaseModel):
-    """What a document lost, of one kind; docs/files.md says what each kind counts."""
+    """Content of a document that the chunks lack, of one kind; docs/files.md lists the kinds."""
 
     kind: LossKind
     count: int
@@ -196,12 +198,12 @@ class LossAnswer(BaseModel):
 
 
 class NoteAnswer(BaseModel):
-    """What was done to a document's text, of one kind; nothing is lost by it."""
+    """A change of a document's text, of one kind; nothing is lost by it."""
 
     kind: NoteKind
     count: int
     share: float | None = Field(
-        default=None, description="Of unknown tokens: of all, up to 1. Other kinds have none."
+        default=None, description="Share of unknown tokens in all, up to 1; null for other kinds."
     )
     pages: list[int] = Field(
         default=[],
@@ -210,22 +212,22 @@ class NoteAnswer(BaseModel):
 
 
 class EmbedFileAnswer(BaseModel):
-    """Chunks of the document, their vectors and their places, all in one order."""
+    """Chunks of the document, their vectors and their positions, all in one order."""
 
     chunks: list[str]
     vectors: list[list[float]] | list[str]
     spans: list[Span]
     complete: bool = Field(description="True if there are no losses.")
-    losses: list[LossAnswer] = Field(description="What the document has and the chunks lack.")
-    notes: list[NoteAnswer] = Field(description="What was done to the text, and added to it.")
+    losses: list[LossAnswer] = Field(description="Content of the document that the chunks lack.")
+    notes: list[NoteAnswer] = Field(description="Changes of the text, and additions to it.")
     encoding: str | None = Field(
-        description="What a text file was read as, as the Encoding Standard names it."
+        description="Encoding in which a text file was read, as the Encoding Standard names it."
     )
     encoding_confidence: float | None = Field(
-        description="The detection's, up to 1; null where the encoding was no guess."
+        description="Confidence of the detection, up to 1; null without detection."
     )
     reader: int = Field(
-        description="The revision of reading and cutting: another one may give other chunks."
+        description="Revision of reading and chunking: another one may give other chunks."
     )
     model: str
     dim: int
@@ -235,8 +237,8 @@ class EmbedFileAnswer(BaseModel):
 class HealthAnswer(BaseModel):
     """Whether requests are served; 200 when ok, 503 else.
 
-    `stuck`: one call of the engine takes very long. `dead`: the thread that computes ended. What
-    is said of the model takes the token, where the service has one.
+    `stuck`: one call of the engine takes very long. `dead`: the compute thread ended. If the
+    service has a token, only requests with it get the fields of the model.
     """
 
     status: Literal["ok", "loading", "stopping", "stuck", "dead"]
@@ -247,17 +249,17 @@ class HealthAnswer(BaseModel):
     instance: str
     version: str
     bundle: State = Field(
-        description="gone: the bundle that the service runs from was moved, replaced or deleted. "
-        "It serves on, all but PDFs; restart it from where the bundle is now."
+        description="gone: the service's bundle was moved, replaced or deleted. It serves "
+        "everything but PDFs; restart it from the current path of the bundle."
     )
     degraded: Degraded | None = Field(
-        description="What serves in the place of what was meant to: hash, where there is no model; "
-        "reference for the packed engine; cpu for a GPU that failed. Null if nothing does."
+        description="The fallback in use: hash without a model, reference instead of the packed "
+        "engine, cpu instead of a GPU that failed. Null if there is none."
     )
 
 
 class LimitsAnswer(BaseModel):
-    """What one request may ask for."""
+    """Limits of the service and of one request."""
 
     max_body_bytes: int
     max_texts: int = Field(description="A JSON body has at most twice as many values in all.")
@@ -267,50 +269,54 @@ class LimitsAnswer(BaseModel):
     max_chunked_chars: int
     max_pages: int
     document_cpu_s: float = Field(description="CPU time that reading one PDF may take.")
-    document_wall_s: float = Field(description="The same on the clock, for a busy machine.")
+    document_wall_s: float = Field(
+        description="Time on the clock that reading one PDF may take, for a busy machine."
+    )
     max_waiting_pdfs: int = Field(
-        description="Of all requests, and as many again that take long; else 429."
+        description="Queued PDFs of all requests, and as many again that take long; else 429."
     )
     max_queued_tokens: int = Field(
-        description="Of all requests, in each of two lanes; else 429. Long requests are computed "
-        "part by part, and have half of it together."
+        description="Queued tokens of all requests, in each of two lanes; else 429. Long requests "
+        "are computed part by part, and have half of it together."
     )
     max_held_bytes: int = Field(
-        description="Of bodies, documents and answers not yet taken, of all requests; else 429."
+        description="Bytes of bodies, documents and unread answers of all requests; else 429."
     )
 
 
 class FolderAnswer(BaseModel):
     """A folder given with --allow-dir."""
 
-    number: int = Field(description="From 1, in the order in which they were given.")
-    is_there: bool = Field(description="It is used as soon as it is.")
-    path: str | None = Field(description="Told to those alone who showed the service's token.")
+    number: int = Field(description="From 1, in the order of the options.")
+    is_there: bool = Field(description="A missing folder is used as soon as it exists.")
+    path: str | None = Field(description="Only for requests with the token.")
 
 
 class InfoAnswer(BaseModel):
-    """What the service runs."""
+    """Model, engine and limits of the service."""
 
     model_id: str
     dim: int
     device: str
     version: str
     engine: str
-    unpacked_because: str | None = Field(description="Why the packed engine does not serve, if so.")
-    degraded: Degraded | None = Field(description="As in /health.")
+    unpacked_because: str | None = Field(
+        description="Why the packed engine does not serve; null if it does."
+    )
+    degraded: Degraded | None = Field(description="The fallback in use, as in /health.")
     degraded_because: str | None
     precision: str
     threads: int
     pooling: str
     max_tokens: int
     revision: str
-    fingerprint: str = Field(description="That of requests which leave every field at its default.")
+    fingerprint: str = Field(description="Fingerprint of requests with default fields.")
     limits: LimitsAnswer
     sandbox: Sandbox = Field(
-        description="What holds the processes that read PDFs: seccomp, a filter of system calls on "
+        description="Sandbox of the processes that read PDFs: seccomp, a filter of system calls on "
         "Linux; job, a job object on Windows; or rlimits alone."
     )
-    folders: list[FolderAnswer] = Field(description="That /embed-file may read from.")
+    folders: list[FolderAnswer] = Field(description="Folders that /embed-file may read from.")
     plan: str | None
 
 
@@ -321,7 +327,7 @@ class ShutdownAnswer(BaseModel):
 
 
 class ProblemAnswer(BaseModel):
-    """Any error: what happened, why, and what to do next."""
+    """Any error: what happened, why, and the next step."""
 
     type: str = Field(
         description="urn:sidecar:problem: and the kind. The kind bundle-gone (503) means that the "

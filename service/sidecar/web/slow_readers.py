@@ -136,7 +136,7 @@ class SlowReaders:
             sender.abort()
         if slow:
             self._counts.slow_readers += len(slow)
-            what = "connections ended for taking too little of an answer: %d, with %d bytes left"
+            what = "connections closed because the client read too slowly: %d, with %d bytes left"
             log.info(what, len(slow), unsent)
         if self._watched:
             self._schedule()

@@ -131,7 +131,7 @@ def test_options_can_be_checked_without_serving(tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         done = start(*options, "--allow-dir", str(tmp_path / "file"))
         assert done.returncode == 2
-        assert "--allow-dir names something that is not a folder" in done.stderr
+        assert "--allow-dir names a file, not a folder" in done.stderr
         done = start(*options, "--precision", "int8", "--engine", "reference")
         assert done.returncode == 2
         assert "--precision int8 cannot be served here" in done.stderr

@@ -28,22 +28,22 @@ def test_settings_do_not_change_while_the_service_runs() -> None:
 @pytest.mark.parametrize(
     ("options", "why", "step"),
     [
-        ({"engine": "hash", "precision": "int8"}, "", "leave --precision out"),
+        ({"engine": "hash", "precision": "int8"}, "", "leave out --precision"),
         ({"engine": "hash", "device": "cuda"}, "", "leave --device out"),
         (
             {"engine": "hash", "device": "mps", "precision": "int8"},
             "",
-            "leave --precision and --device out",
+            "leave out --precision and --device",
         ),
         (
             {"engine": "reference", "precision": "int8"},
             "the reference engine computes in float32 alone",
-            "--engine packed, or leave --precision out",
+            "--engine packed, or leave out --precision",
         ),
         (
             {"device": "cuda", "precision": "int8"},
             "on cuda the linear layers are computed in float32 alone",
-            "--device cpu, or leave --precision out",
+            "--device cpu, or leave out --precision",
         ),
     ],
     ids=str,

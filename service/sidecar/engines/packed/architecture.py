@@ -152,7 +152,7 @@ def _pooling(folder: Path) -> str:
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise UnpackableError(f"its steps are {', '.join(kinds)}")
     if modules[0].get("path"):
-        raise UnpackableError("its encoder lies in a folder of its own")
+        raise UnpackableError("its encoder is in a separate folder")
     if (folder / "adapter_config.json").exists():
         raise UnpackableError("it is an adapter to another model")
     config = read_table(folder / str(modules[1].get("path", "")) / "config.json")

@@ -56,7 +56,7 @@ def refuse_rebuilt(tokenizer: Tokenizer, around: list[tuple[int, ...]], config: 
     named = [_named(config.get(key, default)) for key, default in _AROUND[name].items()]
     for what, ours, theirs in (
         ("normaliser", _state(tokenizer.normalizer), _state(normalizer)),
-        ("splitting into words", _state(tokenizer.pre_tokenizer), _state(pre_tokenizer)),
+        ("pre-tokenizer", _state(tokenizer.pre_tokenizer), _state(pre_tokenizer)),
         ("special tokens", around, [(tokenizer.token_to_id(token),) for token in named]),
     ):
         if ours != theirs:

@@ -126,7 +126,7 @@ def _too_large(limit: int) -> Problem:
     return Problem(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "too-large",
-        f"the body is larger than {limit} bytes, and holds a path and options alone",
+        f"the body is larger than {limit} bytes, and holds only a path and options",
         next_step="send the document itself to /embed-file/upload",
         headers={"Connection": "close"},
     )
@@ -139,7 +139,7 @@ def _suffix_of(request: Request) -> str:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in documents.MEDIA_TYPES:
-        what = "the body is not declared as a document that is read"
+        what = "the Content-Type is not that of a supported document"
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media-type", what, next_step=SENT)
     bodies.refuse_encoding(request)
     return documents.MEDIA_TYPES[kind]
@@ -160,7 +160,7 @@ def _options(request: Request) -> dict[str, str]:
             HTTPStatus.UNPROCESSABLE_ENTITY,
             "bad-value",
             "password: it is not taken from the query",
-            why="programs on the way keep addresses with their queries",
+            why="proxies log addresses with their queries",
             next_step=f"send the header {HEADER}: the password's UTF-8 in base64",
         )
     charset, password = _charset_of(request), _password_of(request)

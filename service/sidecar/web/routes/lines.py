@@ -88,7 +88,7 @@ async def _lines(
         try:
             said = await errors.answer_memory(request, error)
         except Exception:
-            log.exception("lines ended early")
+            log.exception("lines of an answer ended early")
             said = await errors.answer_bug(request, error)
         yield line("problem", bytes(said.body))
 

@@ -15,7 +15,7 @@ router = APIRouter()
 
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
-    """Tell what was counted since the start, in Prometheus' text format."""
+    """Return the metrics since the start, in Prometheus' text format."""
     service = service_of(request)
 
     def render() -> Response:

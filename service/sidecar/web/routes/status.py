@@ -27,9 +27,9 @@ router = APIRouter()
     },
 )
 async def health(request: Request) -> Response:
-    """Say whether requests are served; answers at all times.
+    """Return the status, at all times.
 
-    Without the token, where there is one, it says nothing of the model.
+    If the service has a token, only requests with it get the fields of the model.
     """
     return answer_health(service_of(request), request.scope[IS_TRUSTED])
 
@@ -54,7 +54,7 @@ def answer_health(service: Service, is_trusted: bool) -> Response:
 
 @router.get("/info", responses={200: {"model": schemas.InfoAnswer}, **problems(503)})
 async def info(request: Request) -> Response:
-    """Say what is served: the model, the engine, the limits."""
+    """Describe the model, the engine and the limits."""
     service = service_of(request)
     loaded = service.encoder.ready()
     limits = service.settings.limits

@@ -86,7 +86,7 @@ def test_a_configuration_that_asks_for_code_is_refused(tmp_path: Path, key: str)
     folder = write_model(tmp_path, changed("config.json", **{key: {"AutoModel": "own.Model"}}))
     with pytest.raises(PolicyError, match=r"its file config\.json") as caught:
         refuse_code("tiny", folder)
-    assert caught.value.why == f"it asks for code by {key}"
+    assert caught.value.why == f"it loads code by {key}"
     assert caught.value.exit_code == 7
 
 

@@ -147,7 +147,7 @@ def test_whoever_asks_is_told_that_it_is_no_model(
     assert health["degraded"] == info["degraded"] == "hash"
     assert info["engine"] == "hash"
     assert "--engine hash is for tests alone" in info["degraded_because"]
-    assert info["unpacked_because"] == "the hash engine was asked for"
+    assert info["unpacked_because"] == "--engine hash was given"
     loader.load(hashing.settings, _Silent(), lambda _: None)
     assert "--engine hash is for tests alone" in caplog.text
 

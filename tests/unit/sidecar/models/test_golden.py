@@ -97,7 +97,7 @@ def test_vectors_that_are_not_finite_refuse_to_serve(tmp_path: Path, value: floa
         ("cpu", "packed", "exact", False, []),
         ("cuda", "reference", "exact", True, ["--device cpu"]),
         ("cpu", "reference", "exact", True, []),
-        ("cpu", "packed", "int8", True, ["leave --precision out"]),
+        ("cpu", "packed", "int8", True, ["leave out --precision"]),
     ],
 )
 def test_nothing_is_advised_that_is_in_use_already(

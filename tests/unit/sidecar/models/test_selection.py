@@ -94,7 +94,7 @@ def test_the_packed_engine_serves_what_it_can_and_needs_no_other(
 @pytest.mark.usefixtures("reference")
 def test_the_reference_engine_serves_when_asked_for_and_says_so(bert: Path) -> None:
     made, reason = Chooser(bert).choose("reference")
-    assert (made.name, reason) == ("reference", "the reference engine was asked for")
+    assert (made.name, reason) == ("reference", "--engine reference was given")
 
 
 @pytest.mark.usefixtures("reference")
@@ -107,7 +107,7 @@ def test_a_model_that_does_not_qualify_is_served_by_the_reference_and_the_reason
     assert made.name == "reference"
     assert reason is not None
     assert GRAPH in reason
-    assert f"the packed engine is given up: {reason}" in caplog.text
+    assert f"the packed engine is not used: {reason}" in caplog.text
 
 
 @pytest.mark.usefixtures("reference")
@@ -206,7 +206,7 @@ def test_wrong_vectors_give_the_packed_engine_up_aloud(
     assert made.name == "reference"
     assert reason is not None
     assert "does not give the model's vectors" in reason
-    assert f"the packed engine is given up: {reason}" in caplog.text
+    assert f"the packed engine is not used: {reason}" in caplog.text
 
 
 @pytest.mark.parametrize("engine", ["auto", "packed"])
@@ -240,7 +240,7 @@ def test_a_damaged_file_is_a_reason_and_no_traceback(
         made, reason = Chooser(bert).choose()
     assert made.name == "reference"
     assert "cannot be loaded by the packed engine" in str(reason)
-    assert "given up" in caplog.text
+    assert "is not used" in caplog.text
     with pytest.raises(ModelError, match="cannot be loaded by the packed engine"):
         Chooser(bert).choose("packed")
 

@@ -94,5 +94,5 @@ def test_a_lean_bundle_refuses_another_device_with_exit_2(wanted: str) -> None:
 
 @pytest.mark.torch
 def test_a_device_that_is_not_there_is_exit_2() -> None:
-    with pytest.raises(UsageError, match="offers no mps device"):
+    with pytest.raises(UsageError, match="has no mps device"):
         selection.choose_device("mps")

@@ -117,7 +117,7 @@ def test_vectors_that_are_too_far_from_the_reference_are_not_served(
     with pytest.raises(ModelError) as caught:
         chosen(bert, golden=golden, least_int8=0.9769)
     assert "below 0.9769" in caught.value.why
-    assert caught.value.next_step == "leave --precision out"
+    assert caught.value.next_step == "leave out --precision"
 
 
 def test_the_limit_of_the_bundle_decides_what_is_served(bert: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def test_a_model_of_data_alone_is_no_danger(tmp_path: Path) -> None:
 def test_every_danger_is_told_in_the_order_of_paths(tmp_path: Path) -> None:
     told = found(tmp_path, b__py=b"", a__bin=b"", config__json=b'{"auto_map": {}}')
     assert list(told) == ["a.bin", "b.py", "config.json"]
-    assert told["config.json"] == "it asks for code by auto_map"
+    assert told["config.json"] == "it loads code by auto_map"
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_a_line_that_comes_in_pieces_is_one(pipe: tuple[int, int]) -> None:
 
 
 def test_a_parent_that_says_nothing_is_not_waited_for_for_ever(pipe: tuple[int, int]) -> None:
-    with pytest.raises(UsageError, match="no token came"):
+    with pytest.raises(UsageError, match="standard input has no token"):
         credentials.from_stdin(pipe[0], wait_s=0.05)
     os.write(pipe[1], b"\n")  # lets the thread end
 

@@ -208,5 +208,5 @@ def test_what_nobody_catches_is_a_line_without_its_message(logged: Callable[[], 
     text = logged()
     assert "a-secret" not in text
     of_thread, of_finalizer = lines(text)
-    assert of_thread["message"] == "nobody caught an exception in a thread"
+    assert of_thread["message"] == "unhandled exception in a thread"
     assert (of_thread["error"], of_finalizer["error"]) == ("ValueError", "KeyError")

@@ -92,7 +92,7 @@ def test_one_that_asks_for_a_token_is_a_sidecar_without_a_name(listeners: list[L
     listeners.append(Listener(http(problem, "401 Unauthorized")))
     error = named(ERROR, "localhost", listeners[0].port)
     assert "another Sidecar" in error.what
-    assert error.why == "it does not say which"
+    assert error.why == "its instance is unknown"
     assert error.facts == {"holder": "sidecar"}
 
 

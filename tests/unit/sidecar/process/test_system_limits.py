@@ -84,7 +84,7 @@ def test_files_that_ran_out_are_told_however_they_were_spelled(error: BaseExcept
     "error",
     [
         RuntimeError("can't start new thread"),
-        RuntimeError("the system gives no thread"),
+        RuntimeError("the system starts no thread"),
         BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
     ],
     ids=repr,

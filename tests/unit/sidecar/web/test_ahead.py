@@ -27,7 +27,7 @@ def test_what_cannot_be_loaded_is_told_and_the_rest_goes_on(
     monkeypatch.setattr(ahead, "MODULES", ("sidecar.web.that_is_gone",))
     served.run(ahead.load(served.workers))
     assert served.workers.processes == 1
-    assert "could not be loaded ahead" in caplog.text
+    assert "preloading failed" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["memory", "address_space"])

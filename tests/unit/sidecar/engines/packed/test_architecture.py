@@ -125,7 +125,7 @@ def step(kind: str) -> dict[str, str]:
         ("modules.json", lambda m: m.insert(1, step("LSTM")), "its steps are Transformer, LSTM"),
         ("modules.json", list.clear, "its steps are "),
         ("modules.json", lambda m: m.append("Normalize"), "not a list of steps"),
-        ("modules.json", lambda m: m[0].update(path="0_Transformer"), "a folder of its own"),
+        ("modules.json", lambda m: m[0].update(path="0_Transformer"), "a separate folder"),
         ("modules.json", lambda m: m[1].update(path="elsewhere"), "config.json cannot be read"),
         (POOLING, lambda c: c.update(pooling_mode_cls_token=True), r"it pools by cls\+mean"),
         (POOLING, lambda c: c.update(pooling_mode="lasttoken"), "it pools by lasttoken"),

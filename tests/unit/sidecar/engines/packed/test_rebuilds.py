@@ -66,8 +66,8 @@ def test_settings_that_transformers_heeds_against_the_file_are_refused(
         (lambda t: setattr(t, "normalizer", normalizers.BertNormalizer(False)), "normaliser"),
         (lambda t: setattr(t, "normalizer", sequence()), "normaliser"),
         (lambda t: setattr(t, "normalizer", None), "normaliser"),
-        (lambda t: setattr(t, "pre_tokenizer", pre_tokenizers.WhitespaceSplit()), "splitting"),
-        (lambda t: setattr(t, "pre_tokenizer", None), "splitting"),
+        (lambda t: setattr(t, "pre_tokenizer", pre_tokenizers.WhitespaceSplit()), "pre-tokenizer"),
+        (lambda t: setattr(t, "pre_tokenizer", None), "pre-tokenizer"),
         (
             lambda t: setattr(
                 t,
@@ -95,7 +95,7 @@ def test_a_file_that_the_class_of_bert_rebuilds_differently_is_refused(
             lambda t: setattr(t, "normalizer", sequence(t.normalizer, normalizers.Lowercase())),
             "normaliser",
         ),
-        (lambda t: setattr(t, "pre_tokenizer", pre_tokenizers.Metaspace()), "splitting"),
+        (lambda t: setattr(t, "pre_tokenizer", pre_tokenizers.Metaspace()), "pre-tokenizer"),
     ],
 )
 def test_a_file_that_the_class_of_xlm_roberta_rebuilds_differently_is_refused(
@@ -156,5 +156,5 @@ def test_robertas_own_tokenizer_is_one_of_ours_if_it_is_built_as_its_class_build
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     refuse_rebuilt(made, [(0,), (1,)], {"tokenizer_class": "RobertaTokenizer"})
     refuse_rebuilt(made, [(0,), (1,)], {})
-    with pytest.raises(UnpackableError, match="the class RobertaTokenizer differ in splitting"):
+    with pytest.raises(UnpackableError, match="the class RobertaTokenizer differ in pre-tokenizer"):
         refuse_rebuilt(made, [(0,), (1,)], {"add_prefix_space": True})
