@@ -23,7 +23,7 @@ from sidecar.process import diagnosis, system_limits
 from sidecar.process.clock import Clock
 from sidecar.process.listener import BACKLOG
 from sidecar.scheduling.encoder import Encoder
-from sidecar.web import ahead, http_protocol
+from sidecar.web import http_protocol, preload
 from sidecar.web.app import create_app
 from sidecar.web.budget import Budget
 from sidecar.web.middleware import AccessLog
@@ -192,7 +192,7 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, events: EventW
         server.force_exit = True
 
     run.stop, run.insist = ask, insist
-    run.prepare = functools.partial(ahead.load, app.state.service.workers)
+    run.prepare = functools.partial(preload.load, app.state.service.workers)
     stop.on_request(ask)
     server.run(sockets=[sock])
     run.encoder.close(wait=False)

@@ -13,8 +13,8 @@ from starlette.requests import ClientDisconnect
 
 from sidecar.problems import Problem, client_gone
 from sidecar.settings import MB, MOST_BODY_MB, Limits
-from sidecar.web import extent
-from sidecar.web.quoted import Quoted, QuotedTexts
+from sidecar.web import json_scan
+from sidecar.web.json_scan import Quoted, QuotedTexts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
@@ -168,10 +168,10 @@ def parse_texts(body: bytes) -> tuple[dict[str, Any], Callable[[Sequence[str]], 
 
 
 def _refuse_many(body: bytes) -> None:
-    found = extent.exceeding(body, max_marks=MAX_VALUES)
+    found = json_scan.exceeding(body, max_marks=MAX_VALUES)
     if found is None:
         return
-    first = body[: extent.SLICE_BYTES].lstrip(b" \t\r\n")[:1]
+    first = body[: json_scan.SLICE_BYTES].lstrip(b" \t\r\n")[:1]
     if first == b"[":
         raise _no_object() if found.is_ascii else _no_json(body)
     if first != b"{" or not found.is_ascii:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 from starlette.routing import Route
 
-from sidecar.web.routes import embedding, files, metrics, status
+from sidecar.web.routes import embedding, files, status
 
-PARTS = (status.router, embedding.router, files.router, metrics.router)
+PARTS = (status.router, embedding.router, files.router)
 router = APIRouter()
 for part in PARTS:
     router.include_router(part)

@@ -7,13 +7,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sidecar.scheduling.encoder import Embedded
-from sidecar.web import bodies, schemas, vectors
+from sidecar.web import bodies, responses, schemas
 from sidecar.web.budget import share_of
-from sidecar.web.routes.answers import (
-    as_json,
+from sidecar.web.responses import (
     body_of,
     departure,
-    problems,
+    json_response,
+    problem_responses,
     validated,
     with_vectors,
 )
@@ -28,7 +28,7 @@ BINARY = "application/octet-stream"
     openapi_extra=body_of(schemas.EmbedRequest),
     responses={
         200: {"model": schemas.EmbedAnswer, "content": {BINARY: {}}},
-        **problems(400, 413, 415, 422, 429, 503, 507),
+        **problem_responses(400, 413, 415, 422, 429, 503, 507),
     },
 )
 async def embed(request: Request) -> Response:
@@ -41,7 +41,7 @@ async def embed(request: Request) -> Response:
     )
     is_binary = BINARY in request.headers.get("accept", "")
     encoding = "binary" if is_binary else asked.encoding
-    size = vectors.size_of(len(asked.texts), loaded.engine.dim, encoding=encoding)
+    size = responses.size_of(len(asked.texts), loaded.engine.dim, encoding=encoding)
     share_of(request).expect(size)
     async with departure(request) as disconnected:
         found = await service.encoder.embed(
@@ -53,7 +53,7 @@ async def embed(request: Request) -> Response:
             disconnected=disconnected,
         )
     if is_binary:
-        return Response(vectors.raw(found.rows), media_type=BINARY, headers=_headers(found))
+        return Response(responses.raw(found.rows), media_type=BINARY, headers=_headers(found))
     rest = {
         "model": loaded.snapshot.repository,
         "dim": loaded.engine.dim,
@@ -61,13 +61,13 @@ async def embed(request: Request) -> Response:
         "truncated": found.truncated,
         "fingerprint": found.fingerprint,
     }
-    return as_json(await with_vectors(found.rows, lambda: rest, encoding=asked.encoding))
+    return json_response(await with_vectors(found.rows, lambda: rest, encoding=asked.encoding))
 
 
 def _headers(found: Embedded) -> dict[str, str]:
     return {
         "X-Sidecar-Count": str(len(found.rows)),
         "X-Sidecar-Dim": str(found.rows.shape[1]),
-        "X-Sidecar-Truncated": vectors.indices(found.truncated),
+        "X-Sidecar-Truncated": responses.indices(found.truncated),
         "X-Sidecar-Fingerprint": found.fingerprint,
     }

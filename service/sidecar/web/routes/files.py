@@ -15,31 +15,31 @@ from starlette.responses import Response
 from sidecar.documents import documents
 from sidecar.documents.chunking import Chunking
 from sidecar.problems import Problem
-from sidecar.web import bodies, schemas, vectors
+from sidecar.web import bodies, responses, schemas
 from sidecar.web.budget import share_of
-from sidecar.web.routes import lines
-from sidecar.web.routes.answers import (
-    as_json,
+from sidecar.web.responses import (
     body_of,
     departure,
-    problems,
+    json_response,
+    problem_responses,
     query_of,
     validated,
     with_vectors,
 )
+from sidecar.web.routes import ndjson
 from sidecar.web.state import service_of
 
 router = APIRouter()
 MAX_BODY_BYTES = 1 << 16  # of a path and options: the longest path that systems open is half of it
 HEADER = "X-Document-Password"
 SENT = f"Content-Type: {', '.join(documents.MEDIA_TYPES)}"
-ANSWER = {"model": schemas.EmbedFileAnswer, "content": {lines.MEDIA_TYPE: {}}}
+ANSWER = {"model": schemas.EmbedFileAnswer, "content": {ndjson.MEDIA_TYPE: {}}}
 
 
 @router.post(
     "/embed-file",
     openapi_extra=body_of(schemas.EmbedFileRequest),
-    responses={200: ANSWER, **problems(400, 403, 404, 409, 413, 415, 422, 429, 503, 507)},
+    responses={200: ANSWER, **problem_responses(400, 403, 404, 409, 413, 415, 422, 429, 503, 507)},
 )
 async def embed_file(request: Request) -> Response:
     """Cut a document from an allowed folder into chunks and embed them."""
@@ -68,7 +68,7 @@ async def embed_file(request: Request) -> Response:
             },
         },
     },
-    responses={200: ANSWER, **problems(400, 413, 415, 422, 429, 503, 507)},
+    responses={200: ANSWER, **problem_responses(400, 413, 415, 422, 429, 503, 507)},
 )
 async def upload(request: Request) -> Response:
     """Cut the document that is the body into chunks and embed them; no folder need be allowed."""
@@ -95,15 +95,15 @@ async def _answer(
     asked: schemas.FileOptions,
     wanted: Chunking,
 ) -> Response:
-    if lines.MEDIA_TYPE in request.headers.get("accept", ""):
-        return await lines.answer(request, data, suffix, asked, wanted)
+    if ndjson.MEDIA_TYPE in request.headers.get("accept", ""):
+        return await ndjson.answer(request, data, suffix, asked, wanted)
     service = service_of(request)
     loaded = service.encoder.ready()
     async with departure(request) as disconnected:
         chunks = await service.read(data, suffix, wanted, disconnected=disconnected)
         share_of(request).expect(
             sum(chunks.lengths)
-            + vectors.size_of(len(chunks), loaded.engine.dim, encoding=asked.encoding)
+            + responses.size_of(len(chunks), loaded.engine.dim, encoding=asked.encoding)
         )
         found = await service.encoder.embed(
             chunks, pooling=asked.pooling, normalize=asked.normalize, disconnected=disconnected
@@ -119,7 +119,7 @@ async def _answer(
             "fingerprint": found.fingerprint,
         }
 
-    return as_json(await with_vectors(found.rows, rest, encoding=asked.encoding))
+    return json_response(await with_vectors(found.rows, rest, encoding=asked.encoding))
 
 
 def _too_large(limit: int) -> Problem:

@@ -8,12 +8,12 @@ from http import HTTPStatus
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from sidecar import __version__
 from sidecar.web import bodies, schemas
 from sidecar.web.middleware import IS_TRUSTED, OPEN_PATH
-from sidecar.web.routes.answers import answer, problems
+from sidecar.web.responses import answer, problem_responses
 from sidecar.web.state import Service, service_of
 
 router = APIRouter()
@@ -52,7 +52,7 @@ def answer_health(service: Service, is_trusted: bool) -> Response:
     return answer(said, HTTPStatus.OK if status == "ok" else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-@router.get("/info", responses={200: {"model": schemas.InfoAnswer}, **problems(503)})
+@router.get("/info", responses={200: {"model": schemas.InfoAnswer}, **problem_responses(503)})
 async def info(request: Request) -> Response:
     """Describe the model, the engine and the limits."""
     service = service_of(request)
@@ -100,7 +100,7 @@ async def _folders(service: Service) -> list[dict[str, object]]:
 @router.post(
     "/shutdown",
     status_code=HTTPStatus.ACCEPTED,
-    responses={202: {"model": schemas.ShutdownAnswer}, **problems(415)},
+    responses={202: {"model": schemas.ShutdownAnswer}, **problem_responses(415)},
 )
 async def shutdown(request: Request) -> Response:
     """Stop the service once its running requests are answered."""
@@ -108,3 +108,16 @@ async def shutdown(request: Request) -> Response:
         bodies.refuse_kind(request)
     service_of(request).request_stop()
     return answer({"status": "stopping"}, HTTPStatus.ACCEPTED)
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """Return the metrics since the start, in Prometheus' text format."""
+    service = service_of(request)
+
+    def render() -> Response:
+        from sidecar.web import prometheus  # noqa: PLC0415 (not before somebody asks)
+
+        return Response(prometheus.render(service), media_type=prometheus.CONTENT_TYPE)
+
+    return await asyncio.to_thread(render)

@@ -88,8 +88,8 @@ def test_an_answer_written_on_another_thread_is_the_same(
 ) -> None:
     request = {"texts": ["a", "b c"]}
     inline = served.post("/embed", request).content
-    monkeypatch.setattr("sidecar.web.routes.answers.INLINE_VALUES", 0)
-    monkeypatch.setattr("sidecar.web.routes.answers.LARGE_BODY", 0)
+    monkeypatch.setattr("sidecar.web.responses.INLINE_VALUES", 0)
+    monkeypatch.setattr("sidecar.web.responses.LARGE_BODY", 0)
     assert served.post("/embed", request).content == inline
     problem(served.post("/embed", {"texts": [1]}), 422)
 

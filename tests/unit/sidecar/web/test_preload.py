@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.process import headroom
-from sidecar.web import ahead
+from sidecar.web import preload
 
 if TYPE_CHECKING:
     from tests.support.stub_engine import Served
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "WAIT_S", 0)
+    monkeypatch.setattr(preload, "WAIT_S", 0)
 
 
 def test_a_process_for_pdfs_is_there_before_the_first_one(served: Served) -> None:
-    served.run(ahead.load(served.workers))
+    served.run(preload.load(served.workers))
     assert served.workers.processes == 1
 
 
 def test_what_cannot_be_loaded_is_told_and_the_rest_goes_on(
     served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(ahead, "MODULES", ("sidecar.web.that_is_gone",))
-    served.run(ahead.load(served.workers))
+    monkeypatch.setattr(preload, "MODULES", ("sidecar.web.that_is_gone",))
+    served.run(preload.load(served.workers))
     assert served.workers.processes == 1
     assert "preloading failed" in caplog.text
 
@@ -34,7 +34,9 @@ def test_what_cannot_be_loaded_is_told_and_the_rest_goes_on(
 def test_where_little_memory_is_left_requests_have_it(
     served: Served, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    room = headroom.MemoryLimit(name="memory", limit=1 << 30, left=ahead.LEAST_LEFT - 1, remedy="")
+    room = headroom.MemoryLimit(
+        name="memory", limit=1 << 30, left=preload.LEAST_LEFT - 1, remedy=""
+    )
     monkeypatch.setattr(headroom, name, lambda: room)
-    served.run(ahead.load(served.workers))
+    served.run(preload.load(served.workers))
     assert served.workers.processes == 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.web.routes import answers
+from sidecar.web import responses
 from sidecar.web.schemas import EmbedRequest
 
 
@@ -27,8 +27,8 @@ def test_large_bodies_are_read_one_after_the_other_and_not_on_the_loop(
         return {"texts": []}
 
     async def work() -> None:
-        body = bytes(answers.LARGE_BODY)
-        await asyncio.gather(*(answers.validated(EmbedRequest, body) for _ in range(3)))
+        body = bytes(responses.LARGE_BODY)
+        await asyncio.gather(*(responses.validated(EmbedRequest, body) for _ in range(3)))
 
     monkeypatch.setattr("sidecar.web.bodies.parse", parse)
     asyncio.run(work())
@@ -36,7 +36,7 @@ def test_large_bodies_are_read_one_after_the_other_and_not_on_the_loop(
 
 
 def test_a_small_body_is_read_at_once() -> None:
-    read = answers.validated(EmbedRequest, b'{"texts": ["a"]}')
+    read = responses.validated(EmbedRequest, b'{"texts": ["a"]}')
     with pytest.raises(StopIteration) as ended:
         read.send(None)
     assert ended.value.value.texts == ["a"]

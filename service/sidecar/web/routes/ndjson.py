@@ -22,7 +22,7 @@ from sidecar.problems import Problem
 from sidecar.scheduling.cancellation import Disconnected
 from sidecar.scheduling.encoder import Embedded
 from sidecar.web import errors
-from sidecar.web.routes.answers import departure, with_vectors
+from sidecar.web.responses import departure, with_vectors
 from sidecar.web.schemas import FileOptions
 from sidecar.web.state import Service, service_of
 

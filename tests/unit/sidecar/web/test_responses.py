@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from sidecar.web import vectors
+from sidecar.web import responses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,11 +22,11 @@ def test_json_numbers_bring_every_float_back_exactly() -> None:
     bits = chance.integers(0, 2**32, size=(50, 64), dtype=np.uint32).view(np.float32)
     finite = np.where(np.isfinite(bits), bits, np.float32(0))
     for rows in (ROWS, finite):
-        back = np.array(json.loads(vectors.as_json(rows)), dtype=np.float32)
+        back = np.array(json.loads(responses.rows_as_json(rows)), dtype=np.float32)
         assert back.tobytes() == (rows + np.float32(0)).tobytes() or (back == rows).all()
 
 
-@pytest.mark.parametrize("write", [vectors.as_json, vectors.as_base64_json])
+@pytest.mark.parametrize("write", [responses.rows_as_json, responses.rows_as_base64])
 def test_no_rows_are_an_empty_array(write: Callable[[Any], bytes]) -> None:
     assert write(np.zeros((0, 4), dtype=np.float32)) == b"[]"
 
@@ -34,28 +34,28 @@ def test_no_rows_are_an_empty_array(write: Callable[[Any], bytes]) -> None:
 def test_rows_in_any_layout_and_number_are_written_in_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(vectors, "CHUNK_VALUES", 12)
+    monkeypatch.setattr(responses, "CHUNK_VALUES", 12)
     rows = np.arange(35, dtype=np.float32).reshape(5, 7).T  # seven rows, two at a time
-    assert json.loads(vectors.as_json(rows)) == rows.tolist()
-    assert json.loads(vectors.as_json(rows.astype(">f4"))) == rows.tolist()
+    assert json.loads(responses.rows_as_json(rows)) == rows.tolist()
+    assert json.loads(responses.rows_as_json(rows.astype(">f4"))) == rows.tolist()
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3, 4, 5, 384])
 def test_base64_is_that_of_each_row_alone(dim: int) -> None:
     rows = np.random.default_rng(dim).standard_normal((5, dim)).astype(np.float32)
     expected = [base64.b64encode(row.tobytes()).decode() for row in rows]
-    assert json.loads(vectors.as_base64_json(rows)) == expected
-    assert json.loads(vectors.as_base64_json(rows[:1])) == expected[:1]
+    assert json.loads(responses.rows_as_base64(rows)) == expected
+    assert json.loads(responses.rows_as_base64(rows[:1])) == expected[:1]
 
 
 def test_raw_rows_are_little_endian_whatever_the_machine() -> None:
-    assert vectors.raw(ROWS.astype(">f4")) == ROWS.astype("<f4").tobytes()
-    coded = json.loads(vectors.as_base64_json(ROWS))
-    assert b"".join(map(base64.b64decode, coded)) == vectors.raw(ROWS)
+    assert responses.raw(ROWS.astype(">f4")) == ROWS.astype("<f4").tobytes()
+    coded = json.loads(responses.rows_as_base64(ROWS))
+    assert b"".join(map(base64.b64decode, coded)) == responses.raw(ROWS)
 
 
 @pytest.mark.parametrize(
     ("found", "text"), [([], ""), ([3], "3"), ([1, 2, 9], "1,2,9"), ([1] * 3_000, "count=3000")]
 )
 def test_indices_fit_a_header(found: list[int], text: str) -> None:
-    assert vectors.indices(found) == text
+    assert responses.indices(found) == text
