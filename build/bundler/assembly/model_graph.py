@@ -20,8 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sidecar.engines.packed.definition import SMALLEST_NORM, forward
 from sidecar.engines.packed.layout import GRIDS
-from sidecar.engines.packed.quantized import BYTES, FACTORS, MOST, SMALLEST
-from sidecar.engines.packed.weights import DTYPES, names_read
+from sidecar.engines.packed.weights import BYTES, DTYPES, FACTORS, MOST, SMALLEST, names_read
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidecar.engines import Degraded, Engine
+from sidecar.engines import Degraded, Engine, SpaceClass
 from sidecar.errors import DiskError, UsageError
 from sidecar.models import snapshot
-from sidecar.models.fingerprint import fingerprint
-from sidecar.models.phases import Report
 from sidecar.models.selection import choose
+from sidecar.models.snapshot import Report
 from sidecar.process import headroom, memory
 from sidecar.process.stdio import EventWriter
 from sidecar.settings import Settings
+
+LENGTH = 16
+
+
+def fingerprint(
+    *, repository: str, revision: str, pooling: str, normalize: bool, space: SpaceClass
+) -> str:
+    """Return 16 hex digits that stand for the space; the engine's name is no part of it."""
+    parts = [repository, revision, pooling, normalize, space]
+    text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+
 
 log = logging.getLogger("sidecar.loader")
 

@@ -22,8 +22,7 @@ from sidecar.engines.packed.architecture import (
 from sidecar.engines.packed.weights import WORDS, open_weights
 from sidecar.errors import ModelError, ServiceError, UsageError
 from sidecar.models import golden
-from sidecar.models.phases import Report
-from sidecar.models.snapshot import REPAIR, Snapshot
+from sidecar.models.snapshot import REPAIR, Report, Snapshot
 from sidecar.process import diagnosis, headroom
 from sidecar.process.cpu_features import BYTE_PRODUCT_NAMES
 from sidecar.process.headroom import MIB, Need
@@ -144,9 +143,9 @@ def _has_byte_products(settings: Settings) -> bool:
     """Return what the processor tells, or what ONNX Runtime's sums do where it does not tell."""
     if settings.has_byte_products is not None:
         return settings.has_byte_products
-    from sidecar.engines.packed import probe  # noqa: PLC0415 (heavy)
+    from sidecar.engines.packed import onnx_executor  # noqa: PLC0415 (heavy)
 
-    return not probe.clips()
+    return not onnx_executor.clips()
 
 
 def _packed(settings: Settings, found: Snapshot, report: Report, device: str) -> Engine:

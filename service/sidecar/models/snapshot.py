@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from sidecar import manifest
 from sidecar.arguments import nearest
@@ -163,3 +165,7 @@ def refuse_code(path: Path) -> None:
         what = f"the model is not loaded because of its file {danger.path}"
         step = "choose a model without code, or remove the file from the folder"
         raise PolicyError(what, why=danger.why, next_step=step)
+
+
+Phase = Literal["starting", "verifying", "downloading", "importing", "loading", "checking"]
+Report = Callable[[Phase], None]

@@ -24,7 +24,7 @@ import numpy as np
 from sidecar.engines import Engine, Tokens, Vectors
 from sidecar.metrics import Counts
 from sidecar.models.loader import Loaded
-from sidecar.models.phases import Phase, Report
+from sidecar.models.snapshot import Phase, Report
 from sidecar.problems import Problem, not_ready, stopping
 from sidecar.scheduling import tokenizing
 from sidecar.scheduling.cancellation import Cancellation, Disconnected

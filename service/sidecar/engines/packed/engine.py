@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sidecar.engines import SpaceClass, Tokens, Vectors
-from sidecar.engines.packed import quantized, tokens, weights
+from sidecar.engines.packed import tokens, weights
 from sidecar.engines.packed.architecture import (
     GRAPHS,
     Architecture,
@@ -117,8 +117,8 @@ def load(
     return PackedEngine(architecture, tokenizer, executor, precision=precision)
 
 
-def _left_open(path: Path, architecture: Architecture) -> Iterator[quantized.Constant]:
-    return quantized.constants(_required(path, architecture), architecture)
+def _left_open(path: Path, architecture: Architecture) -> Iterator[weights.Constant]:
+    return weights.constants(_required(path, architecture), architecture)
 
 
 def _required(path: Path, architecture: Architecture) -> weights.Weights:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,26 @@ from numpy.typing import NDArray
 from sidecar.engines import Vectors
 from sidecar.engines.packed.architecture import GRAPH
 from sidecar.engines.packed.layout import GRIDS, Grid, arrange
-from sidecar.engines.packed.runtime import onnxruntime
 
+# Its releases since 1.29 keep an identifier and a database in HOME, a file in the temporary folder
+# and a thread that sends what they hold to their maker (docs/Privacy.md, pull request 27379). The
+# variable is read once, when the library is loaded. On Windows events go to the system's tracing
+# instead, where the call stops them.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import onnxruntime
+
+onnxruntime.disable_telemetry_events()
+
+__all__ = ["PRODUCT_GRAPH", "OnnxExecutor", "clips", "onnxruntime", "open_graph"]
+
+# One MatMulInteger of four bytes by sixteen columns, `left` and `right` to `sums`, as onnx writes
+# it, which is no part of a bundle.
+PRODUCT_GRAPH = bytes.fromhex(
+    "08093a740a220a046c6566740a057269676874120473756d73220d4d61744d756c496e7465676572120570726f6265"
+    "5a160a046c656674120e0a0c080212080a0208010a0208045a170a057269676874120e0a0c080312080a0208040a02"
+    "081062160a0473756d73120e0a0c080612080a0208010a02081042021014"
+)
 _UNUSED = Grid(cells=np.zeros((1, 1), dtype=np.int64), mask=np.ones((1, 1), dtype=np.int32))
 _QUIET = 3
 _SPIN_US = "50"
@@ -104,3 +123,17 @@ def open_graph(
     make: Callable[..., Any] = onnxruntime.InferenceSession
     session = make(str(folder / graph), options, providers=["CPUExecutionProvider"])
     return OnnxExecutor(session, first_position=first_position)
+
+
+def clips() -> bool:
+    """Return whether sums of products of bytes are clipped on this processor.
+
+    x86 processors before VNNI add up two products in sixteen bits. Where neither processor nor
+    system tells which instructions there are, the largest bytes give other sums without them.
+    """
+    make: Callable[..., Any] = onnxruntime.InferenceSession
+    session = make(PRODUCT_GRAPH, providers=["CPUExecutionProvider"])
+    left = np.full((1, 4), 255, dtype=np.uint8)
+    right = np.full((4, 16), 127, dtype=np.int8)
+    found = session.run(["sums"], {"left": left, "right": right})[0]
+    return not np.array_equal(found, left.astype(np.int32) @ right.astype(np.int32))

@@ -18,7 +18,7 @@ from bundler.assembly.model_graph import (
 )
 from sidecar.engines.packed import engine as packed
 from sidecar.engines.packed.architecture import QUANTIZED_GRAPH, WEIGHTS, read
-from sidecar.engines.packed.runtime import onnxruntime
+from sidecar.engines.packed.onnx_executor import onnxruntime
 from sidecar.engines.packed.weights import open_weights
 from tests.support.twins import SHAPES, WORDS, lots, without_clipping, write_graph
 

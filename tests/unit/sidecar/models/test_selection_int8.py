@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from sidecar.engines.packed import engine as packed
-from sidecar.engines.packed import probe
+from sidecar.engines.packed import onnx_executor
 from sidecar.engines.packed.architecture import QUANTIZED_GRAPH
 from sidecar.errors import ModelError, UsageError
-from sidecar.models.fingerprint import fingerprint
+from sidecar.models.loader import fingerprint
 from sidecar.models.selection import choose
 from sidecar.models.snapshot import Snapshot
 from sidecar.settings import Settings
@@ -84,7 +84,7 @@ def test_a_processor_without_the_instructions_refuses_it(bert: Path) -> None:
 def test_sums_decide_where_the_processor_does_not_tell(
     bert: Path, monkeypatch: pytest.MonkeyPatch, *, clips: bool
 ) -> None:
-    monkeypatch.setattr(probe, "clips", lambda: clips)
+    monkeypatch.setattr(onnx_executor, "clips", lambda: clips)
     if clips:
         with pytest.raises(UsageError):
             chosen(bert, has_byte_products=None)

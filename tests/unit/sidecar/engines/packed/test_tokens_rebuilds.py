@@ -6,8 +6,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from sidecar.engines.packed.architecture import UnpackableError, read
-from sidecar.engines.packed.rebuilds import refuse_rebuilt
-from sidecar.engines.packed.tokens import TOKENIZER, load
+from sidecar.engines.packed.tokens import TOKENIZER, load, refuse_rebuilt
 from tests.support.twins import ODD, WORDS, edit
 
 pytest.importorskip("torch", reason="torch is not installed; `python3 build test` has it")

@@ -10,8 +10,7 @@ from bench.synthetic import write_model
 from bundler.assembly.model_graph import write_half
 from sidecar.engines.packed import engine as packed
 from sidecar.engines.packed.architecture import HALF_WEIGHTS, WEIGHTS, UnpackableError, read
-from sidecar.engines.packed.quantized import BYTES, FACTORS, constants, quantize
-from sidecar.engines.packed.weights import open_weights
+from sidecar.engines.packed.weights import BYTES, FACTORS, constants, open_weights, quantize
 from tests.support.twins import SHAPES, WORDS, cosines, lots, without_clipping, write_graph
 
 if TYPE_CHECKING:

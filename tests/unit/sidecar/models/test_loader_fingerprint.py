@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.models.fingerprint import fingerprint
+from sidecar.models.loader import fingerprint
 
 BASE: dict[str, Any] = {
     "repository": "a/b",

@@ -8,7 +8,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[5]
 SERVICE = ROOT / "service"
-PROGRAM = "from sidecar.engines.packed.runtime import onnxruntime; onnxruntime.SessionOptions()"
+PROGRAM = (
+    "from sidecar.engines.packed.onnx_executor import onnxruntime; onnxruntime.SessionOptions()"
+)
 
 
 def test_loading_it_leaves_no_file_anywhere(tmp_path: Path) -> None:
@@ -42,4 +44,4 @@ def test_nothing_else_loads_it() -> None:
                 )
                 if any(name.split(".")[0] == "onnxruntime" for name in names):
                     importers.add(path.relative_to(ROOT).as_posix())
-    assert importers == {"service/sidecar/engines/packed/runtime.py"}
+    assert importers == {"service/sidecar/engines/packed/onnx_executor.py"}
