@@ -139,7 +139,7 @@ class IdleLimit:
 TOO_LARGE_HINT = 431
 
 
-class HeaderLimits(h11.Connection):
+class StrictConnection(h11.Connection):
     """The parser of one connection; `refusal` says what was wrong with what it raised for."""
 
     def __init__(self, bounds: Bounds) -> None:
@@ -148,6 +148,7 @@ class HeaderLimits(h11.Connection):
         self.refusal: Problem | None = None
         self.is_head = False  # a request whose answer has no body
         self._bounds = bounds
+        self._held: list[bytes] = []  # the head of the answer
 
     def next_event(self) -> type[h11.NEED_DATA | h11.PAUSED] | h11.Event:
         """Return what came next. Raises RemoteProtocolError for what is refused."""
@@ -163,6 +164,19 @@ class HeaderLimits(h11.Connection):
             self.refusal = _too_large(self._bounds) if is_large else malformed()
             raise
         return event
+
+    def send_with_data_passthrough(self, event: h11.Event) -> list[bytes] | None:
+        """Return what is to be sent for `event`; an answer's head goes with what follows it.
+
+        The first of the body is there when the head is, and two pieces would wake the client twice.
+        """
+        made = super().send_with_data_passthrough(event)
+        if type(event) is h11.Response:
+            self._held = made or []
+            return []
+        if self._held and made is not None:
+            made, self._held = self._held + made, []
+        return made
 
     def _check(self, event: h11.Request) -> None:
         # What arrives in one piece h11 parses however large it is.
@@ -242,7 +256,7 @@ class BoundedProtocol(H11Protocol):
     ) -> None:
         """Take what uvicorn gives every protocol."""
         super().__init__(config, server_state, app_state, _loop)
-        self.conn: HeaderLimits = HeaderLimits(self.bounds)
+        self.conn: StrictConnection = StrictConnection(self.bounds)
         self.logger = _quiet
         self.access_log = False
         self._stage: Stage = "idle"

@@ -6,7 +6,7 @@ import h11
 import pytest
 
 from sidecar.settings import Bounds
-from sidecar.web.http_protocol import HeaderLimits
+from sidecar.web.http_protocol import StrictConnection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 START = b"POST / HTTP/1.1\r\nHost: x\r\n"
 
 
-def read(*pieces: bytes, bounds: Bounds | None = None) -> tuple[HeaderLimits, list[object]]:
+def read(*pieces: bytes, bounds: Bounds | None = None) -> tuple[StrictConnection, list[object]]:
     """Return the reader and what it found in `pieces`."""
-    reader = HeaderLimits(bounds or Bounds())
+    reader = StrictConnection(bounds or Bounds())
     return reader, drain(reader, pieces)
 
 
-def drain(reader: HeaderLimits, pieces: Sequence[bytes]) -> list[object]:
+def drain(reader: StrictConnection, pieces: Sequence[bytes]) -> list[object]:
     """Return what the reader finds in `pieces`."""
     found: list[object] = []
     for piece in pieces:
@@ -32,7 +32,7 @@ def drain(reader: HeaderLimits, pieces: Sequence[bytes]) -> list[object]:
 
 def refused(*pieces: bytes, bounds: Bounds | None = None) -> int:
     """Return the status that the pieces are refused with."""
-    reader = HeaderLimits(bounds or Bounds())
+    reader = StrictConnection(bounds or Bounds())
     with pytest.raises(h11.RemoteProtocolError):
         drain(reader, pieces)
     assert reader.refusal is not None
@@ -78,3 +78,23 @@ def test_a_body_whose_length_is_not_certain_is_refused(framing: bytes) -> None:
 def test_a_request_without_a_body_in_its_answer_is_known() -> None:
     assert read(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")[0].is_head
     assert not read(START + b"\r\n")[0].is_head
+
+
+def test_the_head_of_an_answer_goes_with_the_first_of_its_body() -> None:
+    reader, _ = read(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    head = h11.Response(status_code=200, headers=[("Content-Length", "4")])
+    assert reader.send(head) == b""
+    sent = reader.send(h11.Data(data=b"ab"))
+    assert sent is not None
+    assert sent.startswith(b"HTTP/1.1 200 ")
+    assert sent.endswith(b"\r\n\r\nab")
+    assert reader.send(h11.Data(data=b"cd")) == b"cd"
+    assert reader.send(h11.EndOfMessage()) == b""
+
+
+def test_an_answer_without_a_body_has_its_head_sent() -> None:
+    reader, _ = read(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert reader.send(h11.Response(status_code=200, headers=[("Content-Length", "4")])) == b""
+    sent = reader.send(h11.EndOfMessage())
+    assert sent is not None
+    assert sent.startswith(b"HTTP/1.1 200 ")
