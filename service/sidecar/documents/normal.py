@@ -51,8 +51,9 @@ _UNKNOWNS = re.compile(f"[{_UNKNOWN}]+")
 _BREAKS = re.compile("[\r\x0b\x0c\x85\u2028\u2029]")
 _BLANKS = re.compile(" {1,8}\n")
 _SPECIAL = re.compile(f"[\u2028\u2029{_FORMS}{_MARKS}{_SPACES}{_UNSEEN}{_UNKNOWN}]")
-_DIVISION = re.compile(f"(?:{HYPHEN}[ \t]*\n?|[-\u2010]\n)[ \t]*")
-_FIRST = re.compile("[^\\W_][\\w'\u2019]*\\Z")
+# Each way begins with a letter, which is looked for fast.
+_DIVISION = re.compile(f"(?:{HYPHEN}[ \t]*\n?|-\n|\u2010\n)[ \t]*")
+_FIRST = re.compile("[\\w'\u2019]*[^\\W_]")  # from its end on
 _REST = re.compile("[^\\W_]\\w*")
 # The most characters of a word that is put together.
 _WORD = 80
@@ -132,20 +133,23 @@ def joined(text: str, *, before: str = "") -> tuple[str, int]:
     A hyphen that belongs to the word is kept: before a capital or a digit, after a single letter,
     or where the text has the word with it elsewhere, and never without.
     """
-    out, at, count = "", 0, 0
+    out: list[str] = []
+    last, at, count = "", 0, 0
     for found in _DIVISION.finditer(text):
         start, end = found.span()
-        out += text[at:start]
-        at = end
-        first, rest = _FIRST.search(out[-_WORD:]), _REST.match(text, end)
+        last = (last + text[at:start])[-_WORD:]
+        first, rest = _FIRST.match(last[::-1]), _REST.match(text, end)
         if first is None or rest is None:
-            out += found[0].replace(HYPHEN, "-")
+            joint = found[0].replace(HYPHEN, "-")
         elif rest[0] in _SUSPENDED:
-            out += "- "
+            joint = "- "
         else:
             count += 1
-            out += "-" * _keeps(first[0], rest[0], (before, text))
-    return (out + text[at:] if at else text), count
+            joint = "-" * _keeps(first[0][::-1], rest[0], (before, text))
+        out += [text[at:start], joint]
+        last += joint
+        at = end
+    return "".join([*out, text[at:]]), count
 
 
 def _keeps(first: str, rest: str, texts: tuple[str, str]) -> bool:

@@ -16,7 +16,7 @@ _FONT = re.compile(rb"(?:[A-Z]{6}\+)?(?:CMB?SY|LMMathSymbols)\d")
 _NAME_BYTES = 64
 _BRACKETS = {"h": "\u27e8", "i": "\u27e9"}
 # Where a bracket shows first: at a word's end, where i is rare. To ask for each one is slow.
-_CLOSING = re.compile(r"(?<=\w)i(?![^\W_])")
+_CLOSING = re.compile(r"i(?<=\wi)(?![^\W_])")  # the letter first: it is looked for fast
 _EITHER = re.compile("[hi]")
 # How many characters that are left out are passed over, and how many must be alike.
 _MOST_STEPS, _HEAD_CHARS = 64, 4
