@@ -44,13 +44,14 @@ def has_damage(data: bytes) -> bool:
 
     Nothing is known of encrypted ones.
     """
+    view = memoryview(data)  # of which a part is no copy
     return b"/Encrypt" not in data and any(
-        not _OTHER.search(found[1]) and _unpacked(data[found.end() : found.end() + _MOST]) is None
+        not _OTHER.search(found[1]) and _unpacked(view[found.end() : found.end() + _MOST]) is None
         for found in _PACKED.finditer(data)
     )
 
 
-def _unpacked(data: bytes) -> bytes | None:
+def _unpacked(data: bytes | memoryview) -> bytes | None:
     """Return what `data`, of zlib's format, holds; None if it does not come to its end.
 
     The checksum after that is passed over, as PDFium does.
