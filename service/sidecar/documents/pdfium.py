@@ -29,7 +29,8 @@ _MAX_ANNOTATIONS = 10_000
 _SAMPLE = 48
 # A quarter is many.
 _MANY = 4
-_NO_CODES = (0xFFFE, 0xFFFF)
+_NO_CODES = (0, 0xFFFE, 0xFFFF)
+_NO_CODE = re.compile(f"[{''.join(map(chr, _NO_CODES))}]")
 _BREAK = "\r\n"
 # Lines that begin alike and so near to each other, in points, are one to a reader.
 _HEAD_CHARS, _SAME = 8, 1.5
@@ -200,13 +201,14 @@ def _shown(handle: object) -> str:
         pdfium.FPDF_GetPageBoundingBox(handle, ctypes.byref(box))
         area = (box.left, box.top, box.right, box.bottom)
         # A character may be two, and the last one is NUL.
-        size = 2 * count + 1
+        # Of few sizes: each is a type of its own, which takes longer to make than the text to copy.
+        size = 1 << (2 * count + 1).bit_length()
         buffer = (ctypes.c_ushort * size)()
-        pdfium.FPDFText_GetBoundedText(text_page, *area, buffer, size)
-        text = _decoded(buffer)
+        text = _decoded(buffer, pdfium.FPDFText_GetBoundedText(text_page, *area, buffer, size))
+        is_untold = _is_untold(text_page, count)
         # Characters that are mapped to none are left out of it.
-        if count > len(text) or _is_untold(text_page, count):
-            text = _told(text_page, count) or text
+        if is_untold or (count > len(text) and _lacks(text_page, count)):
+            text = _told(text_page, count, is_untold=is_untold) or text
         text = _once(text_page, text, more=count - len(text))
         text = texsymbols.bracketed(text_page, text, more=count - len(text))
         text = normal.accented(text, _accents(text_page, text, more=count - len(text)))
@@ -222,15 +224,35 @@ def _is_untold(text_page: object, count: int) -> bool:
     return bool(untold * _MANY > len(asked))
 
 
-def _told(text_page: object, count: int) -> str | None:
+def _lacks(text_page: object, count: int) -> bool:
+    """Return whether a character may be mapped to none.
+
+    All are asked for at once, which says it of some that are mapped, too, as of hyphens; to ask for
+    each one is slow.
+    """
+    size = count + 1
+    buffer = (ctypes.c_ushort * size)()
+    said = pdfium.FPDFText_GetText(text_page, 0, count, buffer)
+    text = ctypes.string_at(buffer, 2 * count).decode(_UTF_16, "replace")
+    return (
+        said < size
+        or len(text) < count
+        or any(
+            pdfium.FPDFText_GetUnicode(text_page, found.start()) in _NO_CODES
+            for found in _NO_CODE.finditer(text)
+        )
+    )
+
+
+def _told(text_page: object, count: int, *, is_untold: bool) -> str | None:
     """Return the characters one by one, with U+FFFD for those that nothing tells.
 
     None if all are told. A font that tells no letters often has them at their usual codes, which
     are then what PDFium says; a font that was cut down has them in the order of their first use.
     """
     codes = [pdfium.FPDFText_GetUnicode(text_page, index) for index in range(count)]
-    lost = {index for index, code in enumerate(codes) if not code or code in _NO_CODES}
-    if _is_untold(text_page, count):
+    lost = {index for index, code in enumerate(codes) if code in _NO_CODES}
+    if is_untold:
         asked = range(count)
         untold = [at for at in asked if pdfium.FPDFText_HasUnicodeMapError(text_page, at) == 1]
         if not _are_letters([codes[index] for index in untold]):
@@ -291,9 +313,9 @@ def _once(text_page: object, text: str, *, more: int) -> str:
     PDFium does so itself where one follows the other; not where all of a page is drawn twice.
     """
     lines = text.split(_BREAK)
-    counts = Counter(lines)
-    if len(counts) == len(lines):
+    if len(set(lines)) == len(lines):
         return text
+    counts = Counter(lines)
     kept: list[str] = []
     drawn: dict[str, list[tuple[float, float]]] = {}
     at = 0
@@ -332,14 +354,14 @@ def _is_picture(handle: object) -> bool:
 def _string(ask: object, *given: object) -> str:
     """Return the text that a function of PDFium's writes to a buffer of so many bytes."""
     size = ask(*given, None, 0)  # type: ignore[operator]
-    buffer = (ctypes.c_ushort * (size // 2 + 1))()
+    count = size // 2 + 1
+    buffer = (ctypes.c_ushort * count)()
     ask(*given, buffer, size)  # type: ignore[operator]
-    return _decoded(buffer)
+    return _decoded(buffer, count)
 
 
-def _decoded(buffer: object) -> str:
-    text = bytes(buffer).decode(_UTF_16, "replace")  # type: ignore[call-overload]
-    return str(text).rstrip("\0")
+def _decoded(buffer: ctypes.Array[ctypes.c_ushort], count: int) -> str:
+    return ctypes.string_at(buffer, 2 * count).decode(_UTF_16, "replace").rstrip("\0")
 
 
 def _with_trailer(data: bytes) -> bytes:

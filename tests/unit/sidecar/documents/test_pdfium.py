@@ -179,6 +179,11 @@ def test_what_stands_outside_of_the_page_is_not_text() -> None:
     assert read(drawing(at((5, 100, "inside"), (500, 100, "outside")))).pages == ["inside"]
 
 
+def test_a_hyphen_on_a_page_with_text_outside_is_no_loss() -> None:
+    found = read(drawing(at((5, 100, "the termi-"), (5, 90, "nation"), (500, 100, "outside"))))
+    assert found == Extracted(pages=["the termination"], notes=(note("hyphens", 1),))
+
+
 def test_an_accent_over_a_letter_is_part_of_it_and_one_beside_is_not() -> None:
     over = b"BT /F1 8 Tf 5 100 Td [(Caf) (\\264) 280 (e `a` x^y)] TJ ET"
     assert read(drawing(over)).pages == ["Café `a` x^y"]
