@@ -229,7 +229,9 @@ def test_the_program_reads_a_document_and_writes_a_message_a_page(
     monkeypatch.setattr(worker, "receive", lambda: next(messages) if is_wanted else None)
     monkeypatch.setattr(worker, "send", sent.append)
     monkeypatch.setattr(threading.Thread, "start", lambda thread: begun.append(thread.daemon))
-    assert worker.main() == 0
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    with pytest.raises(SystemExit, match=r"^0$"):
+        sys.exit(worker.main())
     assert begun == [3, os.getppid(), *[True, True] * is_wanted]
     if is_wanted:
         (_, message) = sent
