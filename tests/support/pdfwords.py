@@ -80,7 +80,9 @@ def run(command: list[str], sent: bytes) -> Run:
 def read(data: bytes, *, max_pages: int) -> tuple[list[str], float]:
     """Return the pages that a worker reads, and what it computed for them from its start on."""
     limits = (max_pages, 1 << 30, 600, os.getpid())
-    command = [sys.executable, "-I", "-B", worker.__file__, *map(str, limits)]
+    # From bytecode, as in a bundle.
+    cached = f"-Xpycache_prefix={OUT.resolve() / 'bytecode'}"
+    command = [sys.executable, "-I", cached, worker.__file__, *map(str, limits)]
     messages = (json.dumps({"seconds": 600.0}).encode(), data)
     sent = b"".join(worker.LENGTH.pack(len(message)) + message for message in messages)
     done = run(command, sent)
