@@ -57,30 +57,63 @@ if TYPE_CHECKING:
 FORWARD = frozenset({"architecture.py", "definition.py", "layout.py", "quantized.py", "weights.py"})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """What a bundle is asked for, and where its inputs may come from.
+
+    What is None follows from the recipe, this machine and the checkout.
+    """
+
+    target: str | None = None
+    models: tuple[str, ...] = ()
+    profile: str | None = None
+    runtime: str = "auto"
+    parts: tuple[str, ...] = PARTS
+    is_release: bool = False
+    output: Path | None = None
+    is_offline: bool = False
+    mirrors: tuple[str, ...] = ()
+    store: Path | None = None
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> BuildOptions:
+        """Return what the command line of a plan says."""
+        return cls(
+            target=options.target,
+            models=tuple(options.model),
+            profile=options.profile,
+            runtime=options.runtime,
+            parts=options.only or PARTS,
+            is_release=options.release,
+            output=options.output,
+            is_offline=options.offline,
+            mirrors=tuple(options.mirror),
+            store=options.store,
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class BuildContext:
     """The recipe, the locks, our own sources and the options of one command, read once."""
 
-    options: argparse.Namespace
+    options: BuildOptions
     project: Project
     console: Console
     recipe: Recipe
     locks: Locks
     sources: Sources
     target: Target
-    supply: Resolver
+    resolver: Resolver
     epoch: int
 
     @classmethod
-    def gather(
-        cls, options: argparse.Namespace, project: Project, console: Console
-    ) -> BuildContext:
+    def gather(cls, options: BuildOptions, project: Project, console: Console) -> BuildContext:
         """Read what the plan will be made from. Raises UsageError and UnsupportedError."""
         recipe = read_recipe(project.recipe)
         wheels = read_wheels(project.wheel_lock)
         require_current(wheels, project.root / "pyproject.toml")
         target = target_named(options.target) if options.target else host_target()
-        inputs = cls(
+        context = cls(
             options=options,
             project=project,
             console=console,
@@ -97,18 +130,18 @@ class BuildContext:
                 builder=_builder_digest(project, target),
             ),
             target=target,
-            supply=Resolver(
+            resolver=Resolver(
                 project=project,
                 store=Store(options.store or project.store),
                 console=console,
                 addresses=recipe.sources,
-                mirrors=parse_mirrors(options.mirror, recipe.sources),
-                is_offline=options.offline,
+                mirrors=parse_mirrors(options.mirrors, recipe.sources),
+                is_offline=options.is_offline,
             ),
             epoch=epoch_for(recipe),
         )
-        inputs._announce_profile()
-        return inputs
+        context._announce_profile()
+        return context
 
     def _announce_profile(self) -> None:
         """Say that the target has a profile of its own, if it was not asked for by name."""
@@ -124,14 +157,13 @@ class BuildContext:
     @property
     def output(self) -> Path:
         """Where the bundle goes."""
-        given: Path | None = self.options.output
-        return (given or self.project.output(label(self.target.name, self.profile))).resolve()
+        own = self.project.output(label(self.target.name, self.profile))
+        return (self.options.output or own).resolve()
 
     @property
     def profile(self) -> str:
         """The profile asked for, or the target's own."""
-        given: str | None = self.options.profile
-        return given or self.recipe.profile_for(self.target.name)
+        return self.options.profile or self.recipe.profile_for(self.target.name)
 
     def plan_only(self) -> BundlePlan:
         """Return the plan without touching the network: `auto` shows what the store allows."""
@@ -152,7 +184,7 @@ class BuildContext:
         # What cannot be planned is refused before anything is fetched.
         if self._wants_runtime and self.options.runtime == "host":
             refuse_foreign_host(self.target)
-        parts = tuple(part for part in self.options.only or PARTS if part != "runtime")
+        parts = tuple(part for part in self.options.parts if part != "runtime")
         self._plan(None, bytecode.own_compiler(), parts=parts)
         # First the runtime: once this machine's is in the store, it compiles, too.
         host = self._host
@@ -168,22 +200,22 @@ class BuildContext:
             self.sources,
             host=host,
             compiler=compiler.version,
-            models=self.options.model,
+            models=self.options.models,
             profile=self.profile,
-            parts=(self.options.only or PARTS) if parts is None else parts,
+            parts=self.options.parts if parts is None else parts,
             epoch=self.epoch,
         )
 
     @property
     def _wants_runtime(self) -> bool:
-        return "runtime" in (self.options.only or PARTS)
+        return "runtime" in (self.options.parts)
 
     def _spec(self) -> RuntimeSpec | None:
         return self.locks.runtimes.get(self.target.name)
 
     def _has_runtime(self) -> bool:
         spec = self._spec()
-        return spec is not None and self.supply.store.path(spec.artifact.digest) is not None
+        return spec is not None and self.resolver.store.path(spec.artifact.digest) is not None
 
     @cached_property
     def _host(self) -> HostRuntime | None:
@@ -195,8 +227,8 @@ class BuildContext:
             return None
         if self.options.runtime == "standalone" or self._has_runtime():
             # Offline, what is missing is named together with all else that is.
-            if self._has_runtime() or not self.supply.is_offline:
-                self.supply.fetch([self.supply.runtime(spec)])
+            if self._has_runtime() or not self.resolver.is_offline:
+                self.resolver.fetch([self.resolver.runtime(spec)])
             return None
         return self._fetched_or_host(spec)
 
@@ -206,9 +238,9 @@ class BuildContext:
         A machine without a network is not kept waiting, nor is one whose bundle has a stand-in and
         would be the same again. Any other waits as for every download.
         """
-        request = self.supply.runtime(spec)
-        if self._may_stand_in and not self.supply.is_offline:
-            inquiry = self.supply.ask(request)
+        request = self.resolver.runtime(spec)
+        if self._may_stand_in and not self.resolver.is_offline:
+            inquiry = self.resolver.ask(request)
             stands = self._stands_already()
             answer = inquiry.answer()
             if not answer.is_connected or (stands and answer.refusal):
@@ -218,7 +250,7 @@ class BuildContext:
                     f"CPython {spec.version} can be had now: it takes the place of the stand-in"
                 )
         try:
-            self.supply.fetch([request])
+            self.resolver.fetch([request])
         except UnreachableError as error:
             return self._stand_in_for(error)
         return None
@@ -232,7 +264,7 @@ class BuildContext:
         try:
             here = host_target()
             spec = self.locks.runtimes[here.name]
-            archive = self.supply.store.verified(spec.artifact.digest, spec.artifact.name)
+            archive = self.resolver.store.verified(spec.artifact.digest, spec.artifact.name)
         except (UnsupportedError, KeyError, UnreachableError):
             return bytecode.own_compiler()
         except IntegrityError as error:
@@ -277,7 +309,7 @@ class BuildContext:
     @property
     def _may_stand_in(self) -> bool:
         """Whether a CPython that was installed would do at all."""
-        return sys.platform == "linux" and serves(self.target) and not self.options.release
+        return sys.platform == "linux" and serves(self.target) and not self.options.is_release
 
     def _stands_already(self) -> bool:
         """Return whether the output is already the bundle that a stand-in would give."""
@@ -309,13 +341,13 @@ class BuildContext:
 
         Raises PolicyError for a release, UnreachableError where there is none.
         """
-        if self.options.release:
+        if self.options.is_release:
             raise PolicyError(
                 "a release needs the locked CPython",
                 why=reason,
                 next_step=self._way_to_the_runtime(),
             )
-        host = self._installed(may_fetch=not self.supply.is_offline)
+        host = self._installed(may_fetch=not self.resolver.is_offline)
         whose = "a copy of this machine's" if host.root is None else "Debian's"
         where = "here and where" if host.root is None else "where"
         self.console.say(
@@ -331,9 +363,9 @@ class BuildContext:
         """Return what brings the locked CPython, of what is not in use already."""
         if self.options.runtime == "host":
             return "leave --runtime out"
-        if self.supply.is_offline:
+        if self.resolver.is_offline:
             return "leave --offline out, where the runtime's release can be reached"
-        if "runtime" in self.supply.mirrors:
+        if "runtime" in self.resolver.mirrors:
             return "check --mirror runtime, or leave it out where the release can be reached"
         return "run where the runtime's release can be reached, or pass --mirror runtime=ADDRESS"
 
@@ -343,13 +375,13 @@ class BuildContext:
         Raises UnreachableError, IntegrityError and DiskError.
         """
         wheels = [wheel for wheel in planned.wheels if wheel.component in components]
-        requests = [self.supply.wheel(wheel) for wheel in wheels]
+        requests = [self.resolver.wheel(wheel) for wheel in wheels]
         if isinstance(planned.runtime, RuntimeSpec) and "python" in components:
-            requests.append(self.supply.runtime(planned.runtime))
+            requests.append(self.resolver.runtime(planned.runtime))
         for model in planned.models if "models" in components else ():
-            requests += self.supply.model(model)
+            requests += self.resolver.model(model)
         return FetchedInputs(
-            files=self.supply.fetch(requests),
+            files=self.resolver.fetch(requests),
             service=self.project.service,
             golden=self.project.golden,
             policy=self.recipe.sections,
@@ -360,7 +392,7 @@ class BuildContext:
         """Plan, fetch what is needed and assemble into `output`, with progress."""
         refuse_foreign(self.output)
         planned = self.plan()
-        if self.options.release:
+        if self.options.is_release:
             refuse_unreleasable(planned)
         with self.console.progress("assemble") as progress:
             return assemble(planned, lambda made: self.fetch(planned, made), self.output, progress)

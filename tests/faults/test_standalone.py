@@ -12,7 +12,7 @@ import pytest
 from bundler.artifacts.network import Network
 from bundler.artifacts.store import Store
 from bundler.assembly import host_python, runtime
-from bundler.build_context import BuildContext
+from bundler.build_context import BuildContext, BuildOptions
 from bundler.cli import parser
 from bundler.commands import assemble
 from bundler.console import Console, Progress
@@ -89,7 +89,9 @@ class Builder:
     def inputs(self, *arguments: str, mirror: str = "") -> BuildContext:
         """Return what an assembly gathers."""
         options = self.options(*arguments, mirror=mirror)
-        return BuildContext.gather(options, self.miniature.project, Console(self.said))
+        return BuildContext.gather(
+            BuildOptions.of(options), self.miniature.project, Console(self.said)
+        )
 
 
 @pytest.fixture
@@ -286,15 +288,15 @@ def test_where_no_stand_in_will_do_nothing_is_asked_beforehand(
 
 def test_a_download_that_may_be_missing_is_given_up_without_a_connection(builder: Builder) -> None:
     builder.publish(status(503))
-    supply = builder.inputs(mirror=closed_port()).supply
+    resolver = builder.inputs(mirror=closed_port()).resolver
     with pytest.raises(UnreachableError, match="is out of reach") as caught:
-        supply.require_connection(supply.runtime(builder.spec))
+        resolver.require_connection(resolver.runtime(builder.spec))
     assert "no connection" in caught.value.why
-    supply = builder.inputs().supply
-    supply.require_connection(supply.runtime(builder.spec))
+    resolver = builder.inputs().resolver
+    resolver.require_connection(resolver.runtime(builder.spec))
     assert len(builder.server.seen) == 1
     builder.store.add_file(builder.miniature.inputs / builder.spec.artifact.name)
-    supply.require_connection(supply.runtime(builder.spec))
+    resolver.require_connection(resolver.runtime(builder.spec))
     assert len(builder.server.seen) == 1
 
 
@@ -305,7 +307,7 @@ def test_a_mirror_never_gets_the_token_of_github(
     builder.publish()
     builder.inputs().plan()
     assert [one.authorization for one in builder.server.seen] == [None, None]
-    (source,) = builder.inputs().supply.runtime(builder.spec).sources
+    (source,) = builder.inputs().resolver.runtime(builder.spec).sources
     assert "t0ken" not in repr(source)
 
 

@@ -18,7 +18,7 @@ import pytest
 from bundler.artifacts.store import Store
 from bundler.assembly import audit_policy, path_rules
 from bundler.assembly.audit import AuditReport, audit
-from bundler.build_context import BuildContext
+from bundler.build_context import BuildContext, BuildOptions
 from bundler.cli import parser
 from bundler.console import Console, Progress
 from bundler.errors import UnreachableError
@@ -96,7 +96,7 @@ def assemble(name: str, folder: Path) -> Foreign:
         arguments = ["--target", name, "--runtime", "standalone", "--release"]
         arguments += ["--mirror", f"runtime={server.root}", "--output", str(output)]
         options = parser().parse_args(["assemble", *arguments])
-        inputs = BuildContext.gather(options, PROJECT, Console(told))
+        inputs = BuildContext.gather(BuildOptions.of(options), PROJECT, Console(told))
         locks = replace(inputs.locks, runtimes={**inputs.locks.runtimes, name: spec})
         inputs = replace(inputs, locks=locks)
         try:
@@ -104,7 +104,7 @@ def assemble(name: str, folder: Path) -> Foreign:
         except UnreachableError as error:
             pytest.skip(f"no bundle for {name}: {error.what} ({error.why})")
         finally:
-            held = inputs.supply.store.path(spec.artifact.digest)
+            held = inputs.resolver.store.path(spec.artifact.digest)
             if held is not None:
                 held.unlink()
         plan = inputs.plan()

@@ -112,7 +112,7 @@ def test_first_release_page_has_the_exit_codes_of_release() -> None:
     recipe = read_recipe(ROOT / "bundle" / "recipe.toml")
     asked = parser().parse_args(["release"])
     with pytest.raises(BundlerError) as caught:
-        wanted(asked, recipe, locked=frozenset())
+        wanted(recipe, frozenset(), models=asked.model)
     assert caught.value.next_step is not None
     command, _, _ = caught.value.next_step.partition(",")
     assert rows[command] == caught.value.exit_code

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import io
 import shutil
 import subprocess
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bundler.build_context import BuildContext
+from bundler.build_context import BuildContext, BuildOptions
 from bundler.console import Console
 from bundler.project import Project
 
@@ -29,15 +28,7 @@ def git(place: Path, *arguments: str | Path) -> str:
 
 def plan_id(root: Path) -> str:
     """Return the plan id of a bundle for another machine than this one, so no host is probed."""
-    options = argparse.Namespace(
-        **dict.fromkeys(("store", "output", "profile", "only")),
-        mirror=[],
-        model=[],
-        target="mac-arm64",
-        runtime="standalone",
-        offline=True,
-        release=False,
-    )
+    options = BuildOptions(target="mac-arm64", runtime="standalone", is_offline=True)
     return BuildContext.gather(options, Project(root=root), Console(io.StringIO())).plan_only().id
 
 

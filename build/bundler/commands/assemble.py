@@ -38,13 +38,13 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Assemble; print where the bundle is."""
-    from bundler.build_context import BuildContext  # noqa: PLC0415 - needs the environment
+    from bundler.build_context import BuildContext, BuildOptions  # noqa: PLC0415 - needs the environment
 
     started = time.monotonic()
-    inputs = BuildContext.gather(options, project, console)
-    assembled = inputs.assemble()
+    context = BuildContext.gather(BuildOptions.of(options), project, console)
+    assembled = context.assemble()
     tell(assembled, time.monotonic() - started, console)
-    sys.stdout.write(f"{inputs.output}\n")
+    sys.stdout.write(f"{context.output}\n")
     return 0
 
 

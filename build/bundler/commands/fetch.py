@@ -35,11 +35,11 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Fetch, and say how much there is."""
-    from bundler.build_context import BuildContext  # noqa: PLC0415 - needs the environment
+    from bundler.build_context import BuildContext, BuildOptions  # noqa: PLC0415 - needs the environment
 
-    inputs = BuildContext.gather(options, project, console)
-    plan = inputs.plan()
-    fetched = inputs.fetch(plan)
+    context = BuildContext.gather(BuildOptions.of(options), project, console)
+    plan = context.plan()
+    fetched = context.fetch(plan)
     if options.links:
         options.links.mkdir(parents=True, exist_ok=True)
         for wheel in plan.wheels:

@@ -32,9 +32,9 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Print the plan."""
-    from bundler.build_context import BuildContext  # noqa: PLC0415 - needs the environment
+    from bundler.build_context import BuildContext, BuildOptions  # noqa: PLC0415 - needs the environment
 
-    plan = BuildContext.gather(options, project, console).plan_only()
+    plan = BuildContext.gather(BuildOptions.of(options), project, console).plan_only()
     if options.json:
         document = {"id": plan.id, **plan.document()}
         json.dump(document, sys.stdout, indent=2, sort_keys=True, ensure_ascii=False)

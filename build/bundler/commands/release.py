@@ -91,6 +91,7 @@ def _output(options: argparse.Namespace, project: Project) -> Path:
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Make it; print where it is."""
     from bundler.artifacts.store import Store  # noqa: PLC0415
+    from bundler.build_context import BuildOptions  # noqa: PLC0415
     from bundler.locks.models import read_models  # noqa: PLC0415
     from bundler.release import contents, provenance  # noqa: PLC0415
     from bundler.release.provenance import read_checkout  # noqa: PLC0415
@@ -101,9 +102,19 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     output = _output(options, project)
     source = read_checkout(project.root)
     locked = frozenset(read_models(project.model_lock, recipe))
-    wish = contents.wanted(options, recipe, locked)
+    wish = contents.wanted(
+        recipe,
+        locked,
+        targets=options.target,
+        models=options.model,
+        profile=options.profile,
+        is_dry=options.dry_run,
+    )
     _mark([*source.findings, *wish.findings], console, is_dry=wish.is_dry)
-    made = contents.assembled(wish, options, project, console)
+    sources = BuildOptions(
+        is_offline=options.offline, mirrors=tuple(options.mirror), store=options.store
+    )
+    made = contents.assembled(wish, sources, project, console)
     _mark(made.findings, console, is_dry=wish.is_dry)
     if not made.present:
         raise next(iter(made.missing.values()))

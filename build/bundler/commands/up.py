@@ -68,10 +68,10 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Assemble, verify, serve; return the service's exit code."""
-    from bundler.build_context import BuildContext  # noqa: PLC0415 - needs the environment
+    from bundler.build_context import BuildContext, BuildOptions  # noqa: PLC0415 - needs the environment
     from bundler.launch import serve  # noqa: PLC0415 - needs the environment
 
     started = time.monotonic()
-    inputs = BuildContext.gather(options, project, console)
-    tell(inputs.assemble(), time.monotonic() - started, console)
-    return serve(inputs.output, options.port, options.service, console)
+    context = BuildContext.gather(BuildOptions.of(options), project, console)
+    tell(context.assemble(), time.monotonic() - started, console)
+    return serve(context.output, options.port, options.service, console)

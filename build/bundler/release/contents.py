@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import platform
 import shutil
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ import zstandard
 from bundler.archive import PRODUCT, SUFFIX, split_file, write_tar_zst, write_zip
 from bundler.assembly.source_tree import text_of
 from bundler.atomic import PLAIN, set_mode
-from bundler.build_context import BuildContext
+from bundler.build_context import BuildContext, BuildOptions
 from bundler.digests import Digest
 from bundler.errors import (
     BundlerError,
@@ -36,7 +35,7 @@ from bundler.targets import TARGETS, host_target, target_named
 from sidecar.manifest import MANIFEST
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from bundler.artifacts.store import Store
     from bundler.console import Console, Progress
@@ -218,38 +217,45 @@ class ReleaseBundles:
         )
 
 
-def wanted(options: argparse.Namespace, recipe: Recipe, locked: frozenset[str]) -> WantedBundles:
-    """Return what `options` ask for: every target, and the model that the recipe releases.
+def wanted(
+    recipe: Recipe,
+    locked: frozenset[str],
+    *,
+    targets: Iterable[str] = (),
+    models: Iterable[str] = (),
+    profile: str | None = None,
+    is_dry: bool = False,
+) -> WantedBundles:
+    """Return what is asked for: of itself every target, and the model that the recipe releases.
 
     In a dry run the recipe's default model stands in for one that is not `locked`. Raises
     UsageError, PolicyError.
     """
-    targets = tuple(target_named(name).name for name in options.target) or tuple(TARGETS)
-    models: tuple[str, ...] = tuple(options.model)
+    chosen = tuple(models)
     findings: tuple[str, ...] = ()
-    if not models:
-        models = (recipe.release_model,)
+    if not chosen:
+        chosen = (recipe.release_model,)
         if recipe.release_model not in locked:
             text = f"the model {recipe.release_model}, which a release carries, is not locked"
-            if not options.dry_run:
+            if not is_dry:
                 raise PolicyError(
                     text,
                     why="bundle/models.lock.toml has no entry for it",
                     next_step=f"python3 build lock --models {recipe.release_model}, or --model",
                 )
-            models = (recipe.default_model,)
+            chosen = (recipe.default_model,)
             findings = (f"{text}; {recipe.default_model} stands in",)
     return WantedBundles(
-        targets=tuple(dict.fromkeys(targets)),
-        models=models,
-        profile=options.profile,
-        is_dry=options.dry_run,
+        targets=tuple(dict.fromkeys(target_named(name).name for name in targets)) or tuple(TARGETS),
+        models=chosen,
+        profile=profile,
+        is_dry=is_dry,
         findings=findings,
     )
 
 
 def assembled(
-    wish: WantedBundles, options: argparse.Namespace, project: Project, console: Console
+    wish: WantedBundles, options: BuildOptions, project: Project, console: Console
 ) -> ReleaseBundles:
     """Assemble each target into its own folder; a present bundle of the same plan is reused.
 
@@ -270,30 +276,22 @@ def assembled(
 
 
 def _bundle(
-    name: str, wish: WantedBundles, options: argparse.Namespace, project: Project, console: Console
+    name: str, wish: WantedBundles, options: BuildOptions, project: Project, console: Console
 ) -> AssembledBundle:
-    inputs = BuildContext.gather(
-        argparse.Namespace(
-            target=name,
-            model=list(wish.models),
-            profile=wish.profile,
-            runtime="auto",
-            only=None,
-            release=not wish.is_dry,
-            output=None,
-            offline=options.offline,
-            mirror=options.mirror,
-            store=options.store,
-        ),
-        project,
-        console,
+    own = replace(
+        options,
+        target=name,
+        models=wish.models,
+        profile=wish.profile,
+        is_release=not wish.is_dry,
     )
+    context = BuildContext.gather(own, project, console)
     if name != host_target().name:
         # Its wheels are hundreds of megabytes: first that which is the likeliest to be missing.
-        runtime = inputs.plan().runtime
+        runtime = context.plan().runtime
         if isinstance(runtime, RuntimeSpec):
-            request = inputs.supply.runtime(runtime)
+            request = context.resolver.runtime(runtime)
             if wish.is_dry:
-                inputs.supply.require_connection(request)
-            inputs.supply.fetch([request])
-    return AssembledBundle(root=inputs.output, manifest=inputs.assemble().manifest)
+                context.resolver.require_connection(request)
+            context.resolver.fetch([request])
+    return AssembledBundle(root=context.output, manifest=context.assemble().manifest)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import sys
@@ -11,7 +10,7 @@ import pytest
 
 from bundler.bootstrap import platforms
 from bundler.bootstrap.platforms import Machine
-from bundler.build_context import BuildContext, refuse_unreleasable
+from bundler.build_context import BuildContext, BuildOptions, refuse_unreleasable
 from bundler.cli import parser
 from bundler.console import Console
 from bundler.errors import PolicyError, UnreachableError, UnsupportedError, UsageError
@@ -36,25 +35,12 @@ def miniature(tmp_path: Path) -> Miniature:
 
 
 def gathered(miniature: Miniature, **options: Any) -> BuildContext:
-    values: dict[str, Any] = {
-        "target": "linux-x64",
-        "store": None,
-        "mirror": [],
-        "offline": True,
-        "output": None,
-        "release": False,
-        "runtime": "auto",
-        "model": [],
-        "profile": None,
-        "only": None,
-        **options,
-    }
-    console = Console(io.StringIO())
-    return BuildContext.gather(argparse.Namespace(**values), miniature.project, console)
+    chosen = BuildOptions(**{"target": "linux-x64", "is_offline": True, **options})
+    return BuildContext.gather(chosen, miniature.project, Console(io.StringIO()))
 
 
-def said(inputs: BuildContext) -> str:
-    stream = inputs.console.stream
+def said(context: BuildContext) -> str:
+    stream = context.console.stream
     assert isinstance(stream, io.StringIO)
     return stream.getvalue()
 
@@ -93,7 +79,7 @@ def test_the_version_is_the_services_own(miniature: Miniature) -> None:
 def test_a_stand_in_and_parts_left_out_are_refused_for_a_release(miniature: Miniature) -> None:
     whole = gathered(miniature, runtime="standalone").plan()
     refuse_unreleasable(whole)
-    partial = gathered(miniature, runtime="standalone", only=("wheels", "service")).plan()
+    partial = gathered(miniature, runtime="standalone", parts=("wheels", "service")).plan()
     with pytest.raises(PolicyError, match="not for release") as caught:
         refuse_unreleasable(partial)
     assert "runtime, models" in caught.value.why
@@ -101,25 +87,28 @@ def test_a_stand_in_and_parts_left_out_are_refused_for_a_release(miniature: Mini
 
 def test_a_release_never_takes_a_stand_in(miniature: Miniature) -> None:
     with pytest.raises(PolicyError, match="locked CPython") as caught:
-        gathered(miniature, runtime="host", release=True).plan()
+        gathered(miniature, runtime="host", is_release=True).plan()
     assert caught.value.next_step == "leave --runtime out"
 
 
 @pytest.mark.parametrize(
     ("options", "step"),
     [
-        ({"offline": True}, "leave --offline out"),
-        ({"offline": False}, "pass --mirror runtime=ADDRESS"),
-        ({"offline": False, "mirror": ["runtime=http://127.0.0.1:9"]}, "check --mirror runtime"),
+        ({"is_offline": True}, "leave --offline out"),
+        ({"is_offline": False}, "pass --mirror runtime=ADDRESS"),
+        (
+            {"is_offline": False, "mirrors": ("runtime=http://127.0.0.1:9",)},
+            "check --mirror runtime",
+        ),
     ],
     ids=str,
 )
 def test_the_way_to_the_locked_runtime_is_not_the_one_that_was_taken(
     miniature: Miniature, options: dict[str, Any], step: str
 ) -> None:
-    inputs = gathered(miniature, release=True, **options)
+    context = gathered(miniature, is_release=True, **options)
     with pytest.raises(PolicyError, match="locked CPython") as caught:
-        inputs._stand_in("it cannot be had")
+        context._stand_in("it cannot be had")
     assert step in caught.value.next_step
 
 
@@ -142,20 +131,20 @@ def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @FOR_LINUX
 @pytest.mark.usefixtures("tool")
 def test_debians_packages_stand_in_for_another_machine_with_linux(miniature: Miniature) -> None:
-    options = {"target": "linux-arm64", "runtime": "host", "only": ("runtime", "service")}
-    inputs = gathered(miniature, **options, offline=False)
+    options = {"target": "linux-arm64", "runtime": "host", "parts": ("runtime", "service")}
+    context = gathered(miniature, **options, is_offline=False)
     with pytest.raises(UnreachableError, match="no CPython for linux-arm64 here"):
-        inputs.plan_only()
-    planned = inputs.plan()
+        context.plan_only()
+    planned = context.plan()
     assert planned.document()["runtime"]["source"] == "debian"
-    assert "Debian's CPython 3.11.2" in said(inputs)
+    assert "Debian's CPython 3.11.2" in said(context)
     # Once they are there no network is needed.
-    assert gathered(miniature, **options).plan().id == planned.id == inputs.plan_only().id
+    assert gathered(miniature, **options).plan().id == planned.id == context.plan_only().id
 
 
 @FOR_LINUX
 def test_no_stand_in_is_fetched_offline(miniature: Miniature, tool: Path) -> None:
-    options = {"target": "linux-arm64", "runtime": "host", "only": ("runtime",)}
+    options = {"target": "linux-arm64", "runtime": "host", "parts": ("runtime",)}
     with pytest.raises(UnreachableError, match="no CPython for linux-arm64 here"):
         gathered(miniature, **options).plan()
     assert not (tool / "words").exists()
@@ -165,9 +154,9 @@ def test_no_stand_in_is_fetched_offline(miniature: Miniature, tool: Path) -> Non
 def test_what_is_not_locked_is_refused_before_a_stand_in_is_fetched(
     miniature: Miniature, tool: Path
 ) -> None:
-    inputs = gathered(miniature, target="linux-arm64", runtime="host", offline=False)
+    context = gathered(miniature, target="linux-arm64", runtime="host", is_offline=False)
     with pytest.raises(UnsupportedError, match="not locked for linux-arm64: heavy-weight"):
-        inputs.plan()
+        context.plan()
     assert not (tool / "words").exists()
 
 
@@ -179,12 +168,12 @@ def test_a_machine_with_linux_on_arm_makes_a_lean_bundle_and_says_so(
     project = Project.here()
     console = Console(io.StringIO())
     options = parser().parse_args(["assemble", "--offline", "--only", "wheels,models,service"])
-    inputs = BuildContext.gather(options, project, console)
-    planned = inputs.plan_only()
+    context = BuildContext.gather(BuildOptions.of(options), project, console)
+    planned = context.plan_only()
     assert (planned.target, planned.profile) == ("linux-arm64", "lean")
-    assert inputs.output == project.out / "linux-arm64-lean"
+    assert context.output == project.out / "linux-arm64-lean"
     assert "NOTICE: linux-arm64 gets the profile lean\n  why: it lacks the group ref" in said(
-        inputs
+        context
     )
 
 
@@ -192,10 +181,10 @@ def test_a_target_with_a_profile_of_its_own_says_so(miniature: Miniature) -> Non
     table = '[targets.linux-x64]\ndefault_profile = "none"\nwithout = { big = "too big" }\n'
     recipe = miniature.project.recipe
     recipe.write_text(f"{recipe.read_text()}\n{table}")
-    inputs = gathered(miniature)
-    assert inputs.output == miniature.project.out / "linux-x64-none"
-    assert inputs.plan_only().profile == "none"
-    assert said(inputs) == (
+    context = gathered(miniature)
+    assert context.output == miniature.project.out / "linux-x64-none"
+    assert context.plan_only().profile == "none"
+    assert said(context) == (
         "NOTICE: linux-x64 gets the profile none\n  why: it lacks the group big: too big\n"
     )
     assert said(gathered(miniature, profile="none")) == ""

@@ -13,7 +13,7 @@ import pytest
 
 from bundler.artifacts.store import Store
 from bundler.assembly import bytecode, safe_extract
-from bundler.build_context import BuildContext
+from bundler.build_context import BuildContext, BuildOptions
 from bundler.cli import parser
 from bundler.commands import assemble
 from bundler.console import Console
@@ -136,7 +136,7 @@ def options(*arguments: str) -> list[str]:
 def gather(miniature: Miniature, *arguments: str) -> tuple[BuildContext, io.StringIO]:
     told = io.StringIO()
     chosen = parser().parse_args(options(*arguments))
-    return BuildContext.gather(chosen, miniature.project, Console(told)), told
+    return BuildContext.gather(BuildOptions.of(chosen), miniature.project, Console(told)), told
 
 
 def test_the_locked_one_compiles_for_every_target_once_the_store_has_it(tmp_path: Path) -> None:
