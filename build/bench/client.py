@@ -1,19 +1,18 @@
-"""The load generator: connections to embedding servers on loopback, each with its own API.
-
-It is http.client in threads, since a generator must cost less than the server: against a service
-with a stub for a model, httpx took five times the latency of it and sent a fifth of its requests.
-"""
+"""Requests to a server that embeds, one or many at once, and the texts that they carry."""
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from pydoc_data.topics import topics
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Connect = Callable[[], "Connection"]
+    from collections.abc import Iterator
 
 HOST = "127.0.0.1"
 TIMEOUT_S = 600.0
@@ -178,3 +178,40 @@ def beside_bulk(
             is_over.set()
         other.result()
     return alone, beside
+
+
+SHORTEST, LONGEST, FEWEST_WORDS = 40, 1_500, 6
+PROSE = 0.8  # of the characters are letters and spaces: no tables, no code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """The texts of a run, in random order."""
+
+    texts: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of all texts in order."""
+        return hashlib.sha256("\0".join(self.texts).encode()).hexdigest()
+
+
+def gather_corpus(count: int, documents: Iterable[str] = ()) -> Corpus:
+    """Return up to `count` distinct paragraphs of `documents`, or of Python's topics.
+
+    Their hashes decide which are taken and in which order: random, and the same everywhere.
+    """
+    texts = {text for document in documents or topics.values() for text in paragraphs(document)}
+    ranked = sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest())
+    return Corpus(texts=tuple(ranked[:count]))
+
+
+def paragraphs(document: str) -> Iterator[str]:
+    """Yield the paragraphs that are sentences: no code, no table, no heading."""
+    for block in re.split(r"\n[ \t]*\n", document):
+        words = block.split()
+        text = " ".join(words)
+        if SHORTEST <= len(text) <= LONGEST and len(words) >= FEWEST_WORDS:
+            letters = sum(character.isalpha() or character == " " for character in text)
+            if letters / len(text) > PROSE:
+                yield text

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
 import shutil
 import sys
 import tempfile
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pydoc_data.topics import topics
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bench import corpus, machine, replay, roofline, systems
-from bench.measure import Subject, effort_for, measure
-from bench.report import Run
+import numpy as np
+
+from bench import client, measurement, systems
+from bench.client import send_all
+from bench.measurement import Subject, effort_for, measure
+from bench.report import BenchReport
 from bench.shapes import SHAPES
 from bench.synthetic import write_model
 from bundler.assembly.derivation import derive
@@ -25,7 +32,8 @@ from sidecar.manifest import read
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from bench.measure import Effort, Say
+    from bench.client import Answer, Connect
+    from bench.measurement import Effort, Say
     from bundler.recipe import Recipe
 
 CHECKOUT_MODEL = "minilm-l6"
@@ -51,35 +59,35 @@ class Options:
     peer_models: Mapping[str, Path] = field(default_factory=dict)
 
 
-def run(options: Options, recipe: Recipe, say: Say) -> Run:
+def run(options: Options, recipe: Recipe, say: Say) -> BenchReport:
     """Measure each model beside every system.
 
     Raises UsageError for what cannot be measured, SmokeError if our service does not answer.
     """
-    described = machine.describe()
+    described = measurement.describe()
     models = []
     with tempfile.TemporaryDirectory(prefix="bench-") as home:
         for subject in _subjects(options, recipe, Path(home)):
-            sizes = roofline.read_sizes(subject.snapshot)
+            sizes = measurement.read_sizes(subject.snapshot)
             effort = options.effort or effort_for(sizes, is_quick=options.is_quick)
-            texts = corpus.gather(effort.texts)
+            texts = client.gather_corpus(effort.texts)
             say(f"{subject.name}: {len(texts.texts)} texts, {subject.threads} threads")
             models.append(measure(subject, texts, effort, say))
-    return Run(machine=described, models=models)
+    return BenchReport(machine=described, models=models)
 
 
-def replay_in(options: Options, recipe: Recipe, folder: Path, clients: int) -> replay.Replayed:
+def replay_in(options: Options, recipe: Recipe, folder: Path, clients: int) -> Replayed:
     """Start our service with the first model and send it the requests saved in `folder`.
 
     Raises UsageError if there are none, SmokeError if the service does not start.
     """
-    requests = replay.read(folder)
+    requests = read_requests(folder)
     with tempfile.TemporaryDirectory(prefix="bench-") as home:
         subject = next(_subjects(options, recipe, Path(home)))
     system = next(each for each in subject.systems if each.name == systems.OURS)
     running = systems.start(system, ["first"], threads=options.threads)
     try:
-        return replay.replay(running.connect, requests, clients=clients)
+        return replay(running.connect, requests, clients=clients)
     finally:
         running.service.stop()
 
@@ -151,3 +159,79 @@ def _link(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+SHOWN = 5  # names of requests for each kind of failure
+COLUMNS = ("request", "status", "kind", "seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """The response to each saved request, by file name, and the seconds for all of them."""
+
+    answers: Sequence[tuple[str, Answer]]
+    clients: int
+    seconds: float
+
+    def lines(self) -> Iterator[str]:
+        """Yield the report: by status the number and latencies, then which requests failed."""
+        rate = len(self.answers) / self.seconds
+        yield (
+            f"{len(self.answers)} requests by {self.clients} clients in {self.seconds:.2f} s, "
+            f"{rate:.1f} requests/s"
+        )
+        yield ""
+        yield "| status | requests | p50 ms | p95 ms | p99 ms |"
+        yield "| --- | --- | --- | --- | --- |"
+        for status in sorted({answer.status for _, answer in self.answers}):
+            seconds = [answer.seconds for _, answer in self.answers if answer.status == status]
+            p50, p95, p99 = (f"{value * 1e3:.1f}" for value in np.percentile(seconds, (50, 95, 99)))
+            name = str(status or "no response")
+            yield f"| {name} | {len(seconds)} | {p50} | {p95} | {p99} |"
+        failed: dict[str, list[str]] = {}
+        for name, answer in self.answers:
+            if not answer.is_ok:
+                failed.setdefault(f"{answer.status} {kind_of(answer)}".strip(), []).append(name)
+        for what, names in failed.items():
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            yield f"- {what}: {', '.join(names[:SHOWN])}{more}"
+
+    def csv(self) -> str:
+        """Return a line for every request, under COLUMNS."""
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for name, answer in self.answers:
+            writer.writerow((name, answer.status, kind_of(answer), answer.seconds))
+        return text.getvalue()
+
+
+def read_requests(folder: Path) -> list[tuple[str, bytes]]:
+    """Return the bodies in `folder` with their names, in order. Raises UsageError without any."""
+    found = sorted(folder.glob("*.json"))
+    if not found:
+        raise UsageError(
+            f"there are no saved requests in {folder}",
+            why="a request is a file *.json with the body of /embed",
+        )
+    return [(path.name, path.read_bytes()) for path in found]
+
+
+def replay(connect: Connect, requests: Sequence[tuple[str, bytes]], *, clients: int) -> Replayed:
+    """Send each body by the next of `clients` that is free; a failure is kept, not raised."""
+    started = time.perf_counter()
+    answers = send_all(connect, [body for _, body in requests], clients=clients)
+    seconds = time.perf_counter() - started
+    named = [(name, answer) for (name, _), answer in zip(requests, answers, strict=True)]
+    return Replayed(answers=named, clients=clients, seconds=seconds)
+
+
+def kind_of(answer: Answer) -> str:
+    """Return the kind of problem that a response names (RFC 9457), or nothing."""
+    if answer.is_ok:
+        return ""
+    try:
+        problem: Any = json.loads(answer.body)
+        return str(problem["type"]).rpartition(":")[2]
+    except (ValueError, KeyError, TypeError):
+        return ""

@@ -8,24 +8,34 @@ whose stream numpy promises to keep, times one factor.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import functools
+import itertools
 import json
 import math
 import os
+import re
 import shutil
+import string
+import struct
+import sys
+import unicodedata
 import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors.numpy import save_file
-
-from bench.synthetic_tokenizer import (
-    MASK,
-    UNIGRAM_SPECIAL,
-    WORDPIECE_SPECIAL,
-    unigram,
-    wordpiece,
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
 )
+
 from bundler.atomic import rename
 
 if TYPE_CHECKING:
@@ -33,11 +43,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from tokenizers import Tokenizer
 
     from bench.shapes import Shape
 
     Matrix = NDArray[np.float32]
+    from collections.abc import Iterable
 
 FORMAT = 1
 RECORD = "synthetic.json"
@@ -174,3 +184,192 @@ def _tokenizer_config(shape: Shape) -> dict[str, Any]:
 
 def _json(value: object) -> bytes:
     return json.dumps(value, indent=2).encode()
+
+
+UNIGRAM_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
+MASK = "<mask>"
+WORDPIECE_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+CHARACTERS = (*string.ascii_letters, *string.digits, *string.punctuation)
+META = "\u2581"
+# First letter and number of letters: Latin, Greek, Cyrillic, Hebrew, Arabic, Devanagari, Thai,
+# Hiragana, and the first of the common Han characters.
+SCRIPTS = (
+    *((0x61, 26), (0x3B1, 25), (0x430, 32), (0x5D0, 27), (0x627, 36)),
+    *((0x905, 53), (0xE01, 46), (0x3041, 83), (0x4E00, 600)),
+)
+LONGEST_PART = 6
+WORD_SHARE = 12  # one piece in so many is a whole word
+LOWEST = -14.0
+SURROGATES = range(0xD800, 0xE000)
+# In a unit of the double array: the node has a value; where its block begins; the unit is a value.
+HAS_VALUE, OFFSET_SHIFT, IS_VALUE = 1 << 8, 10, 1 << 31
+BLOCK = 256
+FREE = -1
+
+
+def unigram(texts: Iterable[str], *, size: int) -> Tokenizer:
+    """Return a tokenizer of XLM-R's kind with exactly `size` pieces; same texts, same pieces."""
+    vocabulary = [(piece, 0.0) for piece in UNIGRAM_SPECIAL]
+    vocabulary += itertools.islice(_scored(texts, size), size - len(vocabulary) - 1)
+    tokenizer = Tokenizer(models.Unigram([*vocabulary, (MASK, 0.0)], unk_id=3, byte_fallback=False))
+    tokenizer.normalizer = normalizers.Precompiled(charsmap())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(META, "always")]
+    )
+    tokenizer.decoder = decoders.Metaspace(META, "always")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> </s> $B </s>",
+        special_tokens=[("<s>", 0), ("</s>", 2)],
+    )
+    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in UNIGRAM_SPECIAL])
+    tokenizer.add_special_tokens([AddedToken(MASK, lstrip=True, special=True)])
+    return tokenizer
+
+
+def wordpiece(texts: Iterable[str], *, size: int) -> Tokenizer:
+    """Return a tokenizer of BERT's kind with exactly `size` pieces; same texts, same pieces."""
+    lower = (text.lower() for text in texts)
+    made = itertools.chain(WORDPIECE_SPECIAL, _marked(piece for piece, _ in _scored(lower, size)))
+    vocabulary: dict[str, int] = {}
+    while len(vocabulary) < size:
+        vocabulary.setdefault(next(made), len(vocabulary))
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")],
+    )
+    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in WORDPIECE_SPECIAL])
+    return tokenizer
+
+
+def _marked(pieces: Iterable[str]) -> Iterator[str]:
+    """Yield pieces in WordPiece's spelling: bare at the start of a word, marked inside of it."""
+    for piece in pieces:
+        if piece.startswith(META):
+            yield piece.removeprefix(META) or "[unused0]"
+        else:
+            yield f"##{piece}"
+            if len(piece) == 1:
+                yield piece
+
+
+def _scored(texts: Iterable[str], size: int) -> Iterator[tuple[str, float]]:
+    """Yield distinct pieces with their log probabilities, the indispensable ones first."""
+    words = collections.Counter[str]()
+    for text in texts:
+        words.update(re.findall(r"\w+|[^\w\s]+", text))
+    parts = collections.Counter[str]()
+    for word, count in words.items():
+        for start, length in itertools.product(range(len(word)), range(1, LONGEST_PART + 1)):
+            if start + length <= len(word):
+                part = word[start : start + length]
+                parts[META + part if start == 0 else part] += count
+    total = parts.total() + words.total() + 1
+    seen: set[str] = set()
+    frequent = _ranked(words)[: max(1, size // WORD_SHARE)]
+    for piece, count in itertools.chain(
+        ((character, parts[character] or 1) for character in (META, *CHARACTERS)),
+        ((META + word, count) for word, count in frequent),
+        _ranked(parts),
+    ):
+        if piece not in seen:
+            seen.add(piece)
+            yield piece, round(max(LOWEST, math.log(count / total)), 4)
+    for number, piece in enumerate(_syllables()):
+        if piece not in seen:
+            seen.add(piece)
+            yield piece, round(LOWEST - number / 250_000, 4)
+
+
+def _ranked(counts: collections.Counter[str]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+
+
+def _syllables() -> Iterator[str]:
+    """Yield words of generated syllables without end, one script after the other."""
+    for number in itertools.count():
+        rest, script = divmod(number, len(SCRIPTS))
+        first, letters = SCRIPTS[script]
+        # Multiplying by an odd constant scatters neighbours; the length grows with the number.
+        scattered = rest * 2_654_435_761 % (1 << 32)
+        word = ""
+        for _ in range(2 + rest % 5):
+            word += chr(first + scattered % letters)
+            scattered //= letters
+        yield META + word if rest % 2 else word
+
+
+def nfkc() -> dict[str, str]:
+    """Return the single characters that NFKC changes, and their forms; white space is a space."""
+    table = {}
+    for number in range(1, sys.maxunicode + 1):
+        character = chr(number)
+        made = " " if character.isspace() else unicodedata.normalize("NFKC", character)
+        if made != character and number not in SURROGATES:
+            table[character] = made
+    return table
+
+
+@functools.cache
+def charsmap() -> bytes:
+    """Return NFKC in the binary form that `tokenizers.normalizers.Precompiled` reads.
+
+    SentencePiece's format: the size of a double-array trie over UTF-8, the trie, and the texts that
+    its values point to. In the array, the child by byte `c` of a node whose block begins at `b` is
+    unit `b ^ c`, and unit `b` itself is the node's value. A unit holds the byte that leads to it,
+    whether its node has a value, and where its block begins, as seen from its own index.
+    """
+    trie: dict[int, Any] = {}
+    texts = bytearray()
+    for key, made in sorted(nfkc().items()):
+        node = trie
+        for byte in key.encode():
+            node = node.setdefault(byte, {})
+        node[0] = len(texts)
+        texts += made.encode() + b"\0"
+    units = _double_array(trie)
+    return struct.pack(f"<I{len(units)}I", 4 * len(units), *units) + bytes(texts)
+
+
+def _double_array(trie: dict[int, Any]) -> list[int]:
+    """Return the units of a trie of bytes, in which 0 leads to a node's value."""
+    units = [0, *[FREE] * (BLOCK - 1)]
+    begins: set[int] = set()
+    leaves: list[tuple[int, int]] = []
+    queue = collections.deque([(0, trie)])
+    while queue:
+        index, node = queue.popleft()
+        if node.keys() == {0}:
+            leaves.append((index, node[0]))
+            continue
+        begin = _fitting(units, sorted(node), begins)
+        begins.add(begin)
+        units[index] |= (index ^ begin) << OFFSET_SHIFT | (HAS_VALUE if 0 in node else 0)
+        for byte, child in node.items():
+            units[begin ^ byte] = byte or IS_VALUE | child
+            if byte:
+                queue.append((begin ^ byte, child))
+    # A node with nothing but a value needs no search: one unit each, behind all the blocks.
+    for index, value in leaves:
+        units[index] |= (index ^ len(units)) << OFFSET_SHIFT | HAS_VALUE
+        units.append(IS_VALUE | value)
+    return [0 if unit == FREE else unit for unit in units]
+
+
+def _fitting(units: list[int], wanted: list[int], begins: set[int]) -> int:
+    """Return a beginning at which every wanted unit is free.
+
+    No two blocks share one: a byte would lead from one node to the other's children.
+    """
+    for index in itertools.count():
+        if index >= len(units):
+            units += [FREE] * BLOCK
+        begin = index ^ wanted[0]
+        if begin not in begins and all(units[begin ^ byte] == FREE for byte in wanted):
+            return begin
+    raise AssertionError

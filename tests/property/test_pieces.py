@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from bench import synthetic_tokenizer
+from bench import synthetic
 from sidecar.engines.packed import pieces
 from sidecar.engines.packed.tokens import PackedTokenizer
 
@@ -57,7 +57,7 @@ TEXTS = st.lists(
 
 def wordpiece(longest: int = 100, **normal: Any) -> Tokenizer:
     """Return one of BERT's kind, for which a word of more than `longest` characters is unknown."""
-    made = synthetic_tokenizer.wordpiece(WORDS, size=600)
+    made = synthetic.wordpiece(WORDS, size=600)
     vocabulary = made.get_vocab()
     made.model = models.WordPiece(
         vocabulary,
@@ -71,7 +71,7 @@ def wordpiece(longest: int = 100, **normal: Any) -> Tokenizer:
 
 def roberta() -> Tokenizer:
     """Return one of RoBERTa's kind, whose words are bytes."""
-    made = synthetic_tokenizer.unigram(WORDS, size=600)
+    made = synthetic.unigram(WORDS, size=600)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {letter: number for number, letter in enumerate(["<s>", "</s>", *letters])}
     made.model = models.BPE(vocabulary, [])
@@ -86,7 +86,7 @@ KINDS = {
     "bert with accents": wordpiece(5, strip_accents=False),
     "bert with case": wordpiece(5, lowercase=False, strip_accents=True),
     "bert with controls": wordpiece(5, clean_text=False, handle_chinese_chars=False),
-    "xlm-roberta": synthetic_tokenizer.unigram(WORDS, size=600),
+    "xlm-roberta": synthetic.unigram(WORDS, size=600),
     "roberta": roberta(),
 }
 

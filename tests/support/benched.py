@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.client import Connection
-from bench.measure import Effort, Measured
+from bench.measurement import Effort, Measured
 from bench.systems import INT8, OURS, SIDECAR, System, ours
 
 if TYPE_CHECKING:

@@ -70,7 +70,7 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Measure, or send saved requests; print and save."""
-    from bench import figures, report  # noqa: PLC0415 - needs the environment
+    from bench import report  # noqa: PLC0415 - needs the environment
     from bench import run as bench  # noqa: PLC0415
     from bundler.atomic import replace_files  # noqa: PLC0415
     from bundler.recipe import read_recipe  # noqa: PLC0415
@@ -83,15 +83,15 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
         _print(sent.lines())
         replace_files({output / "replay.csv": sent.csv()})
         return 0
-    before = None if options.against is None else figures.read_ratios(options.against)
+    before = None if options.against is None else report.read_ratios(options.against)
     found = bench.run(chosen, recipe, console.say)
     _print(found.json().splitlines() if options.json else found.tables())
     for path in found.save(output, options.page):
         console.say(f"saved: {path}")
     if before is not None:
-        now = figures.named_ratios(found.document())
+        now = report.named_ratios(found.document())
         _print(report.comparison(before, now))
-        figures.require_no_worse(before, now)
+        report.require_no_worse(before, now)
     return 0
 
 

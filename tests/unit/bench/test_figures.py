@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.figures import (
+from bench.report import (
     FIGURES,
+    BenchReport,
     Ratio,
     named_ratios,
     ratios,
     read_ratios,
     require_no_worse,
 )
-from bench.report import Run
 from bench.systems import INT8, OURS
 from bundler.errors import UsageError, VerificationError
 from tests.support.benched import MACHINE, made_up
@@ -85,7 +85,7 @@ def test_absent_systems_have_no_ratios() -> None:
 
 
 def test_ratios_of_a_saved_run_are_read_again(tmp_path: Path) -> None:
-    run = Run(machine=MACHINE, models=[made_up(), made_up(model="xlmr-base")])
+    run = BenchReport(machine=MACHINE, models=[made_up(), made_up(model="xlmr-base")])
     (tmp_path / "bench.json").write_text(run.json(), encoding="utf-8")
     found = read_ratios(tmp_path / "bench.json")
     assert found == named_ratios(run.document())
@@ -118,7 +118,8 @@ def test_a_ratio_that_fell_further_is_named() -> None:
 def test_runs_of_other_texts_have_no_common_ratio() -> None:
     quick = made_up(corpus={**made_up().corpus, "texts": 8})
     runs = (
-        named_ratios(Run(machine=MACHINE, models=[one]).document()) for one in (made_up(), quick)
+        named_ratios(BenchReport(machine=MACHINE, models=[one]).document())
+        for one in (made_up(), quick)
     )
     with pytest.raises(UsageError, match="no ratio in common"):
         require_no_worse(*runs)

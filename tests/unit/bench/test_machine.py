@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench import machine
-from bench.machine import OtherLoad, describe, family, private_bytes, watch_private
+from bench import measurement
+from bench.measurement import OtherLoad, describe, family, private_bytes, watch_private
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,8 +55,8 @@ def test_a_child_belongs_to_the_family() -> None:
 
 def test_a_watch_sees_memory_that_is_soon_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = iter([5, 9, 3])
-    monkeypatch.setattr(machine, "private_bytes", lambda _: next(sizes, None))
-    monkeypatch.setattr(machine, "INTERVAL_S", 0.001)
+    monkeypatch.setattr(measurement, "private_bytes", lambda _: next(sizes, None))
+    monkeypatch.setattr(measurement, "INTERVAL_S", 0.001)
     with watch_private(1) as seen:
         until = time.monotonic() + 60
         while len(seen) < 3 and time.monotonic() < until:
@@ -65,7 +65,7 @@ def test_a_watch_sees_memory_that_is_soon_given_back(monkeypatch: pytest.MonkeyP
 
 
 def test_a_watch_looks_at_the_end_of_a_short_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "private_bytes", lambda _: 7)
+    monkeypatch.setattr(measurement, "private_bytes", lambda _: 7)
     with watch_private(1) as seen:
         pass
     assert seen == [7]

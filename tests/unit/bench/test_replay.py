@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.client import Answer
-from bench.replay import Replayed, kind, read, replay
+from bench.run import Replayed, kind_of, read_requests, replay
 from bench.systems import SIDECAR, free_port
 from bundler.errors import UsageError
 from tests.support.benched import server
@@ -27,12 +27,12 @@ def answer(status: int, body: bytes = b"{}", seconds: float = 0.01) -> Answer:
 def test_requests_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
     for name in ("b.json", "a.json", "notes.txt"):
         (tmp_path / name).write_text(name)
-    assert read(tmp_path) == [("a.json", b"a.json"), ("b.json", b"b.json")]
+    assert read_requests(tmp_path) == [("a.json", b"a.json"), ("b.json", b"b.json")]
 
 
 def test_a_folder_without_requests_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no saved requests"):
-        read(tmp_path)
+        read_requests(tmp_path)
 
 
 @pytest.mark.parametrize("clients", [1, 3])
@@ -79,7 +79,7 @@ def test_every_request_is_a_line_of_csv() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"no json", b"[]", b"{}"])
 def test_a_failure_that_is_no_problem_document_has_no_kind(body: bytes) -> None:
-    assert kind(answer(500, body)) == ""
+    assert kind_of(answer(500, body)) == ""
 
 
 def test_a_server_that_is_gone_is_no_response() -> None:

@@ -6,14 +6,14 @@ import json
 import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING
 
-from bench.report import COLUMNS, Run, comparison
+from bench.report import COLUMNS, BenchReport, comparison
 from bench.systems import INT8, OURS
 from tests.support.benched import MACHINE, made_up
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-RUN = Run(machine=MACHINE, models=[made_up()])
+RUN = BenchReport(machine=MACHINE, models=[made_up()])
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -71,7 +71,7 @@ def test_a_machine_that_tells_little_is_reported() -> None:
     measured = made_up()
     del measured.samples["machine"]
     machine = {**MACHINE, "load_average": [], "instructions": []}
-    text = "\n".join(Run(machine=machine, models=[measured]).tables())
+    text = "\n".join(BenchReport(machine=machine, models=[measured]).tables())
     assert "instructions unknown" in text
     assert "taken by other programs" not in text
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from bench.roofline import Sizes, ceiling, read_sizes
+from bench.measurement import Sizes, ceiling, read_sizes
 from bench.shapes import MINILM_L6
 from bench.synthetic import write_model
 from bench.systems import GEMM, Running, library, start

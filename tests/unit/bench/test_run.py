@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench import measure, run
-from bench.report import Run
+from bench import measurement, run
+from bench.report import BenchReport
 from bench.run import Options, replay_in
 from bundler.cli import parser
 from bundler.commands import bench as command
@@ -142,7 +142,7 @@ def test_options_of_the_command_become_those_of_a_run(tmp_path: Path) -> None:
 
 @pytest.fixture
 def measured_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "run", lambda *_: Run(machine=MACHINE, models=[made_up()]))
+    monkeypatch.setattr(run, "run", lambda *_: BenchReport(machine=MACHINE, models=[made_up()]))
 
 
 @pytest.mark.usefixtures("measured_at_once")
@@ -168,7 +168,7 @@ def test_a_run_that_became_worse_is_saved_and_fails(
     better = made_up()
     better.samples["sidecar"]["whole"] = [[5.0], [6.0]]
     before = tmp_path / "before.json"
-    before.write_text(Run(machine=MACHINE, models=[better]).json(), encoding="utf-8")
+    before.write_text(BenchReport(machine=MACHINE, models=[better]).json(), encoding="utf-8")
     given = asked("--checkout", "--output", str(tmp_path), "--against", str(before))
     with pytest.raises(VerificationError, match="ratios fell below"):
         command.run(given, PROJECT, Console(io.StringIO()))
@@ -184,7 +184,7 @@ def test_a_run_that_became_worse_is_saved_and_fails(
 def test_a_file_to_compare_with_is_read_before_measuring(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measure, "measure", lambda *_: pytest.fail("it measured"))
+    monkeypatch.setattr(measurement, "measure", lambda *_: pytest.fail("it measured"))
     (tmp_path / "old.json").write_text('{"format": 1}')
     given = asked("--checkout", "--against", str(tmp_path / "old.json"))
     with pytest.raises(UsageError, match="not a run"):

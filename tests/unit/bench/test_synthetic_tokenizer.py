@@ -4,7 +4,7 @@ import unicodedata
 
 from tokenizers import normalizers
 
-from bench.synthetic_tokenizer import charsmap, nfkc, unigram, wordpiece
+from bench.synthetic import charsmap, nfkc, unigram, wordpiece
 
 TEXTS = (
     "The cat sat on the mat, and the dog did not.",

@@ -12,7 +12,7 @@ from sidecar.process import cores
 
 ROOT = Path(cores.__file__).parents[3]
 # These speak of the machine's processors, whoever uses them.
-WHOLE_MACHINE = {"build/bench/machine.py"}
+WHOLE_MACHINE = {"build/bench/measurement.py"}
 
 
 class Machine:

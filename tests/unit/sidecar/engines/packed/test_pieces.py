@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tokenizers import AddedToken, Encoding, Tokenizer, normalizers, pre_tokenizers
 
-from bench import synthetic_tokenizer
+from bench import synthetic
 from sidecar.engines.packed.pieces import PIECE_CHARS, Bert, Spaced, Unparted, places, rule_of
 from sidecar.engines.packed.tokens import PackedTokenizer
 
@@ -30,11 +30,11 @@ SHAPES = {
 
 
 def bert() -> Tokenizer:
-    return synthetic_tokenizer.wordpiece(WORDS, size=600)
+    return synthetic.wordpiece(WORDS, size=600)
 
 
 def xlm_roberta() -> Tokenizer:
-    return synthetic_tokenizer.unigram(WORDS, size=600)
+    return synthetic.unigram(WORDS, size=600)
 
 
 class Recording(PackedTokenizer):

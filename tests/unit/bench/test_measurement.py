@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from bench import measure as module
-from bench import roofline
-from bench.corpus import Corpus
-from bench.figures import ratios
-from bench.machine import OtherLoad
-from bench.measure import FULL, LARGE, QUICK, Measured, Subject, effort_for, measure
-from bench.report import Run
+from bench import measurement
+from bench import measurement as module
+from bench.client import Corpus
+from bench.measurement import FULL, LARGE, QUICK, Measured, OtherLoad, Subject, effort_for, measure
+from bench.report import BenchReport, ratios
 from bench.systems import INT8, OURS
 from bundler.errors import SmokeError
 from tests.support.benched import MACHINE, TEXTS, TINY, made_up, stub_systems
@@ -107,7 +105,7 @@ def test_vectors_are_compared_and_tokens_counted(measured: Measured) -> None:
     assert measured.systems["peer"]["least_cosine"] == pytest.approx(1.0)
     tokens = measured.corpus["tokens"]
     assert 2 <= tokens["p50"] <= tokens["max"]
-    sizes = roofline.Sizes(layers=1, width=8, inner=16)
+    sizes = measurement.Sizes(layers=1, width=8, inner=16)
     assert measured.flops > sizes.per_token(0) * len(TEXTS)
 
 
@@ -123,7 +121,7 @@ def test_a_measurement_can_be_reported_and_read(measured: Measured) -> None:
         "itself alone",
         "the GEMM ceiling",
     }
-    run = Run(machine=MACHINE, models=[measured])
+    run = BenchReport(machine=MACHINE, models=[measured])
     assert json.loads(run.json())["models"][0]["samples"] == measured.samples
     assert any(line.startswith(f"| {OURS} |") for line in run.tables())
 
@@ -159,8 +157,8 @@ def test_a_system_that_loses_a_text_ends_the_measurement() -> None:
 
 
 def test_a_large_model_gets_fewer_texts() -> None:
-    small = roofline.Sizes(layers=6, width=384, inner=1536)
-    large = roofline.Sizes(layers=12, width=768, inner=3072)
+    small = measurement.Sizes(layers=6, width=384, inner=1536)
+    large = measurement.Sizes(layers=12, width=768, inner=3072)
     assert effort_for(small, is_quick=False) == FULL
     assert effort_for(large, is_quick=False) == LARGE
     assert effort_for(large, is_quick=True) == QUICK

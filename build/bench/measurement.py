@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
-from contextlib import ExitStack
+import os
+import platform
+import threading
+import time
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import client, roofline
-from bench.machine import OtherLoad, watch_private
+from bench import client
 from bench.systems import GEMM, LIBRARY, OURS, library, start
-from bundler.errors import SmokeError
+from bundler.errors import SmokeError, UsageError
+from sidecar.process import cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from bench.corpus import Corpus
+    from bench.client import Corpus
     from bench.systems import Running, System
 
     Say = Callable[[str], None]
     Rows = NDArray[np.float32]
+    from collections.abc import Iterable, Iterator
 
 SECONDS = ("start", "whole", "requests", "single", "alone", "beside")
 UNITS = {**dict.fromkeys(SECONDS, "s"), "private": "bytes", "ceiling": "FLOP/s", "others": "share"}
@@ -57,7 +63,7 @@ QUICK = Effort(
 )
 
 
-def effort_for(sizes: roofline.Sizes, *, is_quick: bool) -> Effort:
+def effort_for(sizes: Sizes, *, is_quick: bool) -> Effort:
     """Return the effort to spend on a model: with a quarter of the texts on a large one."""
     is_large = sizes.per_token(HEAVY_LENGTH) > HEAVY
     return QUICK if is_quick else LARGE if is_large else FULL
@@ -110,7 +116,7 @@ def measure(subject: Subject, corpus: Corpus, effort: Effort, say: Say) -> Measu
 
     Raises SmokeError if our service does not start, or a system fails once it has started.
     """
-    sizes = roofline.read_sizes(subject.snapshot)
+    sizes = read_sizes(subject.snapshot)
     measured = Measured(
         model=subject.name,
         served_by=subject.served_by,
@@ -132,9 +138,9 @@ def measure(subject: Subject, corpus: Corpus, effort: Effort, say: Say) -> Measu
             say(f"measuring, round {number + 1} of {effort.rounds}")
             load = OtherLoad()
             order = running if number % 2 == 0 else running[::-1]
-            before = roofline.ceiling(meter, sizes, effort.ceiling_rows)
+            before = ceiling(meter, sizes, effort.ceiling_rows)
             bodies = {each.system.name: _whole(each, corpus, measured) for each in order}
-            after = roofline.ceiling(meter, sizes, effort.ceiling_rows)
+            after = ceiling(meter, sizes, effort.ceiling_rows)
             for name, rate in before.items():
                 measured.add(name, "ceiling", [mean((rate, after[name]))])
             _in_turn(order, corpus, measured)
@@ -237,3 +243,178 @@ def _lengths(bodies: Sequence[bytes], measured: Measured) -> list[int]:
     p50, p95 = np.percentile(lengths, (50, 95))
     measured.corpus["tokens"] = {"mean": mean(lengths), "p50": p50, "p95": p95, "max": max(lengths)}
     return lengths
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """The sizes of an encoder that decide its arithmetic."""
+
+    layers: int
+    width: int
+    inner: int
+
+    def per_token(self, length: int) -> int:
+        """Return the floating-point operations for one token of a text of `length` tokens.
+
+        A multiplication and its addition are two. Counted are the matrix products alone: four of
+        width by width, two of width by inner, and the two of attention, which grow with the text.
+        """
+        products = 2 * (4 * self.width * self.width + 2 * self.width * self.inner)
+        attention = 2 * 2 * length * self.width
+        return self.layers * (products + attention)
+
+    def total(self, lengths: Iterable[int]) -> int:
+        """Return the operations for texts of these lengths, padding not counted."""
+        return sum(length * self.per_token(length) for length in lengths)
+
+    def products(self, rows: int) -> list[tuple[int, int, int, int]]:
+        """Return a layer's matrix products for `rows` tokens: m, k, n, and their number."""
+        return [
+            (rows, self.width, self.width, 4),
+            (rows, self.width, self.inner, 1),
+            (rows, self.inner, self.width, 1),
+        ]
+
+
+def read_sizes(snapshot: Path) -> Sizes:
+    """Return the sizes of the model in `snapshot`. Raises UsageError for an unknown family."""
+    try:
+        config: dict[str, Any] = json.loads((snapshot / "config.json").read_bytes())
+        return Sizes(
+            layers=int(config["num_hidden_layers"]),
+            width=int(config["hidden_size"]),
+            inner=int(config["intermediate_size"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"the sizes of the model in {snapshot.name} are not known",
+            why=f"its config.json does not name them as BERT's and XLM-R's do ({error})",
+            next_step="choose another --bundle, or --synthetic",
+        ) from error
+
+
+def ceiling(meter: Running, sizes: Sizes, rows: Sequence[int]) -> dict[str, float]:
+    """Return by library the most floating-point operations a second, over these numbers of rows."""
+    with meter.connect() as connection:
+        bodies = [connection.embed(sizes.products(number))[1][0] for number in rows]
+    found = [json.loads(body)["rates"] for body in bodies]
+    return {name: max(rates[name] for rates in found) for name in found[0]}
+
+
+PROC = Path("/proc")
+# The instructions that decide how fast matrices are multiplied.
+INSTRUCTIONS = (
+    *("sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni"),
+    *("avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16"),
+    *("amx_tile", "amx_int8", "amx_bf16"),
+    *("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2"),
+)
+INTERVAL_S = 0.05
+KIB = 1024
+# In /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal.
+IDLE, COUNTED = (3, 4), 8
+# In /proc/PID/stat behind the name in brackets: its own CPU time, and that of ended children.
+TIMES = slice(11, 15)
+
+
+def describe(proc: Path = PROC) -> dict[str, Any]:
+    """Return the processor, cores, system, load and time of day, as plain data."""
+    facts: dict[str, str] = {}
+    with suppress(OSError):
+        for line in (proc / "cpuinfo").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            facts.setdefault(name.strip().replace("Features", "flags"), value.strip())
+    flags = facts.get("flags", "").split()
+    return {
+        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": facts.get("model name") or platform.processor() or "unknown processor",
+        "instructions": [name for name in INSTRUCTIONS if name in flags],
+        "hardware_threads": os.cpu_count() or 1,
+        "cores": cores.count(),
+        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else [],
+    }
+
+
+def private_bytes(pid: int, proc: Path = PROC) -> int | None:
+    """Return the private memory (RssAnon) of `pid` and its children, None where it is unknown.
+
+    A mapped model is not counted: it is the system's cache and can be dropped at any time.
+    """
+    sizes = []
+    for each in family(pid, proc):
+        with suppress(OSError):
+            for line in (proc / str(each) / "status").read_text(encoding="utf-8").splitlines():
+                name, _, value = line.partition(":")
+                sizes += [int(value.split()[0]) * KIB] if name == "RssAnon" else []
+    return sum(sizes) if sizes else None
+
+
+@contextmanager
+def watch_private(pid: int) -> Iterator[list[int]]:
+    """Give a list that holds the private memory of `pid` at intervals, and at the block's end."""
+    found: list[int] = []
+    is_over = threading.Event()
+
+    def look() -> None:
+        is_last = False
+        while not is_last:
+            is_last = is_over.wait(INTERVAL_S)
+            if (size := private_bytes(pid)) is not None:
+                found.append(size)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def family(pid: int, proc: Path = PROC) -> list[int]:
+    """Return `pid` and every process that it started, directly or not."""
+    found, waiting = [], [pid]
+    while waiting:
+        found.append(waiting.pop())
+        with suppress(OSError):
+            for task in (proc / str(found[-1]) / "task").iterdir():
+                with suppress(OSError):
+                    waiting += map(int, (task / "children").read_text().split())
+    return found
+
+
+class OtherLoad:
+    """Measures the share of all cores that other programs took since it was made.
+
+    A library whose threads spin while they wait loses many times its speed as soon as another
+    program takes one of its cores: a busy machine distorts a comparison.
+    """
+
+    def __init__(self, proc: Path = PROC) -> None:
+        self._proc = proc
+        self._before = self._now()
+
+    def share(self) -> float | None:
+        """Return the share, from 0 to 1; None where the system has no such counters."""
+        before, after = self._before, self._now()
+        if before is None or after is None or after[0] <= before[0]:
+            return None
+        others = (after[1] - before[1]) / (after[0] - before[0]) / (os.cpu_count() or 1)
+        return min(1.0, max(0.0, others))
+
+    def _now(self) -> tuple[float, float] | None:
+        """Return the clock, and the CPU time of all processes but ours, in seconds."""
+        try:
+            tick = os.sysconf("SC_CLK_TCK")
+            fields = (self._proc / "stat").read_text(encoding="utf-8").split("\n", 1)[0].split()
+            times = [int(field) for field in fields[1 : COUNTED + 1]]
+        except (OSError, ValueError, AttributeError):
+            return None
+        busy = sum(value for index, value in enumerate(times) if index not in IDLE)
+        ours = 0
+        for pid in family(os.getpid(), self._proc):
+            with suppress(OSError, ValueError):
+                text = (self._proc / str(pid) / "stat").read_text(encoding="utf-8")
+                ours += sum(int(field) for field in text.rpartition(")")[2].split()[TIMES])
+        return time.perf_counter(), (busy - ours) / tick
