@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import socket
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from bench.shapes import TINY_BERT
+from bench.synthetic import write_model
 from tests.support import heavy
 from tests.support.doorstep import CLOSE, HOST, rest, status
 from tests.support.processes import WAIT_S
 from tests.support.running import running
+from tests.support.twins import WORDS, write_graph
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,11 +31,21 @@ class Service:
     def __init__(self, port: int, pid: int) -> None:
         self._port = port
         self.pid = pid
+        self.trimmed = 0
 
     def say(self, request: bytes) -> bytes:
         with socket.create_connection(("127.0.0.1", self._port), timeout=WAIT_S) as client:
             client.sendall(request)
             return rest(client)
+
+    def wait_trimmed(self) -> None:
+        """Return once it has given back memory, without another request; `trimmed` is the rest."""
+        held = heavy.memory(self.pid, "VmRSS")
+        deadline = time.monotonic() + WAIT_S
+        while (left := heavy.memory(self.pid, "VmRSS")) > held - heavy.MIB:
+            assert time.monotonic() < deadline, f"{held} bytes are held, and {left} after a while"
+            time.sleep(0.1)
+        self.trimmed = left
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +56,27 @@ def service() -> Iterator[Service]:
         for name in ("one text", "half a pair"):  # what is loaded on demand
             assert status(service.say(heavy.request(heavy.KINDS[name](SIZE)))) == 422
         yield service
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    model = write_graph(write_model(tmp_path_factory.mktemp("model"), TINY_BERT, WORDS))
+    with running([*heavy.PROGRAM, "--engine", "packed", "--model", str(model)]) as started:
+        service = Service(started.wait_ready(), started.process.pid)
+        started.wait_loaded()
+        for make in heavy.TEXTS.values():  # what is loaded on demand
+            assert status(service.say(heavy.request(make(heavy.MIB)))) == 200
+        service.wait_trimmed()
+        yield service
+
+
+@pytest.mark.parametrize("name", heavy.TEXTS)
+def test_texts_without_white_space_take_a_few_times_their_size(packed: Service, name: str) -> None:
+    request = heavy.request(heavy.TEXTS[name](SIZE))
+    heavy.forget_peak(packed.pid)
+    assert status(packed.say(request)) == 200
+    # Than before the first of them, whose memory may have been kept for this one.
+    assert heavy.memory(packed.pid, "VmHWM") - packed.trimmed < MOST * len(request)
 
 
 @pytest.mark.parametrize("name", heavy.KINDS)

@@ -81,6 +81,26 @@ KINDS: dict[str, Callable[[int], bytes]] = {
 }
 
 
+def _long_texts_of(unit: str) -> Callable[[int], bytes]:
+    def make(size: int) -> bytes:
+        text = unit.encode() * (min(size, MIB) // len(unit.encode()))
+        return _list_of(b'"' + text + b'"')(size)
+
+    return make
+
+
+# Texts of 1 MiB that a tokenizer finds no white space in.
+TEXTS: dict[str, Callable[[int], bytes]] = {
+    "one word": _long_texts_of("a"),
+    "backslashes": _long_texts_of(r"\\"),
+    "emoji": _long_texts_of("\U0001f600"),
+    "combining marks": _long_texts_of("\u0301"),
+    "Han characters": _long_texts_of("\u65e5"),
+    "zero-width joiners": _long_texts_of("\u200d"),
+    "controls": _long_texts_of("\x7f"),
+}
+
+
 def request(body: bytes) -> bytes:
     """Return a request to embed with this body, on a connection of its own."""
     head = (

@@ -17,7 +17,7 @@ from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer, Precompiled
 from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel, Sequence
 
-PIECE_CHARS = 8_192
+PIECE_CHARS = 2_048
 _CODE_POINTS = 0x110000
 _LETTERS = frozenset(("Lu", "Ll", "Lt", "Lo", "Nd"))
 # In the table of characters.
