@@ -14,6 +14,7 @@ from sidecar.errors import ModelError, ServiceError
 from sidecar.models.loader import Loaded
 from sidecar.process.listener import listen
 from sidecar.process.signals import Stop
+from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Settings
 from tests.support.stub_engine import SNAPSHOT, StubEngine
 
@@ -173,6 +174,20 @@ def test_a_running_request_is_answered_while_the_service_stops(
     assert answers[0][0] == 200
     assert len(answers[0][1]["vectors"]) == 40
     assert service.code == 0
+
+
+def test_a_large_body_that_is_refused_is_followed_by_giving_back(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freed: list[str] = []
+    monkeypatch.setattr(Encoder, "freed", lambda _: freed.append("freed"))
+    service = run()
+    assert service.is_ready.wait(30)
+    assert service.ask("POST", "/embed", {"texts": [0]})[0] == 422
+    assert service.ask("POST", "/embed", {"texts": [0] * 40_000})[0] == 422
+    service.stop.request()
+    service.join()
+    assert freed == ["freed"]
 
 
 def test_a_request_that_outlasts_the_drain_is_answered_503(run: Callable[..., Running]) -> None:
