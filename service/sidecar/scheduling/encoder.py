@@ -183,6 +183,15 @@ class Encoder:
             fingerprint = loaded.fingerprint(pooling=pooling, normalize=normalize)
             rows = np.empty(shape, dtype=np.float32)
             return Embedded(rows=rows, tokens=[], truncated=[], fingerprint=fingerprint)
+        if len(texts) * loaded.engine.max_tokens <= self._share(loaded.engine):
+            lengths = self._let_by(texts, priority)
+            few = self._tokenizing.at_once(
+                loaded.engine, texts, lengths, priority=priority, truncate=truncate
+            )
+            if few is not None:
+                is_ahead = is_interactive(priority, _size(few))
+                job = self._submit(few, BatchKey(pooling, normalize), is_interactive=is_ahead)
+                return await self._finish(job, few, disconnected)
         parts = self.parts(
             texts,
             pooling=pooling,
@@ -225,10 +234,7 @@ class Encoder:
         loaded, the engine fails or the request is abandoned, 499 when `disconnected` is done.
         """
         loaded = self._require_loaded()
-        lengths = lengths_of(texts)
-        refuse_oversize(lengths, self._limits)
-        if not is_patient:
-            self.require_room(priority, texts=len(texts))
+        lengths = self._let_by(texts, None if is_patient else priority)
         read = functools.partial(
             self._tokenizing.parts,
             loaded.engine,
@@ -271,6 +277,14 @@ class Encoder:
             async with contextlib.aclosing(made):
                 async for found in made:
                     yield found
+
+    def _let_by(self, texts: Sequence[str], priority: Priority | None) -> Sequence[int]:
+        """Return the lengths of `texts`. Raises Problem 422 and, where there is a priority, 429."""
+        lengths = lengths_of(texts)
+        refuse_oversize(lengths, self._limits)
+        if priority is not None:
+            self.require_room(priority, texts=len(texts))
+        return lengths
 
     async def _let_in(
         self, enter: Callable[[], R], disconnected: Disconnected | None, *, is_patient: bool

@@ -37,6 +37,27 @@ class Tokenizing:
         """Read no more."""
         self._reader.close()
 
+    def at_once(
+        self,
+        engine: Engine,
+        texts: Sequence[str],
+        lengths: Sequence[int],
+        *,
+        priority: Priority,
+        truncate: bool,
+    ) -> list[Tokens] | None:
+        """Return the tokens of a few short texts, None for others and while others are read.
+
+        They are read in less time than it takes to change threads and back. Raises Problem 422 as
+        `parts` does.
+        """
+        if not (_is_urgent(lengths, priority) and self._reader.is_idle):
+            return None
+        found = engine.tokenize(texts[:])
+        if not truncate:
+            _refuse_cut(found, 0, engine.max_tokens)
+        return found
+
     async def parts(
         self,
         engine: Engine,
@@ -52,16 +73,11 @@ class Tokenizing:
         Raises Problem 422 for a text that would be cut, unless with `truncate`, and what `Encoder`
         does when nobody waits for it any more.
         """
-        is_short = len(texts) <= URGENT_ROWS and sum(lengths) <= URGENT_CHARS
-        is_urgent = priority != "bulk" and is_short
+        is_urgent = _is_urgent(lengths, priority)
         first = 0
         for run in batching.slices(lengths, max_rows=TOKENIZE_ROWS, max_total=TOKENIZE_CHARS):
-            if is_urgent and self._reader.is_idle:
-                # A few short texts are read in less time than it takes to change threads and back.
-                found = engine.tokenize(texts[run])
-            else:
-                work = functools.partial(_tokenize, engine, texts, run)
-                found = await self._read(work, is_urgent=is_urgent, disconnected=disconnected)
+            work = functools.partial(_tokenize, engine, texts, run)
+            found = await self._read(work, is_urgent=is_urgent, disconnected=disconnected)
             if not truncate:
                 _refuse_cut(found, first, engine.max_tokens)
             first += len(found)
@@ -115,6 +131,10 @@ async def resumed(
         yield head.pop(0)
     async for part in rest:
         yield part
+
+
+def _is_urgent(lengths: Sequence[int], priority: Priority) -> bool:
+    return priority != "bulk" and len(lengths) <= URGENT_ROWS and sum(lengths) <= URGENT_CHARS
 
 
 def _tokenize(engine: Engine, texts: Sequence[str], run: slice) -> list[Tokens]:
