@@ -250,12 +250,10 @@ class Scheduler:
         What finds its lane empty has room, however much it is: else it would never be computed.
         """
         lane = self._lane(is_interactive=is_interactive)
-        reservations = [
-            reservation
-            for reservation in self._reservations
-            if reservation.is_interactive == is_interactive
-        ]
-        taken = lane.queued_tokens + sum(self._unused(reservation) for reservation in reservations)
+        taken = lane.queued_tokens
+        for reservation in self._reservations:
+            if reservation.is_interactive == is_interactive:
+                taken += self._unused(reservation)
         surplus = taken + tokens - self._limits.max_queued_tokens
         if not taken or surplus <= 0:
             return 0.0

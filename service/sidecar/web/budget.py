@@ -136,7 +136,10 @@ class BudgetMiddleware:
 
         async def held(message: Message) -> None:
             # A client that takes nothing lets this wait, with what it carries.
-            body = message.get("body", b"")
+            body = message.get("body")
+            if not body:
+                await send(message)
+                return
             share.answer(len(body))
             if len(body) <= PART_BYTES:
                 await send(message)

@@ -180,11 +180,15 @@ class StrictConnection(h11.Connection):
 
     def _check(self, event: h11.Request) -> None:
         # What arrives in one piece h11 parses however large it is.
-        size = len(event.target) + sum(len(name) + len(value) + 4 for name, value in event.headers)
+        size = len(event.target)
+        lengths = set()
+        for name, value in event.headers:
+            size += len(name) + len(value) + 4
+            if name in (b"content-length", b"transfer-encoding"):
+                lengths.add(name)
         if size > self._bounds.max_head_bytes or len(event.headers) > self._bounds.max_headers:
             raise h11.RemoteProtocolError("head too large", error_status_hint=TOO_LARGE_HINT)
-        names = {name for name, _ in event.headers}
-        if b"content-length" in names and b"transfer-encoding" in names:
+        if len(lengths) > 1:
             raise h11.RemoteProtocolError("a body of two lengths")
 
 

@@ -114,7 +114,7 @@ class SlowReaders:
 
     def unsent(self) -> int:
         """Return the bytes of all answers that were written and not yet taken."""
-        return sum(sender.buffered for sender in self._watched)
+        return sum(sender.buffered for sender in self._watched) if self._watched else 0
 
     def watch(self, sender: ResponseWriter) -> None:
         """Look at `sender` until its client has taken everything."""
