@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
-import secrets
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 
@@ -20,7 +20,7 @@ def current() -> str | None:
 
 def made() -> str:
     """Return a new id."""
-    return secrets.token_hex(8)
+    return os.urandom(8).hex()
 
 
 def chosen(headers: Sequence[tuple[bytes, bytes]]) -> str:

@@ -58,6 +58,8 @@ def create_app(
         docs_url=None,  # its page would load scripts from the network
         redoc_url=None,
         redirect_slashes=False,
+        # It looks for a provider at each request, and none is in the bundle.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     presence = Presence(settings.bundle)
     service = app.state.service = Service(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Literal, Protocol, cast
 
@@ -244,6 +244,7 @@ class BoundedProtocol(H11Protocol):
     """One connection."""
 
     bounds: Bounds
+    waits_s: Mapping[Stage, float]
     clock: Clock
     idle: IdleLimit
     pacing: AcceptPacing
@@ -372,12 +373,7 @@ class BoundedProtocol(H11Protocol):
             return
         self._stage, self._request = stage, request
         self._since = self.clock.time()
-        self._deadline = self._since + {
-            "idle": self.bounds.idle_s,
-            "head": self.bounds.head_s,
-            "body": self.bounds.body_s,
-            "lingering": self.bounds.linger_s,
-        }.get(stage, self.bounds.idle_s)
+        self._deadline = self._since + self.waits_s.get(stage, self.bounds.idle_s)
         if self._timer is not None and self._deadline < self._due:
             self._timer.cancel()
             self._watch()
@@ -474,6 +470,11 @@ def protocol(
     """Return the protocol of one server, whose connections share what they are given here."""
     shared: dict[str, Any] = {
         "bounds": bounds,
+        "waits_s": {
+            "head": bounds.head_s,
+            "body": bounds.body_s,
+            "lingering": bounds.linger_s,
+        },
         "clock": clock,
         "idle": IdleLimit(bounds, clock),
         "pacing": AcceptPacing(),
