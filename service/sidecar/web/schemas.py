@@ -58,6 +58,12 @@ class Wire(BaseModel):
         }
 
 
+class Answer(BaseModel):
+    """Shape of an answer, built when the API document is asked for: nothing else needs it."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
 class EmbedRequest(Wire):
     """Texts to embed."""
 
@@ -165,7 +171,7 @@ class EmbedFileRequest(FileOptions):
     path: str = Field(description="An absolute path inside a folder given with --allow-dir.")
 
 
-class EmbedAnswer(BaseModel):
+class EmbedAnswer(Answer):
     """Vectors in the order of the texts."""
 
     vectors: list[list[float]] | list[str]
@@ -176,7 +182,7 @@ class EmbedAnswer(BaseModel):
     fingerprint: str = Field(description="Vectors with other fingerprints are not comparable.")
 
 
-class Span(BaseModel):
+class Span(Answer):
     """Position of a chunk: characters of the document's text, and its page in a PDF."""
 
     page: int | None
@@ -186,7 +192,7 @@ class Span(BaseModel):
     truncated: bool
 
 
-class LossAnswer(BaseModel):
+class LossAnswer(Answer):
     """Content of a document that the chunks lack, of one kind; docs/files.md lists the kinds."""
 
     kind: LossKind
@@ -197,7 +203,7 @@ class LossAnswer(BaseModel):
     )
 
 
-class NoteAnswer(BaseModel):
+class NoteAnswer(Answer):
     """A change of a document's text, of one kind; nothing is lost by it."""
 
     kind: NoteKind
@@ -211,7 +217,7 @@ class NoteAnswer(BaseModel):
     )
 
 
-class EmbedFileAnswer(BaseModel):
+class EmbedFileAnswer(Answer):
     """Chunks of the document, their vectors and their positions, all in one order."""
 
     chunks: list[str]
@@ -234,7 +240,7 @@ class EmbedFileAnswer(BaseModel):
     fingerprint: str = Field(description="Vectors with other fingerprints are not comparable.")
 
 
-class HealthAnswer(BaseModel):
+class HealthAnswer(Answer):
     """Whether requests are served; 200 when ok, 503 else.
 
     `stuck`: one call of the engine takes very long. `dead`: the compute thread ended. If the
@@ -258,7 +264,7 @@ class HealthAnswer(BaseModel):
     )
 
 
-class LimitsAnswer(BaseModel):
+class LimitsAnswer(Answer):
     """Limits of the service and of one request."""
 
     max_body_bytes: int
@@ -284,7 +290,7 @@ class LimitsAnswer(BaseModel):
     )
 
 
-class FolderAnswer(BaseModel):
+class FolderAnswer(Answer):
     """A folder given with --allow-dir."""
 
     number: int = Field(description="From 1, in the order of the options.")
@@ -292,7 +298,7 @@ class FolderAnswer(BaseModel):
     path: str | None = Field(description="Only for requests with the token.")
 
 
-class InfoAnswer(BaseModel):
+class InfoAnswer(Answer):
     """Model, engine and limits of the service."""
 
     model_id: str
@@ -320,13 +326,13 @@ class InfoAnswer(BaseModel):
     plan: str | None
 
 
-class ShutdownAnswer(BaseModel):
+class ShutdownAnswer(Answer):
     """The service stops once its running requests are answered."""
 
     status: Literal["stopping"] = "stopping"
 
 
-class ProblemAnswer(BaseModel):
+class ProblemAnswer(Answer):
     """Any error: what happened, why, and the next step."""
 
     type: str = Field(
