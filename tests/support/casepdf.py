@@ -20,7 +20,7 @@ LEASE = (
 DEPOSIT = "Page three says the deposit is 4,200 euros."
 WIN_ANSI = FONT.replace(b" >>", b" /Encoding /WinAnsiEncoding >>")
 # A letter of Helvetica: what has no shape is no text to PDFium.
-_FIRST = ord("A")
+_FIRST = ord("K")  # from here on no glyph of Helvetica is narrow
 _PADDING = bytes.fromhex("28BF4E5E4E758A4164004E56FFFA01082E2E00B6D0683E802F0CA9FE6453697A")
 
 
@@ -89,7 +89,8 @@ def visual(text: str) -> bytes:
 def placed(drawn: Sequence[tuple[float, float, str]]) -> bytes:
     """Return a PDF that draws texts at places; a pair of letters of a ligature is one glyph.
 
-    Glyphs are 5 points wide, but marks, which are half of that. There is no space.
+    Glyphs are 5 points wide, but marks, which are half of that. There is no space. A letter with
+    its marks is said as one (ActualText), and drawn after them, which stand higher.
     """
     found = {glyph: code for code, glyph in enumerate(sorted({*_glyphs(drawn)}), start=_FIRST)}
     widths = b" ".join(b"500" if combining(glyph[0]) else b"1000" for glyph in found)
@@ -98,11 +99,19 @@ def placed(drawn: Sequence[tuple[float, float, str]]) -> bytes:
         b" /ToUnicode 6 0 R /FirstChar %d /LastChar %d /Widths [%s] >>"
         % (_FIRST, max(found.values()), widths),
     )
-    content = b"".join(
-        b"BT /F1 5 Tf %g %g Td <%s> Tj ET\n"
-        % (x, y, bytes(found[glyph] for glyph in _glyphs([(x, y, text)])).hex().encode())
-        for x, y, text in drawn
-    )
+
+    def shown(x: float, y: float, text: str) -> bytes:
+        if len(text) > 1 and combining(text[1]):
+            said = (
+                b"/Span <</ActualText <%s>>> BDC\n"
+                % f"\ufeff{text}".encode("utf-16-be").hex().encode()
+            )
+            marks = [shown(x + 1, y + 2, mark) for mark in text[:0:-1]]
+            return b"".join([said, *marks, shown(x, y, text[0]), b"EMC\n"])
+        codes = bytes(found[glyph] for glyph in _glyphs([(x, y, text)]))
+        return b"BT /F1 5 Tf %g %g Td <%s> Tj ET\n" % (x, y, codes.hex().encode())
+
+    content = b"".join(shown(*place) for place in drawn)
     return drawing(content, font=font, more=[_table({found[glyph]: glyph for glyph in found})])
 
 

@@ -212,7 +212,7 @@ def _shown(handle: object) -> str:
         text = _once(text_page, text, more=count - len(text))
         text = texsymbols.bracketed(text_page, text, more=count - len(text))
         text = normal.accented(text, _accents(text_page, text, more=count - len(text)))
-        return righttoleft.ordered(text_page, text)
+        return righttoleft.ordered(handle, text_page, text)
     finally:
         pdfium.FPDFText_ClosePage(text_page)
 

@@ -18,8 +18,9 @@ from itertools import groupby
 
 import pypdfium2_raw as pdfium
 
-from sidecar.documents import logical
+from sidecar.documents import logical, spans
 from sidecar.documents.normal import HYPHEN
+from sidecar.documents.spans import Span
 
 _BREAK = "\r\n"
 _LETTER = re.compile("[\u05be-\u07ff\u0860-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
@@ -27,11 +28,13 @@ _MARKS = frozenset(("Mn", "Me"))
 _FORMS = (range(0xFB1D, 0xFB50), range(0xFB50, 0xFE00), range(0xFE70, 0xFEFD))
 # Shares of the size of a font: gaps that are spaces, and steps to another line.
 _DRAWN_GAP, _SAID_GAP, _GAP, _WIDE_GAP, _WIDEST_GAP = 0.05, 0.1, 0.14, 0.25, 0.8
+_INK_GAP = 0.2
 _STEP, _SAME_LINE = 0.6, 0.5
 # In points: glyphs so near to each other are one. The sine of a line's slope.
 _SAME, _LEVEL = 0.01, 0.05
 # Lines of more characters stay as they are.
 _MOST = 1_000
+_MOST_PIECES = 16
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,18 +49,23 @@ class _Glyph:
     size: float
     at: int
     is_turned: bool
+    is_said: bool = False
 
 
-def ordered(text_page: object, text: str) -> str:
+def ordered(page: object, text_page: object, text: str) -> str:
     """Return `text` with its lines that have letters from right to left in logical order."""
     if not _LETTER.search(text):
         return text
     is_right = logical.is_right(text)
-    places = _places(text_page)
+    places = _places(text_page, {line for line in text.split(_BREAK) if _LETTER.search(line)})
+    said = spans.spans(page)
     lines: list[str | list[_Glyph]] = []
     for line in text.split(_BREAK):
         found = places.get(line)
-        glyphs = _glyphs(text_page, found.pop(), line) if found and len(line) <= _MOST else None
+        indices = found.pop() if found and len(line) <= _MOST else None
+        glyphs = _glyphs(text_page, indices, line, said) if indices else None
+        if glyphs == []:  # what is said of all of it stands there already
+            continue
         last = lines[-1] if lines else ""
         if glyphs and not isinstance(last, str) and _is_same_line(last, glyphs):
             after = last[-1].at + len(last[-1].text) + 1
@@ -66,7 +74,7 @@ def ordered(text_page: object, text: str) -> str:
             lines.append(glyphs or line)
     rows = [[line] if isinstance(line, str) else _rows(line) for line in lines]
 
-    def said(*, mirror: bool) -> str:
+    def text_of(*, mirror: bool) -> str:
         return _BREAK.join(
             "\n".join(
                 row
@@ -78,11 +86,11 @@ def ordered(text_page: object, text: str) -> str:
         )
 
     # Fonts tell either the bracket that is seen or the one that is read.
-    return max(said(mirror=True), said(mirror=False), key=logical.pairs)
+    return max(text_of(mirror=True), text_of(mirror=False), key=logical.pairs)
 
 
-def _places(text_page: object) -> dict[str, list[list[int]]]:
-    """Return where the page has the characters of its lines, by line; equal ones from the last."""
+def _places(text_page: object, wanted: set[str]) -> dict[str, list[list[int]]]:
+    """Return where the page has the characters of these lines; of equal ones from the last."""
     lines: list[tuple[list[str], list[int]]] = [([], [])]
     for index in range(pdfium.FPDFText_CountChars(text_page)):
         code = pdfium.FPDFText_GetUnicode(text_page, index)
@@ -91,16 +99,30 @@ def _places(text_page: object) -> dict[str, list[list[int]]]:
         elif code and code != ord("\r"):
             lines[-1][0].append(chr(code))
             lines[-1][1].append(index)
+    drawn = [("".join(letters), indices) for letters, indices in lines]
     found: dict[str, list[list[int]]] = {}
-    for letters, indices in reversed(lines):
-        line = "".join(letters)
-        if _LETTER.search(line):
+    for line, indices in reversed(drawn):
+        if line in wanted:
             found.setdefault(line, []).append(indices)
+    # Where marks stand higher or lower, PDFium has one of its lines in pieces.
+    lacking = wanted - found.keys()
+    for start in reversed(range(len(drawn) if lacking else 0)):
+        line = ""
+        places: list[int] = []
+        for piece, indices in drawn[start : start + _MOST_PIECES]:
+            line, places = line + piece, places + indices
+            if line in lacking:
+                found.setdefault(line, []).append(places)
     return found
 
 
-def _glyphs(text_page: object, indices: list[int], line: str) -> list[_Glyph] | None:
-    """Return what the line consists of, None where it is not level."""
+def _glyphs(
+    text_page: object, indices: list[int], line: str, said: dict[int, Span]
+) -> list[_Glyph] | None:
+    """Return what the line consists of, None where it is not level.
+
+    `said` is what glyphs are said to read as, by their objects.
+    """
     glyphs: list[_Glyph] = []
     for at, (index, (letter, is_turned)) in enumerate(zip(indices, _turned(line), strict=True)):
         left, right = _reach(text_page, index)
@@ -108,6 +130,13 @@ def _glyphs(text_page: object, indices: list[int], line: str) -> list[_Glyph] | 
             continue
         if abs(math.sin(pdfium.FPDFText_GetCharAngle(text_page, index))) > _LEVEL:
             return None
+        drawn = spans.address(pdfium.FPDFText_GetTextObject(text_page, index)) if said else 0
+        span = said.get(drawn)
+        if span is not None:
+            if not span.is_put:
+                span.is_put = True
+                glyphs.append(_of_span(span, size=_size(text_page, index), at=at))
+            continue
         x, y = _origin(text_page, index)
         if glyphs and at == glyphs[-1].at + len(glyphs[-1].text) and letter != " ":
             last = glyphs[-1]
@@ -124,6 +153,11 @@ def _glyphs(text_page: object, indices: list[int], line: str) -> list[_Glyph] | 
             )
         )
     return glyphs
+
+
+def _of_span(span: Span, *, size: float, at: int) -> _Glyph:
+    sides = {"x": span.x, "y": span.y, "left": span.left, "right": span.right}
+    return _Glyph(text=span.text, **sides, size=size, at=at, is_turned=False, is_said=True)
 
 
 def _is_same_line(glyphs: list[_Glyph], others: list[_Glyph]) -> bool:
@@ -217,7 +251,8 @@ def _rows(glyphs: list[_Glyph]) -> list[list[str]]:
 def _put_marks(marks: list[_Glyph], letters: list[_Glyph]) -> None:
     """Put letters of one glyph in logical order, and after them the marks drawn over them."""
     for glyph in letters:
-        glyph.text = _as_read(glyph.text, is_turned=glyph.is_turned)
+        if not glyph.is_said:
+            glyph.text = _as_read(glyph.text, is_turned=glyph.is_turned)
     under = [glyph for glyph in letters if glyph.text != " "]
     for mark in marks:
         middle = (mark.left + mark.right) / 2
@@ -262,6 +297,8 @@ def _least_gap(before: _Glyph, after: _Glyph, *, has_spaces: bool) -> float:
     Where the line has spaces that are drawn, others are PDFium's or wide; of a letter with marks
     it knows the place of one glyph.
     """
+    if before.is_said or after.is_said:
+        return _INK_GAP
     first, second = (before, after) if before.at < after.at else (after, before)
     between = second.at - first.at - len(first.text)
     if between == 0 and (has_spaces or not (before.is_turned or after.is_turned)):

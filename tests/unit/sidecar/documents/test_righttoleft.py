@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import unicodedata
 
 import pytest
@@ -59,6 +60,18 @@ def test_letters_with_marks_are_right() -> None:
     assert shown(letters(text)) == text
 
 
+@pytest.mark.parametrize("text", ["مُحَمَّدٌ رَسُولُ", "بِسْمِ اللَّهِ", "בְּרֵאשִׁית בָּרָא"])
+@pytest.mark.parametrize("is_backwards", [False, True])
+def test_letters_that_are_said_with_their_marks_are_right(text: str, is_backwards: bool) -> None:
+    drawn: Drawn = []
+    right = 190.0
+    for letter in re.findall(r"\w\W*(?<! )|\s", text):
+        # The ink of one that is said is narrower.
+        right -= 2.5 if letter == " " else WIDTH if len(letter) == 1 else 3
+        drawn += [(right, 100, letter)] * (letter != " ")
+    assert shown(drawn[::-1] if is_backwards else drawn) == text
+
+
 @pytest.mark.parametrize(
     "text",
     ["نص verbatim هنا", "العقد رقم 2026 ساري", "استخدم \\usepackage{verbatim} الآن"],
@@ -90,4 +103,4 @@ def test_lines_stay_in_their_order() -> None:
 
 def test_other_texts_cost_nothing() -> None:
     text = "left to right, 漢字 and кириллица"
-    assert righttoleft.ordered(None, text) is text
+    assert righttoleft.ordered(None, None, text) is text
