@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.support.casepdf import drawing, form, lines, placed, visual
 from tests.support.tinypdf import bombs, pdf
 from tests.support.tinytar import Entry, tar_bytes
 
@@ -58,7 +59,10 @@ def pdf_seeds() -> Mapping[str, bytes]:
     found = {
         name: data for name, (data, _) in bombs().items() if not any(word in name for word in slow)
     }
-    return {**found, "pages": pdf(["one", "two", "three"])}
+    marked = placed([(20, 100, "\u0633\u0652"), (14, 100, "\u0645\u0650"), (8, 100, "\u0644")])
+    written = {"right": visual("\u05d0\u05d1 (12) ab"), "marked": marked, "form": form()}
+    divided = drawing(lines("a divi-", "ded word, well-", "known"))
+    return {**found, **written, "divided": divided, "pages": pdf(["one", "two", "three"])}
 
 
 def archive_seeds() -> Mapping[str, bytes]:
