@@ -69,7 +69,7 @@ def run(monkeypatch: pytest.MonkeyPatch, stocked: Stocked) -> Callable[..., Any]
         proof: Callable[..., Proved] = lambda *_, **__: PROVED,
         bundle: Path | None = None,
     ) -> Any:
-        monkeypatch.setattr(smoking, "Service", stub)
+        monkeypatch.setattr(smoking, "RunningService", stub)
         monkeypatch.setattr(smoking, "prove", proof)
         return smoke(bundle or stocked.bundle, stocked.miniature.recipe)
 
