@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import tomllib
@@ -78,6 +79,18 @@ def test_every_public_module_class_and_function_of_the_product_says_what_it_is(
         and not re.match(r'(#!.*\n)?"""', path.read_text(encoding="utf-8"))
     ]
     assert bare == []
+
+
+@pytest.mark.parametrize("package", ["build/bench", "build/bundler"])
+def test_a_public_class_of_a_package_has_a_name_of_its_own(package: str) -> None:
+    # What ships alone, for any Python, repeats what it may not import.
+    alone = ROOT / "build/bundler/release/verify_sidecar.py"
+    places: dict[str, list[str]] = {}
+    for path in (ROOT / package).rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and node.name[0] != "_" and path != alone:
+                places.setdefault(node.name, []).append(path.name)
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
 def test_checkers_before_a_commit_have_the_versions_of_the_group_dev() -> None:

@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import httpx2
@@ -22,45 +22,10 @@ if TYPE_CHECKING:
     from bundler.artifacts.network import Network
     from bundler.artifacts.sources import Location
     from bundler.artifacts.store import Writer
+    from bundler.console import Progress
     from bundler.digests import Artifact
 
 CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
-
-
-class Progress(Protocol):
-    """Who wants to know how it goes. Called from several threads; sizes are in bytes."""
-
-    def start(self, name: str, total: int | None) -> None:
-        """Say that `name` begins; again if it begins anew."""
-        ...
-
-    def advance(self, name: str, count: int) -> None:
-        """Say that `count` more bytes of `name` are there."""
-        ...
-
-    def finish(self, name: str) -> None:
-        """Say that `name` is whole and verified."""
-        ...
-
-    def note(self, name: str, text: str) -> None:
-        """Say something about `name` that people should see."""
-        ...
-
-
-class Silence:
-    """Progress that nobody wants to hear of."""
-
-    def start(self, name: str, total: int | None) -> None:
-        """Say nothing."""
-
-    def advance(self, name: str, count: int) -> None:
-        """Say nothing."""
-
-    def finish(self, name: str) -> None:
-        """Say nothing."""
-
-    def note(self, name: str, text: str) -> None:
-        """Say nothing."""
 
 
 class PlaceError(Exception):

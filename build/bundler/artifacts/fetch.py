@@ -14,17 +14,17 @@ from urllib.request import url2pathname
 
 import httpx2
 
-from bundler.artifacts.download import Downloader, PlaceError, Silence, StoppedError
+from bundler.artifacts.download import Downloader, PlaceError, StoppedError
 from bundler.artifacts.network import reason, shown
 from bundler.artifacts.sources import Miss
 from bundler.artifacts.store import WrongBytesError, not_locked
 from bundler.bootstrap import connection
+from bundler.console import Progress
 from bundler.errors import BundlerError, DiskError, IntegrityError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from bundler.artifacts.download import Progress
     from bundler.artifacts.network import Network
     from bundler.artifacts.sources import Location, Source
     from bundler.artifacts.store import Store, Writer
@@ -57,7 +57,7 @@ def fetch(
     to the rest; after a success nothing unfinished is left but what living processes write.
     Raises IntegrityError, UnreachableError, DiskError.
     """
-    task = _Fetch(store, network, progress or Silence())
+    task = _Fetch(store, network, progress or Progress())
     unique = {request.artifact.digest.sha256: request for request in requests}
     if offline:
         held = task.held_offline(unique)
@@ -211,7 +211,7 @@ SENDS = "send_request_headers.started"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Reachability:
     """Whether a connection came about, and why the file cannot be had; empty if it can."""
 
     is_connected: bool
@@ -239,12 +239,12 @@ class Inquiry:
         threading.Thread(target=inquiry._run, daemon=True).start()
         return inquiry
 
-    def answer(self, within_s: float = ANSWER_S) -> Answer:
+    def answer(self, within_s: float = ANSWER_S) -> Reachability:
         """Return what is known `within_s` after the network was asked, at the latest."""
         self._asked.wait()
         if self._done.wait(within_s):
-            return Answer(is_connected=self._connected.is_set(), refusal=self._refusal)
-        return Answer(
+            return Reachability(is_connected=self._connected.is_set(), refusal=self._refusal)
+        return Reachability(
             is_connected=self._connected.is_set(), refusal=f"no answer within {within_s:g} s"
         )
 

@@ -1,4 +1,4 @@
-"""Reading what an ELF file loads, and taking symbol tables out, the same on every machine.
+"""Taking symbol tables out of ELF files, the same on every machine.
 
 binutils' strip would do, but its output follows its version, and a Mac has none for Linux. What is
 dropped here is never loaded: sections without SHF_ALLOC lie outside every segment (ELF gABI, 4-8).
@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-PT_LOAD, PT_DYNAMIC = 1, 2
-DT_NEEDED, DT_STRTAB, DT_RPATH, DT_RUNPATH = 1, 5, 15, 29
 MAGIC = b"\x7fELF\x02\x01"
 HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 SECTION = struct.Struct("<IIQQQQIIQQ")
@@ -22,61 +20,7 @@ SEGMENT = struct.Struct("<IIQQQQQQ")
 SHT_NULL, SHT_NOBITS = 0, 8
 PAGE_BYTES = 4096
 SHF_ALLOC, SHF_INFO_LINK = 2, 0x40
-TAG = struct.Struct("<qQ")
 DEBUG_PREFIXES = (b".debug_", b".zdebug_", b".gdb_index", b".symtab", b".strtab")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dynamic:
-    """What an ELF file asks of the loader: libraries by name, and where it looks first."""
-
-    needed: tuple[str, ...]
-    searched: tuple[str, ...]
-
-
-def dynamic(data: bytes) -> Dynamic:
-    """Return the dynamic section of a 64-bit little-endian ELF file; empty for a static one.
-
-    Raises ValueError where `data` is no such file. lief knows more, but takes most of a second to
-    import, and this is read in every run.
-    """
-    try:
-        if not data.startswith(MAGIC):
-            message = "not a 64-bit little-endian ELF file"
-            raise ValueError(message)
-        header = HEADER.unpack_from(data)
-        segments = [
-            SEGMENT.unpack_from(data, header[5] + index * header[9]) for index in range(header[10])
-        ]
-        tags = [
-            tag
-            for kind, _, offset, _, _, size, _, _ in segments
-            if kind == PT_DYNAMIC
-            for tag in TAG.iter_unpack(data[offset : offset + size - size % TAG.size])
-        ]
-        names = next((value for kind, value in tags if kind == DT_STRTAB), None)
-        start = next(
-            (
-                offset + names - address
-                for kind, _, offset, address, _, size, _, _ in segments
-                if names is not None and kind == PT_LOAD and address <= names < address + size
-            ),
-            None,
-        )
-    except struct.error as error:
-        message = "the ELF file is cut short"
-        raise ValueError(message) from error
-    if start is None:
-        return Dynamic(needed=(), searched=())
-
-    def text(at: int) -> str:
-        return data[start + at : data.index(b"\0", start + at)].decode()
-
-    paths = [text(value) for kind, value in tags if kind in (DT_RPATH, DT_RUNPATH)]
-    return Dynamic(
-        needed=tuple(text(value) for kind, value in tags if kind == DT_NEEDED),
-        searched=tuple(place for path in paths for place in path.split(":") if place),
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,15 +20,16 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from bundler.assembly.elf import Dynamic, dynamic
 from bundler.atomic import EXECUTABLE, FOLDER, PLAIN, set_mode
 from bundler.digests import Digest
-from bundler.errors import DiskError, IntegrityError, UnreachableError
+from bundler.errors import DiskError, IntegrityError, UnreachableError, VerificationError
 from bundler.plan import HostRuntime
 from bundler.targets import PYTHON
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from bundler.assembly.binaries import Binary
 
 PROGRAM = "bin/python3.11"
 STDLIB = "lib/python3.11"
@@ -344,12 +345,18 @@ def is_glibc(name: str) -> bool:
     return GLIBC.fullmatch(name) is not None
 
 
-def read_program(path: Path) -> Dynamic:
+def read_program(path: Path) -> Binary:
     """Return what the ELF file at `path` needs, and where it looks. Raises UnreachableError."""
+    # lief takes most of a second to import, and only a stand-in needs it before the audit.
+    from bundler.assembly.binaries import read  # noqa: PLC0415
+
     try:
-        return dynamic(path.read_bytes())
-    except ValueError as error:
+        program = read(path)
+    except VerificationError as error:
         raise unsuitable(f"{path} is not a readable ELF file") from error
+    if program is None or program.format != "elf":
+        raise unsuitable(f"{path} is not a readable ELF file")
+    return program
 
 
 def closure(
@@ -367,13 +374,12 @@ def closure(
     while pending:
         origin = pending.pop(0)
         program = read_program(origin)
-        for name in program.needed:
+        for name in (wanted.name for wanted in program.imports):
             if is_glibc(name) or name in found:
                 continue
-            places = [Path(_expanded(place, origin), name) for place in program.searched]
+            places = [Path(_expanded(place, origin), name) for place in program.rpaths]
             places += [*cached.get(name, ()), fallback / name]
-            kind = _kind(origin)
-            match = next((p for p in places if p.is_file() and _kind(p) == kind), None)
+            match = next((p for p in places if _is_kin(p, program)), None)
             if match is None:
                 raise unsuitable(f"{origin.name} needs {name}, which is not to be found")
             found[name] = match
@@ -414,11 +420,12 @@ def is_elf(path: Path) -> bool:
         return stream.read(len(ELF)) == ELF
 
 
-def _kind(path: Path) -> tuple[bytes, bytes]:
-    """Return an ELF file's class with byte order, and its machine: what must agree to be loaded."""
-    with path.open("rb") as stream:
-        head = stream.read(20)
-    return head[:6], head[18:20]
+def _is_kin(path: Path, program: Binary) -> bool:
+    """Return whether the file at `path` is a library for the machine that `program` is for."""
+    try:
+        return path.is_file() and read_program(path).architectures == program.architectures
+    except UnreachableError:
+        return False
 
 
 def _expanded(place: str, origin: Path) -> str:
@@ -442,9 +449,9 @@ def relocate(path: Path, name: str, libraries: Iterable[str], *, tool: str) -> N
     cannot slip in. A run path that is not needed goes, for it names a place on the host.
     """
     program = read_program(path)
-    if set(program.needed) & set(libraries):
+    if {wanted.name for wanted in program.imports} & set(libraries):
         up = os.path.relpath("lib", PurePosixPath(name).parent)
         place = "$ORIGIN" if up == "." else f"$ORIGIN/{up}"
         output_of([tool, "--force-rpath", "--set-rpath", place, str(path)])
-    elif program.searched:
+    elif program.rpaths:
         output_of([tool, "--remove-rpath", str(path)])

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+KEY = r"SYSTEM\CurrentControlSet\Control\FileSystem"
+LONG_PATHS = "LongPathsEnabled"
+LONGEST_FILE = 259
+LONGEST_FOLDER = 247
 SET_ID_BITS = 0o6000
 LONGEST_NAME_BYTES = 255
 LONGEST_PATH_BYTES = 4096
@@ -33,7 +37,7 @@ RATIO_COUNTS_FROM_BYTES = 8 << 20
 
 DRIVE = re.compile(r"[A-Za-z]:")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-NOT_ON_WINDOWS = re.compile(r'[<>:"|?*]')
+NOT_ON_WINDOWS = re.compile(r'[<>:"|?*\\]')
 RESERVED = re.compile(
     r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\.|$)", re.IGNORECASE
 )
@@ -76,6 +80,42 @@ def keep_all(_: str) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """A path that cannot stand beside another: they are one name on some system."""
+
+    path: str
+    other: str
+
+    @property
+    def why(self) -> str:
+        """Return in words what is wrong."""
+        if self.path == self.other:
+            return f"{self.path!r} would be a file and a folder"
+        return f"it and {self.other!r} are one path where case does not count"
+
+
+@dataclass(slots=True)
+class Spellings:
+    """Paths with their folders, by what a Mac or Windows takes for one name."""
+
+    known: dict[str, tuple[str, bool]] = field(default_factory=dict)
+
+    def add(self, path: str) -> Clash | None:
+        """Remember the file `path`; return what it clashes with.
+
+        Names clash that differ by case alone, or by how Unicode spells a letter.
+        """
+        place, is_file = path, True
+        while place:
+            folded = unicodedata.normalize("NFC", place).casefold()
+            other = self.known.setdefault(folded, (place, is_file))
+            if other != (place, is_file):
+                return Clash(place, other[0])
+            place, is_file = place.rpartition("/")[0], False
+        return None
+
+
 @dataclass(slots=True, kw_only=True)
 class MemberCheck:
     """The check of one archive: admits its members one by one, and remembers them.
@@ -92,7 +132,7 @@ class MemberCheck:
     members: int = 0
     total_bytes: int = 0
     top: tuple[str, ...] = ()
-    spellings: dict[str, tuple[str, bool]] = field(default_factory=dict)
+    spellings: Spellings = field(default_factory=Spellings)
     claimed: set[str] = field(default_factory=set)
 
     def refuse(self, name: str, why: str) -> NoReturn:
@@ -136,17 +176,10 @@ class MemberCheck:
 
     def claim(self, name: str, path: str) -> None:
         """Reserve `path` for a file that will be written. Raises PolicyError."""
-        parts = path.split("/")
-        for part in parts:
-            self._check_portable(name, part)
-        for depth in range(1, len(parts) + 1):
-            spelling, is_file = "/".join(parts[:depth]), depth == len(parts)
-            key = unicodedata.normalize("NFC", spelling).casefold()
-            known, known_is_file = self.spellings.setdefault(key, (spelling, is_file))
-            if known != spelling:
-                self.refuse(name, f"it and {known!r} are one path where case does not count")
-            if known_is_file is not is_file:
-                self.refuse(name, f"{spelling!r} would be a file and a folder")
+        if fault := next(filter(None, map(unportable, path.split("/"))), None):
+            self.refuse(name, fault)
+        if clash := self.spellings.add(path):
+            self.refuse(name, clash.why)
         if path in self.claimed:
             self.refuse(name, f"{path!r} is there twice")
         self.claimed.add(path)
@@ -211,18 +244,14 @@ class MemberCheck:
             self.refuse(named, "its path is too deep")
         return parts
 
-    def _check_portable(self, name: str, part: str) -> None:
-        """Refuse a part of a path that Windows cannot hold. Raises PolicyError."""
-        if RESERVED.match(part):
-            self.refuse(name, f"Windows reserves the name {part!r}")
-        if NOT_ON_WINDOWS.search(part) or part.endswith((".", " ")):
-            self.refuse(name, f"Windows cannot hold a file called {part!r}")
 
-
-RESERVED_STEMS = frozenset(
-    {"con", "prn", "aux", "nul", *(f"com{n}" for n in range(10)), *(f"lpt{n}" for n in range(10))}
-)
-FORBIDDEN = frozenset('<>:"|?*\\')
+def unportable(part: str) -> str | None:
+    """Return why Windows cannot hold a file or folder called `part`, if it cannot."""
+    if RESERVED.match(part):
+        return f"Windows reserves the name {part!r}"
+    if NOT_ON_WINDOWS.search(part) or part.endswith((".", " ")):
+        return f"Windows cannot hold a file called {part!r}"
+    return None
 
 
 def check_paths(root: Path, budget: int) -> None:
@@ -240,40 +269,22 @@ def check_paths(root: Path, budget: int) -> None:
         )
     check_collisions(paths)
     for path in paths:
-        for part in path.split("/"):
-            stem = part.partition(".")[0].casefold()
-            if stem in RESERVED_STEMS or FORBIDDEN & set(part) or part[-1] in ". ":
-                raise PolicyError(f"{path} cannot exist on Windows", why=f"because of {part!r}")
+        if fault := next(filter(None, map(unportable, path.split("/"))), None):
+            raise PolicyError(f"{path} cannot exist on Windows", why=fault)
     for parent, folders, files in os.walk(root):
         if not folders and not files and parent != str(root):
             raise PolicyError(f"{os.path.relpath(parent, root)} is an empty folder")
 
 
 def check_collisions(paths: Iterable[str]) -> None:
-    """Refuse names that are one name on a Mac or on Windows, folders' names included.
-
-    Those differ by case alone, or by how Unicode spells a letter. Raises PolicyError.
-    """
-    seen: dict[str, str] = {}
+    """Refuse names that are one name on a Mac or on Windows. Raises PolicyError."""
+    seen = Spellings()
     for path in paths:
-        place = path
-        while place:
-            folded = unicodedata.normalize("NFC", place).casefold()
-            if folded in seen:
-                if seen[folded] != place:
-                    raise PolicyError(
-                        f"{place} and {seen[folded]} differ by case alone",
-                        why="some file systems take them for one name",
-                    )
-                break
-            seen[folded] = place
-            place = place.rpartition("/")[0]
-
-
-KEY = r"SYSTEM\CurrentControlSet\Control\FileSystem"
-LONG_PATHS = "LongPathsEnabled"
-LONGEST_FILE = 259
-LONGEST_FOLDER = 247
+        if clash := seen.add(path):
+            raise PolicyError(
+                f"{clash.path} and {clash.other} differ by case alone",
+                why="some file systems take them for one name",
+            )
 
 
 def windows_registry() -> Any:  # noqa: ANN401 - a module that other systems do not have

@@ -35,7 +35,7 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Pack; print where the archive is, and say its digest and size."""
-    from bundler.archive import pack_verified  # noqa: PLC0415 - needs the environment
+    from bundler.archive import pack_verified
 
     epoch = epoch_for(read_recipe(project.recipe))
     output: Path | None = options.output

@@ -38,7 +38,7 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Assemble; print where the bundle is."""
-    from bundler.build_context import BuildContext, BuildOptions  # noqa: PLC0415 - needs the environment
+    from bundler.build_context import BuildContext, BuildOptions
 
     started = time.monotonic()
     context = BuildContext.gather(BuildOptions.of(options), project, console)

@@ -70,10 +70,10 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Measure, or send saved requests; print and save."""
-    from bench import report  # noqa: PLC0415 - needs the environment
-    from bench import run as bench  # noqa: PLC0415
-    from bundler.atomic import replace_files  # noqa: PLC0415
-    from bundler.recipe import read_recipe  # noqa: PLC0415
+    from bench import report
+    from bench import run as bench
+    from bundler.atomic import replace_files
+    from bundler.recipe import read_recipe
 
     chosen = _chosen(options, project)
     recipe = read_recipe(project.recipe)
@@ -96,8 +96,8 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
 
 
 def _chosen(options: argparse.Namespace, project: Project) -> Options:
-    from bench.run import Options  # noqa: PLC0415 - with the rest
-    from sidecar.process import cores  # noqa: PLC0415
+    from bench.run import Options
+    from sidecar.process import cores
 
     return Options(
         service=project.service,

@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Check; return 0 if all is well."""
-    from bundler import environment  # noqa: PLC0415
-    from bundler.checks.suite import static_checks, unit_tests  # noqa: PLC0415
+    from bundler import environment
+    from bundler.checks.suite import static_checks, unit_tests
 
     version = ".".join(map(str, sys.version_info[:3]))
     console.say(

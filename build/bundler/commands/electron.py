@@ -67,8 +67,8 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Write; say what was found, and print where it is."""
-    from bundler.electron import payload  # noqa: PLC0415 - needs the environment
-    from bundler.electron.integration import compose, place, write  # noqa: PLC0415
+    from bundler.electron import payload
+    from bundler.electron.integration import compose, place, write
 
     output: Path = options.output.resolve()
     bundles = [read_bundle(root) for root in _roots(options, project)]

@@ -35,7 +35,7 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Fetch, and say how much there is."""
-    from bundler.build_context import BuildContext, BuildOptions  # noqa: PLC0415 - needs the environment
+    from bundler.build_context import BuildContext, BuildOptions
 
     context = BuildContext.gather(BuildOptions.of(options), project, console)
     plan = context.plan()

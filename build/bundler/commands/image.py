@@ -76,13 +76,13 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Compose, write, load; print where the archive is, and say the image's digest."""
-    from bundler.artifacts.store import Store  # noqa: PLC0415 - needs the environment
-    from bundler.images.image import (  # noqa: PLC0415 - needs the environment
+    from bundler.artifacts.store import Store
+    from bundler.images.image import (
         compose,
         names_in_engine,
         write,
     )
-    from bundler.images.layers import Layers  # noqa: PLC0415 - needs the environment
+    from bundler.images.layers import Layers
 
     started = time.monotonic()
     epoch = epoch_for(read_recipe(project.recipe))
@@ -144,7 +144,7 @@ def _target(bundle: Path) -> str:
 
 def _base(given: str | None, bundle: Path, project: Project) -> Path | None:
     """Return the tar below `bundle`, or None if it is to have none. Raises UnreachableError."""
-    from bundler.targets import ARCHITECTURES  # noqa: PLC0415 - needs the environment
+    from bundler.targets import ARCHITECTURES
 
     if given == NO_BASE:
         return None
@@ -160,7 +160,7 @@ def _base(given: str | None, bundle: Path, project: Project) -> Path | None:
 
 
 def _file_name(images: list[Image]) -> str:
-    from bundler.profiles import label  # noqa: PLC0415 - needs the environment
+    from bundler.profiles import label
 
     targets = "-".join(label(image.bundle.target, image.bundle.profile) for image in images)
     return f"sidecar-{images[0].bundle.version}-{targets}.oci.tar"
@@ -168,7 +168,7 @@ def _file_name(images: list[Image]) -> str:
 
 def _copy_sboms(bundles: list[Path], images: list[Image], output: Path) -> None:
     """Lay each bundle's bill of materials beside the archive, for who reads no layers."""
-    from bundler.images.image import SBOM  # noqa: PLC0415 - needs the environment
+    from bundler.images.image import SBOM
 
     for bundle, image in zip(bundles, images, strict=True):
         infix = f".{image.architecture}" if len(images) > 1 else ""

@@ -75,8 +75,8 @@ def _print(lines: Iterable[str]) -> None:
 
 
 def _lock_runtime(project: Project) -> None:
-    from bundler.locks import runtime  # noqa: PLC0415 - needs the environment
-    from bundler.targets import TARGETS  # noqa: PLC0415 - needs the environment
+    from bundler.locks import runtime
+    from bundler.targets import TARGETS
 
     path = project.runtime_lock
     before = runtime.read_lock(path) if path.exists() else {}
@@ -88,11 +88,11 @@ def _lock_runtime(project: Project) -> None:
 
 
 def _lock_wheels(options: argparse.Namespace, project: Project, console: Console) -> None:
-    from bundler.artifacts.sources import PDM_CONFIGURATION, configured_indexes  # noqa: PLC0415
-    from bundler.atomic import replace_files  # noqa: PLC0415
-    from bundler.bootstrap.pip_options import pip_options  # noqa: PLC0415
-    from bundler.locking import wheel_lock  # noqa: PLC0415 - needs the environment
-    from bundler.locks import wheels  # noqa: PLC0415 - needs the environment
+    from bundler.artifacts.sources import PDM_CONFIGURATION, configured_indexes
+    from bundler.atomic import replace_files
+    from bundler.bootstrap.pip_options import pip_options
+    from bundler.locking import wheel_lock
+    from bundler.locks import wheels
 
     sources = read_recipe(project.recipe).sources
     torch = parse_mirrors(options.mirror, sources).get("torch", sources["torch"])
@@ -114,19 +114,19 @@ def _lock_wheels(options: argparse.Namespace, project: Project, console: Console
 
 
 def _lock_models(options: argparse.Namespace, project: Project, console: Console) -> None:
-    from bundler.artifacts.network import Network  # noqa: PLC0415
-    from bundler.artifacts.sources import (  # noqa: PLC0415
+    from bundler.artifacts.network import Network
+    from bundler.artifacts.sources import (
         IndexSource,
         configured_indexes,
         configured_network,
     )
-    from bundler.artifacts.store import Store  # noqa: PLC0415
-    from bundler.atomic import replace_files  # noqa: PLC0415
-    from bundler.bootstrap.pip_options import pip_options  # noqa: PLC0415
-    from bundler.golden import TEXTS, read_texts  # noqa: PLC0415
-    from bundler.locking.hub import Hub  # noqa: PLC0415
-    from bundler.locking.model_lock import Locker  # noqa: PLC0415
-    from bundler.locks.models import read_models, render_models  # noqa: PLC0415
+    from bundler.artifacts.store import Store
+    from bundler.atomic import replace_files
+    from bundler.bootstrap.pip_options import pip_options
+    from bundler.golden import TEXTS, read_texts
+    from bundler.locking.hub import Hub
+    from bundler.locking.model_lock import Locker
+    from bundler.locks.models import read_models, render_models
 
     recipe = read_recipe(project.recipe)
     asked = options.models or recipe.catalogue

@@ -135,7 +135,7 @@ def check_plan(options: argparse.Namespace, project: Project) -> None:
 
 def check_names(options: argparse.Namespace, project: Project, recipe: Recipe) -> None:
     """Refuse names of a profile and of models that are not known, or not locked."""
-    from bundler.locks.models import locked_model, read_models  # noqa: PLC0415 - not by all
+    from bundler.locks.models import locked_model, read_models
 
     if options.profile is not None:
         profile_named(options.profile, recipe.sections.get("diet", {}))

@@ -32,7 +32,7 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Print the plan."""
-    from bundler.build_context import BuildContext, BuildOptions  # noqa: PLC0415 - needs the environment
+    from bundler.build_context import BuildContext, BuildOptions
 
     plan = BuildContext.gather(BuildOptions.of(options), project, console).plan_only()
     if options.json:

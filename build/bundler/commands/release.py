@@ -90,12 +90,12 @@ def _output(options: argparse.Namespace, project: Project) -> Path:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Make it; print where it is."""
-    from bundler.artifacts.store import Store  # noqa: PLC0415
-    from bundler.build_context import BuildOptions  # noqa: PLC0415
-    from bundler.locks.models import read_models  # noqa: PLC0415
-    from bundler.release import contents, provenance  # noqa: PLC0415
-    from bundler.release.provenance import read_checkout  # noqa: PLC0415
-    from bundler.staging import publish, stage_beside  # noqa: PLC0415
+    from bundler.artifacts.store import Store
+    from bundler.build_context import BuildOptions
+    from bundler.locks.models import read_models
+    from bundler.release import contents, provenance
+    from bundler.release.provenance import read_checkout
+    from bundler.staging import publish, stage_beside
 
     started = time.monotonic()
     recipe = read_recipe(project.recipe)
@@ -167,7 +167,7 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
 
 def _mark(findings: list[str] | tuple[str, ...], console: Console, *, is_dry: bool) -> None:
     """Say what must not be released. Raises PolicyError unless this is a dry run."""
-    from bundler.errors import PolicyError  # noqa: PLC0415 - needs the environment
+    from bundler.errors import PolicyError
 
     for finding in findings:
         console.say(f"not for release: {finding}")
@@ -183,8 +183,8 @@ def _bases(
     made: ReleaseBundles, project: Project, console: Console, *, is_dry: bool
 ) -> dict[str, Path]:
     """Return what each image stands on, by target. Raises UnreachableError unless it is dry."""
-    from bundler.errors import UnreachableError  # noqa: PLC0415 - needs the environment
-    from bundler.targets import ARCHITECTURES  # noqa: PLC0415
+    from bundler.errors import UnreachableError
+    from bundler.targets import ARCHITECTURES
 
     found = {}
     for bundle in made.present:
@@ -209,7 +209,7 @@ def _bases(
 
 def _inputs(project: Project, bases: dict[str, Path]) -> dict[str, str]:
     """Return the sha256 of everything that decides what is inside, by name."""
-    from bundler.digests import Digest  # noqa: PLC0415 - needs the environment
+    from bundler.digests import Digest
 
     folder = project.recipe.parent
     paths = [project.wheel_lock, project.recipe, *sorted(folder.glob("*.lock.toml"))]

@@ -47,13 +47,13 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Ask; print a line for each finding."""
-    from bundler.artifacts.network import Network  # noqa: PLC0415
-    from bundler.artifacts.sources import configured_network  # noqa: PLC0415
-    from bundler.bootstrap.pip_options import pip_options  # noqa: PLC0415
-    from bundler.errors import PolicyError  # noqa: PLC0415 - needs the environment
-    from bundler.recipe import read_recipe  # noqa: PLC0415
-    from bundler.release.vulnerabilities import ask, purls  # noqa: PLC0415
-    from bundler.targets import host_target  # noqa: PLC0415
+    from bundler.artifacts.network import Network
+    from bundler.artifacts.sources import configured_network
+    from bundler.bootstrap.pip_options import pip_options
+    from bundler.errors import PolicyError
+    from bundler.recipe import read_recipe
+    from bundler.release.vulnerabilities import ask, purls
+    from bundler.targets import host_target
 
     table = read_recipe(project.recipe).sections.get("scan", {})
     path: Path = options.path or project.output(host_target().name)

@@ -41,11 +41,11 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Weigh; print the table."""
-    from bundler.artifacts.store import Store  # noqa: PLC0415
-    from bundler.atomic import replace_files  # noqa: PLC0415
-    from bundler.inspection.inventory import take_stock  # noqa: PLC0415 - needs the environment
-    from bundler.inspection.omissions import omissions  # noqa: PLC0415
-    from bundler.inspection.sizes import (  # noqa: PLC0415  # noqa: PLC0415
+    from bundler.artifacts.store import Store
+    from bundler.atomic import replace_files
+    from bundler.inspection.inventory import take_stock
+    from bundler.inspection.omissions import omissions
+    from bundler.inspection.sizes import (
         SAVES_COMMAND,
         draw,
         saves_entries,
@@ -53,9 +53,9 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
         table,
         weigh,
     )
-    from bundler.locks.wheels import read_lock  # noqa: PLC0415
-    from bundler.recipe import read_recipe  # noqa: PLC0415
-    from bundler.targets import host_target  # noqa: PLC0415
+    from bundler.locks.wheels import read_lock
+    from bundler.recipe import read_recipe
+    from bundler.targets import host_target
 
     recipe = read_recipe(project.recipe)
     inventory = take_stock(options.path or project.output(host_target().name))

@@ -29,8 +29,8 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Smoke-test; say what was seen."""
-    from bundler.recipe import read_recipe  # noqa: PLC0415 - needs the environment
-    from bundler.smoke import smoke  # noqa: PLC0415 - needs the environment
+    from bundler.recipe import read_recipe
+    from bundler.smoke import smoke
 
     console.say("starting the bundle's service in an empty environment")
     seen = smoke(options.path.resolve(), read_recipe(project.recipe))

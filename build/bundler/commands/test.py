@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Test; return 0 if all is well."""
-    from bundler.checks.suite import Suite, some_tests  # noqa: PLC0415
+    from bundler.checks.suite import Suite, some_tests
 
     if options.pytest:
         if options.full:

@@ -68,8 +68,8 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Assemble, verify, serve; return the service's exit code."""
-    from bundler.build_context import BuildContext, BuildOptions  # noqa: PLC0415 - needs the environment
-    from bundler.launch import serve  # noqa: PLC0415 - needs the environment
+    from bundler.build_context import BuildContext, BuildOptions
+    from bundler.launch import serve
 
     started = time.monotonic()
     context = BuildContext.gather(BuildOptions.of(options), project, console)

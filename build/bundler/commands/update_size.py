@@ -39,7 +39,7 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Measure; print it."""
-    from bundler.release import update  # noqa: PLC0415 - needs the environment
+    from bundler.release import update
 
     measured = _measured(options, project, console)
     if options.json:
@@ -53,10 +53,10 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
 
 
 def _measured(options: argparse.Namespace, project: Project, console: Console) -> Update:
-    from bundler.artifacts.store import Store  # noqa: PLC0415
-    from bundler.errors import UsageError  # noqa: PLC0415 - needs the environment
-    from bundler.images.layers import Layers  # noqa: PLC0415
-    from bundler.release import update  # noqa: PLC0415
+    from bundler.artifacts.store import Store
+    from bundler.errors import UsageError
+    from bundler.images.layers import Layers
+    from bundler.release import update
 
     places: tuple[Path, Path] = (options.before, options.after)
     images = [update.is_image(place) for place in places]

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check(options: argparse.Namespace, project: Project) -> None:  # noqa: ARG001
     """Refuse a path where there is neither a bundle nor anything made of one."""
-    from bundler.release.verify_sidecar import SUMS  # noqa: PLC0415 - by this command alone
+    from bundler.release.verify_sidecar import SUMS
 
     path: Path = options.path
     if path.is_file() and (path.name.endswith(SUFFIX) or _is_of_a_release(path)):
@@ -47,9 +47,9 @@ def check(options: argparse.Namespace, project: Project) -> None:  # noqa: ARG00
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:  # noqa: ARG001
     """Verify; say what was compared."""
-    from bundler.archive import verify_packed  # noqa: PLC0415 - needs the environment
-    from bundler.release import contents  # noqa: PLC0415
-    from bundler.verify import verify  # noqa: PLC0415
+    from bundler.archive import verify_packed
+    from bundler.release import contents
+    from bundler.verify import verify
 
     path: Path = options.path
     with console.progress("checking") as progress:
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
 
 def _is_of_a_release(path: Path) -> bool:
     """Return whether the verifier that ships with a release is the one for `path`."""
-    from bundler.release.verify_sidecar import PART, SUMS  # noqa: PLC0415 - as above
+    from bundler.release.verify_sidecar import PART, SUMS
 
     if path.is_dir():
         return (path / SUMS).is_file()

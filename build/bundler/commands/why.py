@@ -35,14 +35,14 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:  # noqa: ARG001
     """Look it up; print what is known. Raises UsageError where nothing is."""
-    from bundler.artifacts.store import Store  # noqa: PLC0415
-    from bundler.inspection.explain import describe, runtime_omissions, why  # noqa: PLC0415
-    from bundler.inspection.inventory import take_stock  # noqa: PLC0415
-    from bundler.inspection.omissions import omissions  # noqa: PLC0415
-    from bundler.locks import runtime  # noqa: PLC0415 - needs the environment
-    from bundler.locks.wheels import read_lock  # noqa: PLC0415
-    from bundler.recipe import read_recipe  # noqa: PLC0415
-    from bundler.targets import host_target, target_named  # noqa: PLC0415
+    from bundler.artifacts.store import Store
+    from bundler.inspection.explain import describe, runtime_omissions, why
+    from bundler.inspection.inventory import take_stock
+    from bundler.inspection.omissions import omissions
+    from bundler.locks import runtime
+    from bundler.locks.wheels import read_lock
+    from bundler.recipe import read_recipe
+    from bundler.targets import host_target, target_named
 
     bundle: Path = options.bundle or project.output(host_target().name)
     store = Store(options.store or project.store)

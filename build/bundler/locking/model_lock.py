@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
     from unearth.link import Link
 
-    from bundler.artifacts.download import Progress
     from bundler.artifacts.network import Network
     from bundler.artifacts.sources import Indexes, Source
     from bundler.artifacts.store import Store
+    from bundler.console import Progress
     from bundler.golden import Made
     from bundler.locking.hub import Hub, Listing
     from bundler.locks.models import Cosines, Int8

@@ -10,6 +10,7 @@ from bundler.artifacts.fetch import Request, fetch
 from bundler.artifacts.network import Network
 from bundler.artifacts.sources import HubSource, Location, Miss, UrlSource
 from bundler.artifacts.store import Store
+from bundler.console import Progress, Unit
 from bundler.digests import Artifact, Digest
 from bundler.errors import DiskError, IntegrityError, UnreachableError
 from tests.support.badserver import BadServer, redirect, status
@@ -25,18 +26,19 @@ DATA = bytes(range(256)) * 64
 QUICK = Network(tries=3, first_wait_s=0.0, read_s=2.0, connect_s=2.0)
 
 
-class Recorder:
+class Recorder(Progress):
     """Progress that remembers."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, str, object]] = []
         self.lock = threading.Lock()
 
-    def start(self, name: str, total: int | None) -> None:
+    def start(self, name: str, total: int | None, *, unit: Unit = "bytes") -> None:
+        del unit
         self._add("start", name, total)
 
-    def advance(self, name: str, count: int) -> None:
-        self._add("advance", name, count)
+    def advance(self, name: str, amount: int) -> None:
+        self._add("advance", name, amount)
 
     def finish(self, name: str) -> None:
         self._add("finish", name, None)

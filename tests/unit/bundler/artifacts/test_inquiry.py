@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.artifacts.fetch import Answer, Inquiry, Request
+from bundler.artifacts.fetch import Inquiry, Reachability, Request
 from bundler.artifacts.sources import UrlSource
 from bundler.digests import Artifact
 from bundler.errors import UsageError
@@ -36,25 +36,25 @@ def silent(handler: Handler, _: bytes) -> None:
     handler.bad.released.wait()
 
 
-def asked(url: str, within_s: float = SOON_S) -> Answer:
+def asked(url: str, within_s: float = SOON_S) -> Reachability:
     return Inquiry.begin(request(url), lambda: QUICK).answer(within_s)
 
 
 def test_a_file_that_is_there_is_asked_for_once_and_not_read(server: BadServer) -> None:
     url = server.add("a.whl", DATA)
-    assert asked(url) == Answer(is_connected=True, refusal="")
+    assert asked(url) == Reachability(is_connected=True, refusal="")
     assert len(server.seen) == 1
 
 
 def test_a_redirect_is_followed(server: BadServer) -> None:
     url = server.add("a.whl", b"", redirect(server.add("blob", DATA)))
-    assert asked(url) == Answer(is_connected=True, refusal="")
+    assert asked(url) == Reachability(is_connected=True, refusal="")
 
 
 @pytest.mark.parametrize("code", [403, 404, 429, 503])
 def test_a_refusal_is_told_at_once_with_its_place(server: BadServer, code: int) -> None:
     url = server.add("a.whl", DATA, forever=status(code, Retry_After="60"))
-    assert asked(url) == Answer(is_connected=True, refusal=f"{url}: HTTP {code}")
+    assert asked(url) == Reachability(is_connected=True, refusal=f"{url}: HTTP {code}")
     assert len(server.seen) == 1
 
 
@@ -72,7 +72,9 @@ def test_a_server_that_stays_silent_is_connected(server: BadServer) -> None:
     inquiry = Inquiry.begin(request(url), lambda: QUICK)
     while not server.seen:
         time.sleep(0.01)
-    assert inquiry.answer(0.01) == Answer(is_connected=True, refusal="no answer within 0.01 s")
+    assert inquiry.answer(0.01) == Reachability(
+        is_connected=True, refusal="no answer within 0.01 s"
+    )
 
 
 def test_a_resolver_that_never_answers_keeps_nobody_waiting(
@@ -87,7 +89,7 @@ def test_a_resolver_that_never_answers_keeps_nobody_waiting(
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     answer = asked("http://runtime.invalid/a", within_s=0.05)
     released.set()
-    assert answer == Answer(is_connected=False, refusal="no answer within 0.05 s")
+    assert answer == Reachability(is_connected=False, refusal="no answer within 0.05 s")
 
 
 def test_the_time_it_takes_to_read_the_configuration_does_not_count(server: BadServer) -> None:
@@ -107,12 +109,12 @@ def test_a_configuration_that_cannot_be_read_is_the_reason(server: BadServer) ->
         raise UsageError("pip's configuration cannot be read")
 
     answer = Inquiry.begin(request(server.add("a.whl", DATA)), network).answer(SOON_S)
-    assert answer == Answer(is_connected=False, refusal="pip's configuration cannot be read")
+    assert answer == Reachability(is_connected=False, refusal="pip's configuration cannot be read")
 
 
 def test_a_local_mirror_needs_no_network(tmp_path: Path) -> None:
     (tmp_path / "b c").write_bytes(DATA)
-    assert asked((tmp_path / "b c").as_uri()) == Answer(is_connected=True, refusal="")
+    assert asked((tmp_path / "b c").as_uri()) == Reachability(is_connected=True, refusal="")
     assert asked((tmp_path / "d").as_uri()).refusal.endswith("/d: no such file")
 
 

@@ -125,15 +125,15 @@ def test_a_copy_looks_in_its_own_tree_from_wherever_it_lies(
     module: Path, name: str, run_path: str
 ) -> None:
     patch(module, "--set-rpath", "/somewhere/on/the/host")
-    needed = host_python.read_program(module).needed
+    needed = [wanted.name for wanted in host_python.read_program(module).imports]
     host_python.relocate(module, name, needed, tool=host_python.patchelf())
-    assert host_python.read_program(module).searched == (run_path,)
+    assert host_python.read_program(module).rpaths == (run_path,)
 
 
 def test_a_run_path_that_nothing_needs_is_removed(module: Path) -> None:
     patch(module, "--set-rpath", "/somewhere/on/the/host")
     host_python.relocate(module, "lib/x.so", ["libother.so"], tool=host_python.patchelf())
-    assert host_python.read_program(module).searched == ()
+    assert host_python.read_program(module).rpaths == ()
 
 
 def test_a_file_that_needs_no_change_keeps_its_bytes(module: Path) -> None:

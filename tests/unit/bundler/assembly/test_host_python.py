@@ -413,6 +413,6 @@ def test_every_program_of_the_real_copy_looks_only_inside_the_bundle(
     assert copies[0] / "bin/python3.11" in programs
     for path in programs:
         program = host_python.read_program(path)
-        assert all(place.startswith("$ORIGIN") for place in program.searched)
-        for name in program.needed:
+        assert all(place.startswith("$ORIGIN") for place in program.rpaths)
+        for name in (wanted.name for wanted in program.imports):
             assert host_python.is_glibc(name) or (copies[0] / "lib" / name).is_file()

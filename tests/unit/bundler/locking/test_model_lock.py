@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bundler.artifacts.download import Silence
 from bundler.artifacts.sources import Indexes, IndexSource
 from bundler.artifacts.store import Store
+from bundler.console import Progress
 from bundler.errors import (
     BundlerError,
     IntegrityError,
@@ -147,7 +147,7 @@ def locker(tmp_path: Path, server: TinyHub, maker: Maker, said: list[str]) -> Lo
         before={},
         golden=tmp_path / "golden",
         say=said.append,
-        progress=Silence(),
+        progress=Progress(),
         make=maker,
     )
 
