@@ -120,11 +120,11 @@ def _write_members(
             on_bytes(info.size)
 
 
-def _changed(name: str, why: str = "its size is not the one it had before") -> VerificationError:
+def _changed(name: str, why: str = "its size changed") -> VerificationError:
     return VerificationError(
         f"{name} changed while it was packed",
         why=why,
-        next_step="let nothing write into the bundle, verify it, then pack it again",
+        next_step="stop programs that write into the bundle, verify it, then pack it again",
     )
 
 
@@ -142,7 +142,7 @@ def mode_of_file(name: str, status: os.stat_result, modes: Mapping[str, int]) ->
     if name not in modes:
         raise VerificationError(
             f"{name} cannot be packed",
-            why="it is no part of the bundle: the manifest does not list it",
+            why="the manifest does not list it",
             next_step="remove it",
         )
     return modes[name]

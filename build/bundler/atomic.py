@@ -49,7 +49,7 @@ def disk_error(error: OSError, at: Path, *, purpose: str, needed: int | None = N
             f"{purpose} cannot be written",
             why=f"{error.strerror} at {at}, for seconds: another program has a file there open, or "
             "this user has no right to write",
-            next_step="end what runs from that folder (a service, an editor), let the virus "
+            next_step="end programs that run from there (a service, an editor), let the virus "
             "scanner finish, and run the same command again",
         )
     if error.errno not in _FULL:

@@ -222,7 +222,7 @@ class BuildContext:
         """The stand-in for the locked runtime, or None. Looked for, and announced, once."""
         spec = self._spec()
         if self._wants_runtime and self.options.runtime == "host":
-            return self._stand_in("it was asked for with --runtime host")
+            return self._stand_in("--runtime host was given")
         if spec is None or not (self._wants_runtime and serves(self.target)):
             return None
         if self.options.runtime == "standalone" or self._has_runtime():
@@ -247,7 +247,7 @@ class BuildContext:
                 return self._stand_in_for(out_of_reach(request.artifact, answer.refusal))
             if stands:
                 self.console.say(
-                    f"CPython {spec.version} can be had now: it takes the place of the stand-in"
+                    f"CPython {spec.version} can be downloaded now and replaces the stand-in"
                 )
         try:
             self.resolver.fetch([request])
@@ -280,7 +280,7 @@ class BuildContext:
         self.console.say(
             f"NOTICE: bytecode is compiled by this builder's own CPython {compiler.version}\n"
             f"  why: {reason}\n"
-            "  so: another builder may come to other bytes; the plan names the version"
+            "  so: another builder may give other bytes; the plan names the version"
         )
         return compiler
 
@@ -354,8 +354,8 @@ class BuildContext:
             f"NOTICE: the bundle gets {whose} CPython {host.version}\n"
             f"  why: {reason}\n"
             f"  so: it runs {where} the C library is as new or newer; the manifest marks\n"
-            "  it as not for release. Each run asks for the locked one again and takes it as soon\n"
-            "  as it can be had; --runtime standalone takes nothing else."
+            "  it as not for release. Each run tries the locked one again and uses it as soon\n"
+            "  as it can; --runtime standalone accepts nothing else."
         )
         return host
 

@@ -24,7 +24,7 @@ def require_bundle(path: Path, *, make: str = "python3 build assemble") -> None:
     """Raise UsageError unless a bundle lies at `path`, whole or damaged; `make` makes one."""
     if _is_bundle(path):
         return
-    step = f"{make} makes one, and says where"
+    step = f"{make} makes one and prints its path"
     if path.is_dir():
         why = f"the folder has no {MANIFEST} with {MANIFESTS} beside it"
         inside = sorted(folder for folder in path.iterdir() if _is_bundle(folder))

@@ -75,19 +75,19 @@ COMMANDS = (
     Command(name="image", summary="write a bundle as a container image, with no engine"),
     Command(
         name="electron",
-        summary="write what electron-builder needs to pack, sign and check bundles",
+        summary="write the electron-builder files that pack, sign and check bundles",
     ),
-    Command(name="release", summary="make every artifact of a release, evidence and checksums"),
-    Command(name="size", summary="show what a bundle weighs, and what the diet left out of it"),
+    Command(name="release", summary="make every artifact of a release, provenance and checksums"),
+    Command(name="size", summary="show the size of a bundle, and what the diet left out"),
     Command(
         name="bench",
         summary="measure speed and memory, beside sentence-transformers and every installed peer",
         groups=("build", "default", "reference"),
     ),
-    Command(name="why", summary="say whose a file of a bundle is, or what left it out"),
+    Command(name="why", summary="name the package of a file, or the rule that left it out"),
     Command(name="diff", summary="show how two bundles differ"),
     Command(name="update-size", summary="show how many bytes an update moves, bundle and image"),
-    Command(name="scan", summary="ask a database of vulnerabilities about a bill of materials"),
+    Command(name="scan", summary="look a bill of materials up in a database of vulnerabilities"),
     Command(
         name="lock",
         summary="refresh a lock: runtime, wheels or models",
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one exit for each 
         console.say(error.render())
         return error.exit_code
     except KeyboardInterrupt:
-        console.say("interrupted; what was finished stays, run the command again to go on")
+        console.say("interrupted; finished parts are kept, run the command again to continue")
         return SIGINT_STATUS
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -166,7 +166,7 @@ def main(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one exit for each 
         return 1
     except Exception:  # noqa: BLE001 - whatever is left is a bug, and is shown as one
         traceback.print_exc()
-        console.say("error: this is a bug in the builder; the lines above say where")
+        console.say("error: this is a bug in the builder; the traceback is above")
         return 1
 
 

@@ -312,14 +312,14 @@ def _explain(tail: list[str]) -> None:
     obstacle = connection.recognise(text)
     if obstacle is not None:
         raise UnreachableError(
-            f"a package of the environment could not be had: {obstacle.name}",
+            f"a package of the environment could not be installed: {obstacle.name}",
             why=next(line for line in reversed(tail) if obstacle.signs.search(line)),
             next_step=obstacle.next_step,
         )
     if "No matching distribution" in text or "onnection" in text or "esolution" in text:
         unfetched = [line for line in tail if line.startswith(UNFETCHED)]
         raise UnreachableError(
-            "a package of the environment could not be had",
+            "a package of the environment could not be installed",
             why=next(iter(unfetched), reason),
             next_step="check the network and `pip config list`, then run the command again",
         )

@@ -171,7 +171,7 @@ class RunningService:
         """Return the error that says why, with the last lines of the log."""
         log = "\n    ".join(self.tail[-8:])
         return SmokeError(
-            "the service of this bundle does not work",
+            "the service of this bundle fails",
             why=f"{why}\n    {log}" if log else why,
             next_step="python3 build verify PATH tells whether the bundle is damaged",
         )

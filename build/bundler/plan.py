@@ -173,7 +173,7 @@ class BundlePlan:
         if isinstance(self.runtime, HostRuntime):
             reasons.append(STAND_INS[self.runtime.source])
         if self.profile == UNSLIMMED:
-            reasons.append(f"the profile {UNSLIMMED} is what others are measured against")
+            reasons.append(f"the profile {UNSLIMMED} is for comparisons only")
         if left_out := [part for part in PARTS if part not in self.parts]:
             reasons.append(f"parts were left out: {', '.join(left_out)}")
         return tuple(reasons)

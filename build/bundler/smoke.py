@@ -102,5 +102,5 @@ def _run(bundle: Path, model: str, engine: str, golden: Golden) -> tuple[float, 
             )
         code = service.stop()
     if code != 0:
-        raise service.failure(f"asked to stop, it ended with exit code {code}")
+        raise service.failure(f"when stopped, it ended with exit code {code}")
     return worst, ready_s

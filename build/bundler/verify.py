@@ -70,7 +70,7 @@ def verify(root: Path, progress: Progress) -> Verified:
                 )
                 for damage in found
             ),
-            next_step="python3 build assemble puts it right",
+            next_step="python3 build assemble repairs it",
         )
     return Verified(
         manifest=bundle.manifest,

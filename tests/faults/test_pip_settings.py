@@ -211,12 +211,12 @@ def test_an_index_that_refuses_is_reported_as_that(
 ) -> None:
     plain.refuse("/simple/feather/", code)
     monkeypatch.setenv("PIP_INDEX_URL", f"{plain.root}/simple")
-    with pytest.raises(UnreachableError, match="wants a user that it knows") as caught:
+    with pytest.raises(UnreachableError, match="requires a user and a password") as caught:
         environment._install(project, ["build"], [], lambda _: None)
     assert f"{code} Client Error" in caught.value.why
     assert "global.index-url" in caught.value.next_step
     request, network = wanted(checkout, f"{plain.root}/simple", {})
-    with pytest.raises(UnreachableError, match="wants a user that it knows") as caught:
+    with pytest.raises(UnreachableError, match="requires a user and a password") as caught:
         fetch([request], Store(tmp_path / "store"), network=network)
     assert f"HTTP {code}" in caught.value.why
     assert ".netrc" in caught.value.next_step

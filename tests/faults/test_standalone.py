@@ -248,7 +248,7 @@ def test_a_bundle_with_a_stand_in_gets_the_locked_one_once_it_can_be_had(builder
     builder.stand()
     builder.publish()
     assert builder.assemble() == 0
-    assert f"CPython {RELEASE['version']} can be had now" in builder.said.getvalue()
+    assert f"CPython {RELEASE['version']} can be downloaded now" in builder.said.getvalue()
     manifest = read(builder.output)
     assert manifest.runtime.source == "standalone"
     assert manifest.unreleasable == ()

@@ -250,4 +250,6 @@ def _stanza(entry: Mapping[str, str]) -> str:
 
 
 def _missing(why: str, next_step: str) -> UnreachableError:
-    return UnreachableError("Debian's packages cannot be had here", why=why, next_step=next_step)
+    return UnreachableError(
+        "Debian's packages are not available here", why=why, next_step=next_step
+    )

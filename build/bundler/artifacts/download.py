@@ -72,7 +72,7 @@ class Downloader:
         """
         self._fill(artifact, location, writer)
         if not writer.is_complete:
-            note = f"came with the sha256 {writer.partial.sha256}; fetching it once more"
+            note = f"came with the sha256 {writer.partial.sha256}; fetching it again"
             self.progress.note(artifact.name, note)
             writer.restart()
             self._fill(artifact, location, writer)
@@ -178,7 +178,7 @@ def _place_writer(response: httpx2.Response, writer: Writer, size: int | None) -
                 or response.headers.get("Content-Encoding", "identity") != "identity"
             ):
                 writer.restart()
-                raise _AgainError("answered with a range that was not asked for")
+                raise _AgainError("answered with a range that was not requested")
         case (HTTPStatus.FORBIDDEN | HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE) as status if (
             "Range" in response.request.headers
         ):

@@ -179,16 +179,16 @@ class _Fetch:
             except PlaceError as error:
                 tried.append(f"{shown(place.url)}: {error}")
             except WrongBytesError as error:
-                tried.append(f"{shown(place.url)}: other bytes by that name")
+                tried.append(f"{shown(place.url)}: other bytes under that name")
                 wrong = wrong or error.sha256
                 writer.restart()
-        asked = "; ".join(tried) or "there is nowhere to look for it"
+        asked = "; ".join(tried) or "no source is configured for it"
         if wrong is not None:
             raise not_locked(
                 artifact.name,
                 actual=wrong,
                 locked=artifact.digest,
-                next_step=f"find out who changed it, or lock it again (asked: {asked})",
+                next_step=f"check the source, or lock it again (asked: {asked})",
             )
         raise out_of_reach(artifact, asked)
 

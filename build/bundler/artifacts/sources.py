@@ -58,7 +58,7 @@ class Location:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Miss:
-    """A place that was asked in vain; `sha256` if it has other bytes by that name."""
+    """A place that was asked in vain; `sha256` if it has other bytes under that name."""
 
     place: str
     reason: str
@@ -101,7 +101,7 @@ class UrlSource:
             beginning = self.replaces or f"{parts.scheme}://{parts.netloc}"
             if not url.startswith(beginning):
                 raise UsageError(
-                    f"the mirror cannot stand in for {artifact.name}",
+                    f"the mirror cannot replace {artifact.name}",
                     why=f"{shown(url)} does not begin with {shown(beginning)}",
                     next_step="correct the mirror, or the address it replaces, in the recipe",
                 )
@@ -221,7 +221,7 @@ class IndexSource:
         url = link.url_without_fragment
         declared = (link.hash_option or {}).get("sha256", [artifact.digest.sha256])[0]
         if declared != artifact.digest.sha256:
-            return Miss(place=shown(url), reason="has other bytes by that name", sha256=declared)
+            return Miss(place=shown(url), reason="has other bytes under that name", sha256=declared)
         headers = self._credentials.header(url) if _is_remote(url) else {}
         return Location(url=without_credentials(url), headers=headers)
 

@@ -237,8 +237,8 @@ def _unresolved(links: list[Link], target: Target) -> Iterator[Finding]:
                 code=LEFT_TO_RUNTIME,
                 path=link.importer,
                 subject=name,
-                what=f"imports {name}, taken to come with the runtime, which is not here",
-                remedy="assemble with the runtime; without it nobody checked that it has this",
+                what=f"imports {name}, presumably of the runtime, which is left out",
+                remedy="assemble with the runtime; without it this cannot be checked",
                 severity="warning",
             )
         if link.provider != "nothing":
@@ -287,7 +287,7 @@ def _hazards(path: str, binary: Binary, target: Target) -> Iterator[Finding]:
                 subject=rpath,
                 what=f"searches {rpath}, a folder of the machine that built it",
                 remedy="take it out with patchelf or install_name_tool, or drop the file with a "
-                "diet rule; whoever can write that folder can put code into the process",
+                "diet rule; a user who can write to that folder can inject code",
                 severity="error" if _searches(binary) else "warning",
             )
         elif _leaves(path, rpath, target):
@@ -388,7 +388,7 @@ def _waive(findings: list[Finding], rules: AuditRules) -> Iterator[Finding]:
             code="idle-waiver",
             path=waiver.path,
             subject=waiver.subject,
-            what=f"nothing is left to excuse about {waiver.subject}",
-            remedy="take the waiver out of the recipe",
+            what=f"the waiver has no effect for {waiver.subject}",
+            remedy="remove the waiver from the recipe",
             severity="warning",
         )

@@ -117,7 +117,7 @@ def from_recipe(table: Mapping[str, Any], *, system: str, target: str) -> AuditR
     own: Mapping[str, Any] = table.get(system, {})
     unknown = sorted(set(own) - _SYSTEM_KEYS)
     if unknown:
-        raise _misfit(system, f"{', '.join(unknown)} means nothing there")
+        raise _misfit(system, f"{', '.join(unknown)} is unknown there")
     waivers = [w for w in own.get("waiver", ()) if w.get("target", target) == target]
     if any(not waiver.get("reason", "").strip() for waiver in waivers):
         raise _misfit(system, "a waiver has no reason")

@@ -92,7 +92,7 @@ def read(path: Path, *, architecture: str = "") -> Binary | None:
         raise VerificationError(
             f"{path.name} begins as a {form} file and cannot be read as one",
             why="it is cut off or damaged",
-            next_step="fetch it again; if the locked file itself is so, drop it with a diet rule",
+            next_step="fetch it again; if the locked file is damaged, drop it with a diet rule",
         )
     return found
 

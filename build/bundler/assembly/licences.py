@@ -173,7 +173,7 @@ def require_none_refused(parts: Iterable[tuple[str, str]], policy: LicencePolicy
             faults.append(f"{name}: {', '.join(denied)}")
     if faults:
         raise PolicyError(
-            f"{len(faults)} licences are refused, whatever they are part of",
+            f"{len(faults)} licences are refused in every file",
             why="\n".join(faults),
             next_step="lock a build without that part; the recipe's [licences].refused lists them",
         )

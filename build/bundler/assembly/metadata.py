@@ -257,7 +257,7 @@ def audited(
     )
     if report.left_to_runtime:
         names = ", ".join(report.left_to_runtime)
-        progress.note("audit", f"taken to come with the runtime, which is left out: {names}")
+        progress.note("audit", f"presumably of the runtime, which is left out: {names}")
     if plan.profile != UNSLIMMED:
         audit.require_clean(report)
     elif report.failures:

@@ -106,7 +106,7 @@ RULES: tuple[DietRule, ...] = (
     ),
     _rule(
         "dbm",
-        "links Berkeley DB, whose licence asks for the source of whatever is shipped with it; "
+        "links Berkeley DB, whose licence demands the source of everything shipped with it; "
         "dbm.dumb needs no library",
         *("lib/python3.11/lib-dynload/_dbm.*", "lib/python3.11/dbm/ndbm.py", "Lib/dbm/ndbm.py"),
     ),

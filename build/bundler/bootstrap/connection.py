@@ -178,7 +178,7 @@ CERTIFICATE = Obstacle(
     re.compile(
         r"CERTIFICATE_VERIFY_FAILED|certificate verify failed|SSLCertVerification", re.IGNORECASE
     ),
-    "where a proxy or a scanner signs connections anew, name the file with its CA certificate: "
+    "if a proxy or a scanner signs connections again, name the file with its CA certificate: "
     "SSL_CERT_FILE=FILE, or pip config set global.cert FILE; either serves every download here",
 )
 TLS = Obstacle(
@@ -194,7 +194,7 @@ PROXY = Obstacle(
     "with that address; NO_PROXY names the hosts that need none",
 )
 AUTHENTICATION = Obstacle(
-    "it wants a user that it knows",
+    "it requires a user and a password",
     re.compile(
         r"\bHTTP(?: error)? 40[13]\b|\b40[13] (?:Client )?Error\b"
         r"|\b401 Unauthorized|\b403 Forbidden"

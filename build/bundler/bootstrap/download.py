@@ -134,7 +134,7 @@ def fetch(
         download = _Download(wanted, partial, way, progress, patience)
         download.fill()
         if partial.sha256 != wanted.sha256:
-            progress.note(wanted.name, "came with another sha256; fetching it once more")
+            progress.note(wanted.name, "came with another sha256; fetching it again")
             partial.restart()
             download.fill()
         _require_same(wanted, partial)
@@ -239,7 +239,7 @@ class _Download:
             start = int(found[1]) if found else -1
         if start not in (0, self.partial.offset) or start < 0:
             self.partial.restart()
-            raise _AgainError("answered with a range that was not asked for")
+            raise _AgainError("answered with a range that was not requested")
         if start != self.partial.offset:
             self.partial.restart()
         length = response.headers.get("Content-Length", "")
@@ -280,7 +280,7 @@ def _require_same(wanted: Wanted, partial: Partial) -> None:
         raise IntegrityError(
             f"{wanted.name} is not the file that was locked",
             why=f"its sha256 is {partial.sha256}, the lock says {wanted.sha256}",
-            next_step=f"find out who changed it (asked: {shown(wanted.url)})",
+            next_step=f"check the source (asked: {shown(wanted.url)})",
         )
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's options."""
     add = parser.add_argument
-    add("--quick", action="store_true", help="fewer texts and rounds: minutes less")
+    add("--quick", action="store_true", help="fewer texts and rounds: a few minutes")
     served = parser.add_mutually_exclusive_group()
     served.add_argument(
         "--bundle", type=Path, metavar="PATH", help="the bundle to measure (this machine's)"
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "them in half precision"
     )
     add("--snapshot", type=folder, metavar="FOLDER", help=text)
-    text = "for every system (physical cores)"
+    text = "threads of every system (physical cores)"
     add("--threads", type=number(1, 1024), metavar="N", help=text)
     text = (
         "a server that is not on PATH: infinity_emb, text-embeddings-router, ollama or "

@@ -109,7 +109,7 @@ def _roots(options: argparse.Namespace, project: Project) -> list[Path]:
     roots = [root for root in known if (root / MANIFEST).is_file()]
     if not roots:
         raise UsageError(
-            "there is no bundle to take in",
+            "there is no bundle",
             why=f"{project.out} has none of the profile {profile}",
             next_step=f"{assembling(host_target().name, profile)}, or name one with --bundle",
         )

@@ -70,7 +70,7 @@ def check(options: argparse.Namespace, project: Project) -> None:
         raise UsageError(
             f"there is no base at {options.base}",
             why="--base takes a tar of a root file system",
-            next_step="ci/base makes one, and is what is taken without --base",
+            next_step="ci/base makes the default one",
         )
 
 
@@ -152,7 +152,7 @@ def _base(given: str | None, bundle: Path, project: Project) -> Path | None:
     path = Path(given).resolve() if given else project.out / f"base-{architecture}.tar"
     if not path.is_file():
         raise UnreachableError(
-            "there is no base for the image to stand on",
+            "there is no base for the image",
             why=f"nothing at {path}",
             next_step=f"ci/base {architecture} makes one; --base none leaves it out",
         )
@@ -201,7 +201,8 @@ def full_name(name: str) -> str:
     """Return `name` with its tag, `latest` if it has none. Raises UsageError."""
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r} is no name for an image", next_step="pass --tag NAME or NAME:TAG, lower case"
+            f"{name!r} is not a name of an image",
+            next_step="pass --tag NAME or NAME:TAG, lower case",
         )
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 

@@ -55,7 +55,7 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
 
 def add_fetch_options(parser: argparse.ArgumentParser) -> None:
     """Add what decides where artifacts come from."""
-    parser.add_argument("--offline", action="store_true", help="use what the store holds, only")
+    parser.add_argument("--offline", action="store_true", help="use only what is in the store")
     parser.add_argument(
         "--mirror",
         metavar="NAME=ADDRESS",

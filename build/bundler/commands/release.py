@@ -31,7 +31,7 @@ MB = 10**6
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's options."""
-    parser.add_argument("--dry-run", action="store_true", help="mark stand-ins, and go on")
+    parser.add_argument("--dry-run", action="store_true", help="mark stand-ins, and continue")
     parser.add_argument(
         "--target", metavar="NAME", action="append", default=[], help="a platform; repeatable (all)"
     )
@@ -52,8 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="cut larger archives into parts .001, .002",
     )
-    parser.add_argument("--source", metavar="URI", help="the repository, for the statement")
-    parser.add_argument("--builder", metavar="URI", help="who builds, for the statement")
+    parser.add_argument(
+        "--source", metavar="URI", help="the repository, for the provenance statement"
+    )
+    parser.add_argument(
+        "--builder", metavar="URI", help="id of the builder, for the provenance statement"
+    )
     parser.add_argument(
         "--output", type=place, metavar="FOLDER", help="where it goes (bundle/out/release)"
     )
@@ -175,7 +179,7 @@ def _mark(findings: list[str] | tuple[str, ...], console: Console, *, is_dry: bo
         raise PolicyError(
             "this cannot be released",
             why="; ".join(findings),
-            next_step="put that right, or look at what there is with --dry-run",
+            next_step="fix that, or make the rest with --dry-run",
         )
 
 

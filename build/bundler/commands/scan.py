@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _address(text: str) -> str:
     if not text.startswith(("http://", "https://")):
-        message = "that is no address of a server: it begins with http:// or https://"
+        message = "not an address of a server: http:// or https:// is missing"
         raise argparse.ArgumentTypeError(message)
     return text
 

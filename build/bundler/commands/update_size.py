@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's options."""
-    parser.add_argument("before", type=Path, metavar="A", help="what somebody has")
-    parser.add_argument("after", type=Path, metavar="B", help="what they are to have")
-    parser.add_argument("--json", action="store_true", help="as data, with every part")
+    parser.add_argument("before", type=Path, metavar="A", help="the old bundle or image")
+    parser.add_argument("after", type=Path, metavar="B", help="the new bundle or image")
+    parser.add_argument("--json", action="store_true", help="as JSON, with every part")
     add_store(parser, "where layers are kept")
 
 

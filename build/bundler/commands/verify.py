@@ -38,7 +38,7 @@ def check(options: argparse.Namespace, project: Project) -> None:  # noqa: ARG00
     if path.is_file():
         raise UsageError(
             f"there is no bundle in {path}",
-            why=f"its name says that it is no archive of one: {', '.join(ARCHIVES)}",
+            why=f"its name is not that of an archive: {', '.join(ARCHIVES)}",
             next_step="name one, or a bundle's folder: python3 build assemble makes it",
         )
     if not (path / SUMS).is_file():

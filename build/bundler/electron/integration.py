@@ -76,7 +76,7 @@ def place(
     if len(suffixes) > 1 or len(parents) > 1 or len(set(targets)) < len(targets):
         raise UsageError(
             "these bundles cannot be one app's",
-            why="one per target is wanted, side by side in one folder, their names alike",
+            why="they must be in one folder, one per target, with names of one pattern",
             next_step="name them TARGET, or TARGET-lean, in one folder",
         )
     integration = _relative(output, app)
@@ -225,7 +225,7 @@ def render_fragment(place: AppPaths, contents: BundleContents, *, made_for: str)
     own = f"{place.integration}/electron-builder.yml"
     lines = [
         f"# Made by `python3 build electron` for {made_for}: make it again, do not edit it.",
-        f"# Your electron-builder.yml takes it in with:  extends: {own}",
+        f"# Add to your electron-builder.yml:  extends: {own}",
     ]
     hooks = _quoted(f"./{place.integration}/hooks.mjs")
     anchor = "&sidecar"

@@ -67,7 +67,7 @@ def _signable(root: Path, entry: FileEntry, kind: Literal["library", "program"])
         raise VerificationError(
             f"{entry.path} is not the file that the manifest names",
             why="it was altered after the bundle was assembled",
-            next_step="python3 build assemble puts it right; sign a copy, not the bundle",
+            next_step="python3 build assemble repairs it; sign a copy, not the bundle",
         )
     return Signable(
         path=entry.path, kind=kind, sha256=entry.sha256, code=code, writes_code=JIT in data

@@ -222,7 +222,7 @@ def _content(root: Path, entry: FileEntry) -> Iterator[bytes]:
         raise VerificationError(
             f"{entry.path} of the bundle cannot be read",
             why=error.strerror or str(error),
-            next_step="python3 build assemble puts it right",
+            next_step="python3 build assemble repairs it",
         ) from error
     if size != entry.size or digest.hexdigest() != entry.sha256:
         raise _changed(entry.path, digest.hexdigest())
@@ -232,7 +232,7 @@ def _changed(name: str, sha256: str) -> VerificationError:
     return VerificationError(
         f"{name} is not what the manifest says",
         why=f"read for the image, its sha256 was {sha256}",
-        next_step="let nothing write there; python3 build assemble puts a bundle right",
+        next_step="stop programs that write there; python3 build assemble repairs a bundle",
     )
 
 

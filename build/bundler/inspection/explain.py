@@ -51,7 +51,7 @@ def why(asked: str, bundle: Path, inventory: Inventory, left_out: Omissions) -> 
     raise UsageError(
         f"nothing is known of {asked}",
         why="it is neither in the bundle nor in what the bundle was made from"
-        + (f", as far as can be told without {missing}" if missing else ""),
+        + (f", as far as is known without {missing}" if missing else ""),
         next_step="python3 build size shows what there is; python3 build fetch fills the store",
     )
 
@@ -91,8 +91,8 @@ def describe(answer: Answer) -> Iterator[str]:
         return
     if omission.rule is None:
         yield f"left out   {omission.size:,} bytes, as in every bundle:"
-        yield "           scripts, headers, foreign bytecode and installers' notes go nowhere,"
-        yield "           licences with long paths stand in NOTICES.txt"
+        yield "           scripts, headers, foreign bytecode and installers' notes are never kept,"
+        yield "           licences with long paths are in NOTICES.txt"
         return
     word = "stripped" if owned else "removed"
     yield f"{word:9}  {omission.size:,} bytes, by the rule {omission.rule.name}"

@@ -124,7 +124,7 @@ def exercise(
                 raise service.failure(f"{document.name} was read as {answer['chunks']!r}")
         code = service.stop()
     if code != 0:
-        raise service.failure(f"asked to stop, it ended with exit code {code}")
+        raise service.failure(f"when stopped, it ended with exit code {code}")
 
 
 def parse(report: str) -> Trace:
@@ -134,7 +134,7 @@ def parse(report: str) -> Trace:
         kind, name = json.loads(line)
         names[kind].add(name)
     if not names["open"] or not names["module"]:
-        raise SmokeError("the tracer saw nothing", why="the service was started without it")
+        raise SmokeError("the trace is empty", why="the service was started without it")
     return Trace(
         opened=frozenset(names["open"]),
         listed=frozenset(names["list"]),

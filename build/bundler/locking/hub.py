@@ -175,7 +175,7 @@ class Hub:
         if isinstance(error, RevisionNotFoundError) or code == "RevisionNotFound":
             raise UsageError(
                 f"the hub has no such revision of {repository}",
-                why="it was removed, or never was",
+                why="it was removed, or never existed",
                 next_step="correct the revision in bundle/recipe.toml, or leave it out",
             ) from None
         # For a repository that does not exist, the hub asks for a login instead of saying so.
@@ -210,8 +210,8 @@ class Hub:
     def _gated(self, repository: str) -> UnreachableError:
         return UnreachableError(
             f"{repository} is gated",
-            why="its owner gives it to people who asked"
-            + (", and the token's account has not" if self.token else ""),
+            why="its owner grants access on request"
+            + (", and the token's account has none" if self.token else ""),
             next_step=f"ask for access at {shown(self.endpoint)}/{repository}"
             + (" with that account" if self.token else ", then set HF_TOKEN"),
         )

@@ -216,7 +216,7 @@ def _compare_facts(model: CatalogueModel, facts: Facts, made: Made) -> None:
     found = {"dim": made.dim, "max_tokens": made.max_tokens}
     if said != found:
         raise ModelError(
-            f"{model.name} does not do what its configuration says",
+            f"{model.name} does not match its configuration",
             why=f"it says {said}, sentence-transformers finds {found}",
             next_step="choose a model that the locked sentence-transformers can load",
         )
@@ -367,7 +367,7 @@ def _read(model: str, file: Path) -> Any:  # noqa: ANN401 - whatever JSON it hol
         raise PolicyError(
             f"{file.name} of {model} cannot be read",
             why=str(error),
-            next_step="choose a sentence-transformers model; others say too little of themselves",
+            next_step="choose a sentence-transformers model, whose configuration is complete",
         ) from error
 
 

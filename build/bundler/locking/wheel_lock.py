@@ -102,7 +102,7 @@ def refresh(
         raise UnsupportedError(
             f"the new lock does not serve {target}",
             why=why,
-            next_step="find out why in pyproject.toml; the old lock was kept",
+            next_step="check pyproject.toml; the old lock was kept",
         )
     return Refreshed(lock=text, configuration=settings, wheels=wheels)
 

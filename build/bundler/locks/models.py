@@ -142,7 +142,7 @@ def check_model(model: ModelSpec, recipe: Recipe) -> None:
     if not REVISION.fullmatch(model.revision):
         raise PolicyError(
             f"the revision of {model.name} is not a commit",
-            why=f"{model.revision!r} can come to mean other bytes",
+            why=f"{model.revision!r} may change",
             next_step="python3 build lock --models",
         )
     for file in model.files:

@@ -83,7 +83,7 @@ def _parse_entry(name: str, entry: object) -> RuntimeSpec:
     if missing := [key for key in KEYS if not entry.get(key)]:
         raise _refused(name, f"it lacks {', '.join(missing)}")
     if unknown := sorted(set(entry) - set(KEYS)):
-        raise _refused(name, f"it has keys nobody reads: {', '.join(unknown)}")
+        raise _refused(name, f"it has unknown keys: {', '.join(unknown)}")
     for key in KEYS:
         if not isinstance(entry[key], str):
             raise _refused(name, f"{key} is not a string")
@@ -184,7 +184,7 @@ def _locked(target: Target, version: str, url: str, sha256: str | None) -> Runti
         )
     except UsageError as error:
         raise UnsupportedError(
-            f"the runtime published for {target.name} is not one we can use",
+            f"the runtime published for {target.name} cannot be used",
             why=error.why,
             next_step="update pbs-installer in pdm.lock and lock again",
         ) from error

@@ -144,7 +144,7 @@ def require_current(lock: WheelLock, pyproject: Path) -> None:
     if lock.content_hash.removeprefix("sha256:") != wanted:
         raise UsageError(
             "pdm.lock is older than pyproject.toml",
-            why="what the project depends on has changed since it was locked",
+            why="the dependencies changed since the last lock",
             next_step="python3 build lock --wheels",
         )
 
@@ -201,7 +201,7 @@ def _choose(name: str, packages: Iterable[LockedPackage], target: Target) -> Loc
             try:
                 *_, tags = parse_wheel_filename(artifact.name)
             except InvalidWheelFilename as error:
-                raise UsageError(f"pdm.lock names a wheel that is none, for {name}") from error
+                raise UsageError(f"pdm.lock has an invalid name of a wheel, for {name}") from error
             rank = min((ranks[tag] for tag in tags if tag in ranks), default=None)
             if rank is not None:
                 fitting.append((rank, artifact.name, package, artifact))

@@ -112,7 +112,7 @@ def check_written(path: Path, progress: Progress) -> list[verify_sidecar.Report]
         reports = verify_sidecar.check(path, lambda size: progress.advance(step, size))
     except verify_sidecar.UsageError as error:
         raise UsageError(
-            "there is nothing here that can be verified",
+            "nothing here can be verified",
             why=str(error),
             next_step="name a bundle, an archive of one, or a release",
         ) from error
@@ -120,9 +120,9 @@ def check_written(path: Path, progress: Progress) -> list[verify_sidecar.Report]
     found = [f"{one.subject}: {line}" for one in reports for line in one.differences]
     if found:
         raise VerificationError(
-            f"{path.name} differs in {len(found)} places from what it says of itself",
+            f"{path.name} differs in {len(found)} places from its own manifest or checksums",
             why="\n    ".join(found),
-            next_step="get it again, or make it again: python3 build release",
+            next_step="download it again, or make it again: python3 build release",
         )
     return reports
 

@@ -99,9 +99,9 @@ def read_checkout(root: Path) -> Checkout:
     commit = _git(root, "rev-parse", "HEAD")
     top = _git(root, "rev-parse", "--show-toplevel")
     if not commit or top is None or Path(top).resolve() != root.resolve():
-        return Checkout(commit=None, findings=("the sources are no checkout of git",))
+        return Checkout(commit=None, findings=("the sources are not a git checkout",))
     if _git(root, "status", "--porcelain"):
-        return Checkout(commit=commit, findings=("the checkout has changes that no commit holds",))
+        return Checkout(commit=commit, findings=("the checkout has uncommitted changes",))
     return Checkout(commit=commit)
 
 

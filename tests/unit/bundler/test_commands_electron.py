@@ -71,7 +71,7 @@ def test_the_apps_folder_is_the_one_with_a_package_or_the_one_named(
 def test_without_a_bundle_the_next_step_is_to_assemble_one(
     project: Project, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="no bundle to take in"):
+    with pytest.raises(UsageError, match="there is no bundle"):
         run(project, "--output", tmp_path / "out", "--profile", "lean")
     with pytest.raises(UsageError, match="there is no bundle at") as caught:
         run(project, "--output", tmp_path / "out", "--target", "mac-arm64")

@@ -112,10 +112,10 @@ def test_a_real_release_of_changed_sources_exits_7(
     try:
         done = run("release", "--offline", "--target", "linux-x64", "--output", tmp_path / "out")
         assert done.code == 7
-        assert "why: the checkout has changes that no commit holds" in done.talk
+        assert "why: the checkout has uncommitted changes" in done.talk
         done = run("release", "--offline", "--dry-run", "--output", tmp_path / "out")
         assert done.code == 0
-        assert "not for release: the checkout has changes that no commit holds" in done.talk
+        assert "not for release: the checkout has uncommitted changes" in done.talk
     finally:
         change.unlink()
 
@@ -133,7 +133,7 @@ def test_a_model_that_is_not_locked_has_a_stand_in_in_a_dry_run_alone(
         assert done.code == 0
         assert "the model large, which a release carries, is not locked; tiny stands" in done.talk
         done = run("release", "--offline", "--model", "tiny", "--target", "linux-x64")
-        assert "the checkout has changes" in done.talk
+        assert "the checkout has uncommitted changes" in done.talk
     finally:
         recipe.write_text(text, encoding="utf-8")
 

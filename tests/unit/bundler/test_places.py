@@ -38,7 +38,7 @@ def test_a_bundle_is_known_by_its_manifests_or_its_service(bundle: Path, tmp_pat
     assert "no manifest.json with manifests" in refusal(tmp_path / "other").why
     (tmp_path / "other" / MANIFEST).unlink()
     (tmp_path / "other" / MANIFESTS).mkdir()
-    assert refusal(tmp_path / "other").next_step == "make it makes one, and says where"
+    assert refusal(tmp_path / "other").next_step == "make it makes one and prints its path"
 
 
 def test_nothing_and_a_file_are_told_apart(tmp_path: Path) -> None:

@@ -185,4 +185,4 @@ def test_the_unslimmed_profile_is_for_measuring_and_never_for_release(tmp_path: 
     miniature = Miniature.make(tmp_path / "checkout")
     assert miniature.plan(profile="safe").unreleasable == ()
     (reason,) = miniature.plan(profile="none").unreleasable
-    assert "measured against" in reason
+    assert "for comparisons only" in reason

@@ -29,7 +29,7 @@ def test_settings_do_not_change_while_the_service_runs() -> None:
     ("options", "why", "step"),
     [
         ({"engine": "hash", "precision": "int8"}, "", "leave out --precision"),
-        ({"engine": "hash", "device": "cuda"}, "", "leave --device out"),
+        ({"engine": "hash", "device": "cuda"}, "", "leave out --device"),
         (
             {"engine": "hash", "device": "mps", "precision": "int8"},
             "",

@@ -130,7 +130,7 @@ def test_packages_that_cannot_be_had_leave_nothing(
     tool: Path, tmp_path: Path, tree: bytes, code: int
 ) -> None:
     tinydebian.install(tool, tree, code=code)
-    with pytest.raises(UnreachableError, match="packages cannot be had") as caught:
+    with pytest.raises(UnreachableError, match="packages are not available") as caught:
         unpacked(PACKAGES, tmp_path / "roots")
     assert caught.value.why == "E: no such suite"
     assert list((tmp_path / "roots").iterdir()) == []
@@ -140,7 +140,7 @@ def test_without_the_program_the_error_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UnreachableError, match="packages cannot be had") as caught:
+    with pytest.raises(UnreachableError, match="packages are not available") as caught:
         unpacked(PACKAGES, tmp_path / "roots")
     assert caught.value.next_step == "apt-get install mmdebstrap"
 
@@ -151,7 +151,7 @@ def test_a_machine_without_sources_of_debian_needs_debians_keys(
     monkeypatch.setattr(debian, "sources", lambda _: None)
     keyring = tmp_path / "keyring.gpg"
     monkeypatch.setattr(debian, "KEYRING", keyring)
-    with pytest.raises(UnreachableError, match="packages cannot be had") as caught:
+    with pytest.raises(UnreachableError, match="packages are not available") as caught:
         unpacked(PACKAGES, tmp_path / "roots")
     assert caught.value.next_step == "apt-get install debian-archive-keyring"
     keyring.touch()

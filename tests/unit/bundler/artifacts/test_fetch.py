@@ -168,7 +168,7 @@ def test_out_of_reach_names_the_artifact_and_every_place_without_secrets(
 
 def test_an_index_that_only_has_other_bytes_is_an_integrity_error(store: Store) -> None:
     other = Digest.of_bytes(b"other").sha256
-    miss = Miss(place="index", reason="has other bytes by that name", sha256=other)
+    miss = Miss(place="index", reason="has other bytes under that name", sha256=other)
     with pytest.raises(IntegrityError) as caught:
         fetch([wanted("a", DATA, Places(miss))], store, network=QUICK)
     assert other in caught.value.why

@@ -308,9 +308,7 @@ def test_without_a_runtime_its_libraries_are_granted_told_and_in_no_paper(
     miniature.project.recipe.write_text(text, encoding="utf-8")
     planned = miniature.plan(parts=("wheels", "service"))
     assemble(planned, miniature.gather, tmp_path / "bundle", progress)
-    assert told == [
-        "audit: taken to come with the runtime, which is left out: libpython3.11.so.1.0"
-    ]
+    assert told == ["audit: presumably of the runtime, which is left out: libpython3.11.so.1.0"]
     assert "cpython" not in (tmp_path / "bundle" / "sbom.cdx.json").read_text(encoding="utf-8")
     assert "CPython" not in (tmp_path / "bundle" / "NOTICES.txt").read_text(encoding="utf-8")
 

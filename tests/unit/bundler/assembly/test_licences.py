@@ -211,7 +211,7 @@ REFUSING = LicencePolicy(allowed=frozenset(), refused=("AGPL-*", "Sleepycat"))
     ],
 )
 def test_a_refused_licence_is_named_wherever_it_is_demanded(expression: str, denied: str) -> None:
-    with pytest.raises(PolicyError, match="whatever they are part of") as caught:
+    with pytest.raises(PolicyError, match="are refused in every file") as caught:
         licences.require_none_refused([("a", "MIT"), ("b", expression)], REFUSING)
     assert caught.value.exit_code == 7
     assert caught.value.why.removeprefix("b: ").lower() == denied.lower()

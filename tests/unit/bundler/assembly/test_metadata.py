@@ -72,7 +72,7 @@ def test_a_part_of_a_wheel_with_a_refused_licence_is_exit_7(
     sha256 = next(one.sha256 for one in planned.wheels if one.filename == wheel.name)
     fetched = replace(fetched, files={**fetched.files, sha256: other})
     wheels = metadata.read_wheels(planned, fetched)
-    with pytest.raises(PolicyError, match="whatever they are part of") as caught:
+    with pytest.raises(PolicyError, match="are refused in every file") as caught:
         metadata.write_documents(planned, fetched, wheels, tmp_path)
     assert caught.value.why == "db: AGPL-3.0-only"
 

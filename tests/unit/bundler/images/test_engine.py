@@ -41,7 +41,7 @@ def test_a_name_without_a_tag_is_the_latest(given: str, full: str) -> None:
 
 @pytest.mark.parametrize("given", ["", "Sidecar", "a b", "-x", "a:", "a/../b", "a:b:c"])
 def test_what_no_engine_would_take_as_a_name_is_refused(given: str) -> None:
-    with pytest.raises(UsageError, match="no name"):
+    with pytest.raises(UsageError, match="not a name of an image"):
         full_name(given)
 
 

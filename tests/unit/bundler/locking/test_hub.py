@@ -108,7 +108,7 @@ def test_a_token_without_access_is_told_so_and_never_shown(server: TinyHub) -> N
     listing = gated.listing("someone/gated", REVISION)
     with pytest.raises(UnreachableError, match="is gated") as caught:
         read(gated, listing)
-    assert "the token's account has not" in caught.value.why
+    assert "the token's account has none" in caught.value.why
     assert "set HF_TOKEN" not in caught.value.next_step
     assert "hf_secret" not in caught.value.render() + repr(gated)
 

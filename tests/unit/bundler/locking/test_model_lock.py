@@ -408,7 +408,7 @@ def test_a_storage_that_is_down_is_out_of_reach(locker: Locker, server: TinyHub)
 @pytest.mark.parametrize("maker", [Maker(dim=8), Maker(max_tokens=512)], ids=["dim", "length"])
 def test_a_model_that_turns_out_differently_is_not_locked(locker: Locker, maker: Maker) -> None:
     del maker
-    with pytest.raises(ModelError, match="does not do what its configuration says"):
+    with pytest.raises(ModelError, match="does not match its configuration"):
         locker.lock(FROM_HUB)
 
 

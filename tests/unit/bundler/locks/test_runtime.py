@@ -73,7 +73,7 @@ def test_an_empty_hash_is_a_missing_hash() -> None:
     [
         (lock(sha256="A" * 64), "not a sha256"),
         (lock(sha256="a" * 63), "not a sha256"),
-        (lock(colour="blue"), "keys nobody reads: colour"),
+        (lock(colour="blue"), "unknown keys: colour"),
         (lock("linux-mips"), "there is no such target"),
         (lock("mac-arm64"), "is not aarch64-apple-darwin"),
         (lock(version="3.12.1"), "is not a 3.11 release"),

@@ -43,7 +43,7 @@ def test_changes_are_found(checkout: Path, name: str) -> None:
     (checkout / name).write_bytes(b"b")
     source = read_checkout(checkout)
     assert source.commit is not None
-    assert source.findings == ("the checkout has changes that no commit holds",)
+    assert source.findings == ("the checkout has uncommitted changes",)
 
 
 def test_a_folder_inside_another_checkout_has_no_commit(checkout: Path) -> None:
@@ -53,7 +53,7 @@ def test_a_folder_inside_another_checkout_has_no_commit(checkout: Path) -> None:
 def test_without_git_there_is_no_commit(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert read_checkout(tmp_path).findings == ("the sources are no checkout of git",)
+    assert read_checkout(tmp_path).findings == ("the sources are not a git checkout",)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert read_checkout(checkout).commit is None
 
