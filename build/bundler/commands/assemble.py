@@ -1,6 +1,6 @@
-"""Assemble a bundle: fetch what is missing, stage, seal, publish.
+"""Assemble a bundle: download missing inputs, fill a stage, check it, rename it.
 
-What has not changed since the last time is taken over after its hashes were checked.
+Unchanged components of the existing bundle are reused after their hashes were checked.
 """
 
 from __future__ import annotations

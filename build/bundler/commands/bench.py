@@ -1,8 +1,8 @@
 """Measure speed and memory: our service beside sentence-transformers and every installed peer.
 
 Tables go to standard output; bench.json, bench.csv and bench.svg into --output. docs/performance.md
-says what each figure means. With --against an earlier bench.json the command fails with exit code 8
-where a ratio fell below 0.9 of the earlier one.
+explains the figures. With --against an earlier bench.json the command ends with exit code 8 if a
+ratio fell below 0.9 of the earlier one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Run the static checks (format, lint, types, imports) and the unit tests that a change needs.
 
-The change is what differs from where this branch left the main one, working tree included.
+The change is the difference from the main branch, working tree included.
 """
 
 from __future__ import annotations

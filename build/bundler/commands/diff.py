@@ -1,4 +1,4 @@
-"""Show how two bundles differ: what was planned, and the files of each component."""
+"""Show how two bundles differ: their plans, and the files of each component."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Write what an Electron app needs, so that electron-builder packs, signs and checks a bundle.
+"""Write the files with which electron-builder packs, signs and checks bundles in an Electron app.
 
-A fragment of its configuration, hooks that verify the copy, lists and rights for signing, and how
-large an installer becomes. Which bundles: --bundle, --target, or all that are in bundle/out.
+These are a part of its configuration, hooks that verify the copy, lists and entitlements for
+signing, and an estimate of the installer. Bundles: --bundle, --target, or all in bundle/out.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=place,
         metavar="FOLDER",
         required=True,
-        help="where it goes, inside the app's folder: build/sidecar",
+        help="the folder to write, inside the app's folder: build/sidecar",
     )
     parser.add_argument(
         "--bundle",
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target", metavar="NAME", action="append", default=[], help="a platform; repeatable"
     )
-    parser.add_argument("--profile", metavar="NAME", help="which bundle of a target (safe)")
+    parser.add_argument("--profile", metavar="NAME", help="the profile of the bundles (safe)")
     parser.add_argument(
         "--app",
         type=folder,
@@ -55,8 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="source",
         metavar="FOLDER",
-        help="where the bundles will lie, seen from the app's folder, if not where they are; "
-        "${env.NAME} is replaced when it is packaged",
+        help="another folder of the bundles at packaging time, relative to the app's folder; "
+        "${env.NAME} is replaced then",
     )
 
 

@@ -2,7 +2,7 @@
 
 No engine and no registry is needed. The archive is an OCI layout that `docker load`, `podman load`
 and `skopeo copy` take; several bundles make one image for several machines. With --tag it is also
-loaded, if Docker or Podman runs here. Which bundles: PATH, --target, or this machine's.
+loaded, if Docker or Podman runs here. Bundles: PATH, --target, or this machine's.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--target", metavar="NAME", action="append", default=[], help="a platform; repeatable"
     )
     parser.add_argument(
-        "--profile", metavar="NAME", help="which bundle of a target (safe; lean for linux-arm64)"
+        "--profile", metavar="NAME", help="the profile of the bundles (safe; lean for linux-arm64)"
     )
     parser.add_argument("--tag", metavar="NAME", help="the image's name (sidecar:VERSION); load it")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Refresh a lock, and review the change as a diff. Several may be asked for at once.
+"""Refresh one or more locks; review the change as a diff.
 
 Each lock changes as a whole or not at all. --runtime needs no network; --wheels takes minutes;
 --models downloads what it locks and makes reference vectors with sentence-transformers.

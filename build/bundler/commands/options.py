@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 def add_plan_options(parser: argparse.ArgumentParser) -> None:
     """Add what decides a plan."""
-    parser.add_argument("--target", metavar="NAME", help="the platform to assemble for (this one)")
+    parser.add_argument(
+        "--target", metavar="NAME", help="the target to assemble for (this machine's)"
+    )
     parser.add_argument(
         "--model",
         metavar="NAME",
@@ -35,14 +37,14 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profile",
         metavar="NAME",
-        help="the diet: none, safe or lean (safe; lean for linux-arm64)",
+        help="the profile: none, safe or lean (safe; lean for linux-arm64)",
     )
     parser.add_argument(
         "--runtime",
         choices=("auto", "standalone", "host"),
         default="auto",
-        help="where CPython comes from; auto takes a copy of this machine's where the locked one "
-        "cannot be reached, or Debian's for another machine with Linux, and says so (auto)",
+        help="source of CPython: the locked one; with auto, if that cannot be downloaded, a copy "
+        "of this machine's, or Debian's for Linux on another processor (auto)",
     )
     parser.set_defaults(release=False, output=None)
     parser.add_argument(

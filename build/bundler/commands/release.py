@@ -1,8 +1,7 @@
-"""Make a release: archives, the image, evidence and checksums, each checked after it was written.
+"""Make a release: archives, the image, provenance and checksums, each checked after it was written.
 
-Assembles what is missing; a bundle that is there and current is reused. A dry run marks stand-ins
-and goes on without what cannot be had here; a real one refuses both. The same sources give the same
-SHA256SUMS.
+Missing and outdated bundles are assembled. A dry run marks stand-ins and continues without missing
+parts; a real one refuses both. The same sources give the same SHA256SUMS.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a model to embed; repeatable (the recipe's release_model)",
     )
     parser.add_argument(
-        "--profile", metavar="NAME", help="the diet: safe or lean (safe; lean for linux-arm64)"
+        "--profile", metavar="NAME", help="the profile: safe or lean (safe; lean for linux-arm64)"
     )
     parser.add_argument("--version-tag", metavar="vVERSION", help="refuse to make another version")
     parser.add_argument(
@@ -59,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--builder", metavar="URI", help="id of the builder, for the provenance statement"
     )
     parser.add_argument(
-        "--output", type=place, metavar="FOLDER", help="where it goes (bundle/out/release)"
+        "--output", type=place, metavar="FOLDER", help="the folder to write (bundle/out/release)"
     )
     add_fetch_options(parser)
 

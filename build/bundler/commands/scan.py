@@ -1,7 +1,7 @@
-"""Ask a database of vulnerabilities about a bundle's bill of materials. Needs a network.
+"""Look a bundle's bill of materials up in a database of vulnerabilities. Needs a network.
 
 Names and versions of packages are sent to the address in the recipe, table [scan], or to --address.
-What is known and not accepted there with a reason ends with exit code 7.
+Exit code 7 if one is found that the recipe does not accept.
 """
 
 from __future__ import annotations

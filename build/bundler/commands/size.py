@@ -1,6 +1,6 @@
-"""Show what a bundle weighs: by component, by package, and what the diet left out of it.
+"""Show the size of a bundle by component and by package, and what the diet left out.
 
-The savings are found again by comparing the bundle with its wheels in the store.
+The savings are computed by comparing the bundle with its wheels in the store.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--saves",
         action="store_true",
-        help="what each rule saved, to be pasted into the recipe",
+        help="the savings of each rule, to be pasted into the recipe",
     )
     parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="also draw it as bars")
     add_store(parser, "where the wheels are")

@@ -1,6 +1,6 @@
 """Start a bundle in an empty environment, compare its vectors with the golden ones, stop it.
 
-A second run is traced: an attempt to open or import what the diet removed is a failure.
+A second run is traced: it fails if a file that the diet removed is opened or imported.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Run the static checks and the tests, starting whatever they need; show where the time went.
+"""Run the static checks and the tests with the services that they need; show the durations.
 
 Tests at full size (a whole release, every foreign bundle, the bench) run with --full only. Paths
 and options after -- go to pytest: python3 build test -- tests/faults -k store

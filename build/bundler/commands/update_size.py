@@ -1,7 +1,7 @@
 """Show how many bytes an update from one bundle to another moves, for the bundle and the image.
 
-A and B are folders, or archives (.tar.zst, .zip), or images' archives (.oci.tar). Of folders for
-Linux both are shown; what has to be compressed for that is kept in the store.
+A and B are folders, archives (.tar.zst, .zip) or image archives (.oci.tar). For folders of Linux
+bundles both are shown; compressed layers are kept in the store.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Compare a bundle with its manifest: every file's size and sha256, and that nothing is extra.
+"""Compare a bundle with its manifest: size and sha256 of every file, and no other files.
 
-Takes a bundle's folder and whatever a release has of it: .tar.zst, .zip, the first of their parts,
-an image's archive, or the whole folder. A .tar.zst is unpacked beside itself for as long as it
-takes; the others are read where they are.
+Takes a bundle's folder, a .tar.zst, a .zip, the first of their parts, an image archive, or the
+folder of a release. A .tar.zst is unpacked beside itself and removed; the others are read in place.
 """
 
 from __future__ import annotations

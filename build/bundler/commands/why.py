@@ -1,6 +1,6 @@
-"""Say why a file is in a bundle, or why it is not: whose it is, and which rule left it out.
+"""Explain why a file is in a bundle or not: its component and package, or the diet rule.
 
-The file may be spelled from the bundle's root, from site-packages, or as a path of this machine.
+The path may be relative to the bundle or to site-packages, or one of this machine.
 """
 
 from __future__ import annotations
