@@ -192,11 +192,11 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, events: EventW
         server.force_exit = True
 
     run.stop, run.insist = ask, insist
-    run.prepare = functools.partial(preload.load, app.state.service.workers)
+    run.prepare = functools.partial(preload.load, app.state.service.pdf_pool)
     stop.on_request(ask)
     server.run(sockets=[sock])
     run.encoder.close(wait=False)
-    app.state.service.workers.close()
+    app.state.service.pdf_pool.close()
     if isinstance(run.failure, ServiceError) and not stop.is_requested:
         raise run.failure
     if run.failure is not None and not stop.is_requested:

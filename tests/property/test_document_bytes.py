@@ -9,9 +9,9 @@ from itertools import islice
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.documents import documents, encodings
+from sidecar.documents import encodings, extraction
 from sidecar.documents.chunking import char_chunks
-from sidecar.documents.refusals import refusal
+from sidecar.documents.pdf_reading import refusal
 from sidecar.problems import Problem
 from tests.support.pdfparts import said
 from tests.support.tinypdf import bombs
@@ -52,7 +52,7 @@ def read(data: bytes, *, codec: str | None = None) -> str:
 def test_every_chunk_is_the_text_at_its_place_and_on_the_page_it_begins_on(
     pages: list[str],
 ) -> None:
-    document = documents.joined(pages)
+    document = extraction.joined(pages)
     starts = [*document.page_starts, len(document.text) + 1]
     for number, page in enumerate(pages, start=1):
         assert document.text[starts[number - 1] : starts[number] - 1] == page

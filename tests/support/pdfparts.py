@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from sidecar.documents import pdfium, worker
-from sidecar.documents.extracted import Extracted, Part, part
 from sidecar.documents.losses import merged
+from sidecar.documents.pdf_reading import Part, PdfText, part
 
 WORDS = frozenset(("not-pdf", "encrypted", "password", "no-pages", "unreadable", "too-complex"))
 pdfium.start()
@@ -30,7 +30,7 @@ def said(data: bytes, *, max_pages: int = 9, room: int = 9_999, **options: Any) 
     assert len(pages) <= max_pages
     assert sum(map(len, pages)) <= room
     return Part(
-        said=Extracted(
+        said=PdfText(
             pages=pages,
             losses=merged(loss for one in found for loss in one.said.losses),
             notes=merged(note for one in found for note in one.said.notes),
@@ -39,7 +39,7 @@ def said(data: bytes, *, max_pages: int = 9, room: int = 9_999, **options: Any) 
     )
 
 
-def read(data: bytes, **options: Any) -> Extracted:
+def read(data: bytes, **options: Any) -> PdfText:
     """Return what was read of a PDF, which must be readable."""
     found = said(data, **options)
     assert isinstance(found, Part), found

@@ -133,7 +133,7 @@ class Served:
             access_log=AccessLog(),
             budget=Budget(made.limits.max_held_bytes),
         )
-        self.workers = app.state.service.workers
+        self.workers = app.state.service.pdf_pool
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8421")
         self._runner = asyncio.Runner()

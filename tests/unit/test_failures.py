@@ -7,7 +7,7 @@ import re
 from bundler import errors as building
 from bundler.errors import BundlerError
 from sidecar import cli, errors
-from sidecar.documents import refusals
+from sidecar.documents import pdf_reading
 from sidecar.errors import ServiceError
 from tests.support.failures import ROUTED, codes, raised
 from tests.support.pages import ROOT
@@ -40,7 +40,7 @@ def test_every_kind_of_problem_is_in_the_table_and_no_other() -> None:
 
 def test_every_refusal_of_a_document_is_in_its_table_and_no_other() -> None:
     listed = documented("docs/files.md", "## What is refused")
-    words = {(422, refusals.refusal(word).kind) for word in refusals.REFUSALS}
+    words = {(422, pdf_reading.refusal(word).kind) for word in pdf_reading.REFUSALS}
     documents = {(s, k) for s, k in listed if k.startswith("document-")}
     assert documents == words | {(422, "document-timeout"), (503, "document-busy")}
     assert listed - documents <= set(raised())

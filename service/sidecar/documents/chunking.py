@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Literal
 
-from sidecar.documents import documents
-from sidecar.documents.documents import Document
+from sidecar.documents import extraction
+from sidecar.documents.extraction import Document
 from sidecar.documents.losses import Loss, Note, merged
-from sidecar.documents.workers import Workers
+from sidecar.documents.pdf_pool import PdfPool
 from sidecar.problems import Problem
 from sidecar.scheduling.cancellation import Disconnected
 from sidecar.scheduling.encoder import Embedded, Encoder
@@ -238,7 +238,7 @@ async def read(
     wanted: Chunking,
     *,
     encoder: Encoder,
-    workers: Workers,
+    pdf_pool: PdfPool,
     limits: Limits,
     disconnected: Disconnected,
 ) -> Chunks:
@@ -252,7 +252,7 @@ async def read(
         suffix,
         wanted,
         encoder=encoder,
-        workers=workers,
+        pdf_pool=pdf_pool,
         limits=limits,
         disconnected=disconnected,
     )
@@ -265,15 +265,15 @@ async def _read(
     wanted: Chunking,
     *,
     encoder: Encoder,
-    workers: Workers,
+    pdf_pool: PdfPool,
     limits: Limits,
     disconnected: Disconnected,
 ) -> Chunks:
-    document = await documents.read(
+    document = await extraction.read(
         data,
         suffix,
         max_chars=limits.max_document_chars,
-        workers=workers,
+        pdf_pool=pdf_pool,
         codec=wanted.codec,
         password=wanted.password,
     )

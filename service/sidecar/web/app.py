@@ -10,8 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from sidecar import __version__, problems
-from sidecar.documents.roots import Roots
-from sidecar.documents.workers import Workers
+from sidecar.documents.allowed_dirs import AllowedDirs
+from sidecar.documents.pdf_pool import PdfPool
 from sidecar.process.clock import Clock
 from sidecar.process.presence import Presence
 from sidecar.scheduling.encoder import Encoder
@@ -65,8 +65,8 @@ def create_app(
     service = app.state.service = Service(
         settings=settings,
         encoder=encoder,
-        roots=Roots(settings.allow_dirs),
-        workers=Workers(settings.limits, clock=clock, is_gone=lambda: presence.is_gone),
+        allowed_dirs=AllowedDirs(settings.allow_dirs),
+        pdf_pool=PdfPool(settings.limits, clock=clock, is_gone=lambda: presence.is_gone),
         presence=presence,
         instance=instance,
         request_stop=request_stop,

@@ -17,7 +17,7 @@ from fastapi import routing
 from starlette.routing import Route
 
 from sidecar.documents import detection
-from sidecar.documents.workers import Workers
+from sidecar.documents.pdf_pool import PdfPool
 from sidecar.process import headroom
 from sidecar.web.routes import PARTS
 
@@ -32,7 +32,7 @@ MODULES = ("sidecar.web.prometheus",)
 log = logging.getLogger("sidecar.ahead")
 
 
-async def load(workers: Workers) -> None:
+async def load(pdf_pool: PdfPool) -> None:
     """Load it on a thread, then start a process that reads PDFs, where memory allows."""
     await asyncio.sleep(WAIT_S)
     for room in (headroom.memory(), headroom.address_space()):
@@ -43,7 +43,7 @@ async def load(workers: Workers) -> None:
         await asyncio.to_thread(_load)
     except Exception:
         log.exception("preloading failed")
-    await workers.start_ahead()
+    await pdf_pool.start_ahead()
     log.info("%s", LOADED)
 
 

@@ -41,7 +41,7 @@ class _Run(Collector):
 
     def __init__(self, service: Service) -> None:
         self._encoder = service.encoder
-        self._workers = service.workers
+        self._workers = service.pdf_pool
 
     def collect(self) -> Iterable[Metric]:
         yield self._build()

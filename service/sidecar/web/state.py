@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from sidecar.documents import chunking
+from sidecar.documents.allowed_dirs import AllowedDirs
 from sidecar.documents.chunking import Chunking, Chunks
-from sidecar.documents.roots import Roots
-from sidecar.documents.workers import Workers
+from sidecar.documents.pdf_pool import PdfPool
 from sidecar.process.presence import Presence
 from sidecar.scheduling.cancellation import Disconnected
 from sidecar.scheduling.encoder import Encoder
@@ -23,10 +23,10 @@ class Service:
 
     settings: Settings
     encoder: Encoder
-    roots: Roots
+    allowed_dirs: AllowedDirs
     instance: str
     request_stop: Callable[[], None]
-    workers: Workers
+    pdf_pool: PdfPool
     presence: Presence
 
     async def read(
@@ -38,7 +38,7 @@ class Service:
             suffix,
             wanted,
             encoder=self.encoder,
-            workers=self.workers,
+            pdf_pool=self.pdf_pool,
             limits=self.settings.limits,
             disconnected=disconnected,
         )

@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sidecar.documents import documents
+from sidecar.documents import extraction
 from sidecar.documents.chunking import Chunking
 from sidecar.problems import Problem
 from sidecar.web import bodies, responses, schemas
@@ -32,7 +32,7 @@ from sidecar.web.state import service_of
 router = APIRouter()
 MAX_BODY_BYTES = 1 << 16  # of a path and options: the longest path that systems open is half of it
 HEADER = "X-Document-Password"
-SENT = f"Content-Type: {', '.join(documents.MEDIA_TYPES)}"
+SENT = f"Content-Type: {', '.join(extraction.MEDIA_TYPES)}"
 ANSWER = {"model": schemas.EmbedFileAnswer, "content": {ndjson.MEDIA_TYPE: {}}}
 
 
@@ -51,7 +51,9 @@ async def embed_file(request: Request) -> Response:
     body = await bodies.collect(request, max_bytes=MAX_BODY_BYTES, too_large=_too_large)
     asked = await validated(schemas.EmbedFileRequest, body)
     wanted = asked.chunking(engine)
-    file = await asyncio.to_thread(service.roots.read, asked.path, max_bytes=limits.max_file_bytes)
+    file = await asyncio.to_thread(
+        service.allowed_dirs.read, asked.path, max_bytes=limits.max_file_bytes
+    )
     share_of(request).take(len(file.data))
     return await _answer(request, file.data, file.suffix, asked, wanted)
 
@@ -64,7 +66,7 @@ async def embed_file(request: Request) -> Response:
             "required": True,
             "content": {
                 kind: {"schema": {"type": "string", "format": "binary"}}
-                for kind in documents.MEDIA_TYPES
+                for kind in extraction.MEDIA_TYPES
             },
         },
     },
@@ -77,7 +79,7 @@ async def upload(request: Request) -> Response:
     service.encoder.require_room()
     suffix = _suffix_of(request)
     if suffix == ".pdf":
-        service.workers.require_room()
+        service.pdf_pool.require_room()
     options = _options(request)
     asked = schemas.validate(schemas.FileOptions, options, is_spelled=True)
     wanted = asked.chunking(engine)
@@ -138,11 +140,11 @@ def _suffix_of(request: Request) -> str:
     Raises Problem 415 for a type that is not read, or a content encoding.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind not in documents.MEDIA_TYPES:
+    if kind not in extraction.MEDIA_TYPES:
         what = "the Content-Type is not that of a supported document"
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media-type", what, next_step=SENT)
     bodies.refuse_encoding(request)
-    return documents.MEDIA_TYPES[kind]
+    return extraction.MEDIA_TYPES[kind]
 
 
 def _options(request: Request) -> dict[str, str]:

@@ -75,7 +75,7 @@ async def info(request: Request) -> Response:
             "revision": loaded.snapshot.revision,
             "fingerprint": loaded.fingerprint(),
             "limits": {name: getattr(limits, name) for name in schemas.LimitsAnswer.model_fields},
-            "sandbox": service.workers.sandbox,
+            "sandbox": service.pdf_pool.sandbox,
             "folders": await _folders(service),
             "plan": loaded.snapshot.plan,
         }
@@ -93,7 +93,7 @@ async def _folders(service: Service) -> list[dict[str, object]]:
             "path": os.fsencode(folder.path).decode(errors="replace") if has_token else None,
         }
         # A drive that does not answer lets the question wait.
-        for folder in await asyncio.to_thread(service.roots.listed)
+        for folder in await asyncio.to_thread(service.allowed_dirs.listed)
     ]
 
 

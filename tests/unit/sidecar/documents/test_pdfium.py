@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.documents.extracted import Extracted
 from sidecar.documents.losses import Loss, LossKind, Note, NoteKind
+from sidecar.documents.pdf_reading import PdfText
 from tests.support.casepdf import (
     DEPOSIT,
     LEASE,
@@ -58,7 +58,7 @@ def test_ligatures_are_letters() -> None:
 def test_a_letter_that_the_table_calls_nul_is_counted() -> None:
     codes = {1: "\0", 2: "o", 3: "c", 4: "e"}
     found = read(mapped(codes, [2, 1, 3, 4]))
-    assert found == Extracted(pages=["o\ufffdce"], losses=lost("encoding"))
+    assert found == PdfText(pages=["o\ufffdce"], losses=lost("encoding"))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_known_orders_of_characters_need_no_table(encoding: str) -> None:
 
 @pytest.mark.parametrize("cipher", ["rc4-40", "rc4-128", "aes-128"])
 def test_an_empty_password_opens_a_document(cipher: str) -> None:
-    assert read(locked(cipher=cipher)) == Extracted(pages=[TWO])
+    assert read(locked(cipher=cipher)) == PdfText(pages=[TWO])
 
 
 @pytest.mark.parametrize("cipher", ["rc4-40", "rc4-128", "aes-128"])
@@ -108,7 +108,7 @@ def test_a_password_that_nothing_asks_for_does_no_harm() -> None:
 )
 def test_a_page_that_cannot_be_drawn_costs_that_page(contents: bytes) -> None:
     found = read(second_page(contents))
-    assert found == Extracted(pages=[TWO, "", DEPOSIT], losses=lost("page", number=2))
+    assert found == PdfText(pages=[TWO, "", DEPOSIT], losses=lost("page", number=2))
 
 
 def test_a_page_of_which_a_part_is_missing_is_said() -> None:
@@ -122,12 +122,12 @@ def test_a_page_of_which_a_part_is_missing_is_said() -> None:
     "contents", [stream(b""), stream(b"q Q"), packed(b"BT /F1 9 Tf () Tj ET"), packed(b"% nothing")]
 )
 def test_a_page_that_is_meant_to_be_empty_is_no_loss(contents: bytes) -> None:
-    assert read(second_page(contents)) == Extracted(pages=[TWO, "", DEPOSIT])
+    assert read(second_page(contents)) == PdfText(pages=[TWO, "", DEPOSIT])
 
 
 def test_a_large_drawing_keeps_its_title_and_the_pages_beside_it() -> None:
     found = read(second_page(packed(large_drawing(3 << 20))))
-    assert found == Extracted(pages=[TWO, "Map of the harbour, scale 1:5000", DEPOSIT])
+    assert found == PdfText(pages=[TWO, "Map of the harbour, scale 1:5000", DEPOSIT])
 
 
 def test_a_page_that_is_a_picture_is_said() -> None:
@@ -156,7 +156,7 @@ def test_values_and_comments_stand_after_the_text_of_their_page() -> None:
     ids=["no table", "cut", "junk before", "wrong place"],
 )
 def test_a_document_with_a_damaged_frame_is_read(data: bytes) -> None:
-    assert read(data) == Extracted(pages=[TWO])
+    assert read(data) == PdfText(pages=[TWO])
 
 
 def test_lines_that_are_drawn_twice_are_there_once() -> None:
@@ -181,7 +181,7 @@ def test_what_stands_outside_of_the_page_is_not_text() -> None:
 
 def test_a_hyphen_on_a_page_with_text_outside_is_no_loss() -> None:
     found = read(drawing(at((5, 100, "the termi-"), (5, 90, "nation"), (500, 100, "outside"))))
-    assert found == Extracted(pages=["the termination"], notes=(note("hyphens", 1),))
+    assert found == PdfText(pages=["the termination"], notes=(note("hyphens", 1),))
 
 
 def test_an_accent_over_a_letter_is_part_of_it_and_one_beside_is_not() -> None:

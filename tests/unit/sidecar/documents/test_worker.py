@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sidecar.documents import pdfium, sandbox, worker
-from sidecar.documents.extracted import Extracted
 from sidecar.documents.losses import Loss
+from sidecar.documents.pdf_reading import PdfText
 from tests.support.pdfparts import read, said
 from tests.support.tinypdf import (
     circular_xref,
@@ -74,9 +74,9 @@ def limit(*pages: int) -> tuple[Loss, ...]:
 
 def test_pages_come_in_order_and_say_whether_they_are_all() -> None:
     data = pdf(["one", "two", "three"])
-    assert read(data) == Extracted(pages=["one", "two", "three"])
-    assert read(data, max_pages=2) == Extracted(pages=["one", "two"], losses=limit(3))
-    assert read(data, room=4) == Extracted(pages=["one", "t"], losses=limit(2, 3))
+    assert read(data) == PdfText(pages=["one", "two", "three"])
+    assert read(data, max_pages=2) == PdfText(pages=["one", "two"], losses=limit(3))
+    assert read(data, room=4) == PdfText(pages=["one", "t"], losses=limit(2, 3))
     assert read(data, room=11).losses == ()
     assert read(data, first=3).pages == ["three"]
 
@@ -100,7 +100,7 @@ def test_what_cannot_be_opened_has_a_word(data: bytes, expected: str) -> None:
     "data", [cyclic_outline(), circular_xref(), b"\n\n junk " + pdf(["Some text."])]
 )
 def test_faults_beside_the_pages_do_not_keep_the_text(data: bytes) -> None:
-    assert read(data) == Extracted(pages=["Some text."])
+    assert read(data) == PdfText(pages=["Some text."])
 
 
 def test_a_page_that_is_not_there_costs_that_page() -> None:
@@ -123,7 +123,7 @@ def test_memory_that_is_used_up_has_a_word(monkeypatch: pytest.MonkeyPatch) -> N
 def test_pages_that_come_after_the_time_are_said() -> None:
     pace = worker.Pace(0)
     found = read(pdf(["one", "two", "three"]), pace=pace, first=2)
-    assert found == Extracted(pages=[], losses=(Loss(kind="time", count=2, pages=(2, 3)),))
+    assert found == PdfText(pages=[], losses=(Loss(kind="time", count=2, pages=(2, 3)),))
 
 
 def test_a_page_may_take_its_share_of_the_time_that_is_left(

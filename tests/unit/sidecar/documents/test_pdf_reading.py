@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from sidecar.documents.extracted import Extracted, Part, Reading, part
 from sidecar.documents.losses import Loss, Note
+from sidecar.documents.pdf_reading import Part, PdfReading, PdfText, part
 
 
 def test_what_a_worker_says_becomes_pages_losses_and_notes() -> None:
@@ -14,7 +14,7 @@ def test_what_a_worker_says_becomes_pages_losses_and_notes() -> None:
         "losses": [{"kind": "page", "count": 1, "pages": [2]}],
         "notes": [{"kind": "hyphens", "count": 3}],
     }
-    found = Extracted(
+    found = PdfText(
         pages=["a", ""],
         losses=(Loss(kind="page", count=1, pages=(2,)),),
         notes=(Note(kind="hyphens", count=3),),
@@ -49,14 +49,14 @@ def test_anything_else_is_nothing_that_a_worker_says(change: dict[str, Any]) -> 
     assert part([]) is None
 
 
-def reading(**changes: Any) -> Reading:
-    return Reading(
+def reading(**changes: Any) -> PdfReading:
+    return PdfReading(
         **{"cpu_left_s": 8.0, "wall_left_s": 9.0, "max_pages": 5, "max_chars": 9} | changes
     )
 
 
 def page(text: str, cpu_s: float, **rest: Any) -> Part:
-    return Part(said=Extracted(pages=[text]), of=6, cpu_s=cpu_s, is_last=False, **rest)
+    return Part(said=PdfText(pages=[text]), of=6, cpu_s=cpu_s, is_last=False, **rest)
 
 
 def test_the_next_worker_is_told_what_is_left() -> None:
@@ -88,6 +88,6 @@ def test_the_rest_is_left_out_up_to_the_pages_that_are_read() -> None:
     made.add(page("a", 0.95), made.begin()[0])
     assert made.skip("time")
     assert made.is_done
-    assert made.extracted() == Extracted(
+    assert made.extracted() == PdfText(
         pages=["a", ""], losses=(Loss(kind="time", count=4, pages=(2, 3, 4, 5)),)
     )

@@ -5,22 +5,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar.documents import documents
+from sidecar.documents import extraction
 from sidecar.documents.losses import Loss
-from sidecar.documents.workers import Workers
+from sidecar.documents.pdf_pool import PdfPool
 from sidecar.problems import Problem
 from sidecar.settings import Limits
 from tests.support.tinypdf import pdf
 
 if TYPE_CHECKING:
-    from sidecar.documents.documents import Document
+    from sidecar.documents.extraction import Document
 
 
 def read(data: bytes, suffix: str = ".pdf", *, max_chars: int = 100) -> Document:
     async def begin() -> Document:
-        workers = Workers(Limits(max_document_chars=max_chars))
+        workers = PdfPool(Limits(max_document_chars=max_chars))
         try:
-            return await documents.read(data, suffix, max_chars=max_chars, workers=workers)
+            return await extraction.read(data, suffix, max_chars=max_chars, pdf_pool=workers)
         finally:
             workers.close()
 
@@ -42,7 +42,7 @@ def test_characters_over_the_limit_are_left_out_and_said() -> None:
 
 
 def test_pages_are_joined_and_found_again() -> None:
-    document = documents.joined(["", "a", "", "bc"])
+    document = extraction.joined(["", "a", "", "bc"])
     assert document.text == "\na\n\nbc"
     assert [document.page_at(at) for at in range(6)] == [1, 2, 2, 3, 4, 4]
 
@@ -83,9 +83,9 @@ def test_a_long_text_is_cut_and_said() -> None:
 @pytest.mark.parametrize("path", ["/a/b.docx", "/a/b", "/a/.pdf.exe"])
 def test_other_kinds_of_file_are_422(path: str) -> None:
     with pytest.raises(Problem) as caught:
-        documents.suffix_of(path)
+        extraction.suffix_of(path)
     assert (caught.value.status, caught.value.kind) == (422, "file-kind")
 
 
 def test_the_suffix_may_be_in_capitals() -> None:
-    assert documents.suffix_of("/a/B.PDF") == ".pdf"
+    assert extraction.suffix_of("/a/B.PDF") == ".pdf"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Literal
 
 from sidecar.documents.losses import LOSS_KINDS, NOTE_KINDS, Loss, LossKind, Note, Tally, merged
@@ -22,7 +23,7 @@ LEAST_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Extracted:
+class PdfText:
     """The text of each page in order, empty for one that is skipped, and what was lost."""
 
     pages: list[str]
@@ -37,7 +38,7 @@ class Part:
     `cpu_s` is what it computed so far, `sandbox` what holds it; `is_last` if it says no more.
     """
 
-    said: Extracted
+    said: PdfText
     of: int | None = None
     cpu_s: float = 0.0
     sandbox: Sandbox | None = None
@@ -53,12 +54,12 @@ def part(answer: object) -> Part | None:
             lost, noted = _tallies(losses, LOSS_KINDS), _tallies(notes, NOTE_KINDS)
             if lost is None or noted is None:
                 return None
-            said = Extracted(pages=pages, losses=lost, notes=noted)
+            said = PdfText(pages=pages, losses=lost, notes=noted)
             return _part(said, rest)
     return None
 
 
-def _part(said: Extracted, rest: dict[Any, Any]) -> Part | None:
+def _part(said: PdfText, rest: dict[Any, Any]) -> Part | None:
     match {"of": None, "cpu": 0.0, "sandbox": None, "more": False, **rest}:
         case {
             "of": int() | None as of,
@@ -86,7 +87,7 @@ def _tallies(entries: list[Any], kinds: tuple[str, ...]) -> tuple[Tally[Any], ..
 
 
 @dataclass(slots=True, kw_only=True)
-class Reading:
+class PdfReading:
     """A document as far as it was read: by one worker, or by several, one after the other.
 
     `cpu_left_s` is what they may compute, `wall_left_s` how long they may take, `problem` what
@@ -112,7 +113,7 @@ class Reading:
     _heard_s: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def of_limits(cls, limits: Limits, *, password: str | None = None) -> Reading:
+    def of_limits(cls, limits: Limits, *, password: str | None = None) -> PdfReading:
         """Return one of which nothing was read, and that `password` opens."""
         return cls(
             cpu_left_s=limits.document_cpu_s,
@@ -193,9 +194,9 @@ class Reading:
         self.is_done = True
         return True
 
-    def extracted(self) -> Extracted:
+    def extracted(self) -> PdfText:
         """Return what was read."""
-        return Extracted(pages=self.pages, losses=merged(self.losses), notes=merged(self.notes))
+        return PdfText(pages=self.pages, losses=merged(self.losses), notes=merged(self.notes))
 
     @property
     def _last(self) -> int:
@@ -207,3 +208,74 @@ class Reading:
         self.losses.append(Loss(kind=kind, count=count, pages=pages))
         if kind in ("page", "time") and count == 1:
             self.pages.append("")
+
+
+LIGHTER = "print it to a new PDF, or split it"
+# By the word that the worker says: what, why, next.
+REFUSALS = {
+    "not-pdf": (
+        "the file is not a PDF",
+        "it does not begin with a PDF header",
+        "give it the right suffix or Content-Type",
+    ),
+    "encrypted": (
+        "the PDF is encrypted",
+        "its text cannot be read without its password",
+        "send it: as the field password, or as the header X-Document-Password of an upload",
+    ),
+    "password": (
+        "the password does not open the PDF",
+        "",
+        "send the one that opens it in a viewer",
+    ),
+    "scanned": (
+        "the PDF has no text",
+        "its pages have only pictures, as from a scanner, or nothing",
+        "run text recognition (OCR) over it first",
+    ),
+    "no-pages": ("the PDF has no pages", "", "check the program that made it"),
+    "unreadable": (
+        "the PDF cannot be read",
+        "it is damaged or was cut short",
+        "download it again, or open it in a viewer and save a copy",
+    ),
+    "too-complex": (
+        "the PDF needs too much memory or work",
+        "it exceeds the limits of a document",
+        LIGHTER,
+    ),
+    "crash": ("the PDF could not be read", "the process that read it crashed", LIGHTER),
+}
+
+
+def refusal(word: str) -> Problem:
+    """Return the problem that stands for a word of the worker's."""
+    known = word if word in REFUSALS else "unreadable"
+    what, why, step = REFUSALS[known]
+    return Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY, f"document-{known}", what, why=why, next_step=step
+    )
+
+
+def no_process(what: str, why: str) -> Problem:
+    """Return the problem of a document that no process was there to read."""
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "no-process",
+        what,
+        why=why,
+        next_step="try again",
+        headers={"Retry-After": "5"},
+    )
+
+
+def busy(seconds: float) -> Problem:
+    """Return the problem of a document of which no page was read in `seconds`."""
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "document-busy",
+        f"no page of the PDF was read within {seconds:g} seconds",
+        why="the machine is too busy",
+        next_step="send it again when the machine is less busy",
+        headers={"Retry-After": "30"},
+    )

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar.documents import process, sandbox, worker, workers
-from sidecar.documents.extracted import MAX_SKIPPED, Extracted
+from sidecar.documents import pdf_pool, pdf_process, sandbox, worker
 from sidecar.documents.losses import Loss, LossKind
-from sidecar.documents.workers import Workers
+from sidecar.documents.pdf_pool import PdfPool
+from sidecar.documents.pdf_reading import MAX_SKIPPED, PdfText
 from sidecar.problems import Problem
 from sidecar.process import clock
 from sidecar.settings import Limits
@@ -37,9 +37,9 @@ UNCAUGHT = ("SIGSTOP", "SIGKILL")
 def run() -> Callable[..., Any]:
     """Return what runs a coroutine of workers, which are closed when it ends."""
 
-    def within(work: Callable[[Workers], Any], **options: Any) -> Any:
+    def within(work: Callable[[PdfPool], Any], **options: Any) -> Any:
         async def begin() -> Any:
-            made = Workers(options.pop("limits", Limits()), **options)
+            made = PdfPool(options.pop("limits", Limits()), **options)
             try:
                 return await work(made)
             finally:
@@ -62,7 +62,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
     return replace
 
 
-async def refused(made: Workers, data: bytes = DATA) -> Problem:
+async def refused(made: PdfPool, data: bytes = DATA) -> Problem:
     with pytest.raises(Problem) as caught:
         await made.read(data)
     return caught.value
@@ -71,10 +71,10 @@ async def refused(made: Workers, data: bytes = DATA) -> Problem:
 def test_pages_come_in_order_and_a_process_waits_for_the_next_document(
     run: Callable[..., Any],
 ) -> None:
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         assert made.processes == 0
         first = await made.read(pdf(["one", "two"]))
-        assert first == Extracted(pages=["one", "two"])
+        assert first == PdfText(pages=["one", "two"])
         spare = made._spare
         assert spare is not None
         assert (await made.read(pdf(["three"]))).pages == ["three"]
@@ -91,7 +91,7 @@ def test_pages_come_in_order_and_a_process_waits_for_the_next_document(
 def test_a_process_that_reads_is_held_by_the_filter_in_all_its_threads(
     run: Callable[..., Any],
 ) -> None:
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         reading = asyncio.create_task(made.read(slow()))
         held: list[str] = []
 
@@ -129,7 +129,7 @@ def test_every_fault_has_a_kind_of_its_own_and_says_what_helps(
 ) -> None:
     program(GREET + f"b = b'{{\"error\": \"{word}\"}}'\nos.write(1, struct.pack('>Q', len(b)) + b)")
 
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         problem = await refused(made)
         kind = "unreadable" if word == "surprise" else word
         assert (problem.status, problem.kind) == (422, f"document-{kind}")
@@ -141,7 +141,7 @@ def test_every_fault_has_a_kind_of_its_own_and_says_what_helps(
 
 
 def test_what_is_no_pdf_starts_no_process(run: Callable[..., Any]) -> None:
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         await refused(made, b"text")
         assert made.processes == 0
 
@@ -153,13 +153,13 @@ def test_a_process_that_takes_too_long_is_killed(
 ) -> None:
     program("time.sleep(60)")
 
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         began = time.monotonic()
-        process = made._spare = made._take()
+        pdf_process = made._spare = made._take()
         problem = await refused(made)
         assert (problem.status, problem.kind) == (503, "document-busy")  # it did not compute
         assert time.monotonic() - began < 30
-        await until(lambda: process.code is not None)
+        await until(lambda: pdf_process.code is not None)
         assert made.counts == {"timeout": 1}
 
     run(work, limits=Limits(document_wall_s=0.3))
@@ -192,7 +192,7 @@ def test_a_process_that_ends_without_an_answer_is_a_422_and_is_counted(
 ) -> None:
     program(source)
 
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         problem = await refused(made, DATA * 100_000)
         assert (problem.status, problem.kind) == (422, kind)
         assert made.counts == {count: 1}
@@ -233,7 +233,7 @@ def test_a_process_stopped_from_outside_is_replaced(
         f"    os.kill(os.getpid(), signal.{name})\n    time.sleep(60)\n{GREET}{ANSWER}"
     )
 
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         assert (await made.read(DATA * 100_000)).pages == ["a"]
         assert made.counts == {"stopped": 1, "read": 1}
 
@@ -246,17 +246,17 @@ def test_what_stops_every_process_is_a_503_and_blames_no_file(
 ) -> None:
     program(f"os.kill(os.getpid(), signal.{name})\ntime.sleep(60)")
 
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         problem = await refused(made)
         assert (problem.status, problem.kind) == (503, "no-process")
         assert problem.headers["Retry-After"]
-        assert made.counts == {"stopped": workers.TRIES}
+        assert made.counts == {"stopped": pdf_pool.TRIES}
 
     run(work)
 
 
 def test_a_spare_process_that_was_stopped_is_not_used(run: Callable[..., Any]) -> None:
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         spare = made._spare = made._take()
         os.kill(spare._popen.pid, signal.SIGSTOP)
         await until(lambda: spare.is_stopped)
@@ -284,7 +284,7 @@ def test_the_time_of_a_stopped_service_is_not_the_documents(
     )
     monkeypatch.setattr(clock, "AWAY_S", 0.5)
 
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         reading = asyncio.create_task(made.read(DATA))
         await until(mark.exists)
         away.touch()
@@ -311,10 +311,10 @@ def test_a_page_that_ends_its_process_costs_that_page(
     of = 'b = b\'{"pages": [], "losses": [], "notes": [], "of": 4, "more": true}\'; ' + SAY
     program(GREET + of + PAGES.replace("END_AT", str(page)).replace("END", end))
 
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         pages = [f"page {number}" * (number != page) for number in range(1, 5)]
         lost = Loss(kind=kind, count=1, pages=(page,))
-        assert await made.read(DATA) == Extracted(pages=pages, losses=(lost,))
+        assert await made.read(DATA) == PdfText(pages=pages, losses=(lost,))
         assert made.counts["read"] == 1
 
     run(work)
@@ -325,7 +325,7 @@ def test_a_machine_without_time_gives_the_pages_that_were_read(
 ) -> None:
     program(GREET + PAGES.replace("END_AT", "3").replace("END", "time.sleep(60)"))
 
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         found = await made.read(DATA)
         assert found.pages == ["page 1", "page 2"]
         assert found.losses == (Loss(kind="busy", count=2, pages=(3, 4)),)
@@ -339,7 +339,7 @@ def test_pages_that_all_end_their_process_are_given_up(
     of = 'b = b\'{"pages": [], "losses": [], "notes": [], "of": 500, "more": true}\'; ' + SAY
     program(f"{GREET}{of}\nos._exit({worker.ENDED_SLOW})")
 
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         assert (await refused(made)).kind == "document-timeout"
         assert made.counts["timeout"] <= MAX_SKIPPED + 1
 
@@ -351,7 +351,7 @@ def test_a_process_that_nothing_but_limits_holds_is_told_once(
 ) -> None:
     program(GREET + ANSWER.replace('"losses"', '"sandbox": "rlimits", "losses"'))
 
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         for _ in range(2):
             await made.read(DATA)
         assert made.sandbox == "rlimits"
@@ -373,19 +373,19 @@ def test_a_process_that_goes_on_after_the_service_is_not_replaced(
     )
     monkeypatch.setattr(clock, "AWAY_S", 0.5)
 
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         reading = asyncio.create_task(made.read(DATA))
         await until(mark.exists)
-        process = next(iter(made._running))
-        os.kill(process._popen.pid, signal.SIGSTOP)
-        await until(lambda: process.is_stopped)
-        asyncio.get_running_loop().call_later(0.1, os.kill, process._popen.pid, signal.SIGCONT)
+        pdf_process = next(iter(made._running))
+        os.kill(pdf_process._popen.pid, signal.SIGSTOP)
+        await until(lambda: pdf_process.is_stopped)
+        asyncio.get_running_loop().call_later(0.1, os.kill, pdf_process._popen.pid, signal.SIGCONT)
         time.sleep(0.7)  # noqa: ASYNC251 - as a stop of both does
         on.touch()
         assert (await reading).pages == ["a"]
         assert made.counts == {"read": 1}
 
-    monkeypatch.setattr(workers, "LOOK_S", 0.5)
+    monkeypatch.setattr(pdf_pool, "LOOK_S", 0.5)
     run(work)
 
 
@@ -394,14 +394,14 @@ def test_a_client_that_leaves_ends_the_process(
 ) -> None:
     program("time.sleep(60)")
 
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         reading = asyncio.create_task(made.read(DATA))
         await until(lambda: made.processes == 1)
-        process = next(iter(made._running))
+        pdf_process = next(iter(made._running))
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
-        await until(lambda: process.code is not None)
+        await until(lambda: pdf_process.code is not None)
         assert made.counts == {"left": 1}
 
     run(work)
@@ -416,7 +416,7 @@ def test_who_leaves_before_the_thread_begins_does_not_end_it_with_an_error(
         begun.append(thread)
 
     monkeypatch.setattr(threading.Thread, "start", begin_later)
-    waited = process.on_thread(lambda: 1)
+    waited = pdf_process.on_thread(lambda: 1)
     waited.cancel()
     begun[0].run()
     assert waited.result(timeout=0) == 1
@@ -427,7 +427,7 @@ def test_closing_answers_503_and_leaves_no_process(
 ) -> None:
     program("time.sleep(60)")
 
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         tasks = [asyncio.create_task(refused(made)) for _ in range(4)]
         await until(lambda: made.processes == 3)
         made.close()
@@ -443,7 +443,7 @@ def test_no_more_are_read_at_once_than_two_and_one_in_its_turn(
 ) -> None:
     program("time.sleep(0.1)")
 
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         most = 0
         tasks = [asyncio.create_task(refused(made)) for _ in range(5)]
         while not all(task.done() for task in tasks):
@@ -465,7 +465,7 @@ def test_a_quick_document_behind_ten_slow_ones_is_read_and_none_of_them_is_lost(
 ) -> None:
     program(BY_KIND)
 
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         slow = [asyncio.create_task(made.read(DATA)) for _ in range(10)]
         await until(lambda: len(made._running) == 3)
         assert (await made.read(DATA + b".")).pages == ["a"]
@@ -474,7 +474,7 @@ def test_a_quick_document_behind_ten_slow_ones_is_read_and_none_of_them_is_lost(
         for task in slow:
             task.cancel()
         await asyncio.gather(*slow, return_exceptions=True)
-        assert made._slots.waiting == 0
+        assert made._queue.waiting == 0
         assert made.counts["left"] == 10
         assert (await made.read(DATA + b".")).pages == ["a"]
 
@@ -484,7 +484,7 @@ def test_a_quick_document_behind_ten_slow_ones_is_read_and_none_of_them_is_lost(
 def test_documents_whose_turn_is_over_go_on_where_they_were(run: Callable[..., Any]) -> None:
     texts = [f"{number} " + "many words " * 800 for number in range(30)]
 
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         found = await asyncio.gather(*(made.read(pdf(texts)) for _ in range(4)))
         numbers = [[page.split()[0] for page in one.pages] for one in found]
         assert numbers == [[str(number) for number in range(30)]] * 4
@@ -499,7 +499,7 @@ def test_the_memory_of_the_service_is_not_the_documents(run: Callable[..., Any])
     # It takes longer than the worker waits until it looks at its memory.
     texts = ["many words " * 4_000] * 100
 
-    async def work(made: Workers) -> Extracted:
+    async def work(made: PdfPool) -> PdfText:
         return await made.read(pdf(texts))
 
     assert run(work).losses == ()
@@ -509,15 +509,15 @@ def test_the_memory_of_the_service_is_not_the_documents(run: Callable[..., Any])
 def test_a_document_whose_last_page_comes_as_its_turn_ends_is_whole(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ask = Workers._ask
+    ask = PdfPool._ask
 
-    async def over(self: Workers, *given: Any) -> None:
+    async def over(self: PdfPool, *given: Any) -> None:
         await ask(self, *given)
-        raise workers._OverError
+        raise pdf_pool._OverError
 
-    monkeypatch.setattr(Workers, "_ask", over)
+    monkeypatch.setattr(PdfPool, "_ask", over)
 
-    async def work(made: Workers) -> Extracted:
+    async def work(made: PdfPool) -> PdfText:
         return await made.read(pdf(["a", "b"]))
 
     found = run(work)
@@ -530,16 +530,16 @@ def test_more_pdfs_than_may_wait_are_refused_and_one_that_leaves_makes_room(
 ) -> None:
     program(BY_KIND)
 
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         slow = [asyncio.create_task(made.read(DATA)) for _ in range(5)]
-        await until(lambda: made._slots.waiting == 2)
+        await until(lambda: made._queue.waiting == 2)
         with pytest.raises(Problem):
             made.require_room()
         problem = await refused(made)
         assert (problem.status, problem.kind) == (429, "busy")
         assert int(problem.headers["Retry-After"]) >= 1
         slow.pop().cancel()
-        await until(lambda: made._slots.waiting == 1)
+        await until(lambda: made._queue.waiting == 1)
         made.require_room()
         assert (await made.read(DATA + b".")).pages == ["a"]
 
@@ -549,7 +549,7 @@ def test_more_pdfs_than_may_wait_are_refused_and_one_that_leaves_makes_room(
 
 
 def test_a_spare_process_that_died_is_not_used(run: Callable[..., Any]) -> None:
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         await made.start_ahead()
         spare = made._spare
         assert spare is not None
@@ -574,7 +574,7 @@ def test_without_the_bundle_the_spare_process_reads_and_the_next_is_503(
 ) -> None:
     bundle = Bundle()
 
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         await made.start_ahead()
         bundle.is_gone = True
         assert (await made.read(pdf(["one"]))).pages == ["one"]
@@ -603,7 +603,7 @@ def test_a_process_that_fails_once_the_bundle_is_gone_blames_no_file(
     program(GREET + source)
     bundle = Bundle()
 
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         await made.start_ahead()
         bundle.is_gone = True
         problem = await refused(made)
@@ -622,7 +622,7 @@ def test_a_process_that_began_in_one_bundle_and_got_ready_in_another_reads_nothi
         asked.append(True)
         return len(asked) > 1  # there before the process is started, and not after
 
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         assert (await refused(made)).kind == "bundle-gone"
         assert "read" not in made.counts
 
@@ -640,7 +640,7 @@ def test_a_process_that_misses_a_library_names_no_limit(
         asked.append(True)
         return len(asked) > 1
 
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         assert (await refused(made)).kind == "bundle-gone"
 
     run(work, is_gone=is_gone)
@@ -661,7 +661,7 @@ def test_a_process_that_never_gets_ready_blames_no_file(
 ) -> None:
     monkeypatch.setattr(worker, "__file__", str(tmp_path / "gone.py"))
 
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         problem = await refused(made)
         assert (problem.status, problem.kind) == (503, "no-process")
 
@@ -686,7 +686,7 @@ def test_where_no_process_can_be_started_the_answer_is_503(
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
 
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         problem = await refused(made)
         assert (problem.status, problem.kind) == (503, kind)
 
@@ -701,7 +701,7 @@ def test_a_process_that_could_not_get_ready_names_the_limit_not_the_file(
 ) -> None:
     program(f"import os; os._exit({code})")
 
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         problem = await refused(made)
         assert (problem.status, problem.kind) == (503, "system-limit")
         assert word in problem.why
@@ -725,7 +725,7 @@ def test_a_process_gets_no_environment_no_paths_and_no_descriptor_but_its_pipes(
     held = (tmp_path / "held").open("w")
     with held:
 
-        async def work(made: Workers) -> Any:
+        async def work(made: PdfPool) -> Any:
             return await made.read(DATA)
 
         answer = run(work)
@@ -740,7 +740,7 @@ def test_the_interpreter_is_ours_and_isolated(run: Callable[..., Any]) -> None:
     seen: list[str] = []
     start = subprocess.Popen.__init__
 
-    async def work(made: Workers) -> None:
+    async def work(made: PdfPool) -> None:
         with pytest.MonkeyPatch.context() as patch:
 
             def record(self: Any, command: list[str], **options: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.documents.roots import Roots
+from sidecar.documents.allowed_dirs import AllowedDirs
 from sidecar.problems import Problem
 
 
@@ -25,7 +25,7 @@ def root(tmp_path: Path) -> Path:
 
 def status(root: Path, path: str, *, max_bytes: int = 100) -> int:
     with pytest.raises(Problem) as caught:
-        Roots([root]).read(path, max_bytes=max_bytes)
+        AllowedDirs([root]).read(path, max_bytes=max_bytes)
     assert "secret" not in caught.value.what
     return caught.value.status
 
@@ -33,7 +33,7 @@ def status(root: Path, path: str, *, max_bytes: int = 100) -> int:
 def test_a_file_inside_is_read(root: Path) -> None:
     (root / "sub").mkdir()
     (root / "sub" / "é 1.txt").write_bytes(b"deep")
-    reader = Roots([root / "sub", root])
+    reader = AllowedDirs([root / "sub", root])
     assert reader.read(str(root / "a.txt"), max_bytes=6).data == b"inside"
     assert reader.read(str(root / "sub" / ".." / "a.txt"), max_bytes=6).data == b"inside"
     assert reader.read(str(root / "sub" / "é 1.txt"), max_bytes=6).data == b"deep"
@@ -41,7 +41,7 @@ def test_a_file_inside_is_read(root: Path) -> None:
 
 def test_no_folder_allowed_is_403_for_any_path(root: Path) -> None:
     with pytest.raises(Problem) as caught:
-        Roots([]).read(str(root / "a.txt"), max_bytes=6)
+        AllowedDirs([]).read(str(root / "a.txt"), max_bytes=6)
     assert caught.value.status == 403
 
 
@@ -49,7 +49,7 @@ def test_outside_and_missing_are_the_same_404(root: Path) -> None:
     answers = []
     for path in (root / "none.txt", root.parent / "secret.txt", root.parent / "none.txt"):
         with pytest.raises(Problem) as caught:
-            Roots([root]).read(str(path), max_bytes=100)
+            AllowedDirs([root]).read(str(path), max_bytes=100)
         answers.append((caught.value.status, caught.value.what, caught.value.kind))
     assert len(set(answers)) == 1
     assert answers[0][0] == 404
@@ -81,7 +81,7 @@ def test_links_to_the_outside_find_nothing(root: Path) -> None:
 
 def test_a_link_within_the_folder_is_followed(root: Path) -> None:
     (root / "link.txt").symlink_to(root / "a.txt")
-    assert Roots([root]).read(str(root / "link.txt"), max_bytes=6).data == b"inside"
+    assert AllowedDirs([root]).read(str(root / "link.txt"), max_bytes=6).data == b"inside"
 
 
 @pytest.mark.parametrize(
@@ -104,10 +104,10 @@ def test_the_suffix_is_that_of_the_file_a_link_leads_to(
     (root / link.rpartition("/")[2]).symlink_to("between")
     path = str(root / link)
     if suffix:
-        assert Roots([root]).read(path, max_bytes=6).suffix == suffix
+        assert AllowedDirs([root]).read(path, max_bytes=6).suffix == suffix
         return
     with pytest.raises(Problem) as caught:
-        Roots([root]).read(path, max_bytes=6)
+        AllowedDirs([root]).read(path, max_bytes=6)
     assert (caught.value.status, caught.value.kind) == (422, "file-kind")
 
 
@@ -118,16 +118,16 @@ def test_a_link_swapped_in_after_the_check_reads_nothing_outside(
     (root / "sub").mkdir()
     (root / "sub" / "secret.txt").write_bytes(b"inside")
     path = root / ("a.txt" if swapped == "a.txt" else "sub/secret.txt")
-    resolve = Roots._resolve
+    resolve = AllowedDirs._resolve
 
-    def swap(self: Roots, asked: str) -> tuple[Path, Path]:
+    def swap(self: AllowedDirs, asked: str) -> tuple[Path, Path]:
         found = resolve(self, asked)
         (root / swapped).rename(root / "old")
         target = root.parent / "secret.txt" if swapped == "a.txt" else root.parent
         (root / swapped).symlink_to(target)
         return found
 
-    monkeypatch.setattr(Roots, "_resolve", swap)
+    monkeypatch.setattr(AllowedDirs, "_resolve", swap)
     assert status(root, str(path)) in (404, 422)
 
 
@@ -146,7 +146,7 @@ def test_a_path_that_no_system_should_be_asked_about_is_422(root: Path, path: st
 )
 def test_names_that_windows_has_not_are_read_elsewhere(root: Path, name: str) -> None:
     (root / name).write_bytes(b"named")
-    assert Roots([root]).read(str(root / name), max_bytes=9).data == b"named"
+    assert AllowedDirs([root]).read(str(root / name), max_bytes=9).data == b"named"
 
 
 def test_only_regular_files_are_read_and_nothing_hangs(root: Path) -> None:
@@ -166,7 +166,7 @@ def test_only_regular_files_are_read_and_nothing_hangs(root: Path) -> None:
 
 def test_a_device_is_refused_without_being_opened() -> None:
     with pytest.raises(Problem) as caught:
-        Roots([Path("/dev")]).read("/dev/zero", max_bytes=10)
+        AllowedDirs([Path("/dev")]).read("/dev/zero", max_bytes=10)
     assert caught.value.status == 422
 
 
@@ -206,7 +206,7 @@ def test_what_the_system_refuses_is_503_and_blames_no_file(
 
     monkeypatch.setattr(os, step, refuse)
     with pytest.raises(Problem) as caught:
-        Roots([root]).read(str(root / "a.txt"), max_bytes=100)
+        AllowedDirs([root]).read(str(root / "a.txt"), max_bytes=100)
     assert (caught.value.status, caught.value.kind) == (503, kind)
 
 
@@ -218,7 +218,7 @@ def test_what_may_not_be_looked_at_is_told_of_inside_alone(
             return root
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
 
-    reader = Roots([root])
+    reader = AllowedDirs([root])
     monkeypatch.setattr(Path, "resolve", refuse)
     for path, code in ((root / "b" / "c.txt", 503), (root.parent / "secret.txt", 404)):
         with pytest.raises(Problem) as caught:
@@ -231,7 +231,7 @@ def test_a_folder_that_is_not_there_is_503_and_used_once_it_is(
 ) -> None:
     late = root.parent / "drive" / "late"
     caplog.set_level("INFO")
-    reader = Roots([root, late])
+    reader = AllowedDirs([root, late])
     assert reader.read(str(root / "a.txt"), max_bytes=9).data == b"inside"
     for path, kind in ((late / "a.txt", "folder-missing"), (late / ".." / "x.txt", "no-file")):
         with pytest.raises(Problem) as caught:
@@ -257,7 +257,7 @@ def test_a_link_that_appears_in_the_place_of_a_folder_is_not_followed(
     late = root.parent / "drive" / "late"
     (root.parent / "other" / "late").mkdir(parents=True)
     (root.parent / "other" / "late" / "a.txt").write_bytes(b"outside")
-    reader = Roots([late])
+    reader = AllowedDirs([late])
     if is_above:
         late.parent.symlink_to(root.parent / "other")
     else:
@@ -275,22 +275,22 @@ NFC, NFD = (unicodedata.normalize(form, "Verträge é/Übersicht é.txt") for fo
 def test_a_name_is_found_in_its_other_spelling(root: Path, there: str, asked: str) -> None:
     (root / there).parent.mkdir()
     (root / there).write_bytes(b"found")
-    assert Roots([root]).read(str(root / asked), max_bytes=9).data == b"found"
+    assert AllowedDirs([root]).read(str(root / asked), max_bytes=9).data == b"found"
     # The folder itself, and one that a link leads to.
     deep = (root / there).parent
     (root / "link").symlink_to(deep)
     for path in (root / asked, root / "link" / Path(asked).name):
-        assert Roots([deep]).read(str(path), max_bytes=9).data == b"found"
+        assert AllowedDirs([deep]).read(str(path), max_bytes=9).data == b"found"
     assert status(root, str((root / asked).with_name("Ubersicht.txt"))) == 404
 
 
 def test_the_exact_spelling_comes_first_and_of_several_others_none(root: Path) -> None:
     one, two, asked = "a\u0323\u0307.txt", "a\u0307\u0323.txt", "\u1ea1\u0307.txt"
     (root / one).write_bytes(b"one")
-    assert Roots([root]).read(str(root / asked), max_bytes=9).data == b"one"
+    assert AllowedDirs([root]).read(str(root / asked), max_bytes=9).data == b"one"
     (root / two).write_bytes(b"two")
     assert status(root, str(root / asked)) == 404
-    assert Roots([root]).read(str(root / two), max_bytes=9).data == b"two"
+    assert AllowedDirs([root]).read(str(root / two), max_bytes=9).data == b"two"
 
 
 def test_another_spelling_leads_nowhere_outside(root: Path) -> None:
@@ -311,7 +311,7 @@ def test_a_limit_of_open_files_does_not_make_a_file_look_missing(
 
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(OSError, match="open files") as caught:
-        Roots([root]).read(str(root / "a.txt"), max_bytes=100)
+        AllowedDirs([root]).read(str(root / "a.txt"), max_bytes=100)
     assert caught.value.errno == number
 
 
@@ -325,7 +325,7 @@ def without_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_where_folders_have_no_descriptors_files_are_read_and_nothing_else(root: Path) -> None:
     (root / "sub.txt").mkdir()
     os.mkfifo(root / "fifo.txt")
-    assert Roots([root]).read(str(root / "a.txt"), max_bytes=6).data == b"inside"
+    assert AllowedDirs([root]).read(str(root / "a.txt"), max_bytes=6).data == b"inside"
     assert status(root, str(root / "sub.txt")) == 422
     assert status(root, str(root / "fifo.txt")) == 422
     assert status(root, str(root / "none.txt")) == 404
@@ -367,7 +367,7 @@ def test_a_link_that_is_replaced_while_it_is_read_finds_nothing(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / "sub").symlink_to(root.parent)
-    reader = Roots([root])
+    reader = AllowedDirs([root])
     readlink = os.readlink
 
     def swap(path: str, **options: Any) -> str:
@@ -404,7 +404,7 @@ def test_links_swapped_in_and_out_all_the_time_never_show_the_outside(
             place.rename(link)
             kept.rename(place)
 
-    reader = Roots([root])
+    reader = AllowedDirs([root])
     swapping = threading.Thread(target=swap)
     swapping.start()
     seen = set()
@@ -447,7 +447,7 @@ def test_a_file_that_vanishes_while_it_is_read_is_read_whole_or_not_at_all(
         return read(descriptor, count)
 
     monkeypatch.setattr(os, "read", vanish)
-    assert Roots([root]).read(str(root / "a.txt"), max_bytes=6).data == b"inside"
+    assert AllowedDirs([root]).read(str(root / "a.txt"), max_bytes=6).data == b"inside"
     assert status(root, str(root / "a.txt")) == 404
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar.documents import pathnames
+from sidecar.documents import allowed_dirs
 from sidecar.problems import Problem
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 )
 def test_what_windows_opens_otherwise_is_422_there_alone(path: str) -> None:
     with pytest.raises(Problem) as caught:
-        pathnames.check_spelling(path, is_windows=True)
+        allowed_dirs.check_spelling(path, is_windows=True)
     assert (caught.value.status, caught.value.kind) == (422, "bad-path")
     if len(path) < 200:
-        pathnames.check_spelling(path, is_windows=False)
+        allowed_dirs.check_spelling(path, is_windows=False)
 
 
 @pytest.mark.parametrize(
@@ -46,22 +46,22 @@ def test_what_windows_opens_otherwise_is_422_there_alone(path: str) -> None:
     ["C:/Users/a.txt", "C:\\a\\..\\console.txt", "D:/a.b.txt", "C:/" + "\u5951" * 255],
 )
 def test_ordinary_paths_pass_on_windows(path: str) -> None:
-    pathnames.check_spelling(path, is_windows=True)
+    allowed_dirs.check_spelling(path, is_windows=True)
 
 
 def test_a_long_name_is_measured_as_the_system_does() -> None:
     name = "\u5951" * 100  # 300 bytes, 100 units
-    pathnames.check_spelling(f"C:/{name}", is_windows=True)
+    allowed_dirs.check_spelling(f"C:/{name}", is_windows=True)
     with pytest.raises(Problem):
-        pathnames.check_spelling(f"/{name}", is_windows=False)
+        allowed_dirs.check_spelling(f"/{name}", is_windows=False)
 
 
 def test_a_very_large_folder_is_not_looked_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "e\u0301").touch()
-    assert pathnames.find(tmp_path, "\u00e9") == "e\u0301"
+    assert allowed_dirs.find(tmp_path, "\u00e9") == "e\u0301"
     for number in range(3):
         (tmp_path / str(number)).touch()
-    monkeypatch.setattr(pathnames, "MAX_ENTRIES", 1)
-    assert pathnames.find(tmp_path, "\u00e9") is None
+    monkeypatch.setattr(allowed_dirs, "MAX_ENTRIES", 1)
+    assert allowed_dirs.find(tmp_path, "\u00e9") is None

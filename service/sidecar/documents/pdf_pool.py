@@ -19,10 +19,17 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 from sidecar.documents import sandbox, worker
-from sidecar.documents.extracted import Extracted, Part, Reading
-from sidecar.documents.process import Process, on_thread
-from sidecar.documents.refusals import LIGHTER, busy, no_process, refusal
-from sidecar.documents.slots import TURN_S, Slot, Slots
+from sidecar.documents.pdf_process import PdfProcess, on_thread
+from sidecar.documents.pdf_queue import TURN_S, PdfQueue, PdfTurn
+from sidecar.documents.pdf_reading import (
+    LIGHTER,
+    Part,
+    PdfReading,
+    PdfText,
+    busy,
+    no_process,
+    refusal,
+)
 from sidecar.problems import Problem, at_limit, bundle_gone, stopping
 from sidecar.process import system_limits
 from sidecar.process.clock import Clock
@@ -53,7 +60,7 @@ class _StoppedError(Exception):
     """A process was stopped or ended by something other than the document."""
 
 
-class Workers:
+class PdfPool:
     """Reads PDFs, a few at a time, each in a process of its own that is then gone.
 
     A process takes 0.15 s of CPU until it can read. From `start_ahead` or the first PDF on one is
@@ -77,10 +84,10 @@ class Workers:
         """Start nothing yet; a document's time is measured on `clock`."""
         self._limits = limits
         self._clock = clock or Clock()
-        self._slots = Slots(processes, max_waiting=limits.max_waiting_pdfs, turn_s=turn_s)
+        self._queue = PdfQueue(processes, max_waiting=limits.max_waiting_pdfs, turn_s=turn_s)
         self._is_gone = is_gone
-        self._spare: Process | None = None
-        self._running: set[Process] = set()
+        self._spare: PdfProcess | None = None
+        self._running: set[PdfProcess] = set()
         self._is_closed = False
         self.counts: Counter[str] = Counter()
         # What holds the processes, as far as is known.
@@ -92,7 +99,7 @@ class Workers:
         """The processes that there are now."""
         return len(self._running) + (self._spare is not None)
 
-    async def read(self, data: bytes, *, password: str | None = None) -> Extracted:
+    async def read(self, data: bytes, *, password: str | None = None) -> PdfText:
         """Return what the worker says of the PDF `data`, which `password` opens if it is encrypted.
 
         Cancelled, it ends the process. To be called on the thread that ends last, as Linux ends
@@ -102,8 +109,8 @@ class Workers:
         if b"%PDF-" not in data[: worker.HEAD_BYTES]:
             self.counts["refused"] += 1
             raise refusal("not-pdf")
-        reading = Reading.of_limits(self._limits, password=password)
-        slot = self._slots.join(len(data))
+        reading = PdfReading.of_limits(self._limits, password=password)
+        slot = self._queue.join(len(data))
         try:
             while True:
                 await slot.wait()
@@ -122,9 +129,9 @@ class Workers:
 
     def require_room(self) -> None:
         """Raise Problem 429 if another PDF would be refused now."""
-        self._slots.require_room()
+        self._queue.require_room()
 
-    async def _try(self, data: bytes, reading: Reading, slot: Slot) -> Extracted:
+    async def _try(self, data: bytes, reading: PdfReading, slot: PdfTurn) -> PdfText:
         stops = 0
         while stops < TRIES:
             if self._is_closed:
@@ -165,7 +172,7 @@ class Workers:
         for process in self._running:
             process.kill()
 
-    def _whole(self, reading: Reading) -> Extracted:
+    def _whole(self, reading: PdfReading) -> PdfText:
         """Return what was read. Raises Problem 422 if that is nothing."""
         found = reading.extracted()
         if not any(page.strip() for page in found.pages):
@@ -179,7 +186,9 @@ class Workers:
         self.counts["read"] += 1
         return found
 
-    async def _ask(self, process: Process, data: bytes, reading: Reading, slot: Slot) -> None:
+    async def _ask(
+        self, process: PdfProcess, data: bytes, reading: PdfReading, slot: PdfTurn
+    ) -> None:
         limits = self._limits
         most = limits.max_document_chars * _CHAR_BYTES + limits.max_pages * _PAGE_BYTES + 1024
         tell = asyncio.get_running_loop().call_soon_threadsafe
@@ -205,10 +214,10 @@ class Workers:
 
     async def _wait(
         self,
-        process: Process,
+        process: PdfProcess,
         asked: Future[Part | Problem | None],
-        reading: Reading,
-        slot: Slot,
+        reading: PdfReading,
+        slot: PdfTurn,
     ) -> Part | Problem:
         """Return what `process` says last.
 
@@ -247,7 +256,7 @@ class Workers:
         self.counts["timeout"] += 1
         raise busy(self._limits.document_wall_s)
 
-    def _ended(self, process: Process) -> Problem | _StoppedError:
+    def _ended(self, process: PdfProcess) -> Problem | _StoppedError:
         """Return what a process means that ended without an answer."""
         if self._is_closed:
             return stopping()
@@ -264,7 +273,7 @@ class Workers:
             return at_limit("the process that reads PDFs failed to start", met())
         return self._crashed(process)
 
-    def _crashed(self, process: Process) -> Problem:
+    def _crashed(self, process: PdfProcess) -> Problem:
         if self._is_gone():
             return bundle_gone()
         if not process.is_ready:
@@ -278,7 +287,7 @@ class Workers:
         what = f"the PDF could not be read in {self._limits.document_cpu_s:g} seconds of CPU time"
         return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "document-timeout", what, next_step=LIGHTER)
 
-    def _take(self) -> Process:
+    def _take(self) -> PdfProcess:
         """Return the spare process if there is one that lives, else a new one."""
         spare, self._spare = self._spare, None
         if spare is not None:
@@ -288,7 +297,7 @@ class Workers:
         if self._is_gone():
             raise bundle_gone()
         try:
-            return Process(self._limits, self._is_gone)
+            return PdfProcess(self._limits, self._is_gone)
         except OSError as error:
             if self._is_gone():
                 raise bundle_gone() from error
@@ -304,4 +313,4 @@ class Workers:
             return
         # Where there is none to be had, the next document tells.
         with contextlib.suppress(OSError, RuntimeError):
-            self._spare = Process(self._limits, self._is_gone)
+            self._spare = PdfProcess(self._limits, self._is_gone)

@@ -22,15 +22,15 @@ FIRST_GUESS_S = 1.0
 MEMORY = 0.8  # what the mean still weighs after another document
 
 
-class Slot:
+class PdfTurn:
     """What one document has: a place to wait, or to be read; `over` is done when that is lost."""
 
-    def __init__(self, slots: Slots, rank: float) -> None:
+    def __init__(self, queue: PdfQueue, rank: float) -> None:
         """Wait; the lower the `rank`, the sooner it is read."""
         self.rank = rank
         self.is_long = False
         self.read_since: float | None = None
-        self._slots = slots
+        self._queue = queue
         self._renew()
 
     def _renew(self) -> None:
@@ -46,26 +46,26 @@ class Slot:
         """Let its time begin: a process can read it."""
         if self.read_since is None:
             self.read_since = asyncio.get_running_loop().time()
-            self._slots.arrange()
+            self._queue.arrange()
 
     def go_back(self) -> None:
         """Wait among the long ones, to go on later. Raises Problem 429 if too many do."""
-        self._slots.require_room(is_long=True)
-        self._slots.forget(self)
+        self._queue.require_room(is_long=True)
+        self._queue.forget(self)
         self.is_long, self.read_since = True, None
         self._renew()
-        self._slots.enter(self)
+        self._queue.enter(self)
 
     def leave(self) -> None:
         """Need nothing any more: it was read or given up."""
         if self.read_since is not None:
-            self._slots.learn(asyncio.get_running_loop().time() - self.read_since)
-        self._slots.forget(self)
-        self._slots.arrange()
+            self._queue.learn(asyncio.get_running_loop().time() - self.read_since)
+        self._queue.forget(self)
+        self._queue.arrange()
 
 
-class Slots:
-    """Slots for `size` documents that may take long, and one more for the first turns of others."""
+class PdfQueue:
+    """Room for `size` documents that take long, and for one more in its first turn."""
 
     def __init__(
         self, size: int, *, max_waiting: int, turn_s: float = TURN_S, round_s: float = ROUND_S
@@ -76,8 +76,8 @@ class Slots:
         self._turn_s = turn_s
         self._round_s = round_s
         self._mean_s = FIRST_GUESS_S
-        self._waiting: list[Slot] = []
-        self._running: list[Slot] = []  # in the order in which they were granted
+        self._waiting: list[PdfTurn] = []
+        self._running: list[PdfTurn] = []  # in the order in which they were granted
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -85,11 +85,11 @@ class Slots:
         """How many wait."""
         return len(self._waiting)
 
-    def join(self, size: int) -> Slot:
+    def join(self, size: int) -> PdfTurn:
         """Return the slot of a document of `size` bytes. Raises Problem 429."""
         self.require_room()
         head_start = min(size / BYTES_PER_S, LONGEST_HEAD_START_S)
-        slot = Slot(self, asyncio.get_running_loop().time() + head_start)
+        slot = PdfTurn(self, asyncio.get_running_loop().time() + head_start)
         self.enter(slot)
         return slot
 
@@ -103,13 +103,13 @@ class Slots:
             why = f"{self._max_waiting} may wait, and as many that were found to take long"
             raise busy(what, why, retry_s=self._expected_s())
 
-    def enter(self, slot: Slot) -> None:
+    def enter(self, slot: PdfTurn) -> None:
         """Let `slot` wait."""
         self._waiting.append(slot)
         self._waiting.sort(key=lambda other: other.rank)
         self.arrange()
 
-    def forget(self, slot: Slot) -> None:
+    def forget(self, slot: PdfTurn) -> None:
         """Take `slot` away from wherever it is."""
         for found in (self._waiting, self._running):
             if slot in found:
@@ -170,5 +170,5 @@ def _settle(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _is_long(slot: Slot, now: float, turn_s: float) -> bool:
+def _is_long(slot: PdfTurn, now: float, turn_s: float) -> bool:
     return slot.is_long or (slot.read_since is not None and now - slot.read_since >= turn_s)

@@ -15,8 +15,7 @@ from typing import IO, TypeVar, cast
 import orjson
 
 from sidecar.documents import worker
-from sidecar.documents.extracted import Part, Reading, part
-from sidecar.documents.refusals import refusal
+from sidecar.documents.pdf_reading import Part, PdfReading, part, refusal
 from sidecar.problems import Problem
 from sidecar.process.children import is_stopped, needed
 from sidecar.scheduling.tokenizer_thread import do
@@ -28,7 +27,7 @@ _READY_S = 2
 R = TypeVar("R")
 
 
-class Process:
+class PdfProcess:
     """A process that reads one document."""
 
     def __init__(self, limits: Limits, is_gone: Callable[[], bool]) -> None:
@@ -74,7 +73,7 @@ class Process:
         return self._popen.returncode
 
     def ask(
-        self, data: bytes, reading: Reading, *, max_bytes: int, on_ready: Callable[[], object]
+        self, data: bytes, reading: PdfReading, *, max_bytes: int, on_ready: Callable[[], object]
     ) -> Part | Problem | None:
         """Return the last that it says, or None if it ended before; it has ended then in any case.
 
@@ -103,7 +102,7 @@ class Process:
         finally:
             self.end()
 
-    def _last(self, reading: Reading, turn: int, max_bytes: int) -> Part | Problem | None:
+    def _last(self, reading: PdfReading, turn: int, max_bytes: int) -> Part | Problem | None:
         said = cast("IO[bytes]", self._popen.stdout)
         while True:
             head = said.read(worker.LENGTH.size)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sidecar.documents import encodings
 from sidecar.documents.losses import Loss, Note, merged
-from sidecar.documents.workers import Workers
+from sidecar.documents.pdf_pool import PdfPool
 from sidecar.problems import Problem
 
 SUFFIXES = (".pdf", ".txt", ".md")
@@ -65,7 +65,7 @@ async def read(
     suffix: str,
     *,
     max_chars: int,
-    workers: Workers,
+    pdf_pool: PdfPool,
     codec: str | None = None,
     password: str | None = None,
 ) -> Document:
@@ -74,7 +74,7 @@ async def read(
     `codec` is what a text file is declared to be in, `password` what opens a PDF.
     """
     if suffix == ".pdf":
-        found = await workers.read(data, password=password)
+        found = await pdf_pool.read(data, password=password)
         return joined(found.pages, losses=found.losses, notes=found.notes)
     is_short = len(data) <= _INLINE_BYTES and codec in {None, "utf-8"}
     decoded = encodings.decode_clean(data) if is_short else None

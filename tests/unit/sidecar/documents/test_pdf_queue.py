@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar.documents import slots
-from sidecar.documents.slots import Slot, Slots
+from sidecar.documents import pdf_queue
+from sidecar.documents.pdf_queue import PdfQueue, PdfTurn
 from sidecar.problems import Problem
 
 if TYPE_CHECKING:
@@ -44,14 +44,14 @@ class Now:
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Return what calls a test's work with slots and their time."""
 
-    def within(work: Callable[[Slots, Now], None], **options: Any) -> None:
+    def within(work: Callable[[PdfQueue, Now], None], **options: Any) -> None:
         async def begin() -> None:
             loop = asyncio.get_running_loop()
             now = Now(loop)
             monkeypatch.setattr(loop, "time", lambda: now.time)
             monkeypatch.setattr(loop, "call_at", now.call_at)
             try:
-                work(Slots(2, **{"max_waiting": 16, **options}), now)
+                work(PdfQueue(2, **{"max_waiting": 16, **options}), now)
             finally:
                 monkeypatch.undo()
 
@@ -60,11 +60,11 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     return within
 
 
-def joined(made: Slots, *sizes: int) -> list[Slot]:
+def joined(made: PdfQueue, *sizes: int) -> list[PdfTurn]:
     return [made.join(size) for size in sizes]
 
 
-def granted(every: Sequence[Slot]) -> list[int]:
+def granted(every: Sequence[PdfTurn]) -> list[int]:
     """Return which are read, whose processes are ready from now on."""
     found = [number for number, slot in enumerate(every) if slot.granted.done()]
     for number in found:
@@ -72,14 +72,14 @@ def granted(every: Sequence[Slot]) -> list[int]:
     return found
 
 
-def over(every: Sequence[Slot]) -> list[int]:
+def over(every: Sequence[PdfTurn]) -> list[int]:
     return [number for number, slot in enumerate(every) if slot.over.done()]
 
 
 def test_three_are_read_and_the_youngest_goes_back_when_its_turn_is_over(
     run: Callable[..., Any],
 ) -> None:
-    def work(made: Slots, now: Now) -> None:
+    def work(made: PdfQueue, now: Now) -> None:
         every = joined(made, 0, 0, 0, 0)
         assert granted(every) == [0, 1, 2]
         now.to(0.9)
@@ -99,7 +99,7 @@ def test_three_are_read_and_the_youngest_goes_back_when_its_turn_is_over(
 def test_nobody_goes_back_while_nobody_waits_and_at_once_when_one_comes(
     run: Callable[..., Any],
 ) -> None:
-    def work(made: Slots, now: Now) -> None:
+    def work(made: PdfQueue, now: Now) -> None:
         every = joined(made, 0, 0, 0)
         assert granted(every) == [0, 1, 2]
         now.to(7)
@@ -111,7 +111,7 @@ def test_nobody_goes_back_while_nobody_waits_and_at_once_when_one_comes(
 
 
 def test_a_turn_begins_when_the_process_is_ready(run: Callable[..., Any]) -> None:
-    def work(made: Slots, now: Now) -> None:
+    def work(made: PdfQueue, now: Now) -> None:
         every = joined(made, 0, 0, 0, 0)
         now.to(5)
         made.arrange()
@@ -126,7 +126,7 @@ def test_a_turn_begins_when_the_process_is_ready(run: Callable[..., Any]) -> Non
 def test_a_small_one_goes_ahead_of_large_ones_that_came_a_little_earlier(
     run: Callable[..., Any],
 ) -> None:
-    def work(made: Slots, now: Now) -> None:
+    def work(made: PdfQueue, now: Now) -> None:
         reading = joined(made, 0, 0, 0)
         granted(reading)
         large = joined(made, 20 << 20, 83_000)
@@ -142,7 +142,7 @@ def test_a_small_one_goes_ahead_of_large_ones_that_came_a_little_earlier(
 
 
 def test_a_large_one_is_not_kept_waiting_by_small_ones_for_ever(run: Callable[..., Any]) -> None:
-    def work(made: Slots, now: Now) -> None:
+    def work(made: PdfQueue, now: Now) -> None:
         reading = joined(made, 0, 0, 0)
         large = made.join(20 << 20)
         for second in range(1, 30):
@@ -152,13 +152,13 @@ def test_a_large_one_is_not_kept_waiting_by_small_ones_for_ever(run: Callable[..
             if large.granted.done():
                 break
             reading.append(next_one)
-        assert second == slots.LONGEST_HEAD_START_S
+        assert second == pdf_queue.LONGEST_HEAD_START_S
 
     run(work)
 
 
 def test_long_ones_are_begun_again_though_new_ones_keep_coming(run: Callable[..., Any]) -> None:
-    def work(made: Slots, now: Now) -> None:
+    def work(made: PdfQueue, now: Now) -> None:
         slow = joined(made, 0, 0, 0)
         granted(slow)
         now.to(2)
@@ -181,7 +181,7 @@ def test_long_ones_are_begun_again_though_new_ones_keep_coming(run: Callable[...
 
 
 def test_with_many_that_wait_turns_are_shorter(run: Callable[..., Any]) -> None:
-    def work(made: Slots, now: Now) -> None:
+    def work(made: PdfQueue, now: Now) -> None:
         every = joined(made, *[0] * 19)
         granted(every)
         now.to(0.49)
@@ -193,7 +193,7 @@ def test_with_many_that_wait_turns_are_shorter(run: Callable[..., Any]) -> None:
 
 
 def test_as_many_wait_as_may_and_the_next_is_told_when_to_come(run: Callable[..., Any]) -> None:
-    def work(made: Slots, now: Now) -> None:
+    def work(made: PdfQueue, now: Now) -> None:
         every = joined(made, *[0] * 7)
         granted(every)
         now.to(6)
@@ -210,7 +210,7 @@ def test_as_many_wait_as_may_and_the_next_is_told_when_to_come(run: Callable[...
 def test_long_ones_that_wait_do_not_keep_new_ones_out_but_each_other(
     run: Callable[..., Any],
 ) -> None:
-    def work(made: Slots, now: Now) -> None:
+    def work(made: PdfQueue, now: Now) -> None:
         every = joined(made, 0, 0, 0)
         for second in range(1, 4):
             granted(every)
@@ -229,7 +229,7 @@ def test_long_ones_that_wait_do_not_keep_new_ones_out_but_each_other(
 
 
 def test_quick_ones_that_were_read_make_the_time_to_come_shorter(run: Callable[..., Any]) -> None:
-    def work(made: Slots, now: Now) -> None:
+    def work(made: PdfQueue, now: Now) -> None:
         for _ in range(20):
             slot = made.join(0)
             slot.ready()
@@ -248,7 +248,7 @@ def test_quick_ones_that_were_read_make_the_time_to_come_shorter(run: Callable[.
 def test_who_leaves_gives_the_place_to_the_next_at_once(
     run: Callable[..., Any], number: int
 ) -> None:
-    def work(made: Slots, _now: Now) -> None:
+    def work(made: PdfQueue, _now: Now) -> None:
         every = joined(made, *[0] * 6)
         every[number].granted.cancel()
         every[number].leave()
@@ -259,7 +259,7 @@ def test_who_leaves_gives_the_place_to_the_next_at_once(
 
 
 def test_one_that_was_cancelled_and_has_not_left_yet_harms_nobody(run: Callable[..., Any]) -> None:
-    def work(made: Slots, _now: Now) -> None:
+    def work(made: PdfQueue, _now: Now) -> None:
         every = joined(made, *[0] * 5)
         every[3].granted.cancel()
         every[0].leave()
