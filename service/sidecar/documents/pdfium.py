@@ -69,7 +69,7 @@ def start() -> None:
     codecs.lookup(_UTF_16)  # a module, which cannot be read any more later on
 
 
-class Document:
+class PdfDocument:
     """A PDF that was opened."""
 
     def __init__(self, data: bytes, *, password: str | None = None) -> None:

@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sidecar.documents.pdfium import Document
+    from sidecar.documents.pdfium import PdfDocument
 
 LENGTH = struct.Struct(">Q")
 READY = b"r"
@@ -195,7 +195,7 @@ def parts(
     from sidecar.documents import pdfium  # noqa: PLC0415 (after the limits)
 
     try:
-        document = pdfium.Document(data, password=password)
+        document = pdfium.PdfDocument(data, password=password)
     except pdfium.Unfit as error:
         yield {"error": str(error)}
         return
@@ -211,7 +211,7 @@ def parts(
 
 
 def _pages(
-    document: Document, last: int, *, room: int, first: int, pace: Pace | None
+    document: PdfDocument, last: int, *, room: int, first: int, pace: Pace | None
 ) -> Iterator[dict[str, object]]:
     from sidecar.documents import pdfium  # noqa: PLC0415 (after the limits)
 

@@ -116,7 +116,7 @@ def test_memory_that_is_used_up_has_a_word(monkeypatch: pytest.MonkeyPatch) -> N
     def burst(_data: object, **_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(pdfium, "Document", burst)
+    monkeypatch.setattr(pdfium, "PdfDocument", burst)
     assert said(b"%PDF-") == "too-complex"
 
 
