@@ -20,8 +20,8 @@ from sidecar.process import (
     cpu_features,
     credentials,
     diagnosis,
-    headroom,
     logs,
+    memory,
     min_system,
     port_owner,
     signals,
@@ -320,7 +320,7 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
     settings = dataclasses.replace(settings, token=token)
     if lease is not None:
         lease.listen()  # not before: the first line may be the token
-    headroom.require(headroom.LIBRARIES, is_model=False)
+    memory.require(memory.LIBRARIES, is_model=False)
     system_limits.require(threads_needed=system_limits.THREADS + settings.threads + cores.logical())
     settings = dataclasses.replace(settings, bounds=bounded(settings.bounds))
     diagnosis.told(os.environ)

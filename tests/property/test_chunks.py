@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sidecar.documents.chunking import char_chunks, take, token_chunks
 from sidecar.problems import Problem
-from sidecar.scheduling.batching import turns
+from sidecar.scheduling.tokenizing import turns
 
 TEXTS = st.text(alphabet=st.sampled_from("ab \n\t\u2003é\U0001f600"), max_size=200)
 

@@ -40,7 +40,10 @@ LOOK_S = 0.25  # how often a process is looked at
 TRIES = 2
 # With these a process ends for what it does; any other signal comes from outside.
 _OWN_SIGNALS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTRAP", "SIGSYS", "SIGXCPU")
-_LIMITS = {worker.ENDED_THREADLESS: system_limits.threads, worker.ENDED_POOR: system_limits.memory}
+_LIMITS = {
+    worker.ENDED_THREADLESS: system_limits.threads,
+    worker.ENDED_POOR: system_limits.memory_limit,
+}
 # A character takes six bytes of JSON at most; a page its quotes, its comma and its share.
 _CHAR_BYTES, _PAGE_BYTES = 6, 16
 log = logging.getLogger("sidecar.documents")

@@ -18,7 +18,7 @@ from sidecar.documents import worker
 from sidecar.documents.pdf_reading import Part, PdfReading, part, refusal
 from sidecar.problems import Problem
 from sidecar.process.children import is_stopped, needed
-from sidecar.scheduling.tokenizer_thread import do
+from sidecar.scheduling.tokenizing import fulfil
 from sidecar.settings import Limits
 
 LAST_WORD_S = 1.0
@@ -156,5 +156,5 @@ def on_thread(work: Callable[[], R]) -> Future[R]:
     """Return the future of what `work` returns, done on a thread that keeps no program alive."""
     made: Future[R] = Future()
     made.set_running_or_notify_cancel()  # so that it is not cancelled before the thread begins
-    threading.Thread(target=do, args=(work, made), name="document", daemon=True).start()
+    threading.Thread(target=fulfil, args=(work, made), name="document", daemon=True).start()
     return made

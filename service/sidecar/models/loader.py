@@ -14,7 +14,7 @@ from sidecar.errors import DiskError, UsageError
 from sidecar.models import snapshot
 from sidecar.models.selection import choose
 from sidecar.models.snapshot import Report
-from sidecar.process import headroom, memory
+from sidecar.process import memory
 from sidecar.process.stdio import EventWriter
 from sidecar.settings import Settings
 
@@ -161,11 +161,11 @@ def load(settings: Settings, events: EventWriter, report: Report) -> Loaded:
         go_offline()
     try:
         choice = choose(settings, found, report)
-    except headroom.TooLittleMemoryError:
+    except memory.TooLittleMemoryError:
         raise
     except Exception as error:
         if _is_memory(error):
-            raise headroom.too_little() from error
+            raise memory.too_little() from error
         raise
     return Loaded(
         engine=choice.engine,

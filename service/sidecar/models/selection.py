@@ -23,10 +23,10 @@ from sidecar.engines.packed.weights import WORDS, open_weights
 from sidecar.errors import ModelError, ServiceError, UsageError
 from sidecar.models import golden
 from sidecar.models.snapshot import REPAIR, Report, Snapshot
-from sidecar.process import diagnosis, headroom
+from sidecar.process import diagnosis, memory
 from sidecar.process.cpu_features import BYTE_PRODUCT_NAMES
-from sidecar.process.headroom import MIB, Need
 from sidecar.process.logs import discreet
+from sidecar.process.memory import MIB, Need
 from sidecar.settings import Precision, Settings
 
 log = logging.getLogger("sidecar.engine")
@@ -152,7 +152,7 @@ def _packed(settings: Settings, found: Snapshot, report: Report, device: str) ->
     made = qualify(found.path, device=device, precision=settings.precision)
     if device == "cpu":
         weights = weights_file(found.path)
-        headroom.require(packed_needs(made, weights, precision=settings.precision))
+        memory.require(packed_needs(made, weights, precision=settings.precision))
     report("importing")
     try:
         from sidecar.engines.packed import engine as packed  # noqa: PLC0415 (heavy)
@@ -174,7 +174,7 @@ def _packed(settings: Settings, found: Snapshot, report: Report, device: str) ->
 
 
 def _reference(settings: Settings, found: Snapshot, report: Report) -> Engine:
-    headroom.require(reference_needs(found.path))
+    memory.require(reference_needs(found.path))
     report("importing")
     try:
         from sidecar.engines import reference  # noqa: PLC0415 (the heaviest import there is)

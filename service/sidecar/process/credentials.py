@@ -1,4 +1,4 @@
-"""The token that clients may have to show: how it reaches the service, and how it is compared.
+"""The token that clients may have to show: how it reaches the service.
 
 On the command line every user of the machine could read it, so it comes by standard input, a file
 or the environment. It is never logged, and no error quotes it.
@@ -6,14 +6,12 @@ or the environment. It is never logged, and no error quotes it.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import os
 import re
 import stat
 import sys
 import threading
-from collections.abc import MutableMapping, Sequence
+from collections.abc import MutableMapping
 from pathlib import Path
 
 from sidecar.errors import UsageError
@@ -23,7 +21,6 @@ STDIN = 0
 STDIN_WAIT_S = 10.0
 MIN_CHARS, MAX_CHARS = 16, 512
 _VISIBLE = re.compile(rb"[\x21-\x7e]+")
-_BEARER = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([\x21-\x7e]+)")
 
 
 def take(environment: MutableMapping[str, str]) -> str | None:
@@ -118,20 +115,3 @@ def _checked(token: bytes, place: str) -> bytes:
         why = "a bearer token has only visible ASCII characters"
         raise UsageError(f"the token from {place} cannot be sent", why=why, next_step=step)
     return token
-
-
-class TokenCheck:
-    """Opens for requests that show the token; without one it is always open."""
-
-    def __init__(self, token: bytes | None) -> None:
-        """Keep nothing but the token's digest."""
-        self._digest = None if token is None else hashlib.sha256(token).digest()
-
-    def opens(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
-        """Return whether `headers` carry the token; all that do not take the same time."""
-        if self._digest is None:
-            return True
-        shown = [value for name, value in headers if name == b"authorization"]
-        found = _BEARER.fullmatch(shown[0]) if len(shown) == 1 else None
-        digest = hashlib.sha256(found[1] if found else b"").digest()
-        return hmac.compare_digest(digest, self._digest)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sidecar.errors import ServiceError, UnsupportedError
-from sidecar.process import headroom, system_limits
+from sidecar.process import memory, system_limits
 
 # Of folders, and of files; `;` separates, too, for ld.so.
 FOLDERS = (
@@ -140,14 +140,12 @@ def of_system(error: BaseException) -> ServiceError | None:
 
     What `error` came of counts: whoever could not open one file more may have blamed the file.
     """
-    if isinstance(
-        error, system_limits.LimitError | UnsupportedError | headroom.TooLittleMemoryError
-    ):
+    if isinstance(error, system_limits.LimitError | UnsupportedError | memory.TooLittleMemoryError):
         return error
     found = named(error, os.environ) or system_limits.failure(error, is_start=True)
     if found is not None:
         return found
-    return headroom.too_little() if _is_memory(error) else None
+    return memory.too_little() if _is_memory(error) else None
 
 
 def _is_memory(error: BaseException | None) -> bool:

@@ -3,7 +3,7 @@
 Files that may be open (RLIMIT_NOFILE), processor time (RLIMIT_CPU), threads and processes
 (RLIMIT_NPROC, the control group's pids.max, the machine's). What meets one of them says "Too many
 open files" at best; people need the limit, its value and what raises it. Memory has a module of its
-own: `headroom`.
+own: `memory`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sidecar.errors import ModelError
-from sidecar.process import cgroups, headroom
+from sidecar.process import cgroups, memory
 from sidecar.process.cgroups import text_of
 
 ROOT = Path("/")
@@ -67,7 +67,7 @@ def named(error: BaseException | None, *, is_start: bool = False) -> Limit | Non
         if any(words in text for words in _THREAD_WORDS) or (is_start and number == errno.EAGAIN):
             return threads()
         if is_start and number == errno.ENOMEM:
-            return memory()
+            return memory_limit()
         error = error.__cause__ or error.__context__
     return None
 
@@ -158,7 +158,7 @@ def _threads(root: Path) -> Iterator[Limit]:
     own = _of_user(root)
     if own is not None:
         yield own
-    space = headroom.address_space()
+    space = memory.address_space()
     if space is not None and space.left < STACK_BYTES:
         yield Limit(name=f"{space.name}, in bytes,", value=space.limit, left=0, remedy=space.remedy)
     most = text_of(root / "proc/sys/kernel/threads-max")
@@ -204,9 +204,9 @@ def _open(limit: int) -> int:
     return 0
 
 
-def memory() -> Limit:
+def memory_limit() -> Limit:
     """Return the limit of memory of which least is left."""
-    rooms = [room for room in (headroom.address_space(), headroom.memory()) if room is not None]
+    rooms = [room for room in (memory.address_space(), memory.control_group()) if room is not None]
     if not rooms:
         return Limit(name="memory of this machine", remedy="give it more, or end other programs")
     room = min(rooms, key=lambda room: room.left)

@@ -76,6 +76,7 @@ class Encoder:
         self._waiting: dict[Job, asyncio.Future[None]] = {}
         self._phase: Phase = "starting"
         self._loaded: Loaded | None = None
+        self._fingerprint: Callable[[BatchKey], str] = str  # replaced once there is a model
         self._is_stopping = False
 
     @property
@@ -136,8 +137,11 @@ class Encoder:
             return found[0].engine
 
         await asyncio.wrap_future(self._inference.begin(load))
-        self._loaded = found[0]
-        return self._loaded
+        loaded = self._loaded = found[0]
+        self._fingerprint = functools.cache(
+            lambda key: loaded.fingerprint(pooling=key.pooling, normalize=key.normalize)
+        )
+        return loaded
 
     def ready(self) -> Loaded:
         """Return the loaded model. Raises Problem 503 before that and while stopping."""
@@ -422,9 +426,7 @@ class Encoder:
             rows=job.rows,
             tokens=[one.length for one in part],
             truncated=[index for index, one in enumerate(part) if one.is_truncated],
-            fingerprint=self._require_loaded().fingerprint(
-                pooling=job.key.pooling, normalize=job.key.normalize
-            ),
+            fingerprint=self._fingerprint(job.key),
         )
 
     def _leave(self, job: Job) -> None:

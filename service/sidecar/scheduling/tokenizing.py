@@ -4,17 +4,120 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
+import queue
+import threading
 from array import array
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import Future
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sidecar.engines import Engine, Tokens
 from sidecar.problems import Problem, stopping
-from sidecar.scheduling import batching
 from sidecar.scheduling.cancellation import Cancellation, Disconnected
 from sidecar.scheduling.scheduler import Priority
-from sidecar.scheduling.tokenizer_thread import TokenizerThread
+
+R = TypeVar("R")
+_URGENT, _LATER = 0, 1
+_Errand = tuple[int, int, Callable[[], Any], "Future[Any]"]
+
+
+class TokenizerThread:
+    """Does small pieces of work one after the other, urgent ones first."""
+
+    def __init__(self) -> None:
+        """Start no thread before there is work."""
+        self._errands: queue.PriorityQueue[_Errand] = queue.PriorityQueue()
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._undone = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was submitted is done; one that says so stays so until the next."""
+        return self._undone == 0
+
+    def submit(self, work: Callable[[], R], *, is_urgent: bool) -> Future[R]:
+        """Return the future of what `work` returns; cancelled in time, it is never done."""
+        made: Future[R] = Future()
+        with self._lock:
+            self._undone += 1
+        self._errands.put((_URGENT if is_urgent else _LATER, next(self._numbers), work, made))
+        with self._lock:
+            if self._thread is None:
+                thread = threading.Thread(target=self._serve, name="reader", daemon=True)
+                thread.start()  # where the system has none to give, the next errand asks again
+                self._thread = thread
+        return made
+
+    def close(self) -> None:
+        """Let the thread end after what it is doing; nothing is submitted any more."""
+        stop: Future[Any] = Future()
+        self._errands.put((-1, next(self._numbers), _end, stop))
+
+    def _serve(self) -> None:
+        while True:
+            _, _, work, made = self._errands.get()
+            if work is _end:
+                return
+            if made.set_running_or_notify_cancel():
+                fulfil(work, made)
+            del work, made
+            with self._lock:
+                self._undone -= 1
+
+
+def fulfil(work: Callable[[], R], made: Future[R]) -> None:
+    """Do `work`, and let the running future `made` tell what it returned or raised."""
+    try:
+        found = work()
+    except BaseException as error:  # noqa: BLE001 (whoever waits raises it)
+        made.set_exception(error)
+    else:
+        made.set_result(found)
+
+
+def _end() -> None:
+    """Stand for the end of the work."""
+
+
+def slices(lengths: Sequence[int], *, max_rows: int, max_total: int) -> list[slice]:
+    """Return the slices that cut `lengths` into runs, in order.
+
+    No run has more than `max_rows` members, or a sum above `max_total` unless it is one alone.
+    """
+    made: list[slice] = []
+    start = total = 0
+    for index, length in enumerate(lengths):
+        if index > start and (index - start == max_rows or total + length > max_total):
+            made.append(slice(start, index))
+            start, total = index, 0
+        total += length
+    if lengths:
+        made.append(slice(start, len(lengths)))
+    return made
+
+
+def turns(text: str, *, max_chars: int) -> Iterator[tuple[int, int]]:
+    """Yield start and end of pieces of at most `max_chars` that `text` consists of.
+
+    A piece begins where white space does, if there is some in the second half of the one before:
+    tokenizers take no token across that. An empty text has none.
+    """
+    start = 0
+    while start < len(text):
+        end = start + max_chars
+        if end < len(text):
+            floor = start + max_chars // 2
+            places = range(end, floor, -1)
+            end = next(
+                (at for at in places if text[at].isspace() and not text[at - 1].isspace()), end
+            )
+        yield start, min(end, len(text))
+        start = end
+
 
 # One turn at the tokenizer: a short text that comes meanwhile waits for it.
 TOKENIZE_ROWS = 256
@@ -22,7 +125,6 @@ TOKENIZE_CHARS = 1 << 15
 URGENT_CHARS, URGENT_ROWS = 2_000, 64
 # What is handed on at a time: enough for some batches of an engine.
 PART_TOKENS = 4_096
-R = TypeVar("R")
 
 
 class Tokenizing:
@@ -75,14 +177,14 @@ class Tokenizing:
         """
         is_urgent = _is_urgent(lengths, priority)
         first = 0
-        for run in batching.slices(lengths, max_rows=TOKENIZE_ROWS, max_total=TOKENIZE_CHARS):
+        for run in slices(lengths, max_rows=TOKENIZE_ROWS, max_total=TOKENIZE_CHARS):
             work = functools.partial(_tokenize, engine, texts, run)
             found = await self._read(work, is_urgent=is_urgent, disconnected=disconnected)
             if not truncate:
                 _refuse_cut(found, first, engine.max_tokens)
             first += len(found)
             sizes = [len(one.ids) for one in found]
-            for part in batching.slices(sizes, max_rows=TOKENIZE_ROWS, max_total=PART_TOKENS):
+            for part in slices(sizes, max_rows=TOKENIZE_ROWS, max_total=PART_TOKENS):
                 yield found[part]
 
     async def spans(
@@ -93,7 +195,7 @@ class Tokenizing:
         A long text is read in turns that begin with white space, which changes no token.
         """
         starts, ends = array("I"), array("I")
-        for first, last in batching.turns(text, max_chars=TOKENIZE_CHARS):
+        for first, last in turns(text, max_chars=TOKENIZE_CHARS):
             work = functools.partial(engine.spans, text[first:last])
             found = await self._read(work, is_urgent=False, disconnected=disconnected)
             starts.extend(first + start for start, _ in found)
@@ -105,7 +207,7 @@ class Tokenizing:
     ) -> tuple[int, int]:
         """Return how many tokens of `text` the model has none for, and of how many, in turns."""
         unknown = total = 0
-        for first, last in batching.turns(text, max_chars=TOKENIZE_CHARS):
+        for first, last in turns(text, max_chars=TOKENIZE_CHARS):
             work = functools.partial(engine.unknown, text[first:last])
             found = await self._read(work, is_urgent=False, disconnected=disconnected)
             unknown, total = unknown + found[0], total + found[1]

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import logging
 import re
 import time
@@ -18,7 +20,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sidecar import problems, request_id
 from sidecar.metrics import OTHER, Counts
 from sidecar.problems import CLIENT_CLOSED, Problem
-from sidecar.process.credentials import TokenCheck
 from sidecar.process.listener import host_name
 from sidecar.process.logs import FIELDS
 from sidecar.web import errors
@@ -107,6 +108,7 @@ NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 ANY = "*"
 OPEN_PATH = "/health"  # without the token it tells little, but a launcher has to wait for it
 IS_TRUSTED = "sidecar.is_trusted"  # in the scope of a request: whether the token was shown
+_BEARER = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([\x21-\x7e]+)")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 
 
@@ -120,6 +122,23 @@ def names(host: str, allowed: Iterable[str]) -> frozenset[str]:
     except ValueError:
         return NAMES.union(allowed)
     return NAMES.union(allowed, () if own in ("0.0.0.0", "[::]") else (own,))  # noqa: S104
+
+
+class TokenCheck:
+    """Opens for requests that show the token; without one it is always open."""
+
+    def __init__(self, token: bytes | None) -> None:
+        """Keep nothing but the token's digest."""
+        self._digest = None if token is None else hashlib.sha256(token).digest()
+
+    def opens(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+        """Return whether `headers` carry the token; all that do not take the same time."""
+        if self._digest is None:
+            return True
+        shown = [value for name, value in headers if name == b"authorization"]
+        found = _BEARER.fullmatch(shown[0]) if len(shown) == 1 else None
+        digest = hashlib.sha256(found[1] if found else b"").digest()
+        return hmac.compare_digest(digest, self._digest)
 
 
 class AccessMiddleware:

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from sidecar.documents import detection
 from sidecar.documents.pdf_pool import PdfPool
-from sidecar.process import headroom
+from sidecar.process import memory
 from sidecar.web.routes import PARTS
 
 # Left to the first requests, which a start is measured by.
@@ -35,7 +35,7 @@ log = logging.getLogger("sidecar.ahead")
 async def load(pdf_pool: PdfPool) -> None:
     """Load it on a thread, then start a process that reads PDFs, where memory allows."""
     await asyncio.sleep(WAIT_S)
-    for room in (headroom.memory(), headroom.address_space()):
+    for room in (memory.control_group(), memory.address_space()):
         if room is not None and room.left < LEAST_LEFT:
             log.info("nothing is preloaded: %d bytes of the %s are left", room.left, room.name)
             return

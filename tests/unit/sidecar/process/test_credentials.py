@@ -9,7 +9,6 @@ import pytest
 
 from sidecar.errors import UsageError
 from sidecar.process import credentials
-from sidecar.process.credentials import TokenCheck
 from sidecar.settings import Settings
 
 if TYPE_CHECKING:
@@ -108,35 +107,3 @@ def test_a_token_that_cannot_serve_is_refused_without_being_quoted(token: str) -
 
 def test_settings_do_not_show_their_token() -> None:
     assert TOKEN not in repr(Settings(token=TOKEN.encode()))
-
-
-def test_a_lock_without_a_token_is_open() -> None:
-    assert TokenCheck(None).opens([])
-
-
-@pytest.mark.parametrize("scheme", [b"Bearer ", b"bearer ", b"BEARER  "])
-def test_the_token_opens(scheme: bytes) -> None:
-    assert TokenCheck(TOKEN.encode()).opens([(b"authorization", scheme + TOKEN.encode())])
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        b"",
-        b"Bearer",
-        b"Bearer ",
-        TOKEN.encode(),
-        b"Basic " + TOKEN.encode(),
-        b"Bearer " + TOKEN.encode() + b"0",
-        b"Bearer " + TOKEN[:-1].encode(),
-        b"Bearer " + TOKEN.upper().encode(),
-        b"Bearer x " + TOKEN.encode(),
-        b"Bearer \xff",
-    ],
-)
-def test_nothing_else_does(value: bytes) -> None:
-    lock = TokenCheck(TOKEN.encode())
-    assert not lock.opens([(b"authorization", value)])
-    good = (b"authorization", b"Bearer " + TOKEN.encode())
-    assert not lock.opens([good, (b"authorization", value)])
-    assert not lock.opens([(b"x-authorization", good[1])])

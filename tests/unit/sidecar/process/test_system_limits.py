@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.errors import DiskError, ModelError, UsageError
-from sidecar.process import diagnosis, headroom, system_limits
+from sidecar.process import diagnosis, memory, system_limits
 from sidecar.process.system_limits import Limit, LimitError
 from tests.support.answered import problem
 
@@ -119,7 +119,7 @@ def test_any_other_error_has_met_no_limit(error: BaseException) -> None:
 
 def test_memory_that_ran_out_at_a_start_is_no_bug() -> None:
     found = diagnosis.of_system(due_to(ModelError("x"), MemoryError()))
-    assert isinstance(found, headroom.TooLittleMemoryError)
+    assert isinstance(found, memory.TooLittleMemoryError)
 
 
 def test_a_start_is_refused_below_what_it_needs_and_not_at_it(

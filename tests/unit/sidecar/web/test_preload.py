@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar.process import headroom
+from sidecar.process import memory
 from sidecar.web import preload
 
 if TYPE_CHECKING:
@@ -30,13 +30,11 @@ def test_what_cannot_be_loaded_is_told_and_the_rest_goes_on(
     assert "preloading failed" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["memory", "address_space"])
+@pytest.mark.parametrize("name", ["control_group", "address_space"])
 def test_where_little_memory_is_left_requests_have_it(
     served: Served, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    room = headroom.MemoryLimit(
-        name="memory", limit=1 << 30, left=preload.LEAST_LEFT - 1, remedy=""
-    )
-    monkeypatch.setattr(headroom, name, lambda: room)
+    room = memory.MemoryLimit(name="memory", limit=1 << 30, left=preload.LEAST_LEFT - 1, remedy="")
+    monkeypatch.setattr(memory, name, lambda: room)
     served.run(preload.load(served.workers))
     assert served.workers.processes == 0

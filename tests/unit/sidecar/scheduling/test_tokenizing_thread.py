@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from sidecar.scheduling.tokenizer_thread import TokenizerThread
+from sidecar.scheduling.tokenizing import TokenizerThread
 
 
 def test_urgent_work_goes_first_and_the_rest_keeps_its_order() -> None:

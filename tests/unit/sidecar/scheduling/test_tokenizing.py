@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from sidecar.scheduling.batching import slices, turns
+from sidecar.scheduling.tokenizing import slices, turns
 
 
 def test_slices_keep_the_order_and_both_limits() -> None:
