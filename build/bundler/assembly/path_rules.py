@@ -92,7 +92,7 @@ class Clash:
         """Return in words what is wrong."""
         if self.path == self.other:
             return f"{self.path!r} would be a file and a folder"
-        return f"it and {self.other!r} are one path where case does not count"
+        return f"it and {self.other!r} are one path on file systems that ignore case"
 
 
 @dataclass(slots=True)
