@@ -161,7 +161,7 @@ def check(command: str, elsewhere: Path) -> str:
 @pytest.mark.parametrize(
     "commands", [ENDING[:1], pytest.param(ENDING, marks=pytest.mark.full)], ids=["first", "all"]
 )
-def test_what_ends_ends_well_and_in_the_documents_order(
+def test_documented_commands_succeed_in_order(
     commands: Sequence[str], bundle: Path, elsewhere: Path
 ) -> None:
     assert bundle.is_dir()
@@ -177,7 +177,7 @@ def test_what_ends_ends_well_and_in_the_documents_order(
 
 @pytest.mark.usefixtures("port", "bundle")
 @pytest.mark.parametrize("command", one_always(SERVING))
-def test_what_serves_answers_and_ends_when_interrupted(command: str, elsewhere: Path) -> None:
+def test_documented_services_answer_until_interrupted(command: str, elsewhere: Path) -> None:
     require(command)
     said = check(command, elsewhere)
     if command == UP:
@@ -189,5 +189,5 @@ def test_what_serves_answers_and_ends_when_interrupted(command: str, elsewhere: 
 
 @pytest.mark.usefixtures("port", "tagged")
 @pytest.mark.parametrize("command", one_always(CONTAINERS))
-def test_a_container_answers_and_ends_when_interrupted(command: str, elsewhere: Path) -> None:
+def test_documented_containers_answer_until_interrupted(command: str, elsewhere: Path) -> None:
     check(command, elsewhere)

@@ -1,4 +1,4 @@
-"""The documents name every way in which a program or a request can fail, and none that is none."""
+"""Compare the problems and exit codes of the documents with those of the code."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def documented(page: str, heading: str) -> set[tuple[int, str]]:
     }
 
 
-def test_every_kind_of_problem_is_in_the_table_and_no_other() -> None:
+def test_problem_kinds_are_those_of_the_table() -> None:
     kinds = set(raised()) | ROUTED
     assert len(kinds) > 25
     listed = documented(PAGE, "## Problems") - {(422, "document-…")}
     assert listed == {(s, k) for s, k in kinds if not k.startswith("document-")}
 
 
-def test_every_refusal_of_a_document_is_in_its_table_and_no_other() -> None:
+def test_refusals_of_documents_are_those_of_the_table() -> None:
     listed = documented("docs/files.md", "## What is refused")
     words = {(422, pdf_reading.refusal(word).kind) for word in pdf_reading.REFUSALS}
     documents = {(s, k) for s, k in listed if k.startswith("document-")}
@@ -46,7 +46,7 @@ def test_every_refusal_of_a_document_is_in_its_table_and_no_other() -> None:
     assert listed - documents <= set(raised())
 
 
-def test_every_exit_code_is_in_the_tables_and_no_other() -> None:
+def test_exit_codes_are_those_of_the_tables() -> None:
     service = {*codes(errors, ServiceError).values(), 0}
     both = service | set(codes(building, BundlerError).values())
     rows = {row[0] for row in table(PAGE, "## The process ended")}
