@@ -14,11 +14,11 @@ PAGE = Path(__file__).parents[2] / "docs/api.md"
 HEAD = """\
 # API reference
 
-Made from the service's own OpenAPI document (`GET /openapi.json`) by `ci/api-reference`; a test
-holds the two together. Errors are `application/problem+json` in one shape, see
-[troubleshooting](troubleshooting.md#problems). Beside those listed, any route answers 400, 403,
-408, 421 or 431 at the door, 401 where a token is configured, 429 where too many bodies are on their
-way, and 404 or 405 for what is no route.
+Written by `ci/api-reference` from the service's OpenAPI document (`GET /openapi.json`). Errors are
+`application/problem+json` in one shape, see [troubleshooting](troubleshooting.md#problems). Beside
+those listed, every route may answer 400, 403, 408, 421 or 431 before the request is read, 401 if
+the service has a token, and 429 if too many bodies are held; unknown paths get 404, other methods
+405.
 """
 
 

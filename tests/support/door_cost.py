@@ -143,7 +143,7 @@ def measure(requests: int) -> tuple[Cost, Cost]:
 
 def main(arguments: Sequence[str]) -> int:
     """Measure and print; 0 always, as no figure of a shared machine is a verdict."""
-    parser = argparse.ArgumentParser(prog="ci/count door", description="Price the door.")
+    parser = argparse.ArgumentParser(prog="ci/count access-checks", description="Price the door.")
     parser.add_argument("requests", type=int, nargs="?", default=2000)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
