@@ -5,65 +5,92 @@ Every problem says what happened, why, and what to do next; the web makes answer
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from sidecar.process.system_limits import Limit
 
 CLIENT_CLOSED = 499
 LONGEST_RETRY_S = 60
+# The status of RFC 9457, by the kind of problem.
+STATUSES = {
+    **dict.fromkeys(("bad-host", "bad-json", "bad-request"), 400),
+    "no-token": 401,
+    **dict.fromkeys(("no-folder-allowed", "web-page"), 403),
+    **dict.fromkeys(("no-file", "unknown-path"), 404),
+    "wrong-method": 405,
+    "too-slow": 408,
+    "file-changed": 409,
+    "too-large": 413,
+    **dict.fromkeys(("content-encoding", "media-type"), 415),
+    "unknown-host": 421,
+    **dict.fromkeys(("bad-path", "bad-value", "text-fails", "text-too-long"), 422),
+    **dict.fromkeys(("too-many-texts", "too-many-values", "too-much-overlap"), 422),
+    **dict.fromkeys(("file-kind", "not-text", "wrong-encoding", "document-timeout"), 422),
+    "busy": 429,
+    "large-head": 431,
+    "client-gone": CLIENT_CLOSED,
+    "bug": 500,
+    **dict.fromkeys(("loading", "stopping", "engine-died", "engine-fails"), 503),
+    **dict.fromkeys(("bundle-gone", "disk-error", "folder-missing", "no-permission"), 503),
+    **dict.fromkeys(("no-process", "document-busy", "system-limit"), 503),
+    "out-of-memory": 507,
+}
+REFUSED_DOCUMENT = 422  # of the other kinds that begin with `document-`
 
 
 class Problem(Exception):  # noqa: N818 (RFC 9457 calls it a problem)
     """A request that cannot be served: `kind` names it for programs, the rest is for people.
 
-    `what` becomes `detail`, the field that older clients read.
+    `what` becomes `detail`, the field that older clients read. `retry_s` says when to try again;
+    one that `closes` ends the connection, as what still comes is not read.
     """
 
     def __init__(
         self,
-        status: int,
         kind: str,
         what: str,
         *,
         why: str = "",
         next_step: str = "",
-        headers: Mapping[str, str] | None = None,
+        retry_s: int | None = None,
+        closes: bool = False,
     ) -> None:
         """Hold the answer; none of it may quote the request."""
         super().__init__(kind)
-        self.status = status
         self.kind = kind
         self.what = what
         self.why = why
         self.next_step = next_step
-        self.headers = dict(headers or {})
+        self.retry_s = retry_s
+        self.closes = closes
+
+    @property
+    def status(self) -> int:
+        """The status that the answer has."""
+        return STATUSES.get(self.kind, REFUSED_DOCUMENT)
 
 
 def not_ready(phase: str) -> Problem:
     """Return the problem of a request that came before the model."""
     return Problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
         "loading",
         "the model is still loading",
         why=f"phase: {phase}",
         next_step="ask GET /health until it answers 200",
-        headers={"Retry-After": "1"},
+        retry_s=1,
     )
 
 
 def stopping() -> Problem:
     """Return the problem of a request that the service will not finish."""
     return Problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
         "stopping",
         "the service is stopping",
         why="it is shutting down and takes no new requests",
         next_step="start it again and repeat the request",
-        headers={"Retry-After": "5", "Connection": "close"},
+        retry_s=5,
+        closes=True,
     )
 
 
@@ -71,39 +98,36 @@ def busy(what: str, why: str, *, retry_s: float) -> Problem:
     """Return the problem of a request that there is no room for at present."""
     seconds = min(max(1, round(retry_s)), LONGEST_RETRY_S)
     return Problem(
-        HTTPStatus.TOO_MANY_REQUESTS,
         "busy",
         what,
         why=why,
         next_step=f"send it again in {seconds} s (Retry-After)",
-        headers={"Retry-After": str(seconds)},
+        retry_s=seconds,
     )
 
 
 def at_limit(what: str, limit: Limit) -> Problem:
     """Return the problem of a request that met a limit of the system."""
     return Problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
         "system-limit",
         what,
         why=str(limit),
         next_step=f"send it again when fewer requests run; {limit.remedy}",
-        headers={"Retry-After": "5"},
+        retry_s=5,
     )
 
 
 def bundle_gone() -> Problem:
     """Return the problem of a request that needs a file of the bundle, which is no longer there."""
     return Problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
         "bundle-gone",
         "the service needs a file of its bundle, which is gone",
         why="the bundle was moved, replaced or deleted while the service ran",
         next_step="restart the service from the bundle's current path, and send the request again",
-        headers={"Retry-After": "5"},
+        retry_s=5,
     )
 
 
 def client_gone() -> Problem:
     """Return the problem that nobody reads: the client left before the answer."""
-    return Problem(CLIENT_CLOSED, "client-gone", "the client went away")
+    return Problem("client-gone", "the client went away")

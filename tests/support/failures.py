@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 from functools import cache
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from sidecar.problems import CLIENT_CLOSED, Problem
+from sidecar.web.errors import headers_of
 from tests.support.pages import ROOT
 
 if TYPE_CHECKING:
@@ -25,11 +26,18 @@ def raised() -> dict[tuple[int, str], set[str]]:
         for node in ast.walk(module):
             match node:
                 case ast.Call(
-                    func=ast.Name("Problem" | "_refusal"),
-                    args=[ast.Attribute(attr=name), ast.Constant(str(kind)), *_],
+                    func=ast.Name(("Problem" | "_refusal") as name),
+                    args=[ast.Constant(str(kind)), *_],
                 ):
-                    headers = found.setdefault((HTTPStatus[name].value, kind), set())
-                    headers |= {key for given in node.keywords for key in _headers(given)}
+                    told = {given.arg for given in node.keywords}
+                    problem = Problem(kind, "", retry_s=1, closes=True)
+                    if problem.status == CLIENT_CLOSED:  # which nobody reads
+                        continue
+                    headers = set(headers_of(problem))
+                    headers -= set() if "retry_s" in told else {"Retry-After"}
+                    is_closed = "closes" in told or name == "_refusal"
+                    headers -= set() if is_closed else {"Connection"}
+                    found.setdefault((problem.status, kind), set()).update(headers)
                 case _:
                     pass
     return found
@@ -50,10 +58,6 @@ def keys(node: ast.AST) -> Iterator[str]:
                 yield name
             case _:
                 pass
-
-
-def _headers(given: ast.keyword) -> Iterator[str]:
-    return keys(given.value) if given.arg == "headers" else iter(())
 
 
 def codes(module: object, root: type[ServiceError | BundlerError]) -> dict[str, int]:

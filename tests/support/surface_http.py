@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.documents import pdf_reading
 from sidecar.settings import Settings
+from sidecar.web import errors
 from tests.support import apireference, doorstep
 from tests.support.doorstep import Doorstep
 from tests.support.failures import ROUTED, raised, service_code
@@ -224,7 +225,7 @@ def _problems() -> Iterator[str]:
     known: dict[tuple[int, str], set[str]] = {entry: set() for entry in ROUTED}
     for word in pdf_reading.REFUSALS:
         problem = pdf_reading.refusal(word)
-        known[problem.status, problem.kind] = set(problem.headers)
+        known[problem.status, problem.kind] = set(errors.headers_of(problem))
     for (status, kind), headers in (known | raised()).items():
         yield f"problem {status} {kind}"
         yield from (f"problem {status} {kind}: header {name.lower()}" for name in headers)

@@ -10,7 +10,6 @@ import stat
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path, PureWindowsPath
 
 from sidecar.documents.extraction import suffix_of
@@ -27,7 +26,7 @@ _WINDOWS_DEVICE = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹
 def unusable(what: str) -> Problem:
     """Return the problem of a path that no file is read by."""
     step = "give the absolute path of a file in an allowed folder"
-    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-path", f"path: {what}", next_step=step)
+    return Problem("bad-path", f"path: {what}", next_step=step)
 
 
 def check_spelling(path: str, *, is_windows: bool = os.name == "nt") -> None:
@@ -116,7 +115,7 @@ def _not_found() -> Problem:
     # One answer for outside and for missing, so that nobody can ask what exists.
     what = "there is no such file in the allowed folders"
     step = "check the path, or start the service with --allow-dir FOLDER"
-    return Problem(HTTPStatus.NOT_FOUND, "no-file", what, next_step=step)
+    return Problem("no-file", what, next_step=step)
 
 
 def _not_regular() -> Problem:
@@ -125,7 +124,6 @@ def _not_regular() -> Problem:
 
 def _folder_missing(number: int) -> Problem:
     return Problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
         "folder-missing",
         f"the allowed folder that the file is in is not there ({number} of those at the start)",
         why="it was moved, or its drive or network share is not connected",
@@ -135,7 +133,6 @@ def _folder_missing(number: int) -> Problem:
 
 def _no_permission() -> Problem:
     return Problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
         "no-permission",
         "the service may not read the file",
         why="the system refuses it to the account that the service runs as, or another program "
@@ -146,7 +143,6 @@ def _no_permission() -> Problem:
 
 def _disk_error(error: OSError) -> Problem:
     return Problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
         "disk-error",
         "the system could not read the file from its disk",
         why=os.strerror(error.errno) if error.errno else type(error).__name__,
@@ -211,7 +207,6 @@ class AllowedDirs:
         """
         if not self._folders:
             raise Problem(
-                HTTPStatus.FORBIDDEN,
                 "no-folder-allowed",
                 "no folder is allowed for /embed-file",
                 why="the service reads files only from folders named at its start",
@@ -376,7 +371,7 @@ def _read_regular(descriptor: int, *, max_bytes: int) -> bytes:
     if before.st_size > max_bytes:
         what = f"the file is larger than {max_bytes} bytes"
         step = "split it, or send its text alone"
-        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", what, next_step=step)
+        raise Problem("too-large", what, next_step=step)
     data = bytearray()
     # One byte more than it should have shows that it grew.
     while len(data) <= before.st_size:
@@ -387,5 +382,5 @@ def _read_regular(descriptor: int, *, max_bytes: int) -> bytes:
     after = os.fstat(descriptor)
     if len(data) != before.st_size or after.st_mtime_ns != before.st_mtime_ns:
         what = "the file changed while it was read"
-        raise Problem(HTTPStatus.CONFLICT, "file-changed", what, next_step="try again")
+        raise Problem("file-changed", what, next_step="try again")
     return bytes(data)

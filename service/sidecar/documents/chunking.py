@@ -8,7 +8,6 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Literal
 
 from sidecar.documents import extraction
@@ -149,7 +148,7 @@ def take(
         if room < 0:
             what = f"chunk_overlap: the chunks would hold more than {max_chars} characters together"
             step = "choose a smaller chunk_overlap or max_chunks"
-            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "too-much-overlap", what, next_step=step)
+            raise Problem("too-much-overlap", what, next_step=step)
         taken.append((start, end))
     return taken, True
 

@@ -11,7 +11,6 @@ import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http import HTTPStatus
 
 from sidecar.documents import detection
 from sidecar.documents.losses import Loss, merged
@@ -254,7 +253,6 @@ def _written_marks(data: bytes, codec: str) -> int:
 
 def _not_text() -> Problem:
     return Problem(
-        HTTPStatus.UNPROCESSABLE_ENTITY,
         "not-text",
         "the file is not text",
         why="its bytes are text in no known encoding",
@@ -264,7 +262,6 @@ def _not_text() -> Problem:
 
 def _wrong_encoding(name: str) -> Problem:
     return Problem(
-        HTTPStatus.UNPROCESSABLE_ENTITY,
         "wrong-encoding",
         f"the file is not text in {name}",
         why="it is declared or marked as that, and much of it cannot be decoded",

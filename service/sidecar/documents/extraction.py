@@ -6,7 +6,6 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 
 from sidecar.documents import encodings
@@ -52,7 +51,6 @@ def suffix_of(path: str) -> str:
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise Problem(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
             "file-kind",
             f"only {', '.join(SUFFIXES)} files are read",
             next_step="convert it to one of them",

@@ -15,7 +15,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
-from http import HTTPStatus
 from typing import Any, TypeVar
 
 from sidecar.documents import sandbox, worker
@@ -288,7 +287,7 @@ class PdfPool:
     def _too_slow(self) -> Problem:
         self.counts["timeout"] += 1
         what = f"the PDF could not be read in {self._limits.document_cpu_s:g} seconds of CPU time"
-        return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "document-timeout", what, next_step=LIGHTER)
+        return Problem("document-timeout", what, next_step=LIGHTER)
 
     def _take(self) -> PdfProcess:
         """Return the spare process if there is one that lives, else a new one."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any, Literal
 
 from sidecar.documents.losses import LOSS_KINDS, NOTE_KINDS, Loss, LossKind, Note, Tally, merged
@@ -252,30 +251,26 @@ def refusal(word: str) -> Problem:
     """Return the problem that stands for a word of the worker's."""
     known = word if word in REFUSALS else "unreadable"
     what, why, step = REFUSALS[known]
-    return Problem(
-        HTTPStatus.UNPROCESSABLE_ENTITY, f"document-{known}", what, why=why, next_step=step
-    )
+    return Problem(f"document-{known}", what, why=why, next_step=step)
 
 
 def no_process(what: str, why: str) -> Problem:
     """Return the problem of a document that no process was there to read."""
     return Problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
         "no-process",
         what,
         why=why,
         next_step="try again",
-        headers={"Retry-After": "5"},
+        retry_s=5,
     )
 
 
 def busy(seconds: float) -> Problem:
     """Return the problem of a document of which no page was read in `seconds`."""
     return Problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
         "document-busy",
         f"no page of the PDF was read within {seconds:g} seconds",
         why="the machine is too busy",
         next_step="send it again when the machine is less busy",
-        headers={"Retry-After": "30"},
+        retry_s=30,
     )

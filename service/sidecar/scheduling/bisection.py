@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 
 import numpy as np
 
@@ -99,7 +98,6 @@ def _text_fails(index: int, error: Exception) -> Problem:
     if is_memory(error):
         return _memory(f"texts.{index}: there is not enough memory to encode it")
     return Problem(
-        HTTPStatus.UNPROCESSABLE_ENTITY,
         "text-fails",
         f"texts.{index}: the model gives no vector for this text",
         why=type(error).__name__,
@@ -111,31 +109,28 @@ def _engine_fails(error: Exception) -> Problem:
     if is_memory(error):
         return _memory("there is not enough memory to encode any text")
     return Problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
         "engine-fails",
         "the engine fails on every text",
         why=type(error).__name__,
         next_step="try again; if it fails again, restart the service",
-        headers={"Retry-After": "5"},
+        retry_s=5,
     )
 
 
 def _memory(what: str) -> Problem:
     return Problem(
-        HTTPStatus.INSUFFICIENT_STORAGE,
         "out-of-memory",
         what,
         next_step="send shorter texts, or give the service more memory",
-        headers={"Retry-After": "5"},
+        retry_s=5,
     )
 
 
 def engine_died() -> Problem:
     """Return the problem of a request whose batch ended the thread that computed it."""
     return Problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
         "engine-died",
         "the compute thread ended during this request",
         next_step="send the request again",
-        headers={"Retry-After": "1"},
+        retry_s=1,
     )

@@ -15,7 +15,6 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 from itertools import chain
 from typing import Any, Literal, TypeVar
 
@@ -301,7 +300,7 @@ class Encoder:
             try:
                 return enter()
             except Problem as problem:
-                if not is_patient or problem.status != HTTPStatus.TOO_MANY_REQUESTS:
+                if not is_patient or problem.kind != "busy":
                     raise
             await self._cancellation.unless_left(
                 asyncio.ensure_future(asyncio.sleep(ROOM_S)), disconnected

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from http import HTTPStatus
 from typing import overload
 
 from sidecar.problems import Problem
@@ -47,8 +46,8 @@ def refuse_oversize(lengths: Sequence[int], limits: Limits) -> None:
     """Raise Problem 422 for more texts, or a longer one, than `limits` allow."""
     if len(lengths) > limits.max_texts:
         what = f"texts: more than {limits.max_texts} in one request"
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "too-many-texts", what)
+        raise Problem("too-many-texts", what)
     for index, length in enumerate(lengths):
         if length > limits.max_text_chars:
             what = f"texts.{index}: longer than {limits.max_text_chars} characters"
-            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "text-too-long", what)
+            raise Problem("text-too-long", what)

@@ -10,7 +10,6 @@ import threading
 from array import array
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
-from http import HTTPStatus
 from typing import Any, TypeVar
 
 from sidecar.engines import Engine, Tokens
@@ -247,7 +246,6 @@ def _refuse_cut(found: Sequence[Tokens], first: int, limit: int) -> None:
     for index, one in enumerate(found, first):
         if one.is_truncated:
             raise Problem(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
                 "text-too-long",
                 f"texts.{index}: {one.length} tokens, the model reads {limit}",
                 next_step="shorten it, or set truncate to true",

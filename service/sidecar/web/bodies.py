@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
@@ -33,7 +32,6 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 def _bad(what: str) -> Problem:
     return Problem(
-        HTTPStatus.BAD_REQUEST,
         "bad-json",
         what,
         next_step="send one JSON object, UTF-8",
@@ -41,17 +39,16 @@ def _bad(what: str) -> Problem:
 
 
 def _unprocessable(what: str) -> Problem:
-    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-value", what)
+    return Problem("bad-value", what)
 
 
 def _too_large(limit: int) -> Problem:
     return Problem(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "too-large",
         f"the body is larger than {limit} bytes",
         next_step="send fewer texts at a time"
         + (", or start with a larger --max-body-mb" if limit < MOST_BODY_MB * MB else ""),
-        headers={"Connection": "close"},
+        closes=True,
     )
 
 
@@ -101,7 +98,7 @@ def refuse_kind(request: Request) -> None:
     if kind != "application/json":
         what = "the Content-Type is not application/json"
         step = "send the header Content-Type: application/json"
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media-type", what, next_step=step)
+        raise Problem("media-type", what, next_step=step)
     refuse_encoding(request)
 
 
@@ -110,7 +107,7 @@ def refuse_encoding(request: Request) -> None:
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         what = "an encoded body is not accepted"
         step = "send it without Content-Encoding"
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content-encoding", what, next_step=step)
+        raise Problem("content-encoding", what, next_step=step)
 
 
 def parse(body: bytes, *, fields: Container[str] = ()) -> dict[str, Any]:
@@ -161,7 +158,7 @@ def parse_texts(body: bytes) -> tuple[dict[str, Any], Callable[[Sequence[str]], 
     def texts(found: Sequence[str]) -> Sequence[str]:
         if too_long.difference(map(quoted.number_of, found)):
             what = f"the body has a string of more than {MAX_CHARS} characters"
-            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "text-too-long", what)
+            raise Problem("text-too-long", what)
         return QuotedTexts(quoted, found, lengths)
 
     return value, texts
@@ -181,8 +178,8 @@ def _refuse_many(body: bytes) -> None:
     what = f"the body has more than {MAX_VALUES} values"
     instead = "send fewer texts at a time; GET /info names the most, max_texts"
     if found.texts > MAX_VALUES // 2:
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "too-many-texts", what, next_step=instead)
-    raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "too-many-values", what, next_step=instead)
+        raise Problem("too-many-texts", what, next_step=instead)
+    raise Problem("too-many-values", what, next_step=instead)
 
 
 def _no_object() -> Problem:
@@ -254,7 +251,6 @@ def _strict(body: bytes, fields: Container[str] = (), *, place: str = "the body"
             if where:
                 what = f"{where}: it has half of a surrogate pair, which is no character"
                 raise Problem(
-                    HTTPStatus.UNPROCESSABLE_ENTITY,
                     "bad-value",
                     what,
                     why="text was cut in the middle of an emoji or another rare character",

@@ -175,7 +175,7 @@ async def _send_in_parts(message: Message, share: Share, send: Send) -> None:
 
 def _closing(problem: Problem) -> Problem:
     """Let `problem` end the connection: its body is not read."""
-    problem.headers["Connection"] = "close"
+    problem.closes = True
     return problem
 
 

@@ -16,6 +16,8 @@ from sidecar.problems import Problem, at_limit, bundle_gone
 from sidecar.process import system_limits
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
@@ -47,11 +49,11 @@ class ProblemResponse(Response):
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, headers: Mapping[str, str]) -> None:
         """Write the body, with the id of the current request if there is one."""
         self.kind = problem.kind
         body = json.dumps(_body(problem), ensure_ascii=False).encode()
-        super().__init__(body, status_code=problem.status, headers=problem.headers)
+        super().__init__(body, status_code=problem.status, headers=headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
@@ -59,9 +61,17 @@ class ProblemResponse(Response):
         await super().__call__(scope, receive, send)
 
 
-def response(problem: Problem) -> ProblemResponse:
-    """Return the answer that carries `problem`."""
-    return ProblemResponse(problem)
+def response(problem: Problem, headers: Mapping[str, str] | None = None) -> ProblemResponse:
+    """Return the answer that carries `problem`, with its headers and those in `headers`."""
+    return ProblemResponse(problem, {**headers_of(problem), **(headers or {})})
+
+
+def headers_of(problem: Problem) -> dict[str, str]:
+    """Return the headers that say of `problem` what programs act upon."""
+    found = {} if problem.retry_s is None else {"Retry-After": str(problem.retry_s)}
+    if problem.status == HTTPStatus.UNAUTHORIZED:
+        found["WWW-Authenticate"] = "Bearer"
+    return {**found, "Connection": "close"} if problem.closes else found
 
 
 def _body(problem: Problem) -> dict[str, object]:
@@ -94,12 +104,10 @@ async def answer_http(_request: Request, error: Exception) -> Response:
     """Answer what the framework itself refuses: an unknown path, a wrong method."""
     if not isinstance(error, HTTPException):
         raise error
-    kind = {
-        HTTPStatus.NOT_FOUND: "unknown-path",
-        HTTPStatus.METHOD_NOT_ALLOWED: "wrong-method",
-    }.get(HTTPStatus(error.status_code), "refused")
-    phrase = HTTPStatus(error.status_code).phrase
-    return response(Problem(error.status_code, kind, phrase, headers=error.headers))
+    kind = {404: "unknown-path", 405: "wrong-method"}.get(error.status_code)
+    if kind is None:
+        raise error
+    return response(Problem(kind, HTTPStatus(error.status_code).phrase), error.headers)
 
 
 async def answer_memory(_request: Request, error: Exception) -> Response:
@@ -117,11 +125,10 @@ async def answer_memory(_request: Request, error: Exception) -> Response:
     log.warning("memory did not suffice for a request")
     return response(
         Problem(
-            HTTPStatus.INSUFFICIENT_STORAGE,
             "out-of-memory",
             "there is not enough memory for this request",
             next_step="send fewer texts at once, or give the service more memory",
-            headers={"Retry-After": "5"},
+            retry_s=5,
         )
     )
 
@@ -137,7 +144,6 @@ async def answer_bug(request: Request, error: Exception) -> Response:
     log.debug("answered 500 for %s", type(error).__name__)
     return response(
         Problem(
-            HTTPStatus.INTERNAL_SERVER_ERROR,
             "bug",
             "the service failed on this request",
             why=type(error).__name__,

@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
 from typing import Any, Literal, Protocol, cast
 
 import h11
@@ -195,7 +194,6 @@ class StrictConnection(h11.Connection):
 def malformed() -> Problem:
     """Return the problem of what is no request of HTTP."""
     return Problem(
-        HTTPStatus.BAD_REQUEST,
         "bad-request",
         "this is not a request of HTTP/1.1",
         why="its first line, a header or the framing of its body is malformed",
@@ -205,7 +203,6 @@ def malformed() -> Problem:
 
 def _too_large(bounds: Bounds) -> Problem:
     return Problem(
-        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
         "large-head",
         "the request's head is too large",
         why=f"it may have {bounds.max_headers} headers and {bounds.max_head_bytes} bytes",
@@ -487,7 +484,6 @@ def protocol(
 
 def _too_slow(stage: str, seconds: float) -> Problem:
     return Problem(
-        HTTPStatus.REQUEST_TIMEOUT,
         "too-slow",
         f"the {stage} of the request did not arrive in time",
         why=f"timed out after {seconds:.0f} s",

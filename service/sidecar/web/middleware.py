@@ -170,15 +170,15 @@ class AccessMiddleware:
         found = _HOST.fullmatch(hosts[0].decode("latin-1").lower()) if len(hosts) == 1 else None
         if found is None:
             what = "the request does not name one host"
-            return _refusal(HTTPStatus.BAD_REQUEST, "bad-host", what, "send one Host header")
+            return _refusal("bad-host", what, "send one Host header")
         if ANY not in self._hosts and found[1] not in self._hosts:
             what = "the host name is not allowed"
             step = "use 127.0.0.1, or start the service with --allow-host NAME"
-            return _refusal(HTTPStatus.MISDIRECTED_REQUEST, "unknown-host", what, step)
+            return _refusal("unknown-host", what, step)
         if any(_is_of_page(name, value) for name, value in headers):
             what = "requests of web pages are refused"
             step = "call the service from the app's own process, not from a page"
-            return _refusal(HTTPStatus.FORBIDDEN, "web-page", what, step)
+            return _refusal("web-page", what, step)
         return None
 
 
@@ -190,26 +190,24 @@ def _is_of_page(name: bytes, value: bytes) -> bool:
 
 
 _REASONS = {
-    HTTPStatus.BAD_REQUEST: "exactly one Host header is needed",
-    HTTPStatus.MISDIRECTED_REQUEST: "a web page can point any host name at this machine's address",
-    HTTPStatus.FORBIDDEN: "web pages of any origin can send requests to this machine",
+    "bad-host": "exactly one Host header is needed",
+    "unknown-host": "a web page can point any host name at this machine's address",
+    "web-page": "web pages of any origin can send requests to this machine",
 }
 
 
-def _refusal(status: HTTPStatus, kind: str, what: str, step: str) -> Problem:
-    headers = {"Connection": "close"}
-    return Problem(status, kind, what, why=_REASONS[status], next_step=step, headers=headers)
+def _refusal(kind: str, what: str, step: str) -> Problem:
+    return Problem(kind, what, why=_REASONS[kind], next_step=step, closes=True)
 
 
 def _unauthorised() -> Problem:
     """Return the one answer to a token that is missing, wrong, or not in its header."""
     return Problem(
-        HTTPStatus.UNAUTHORIZED,
         "no-token",
         "the token is missing or wrong",
         why="the service was started with a token",
         next_step="send the header Authorization: Bearer TOKEN",
-        headers={"WWW-Authenticate": "Bearer", "Connection": "close"},
+        closes=True,
     )
 
 

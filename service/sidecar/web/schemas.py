@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -141,7 +140,7 @@ class FileOptions(Wire):
             overlap = min(overlap, size // 8)
         elif overlap >= size:
             what = f"chunk_overlap: it must be smaller than chunk_size, which is {size}"
-            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-value", what)
+            raise Problem("bad-value", what)
         return Chunking(
             size=size,
             overlap=overlap,
@@ -367,7 +366,6 @@ def validate(kind: type[Request], value: dict[str, Any], *, is_spelled: bool = F
         if place == "encoding" and "charset" in known:
             step = "encoding is that of the vectors; charset says what the file is encoded in"
         raise Problem(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
             "bad-value",
             what,
             next_step=step,

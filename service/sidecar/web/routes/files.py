@@ -6,7 +6,6 @@ import asyncio
 import base64
 import binascii
 from email.message import Message
-from http import HTTPStatus
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -126,11 +125,10 @@ async def _answer(
 
 def _too_large(limit: int) -> Problem:
     return Problem(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "too-large",
         f"the body is larger than {limit} bytes, and holds only a path and options",
         next_step="send the document itself to /embed-file/upload",
-        headers={"Connection": "close"},
+        closes=True,
     )
 
 
@@ -142,7 +140,7 @@ def _suffix_of(request: Request) -> str:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in extraction.MEDIA_TYPES:
         what = "the Content-Type is not that of a supported document"
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media-type", what, next_step=SENT)
+        raise Problem("media-type", what, next_step=SENT)
     bodies.refuse_encoding(request)
     return extraction.MEDIA_TYPES[kind]
 
@@ -156,10 +154,9 @@ def _options(request: Request) -> dict[str, str]:
     found = dict(query)
     if len(found) != len(query):
         what = "the query has an option twice"
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-value", what)
+        raise Problem("bad-value", what)
     if any(name.lower() in {"password", HEADER.lower()} for name in found):
         raise Problem(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
             "bad-value",
             "password: it is not taken from the query",
             why="proxies log addresses with their queries",
@@ -182,7 +179,6 @@ def _password_of(request: Request) -> str | None:
     except (binascii.Error, ValueError):
         # No cause: what is wrong with it would say some of it.
         raise Problem(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
             "bad-value",
             f"{HEADER}: it is not base64 of UTF-8",
             next_step="send the password's UTF-8 in base64, in one header",
@@ -201,9 +197,8 @@ def _charset_of(request: Request) -> str | None:
 def _too_large_document(limit: int) -> Problem:
     """Return the problem of a document that is too large to be read."""
     return Problem(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "too-large",
         f"the document is larger than {limit} bytes",
         next_step="split it, or send its text alone",
-        headers={"Connection": "close"},
+        closes=True,
     )

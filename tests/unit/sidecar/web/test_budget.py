@@ -86,9 +86,9 @@ def test_a_length_that_is_none_hurts_nobody(declared: bytes) -> None:
     assert asyncio.run(work()) == 200
 
 
-@pytest.mark.parametrize(("wait_s", "said"), [(0.01, "1"), (7.4, "7"), (1e9, "60")])
-def test_whoever_is_refused_is_told_when_to_come_again(wait_s: float, said: str) -> None:
-    assert problems.busy("what", "why", retry_s=wait_s).headers["Retry-After"] == said
+@pytest.mark.parametrize(("wait_s", "said"), [(0.01, 1), (7.4, 7), (1e9, 60)])
+def test_whoever_is_refused_is_told_when_to_come_again(wait_s: float, said: int) -> None:
+    assert problems.busy("what", "why", retry_s=wait_s).retry_s == said
 
 
 def test_other_protocols_pass_by() -> None:
@@ -150,7 +150,7 @@ def test_an_answer_is_held_until_it_is_written_and_while_it_is_not_taken() -> No
     with pytest.raises(Problem) as caught:
         other.expect(70 * KB)
     assert (caught.value.status, caught.value.kind) == (429, "busy")
-    assert caught.value.headers["Retry-After"] == "10"
+    assert caught.value.retry_s == 10
     unsent = 20 * KB
     other.expect(70 * KB)
 

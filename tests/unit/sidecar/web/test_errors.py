@@ -33,7 +33,7 @@ def body(problem: Problem) -> dict[str, Any]:
 
 
 def test_a_problem_has_the_fields_of_rfc_9457_and_the_detail_of_v1() -> None:
-    assert body(Problem(422, "bad-value", "what", why="why", next_step="next")) == {
+    assert body(Problem("bad-value", "what", why="why", next_step="next")) == {
         "type": "urn:sidecar:problem:bad-value",
         "title": "Unprocessable Entity",
         "status": 422,
@@ -44,18 +44,16 @@ def test_a_problem_has_the_fields_of_rfc_9457_and_the_detail_of_v1() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "status", [400, 403, 404, 405, 409, 413, 415, 422, 429, 431, 499, 500, 503, 507]
-)
-def test_a_problem_without_a_reason_or_advice_gets_those_of_its_status(status: int) -> None:
-    found = body(Problem(status, "any", "what"))
+@pytest.mark.parametrize("kind", problems.STATUSES)
+def test_a_problem_without_a_reason_or_advice_gets_those_of_its_status(kind: str) -> None:
+    found = body(Problem(kind, "what"))
     assert found["why"]
     assert found["next"]
 
 
 def test_a_problem_names_the_request_that_it_answers() -> None:
     with request_id.using("ab12"):
-        assert body(Problem(404, "no-file", "what"))["request"] == "ab12"
+        assert body(Problem("no-file", "what"))["request"] == "ab12"
 
 
 def test_the_kind_is_left_for_the_log() -> None:
@@ -82,9 +80,8 @@ def test_what_the_framework_refuses_has_the_common_shape_and_its_headers() -> No
     answer = asyncio.run(errors.answer_http(REQUEST, error))
     assert answer.headers["allow"] == "GET"
     assert json.loads(bytes(answer.body))["type"] == "urn:sidecar:problem:wrong-method"
-    other = asyncio.run(errors.answer_http(REQUEST, HTTPException(418, "a secret")))
-    assert other.status_code == 418
-    assert b"secret" not in bytes(other.body)
+    with pytest.raises(HTTPException):
+        asyncio.run(errors.answer_http(REQUEST, HTTPException(418, "a secret")))
 
 
 def test_a_bug_is_answered_without_its_message() -> None:

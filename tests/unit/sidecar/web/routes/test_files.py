@@ -296,7 +296,7 @@ def test_what_fails_later_is_a_line(
             raise RuntimeError("secret")
         if failure == "memory":
             raise MemoryError("secret")
-        raise Problem(507, "memory", "not enough")
+        raise Problem("out-of-memory", "not enough")
 
     monkeypatch.setattr(ndjson, "with_vectors", fail)
     query = "/embed-file/upload?chunk_size=20"
