@@ -20,7 +20,7 @@ import pypdfium2_raw as pdfium
 
 from sidecar.documents import logical, spans
 from sidecar.documents.normal import HYPHEN
-from sidecar.documents.spans import Span
+from sidecar.documents.spans import ActualText
 
 _BREAK = "\r\n"
 _LETTER = re.compile("[\u05be-\u07ff\u0860-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
@@ -117,7 +117,7 @@ def _places(text_page: object, wanted: set[str]) -> dict[str, list[list[int]]]:
 
 
 def _glyphs(
-    text_page: object, indices: list[int], line: str, said: dict[int, Span]
+    text_page: object, indices: list[int], line: str, said: dict[int, ActualText]
 ) -> list[_Glyph] | None:
     """Return what the line consists of, None where it is not level.
 
@@ -155,7 +155,7 @@ def _glyphs(
     return glyphs
 
 
-def _of_span(span: Span, *, size: float, at: int) -> _Glyph:
+def _of_span(span: ActualText, *, size: float, at: int) -> _Glyph:
     sides = {"x": span.x, "y": span.y, "left": span.left, "right": span.right}
     return _Glyph(text=span.text, **sides, size=size, at=at, is_turned=False, is_said=True)
 

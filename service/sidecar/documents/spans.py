@@ -21,7 +21,7 @@ _MOST_BYTES, _MOST_LETTERS = 64, 4
 
 
 @dataclass(slots=True, kw_only=True)
-class Span:
+class ActualText:
     """What is said, in the order of reading, and where the last glyph of it is drawn, in points.
 
     A letter from right to left comes after its marks. `left` and `right` are those of its ink.
@@ -35,9 +35,9 @@ class Span:
     is_put: bool = False
 
 
-def spans(page: object) -> dict[int, Span]:
+def spans(page: object) -> dict[int, ActualText]:
     """Return what the page's glyphs read as, by the addresses of their objects."""
-    found: dict[int, Span] = {}
+    found: dict[int, ActualText] = {}
     before, span = 0, None
     for index in range(pdfium.FPDFPage_CountObjects(page)):
         drawn = pdfium.FPDFPage_GetObject(page, index)
@@ -47,7 +47,7 @@ def spans(page: object) -> dict[int, Span]:
         at = address(mark)
         if at != before:
             text = _said(mark) if at else ""
-            before, span = at, Span(text=text) if text else None
+            before, span = at, ActualText(text=text) if text else None
         if span is not None:
             found[address(drawn)] = span
             _put(span, drawn)
@@ -73,7 +73,7 @@ def _said(mark: object) -> str:
     return text if 0 < marks < len(text) <= marks + _MOST_LETTERS else ""
 
 
-def _put(span: Span, drawn: object) -> None:
+def _put(span: ActualText, drawn: object) -> None:
     matrix = pdfium.FS_MATRIX()
     pdfium.FPDFPageObj_GetMatrix(drawn, ctypes.byref(matrix))
     sides = [ctypes.c_float() for _ in range(4)]
