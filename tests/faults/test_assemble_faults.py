@@ -67,7 +67,7 @@ def beside(destination: Path) -> list[str]:
 
 def check_finished(miniature: Miniature, destination: Path, undisturbed: Finished) -> None:
     assert snapshot(destination) == undisturbed.tree
-    assert beside(destination) == ["bundle", "bundle.tar.zst"]
+    assert beside(destination) == ["bundle", "bundle.build-report.json", "bundle.tar.zst"]
     packed = destination.with_name("bundle.tar.zst")
     assert packed.read_bytes() == undisturbed.archive
     assert list((miniature.project.store / "partial").iterdir()) == []
@@ -138,7 +138,7 @@ def test_a_killed_publish_gives_the_old_bundle_back_even_if_the_next_run_fails(
     with pytest.raises(PolicyError):
         assemble(planned, miniature.gather, destination, Progress())
     assert snapshot(destination) == old
-    assert beside(destination) == ["bundle"]
+    assert beside(destination) == ["bundle", "bundle.build-report.json"]
 
 
 def test_what_a_living_run_has_beside_the_bundle_is_left_alone(
@@ -162,7 +162,7 @@ def test_what_a_living_run_has_beside_the_bundle_is_left_alone(
     stage = [name for name in beside(destination) if name.startswith(".sidecar-stage-")]
     assert len(stage) == 1
     miniature.assemble(destination)
-    assert beside(destination) == [*stage, "bundle"]
+    assert beside(destination) == [*stage, "bundle", "bundle.build-report.json"]
     slow.communicate("go on\n")
     assert slow.returncode == 0
     check_finished(miniature, destination, undisturbed)
@@ -242,7 +242,7 @@ def test_a_disk_too_full_for_a_change_keeps_the_old_bundle(
     with pytest.raises(DiskError):
         miniature.assemble(disk / "bundle")
     assert snapshot(disk / "bundle") == old
-    assert [path.name for path in disk.iterdir()] == ["bundle"]
+    assert beside(disk / "bundle") == ["bundle", "bundle.build-report.json"]
 
 
 def test_a_read_only_place_ends_in_exit_6(

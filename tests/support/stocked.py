@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from bundler.artifacts.store import Store
 from bundler.inspection.inventory import Inventory, take_stock
-from bundler.inspection.omissions import Omissions, omissions
 from tests.support.miniature import Miniature
 
 if TYPE_CHECKING:
@@ -39,8 +38,3 @@ class Stocked:
     def inventory(self) -> Inventory:
         """Return the bundle's inventory."""
         return take_stock(self.bundle)
-
-    def left_out(self) -> Omissions:
-        """Return what the bundle lacks."""
-        locks = self.miniature.locks
-        return omissions(self.miniature.recipe, locks.wheels, self.store, self.inventory())

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from bundler import checkpoints
 from bundler.assembly import path_rules
+from bundler.assembly.build_report import ComponentReport, read_report, report_path, write_report
 from bundler.assembly.components import build_component, paths_of
 from bundler.assembly.metadata import (
     DESCRIBED,
@@ -27,7 +28,16 @@ from bundler.assembly.metadata import (
 )
 from bundler.assembly.path_rules import check_collisions, check_paths
 from bundler.assembly.tree import entries_of
-from bundler.atomic import FOLDER, PLAIN, disk_error, keeps_modes, rename, set_date, set_mode
+from bundler.atomic import (
+    FOLDER,
+    PLAIN,
+    disk_error,
+    keeps_modes,
+    rename,
+    replace,
+    set_date,
+    set_mode,
+)
 from bundler.bundle import read_bundle, refuse_foreign
 from bundler.digests import Digest
 from bundler.errors import UsageError, VerificationError
@@ -45,11 +55,10 @@ from sidecar.manifest import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from bundler.assembly.components import FetchedInputs
-    from bundler.assembly.exclusions import Saving
     from bundler.console import Progress
     from bundler.plan import BundlePlan
     from sidecar.manifest import FileEntry
@@ -67,11 +76,10 @@ Fetch = Callable[[tuple[str, ...]], "FetchedInputs"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assembled:
-    """A finished bundle: its manifest, the components that were made anew, what the diet took."""
+    """A finished bundle: its manifest, and the components that were made anew."""
 
     manifest: Manifest
     made: tuple[str, ...]
-    savings: tuple[Saving, ...] = ()
 
 
 def assemble(plan: BundlePlan, fetch: Fetch, destination: Path, progress: Progress) -> Assembled:
@@ -126,7 +134,7 @@ def _assemble(plan: BundlePlan, fetch: Fetch, destination: Path, progress: Progr
         if winreg := path_rules.windows_registry():
             deepest = stage.with_name(f"{stage.name}.0")
             path_rules.require_room(deepest, paths_of(made, plan, fetched), winreg)
-        savings: list[Saving] = []
+        reports = _known(destination, plan, kept)
         components: list[Component] = []
         paths: list[str] = []
         for number, name in enumerate(plan.components):
@@ -137,7 +145,7 @@ def _assemble(plan: BundlePlan, fetch: Fetch, destination: Path, progress: Progr
                 work = stage.with_name(f"{stage.name}.{number}")
                 with _scratch(work):
                     built = build_component(name, plan, fetched, work, progress)
-                    savings += built.savings
+                    reports[name] = ComponentReport(inputs=plan.inputs(name), sources=built.sources)
                     check_paths(work, plan.path_budget)
                     entries = entries_of(work, built.modes)
                     checkpoints.reach("assemble.component")
@@ -161,14 +169,42 @@ def _assemble(plan: BundlePlan, fetch: Fetch, destination: Path, progress: Progr
         checkpoints.reach("assemble.manifest")
         if old is not None and not old.is_there():
             raise _SupersededError
-        publish(stage, destination)
+        _publish(stage, destination, {n: reports[n] for n in plan.components if n in reports})
+    _note_modes(plan, destination, progress)
+    return Assembled(manifest=manifest, made=made)
+
+
+def _publish(stage: Path, destination: Path, reports: Mapping[str, ComponentReport]) -> None:
+    """Put the stage in its place, and the report beside it.
+
+    The report comes first: a kill between the two leaves one whose parts may be about other inputs
+    than the bundle's, which readers pass over and the next run replaces.
+    """
+    report = stage.with_name(f"{stage.name}.report") / report_path(destination).name
+    write_report(report, reports)
+    replace(report, report_path(destination))
+    publish(stage, destination)
+
+
+def _known(
+    destination: Path, plan: BundlePlan, kept: Collection[str]
+) -> dict[str, ComponentReport]:
+    """Return what the report of the present bundle says of components that are taken over."""
+    return {
+        name: report
+        for name, report in read_report(destination).items()
+        if name in kept and report.inputs == plan.inputs(name)
+    }
+
+
+def _note_modes(plan: BundlePlan, destination: Path, progress: Progress) -> None:
+    """Tell of a file system that keeps no executable bits, where they are wanted."""
     if keeps_modes(destination.parent) is False and target_named(plan.target).os != "win":
         progress.note(
             "modes",
             f"{destination.parent} keeps no executable bits; archives and images have them, but "
             "the bundle may not start from there",
         )
-    return Assembled(manifest=manifest, made=made, savings=tuple(savings))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

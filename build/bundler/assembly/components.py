@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, assert_never
 
 from bundler.assembly import bytecode, host_python, runtime, safe_extract, wheel_installer
+from bundler.assembly.build_report import LeftOut, SourceReport
 from bundler.assembly.derivation import Proof, derive
-from bundler.assembly.exclusions import Saving, apply, left_out, removing
+from bundler.assembly.exclusions import apply, removing
 from bundler.assembly.source_tree import python_sources, text_of
 from bundler.assembly.tree import files_of, mode_of
 from bundler.atomic import PLAIN, set_date, set_mode
@@ -22,7 +23,7 @@ from bundler.targets import target_named
 from sidecar.process import cores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from bundler.console import Progress
@@ -36,10 +37,10 @@ GOLDEN = "models/golden"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """A component that was made: the modes of its files by path, and what the diet took."""
+    """A component that was made: the modes of its files by path, and what it was made from."""
 
     modes: Mapping[str, int] = field(default_factory=dict)
-    savings: tuple[Saving, ...] = ()
+    sources: tuple[SourceReport, ...] = ()
 
 
 def build_component(
@@ -55,6 +56,7 @@ def build_component(
         case "models":
             for model in plan.models:
                 _model(model, plan.weights, fetched, work, progress)
+            built = Built(sources=tuple(_model_sources(plan.models)))
         case "service":
             _service(fetched, work, progress)
         case _:
@@ -101,22 +103,33 @@ def _python(plan: BundlePlan, fetched: FetchedInputs, work: Path, progress: Prog
     target = target_named(plan.target)
     place = work / "python"
     progress.start("python", None, unit="steps")
+    left_out: list[LeftOut] = []
     match plan.runtime:
         case HostRuntime():
+            file, sha256 = str(plan.runtime.source), plan.runtime.digest.sha256
             modes = host_python.copy(
                 plan.runtime, place, on_file=lambda _, __: progress.advance("python", 1)
             )
         case RuntimeSpec():
+            file, sha256 = plan.runtime.artifact.name, plan.runtime.artifact.digest.sha256
+            own = runtime.rules_for(target)
             # Refused as it is: its terminal database has names that differ by case alone.
-            packed = fetched.files[plan.runtime.artifact.digest.sha256]
-            modes = safe_extract.extract(packed, place, strip=1, keep=runtime.keeps(target))
+            modes = safe_extract.extract(
+                fetched.files[sha256],
+                place,
+                strip=1,
+                keep=runtime.keeps(target),
+                on_dropped=lambda path, size: left_out.append(
+                    LeftOut(path=path, size=size, rule=removing(path, own))
+                ),
+            )
             runtime.neutralise(place, target)
         case None:
             message = "a plan without a runtime has no python component"
             raise ValueError(message)
         case _:
             assert_never(plan.runtime)
-    savings = apply(place, list(files_of(place)), _rules(plan, "python"))
+    left_out += apply(place, list(files_of(place)), _rules(plan, "python"))
     _drop_empty(work)
     bytecode.compile_tree(
         work / target.stdlib,
@@ -125,7 +138,20 @@ def _python(plan: BundlePlan, fetched: FetchedInputs, work: Path, progress: Prog
         on_file=lambda _: progress.advance("python", 1),
     )
     progress.finish("python")
-    return Built(modes={f"python/{path}": mode for path, mode in modes.items()}, savings=savings)
+    source = SourceReport(
+        package="CPython",
+        version=plan.runtime.version,
+        file=file,
+        sha256=sha256,
+        left_out=_placed("python", left_out),
+    )
+    return Built(modes={f"python/{path}": mode for path, mode in modes.items()}, sources=(source,))
+
+
+def _placed(folder: str, left_out: Iterable[LeftOut]) -> tuple[LeftOut, ...]:
+    """Return what was left out of `folder` with paths from the bundle's root, sorted."""
+    placed = (replace(one, path=posixpath.normpath(f"{folder}/{one.path}")) for one in left_out)
+    return tuple(sorted(placed, key=lambda one: one.path))
 
 
 def _rules(plan: BundlePlan, package: str) -> tuple[DietRule, ...]:
@@ -140,7 +166,7 @@ def _wheels(
     chosen = [wheel for wheel in plan.wheels if wheel.component == name]
     longest = plan.path_budget - len(target.site_packages) - 1
     modes: dict[str, int] = {}
-    savings: list[Saving] = []
+    sources: list[SourceReport] = []
     progress.start(name, len(chosen), unit="steps")
     for wheel in chosen:
         rules = _rules(plan, wheel.package)
@@ -156,8 +182,20 @@ def _wheels(
             posixpath.normpath(f"{target.site_packages}/{path}"): mode
             for path, mode in installed.modes.items()
         }
-        savings += left_out(installed.left_out, rules)
-        savings += apply(site, installed.files, rules)
+        left_out = [
+            LeftOut(path=path, size=size, rule=removing(path, rules))
+            for path, size in installed.left_out
+        ]
+        left_out += apply(site, installed.files, rules)
+        sources.append(
+            SourceReport(
+                package=wheel.package,
+                version=wheel.version,
+                file=wheel.filename,
+                sha256=wheel.sha256,
+                left_out=_placed(target.site_packages, left_out),
+            )
+        )
         wheel_installer.rewrite_record(site / installed.dist_info, site)
         progress.advance(name, 1)
     progress.finish(name)
@@ -171,7 +209,7 @@ def _wheels(
     )
     progress.finish(label)
     _drop_empty(work)
-    return Built(modes=modes, savings=tuple(savings))
+    return Built(modes=modes, sources=tuple(sources))
 
 
 def _keeps(rules: tuple[DietRule, ...]) -> Callable[[str], bool]:
@@ -215,6 +253,19 @@ def _model(
     proof = Proof(golden=golden, least_int8=model.least_int8)
     derive(model.name, snapshot, proof, weights=weights)
     progress.finish(model.name)
+
+
+def _model_sources(models: Iterable[ModelSpec]) -> Iterator[SourceReport]:
+    for model in models:
+        files = [model.wheel] if model.wheel else [(f.path, f.digest) for f in model.files]
+        for file in files:
+            name, digest = file if isinstance(file, tuple) else (file.name, file.digest)
+            yield SourceReport(
+                package=model.repository,
+                version=model.revision,
+                file=name,
+                sha256=digest.sha256,
+            )
 
 
 def _place(snapshot: Path, file: ModelFile) -> Path:

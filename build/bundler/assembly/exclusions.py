@@ -7,10 +7,10 @@ here: the smoke test, the golden vectors and the import trace run on the slimmed
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from bundler.assembly.build_report import LeftOut
 from bundler.assembly.elf import strip_symbols
 
 if TYPE_CHECKING:
@@ -18,15 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bundler.profiles import DietRule
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Saving:
-    """What a rule took from one file: its name, the path from the rule's root, bytes saved."""
-
-    rule: str
-    path: str
-    size: int
 
 
 @cache
@@ -53,16 +44,7 @@ def removing(path: str, rules: Iterable[DietRule]) -> DietRule | None:
     return next((rule for rule in rules if rule.action == "remove" and takes(rule, path)), None)
 
 
-def left_out(files: Iterable[tuple[str, int]], rules: Sequence[DietRule]) -> tuple[Saving, ...]:
-    """Return what `rules` saved on `files`, paths with sizes that were never written."""
-    return tuple(
-        Saving(rule=rule.name, path=path, size=size)
-        for path, size in files
-        if (rule := removing(path, rules)) is not None
-    )
-
-
-def apply(root: Path, files: Iterable[str], rules: Sequence[DietRule]) -> tuple[Saving, ...]:
+def apply(root: Path, files: Iterable[str], rules: Sequence[DietRule]) -> tuple[LeftOut, ...]:
     """Apply `rules` to `files` (POSIX paths from `root`), and return what each one saved.
 
     A file is removed by the first rule that takes it; stripping follows for what remains.
@@ -76,9 +58,9 @@ def apply(root: Path, files: Iterable[str], rules: Sequence[DietRule]) -> tuple[
             before = file.stat().st_size
             if rule.action == "remove":
                 file.unlink()
-                savings.append(Saving(rule=rule.name, path=path, size=before))
+                savings.append(LeftOut(rule=rule, path=path, size=before))
                 break
             if strip_symbols(file):
                 after = file.stat().st_size
-                savings.append(Saving(rule=rule.name, path=path, size=before - after))
+                savings.append(LeftOut(rule=rule, path=path, size=before - after))
     return tuple(savings)

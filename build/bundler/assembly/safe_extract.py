@@ -95,14 +95,16 @@ def extract(
     limits: ArchiveLimits | None = None,
     keep: Callable[[str], bool] = keep_all,
     on_bytes: Callable[[int], None] = lambda _: None,
+    on_dropped: Callable[[str, int], None] = lambda _path, _size: None,
 ) -> dict[str, int]:
     """Unpack a tar archive into the new folder `destination`; return its files' modes, by path.
 
     Every member is read and checked before the first byte is written, so a refusal costs no disk.
     Links inside the archive become copies, modes become 0644 or 0755, empty folders and owners are
     dropped. `keep` is asked with the path below `destination`; what it drops must still be safe,
-    but need not be portable. The tree appears by one rename: a killed process leaves a hidden
-    folder beside it, never half a tree. Raises PolicyError, IntegrityError, DiskError.
+    but need not be portable, and `on_dropped` hears of it. The tree appears by one rename: a killed
+    process leaves a hidden folder beside it, never half a tree. Raises PolicyError, IntegrityError,
+    DiskError.
     """
     if destination.is_dir() and any(destination.iterdir()):
         raise DiskError(
@@ -118,7 +120,7 @@ def extract(
         keep=keep,
     )
     with archive.open("rb") as raw:
-        layout = _survey(raw, gate)
+        layout = _survey(raw, gate, on_dropped)
         destination.parent.mkdir(parents=True, exist_ok=True)
         _check_space(destination, layout.total_bytes)
         work = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
@@ -197,7 +199,7 @@ def _member(info: tarfile.TarInfo) -> Member:
     return Member(name=info.name, kind=kind, size=size, mode=info.mode, link=info.linkname)
 
 
-def _survey(raw: BinaryIO, gate: MemberCheck) -> _Layout:
+def _survey(raw: BinaryIO, gate: MemberCheck, on_dropped: Callable[[str, int], None]) -> _Layout:
     """Read every header, check it, and return what is to be written. Raises PolicyError."""
     known: dict[str, tuple[int, Member]] = {}
     with _reading(raw, gate.archive) as members:
@@ -211,7 +213,10 @@ def _survey(raw: BinaryIO, gate: MemberCheck) -> _Layout:
             known[path] = (index, member)
     layout = _Layout()
     for path, (_, member) in known.items():
-        if member.kind is MemberKind.FOLDER or not gate.keep(path):
+        if member.kind is MemberKind.FOLDER:
+            continue
+        if not gate.keep(path):
+            on_dropped(path, member.size)
             continue
         gate.claim(member.name, path)
         index, source = _source(known, path, gate)

@@ -62,7 +62,8 @@ class InstalledWheel:
 
     `files` is all of them, RECORD included, and `size` their bytes; `modes` is what the wheel says
     of theirs, and no file has been given yet. `startup` are files that run code or change the path
-    at every start; `left_out` are those that `keep` dropped, with sizes.
+    at every start; `left_out` are the wheel's other
+    files, with sizes; scripts and headers, which go nowhere, by their names in the wheel.
     """
 
     name: str
@@ -107,6 +108,7 @@ def install(  # noqa: PLR0913 - each is one thing about the wheel or the bundle
             _check_startup(archive, source, lambda path: path in allow_startup or not keep(path))
             site_packages.mkdir(parents=True, exist_ok=True)
             install_wheel(source, destination, {"INSTALLER": INSTALLER})
+            left_out = tuple(sorted(_left_out(archive, destination.files, target)))
     except BaseException as error:
         destination.undo()
         if isinstance(error, OSError):
@@ -121,8 +123,33 @@ def install(  # noqa: PLR0913 - each is one thing about the wheel or the bundle
         modes=destination.modes,
         size=sum(destination.files.values()),
         startup=tuple(path for path in files if is_startup(path)),
-        left_out=tuple(sorted(source.left_out)),
+        left_out=left_out,
     )
+
+
+def _left_out(
+    archive: zipfile.ZipFile, files: Collection[str], target: Target
+) -> Iterator[tuple[str, int]]:
+    for info in archive.infolist():
+        place = place_of(info.filename, target)
+        if not info.is_dir() and (place is None or place not in files):
+            yield place or info.filename, info.file_size
+
+
+def place_of(member: str, target: Target) -> str | None:
+    """Return where a wheel's member goes, from site-packages, or None for scripts and headers."""
+    folder, slash, rest = member.partition("/")
+    if not slash or not folder.endswith(".data"):
+        return member
+    scheme, _, inner = rest.partition("/")
+    match scheme:
+        case "purelib" | "platlib":
+            return inner
+        case "data":
+            # Its place is python/, above site-packages.
+            return "../" * target.site_packages.count("/") + inner
+        case _:
+            return None
 
 
 def written(
@@ -292,7 +319,6 @@ class CheckedWheel(WheelFile):
     def __init__(self, archive: zipfile.ZipFile, keep: Callable[[str], bool]) -> None:
         super().__init__(archive)
         self._keep = keep
-        self.left_out: list[tuple[str, int]] = []
 
     @property
     def dist_info_filenames(self) -> list[str]:
@@ -303,11 +329,10 @@ class CheckedWheel(WheelFile):
         """Yield the members a bundle wants. Raises IntegrityError from a stream's last read."""
         left_out = {f"{self.dist_info_dir}/{name}" for name in METADATA_LEFT_OUT}
         for record, stream, is_executable in super().get_contents():
-            path, stated, size = record
+            path, stated, _ = record
             if path in left_out or "__pycache__" in path.split("/"):
                 continue
             if not path.startswith(f"{self.dist_info_dir}/") and not self._keep(path):
-                self.left_out.append((path, int(size or 0)))
                 continue
             checked = _Checked(stream, path, Hash.parse(stated)) if stated else stream
             yield record, cast("BinaryIO", checked), is_executable

@@ -1,6 +1,6 @@
 """Show the size of a bundle by component and by package, and what the diet left out.
 
-The savings are computed by comparing the bundle with its wheels in the store.
+What was left out is in the build report beside the bundle.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the savings of each rule, to be pasted into the recipe",
     )
     parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="also draw it as bars")
-    add_store(parser, "where the wheels are")
+    add_store(parser, "asked for before bundles had reports; not used")
 
 
 def check(options: argparse.Namespace, project: Project) -> None:
@@ -41,10 +41,8 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Weigh; print the table."""
-    from bundler.artifacts.store import Store
     from bundler.atomic import replace_files
     from bundler.inspection.inventory import take_stock
-    from bundler.inspection.omissions import omissions
     from bundler.inspection.sizes import (
         SAVES_COMMAND,
         draw,
@@ -53,26 +51,14 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
         table,
         weigh,
     )
-    from bundler.locks.wheels import read_lock
     from bundler.recipe import read_recipe
     from bundler.targets import host_target
 
     recipe = read_recipe(project.recipe)
-    inventory = take_stock(options.path or project.output(host_target().name))
-    sizes = weigh(
-        inventory,
-        omissions(
-            recipe,
-            read_lock(project.wheel_lock),
-            Store(options.store or project.store),
-            inventory,
-        ),
-    )
-    if sizes.absent:
-        console.say(f"savings are not known for, not in the store: {', '.join(sizes.absent)}")
-    if sizes.foreign:
-        console.say(f"savings are not known for, not in this bundle: {', '.join(sizes.foreign)}")
-    if not (sizes.absent or sizes.foreign or options.saves):
+    sizes = weigh(take_stock(options.path or project.output(host_target().name)))
+    if sizes.unknown:
+        console.say(f"savings are not known, for want of a report: {', '.join(sizes.unknown)}")
+    if not (sizes.unknown or options.saves):
         for figure in stale(recipe, sizes):
             console.say(
                 f"stale in bundle/recipe.toml: {figure}; {SAVES_COMMAND} prints the right ones"

@@ -74,6 +74,9 @@ class Difference:
 def compare(before: Inventory, after: Inventory) -> Difference:
     """Return how `after` differs from `before`; components in the order in which they ship."""
     old, new = _statements(before.manifest), _statements(after.manifest)
+    if before.sources and after.sources:
+        old |= {f"sources.{source.package}": source.version for source in before.sources}
+        new |= {f"sources.{source.package}": source.version for source in after.sources}
     fields = tuple(
         Field(name=name, before=old.get(name), after=new.get(name))
         for name in sorted({*old, *new})
@@ -128,7 +131,7 @@ def _entries(inventory: Inventory, component: str) -> Mapping[str, FileEntry]:
     return {owned.entry.path: owned.entry for owned in inventory.component(component)}
 
 
-def _statements(manifest: Manifest) -> Mapping[str, object]:
+def _statements(manifest: Manifest) -> dict[str, object]:
     """Return what a manifest says, apart from the lists of files, by dotted names."""
     statements: dict[str, object] = {}
     document = asdict(manifest)

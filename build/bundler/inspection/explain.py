@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import posixpath
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundler.assembly import runtime
-from bundler.assembly.exclusions import removing
 from bundler.errors import UsageError
-from bundler.inspection.inventory import Owned, Owner
-from bundler.inspection.omissions import Omission
 from bundler.targets import target_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bundler.artifacts.store import Store
-    from bundler.inspection.inventory import Inventory
-    from bundler.inspection.omissions import Omissions
-    from bundler.locks.runtime import RuntimeSpec
-    from bundler.targets import Target
+    from bundler.assembly.build_report import LeftOut, SourceReport
+    from bundler.inspection.inventory import Inventory, Owned
 
 PYTHON = "python/"
 
@@ -33,70 +25,58 @@ class Answer:
 
     path: str
     owned: Owned | None
-    omission: Omission | None
+    source: SourceReport | None
+    left_out: LeftOut | None
 
 
-def why(asked: str, bundle: Path, inventory: Inventory, left_out: Omissions) -> Answer:
+def why(asked: str, bundle: Path, inventory: Inventory) -> Answer:
     """Return what is known of the file that people call `asked`.
 
     It may be spelled from the bundle's root, from site-packages, from python/, or as a path of
     this machine. Raises UsageError where neither the bundle nor anything it was made from has it.
     """
-    omitted = {omission.path: omission for omission in left_out.found}
+    left_out = {one.path: (source, one) for source in inventory.sources for one in source.left_out}
+    sources = {(source.package, source.version): source for source in inventory.sources}
     for path in _spellings(asked, bundle, inventory):
-        owned, omission = inventory.files.get(path), omitted.get(path)
-        if owned is not None or omission is not None:
-            return Answer(path=path, owned=owned, omission=omission)
-    missing = ", ".join((*left_out.absent, *left_out.foreign))
+        owned = inventory.files.get(path)
+        source, lacking = left_out.get(path, (None, None))
+        if owned is not None and owned.package is not None and source is None:
+            source = sources.get((owned.package.name, owned.package.version))
+        if owned is not None or lacking is not None:
+            return Answer(path=path, owned=owned, source=source, left_out=lacking)
+    missing = ", ".join(inventory.unknown)
     raise UsageError(
         f"nothing is known of {asked}",
         why="it is neither in the bundle nor in what the bundle was made from"
-        + (f", as far as is known without {missing}" if missing else ""),
-        next_step="python3 build size shows what there is; python3 build fetch fills the store",
+        + (f", as far as is known without a build report of {missing}" if missing else ""),
+        next_step="python3 build size shows what there is; python3 build assemble writes a report",
     )
-
-
-def runtime_omissions(spec: RuntimeSpec, target: Target, store: Store) -> tuple[Omission, ...]:
-    """Return what no bundle takes of the locked runtime; nothing where the store lacks it."""
-    path = store.path(spec.artifact.digest)
-    if path is None:
-        return ()
-    rules = runtime.rules_for(target)
-    package = Owner(name="CPython", version=spec.version)
-    found = []
-    with tarfile.open(path) as archive:
-        for member in archive:
-            # The archive's own top folder is python/, as the bundle's is.
-            name = member.name.removeprefix("./").removeprefix(PYTHON)
-            rule = None if member.isdir() else removing(name, rules)
-            if rule is not None:
-                found.append(
-                    Omission(path=f"{PYTHON}{name}", size=member.size, package=package, rule=rule)
-                )
-    return tuple(found)
 
 
 def describe(answer: Answer) -> Iterator[str]:
     """Yield the lines that people read."""
     yield f"path       {answer.path}"
-    owned, omission = answer.owned, answer.omission
-    package = omission.package if omission else owned.package if owned else None
+    owned, source, lacking = answer.owned, answer.source, answer.left_out
     if owned:
         yield f"component  {owned.component}"
-    if package:
-        yield f"package    {package.name} {package.version}"
+    if source:
+        yield f"package    {source.package} {source.version}"
+    elif owned and owned.package:
+        yield f"package    {owned.package.name} {owned.package.version}"
+    if source and source.file.endswith((".whl", ".gz", ".zst")):
+        yield f"from       {source.file}"
     if owned:
         yield f"bytes      {owned.entry.size:,}"
-    if omission is None:
+    if lacking is None:
         return
-    if omission.rule is None:
-        yield f"left out   {omission.size:,} bytes, as in every bundle:"
+    if lacking.rule is None:
+        yield f"left out   {lacking.size:,} bytes, as in every bundle:"
         yield "           scripts, headers, foreign bytecode and installers' notes are never kept,"
         yield "           licences with long paths are in NOTICES.txt"
         return
     word = "stripped" if owned else "removed"
-    yield f"{word:9}  {omission.size:,} bytes, by the rule {omission.rule.name}"
-    yield f"reason     {omission.rule.reason}"
+    yield f"{word:9}  {lacking.size:,} bytes, by the rule {lacking.rule.name}"
+    yield f"reason     {lacking.rule.reason}"
 
 
 def _spellings(asked: str, bundle: Path, inventory: Inventory) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from installer.records import parse_record_file
 from packaging.utils import canonicalize_name
 
+from bundler.assembly.build_report import SourceReport, read_report
 from bundler.bundle import ListedBundle, read_bundle, unfit
 from bundler.targets import target_named
 from sidecar.manifest import FileEntry as Entry
@@ -49,26 +50,28 @@ class Owned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """Every file of a bundle by its path, in order: the components' first, then its papers."""
+    """Every file of a bundle by its path, in order: the components' first, then its papers.
+
+    `sources` are what its build report says that they were made from; `unknown` names the
+    components that no report beside the bundle speaks of.
+    """
 
     manifest: Manifest
     files: Mapping[str, Owned]
+    sources: tuple[SourceReport, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     def component(self, name: str) -> tuple[Owned, ...]:
         """Return the files of the component `name`, or of PAPERS."""
         return tuple(owned for owned in self.files.values() if owned.component == name)
 
-    def wheels(self) -> frozenset[Owner]:
-        """Return the wheels that are in the bundle."""
-        return frozenset(
-            owned.package
-            for owned in self.files.values()
-            if owned.package and owned.entry.path.endswith(RECORD)
-        )
+    def wheels(self) -> tuple[SourceReport, ...]:
+        """Return what is known of the wheels."""
+        return tuple(source for source in self.sources if source.file.endswith(".whl"))
 
 
 def take_stock(root: Path) -> Inventory:
-    """Return the inventory of the bundle at `root`, from its lists and its wheels' RECORD files.
+    """Return the inventory of the bundle at `root`: its lists, its wheels' RECORD, its report.
 
     No file is hashed but the papers. Bytecode belongs to the package of its source. Raises
     VerificationError for what is not a bundle, or lacks a file that this needs.
@@ -87,7 +90,15 @@ def take_stock(root: Path) -> Inventory:
             files[entry.path] = Owned(component=PAPERS, package=None, entry=entry)
     except OSError as error:
         raise unfit(root, str(error), "be read") from error
-    return Inventory(manifest=manifest, files=files)
+    report = read_report(root)
+    reported = [c for c in manifest.components if c.name in report]
+    told = [c.name for c in reported if report[c.name].inputs == c.inputs]
+    return Inventory(
+        manifest=manifest,
+        files=files,
+        sources=tuple(source for name in told for source in report[name].sources),
+        unknown=tuple(c.name for c in manifest.components if c.name not in told),
+    )
 
 
 def source_of(path: str) -> str:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 from bundler.errors import UsageError
 from bundler.inspection.inventory import PAPERS, label, shares
-from bundler.inspection.omissions import by_rule
 from bundler.targets import TARGETS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from bundler.assembly.build_report import LeftOut
     from bundler.inspection.inventory import Inventory, Share
-    from bundler.inspection.omissions import Omissions, RuleSaving
+    from bundler.profiles import DietRule
     from bundler.recipe import Recipe
 
 MOST = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleSaving:
+    """What one rule saved: how many files it touched, how many bytes less there are."""
+
+    rule: DietRule
+    files: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +50,7 @@ class Sizes:
     profile: str
     components: tuple[ComponentSize, ...]
     savings: tuple[RuleSaving, ...]
-    absent: tuple[str, ...]
-    foreign: tuple[str, ...]
+    unknown: tuple[str, ...]
 
     @property
     def files(self) -> int:
@@ -89,13 +98,26 @@ class Sizes:
                 }
                 for saving in self.savings
             ],
-            "wheels_not_in_store": list(self.absent),
-            "wheels_not_in_bundle": list(self.foreign),
+            "components_without_report": list(self.unknown),
         }
 
 
-def weigh(inventory: Inventory, left_out: Omissions) -> Sizes:
-    """Return the sizes of a bundle from its inventory and what was left out of it."""
+def by_rule(found: Iterable[LeftOut]) -> tuple[RuleSaving, ...]:
+    """Return what each rule saved, the most first."""
+    files: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    rules = {}
+    for one in found:
+        if one.rule is not None:
+            rules[one.rule.name] = one.rule
+            files[one.rule.name] += 1
+            sizes[one.rule.name] += one.size
+    savings = [RuleSaving(rule=rules[name], files=files[name], size=sizes[name]) for name in rules]
+    return tuple(sorted(savings, key=lambda saving: (-saving.size, saving.rule.name)))
+
+
+def weigh(inventory: Inventory) -> Sizes:
+    """Return the sizes of a bundle, and what the rules of its profile saved on its wheels."""
     manifest = inventory.manifest
     components = []
     for name in (*(component.name for component in manifest.components), PAPERS):
@@ -113,9 +135,8 @@ def weigh(inventory: Inventory, left_out: Omissions) -> Sizes:
         target=manifest.target,
         profile=manifest.profile,
         components=tuple(components),
-        savings=by_rule(left_out.found),
-        absent=left_out.absent,
-        foreign=left_out.foreign,
+        savings=by_rule(one for source in inventory.wheels() for one in source.left_out),
+        unknown=inventory.unknown,
     )
 
 
@@ -167,7 +188,7 @@ def recorded(recipe: Recipe) -> dict[str, Mapping[str, int]]:
 def stale(recipe: Recipe, sizes: Sizes) -> tuple[str, ...]:
     """Return in words which recorded figures are not those of a bundle. Raises UsageError.
 
-    `sizes` must have been weighed with every wheel at hand.
+    `sizes` must have been weighed with a whole report.
     """
     measured = _measured(sizes)
     return tuple(

@@ -19,8 +19,8 @@ from bundler.assembly.exclusions import removing
 from bundler.errors import SmokeError
 from bundler.inspection import tracer
 from bundler.inspection.inventory import source_of
-from bundler.inspection.omissions import rules_of
 from bundler.launch import RunningService
+from bundler.profiles import parse_rules, rules_for
 from bundler.targets import target_named
 from sidecar.manifest import Manifest, read
 
@@ -139,6 +139,17 @@ def parse(report: str) -> Trace:
         opened=frozenset(names["open"]),
         listed=frozenset(names["list"]),
         modules=frozenset(names["module"]),
+    )
+
+
+def rules_of(recipe: Recipe, manifest: Manifest) -> tuple[DietRule, ...]:
+    """Return the recipe's rules for the profile and target of a bundle."""
+    rules = parse_rules(recipe.sections.get("diet", {}))
+    return rules_for(
+        rules,
+        profile=manifest.profile,
+        target=target_named(manifest.target),
+        packages=frozenset(rule.package for rule in rules),
     )
 
 

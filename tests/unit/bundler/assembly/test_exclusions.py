@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bundler.assembly import exclusions
-from bundler.assembly.exclusions import Saving, apply, matches, takes
+from bundler.assembly.build_report import LeftOut
+from bundler.assembly.exclusions import apply, matches, takes
 from bundler.errors import UsageError
 from bundler.profiles import DietRule, parse_rules, rules_for
 from bundler.targets import TARGETS
@@ -97,8 +98,8 @@ def test_removing_tells_what_went_and_leaves_what_is_kept(tmp_path: Path) -> Non
     for name in ("big/tests/a.py", "big/tests/keep.py", "big/code.py"):
         (tmp_path / name).write_bytes(b"12345")
     files = ["big/tests/keep.py", "big/tests/a.py", "big/code.py"]
-    savings = apply(tmp_path, files, parsed(keep=["big/tests/keep.py"]))
-    assert savings == (Saving(rule="one", path="big/tests/a.py", size=5),)
+    (rule,) = parsed(keep=["big/tests/keep.py"])
+    assert apply(tmp_path, files, [rule]) == (LeftOut(rule=rule, path="big/tests/a.py", size=5),)
     assert sorted(path.name for path in tmp_path.rglob("*.py")) == ["code.py", "keep.py"]
 
 

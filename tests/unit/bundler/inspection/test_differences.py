@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -47,6 +48,16 @@ def test_two_bundles_made_alike_are_the_same(
         "fields": {},
         "components": [],
     }
+
+
+def test_another_version_of_a_package_is_named(pair: tuple[Inventory, Inventory]) -> None:
+    before = pair[0]
+    sources = (
+        replace(source, version="1.1") if source.package == "feather" else source
+        for source in before.sources
+    )
+    (field,) = compare(before, replace(before, sources=tuple(sources))).fields
+    assert (field.name, field.before, field.after) == ("sources.feather", "1.0", "1.1")
 
 
 def test_what_was_planned_otherwise_is_named(difference: Difference) -> None:

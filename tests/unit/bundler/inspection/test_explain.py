@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.artifacts.store import Store
+from bundler.assembly.build_report import LeftOut
 from bundler.errors import UsageError
-from bundler.inspection.explain import describe, runtime_omissions, why
+from bundler.inspection.explain import describe, why
 from tests.support.miniature import TARGET
 from tests.support.stocked import SITE, Stocked
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from bundler.inspection.inventory import Inventory
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +26,7 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Stocked:
 
 def told(stocked: Stocked, asked: str) -> dict[str, str]:
     """Return what is said of `asked`, by the word each line begins with."""
-    answer = why(asked, stocked.bundle, stocked.inventory(), stocked.left_out())
+    answer = why(asked, stocked.bundle, stocked.inventory())
     pairs = (line.partition(" ") for line in describe(answer))
     return {word: rest.strip() for word, _, rest in pairs}
 
@@ -34,6 +37,7 @@ def test_a_file_that_is_there_has_component_package_and_bytes(stocked: Stocked) 
         "path": f"{SITE}/feather/barb.py",
         "component": "packages",
         "package": "feather 1.0",
+        "from": "feather-1.0-py3-none-any.whl",
         "bytes": str(size),
     }
 
@@ -64,32 +68,32 @@ def test_a_removed_file_has_its_rule_the_reason_and_the_bytes_it_had(stocked: St
     assert told(stocked, "feather/tests/test_barb.py") == {
         "path": f"{SITE}/feather/tests/test_barb.py",
         "package": "feather 1.0",
+        "from": "feather-1.0-py3-none-any.whl",
         "removed": "24 bytes, by the rule tests",
         "reason": "tests",
     }
 
 
+def reporting(inventory: Inventory, package: str, left_out: LeftOut) -> Inventory:
+    """Return `inventory` as if its report said this of a package, and nothing else."""
+    (source,) = (one for one in inventory.sources if one.package == package)
+    return replace(inventory, sources=(replace(source, left_out=(left_out,)),))
+
+
 def test_a_stripped_file_has_both(stocked: Stocked) -> None:
-    left_out = stocked.left_out()
-    (omission,) = [o for o in left_out.found if o.rule]
-    path = f"{SITE}/heavy_weight/native.so"
-    stripped = replace(left_out, found=(replace(omission, path=path, size=9),))
-    answer = why("heavy_weight/native.so", stocked.bundle, stocked.inventory(), stripped)
-    text = "\n".join(describe(answer))
+    inventory = stocked.inventory()
+    rule = next(one.rule for source in inventory.wheels() for one in source.left_out if one.rule)
+    stripped = LeftOut(path=f"{SITE}/heavy_weight/native.so", size=9, rule=rule)
+    inventory = reporting(inventory, "heavy-weight", stripped)
+    text = "\n".join(describe(why("heavy_weight/native.so", stocked.bundle, inventory)))
     assert "component  heavy" in text
     assert "stripped   9 bytes" in text
 
 
 def test_what_no_bundle_takes_is_said_to_be_so(stocked: Stocked) -> None:
-    left_out = stocked.left_out()
-    (omission,) = [o for o in left_out.found if o.rule]
-    script = replace(omission, path=f"{SITE}/feather-1.0.data/scripts/run", rule=None)
-    answer = why(
-        "feather-1.0.data/scripts/run",
-        stocked.bundle,
-        stocked.inventory(),
-        replace(left_out, found=(script,)),
-    )
+    script = LeftOut(path=f"{SITE}/feather-1.0.data/scripts/run", size=24, rule=None)
+    inventory = reporting(stocked.inventory(), "feather", script)
+    answer = why("feather-1.0.data/scripts/run", stocked.bundle, inventory)
     assert any("24 bytes, as in every bundle" in line for line in describe(answer))
 
 
@@ -98,24 +102,19 @@ def test_an_unknown_file_is_a_usage_error(stocked: Stocked) -> None:
         told(stocked, "feather/none.py")
 
 
-def test_what_could_not_be_looked_into_is_named(stocked: Stocked, tmp_path: Path) -> None:
+def test_components_without_a_report_are_named(stocked: Stocked, tmp_path: Path) -> None:
+    shutil.copytree(stocked.bundle, tmp_path / "bundle")
     with pytest.raises(UsageError) as caught:
-        told(replace(stocked, store=Store(tmp_path)), "feather/tests/test_barb.py")
-    assert "feather-1.0-py3-none-any.whl" in caught.value.why
+        told(replace(stocked, bundle=tmp_path / "bundle"), "feather/tests/test_barb.py")
+    assert "without a build report of python, heavy, packages" in caught.value.why
 
 
-def test_what_a_runtime_lost_is_found_in_its_archive(stocked: Stocked) -> None:
-    spec = stocked.miniature.locks.runtimes[TARGET.name]
-    found = runtime_omissions(spec, TARGET, stocked.store)
-    assert found
-    assert all(o.rule and o.path.startswith("python/") for o in found)
-    there = {o.path for o in found} & stocked.inventory().files.keys()
+def test_what_a_runtime_lost_is_in_the_report(stocked: Stocked) -> None:
+    inventory = stocked.inventory()
+    (source,) = (one for one in inventory.sources if one.package == "CPython")
+    assert source.file == stocked.miniature.locks.runtimes[TARGET.name].artifact.name
+    assert source.left_out
+    assert all(one.rule and one.path.startswith("python/") for one in source.left_out)
+    there = {one.path for one in source.left_out} & inventory.files.keys()
     # Only bytecode is put back.
     assert all("__pycache__" in path for path in there)
-
-
-def test_of_a_runtime_that_the_store_lacks_nothing_is_found(
-    stocked: Stocked, tmp_path: Path
-) -> None:
-    spec = stocked.miniature.locks.runtimes[TARGET.name]
-    assert runtime_omissions(spec, TARGET, Store(tmp_path)) == ()

@@ -25,8 +25,7 @@ def weighed(*components: ComponentSize) -> Sizes:
         profile="safe",
         components=components,
         savings=(),
-        absent=(),
-        foreign=(),
+        unknown=(),
     )
 
 

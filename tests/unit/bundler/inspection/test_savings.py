@@ -27,7 +27,7 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Stocked:
 
 @pytest.fixture(scope="module")
 def sizes(stocked: Stocked) -> Sizes:
-    return weigh(stocked.inventory(), stocked.left_out())
+    return weigh(stocked.inventory())
 
 
 @pytest.fixture

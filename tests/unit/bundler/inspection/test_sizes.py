@@ -21,7 +21,7 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Stocked:
 
 @pytest.fixture(scope="module")
 def sizes(stocked: Stocked) -> Sizes:
-    return weigh(stocked.inventory(), stocked.left_out())
+    return weigh(stocked.inventory())
 
 
 def test_the_whole_is_what_the_disk_holds(stocked: Stocked, sizes: Sizes) -> None:
@@ -46,7 +46,7 @@ def test_the_document_is_json_and_names_the_reason_of_each_saving(sizes: Sizes) 
     (saving,) = document["savings"]
     assert (saving["rule"], saving["reason"], saving["files"]) == ("tests", "tests", 1)
     assert document["size"] == sum(component["size"] for component in document["components"])
-    assert document["wheels_not_in_store"] == []
+    assert document["components_without_report"] == []
 
 
 def test_the_table_has_a_row_for_each_component_and_the_savings(sizes: Sizes) -> None:
@@ -79,10 +79,10 @@ def test_only_the_ten_largest_packages_have_a_row_and_the_rest_share_one(sizes: 
 
 
 def test_weighing_twice_gives_the_same(stocked: Stocked, sizes: Sizes) -> None:
-    assert weigh(stocked.inventory(), stocked.left_out()) == sizes
+    assert weigh(stocked.inventory()) == sizes
 
 
 def test_a_bundle_elsewhere_weighs_the_same(stocked: Stocked, sizes: Sizes, tmp_path: Path) -> None:
     stocked.miniature.assemble(tmp_path / "elsewhere")
-    other = weigh(replace(stocked, bundle=tmp_path / "elsewhere").inventory(), stocked.left_out())
+    other = weigh(replace(stocked, bundle=tmp_path / "elsewhere").inventory())
     assert other == sizes

@@ -7,7 +7,6 @@ import pytest
 from bundler.console import Progress
 from bundler.errors import SmokeError
 from bundler.inspection import trace
-from bundler.inspection.omissions import rules_of
 from bundler.inspection.trace import (
     SAID,
     Attempt,
@@ -16,6 +15,7 @@ from bundler.inspection.trace import (
     parse,
     pdf,
     prove,
+    rules_of,
     runtime_rules,
 )
 from bundler.verify import verify
