@@ -18,7 +18,7 @@ Written by `ci/api-reference` from the service's OpenAPI document (`GET /openapi
 `application/problem+json` in one shape, see [troubleshooting](troubleshooting.md#problems). Beside
 those listed, every route may answer 400, 403, 408, 421 or 431 before the request is read, 401 if
 the service has a token, and 429 if too many bodies are held; unknown paths get 404, other methods
-405.
+405. HEAD is answered wherever GET is, without the body.
 """
 
 

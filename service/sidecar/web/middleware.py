@@ -106,6 +106,7 @@ class AccessLog:
 
 NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 ANY = "*"
+METHODS = ("GET", "HEAD")
 OPEN_PATH = "/health"  # without the token it tells little, but a launcher has to wait for it
 IS_TRUSTED = "sidecar.is_trusted"  # in the scope of a request: whether the token was shown
 _BEARER = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([\x21-\x7e]+)")
@@ -252,7 +253,7 @@ class HealthMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass the request on."""
-        if scope["type"] == "http" and scope["path"] == OPEN_PATH and scope["method"] == "GET":
+        if scope["type"] == "http" and scope["path"] == OPEN_PATH and scope["method"] in METHODS:
             await self._answer(scope[IS_TRUSTED])(scope, receive, send)
         else:
             await self._app(scope, receive, send)

@@ -19,6 +19,7 @@ from sidecar.web.state import Service, service_of
 router = APIRouter()
 
 
+@router.head(OPEN_PATH, include_in_schema=False)
 @router.get(
     OPEN_PATH,
     responses={
@@ -52,6 +53,7 @@ def answer_health(service: Service, is_trusted: bool) -> Response:
     return answer(said, HTTPStatus.OK if status == "ok" else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
+@router.head("/info", include_in_schema=False)
 @router.get("/info", responses={200: {"model": schemas.InfoAnswer}, **problem_responses(503)})
 async def info(request: Request) -> Response:
     """Describe the model, the engine and the limits."""
@@ -110,6 +112,7 @@ async def shutdown(request: Request) -> Response:
     return answer({"status": "stopping"}, HTTPStatus.ACCEPTED)
 
 
+@router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Return the metrics since the start, in Prometheus' text format."""

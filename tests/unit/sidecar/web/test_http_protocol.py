@@ -88,6 +88,18 @@ def test_a_head_that_is_malformed_or_too_large_is_refused_and_the_connection_clo
     assert status(door.embed(["a"])) == 200
 
 
+@pytest.mark.parametrize("path", [b"/health", b"/info", b"/metrics", b"/openapi.json"])
+def test_head_gets_the_answer_of_get_without_its_body(door: Doorstep, path: bytes) -> None:
+    answer = door.say(
+        b"HEAD " + path + b" HTTP/1.1\r\n" + HOST + b"\r\n", GET + HOST + CLOSE + b"\r\n"
+    )
+    first, _, rest_of_it = answer.partition(b"\r\n\r\n")
+    assert status(first) == 200
+    assert int(header(first, "content-length")) > 0
+    assert status(rest_of_it) == 200
+    assert rest_of_it.startswith(b"HTTP/1.1 ")
+
+
 def test_a_hundred_headers_are_not_too_many(door: Doorstep) -> None:
     assert status(door.say(GET + HOST + CLOSE + b"X: y\r\n" * 98 + b"\r\n")) == 200
 
