@@ -136,7 +136,7 @@ def test_one_that_cannot_compile_here_is_said_and_ours_compiles(builder: Builder
     first = read(builder.output).plan
     assert builder.assemble("--runtime", "standalone") == 0
     assert read(builder.output).plan == first
-    assert "nothing made anew" in builder.said.getvalue()
+    assert "nothing rebuilt" in builder.said.getvalue()
 
 
 def test_auto_takes_it_where_it_can_be_had(builder: Builder) -> None:

@@ -81,7 +81,7 @@ def up(bundle: Path) -> Iterator[Up]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_reuses_the_bundle_serves_what_it_prints_and_stops_with_0(up: Up, number: int) -> None:
     assert up.is_ready.wait(READY_SECONDS), up.said
-    assert "assembled: nothing made anew" in up.said
+    assert "assembled: nothing rebuilt" in up.said
     assert len(up.alive()) > 1
     found = CURL.search(up.said)
     assert found is not None

@@ -51,6 +51,6 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
 def tell(assembled: Assembled, seconds: float, console: Console) -> None:
     """Say what was made anew, and why the bundle must not be released, if so."""
     what = ", ".join(assembled.made) or "nothing"
-    console.say(f"assembled: {what} made anew, {seconds:.1f} s")
+    console.say(f"assembled: {what} rebuilt, {seconds:.1f} s")
     for finding in assembled.manifest.unreleasable:
         console.say(f"not for release: {finding}")

@@ -79,9 +79,9 @@ def test_assemble_prints_the_place_on_standard_output_and_talks_on_the_other(
     code, said = run(assemble, miniature, *LINUX, "--output", str(place))
     assert code == 0
     assert capsys.readouterr().out == f"{place}\n"
-    assert "python, heavy, packages, models, service made anew" in said
+    assert "python, heavy, packages, models, service rebuilt" in said
     code, said = run(assemble, miniature, *LINUX, "--output", str(place))
-    assert "nothing made anew" in said
+    assert "nothing rebuilt" in said
     code, said = run(verify, miniature, str(place))
     assert code == 0
     assert "verified: " in said
