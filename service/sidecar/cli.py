@@ -20,10 +20,10 @@ from sidecar.process import (
     cpu_features,
     credentials,
     diagnosis,
+    listener,
     logs,
     memory,
     min_system,
-    port_owner,
     signals,
     stdio,
     system_limits,
@@ -71,7 +71,7 @@ def _megabytes(text: str) -> int:
 
 
 def _instance(text: str) -> str:
-    if not port_owner.INSTANCE.fullmatch(text):
+    if not listener.INSTANCE.fullmatch(text):
         message = "an id has 8 to 64 letters, digits, dots, dashes and underscores"
         raise argparse.ArgumentTypeError(message)
     return text
@@ -311,7 +311,7 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
             settings.host, settings.port, allow_remote=settings.allow_remote, has_token=has_token
         )
     except AddressInUseError as error:
-        raise port_owner.named(error, settings.host, settings.port) from error
+        raise listener.named(error, settings.host, settings.port) from error
     raise_limit()
     # Read once the port is ours, so that a token for us never waits beside another's port.
     token = credentials.read(

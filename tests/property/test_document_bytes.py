@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sidecar.documents import encodings, extraction
 from sidecar.documents.chunking import char_chunks
-from sidecar.documents.pdf_reading import refusal
+from sidecar.documents.pdf_process import refusal
 from sidecar.problems import Problem
 from tests.support.pdfparts import said
 from tests.support.tinypdf import bombs

@@ -7,7 +7,7 @@ from typing import Any
 
 from sidecar.documents import pdfium, worker
 from sidecar.documents.losses import merged
-from sidecar.documents.pdf_reading import Part, PdfText, part
+from sidecar.documents.pdf_process import Part, PdfText, part
 
 WORDS = frozenset(("not-pdf", "encrypted", "password", "no-pages", "unreadable", "too-complex"))
 pdfium.start()

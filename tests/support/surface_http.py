@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sidecar.documents import pdf_reading
+from sidecar.documents import pdf_process
 from sidecar.settings import Settings
 from sidecar.web import errors
 from tests.support import apireference, doorstep
@@ -223,8 +223,8 @@ def _headers(place: str, headers: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 def _problems() -> Iterator[str]:
     known: dict[tuple[int, str], set[str]] = {entry: set() for entry in ROUTED}
-    for word in pdf_reading.REFUSALS:
-        problem = pdf_reading.refusal(word)
+    for word in pdf_process.REFUSALS:
+        problem = pdf_process.refusal(word)
         known[problem.status, problem.kind] = set(errors.headers_of(problem))
     for (status, kind), headers in (known | raised()).items():
         yield f"problem {status} {kind}"

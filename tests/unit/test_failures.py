@@ -7,7 +7,7 @@ import re
 from bundler import errors as building
 from bundler.errors import BundlerError
 from sidecar import cli, errors
-from sidecar.documents import pdf_reading
+from sidecar.documents import pdf_process
 from sidecar.errors import ServiceError
 from tests.support.failures import ROUTED, codes, raised
 from tests.support.pages import ROOT
@@ -40,7 +40,7 @@ def test_problem_kinds_are_those_of_the_table() -> None:
 
 def test_refusals_of_documents_are_those_of_the_table() -> None:
     listed = documented("docs/files.md", "## What is refused")
-    words = {(422, pdf_reading.refusal(word).kind) for word in pdf_reading.REFUSALS}
+    words = {(422, pdf_process.refusal(word).kind) for word in pdf_process.REFUSALS}
     documents = {(s, k) for s, k in listed if k.startswith("document-")}
     assert documents == words | {(422, "document-timeout"), (503, "document-busy")}
     assert listed - documents <= set(raised())

@@ -18,17 +18,18 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from sidecar.documents import sandbox, worker
-from sidecar.documents.pdf_process import PdfProcess, on_thread
-from sidecar.documents.pdf_queue import TURN_S, PdfQueue, PdfTurn
-from sidecar.documents.pdf_reading import (
+from sidecar.documents.pdf_process import (
     LIGHTER,
     Part,
+    PdfProcess,
     PdfReading,
     PdfText,
     busy,
     no_process,
+    on_thread,
     refusal,
 )
+from sidecar.documents.pdf_queue import TURN_S, PdfQueue, PdfTurn
 from sidecar.problems import Problem, at_limit, bundle_gone, stopping
 from sidecar.process import system_limits
 from sidecar.process.clock import Clock

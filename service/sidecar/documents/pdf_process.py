@@ -1,4 +1,8 @@
-"""One process that reads a document: how it is started, told what to do, and listened to."""
+"""One process that reads a PDF: how it is started, told what to do, listened to, and understood.
+
+What it says is checked, as it reads hostile bytes. One that ends in the middle costs the page that
+it was at: another goes on with the next.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +12,282 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import IO, TypeVar, cast
+from dataclasses import dataclass, field
+from typing import IO, Any, Literal, TypeVar, cast
 
 import orjson
 
 from sidecar.documents import worker
-from sidecar.documents.pdf_reading import Part, PdfReading, part, refusal
+from sidecar.documents.losses import LOSS_KINDS, NOTE_KINDS, Loss, LossKind, Note, Tally, merged
+from sidecar.documents.sandbox import Sandbox
+from sidecar.documents.worker import LEAST_PAGE_S, PAGE_SHARE
 from sidecar.problems import Problem
 from sidecar.process.children import is_stopped, needed
 from sidecar.scheduling.tokenizing import fulfil
 from sidecar.settings import Limits
+
+# So many pages may end their worker; and with less time than this no further one is started.
+MAX_SKIPPED = 16
+LEAST_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PdfText:
+    """The text of each page in order, empty for one that is skipped, and what was lost."""
+
+    pages: list[str]
+    losses: tuple[Loss, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What a worker says at once: the next pages of a document that has `of`.
+
+    `cpu_s` is what it computed so far, `sandbox` what holds it; `is_last` if it says no more.
+    """
+
+    said: PdfText
+    of: int | None = None
+    cpu_s: float = 0.0
+    sandbox: Sandbox | None = None
+    is_last: bool = True
+
+
+def part(answer: object) -> Part | None:
+    """Return what `answer`, of JSON, says; None if it is not what a worker says."""
+    match answer:
+        case {"pages": list(pages), "losses": list(losses), "notes": list(notes), **rest} if all(
+            isinstance(page, str) for page in pages
+        ):
+            lost, noted = _tallies(losses, LOSS_KINDS), _tallies(notes, NOTE_KINDS)
+            if lost is None or noted is None:
+                return None
+            said = PdfText(pages=pages, losses=lost, notes=noted)
+            return _part(said, rest)
+    return None
+
+
+def _part(said: PdfText, rest: dict[Any, Any]) -> Part | None:
+    match {"of": None, "cpu": 0.0, "sandbox": None, "more": False, **rest}:
+        case {
+            "of": int() | None as of,
+            "cpu": float(cpu),
+            "sandbox": "seccomp" | "job" | "rlimits" | None as sandbox,
+            "more": bool(more),
+        }:
+            return Part(said=said, of=of, cpu_s=cpu, sandbox=sandbox, is_last=not more)
+        case _:
+            return None
+
+
+def _tallies(entries: list[Any], kinds: tuple[str, ...]) -> tuple[Tally[Any], ...] | None:
+    found = []
+    for entry in entries:
+        match entry:
+            case {"kind": str(kind), "count": int(count), **rest} if kind in kinds and count > 0:
+                pages = rest.get("pages", [])
+                if not isinstance(pages, list) or not all(type(page) is int for page in pages):
+                    return None
+                found.append(Tally(kind=kind, count=count, pages=tuple(pages)))
+            case _:
+                return None
+    return tuple(found)
+
+
+@dataclass(slots=True, kw_only=True)
+class PdfReading:
+    """A document as far as it was read: by one worker, or by several, one after the other.
+
+    `cpu_left_s` is what they may compute, `wall_left_s` how long they may take, `problem` what
+    ended the first of them. Filled by the thread that listens to a worker while that has its turn,
+    and looked at after it.
+    """
+
+    cpu_left_s: float
+    wall_left_s: float
+    max_pages: int
+    max_chars: int
+    pages: list[str] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    of: int | None = None
+    is_done: bool = False
+    problem: Problem | None = None
+    password: str | None = field(default=None, repr=False)
+    _skipped: int = 0
+    _turn: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _worker_cpu_s: float = 0.0
+    _heard_s: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of_limits(cls, limits: Limits, *, password: str | None = None) -> PdfReading:
+        """Return one of which nothing was read, and that `password` opens."""
+        return cls(
+            cpu_left_s=limits.document_cpu_s,
+            wall_left_s=limits.document_wall_s,
+            max_pages=limits.max_pages,
+            max_chars=limits.max_document_chars,
+            password=password,
+        )
+
+    def begin(self) -> tuple[int, dict[str, object]]:
+        """Return the turn of the next worker, and what it is told."""
+        with self._lock:
+            self._turn += 1
+            self._worker_cpu_s, self._heard_s = 0.0, time.monotonic()
+            room = self.max_chars - sum(map(len, self.pages))
+            told: dict[str, object] = {
+                "first": len(self.pages) + 1,
+                "seconds": self.cpu_left_s,
+                "room": room,
+                "password": self.password,
+            }
+            return self._turn, told
+
+    def end(self) -> None:
+        """Take no more from the worker whose turn it was: what it says is in the pipe still."""
+        with self._lock:
+            self._turn += 1
+
+    def add(self, said: Part, turn: int) -> None:
+        """Take what a worker says while it is its turn."""
+        with self._lock:
+            if turn == self._turn:
+                self._add(said)
+
+    def _add(self, said: Part) -> None:
+        self.pages += said.said.pages
+        self.losses += said.said.losses
+        self.notes += said.said.notes
+        self.of = said.of
+        self.cpu_left_s -= said.cpu_s - self._worker_cpu_s
+        self._worker_cpu_s, self._heard_s = said.cpu_s, time.monotonic()
+        self.is_done = said.is_last
+
+    def goes_on_after(self, problem: Problem) -> bool:
+        """Return whether `problem` costs a page, or the rest of them, and not the document."""
+        if self.is_done:  # it came after the last page
+            return True
+        self.problem = self.problem or problem
+        match problem.kind:
+            case "document-busy":
+                return self.stop("busy")
+            case "document-timeout":
+                return self.skip("time")
+            case "document-crash" | "document-too-complex":
+                return self.skip("page")
+            case _:
+                return False
+
+    def skip(self, kind: Literal["page", "time"]) -> bool:
+        """Go on after the page that ended its worker; False if no page was reached."""
+        if self.of is None:
+            return False
+        # What it computed for this page was not said any more: its share at most.
+        share = self.cpu_left_s / max(1, min(PAGE_SHARE, self._last - len(self.pages)))
+        self.cpu_left_s -= min(max(share, LEAST_PAGE_S), time.monotonic() - self._heard_s)
+        self._lose(kind, 1)
+        self._skipped += 1
+        if self._skipped >= MAX_SKIPPED or self.cpu_left_s < LEAST_S:
+            self.stop("time")
+        self.is_done = self.is_done or len(self.pages) >= self._last
+        return True
+
+    def stop(self, kind: Literal["time", "busy"]) -> bool:
+        """Leave the rest out; False if no page was reached."""
+        if self.of is None:
+            return False
+        self._lose(kind, self._last - len(self.pages))
+        self.is_done = True
+        return True
+
+    def extracted(self) -> PdfText:
+        """Return what was read."""
+        return PdfText(pages=self.pages, losses=merged(self.losses), notes=merged(self.notes))
+
+    @property
+    def _last(self) -> int:
+        return min(self.of or 0, self.max_pages)
+
+    def _lose(self, kind: LossKind, count: int) -> None:
+        first = len(self.pages) + 1
+        pages = tuple(range(first, first + count))
+        self.losses.append(Loss(kind=kind, count=count, pages=pages))
+        if kind in ("page", "time") and count == 1:
+            self.pages.append("")
+
+
+LIGHTER = "print it to a new PDF, or split it"
+# By the word that the worker says: what, why, next.
+REFUSALS = {
+    "not-pdf": (
+        "the file is not a PDF",
+        "it does not begin with a PDF header",
+        "give it the right suffix or Content-Type",
+    ),
+    "encrypted": (
+        "the PDF is encrypted",
+        "its text cannot be read without its password",
+        "send it: as the field password, or as the header X-Document-Password of an upload",
+    ),
+    "password": (
+        "the password does not open the PDF",
+        "",
+        "send the one that opens it in a viewer",
+    ),
+    "scanned": (
+        "the PDF has no text",
+        "its pages have only pictures, as from a scanner, or nothing",
+        "run text recognition (OCR) over it first",
+    ),
+    "no-pages": ("the PDF has no pages", "", "check the program that made it"),
+    "unreadable": (
+        "the PDF cannot be read",
+        "it is damaged or was cut short",
+        "download it again, or open it in a viewer and save a copy",
+    ),
+    "too-complex": (
+        "the PDF needs too much memory or work",
+        "it exceeds the limits of a document",
+        LIGHTER,
+    ),
+    "crash": ("the PDF could not be read", "the process that read it crashed", LIGHTER),
+}
+
+
+def refusal(word: str) -> Problem:
+    """Return the problem that stands for a word of the worker's."""
+    known = word if word in REFUSALS else "unreadable"
+    what, why, step = REFUSALS[known]
+    return Problem(f"document-{known}", what, why=why, next_step=step)
+
+
+def no_process(what: str, why: str) -> Problem:
+    """Return the problem of a document that no process was there to read."""
+    return Problem(
+        "no-process",
+        what,
+        why=why,
+        next_step="try again",
+        retry_s=5,
+    )
+
+
+def busy(seconds: float) -> Problem:
+    """Return the problem of a document of which no page was read in `seconds`."""
+    return Problem(
+        "document-busy",
+        f"no page of the PDF was read within {seconds:g} seconds",
+        why="the machine is too busy",
+        next_step="send it again when the machine is less busy",
+        retry_s=30,
+    )
+
 
 LAST_WORD_S = 1.0
 # What a process may compute until it is ready, in seconds.

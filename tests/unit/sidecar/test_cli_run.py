@@ -129,7 +129,7 @@ def test_who_holds_a_taken_port_is_asked_before_it_is_told(
         return AddressInUseError("taken by somebody")
 
     monkeypatch.setattr(cli, "listen", taken)
-    monkeypatch.setattr("sidecar.process.port_owner.named", name)
+    monkeypatch.setattr("sidecar.process.listener.named", name)
     with pytest.raises(AddressInUseError, match="taken by somebody"):
         cli.main([])
     assert "serve" not in steps

@@ -18,7 +18,7 @@ import pytest
 from sidecar.documents import pdf_pool, pdf_process, sandbox, worker
 from sidecar.documents.losses import Loss, LossKind
 from sidecar.documents.pdf_pool import PdfPool
-from sidecar.documents.pdf_reading import MAX_SKIPPED, PdfText
+from sidecar.documents.pdf_process import MAX_SKIPPED, PdfText
 from sidecar.problems import Problem
 from sidecar.process import clock
 from sidecar.settings import Limits

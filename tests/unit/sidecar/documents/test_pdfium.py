@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.documents.losses import Loss, LossKind, Note, NoteKind
-from sidecar.documents.pdf_reading import PdfText
+from sidecar.documents.pdf_process import PdfText
 from tests.support.casepdf import (
     DEPOSIT,
     LEASE,

@@ -14,7 +14,7 @@ import pytest
 
 from sidecar.documents import pdfium, sandbox, worker
 from sidecar.documents.losses import Loss
-from sidecar.documents.pdf_reading import PdfText
+from sidecar.documents.pdf_process import PdfText
 from tests.support.pdfparts import read, said
 from tests.support.tinypdf import (
     circular_xref,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.errors import AddressInUseError
-from sidecar.process import port_owner
-from sidecar.process.port_owner import PortOwner, ask, named
+from sidecar.process import listener
+from sidecar.process.listener import PortOwner, ask, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,8 +57,8 @@ class Listener:
 def listeners() -> Iterator[list[Listener]]:
     made: list[Listener] = []
     yield made
-    for listener in made:
-        listener.close()
+    for one in made:
+        one.close()
 
 
 def http(body: object, status: str = "200 OK") -> bytes:
@@ -152,4 +152,4 @@ def test_nobody_there_is_a_stranger_too() -> None:
     ],
 )
 def test_only_this_machine_is_asked(host: str, address: str | None) -> None:
-    assert port_owner._loopback(host) == address
+    assert listener._loopback(host) == address

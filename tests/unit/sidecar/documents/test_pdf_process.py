@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from sidecar.documents.losses import Loss, Note
-from sidecar.documents.pdf_reading import Part, PdfReading, PdfText, part
+from sidecar.documents.pdf_process import Part, PdfReading, PdfText, part
 
 
 def test_what_a_worker_says_becomes_pages_losses_and_notes() -> None:
