@@ -91,7 +91,8 @@ def test_a_bundle_whose_files_are_held_is_assembled_and_renewed(
     assert (tmp_path / "bundle/embedding_sidecar/sidecar/more.py").is_file()
     # The old bundle, on its way out, and the new one.
     assert len([path for path in refused if Path(path).parent == tmp_path]) == 2
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "project"]
+    made = ["bundle", "bundle.build-report.json", "project"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == made
 
 
 def test_an_archive_that_is_held_gets_its_name(
