@@ -50,28 +50,20 @@ class Target:
         """All that assembling asks of a target: any change of it is another bundle."""
         return (self.os, self.executable, self.stdlib, self.site_packages)
 
-    def wheel_tags(self) -> tuple[tags.Tag, ...]:
-        """Return the wheel tags this target runs, best first."""
-        return _wheel_tags(self.platform_tags)
-
     def tag_ranks(self) -> Mapping[tags.Tag, int]:
-        """Return how good each of those tags is; 0 is best."""
+        """Return how good each wheel tag that this target runs is; 0 is best, and the first."""
         return _tag_ranks(self.platform_tags)
 
 
 @cache
-def _wheel_tags(platforms: tuple[str, ...]) -> tuple[tags.Tag, ...]:
+def _tag_ranks(platforms: tuple[str, ...]) -> Mapping[tags.Tag, int]:
     from packaging import tags  # noqa: PLC0415 - options are checked before it is installed
 
-    return (
+    best_first = (
         *tags.cpython_tags(PYTHON, platforms=platforms),
         *tags.compatible_tags(PYTHON, interpreter="cp311", platforms=platforms),
     )
-
-
-@cache
-def _tag_ranks(platforms: tuple[str, ...]) -> Mapping[tags.Tag, int]:
-    return {tag: rank for rank, tag in enumerate(_wheel_tags(platforms))}
+    return {tag: rank for rank, tag in enumerate(best_first)}
 
 
 def _manylinux(target: str, machine: str, oldest: int = 17) -> Iterator[str]:

@@ -68,7 +68,6 @@ class Binary:
     rpaths: tuple[str, ...] = ()
     rpath_is_inherited: bool = False
     minimum: str = ""
-    build_id: str = ""
     toolset: str = ""
     version: str = ""
     has_executable_stack: bool = False
@@ -179,14 +178,6 @@ def _elf(path: Path) -> Binary | None:
         name=name,
         rpaths=tuple(runpaths or rpaths),
         rpath_is_inherited=bool(rpaths) and not runpaths,
-        build_id=next(
-            (
-                bytes(note.description).hex()
-                for note in elf.notes
-                if note.type == lief.ELF.Note.TYPE.GNU_BUILD_ID
-            ),
-            "",
-        ),
         has_executable_stack=_has_executable_stack(elf),
         has_text_relocations=has_text_relocations,
     )
@@ -259,7 +250,6 @@ def _macho(path: Path, architecture: str) -> Binary | None:
         rpaths=tuple(str(rpath.path) for rpath in macho.rpaths),
         rpath_is_inherited=True,
         minimum=_dotted(minimum),
-        build_id=bytes(macho.uuid.uuid).hex() if macho.uuid is not None else "",
         is_signed=macho.has_code_signature,
     )
 

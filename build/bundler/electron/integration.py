@@ -51,7 +51,6 @@ class Integration:
 
     files: Mapping[str, bytes]
     payloads: tuple[Payload, ...]
-    signing: tuple[str, ...]
 
 
 def place(
@@ -107,7 +106,7 @@ def compose(bundles: Sequence[ListedBundle], place: AppPaths, templates: Path) -
         for bundle in bundles
     }
     weighed = tuple(payload.weigh(bundle.root) for bundle in bundles)
-    signing = tuple(_signing(native))
+    signing = _signing(native)
     made_for = ", ".join(
         f"{one.manifest.target} {one.manifest.version} ({one.manifest.plan[:12]})"
         for one in bundles
@@ -129,7 +128,7 @@ def compose(bundles: Sequence[ListedBundle], place: AppPaths, templates: Path) -
             files[f"{SIGNED}/{target}.tsv"] = signing_table(found).encode()
     page = (templates / README).read_text(encoding="utf-8")
     files[README] = render_readme(page, place, weighed, made_for=made_for, signing=signing).encode()
-    return Integration(files=files, payloads=weighed, signing=signing)
+    return Integration(files=files, payloads=weighed)
 
 
 def contents(bundles: Iterable[ListedBundle]) -> BundleContents:
@@ -264,7 +263,7 @@ def render_readme(
     weighed: Sequence[Payload],
     *,
     made_for: str,
-    signing: Sequence[str],
+    signing: Iterable[str],
 ) -> str:
     """Return the page as Markdown: `template` with its fields filled in."""
     return template.format(

@@ -115,17 +115,6 @@ def _refused(name: str, why: str) -> UsageError:
     return UsageError(f"runtime.lock.toml: [{name}] cannot be used", why=why, next_step=REFRESH)
 
 
-def locked_runtime(target: Target, runtimes: Mapping[str, RuntimeSpec]) -> RuntimeSpec:
-    """Return the runtime locked for `target`. Raises UnsupportedError."""
-    if target.name not in runtimes:
-        raise UnsupportedError(
-            f"no runtime is locked for {target.name}",
-            why=f"runtime.lock.toml holds {', '.join(runtimes) or 'nothing'}",
-            next_step=REFRESH,
-        )
-    return runtimes[target.name]
-
-
 def refresh(targets: Iterable[Target]) -> Mapping[str, RuntimeSpec]:
     """Return the newest runtime that every one of `targets` has, by target name; no network.
 

@@ -48,7 +48,7 @@ def test_a_host_that_is_no_target_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_target_runs_its_own_wheels_best_first(name: str) -> None:
-    tags = [str(tag) for tag in TARGETS[name].wheel_tags()]
+    tags = [str(tag) for tag in TARGETS[name].tag_ranks()]
     assert len(tags) == len(set(tags))
     assert tags[0].startswith("cp311-cp311-")
     assert tags[-1].startswith("py3")
@@ -58,7 +58,7 @@ def test_a_target_runs_its_own_wheels_best_first(name: str) -> None:
 
 
 def test_linux_stops_at_the_oldest_c_library_a_bundle_promises() -> None:
-    tags = [str(tag) for tag in TARGETS["linux-x64"].wheel_tags()]
+    tags = [str(tag) for tag in TARGETS["linux-x64"].tag_ranks()]
     assert "cp311-cp311-manylinux_2_28_x86_64" in tags
     assert "cp311-cp311-manylinux2014_x86_64" in tags
     assert not any("manylinux_2_29" in tag or "musllinux" in tag for tag in tags)
@@ -77,7 +77,7 @@ def test_what_a_target_may_run_this_machine_can_run() -> None:
     if sys.version_info[:2] != PYTHON:
         pytest.skip("another Python has other tags")
     mine = {str(tag) for tag in sys_tags()}
-    newest = [str(tag) for tag in host_target().wheel_tags() if "manylinux_2_17" in str(tag)]
+    newest = [str(tag) for tag in host_target().tag_ranks() if "manylinux_2_17" in str(tag)]
     assert newest
     assert set(newest) <= mine
 

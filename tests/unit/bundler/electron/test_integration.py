@@ -63,7 +63,7 @@ def test_python_gets_the_right_that_a_macs_library_asks_for(tmp_path: Path) -> N
     made = compose([read_bundle(root)], PLACE, TEMPLATES)
     rights = plistlib.loads(made.files["entitlements.python.plist"])
     assert list(rights) == ["com.apple.security.cs.allow-jit"]
-    assert any("`allow-jit`: native.so asks" in line for line in made.signing)
+    assert "`allow-jit`: native.so asks" in made.files["README.md"].decode()
 
 
 def test_the_names_at_the_top_are_those_of_all_bundles(tmp_path: Path) -> None:

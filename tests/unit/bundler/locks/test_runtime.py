@@ -113,15 +113,6 @@ def test_a_lock_that_is_not_text_is_refused(tmp_path: Path) -> None:
     assert caught.value.why == "it is not UTF-8"
 
 
-def test_a_target_that_is_not_locked_ends_with_code_10() -> None:
-    runtimes = runtime.parse_lock(lock())
-    assert runtime.locked_runtime(TARGETS["linux-x64"], runtimes) is runtimes["linux-x64"]
-    with pytest.raises(UnsupportedError, match="win-x64") as caught:
-        runtime.locked_runtime(TARGETS["win-x64"], runtimes)
-    assert caught.value.exit_code == 10
-    assert "linux-x64" in caught.value.why
-
-
 def test_what_is_rendered_reads_back_the_same() -> None:
     fresh = runtime.refresh(TARGETS.values())
     assert runtime.parse_lock(runtime.render(fresh)) == fresh
