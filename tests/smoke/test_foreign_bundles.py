@@ -29,8 +29,8 @@ from bundler.targets import TARGETS, Target, host_target
 from bundler.verify import verify
 from sidecar.manifest import Manifest, read
 from tests.support.badserver import BadServer
-from tests.support.copyleft import demands
 from tests.support.standalone import TAG, write_release
+from tests.support.treesearch import demands
 
 if TYPE_CHECKING:
     import os

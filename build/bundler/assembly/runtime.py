@@ -6,23 +6,20 @@ what they name is never written, and `neutralise` to a tree that already stands.
 
 from __future__ import annotations
 
-import mmap
 import re
 from typing import TYPE_CHECKING
 
 from bundler.assembly.exclusions import takes
-from bundler.errors import UsageError
 from bundler.profiles import DietRule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from bundler.targets import Target
 
 # Names no folder on any machine.
 NOWHERE = "/nonexistent"
-SHORTEST_NEEDLE_BYTES = 4
 # Where python-build-standalone builds: its own folders, and the homes of its machines.
 BUILD_PATH = re.compile(
     r"(?:(?<![\w.)}/-])|(?<=-[ILF]))"
@@ -189,28 +186,3 @@ def neutralise(root: Path, target: Target) -> list[str]:
             file.write_bytes(after)
             changed.append(file.relative_to(root).as_posix())
     return sorted(changed)
-
-
-def scan(root: Path, needles: Sequence[bytes]) -> list[tuple[str, bytes]]:
-    """Return each file below `root` that holds one of `needles`, with the needle, sorted.
-
-    Raises UsageError for a needle so short that any file may hold it.
-    """
-    for needle in needles:
-        if len(needle) < SHORTEST_NEEDLE_BYTES:
-            raise UsageError(
-                f"{needle!r} is too short to search a bundle for",
-                why="it would be found by chance",
-                next_step="build in a folder with a longer path",
-            )
-    found = []
-    for file in sorted(root.rglob("*")):
-        if not file.is_file() or not file.stat().st_size:
-            continue
-        path = file.relative_to(root).as_posix()
-        with (
-            file.open("rb") as stream,
-            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
-        ):
-            found += [(path, needle) for needle in needles if data.find(needle) != -1]
-    return sorted(found)

@@ -8,12 +8,13 @@ import pytest
 
 from bundler.assembly import audit_policy, runtime, safe_extract
 from bundler.assembly.audit import audit
-from bundler.errors import PolicyError, UsageError
+from bundler.errors import PolicyError
 from bundler.project import Project
 from bundler.recipe import read_recipe
 from bundler.targets import TARGETS
 from tests.support.standalone import entries, few_entries, stdlib, write_release
 from tests.support.tinytar import write_tar
+from tests.support.treesearch import holding
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,7 +174,7 @@ def test_build_paths_become_a_folder_that_is_nowhere(tmp_path: Path) -> None:
     assert found["LDFLAGS"] == "-L/nonexistent/deps/lib"
     assert found["INSTALL"] == "/usr/bin/install -c"
     assert found["SRCDIRS"] == "Modules Modules/_blake2"
-    assert runtime.scan(place, [b"/install/", b"/build/", b"/tools/"]) == []
+    assert holding(place.rglob("*"), [b"/install/", b"/build/", b"/tools/"]) == []
 
 
 @pytest.mark.parametrize(
@@ -202,18 +203,13 @@ def test_every_rule_has_a_name_of_its_own_and_a_reason() -> None:
         assert keeps(f"{target.stdlib.removeprefix('python/')}/os.py")
 
 
-def test_the_scan_names_file_and_needle(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a/lib.so").write_bytes(bytes(5000) + b"/home/me/project/x.c" + bytes(9))
-    (tmp_path / "b.py").write_bytes(b"# /srv/stage and /home/me\n")
-    (tmp_path / "empty").write_bytes(b"")
-    assert runtime.scan(tmp_path, [b"/home/me", b"/srv/stage", b"/absent"]) == [
-        ("a/lib.so", b"/home/me"),
-        ("b.py", b"/home/me"),
-        ("b.py", b"/srv/stage"),
+def test_a_search_of_a_tree_names_file_and_needle(tmp_path: Path) -> None:
+    library, text, empty = (tmp_path / name for name in ("lib.so", "b.py", "empty"))
+    library.write_bytes(bytes(5000) + b"/home/me/project/x.c" + bytes(9))
+    text.write_bytes(b"# /srv/stage and /home/me\n")
+    empty.write_bytes(b"")
+    assert holding([library, text, empty, tmp_path], [b"/home/me", b"/srv/stage", b"/absent"]) == [
+        (library, b"/home/me"),
+        (text, b"/home/me"),
+        (text, b"/srv/stage"),
     ]
-
-
-def test_a_needle_found_by_chance_exits_2(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="too short"):
-        runtime.scan(tmp_path, [b"/w"])
