@@ -222,7 +222,7 @@ def test_auto_says_which_status_made_it_take_a_stand_in(
     said = builder.said.getvalue()
     assert builder.spec.artifact.name in said
     assert f"HTTP {code}" in said
-    assert "Each run asks for the locked one again" in said
+    assert "Each run tries the locked one again" in said
     assert len(builder.server.seen) == requests
 
 
