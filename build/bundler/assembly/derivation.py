@@ -154,6 +154,6 @@ def _hold(name: str, found: Cosines, least: Cosines) -> None:
             f"int8 of {name} is farther from the model's vectors than its lock allows",
             why=f"over all golden texts the worst cosine is {found.worst:.6f}, at least "
             f"{least.worst} is locked; the mean is {found.mean:.6f}, at least {least.mean}",
-            next_step="`git status service build bundle` shows what was changed; if it is meant, "
+            next_step="`git status service build bundle` shows the changes; if they are intended, "
             f"python3 build lock --models {name}",
         )
