@@ -16,7 +16,7 @@ import pkgutil
 from fastapi import routing
 from starlette.routing import Route
 
-from sidecar.documents import detection
+from sidecar.documents.encodings import load_ahead
 from sidecar.documents.pdf_pool import PdfPool
 from sidecar.process import memory
 from sidecar.web.routes import PARTS
@@ -54,7 +54,7 @@ def _load() -> None:
     for module in pkgutil.iter_modules(encodings.__path__):
         with contextlib.suppress(LookupError):  # those of Windows
             codecs.lookup(module.name)
-    detection.load_ahead()
+    load_ahead()
     # FastAPI reads a route's source at its first request, for messages to developers.
     look = getattr(routing, "_extract_endpoint_context", None)
     for part in PARTS:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.web import json_scan
+from sidecar.web import bodies
 
 MOST = 3
 
@@ -28,34 +28,34 @@ def counted(value: Any) -> tuple[int, int]:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1 << 16])
 def test_marks_outside_of_strings_are_counted(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_scan, "SLICE_BYTES", size)
+    monkeypatch.setattr(bodies, "SLICE_BYTES", size)
     chance = random.Random(11)
     for _ in range(200):
         texts = ["".join(chance.choices(',:[]{}"\\n é', k=chance.randrange(9))) for _ in range(6)]
         value = {"a": texts[:4], texts[4]: [{"b": [1, None, texts[5]]}, []]}
         body = json.dumps(value).encode()
         marks, strings = counted(value)
-        assert json_scan.exceeding(body, max_marks=marks) is None
-        found = json_scan.exceeding(body + b",", max_marks=marks)
+        assert bodies.exceeding(body, max_marks=marks) is None
+        found = bodies.exceeding(body + b",", max_marks=marks)
         assert found is not None
         assert (found.marks, found.strings) == (marks + 1, strings)
         assert found.opened == found.closed
 
 
 def test_no_more_is_looked_at_than_it_takes_to_exceed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_scan, "SLICE_BYTES", 8)
-    found = json_scan.exceeding(b"[" + b"0," * 100_000, max_marks=MOST)
+    monkeypatch.setattr(bodies, "SLICE_BYTES", 8)
+    found = bodies.exceeding(b"[" + b"0," * 100_000, max_marks=MOST)
     assert found is not None
     assert found.commas == MOST
 
 
 def test_a_body_with_other_than_ascii_outside_of_strings_is_looked_at_no_further() -> None:
-    assert json_scan.exceeding('{"é": "é"}'.encode(), max_marks=MOST) is None
-    found = json_scan.exceeding('{"é": é}'.encode(), max_marks=MOST)
+    assert bodies.exceeding('{"é": "é"}'.encode(), max_marks=MOST) is None
+    found = bodies.exceeding('{"é": é}'.encode(), max_marks=MOST)
     assert found is not None
     assert not found.is_ascii
 
 
 @pytest.mark.parametrize("body", [b'"' * 99, b"\\" * 99, b'"\\' * 50, b"}" * 99])
 def test_what_is_no_json_is_counted_without_failing(body: bytes) -> None:
-    assert json_scan.exceeding(body, max_marks=MOST) is None
+    assert bodies.exceeding(body, max_marks=MOST) is None

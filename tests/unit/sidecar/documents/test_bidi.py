@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from sidecar.documents import righttoleft
+from sidecar.documents import bidi
 from tests.support.casepdf import placed
 from tests.support.pdfparts import read
 
@@ -103,4 +103,4 @@ def test_lines_stay_in_their_order() -> None:
 
 def test_other_texts_cost_nothing() -> None:
     text = "left to right, 漢字 and кириллица"
-    assert righttoleft.ordered(None, None, text) is text
+    assert bidi.ordered(None, None, text) is text

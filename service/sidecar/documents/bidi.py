@@ -3,7 +3,12 @@
 Some programs draw such a line as it is read and others as it is seen, and mark neither; PDFium
 takes each for the latter, and letters with marks one by one. Where the glyphs stand is the same in
 all: they are sorted from left to right, and what the bidirectional algorithm (UAX #9) does to show
-a text is turned back.
+a text is turned back. Several texts may be shown alike; the one without marks of direction is
+taken.
+
+Programs that set text with a shaper (Chromium) say what glyphs together read as (ActualText) of
+letters with marks. PDFium puts all of what is said at the first glyph, which is a mark, in pieces
+whose order is not that of reading.
 """
 
 from __future__ import annotations
@@ -12,15 +17,273 @@ import ctypes
 import math
 import re
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import pypdfium2_raw as pdfium
 
-from sidecar.documents import logical, spans
 from sidecar.documents.normal import HYPHEN
-from sidecar.documents.spans import ActualText
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+import codecs
+
+_KEY = ctypes.create_string_buffer(b"ActualText")
+_STRING = 3  # type of a value
+_TEXT = 1  # type of a page object
+# Of what is said of one glyph and its marks; words and lines are said, too.
+_MOST_BYTES, _MOST_LETTERS = 64, 4
+
+
+@dataclass(slots=True, kw_only=True)
+class ActualText:
+    """What is said, in the order of reading, and where the last glyph of it is drawn, in points.
+
+    A letter from right to left comes after its marks. `left` and `right` are those of its ink.
+    """
+
+    text: str
+    x: float = 0.0
+    y: float = 0.0
+    left: float = 0.0
+    right: float = 0.0
+    is_put: bool = False
+
+
+def spans(page: object) -> dict[int, ActualText]:
+    """Return what the page's glyphs read as, by the addresses of their objects."""
+    found: dict[int, ActualText] = {}
+    before, span = 0, None
+    for index in range(pdfium.FPDFPage_CountObjects(page)):
+        drawn = pdfium.FPDFPage_GetObject(page, index)
+        if pdfium.FPDFPageObj_GetType(drawn) != _TEXT:
+            continue
+        mark = pdfium.FPDFPageObj_GetMark(drawn, pdfium.FPDFPageObj_CountMarks(drawn) - 1)
+        at = address(mark)
+        if at != before:
+            text = _said(mark) if at else ""
+            before, span = at, ActualText(text=text) if text else None
+        if span is not None:
+            found[address(drawn)] = span
+            _put(span, drawn)
+    return found
+
+
+def address(pointer: object) -> int:
+    """Return where a pointer of PDFium's points to; 0 if to nothing."""
+    return ctypes.cast(pointer, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
+
+
+def _said(mark: object) -> str:
+    """Return the letter with marks, or the ligature, that a mark of content says; else nothing."""
+    if pdfium.FPDFPageObjMark_GetParamValueType(mark, _KEY) != _STRING:
+        return ""
+    size, buffer = ctypes.c_ulong(), (ctypes.c_ubyte * _MOST_BYTES)()
+    pdfium.FPDFPageObjMark_GetParamBlobValue(mark, _KEY, buffer, _MOST_BYTES, ctypes.byref(size))
+    said = bytes(buffer[: size.value])
+    if size.value > _MOST_BYTES or not said.startswith(codecs.BOM_UTF16_BE):
+        return ""
+    text = said[len(codecs.BOM_UTF16_BE) :].decode("utf-16-be", "replace")
+    marks = sum(map(bool, map(unicodedata.combining, text)))
+    return text if 0 < marks < len(text) <= marks + _MOST_LETTERS else ""
+
+
+def _put(span: ActualText, drawn: object) -> None:
+    matrix = pdfium.FS_MATRIX()
+    pdfium.FPDFPageObj_GetMatrix(drawn, ctypes.byref(matrix))
+    sides = [ctypes.c_float() for _ in range(4)]
+    pdfium.FPDFPageObj_GetBounds(drawn, *map(ctypes.byref, sides))
+    span.x, span.y = matrix.e, matrix.f
+    span.left, span.right = sides[0].value, sides[2].value
+
+
+_PAIRS = ("()", "[]", "{}", "<>", "\u00ab\u00bb", "\u2039\u203a", "\u27e8\u27e9", "\u2264\u2265")
+_MIRRORED = {pair[at]: pair[1 - at] for pair in _PAIRS for at in range(2)}
+_CLOSED = {pair[0]: pair[1] for pair in _PAIRS[:-1]}
+_OPENED = {close: opening for opening, close in _CLOSED.items()}
+_RIGHT, _ARABIC, _LEFT = "R", "AL", "L"
+_RIGHTS = (_RIGHT, _ARABIC)
+_NUMBERS = ("EN", "AN")
+# What ends a sentence stands outside of the word from left to right before it.
+_STOPS = frozenset(".,:;!?\u060c\u061b\u061f\u2026")
+# So many times more letters of one direction are clearly more.
+_CLEAR = 3
+
+
+def mirrored(letter: str) -> str:
+    """Return the bracket that faces the other way, or what is none as it is."""
+    return _MIRRORED.get(letter, letter)
+
+
+def is_right(text: Iterable[str]) -> bool:
+    """Return whether most letters are read from right to left."""
+    kinds = Counter(map(_kind, text))
+    return kinds[_RIGHT] + kinds[_ARABIC] >= kinds[_LEFT]
+
+
+def pairs(text: str) -> int:
+    """Return how many brackets have their other half in their line, less those without one."""
+    found = 0
+    for line in text.splitlines():
+        brackets = [letter for letter in line if letter in _CLOSED or letter in _OPENED]
+        found += len(brackets) - 2 * len(_alone(brackets))
+    return found
+
+
+def in_order(seen: Sequence[str], *, is_right: bool, mirror: bool = True) -> str:
+    """Return the text of a line of glyphs, each its letters as read, from left to right.
+
+    `is_right` says which way the page is read, where the line does not tell; `mirror` whether
+    brackets are given as they are seen.
+    """
+    kinds = [_kind(one) for one in seen]
+    if _is_line_right(kinds, otherwise=is_right):
+        return _from_right(seen, mirror=mirror)
+    out: list[str] = []
+    at = 0
+    while at < len(seen):
+        end = at
+        for to in range(at, len(seen)):
+            if kinds[to] in _RIGHTS:
+                end = to + 1
+            elif kinds[to] == _LEFT or end == at:
+                break
+        out.append(_from_right(seen[at:end], mirror=mirror) if end > at else seen[at])
+        at = max(end, at + 1)
+    return "".join(out)
+
+
+def _is_line_right(kinds: list[str], *, otherwise: bool) -> bool:
+    """Return whether a line is read from right to left, as its ends and its letters tell."""
+    strong = [kind in _RIGHTS for kind in kinds if kind in (*_RIGHTS, _LEFT)]
+    if not strong:
+        return otherwise
+    rights, lefts = strong.count(True), strong.count(False)
+    if strong[0] == strong[-1] and _CLEAR * strong.count(strong[0]) > len(strong):
+        return strong[0]
+    if rights > _CLEAR * lefts or lefts > _CLEAR * rights:
+        return rights > lefts
+    return otherwise
+
+
+def _kind(glyph: str) -> str:
+    """Return the bidirectional class of the first letter that has a strong one, or of the first."""
+    kinds = [unicodedata.bidirectional(letter) for letter in glyph]
+    strong = (kind for kind in kinds if kind in (_RIGHT, _ARABIC, _LEFT))
+    return next(strong, kinds[0] if kinds else "")
+
+
+def _from_right(seen: Sequence[str], *, mirror: bool) -> str:
+    """Return the text of glyphs that are read from right to left."""
+    read = [*reversed(seen)]
+    kinds = [_kind(one) for one in read]
+    out: list[str] = []
+    at = 0
+    is_arabic = _ARABIC in kinds and kinds.index(_ARABIC) <= _first(kinds, _RIGHT)
+    while at < len(read):
+        kind = kinds[at]
+        if kind in (_RIGHT, _ARABIC):
+            is_arabic = kind == _ARABIC
+        start, end = _run(read, kinds, at, is_arabic=is_arabic)
+        if end > at:
+            del out[len(out) - (at - start) :]
+            out += reversed(read[start:end])
+            at = end
+        else:
+            out.append(mirrored(read[at]) if mirror else read[at])
+            at += 1
+    return "".join(out)
+
+
+def _first(kinds: list[str], kind: str) -> int:
+    return kinds.index(kind) if kind in kinds else len(kinds)
+
+
+def _run(read: list[str], kinds: list[str], at: int, *, is_arabic: bool) -> tuple[int, int]:
+    """Return from where to where what is read from left to right reaches that begins at `at`."""
+    if kinds[at] not in (_LEFT, *_NUMBERS):
+        return at, at
+    end = _number(read, kinds, at, is_arabic=is_arabic)
+    has_letter = is_apart = False
+    for to in range(at, len(read)):
+        if kinds[to] in _RIGHTS or (kinds[to] == "AN" and is_apart):
+            break
+        is_apart |= read[to].isspace()
+        if kinds[to] == _LEFT:
+            end, has_letter, is_apart = to + 1, True, False
+    if not has_letter:
+        return at, end
+    return _edged(read, kinds, at, end)
+
+
+def _number(read: list[str], kinds: list[str], at: int, *, is_arabic: bool) -> int:
+    """Return where a number ends that begins at `at`."""
+    end = at + 1
+    if kinds[at] == _LEFT:
+        return end
+    while end < len(read):
+        if kinds[end] == kinds[at]:
+            end += 1
+        elif (
+            end + 1 < len(read)
+            and kinds[end + 1] == kinds[at]
+            and _joins(kinds, end, is_arabic=is_arabic)
+        ):
+            end += 2
+        else:
+            break
+    if not is_arabic and end < len(read) and kinds[end] == "ET":
+        end += 1
+    return end
+
+
+def _joins(kinds: list[str], at: int, *, is_arabic: bool) -> bool:
+    return kinds[at] == "CS" or (kinds[at] == "ES" and not is_arabic)
+
+
+def _edged(read: list[str], kinds: list[str], start: int, end: int) -> tuple[int, int]:
+    """Return the run with the signs that stand beside it without a space, as around {word}."""
+    first, last = start, end
+    while first > 0 and _is_beside(read[first - 1], kinds[first - 1]):
+        first -= 1
+    while last < len(read) and _is_beside(read[last], kinds[last]):
+        last += 1
+    # As seen: read[last - 1] is the leftmost.
+    whole = [*reversed(read[first:last])]
+    alone = _alone(whole)
+    size = len(whole)
+    low, high = 0, size
+    for place in alone:
+        if place < last - end:
+            low = max(low, place + 1)
+        elif place >= last - start:
+            high = min(high, place)
+    while low < last - end and whole[low] in _STOPS:
+        low += 1
+    return first + (size - high), last - low
+
+
+def _is_beside(letter: str, kind: str) -> bool:
+    return not letter.isspace() and kind not in (_RIGHT, _ARABIC, _LEFT, "AN", "NSM", "BN", "B")
+
+
+def _alone(seen: list[str]) -> list[int]:
+    """Return the places of brackets without their other half."""
+    opened: list[int] = []
+    alone: list[int] = []
+    for place, letter in enumerate(seen):
+        if letter in _CLOSED:
+            opened.append(place)
+        elif letter in _OPENED:
+            if opened and seen[opened[-1]] == _OPENED[letter]:
+                opened.pop()
+            else:
+                alone.append(place)
+    return alone + opened
+
 
 _BREAK = "\r\n"
 _LETTER = re.compile("[\u05be-\u07ff\u0860-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
@@ -56,9 +319,9 @@ def ordered(page: object, text_page: object, text: str) -> str:
     """Return `text` with its lines that have letters from right to left in logical order."""
     if not _LETTER.search(text):
         return text
-    is_right = logical.is_right(text)
+    is_read_right = is_right(text)
     places = _places(text_page, {line for line in text.split(_BREAK) if _LETTER.search(line)})
-    said = spans.spans(page)
+    said = spans(page)
     lines: list[str | list[_Glyph]] = []
     for line in text.split(_BREAK):
         found = places.get(line)
@@ -79,14 +342,14 @@ def ordered(page: object, text_page: object, text: str) -> str:
             "\n".join(
                 row
                 if isinstance(row, str)
-                else logical.in_order(row, is_right=is_right, mirror=mirror)
+                else in_order(row, is_right=is_read_right, mirror=mirror)
                 for row in line
             ).replace(f"{HYPHEN}\n", HYPHEN)
             for line in rows
         )
 
     # Fonts tell either the bracket that is seen or the one that is read.
-    return max(text_of(mirror=True), text_of(mirror=False), key=logical.pairs)
+    return max(text_of(mirror=True), text_of(mirror=False), key=pairs)
 
 
 def _places(text_page: object, wanted: set[str]) -> dict[str, list[list[int]]]:
@@ -130,7 +393,7 @@ def _glyphs(
             continue
         if abs(math.sin(pdfium.FPDFText_GetCharAngle(text_page, index))) > _LEVEL:
             return None
-        drawn = spans.address(pdfium.FPDFText_GetTextObject(text_page, index)) if said else 0
+        drawn = address(pdfium.FPDFText_GetTextObject(text_page, index)) if said else 0
         span = said.get(drawn)
         if span is not None:
             if not span.is_put:
@@ -203,7 +466,7 @@ def _turned(line: str) -> list[tuple[str, bool]]:
     for letter in line:
         direction = _direction(letter)
         is_turned = direction > 0 if direction else is_turned
-        found.append((logical.mirrored(letter) if is_turned else letter, is_turned))
+        found.append((mirrored(letter) if is_turned else letter, is_turned))
     return found
 
 

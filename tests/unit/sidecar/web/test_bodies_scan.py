@@ -10,7 +10,7 @@ import pytest
 
 from sidecar.problems import Problem
 from sidecar.scheduling.texts import DeferredTexts
-from sidecar.web import bodies, json_scan
+from sidecar.web import bodies
 
 if TYPE_CHECKING:
     from tests.support.stub_engine import Served
@@ -20,8 +20,8 @@ LETTERS = 'abc\\"\n é語\U0001f600[]{},:'
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_scan, "LONG_BYTES", 6)
-    monkeypatch.setattr(json_scan, "SLICE_BYTES", 5)
+    monkeypatch.setattr(bodies, "LONG_BYTES", 6)
+    monkeypatch.setattr(bodies, "SLICE_BYTES", 5)
     monkeypatch.setattr(bodies, "MAX_CHARS", 40)
 
 
@@ -51,7 +51,7 @@ def test_texts_read_one_by_one_are_those_of_the_whole_body(*, is_ascii: bool) ->
 
 
 def test_other_fields_are_read_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_scan, "LONG_BYTES", 20)
+    monkeypatch.setattr(bodies, "LONG_BYTES", 20)
     body = b'{"normalize": false, "texts": ["a long text of many letters"], "batch_size": 2.0}'
     value, texts = bodies.parse_texts(body)
     assert value == {"normalize": False, "texts": value["texts"], "batch_size": 2.0}
@@ -116,11 +116,11 @@ def test_escapes_never_make_a_text_seem_longer_than_it_is() -> None:
         text = "".join(chance.choices('a\\"\nu\u20ac\U0001f600', k=chance.randrange(8, 40)))
         for is_ascii in (True, False):
             body = json.dumps(text, ensure_ascii=is_ascii).encode()
-            assert json_scan.Quoted(body, max_strings=9).least_chars(0) <= len(text)
+            assert bodies.Quoted(body, max_strings=9).least_chars(0) <= len(text)
 
 
 def test_more_quotes_than_json_has_are_not_followed() -> None:
-    assert len(json_scan.Quoted(b'"a long text" ' * 99, max_strings=3)) == 3
+    assert len(bodies.Quoted(b'"a long text" ' * 99, max_strings=3)) == 3
 
 
 def test_a_large_body_is_answered_like_the_same_texts_in_small_ones(
