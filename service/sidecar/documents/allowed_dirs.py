@@ -108,7 +108,7 @@ _OPEN = (
     | getattr(os, "O_NOCTTY", 0)
     | getattr(os, "O_BINARY", 0)
 )
-log = logging.getLogger("sidecar.roots")
+log = logging.getLogger("sidecar.allowed_dirs")
 
 
 def _not_found() -> Problem:

@@ -46,7 +46,7 @@ _LIMITS = {
 }
 # A character takes six bytes of JSON at most; a page its quotes, its comma and its share.
 _CHAR_BYTES, _PAGE_BYTES = 6, 16
-log = logging.getLogger("sidecar.documents")
+log = logging.getLogger("sidecar.pdf_pool")
 R = TypeVar("R")
 
 

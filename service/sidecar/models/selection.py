@@ -29,7 +29,7 @@ from sidecar.process.logs import discreet
 from sidecar.process.memory import MIB, Need
 from sidecar.settings import Precision, Settings
 
-log = logging.getLogger("sidecar.engine")
+log = logging.getLogger("sidecar.selection")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

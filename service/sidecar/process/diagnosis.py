@@ -35,7 +35,7 @@ _SAID_BY_LINKERS = (
 _WHOLE = re.compile(r"^/[^:]*(?=: )|(?<=required by )/[^:]*(?=\))|(?<=dlopen\()/[^:]*(?=, 0x)")
 _PATH = re.compile(r"/[^\s'\",:;()]*")
 MAX_SAID_CHARS = 1_000
-log = logging.getLogger("sidecar.foreign")
+log = logging.getLogger("sidecar.diagnosis")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

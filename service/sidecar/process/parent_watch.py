@@ -103,7 +103,7 @@ POLL_S = 0.25
 # While stdin is not listened to yet; and once it was closed, often the first sign of a dead parent.
 POLL_SHORT_S = 0.05
 READ_BYTES = 1 << 16
-log = logging.getLogger("sidecar.lease")
+log = logging.getLogger("sidecar.parent_watch")
 
 
 class Parent(Protocol):

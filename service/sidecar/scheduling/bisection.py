@@ -14,7 +14,7 @@ from sidecar.process.memory import is_memory
 from sidecar.scheduling.jobs import BatchItem, Job
 
 Encode = Callable[[Sequence[Sequence[int]]], Vectors]
-log = logging.getLogger("sidecar.triage")
+log = logging.getLogger("sidecar.bisection")
 
 
 class NotFiniteError(ArithmeticError):

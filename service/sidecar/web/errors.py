@@ -41,7 +41,7 @@ ADVICE = {
     HTTPStatus.CONFLICT: "send the request again",
     HTTPStatus.SERVICE_UNAVAILABLE: "ask GET /health, and send the request again",
 }
-log = logging.getLogger("sidecar.problems")
+log = logging.getLogger("sidecar.errors")
 
 
 class ProblemResponse(Response):

@@ -217,7 +217,7 @@ ACCEPTS_PER_TURN = 32
 LOOK_S = 0.1
 URGENT = b"GET /health "
 Stage = Literal["idle", "head", "body", "held", "active", "lingering"]
-log = logging.getLogger("sidecar.wire")
+log = logging.getLogger("sidecar.http_protocol")
 # What uvicorn has to say below an error we say ourselves.
 _quiet = log.getChild("uvicorn")
 _quiet.setLevel(logging.ERROR)

@@ -29,7 +29,7 @@ LOADED = "everything that requests need is loaded"
 # they need when they come.
 LEAST_LEFT = 192 << 20
 MODULES = ("sidecar.web.prometheus",)
-log = logging.getLogger("sidecar.ahead")
+log = logging.getLogger("sidecar.preload")
 
 
 async def load(pdf_pool: PdfPool) -> None:

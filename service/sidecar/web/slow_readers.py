@@ -17,7 +17,7 @@ from sidecar.settings import Bounds
 LOOK_S = 1.0
 # struct linger: on, with no time for what was not sent.
 _AT_ONCE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
-log = logging.getLogger("sidecar.senders")
+log = logging.getLogger("sidecar.slow_readers")
 
 
 class ResponseWriter:

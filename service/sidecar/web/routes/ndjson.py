@@ -29,7 +29,7 @@ from sidecar.web.state import Service, service_of
 MEDIA_TYPE = "application/x-ndjson"
 PROGRESS_S = 1.0
 CHUNKS_PER_LINE = 48
-log = logging.getLogger("sidecar.lines")
+log = logging.getLogger("sidecar.ndjson")
 
 
 class Lines(StreamingResponse):
