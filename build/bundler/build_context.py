@@ -13,7 +13,7 @@ from bundler.artifacts.fetch import out_of_reach
 from bundler.artifacts.locations import parse_mirrors
 from bundler.artifacts.resolver import Resolver
 from bundler.artifacts.store import Store
-from bundler.assembly import bytecode, host_python, source_tree
+from bundler.assembly import bytecode, host_python, tree
 from bundler.assembly.assemble import Assembled, assemble
 from bundler.assembly.components import FetchedInputs
 from bundler.bundle import refuse_foreign
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from bundler.project import Project
 
 # The service's modules that say what a model's graph holds.
-FORWARD = frozenset({"architecture.py", "definition.py", "layout.py", "quantized.py", "weights.py"})
+FORWARD = frozenset({"architecture.py", "definition.py", "layout.py", "weights.py"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,7 @@ class BuildContext:
                 models=read_models(project.model_lock, recipe),
             ),
             sources=Sources(
-                service=source_tree.digest_of(source_tree.python_sources(project.service)),
+                service=tree.digest_of(tree.python_sources(project.service)),
                 version=project.version,
                 forward=_digest_of(project.service / "sidecar/engines/packed", FORWARD),
                 builder=_builder_digest(project, target),
@@ -410,10 +410,10 @@ def refuse_unreleasable(planned: BundlePlan) -> None:
 
 def _builder_digest(project: Project, target: Target) -> Digest:
     """Return the digest of the code that assembles, and of the layout it is told to follow."""
-    code = source_tree.digest_of(source_tree.python_sources(project.assembly))
+    code = tree.digest_of(tree.python_sources(project.assembly))
     return Digest.of_bytes(canonical([code.sha256, *target.layout]))
 
 
 def _digest_of(folder: Path, names: Collection[str]) -> Digest:
     files = {name: folder / name for name in names}
-    return source_tree.digest_of({name: file for name, file in files.items() if file.is_file()})
+    return tree.digest_of({name: file for name, file in files.items() if file.is_file()})

@@ -17,7 +17,7 @@ from bundler.artifacts.network import Network
 from bundler.artifacts.sources import UrlSource
 from bundler.assembly.assemble import Assembled, assemble
 from bundler.assembly.components import FetchedInputs
-from bundler.assembly.source_tree import digest_of, python_sources
+from bundler.assembly.tree import digest_of, python_sources
 from bundler.console import Progress
 from bundler.digests import Artifact, Digest
 from bundler.golden import encode_row

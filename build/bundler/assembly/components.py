@@ -12,8 +12,7 @@ from bundler.assembly import bytecode, host_python, runtime, safe_extract, wheel
 from bundler.assembly.build_report import LeftOut, SourceReport
 from bundler.assembly.derivation import Proof, derive
 from bundler.assembly.exclusions import apply, removing
-from bundler.assembly.source_tree import python_sources, text_of
-from bundler.assembly.tree import files_of, mode_of
+from bundler.assembly.tree import files_of, mode_of, python_sources, text_of
 from bundler.atomic import PLAIN, set_date, set_mode
 from bundler.digests import Digest
 from bundler.errors import IntegrityError

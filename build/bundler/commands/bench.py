@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command's options."""
     add = parser.add_argument
     add("--quick", action="store_true", help="fewer texts and rounds: a few minutes")
     served = parser.add_mutually_exclusive_group()

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command's options."""
     parser.add_argument("--fix", action="store_true", help="format, and apply automatic fixes")
     parser.add_argument("--all", action="store_true", help="run every unit test")
 

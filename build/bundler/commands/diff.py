@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command's options."""
     parser.add_argument("before", type=Path, metavar="A", help="a bundle's folder")
     parser.add_argument("after", type=Path, metavar="B", help="another one")
     parser.add_argument("--json", action="store_true", help="everything, every path included")

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command's options."""
     parser.add_argument(
         "--output",
         type=place,
@@ -67,8 +66,7 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Write; say what was found, and print where it is."""
-    from bundler.electron import payload
-    from bundler.electron.integration import compose, place, write
+    from bundler.electron.integration import compose, payload_findings, place, write
 
     output: Path = options.output.resolve()
     bundles = [read_bundle(root) for root in _roots(options, project)]
@@ -81,7 +79,7 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
             f"{one.target}: {one.files} files, {one.size / 1e6:.0f} MB, "
             f"about {one.packed / 1e6:.0f} MB packed"
         )
-        for finding in payload.findings(one):
+        for finding in payload_findings(one):
             console.say(finding)
     for bundle in bundles:
         for reason in bundle.manifest.unreleasable:

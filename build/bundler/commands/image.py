@@ -32,7 +32,6 @@ NO_BASE = "none"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command's options."""
     parser.add_argument("path", type=Path, nargs="*", help="the bundle's folder; repeatable")
     parser.add_argument(
         "--target", metavar="NAME", action="append", default=[], help="a platform; repeatable"

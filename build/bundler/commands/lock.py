@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command's options."""
     parser.add_argument("--runtime", action="store_true", help="CPython, bundle/runtime.lock.toml")
     parser.add_argument("--wheels", action="store_true", help="every wheel, pdm.lock")
     parser.add_argument(

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command's options."""
     add_plan_options(parser)
     add_fetch_options(parser)
     parser.add_argument("--json", action="store_true", help="the whole plan, for review and diff")

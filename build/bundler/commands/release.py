@@ -29,7 +29,6 @@ MB = 10**6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command's options."""
     parser.add_argument("--dry-run", action="store_true", help="mark stand-ins, and continue")
     parser.add_argument(
         "--target", metavar="NAME", action="append", default=[], help="a platform; repeatable (all)"

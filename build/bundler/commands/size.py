@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command's options."""
     parser.add_argument(
         "path", type=Path, nargs="?", help="the bundle's folder (this machine's in bundle/out)"
     )

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command's options."""
     add_plan_options(parser)
     add_fetch_options(parser)
     add_output_options(parser)

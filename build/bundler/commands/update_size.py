@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command's options."""
     parser.add_argument("before", type=Path, metavar="A", help="the old bundle or image")
     parser.add_argument("after", type=Path, metavar="B", help="the new bundle or image")
     parser.add_argument("--json", action="store_true", help="as JSON, with every part")

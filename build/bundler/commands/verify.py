@@ -23,7 +23,6 @@ ARCHIVES = (SUFFIX, ".zip", ".oci.tar", "or the first part of one, .001")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command's options."""
     parser.add_argument("path", type=Path, help="a bundle, an archive of it, or a release")
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command's options."""
     parser.add_argument("file", help="such as torch/test/test_api")
     parser.add_argument(
         "--bundle", type=Path, metavar="PATH", help="the bundle (this machine's in bundle/out)"
@@ -34,8 +33,7 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:  # noqa: ARG001
     """Look it up; print what is known. Raises UsageError where nothing is."""
-    from bundler.inspection.explain import describe, why
-    from bundler.inspection.inventory import take_stock
+    from bundler.inspection.inventory import describe, take_stock, why
     from bundler.targets import host_target
 
     bundle: Path = options.bundle or project.output(host_target().name)

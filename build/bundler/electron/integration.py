@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import json
+import lzma
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundler.assembly.source_tree import text_of
+from bundler.assembly.tree import text_of
 from bundler.atomic import EXECUTABLE, PLAIN, replace, set_mode
-from bundler.electron import payload
-from bundler.electron import payload as payloads
 from bundler.electron.signing import (
     Signable,
     app_entitlements,
@@ -21,13 +23,14 @@ from bundler.electron.signing import (
 )
 from bundler.errors import UsageError
 from bundler.targets import target_named
-from sidecar.manifest import MANIFESTS
+from sidecar.manifest import MANIFESTS, read, read_entries
+from sidecar.process import cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bundler.bundle import ListedBundle
-    from bundler.electron.payload import Payload
+    from sidecar.manifest import FileEntry
 
 SIGNED = "signed"
 README = "README.md"
@@ -105,8 +108,8 @@ def compose(bundles: Sequence[ListedBundle], place: AppPaths, templates: Path) -
         )
         for bundle in bundles
     }
-    weighed = tuple(payload.weigh(bundle.root) for bundle in bundles)
-    signing = _signing(native)
+    weighed = tuple(weigh_payload(bundle.root) for bundle in bundles)
+    signing = tuple(_signing(native))
     made_for = ", ".join(
         f"{one.manifest.target} {one.manifest.version} ({one.manifest.plan[:12]})"
         for one in bundles
@@ -272,6 +275,135 @@ def render_readme(
         bundles=place.bundles,
         suffix=place.suffix,
         signing="\n".join(f"- {line}" for line in signing),
-        sizes="\n".join(payloads.table(weighed)),
-        findings="\n".join(f"- {line}" for one in weighed for line in payloads.findings(one)),
+        sizes="\n".join(payload_table(weighed)),
+        findings="\n".join(f"- {line}" for one in weighed for line in payload_findings(one)),
     )
+
+
+# makensis is a 32-bit program: what it makes, and what it packs, stays below 2 GiB.
+NSIS_BYTES = 2 << 30
+# What is left for the app itself, Electron and its own resources; packed, it is about half.
+RESERVED_BYTES = 256 << 20
+SAMPLE_BYTES = 1 << 20
+STEP_BYTES = 24 << 20
+FEWEST_SAMPLES = 4
+# electron-builder's 7z packs each file by itself, so that updates can be blocks of it.
+PRESET = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayloadPart:
+    """A component: its files, its bytes, and about how many of them 7z will make."""
+
+    name: str
+    files: int
+    size: int
+    packed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payload:
+    """What one bundle adds to an installer."""
+
+    target: str
+    parts: tuple[PayloadPart, ...]
+
+    @property
+    def files(self) -> int:
+        """All files."""
+        return sum(part.files for part in self.parts)
+
+    @property
+    def size(self) -> int:
+        """All bytes, as they are installed."""
+        return sum(part.size for part in self.parts)
+
+    @property
+    def packed(self) -> int:
+        """About how many bytes 7z makes of them."""
+        return sum(part.packed for part in self.parts)
+
+    @property
+    def largest(self) -> PayloadPart:
+        """The component that makes the installer what it is."""
+        return max(self.parts, key=lambda part: (part.packed, part.name))
+
+
+def weigh_payload(root: Path) -> Payload:
+    """Return the payload of the bundle at `root`; the packed sizes come from samples of it."""
+    manifest = read(root)
+    lists = {one.name: read_entries(root, one) for one in manifest.components}
+    return Payload(
+        target=manifest.target,
+        parts=tuple(
+            PayloadPart(
+                name=name,
+                files=len(entries),
+                size=sum(entry.size for entry in entries),
+                packed=_packed(root, entries),
+            )
+            for name, entries in lists.items()
+        ),
+    )
+
+
+def _packed(root: Path, entries: Sequence[FileEntry]) -> int:
+    """Return about how many bytes the files make, packed each by itself.
+
+    Samples lie at equal distances over all bytes in the order of the paths, so that the same files
+    give the same estimate everywhere.
+    """
+    listed = [entry for entry in sorted(entries, key=lambda entry: entry.path) if entry.size]
+    ends = list(itertools.accumulate(entry.size for entry in listed))
+    if not ends:
+        return 0
+    count = max(FEWEST_SAMPLES, ends[-1] // STEP_BYTES)
+
+    def ratio(number: int) -> float:
+        at = ends[-1] * (2 * number + 1) // (2 * count)
+        index = bisect.bisect_right(ends, at)
+        entry = listed[index]
+        inside = at - (ends[index] - entry.size)
+        with (root / entry.path).open("rb") as stream:
+            stream.seek(inside - inside % SAMPLE_BYTES)
+            data = stream.read(SAMPLE_BYTES)
+        filters = [{"id": lzma.FILTER_LZMA2, "preset": PRESET}]
+        return min(1.0, len(lzma.compress(data, lzma.FORMAT_RAW, filters=filters)) / len(data))
+
+    with ThreadPoolExecutor(cores.count()) as pool:
+        return round(ends[-1] * sum(pool.map(ratio, range(count))) / count)
+
+
+def payload_findings(payload: Payload) -> Iterator[str]:
+    """Yield what whoever makes an installer should know of a payload, the limits first."""
+    largest = payload.largest
+    share = round(100 * largest.packed / max(payload.packed, 1))
+    if payload.packed + RESERVED_BYTES >= NSIS_BYTES:
+        yield (
+            f"{payload.target}: too large for NSIS: about {_mb(payload.packed)} packed, and the "
+            f"app, of at most {_mb(NSIS_BYTES)}; use nsis-web, msi, or the profile lean"
+        )
+    elif payload.size + RESERVED_BYTES >= NSIS_BYTES:
+        yield (
+            f"{payload.target}: {_mb(payload.size)} unpacked: `compression: store` and portable "
+            f"installers would pass NSIS's limit of {_mb(NSIS_BYTES)}; 7z, the default, does not"
+        )
+    yield f"{payload.target}: {largest.name} is {share} % of what is packed"
+
+
+def payload_table(payloads: Sequence[Payload]) -> Iterator[str]:
+    """Yield the lines of a Markdown table."""
+    yield "| target | component | files | MB installed | MB packed (7z, estimated) |"
+    yield "|---|---|---:|---:|---:|"
+    for payload in payloads:
+        for part in payload.parts:
+            yield _row(payload.target, part.name, part.files, part.size, part.packed)
+        yield _row(payload.target, "all", payload.files, payload.size, payload.packed)
+
+
+def _row(target: str, name: str, files: int, size: int, packed: int) -> str:
+    return f"| {target} | {name} | {files:,} | {size / 1e6:,.1f} | {packed / 1e6:,.1f} |"
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"

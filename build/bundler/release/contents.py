@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import zstandard
 
 from bundler.archive import PRODUCT, SUFFIX, split_file, write_tar_zst, write_zip
-from bundler.assembly.source_tree import text_of
+from bundler.assembly.tree import text_of
 from bundler.atomic import PLAIN, set_mode
 from bundler.build_context import BuildContext, BuildOptions
 from bundler.digests import Digest

@@ -10,7 +10,7 @@ import pytest
 
 from bundler.bootstrap import platforms
 from bundler.bootstrap.platforms import Machine
-from bundler.build_context import BuildContext, BuildOptions, refuse_unreleasable
+from bundler.build_context import FORWARD, BuildContext, BuildOptions, refuse_unreleasable
 from bundler.cli import parser
 from bundler.console import Console
 from bundler.errors import PolicyError, UnreachableError, UnsupportedError, UsageError
@@ -52,6 +52,13 @@ def test_assembling_imports_nothing_else_that_decides_bytes() -> None:
     names = {name.removeprefix("bundler.") for name in reached if name.startswith("bundler.")}
     outside = {name for name in names if not name.startswith("assembly")}
     assert {name for name in outside if not graph.find_children(f"bundler.{name}")} == NEUTRAL
+
+
+def test_forward_is_all_of_the_service_that_writes_a_graph() -> None:
+    graph = grimp.build_graph("bundler", "sidecar", exclude_type_checking_imports=True)
+    packed = "sidecar.engines.packed."
+    used = graph.find_upstream_modules("bundler.assembly.model_graph")
+    assert {f"{m.removeprefix(packed)}.py" for m in used if m.startswith(packed)} == FORWARD
 
 
 @pytest.mark.parametrize("source", ["components.py", "new.py"])

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.assembly.source_tree import digest_of, is_stray, python_sources, text_of
+from bundler.assembly.tree import digest_of, is_stray, python_sources, text_of
 from bundler.errors import PolicyError
 
 if TYPE_CHECKING:

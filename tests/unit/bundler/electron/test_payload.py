@@ -3,8 +3,15 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from bundler.electron import payload
-from bundler.electron.payload import NSIS_BYTES, Payload, PayloadPart, findings, table, weigh
+from bundler.electron import integration
+from bundler.electron.integration import (
+    NSIS_BYTES,
+    Payload,
+    PayloadPart,
+    payload_findings,
+    payload_table,
+    weigh_payload,
+)
 from bundler.targets import TARGETS
 from tests.support import smallbundle
 
@@ -24,7 +31,7 @@ def of(**sizes: tuple[int, int]) -> Payload:
 
 def test_every_component_is_weighed_and_the_sum_is_the_bundles(tmp_path: Path) -> None:
     root = smallbundle.make(tmp_path, "win-x64")
-    found = weigh(root)
+    found = weigh_payload(root)
     assert [part.name for part in found.parts] == ["python", "models", "service"]
     assert found.size == sum(len(data) for data in _contents().values())
     assert found.files == len(_contents())
@@ -41,7 +48,7 @@ def test_what_does_not_shrink_is_taken_whole_and_what_does_is_not(tmp_path: Path
         "models/zeros": bytes(MB // 4),
         "embedding_sidecar/empty": b"",
     }
-    noise, zeros, empty = weigh(smallbundle.make(tmp_path, "linux-x64", files)).parts
+    noise, zeros, empty = weigh_payload(smallbundle.make(tmp_path, "linux-x64", files)).parts
     assert noise.packed == noise.size
     assert zeros.packed < zeros.size / 100
     assert (empty.files, empty.size, empty.packed) == (1, 0, 0)
@@ -49,43 +56,47 @@ def test_what_does_not_shrink_is_taken_whole_and_what_does_is_not(tmp_path: Path
 
 def test_samples_stand_for_the_bytes_around_them(tmp_path: Path) -> None:
     half = {"python/noise": random.Random(1).randbytes(MB // 4), "python/zeros": bytes(MB // 4)}
-    (part, *_) = weigh(smallbundle.make(tmp_path, "linux-x64", half)).parts
+    (part, *_) = weigh_payload(smallbundle.make(tmp_path, "linux-x64", half)).parts
     assert 0.4 < part.packed / part.size < 0.6
 
 
 def test_the_same_files_give_the_same_estimate(tmp_path: Path) -> None:
     one = smallbundle.make(tmp_path / "one", "linux-x64")
     other = smallbundle.make(tmp_path / "other", "linux-x64")
-    assert weigh(one) == weigh(other)
+    assert weigh_payload(one) == weigh_payload(other)
 
 
 def test_a_payload_near_the_limit_is_refused_by_nsis_and_the_ways_out_are_named() -> None:
-    (first, second) = findings(of(models=(NSIS_BYTES, NSIS_BYTES - 100 * MB), python=(MB, MB)))
+    (first, second) = payload_findings(
+        of(models=(NSIS_BYTES, NSIS_BYTES - 100 * MB), python=(MB, MB))
+    )
     assert "too large for NSIS" in first
     assert all(way in first for way in ("nsis-web", "msi", "lean"))
     assert second == "win-x64: models is 100 % of what is packed"
 
 
 def test_a_payload_that_is_large_only_unpacked_is_told_of() -> None:
-    (first, _) = findings(of(heavy=(NSIS_BYTES, 700 * MB)))
+    (first, _) = payload_findings(of(heavy=(NSIS_BYTES, 700 * MB)))
     assert "2,147 MB unpacked" in first
     assert "`compression: store`" in first
 
 
 def test_a_small_payload_has_only_its_largest_component_named() -> None:
-    assert list(findings(of(a=(10, 1), b=(2, 2)))) == ["win-x64: b is 67 % of what is packed"]
+    assert list(payload_findings(of(a=(10, 1), b=(2, 2)))) == [
+        "win-x64: b is 67 % of what is packed"
+    ]
 
 
 def test_nothing_at_all_is_no_division_by_zero() -> None:
-    assert list(findings(of(a=(0, 0)))) == ["win-x64: a is 0 % of what is packed"]
+    assert list(payload_findings(of(a=(0, 0)))) == ["win-x64: a is 0 % of what is packed"]
 
 
 def test_the_table_has_each_component_and_their_sum() -> None:
-    lines = list(table([of(a=(5 * MB, MB), b=(2 * MB, 2 * MB))]))
+    lines = list(payload_table([of(a=(5 * MB, MB), b=(2 * MB, 2 * MB))]))
     assert lines[-1] == "| win-x64 | all | 2 | 7.0 | 3.0 |"
     assert len(lines) == 5
 
 
 def test_the_room_left_for_the_app_is_counted() -> None:
-    close = of(a=(NSIS_BYTES, NSIS_BYTES - payload.RESERVED_BYTES))
-    assert "too large" in next(findings(close))
+    close = of(a=(NSIS_BYTES, NSIS_BYTES - integration.RESERVED_BYTES))
+    assert "too large" in next(payload_findings(close))

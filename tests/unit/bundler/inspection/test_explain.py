@@ -9,7 +9,7 @@ import pytest
 
 from bundler.assembly.build_report import LeftOut
 from bundler.errors import UsageError
-from bundler.inspection.explain import describe, why
+from bundler.inspection.inventory import describe, why
 from tests.support.miniature import TARGET
 from tests.support.stocked import SITE, Stocked
 
