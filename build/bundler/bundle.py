@@ -18,6 +18,10 @@ from sidecar.manifest import (
 )
 
 SERVICE = "embedding_sidecar"
+SBOM = "sbom.cdx.json"
+NOTICES = "NOTICES.txt"
+# What a bundle says of itself to people.
+DOCUMENTS = (MANIFEST, SBOM, NOTICES)
 
 
 def require_bundle(path: Path, *, make: str = "python3 build assemble") -> None:

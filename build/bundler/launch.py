@@ -17,6 +17,7 @@ import urllib.request
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from bundler.bundle import SERVICE
 from bundler.errors import AddressInUseError, SmokeError, UsageError
 from sidecar.manifest import read
 from sidecar.process import listener
@@ -51,7 +52,7 @@ def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
 def command(bundle: Path, arguments: Sequence[str], through: Sequence[str] = ()) -> list[str]:
     """Return the command line that starts the service of `bundle`, by way of a script `through`."""
     program = bundle / read(bundle).runtime.executable
-    return [str(program), "-I", "-B", *through, str(bundle / "embedding_sidecar"), *arguments]
+    return [str(program), "-I", "-B", *through, str(bundle / SERVICE), *arguments]
 
 
 def apart(*, is_apart: bool, is_windows: bool) -> tuple[int, int | None]:

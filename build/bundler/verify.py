@@ -82,10 +82,10 @@ def verify(root: Path, progress: Progress) -> Verified:
 
 def _name_damages(paths: Sequence[str]) -> Iterator[Damage]:
     """Yield which paths a bundle may not have: twice, one name on some systems, or on none."""
-    gate = MemberCheck(archive=MANIFEST, limits=ArchiveLimits(members=len(paths)), packed_bytes=0)
+    check = MemberCheck(archive=MANIFEST, limits=ArchiveLimits(members=len(paths)), packed_bytes=0)
     for path in paths:
         try:
-            gate.claim(path, gate.admit(Member(name=path, kind=MemberKind.FILE)))
+            check.claim(path, check.admit(Member(name=path, kind=MemberKind.FILE)))
         except PolicyError as error:
             yield Damage(kind="extra", path=path, detail=f"in {MANIFEST}: {error.why}")
 

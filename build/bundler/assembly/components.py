@@ -14,6 +14,7 @@ from bundler.assembly.derivation import Proof, derive
 from bundler.assembly.exclusions import apply, removing
 from bundler.assembly.tree import files_of, mode_of, python_sources, text_of
 from bundler.atomic import PLAIN, set_date, set_mode
+from bundler.bundle import SERVICE
 from bundler.digests import Digest
 from bundler.errors import IntegrityError
 from bundler.locks.runtime import RuntimeSpec
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from bundler.plan import BundlePlan
     from bundler.profiles import DietRule
 
-SERVICE = "embedding_sidecar"
 GOLDEN = "models/golden"
 
 

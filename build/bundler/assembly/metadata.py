@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bundler.assembly import licences
 from bundler.assembly.components import GOLDEN
+from bundler.bundle import NOTICES, SBOM
 from bundler.digests import Artifact, Digest
 from bundler.locks.runtime import RuntimeSpec
 from bundler.plan import HostRuntime
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from bundler.plan import BundlePlan
     from bundler.targets import Target
 
-SBOM = "sbom.cdx.json"
-NOTICES = "NOTICES.txt"
 # The parts that the papers speak of; our own service is not among them.
 DESCRIBED = ("python", "heavy", "packages", "models")
 PYTHON_LICENCE = "Python-2.0"

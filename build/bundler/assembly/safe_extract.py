@@ -112,7 +112,7 @@ def extract(
             why="the folder is not empty",
             next_step=f"remove {destination}",
         )
-    gate = MemberCheck(
+    check = MemberCheck(
         archive=archive.name,
         limits=limits or ArchiveLimits(),
         packed_bytes=archive.stat().st_size,
@@ -120,12 +120,12 @@ def extract(
         keep=keep,
     )
     with archive.open("rb") as raw:
-        layout = _survey(raw, gate, on_dropped)
+        layout = _survey(raw, check, on_dropped)
         destination.parent.mkdir(parents=True, exist_ok=True)
         _check_space(destination, layout.total_bytes)
         work = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
         try:
-            _write(raw, gate, layout, work, on_bytes)
+            _write(raw, check, layout, work, on_bytes)
             if destination.is_dir():
                 destination.rmdir()
             rename(work, destination)
@@ -185,7 +185,7 @@ def _members(tar: tarfile.TarFile, gauge: _Gauge) -> Iterator[tuple[tarfile.TarI
 
 
 def _member(info: tarfile.TarInfo) -> Member:
-    """Return what the gate needs to know of `info`."""
+    """Return what is checked of `info`."""
     kind = MemberKind.OTHER
     if info.isdir():
         kind = MemberKind.FOLDER
@@ -199,29 +199,29 @@ def _member(info: tarfile.TarInfo) -> Member:
     return Member(name=info.name, kind=kind, size=size, mode=info.mode, link=info.linkname)
 
 
-def _survey(raw: BinaryIO, gate: MemberCheck, on_dropped: Callable[[str, int], None]) -> _Layout:
+def _survey(raw: BinaryIO, check: MemberCheck, on_dropped: Callable[[str, int], None]) -> _Layout:
     """Read every header, check it, and return what is to be written. Raises PolicyError."""
     known: dict[str, tuple[int, Member]] = {}
-    with _reading(raw, gate.archive) as members:
+    with _reading(raw, check.archive) as members:
         for index, (info, _) in enumerate(members):
             member = _member(info)
-            path = gate.admit(member)
-            _check_link(member, known, gate)
+            path = check.admit(member)
+            _check_link(member, known, check)
             _, before = known.get(path, (0, None))
             if before is not None and {before.kind, member.kind} != {MemberKind.FOLDER}:
-                gate.refuse(member.name, f"{path!r} is there twice")
+                check.refuse(member.name, f"{path!r} is there twice")
             known[path] = (index, member)
     layout = _Layout()
     for path, (_, member) in known.items():
         if member.kind is MemberKind.FOLDER:
             continue
-        if not gate.keep(path):
+        if not check.keep(path):
             on_dropped(path, member.size)
             continue
-        gate.claim(member.name, path)
-        index, source = _source(known, path, gate)
+        check.claim(member.name, path)
+        index, source = _source(known, path, check)
         if source is not member:
-            gate.weigh(member.name, source.size)
+            check.weigh(member.name, source.size)
         layout.outputs.setdefault(index, []).append(path)
         layout.sizes[index] = source.size
         if source.mode & 0o111:
@@ -229,18 +229,18 @@ def _survey(raw: BinaryIO, gate: MemberCheck, on_dropped: Callable[[str, int], N
     return layout
 
 
-def _check_link(member: Member, known: dict[str, tuple[int, Member]], gate: MemberCheck) -> None:
+def _check_link(member: Member, known: dict[str, tuple[int, Member]], check: MemberCheck) -> None:
     """Refuse a link out of the archive, and a hard link to anything but a file seen before."""
     if member.kind is MemberKind.SYMLINK:
-        gate.target(member)
+        check.target(member)
     elif member.kind is MemberKind.HARDLINK:
-        _, source = known.get(gate.target(member), (0, None))
+        _, source = known.get(check.target(member), (0, None))
         if source is None or source.kind is not MemberKind.FILE:
-            gate.refuse(member.name, "it is a hard link to no file before it")
+            check.refuse(member.name, "it is a hard link to no file before it")
 
 
 def _source(
-    known: dict[str, tuple[int, Member]], path: str, gate: MemberCheck
+    known: dict[str, tuple[int, Member]], path: str, check: MemberCheck
 ) -> tuple[int, Member]:
     """Return the file whose bytes `path` shows, through its links. Raises PolicyError."""
     index, member = known[path]
@@ -249,12 +249,12 @@ def _source(
         if member.kind is MemberKind.FILE:
             return index, member
         if member.kind is MemberKind.FOLDER:
-            gate.refuse(first.name, "it is a link to a folder")
-        target = gate.target(member)
+            check.refuse(first.name, "it is a link to a folder")
+        target = check.target(member)
         if target not in known:
-            gate.refuse(first.name, f"it links to {member.link!r}, which is not in the archive")
+            check.refuse(first.name, f"it links to {member.link!r}, which is not in the archive")
         index, member = known[target]
-    return gate.refuse(first.name, "its links lead nowhere")
+    return check.refuse(first.name, "its links lead nowhere")
 
 
 def _check_space(destination: Path, needed: int) -> None:
@@ -269,11 +269,11 @@ def _check_space(destination: Path, needed: int) -> None:
 
 
 def _write(
-    raw: BinaryIO, gate: MemberCheck, layout: _Layout, work: Path, on_bytes: Callable[[int], None]
+    raw: BinaryIO, check: MemberCheck, layout: _Layout, work: Path, on_bytes: Callable[[int], None]
 ) -> None:
     """Write the files of `layout` below `work`, every folder 0755 whatever the umask."""
     folders: set[Path] = {work}
-    with _reading(raw, gate.archive) as members:
+    with _reading(raw, check.archive) as members:
         for index, (_, stream) in enumerate(members):
             paths = layout.outputs.get(index, [])
             for path in paths:

@@ -31,6 +31,7 @@ from installer.sources import WheelFile
 from bundler.assembly.path_rules import ArchiveLimits, Member, MemberCheck, MemberKind, keep_all
 from bundler.atomic import EXECUTABLE, PLAIN, disk_error, replace
 from bundler.errors import IntegrityError, PolicyError
+from sidecar.manifest import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -213,7 +214,7 @@ def rewrite_record(dist_info: Path, site_packages: Path) -> tuple[str, ...]:
 def opened(
     wheel: Path, name: str, *, limits: ArchiveLimits | None = None
 ) -> Iterator[zipfile.ZipFile]:
-    """Open `wheel` under its own name, once every member has passed the gate.
+    """Open `wheel` under its own name, once every member was checked.
 
     What is read of it may fail later, and is reported in the same way. Raises IntegrityError,
     PolicyError.
@@ -247,23 +248,23 @@ def _opened(wheel: Path, name: str) -> Iterator[zipfile.ZipFile]:
 def _check_members(
     archive: zipfile.ZipFile, name: str, packed_bytes: int, limits: ArchiveLimits
 ) -> None:
-    """Send every member through the gate. Raises PolicyError."""
-    gate = MemberCheck(archive=name, limits=limits, packed_bytes=packed_bytes)
+    """Check every member. Raises PolicyError."""
+    check = MemberCheck(archive=name, limits=limits, packed_bytes=packed_bytes)
     for info in archive.infolist():
         if info.orig_filename != info.filename:
-            gate.refuse(info.orig_filename, "its name has a NUL or a backslash")
+            check.refuse(info.orig_filename, "its name has a NUL or a backslash")
         if info.flag_bits & ENCRYPTED or info.compress_type not in METHODS:
-            gate.refuse(info.filename, "it is encrypted, or packed in a way wheels do not use")
+            check.refuse(info.filename, "it is encrypted, or packed in a way wheels do not use")
         mode = info.external_attr >> 16
         kind = MemberKind.FOLDER if info.is_dir() else MemberKind.FILE
         if stat.S_IFMT(mode) not in {0, stat.S_IFREG, stat.S_IFDIR}:
-            gate.refuse(info.filename, "it is a link or a device; a wheel holds files only")
-        path = gate.admit(
+            check.refuse(info.filename, "it is a link or a device; a wheel holds files only")
+        path = check.admit(
             Member(name=info.filename, kind=kind, size=info.file_size, mode=stat.S_IMODE(mode))
         )
-        gate.compare(info.filename, info.file_size, info.compress_size)
+        check.compare(info.filename, info.file_size, info.compress_size)
         if kind is MemberKind.FILE:
-            gate.claim(info.filename, path)
+            check.claim(info.filename, path)
 
 
 def _check_record(source: CheckedWheel, name: str) -> None:
@@ -301,7 +302,6 @@ def _check_startup(
             )
 
 
-CHUNK_BYTES = 1 << 20
 # What a bundle never holds, wherever a wheel carries it.
 SCHEMES_LEFT_OUT = frozenset({"scripts", "headers"})
 SCRIPT_FOLDERS = ("bin/", "Scripts/")

@@ -167,7 +167,7 @@ def _file_name(images: list[Image]) -> str:
 
 def _copy_sboms(bundles: list[Path], images: list[Image], output: Path) -> None:
     """Lay each bundle's bill of materials beside the archive, for who reads no layers."""
-    from bundler.images.image import SBOM
+    from bundler.bundle import SBOM
 
     for bundle, image in zip(bundles, images, strict=True):
         infix = f".{image.architecture}" if len(images) > 1 else ""

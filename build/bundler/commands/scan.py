@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.bundle import SBOM
 from bundler.commands.options import own_bundle
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
 
     table = read_recipe(project.recipe).sections.get("scan", {})
     path: Path = options.path or project.output(host_target().name)
-    names = purls(path / "sbom.cdx.json" if path.is_dir() else path)
+    names = purls(path / SBOM if path.is_dir() else path)
     network = configured_network(pip_options(os.environ), Network())
     found = ask(names, options.address or table["address"], network, table.get("accepted", {}))
     for one in found:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from bundler.assembly.tree import text_of
 from bundler.atomic import EXECUTABLE, PLAIN, replace, set_mode
+from bundler.bundle import DOCUMENTS, SERVICE
 from bundler.electron.signing import (
     Signable,
     app_entitlements,
@@ -45,7 +46,7 @@ FIXED = (
     "verify-bundle.mjs",
 )
 # How people think of a bundle; what else there may be follows by name.
-FIRST = ("python", "embedding_sidecar", "models", MANIFESTS)
+FIRST = ("python", SERVICE, "models", MANIFESTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +142,7 @@ def contents(bundles: Iterable[ListedBundle]) -> BundleContents:
     first = [name for name in FIRST if name in names]
     return BundleContents(
         folders=(*first, *sorted(names - set(FIRST))),
-        papers=PAPERS,
+        papers=DOCUMENTS,
     )
 
 
@@ -196,7 +197,6 @@ def write(integration: Integration, output: Path) -> None:
 
 MACROS = "${os}-${arch}"
 # Beside the components: what a bundle says of itself.
-PAPERS = ("manifest.json", "sbom.cdx.json", "NOTICES.txt")
 # electron-builder's names of the platforms; its Intel Macs and 32 bits have no bundle.
 PLATFORMS = ("linux", "mac", "win")
 

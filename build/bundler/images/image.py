@@ -42,7 +42,6 @@ PORT = 8421
 # Nobody in no group: no base needs to know the account.
 USER = "65532:65532"
 TOP = "top"
-SBOM = "sbom.cdx.json"
 # Straight to the port: no proxy is asked, and nothing but the interpreter's own library is read.
 HEALTH = (
     "import http.client, sys; "

@@ -16,6 +16,7 @@ from bundler.archive import PRODUCT, SUFFIX, split_file, write_tar_zst, write_zi
 from bundler.assembly.tree import text_of
 from bundler.atomic import PLAIN, set_mode
 from bundler.build_context import BuildContext, BuildOptions
+from bundler.bundle import DOCUMENTS
 from bundler.digests import Digest
 from bundler.errors import (
     BundlerError,
@@ -32,7 +33,6 @@ from bundler.profiles import label
 from bundler.release import verify_sidecar
 from bundler.release.provenance import ReleaseBuild, render_statement
 from bundler.targets import TARGETS, host_target, target_named
-from sidecar.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from sidecar.manifest import Manifest
 
 VERIFIER = Path(verify_sidecar.__file__)
-PAPERS = (MANIFEST, "sbom.cdx.json", "NOTICES.txt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,8 +148,8 @@ def _archives(
         )
         progress.finish(name)
         _cut(folder / name, edition)
-    for paper in PAPERS:
-        shutil.copyfile(bundle.root / paper, folder / f"{stem}.{paper}")
+    for document in DOCUMENTS:
+        shutil.copyfile(bundle.root / document, folder / f"{stem}.{document}")
 
 
 def _image(edition: ReleaseContents, folder: Path, store: Store, progress: Progress) -> None:
