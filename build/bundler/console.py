@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING, Literal, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Self
 
-import contextlib
+    from rich.progress import Task, TaskID
+    from rich.text import Text
 
 Unit = Literal["bytes", "steps"]
 LINE_SECONDS = 5.0
@@ -36,8 +39,6 @@ class Console:
     def progress(self, label: str) -> Iterator[Progress]:
         """Give a progress display: bars on a terminal, else a line every few seconds."""
         if self.stream.isatty():
-            from bundler.bars import Bars  # noqa: PLC0415 - rich is heavy, and only installed later
-
             with Bars(self.stream, label) as bars:
                 yield bars
         else:
@@ -110,3 +111,61 @@ class Lines(Progress):
             return f"{count} of {total} steps" if total else f"{count} steps"
         of = f" of {total / 1e6:.1f}" if total else ""
         return f"{count / 1e6:.1f}{of} MB"
+
+
+class Bars(Progress):
+    """One bar for each part that is under way; a finished one scrolls away."""
+
+    def __init__(self, stream: TextIO, label: str) -> None:
+        # rich is heavy, and only there once the environment is.
+        from rich import progress  # noqa: PLC0415
+        from rich.console import Console as Terminal  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        steps = progress.MofNCompleteColumn()
+        sizes, speed = progress.DownloadColumn(), progress.TransferSpeedColumn()
+
+        class Amount(progress.ProgressColumn):
+            """How much of a part is done, in its own unit, and how fast bytes come."""
+
+            def render(self, task: Task) -> Text:
+                if task.fields["unit"] == "steps":
+                    return steps.render(task)
+                return Text(" ").join((sizes.render(task), speed.render(task)))
+
+        self.progress = progress.Progress(
+            progress.TextColumn(f"{label} {{task.description}}"),
+            progress.BarColumn(bar_width=28),
+            Amount(),
+            progress.TimeElapsedColumn(),
+            console=Terminal(file=stream),
+            transient=True,
+        )
+        self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        """Take the terminal."""
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give the terminal back."""
+        self.progress.stop()
+
+    def start(self, name: str, total: int | None, *, unit: Unit = "bytes") -> None:
+        """Show a bar for `name`."""
+        self.tasks[name] = self.progress.add_task(name, total=total, unit=unit)
+
+    def advance(self, name: str, amount: int) -> None:
+        """Move the bar of `name`."""
+        if name in self.tasks:
+            self.progress.advance(self.tasks[name], amount)
+
+    def finish(self, name: str) -> None:
+        """Take the bar of `name` away."""
+        if name in self.tasks:
+            self.progress.remove_task(self.tasks.pop(name))
+
+    def note(self, name: str, text: str) -> None:
+        """Write a line above the bars."""
+        self.progress.console.print(f"{name}: {text}", markup=False, highlight=False)
