@@ -63,7 +63,7 @@ def test_a_foreign_library_that_nothing_needs_changes_nothing(tmp_path: Path) ->
     (tmp_path / "libother.so.1").write_bytes(elf(soname="libother.so.1"))
     with running(HASHING, environment={"LD_LIBRARY_PATH": str(tmp_path)}) as service:
         service.wait_ready()
-        assert "LD_LIBRARY_PATH may bring" in service.log
+        assert "LD_LIBRARY_PATH may load" in service.log
         assert service.stop() == 0
 
 
