@@ -10,16 +10,15 @@ import select
 import signal
 import sys
 import threading
-import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from sidecar.settings import Limits
-from tests.support.descendants import are_gone, children
 from tests.support.processes import WAIT_S, Process
 from tests.support.tinypdf import bombs, pdf, slow
+from tests.support.vitals import children, cpu_s, still_there, until_reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,26 +65,7 @@ def begin(service: Process) -> tuple[http.client.HTTPConnection, int]:
     """Send a PDF that takes long, and return the connection and the process that reads it."""
     connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=WAIT_S)
     connection.request("POST", "/embed-file/upload", SLOW, PDF)
-    return connection, busy_reader(service)
-
-
-def busy_reader(service: Process) -> int:
-    """Wait for a process that reads, and return it."""
-    deadline = time.monotonic() + WAIT_S
-    while True:
-        busy = {pid for pid in children(service.popen.pid) if cpu_ticks(pid) > 30}
-        if busy:
-            return busy.pop()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def cpu_ticks(pid: int) -> int:
-    """Return the time that a process has computed, in hundredths of a second."""
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", encoding="utf-8") as file:  # noqa: PTH123
-        fields = file.read().rpartition(")")[2].split()
-        return int(fields[11]) + int(fields[12])
-    return 0
+    return connection, until_reading(service.popen.pid)
 
 
 @pytest.mark.parametrize("name", sorted(name for name in bombs() if name != "forms in forms"))
@@ -101,9 +81,9 @@ def test_a_bomb_is_refused_its_process_is_gone_and_the_next_document_is_read(
         assert told == kind or is_full
     else:
         assert (status, [chunk.strip() for chunk in answer["chunks"]]) == (200, ["Some text."])
-    *spent, spare = sorted(children(service.popen.pid), key=cpu_ticks, reverse=True) or [0]
-    assert are_gone(spent, within_s=1)
-    assert cpu_ticks(spare) < 100
+    *spent, spare = sorted(children(service.popen.pid), key=cpu_s, reverse=True) or [0]
+    assert not still_there(spent, within_s=1)
+    assert cpu_s(spare) < 1
     assert send(service, pdf(["next"]))[1]["chunks"] == ["next"]
     assert service.embeds()
 
@@ -114,8 +94,8 @@ def test_a_process_stopped_from_outside_is_replaced_and_no_file_is_blamed(
 ) -> None:
     connection, reader = begin(service)
     os.kill(reader, number)
-    assert are_gone([reader], within_s=5)
-    os.kill(busy_reader(service), number)
+    assert not still_there([reader], within_s=5)
+    os.kill(until_reading(service.popen.pid), number)
     answer = connection.getresponse()
     assert answer.status == 503
     assert json.loads(answer.read())["type"].endswith(":no-process")
@@ -138,7 +118,7 @@ def test_with_its_client_the_process_that_reads_is_gone_within_a_second(
     else:
         connection, reader = begin(service)
     connection.close()
-    assert are_gone([reader], within_s=1)
+    assert not still_there([reader], within_s=1)
     assert send(service, pdf(["next"]))[0] == 200
 
 
@@ -179,7 +159,7 @@ def test_a_service_that_is_killed_leaves_no_process(service: Process, is_reading
     started = children(service.popen.pid)
     assert started
     service.signal(signal.SIGKILL)
-    assert are_gone(started, within_s=1)
+    assert not still_there(started, within_s=1)
     connection.close()
 
 
@@ -200,4 +180,4 @@ def test_sigterm_with_a_running_pdf_ends_with_0_and_leaves_no_process(service: P
     assert code == 0
     assert b"Traceback" not in talk
     assert statuses in ([503], [])
-    assert are_gone([reader], within_s=1)
+    assert not still_there([reader], within_s=1)

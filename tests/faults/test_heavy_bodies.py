@@ -12,16 +12,17 @@ import pytest
 from bench.shapes import TINY_BERT
 from bench.synthetic import write_model
 from tests.support import heavy
-from tests.support.doorstep import CLOSE, HOST, rest, status
+from tests.support.doorstep import CLOSE, HOST, post, rest, status
 from tests.support.processes import WAIT_S
 from tests.support.running import running
 from tests.support.twins import WORDS, write_graph
+from tests.support.vitals import MIB, forget_peak, memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads peaks of memory from /proc")
-SIZE = 4 * heavy.MIB
+SIZE = 4 * MIB
 MOST = 4  # times a body's own size
 
 
@@ -40,9 +41,9 @@ class Service:
 
     def wait_trimmed(self) -> None:
         """Return once it has given back memory, without another request; `trimmed` is the rest."""
-        held = heavy.memory(self.pid, "VmRSS")
+        held = memory(self.pid)
         deadline = time.monotonic() + WAIT_S
-        while (left := heavy.memory(self.pid, "VmRSS")) > held - heavy.MIB:
+        while (left := memory(self.pid)) > held - MIB:
             assert time.monotonic() < deadline, f"{held} bytes are held, and {left} after a while"
             time.sleep(0.1)
         self.trimmed = left
@@ -54,7 +55,7 @@ def service() -> Iterator[Service]:
         service = Service(started.wait_ready(), started.process.pid)
         started.wait_loaded()
         for name in ("one text", "half a pair"):  # what is loaded on demand
-            assert status(service.say(heavy.request(heavy.KINDS[name](SIZE)))) == 422
+            assert status(service.say(post(heavy.KINDS[name](SIZE)))) == 422
         yield service
 
 
@@ -65,27 +66,27 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         service = Service(started.wait_ready(), started.process.pid)
         started.wait_loaded()
         for make in heavy.TEXTS.values():  # what is loaded on demand
-            assert status(service.say(heavy.request(make(heavy.MIB)))) == 200
+            assert status(service.say(post(make(MIB)))) == 200
         service.wait_trimmed()
         yield service
 
 
 @pytest.mark.parametrize("name", heavy.TEXTS)
 def test_texts_without_white_space_take_a_few_times_their_size(packed: Service, name: str) -> None:
-    request = heavy.request(heavy.TEXTS[name](SIZE))
-    heavy.forget_peak(packed.pid)
+    request = post(heavy.TEXTS[name](SIZE))
+    forget_peak(packed.pid)
     assert status(packed.say(request)) == 200
     # Than before the first of them, whose memory may have been kept for this one.
-    assert heavy.memory(packed.pid, "VmHWM") - packed.trimmed < MOST * len(request)
+    assert memory(packed.pid, "VmHWM") - packed.trimmed < MOST * len(request)
 
 
 @pytest.mark.parametrize("name", heavy.KINDS)
 def test_a_body_takes_memory_of_a_few_times_its_size(service: Service, name: str) -> None:
-    request = heavy.request(heavy.KINDS[name](SIZE))
-    before = heavy.memory(service.pid, "VmRSS")
-    heavy.forget_peak(service.pid)
+    request = post(heavy.KINDS[name](SIZE))
+    before = memory(service.pid)
+    forget_peak(service.pid)
     answer = service.say(request)
     assert status(answer) in (200, 400, 422)
     assert len(answer) < SIZE
-    assert heavy.memory(service.pid, "VmHWM") - before < MOST * SIZE
+    assert memory(service.pid, "VmHWM") - before < MOST * SIZE
     assert status(service.say(b"GET /health HTTP/1.1\r\n" + CLOSE + HOST + b"\r\n")) == 200

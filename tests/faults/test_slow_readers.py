@@ -13,6 +13,7 @@ from tests.support.doorstep import post, rest, status
 from tests.support.processes import WAIT_S
 from tests.support.running import running
 from tests.support.slowreaders import PATIENCE_S, WAVE_S, Readers
+from tests.support.vitals import MIB, memory
 
 pytestmark = [
     pytest.mark.full,
@@ -21,13 +22,13 @@ pytestmark = [
 READERS, WAVES = 200, 5
 # 39 MB of answer, as 8,192 texts make as numbers of a model.
 LARGE = {"texts": [""] * 19_000, "encoding": "base64"}
-HELD = 256 * heavy.MIB
+HELD = 256 * MIB
 
 
 def test_two_hundred_readers_hold_no_more_than_the_budget_and_are_ended() -> None:
     with running(heavy.COMMAND, max_seconds=600) as service:
         port, pid = service.wait_ready(), service.process.pid
-        before = heavy.memory(pid, "VmRSS")
+        before = memory(pid)
         readers = Readers(port=port, body=LARGE)
         try:
             for _ in range(WAVES):
@@ -42,8 +43,8 @@ def test_two_hundred_readers_hold_no_more_than_the_budget_and_are_ended() -> Non
         finally:
             readers.leave()
         # What is held, and what it takes to make the last of it.
-        most = heavy.memory(pid, "VmHWM") - before
-        assert most < 2 * HELD, f"{most / heavy.MIB:.0f} MiB"
+        most = memory(pid, "VmHWM") - before
+        assert most < 2 * HELD, f"{most / MIB:.0f} MiB"
         assert "the client read too slowly" in service.log
 
 

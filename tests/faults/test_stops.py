@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import stub_service
-from tests.support.stops import slow_pdf, stop
+from tests.support.stops import stop
+from tests.support.tinypdf import slow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 @pytest.mark.usefixtures("hangup")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_fifty_hung_clients_and_a_running_pdf_hold_no_stop(tmp_path: Path, number: int) -> None:
-    slow_pdf(tmp_path / "slow.pdf")
+    (tmp_path / "slow.pdf").write_bytes(slow())
     command = [*SERVICE, "--allow-dir", str(tmp_path)]
     ended = stop(command, clients=50, document=tmp_path / "slow.pdf", number=number)
     assert ended.code == 0

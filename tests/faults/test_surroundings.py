@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import secluded, stub_service
+from tests.support import stub_service
 from tests.support.processes import WAIT_S, Process
 from tests.support.running import running
 
@@ -159,7 +159,8 @@ def is_able_to_seclude() -> bool:
 
 @pytest.mark.skipif(not is_able_to_seclude(), reason="no network namespace can be made here")
 def test_without_a_network_and_with_names_that_nobody_resolves_nothing_is_even_tried() -> None:
-    words = ["unshare", "--net", "--mount", sys.executable, secluded.__file__, *HASHING]
+    words = ["unshare", "--net", "--mount", sys.executable]
+    words += ["-m", "tests.support.secluded", *HASHING]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     # One connection: the one that asked. No name was looked up, so there was none to wait for.

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from tests.support import stub_service
-from tests.support.descendants import children
 from tests.support.doorstep import CLOSE, HOST, post
 from tests.support.tinypdf import SAID, slow
+from tests.support.vitals import until_reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -196,22 +196,6 @@ def upload(data: bytes, kind: str, more: bytes = b"") -> bytes:
     head = f"Content-Type: {kind}\r\nContent-Length: {len(data)}\r\n".encode()
     path = b"POST /embed-file/upload?max_chunks=2000 HTTP/1.1\r\n"
     return path + HOST + CLOSE + more + head + b"\r\n" + data
-
-
-def until_reading(pid: int) -> None:
-    """Wait until a process below `pid` has begun to read a document."""
-    deadline = time.monotonic() + WAIT_S
-    while not any(ticks(child) >= 30 for child in children(pid)):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def ticks(pid: int) -> int:
-    """Return the time that a process has computed, in hundredths of a second."""
-    with contextlib.suppress(OSError):
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        return int(stat[11]) + int(stat[12])
-    return 0
 
 
 ALONE, TOGETHER = "the service alone", "and what it started"

@@ -17,9 +17,9 @@ import pytest
 from sidecar.manifest import MANIFEST
 from tests.support import copies, exchanges
 from tests.support.clients import Client
-from tests.support.descendants import are_gone, children
 from tests.support.exchanges import PAGES, Exchange, Said
 from tests.support.running import Running, program, running
+from tests.support.vitals import children, still_there
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -192,7 +192,7 @@ def one_round(
         processes = children(service.process.pid)
         began = time.monotonic()
         assert service.stop() == 0
-        assert are_gone(processes, within_s=WAIT_S)
+        assert not still_there(processes, within_s=WAIT_S)
         with running([*program(place), "--port", "0"]) as again:
             client = Client(port=again.wait_ready())
             counted.restarts_s.append(time.monotonic() - began)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -133,4 +134,4 @@ def test_slopes_and_percentiles_are_what_they_are_called() -> None:
     assert slope_per_min([0, 30, 60, 90], [5, 6, 7, 8]) == pytest.approx(2)
     assert slope_per_min([5], [1]) == 0
     assert [percentile(list(range(1, 101)), rank) for rank in (50, 99, 100)] == [50, 99, 100]
-    assert percentile([], 50) == 0
+    assert math.isnan(percentile([], 50))

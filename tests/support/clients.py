@@ -49,14 +49,17 @@ class Client:
         method: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Return the answer to GET, or to POST if there is a `body`."""
+        """Return the answer to GET, or to POST if there is a `body`.
+
+        That is bytes, or what JSON is made of; names of `headers` are in lower case.
+        """
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=self.timeout_s)
         try:
             connection.request(
                 method or ("GET" if body is None else "POST"),
                 path,
-                None if body is None else json.dumps(body).encode(),
-                {"Content-Type": "application/json", **(headers or {})},
+                body if body is None or isinstance(body, bytes) else json.dumps(body).encode(),
+                {"content-type": "application/json", **(headers or {})},
             )
             answer = connection.getresponse()
             names = {name.lower(): value for name, value in answer.getheaders()}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import os
 import statistics
 import sys
 import time
@@ -21,6 +20,7 @@ sys.path[:0] = [str(ROOT / "build"), str(ROOT / "service"), str(ROOT)]
 
 from bundler.launch import RunningService  # noqa: E402 (the path comes first)
 from tests.support import stub_service  # noqa: E402
+from tests.support.vitals import cpu_s  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,17 +96,6 @@ class Cost:
 
     p50: float
     cpu: float
-
-
-def cpu_s(process: int) -> float:
-    """Return the processor time of a process so far, nan where the system has no /proc."""
-    try:
-        fields = (
-            Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        )
-    except OSError:
-        return float("nan")
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(requests: int) -> tuple[Cost, Cost]:

@@ -103,7 +103,8 @@ CLOSE = b"Connection: close\r\n"
 
 
 def post(body: object, *headers: bytes, path: str = "/embed") -> bytes:
-    data = json.dumps(body).encode()
+    """Return a request with `body`, bytes or what JSON makes of it, after which it hangs up."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
     lines = b"".join(header + b"\r\n" for header in headers)
     length = f"Content-Length: {len(data)}\r\n".encode()
     head = f"POST {path} HTTP/1.1\r\n".encode() + HOST + JSON + CLOSE + length + lines

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tests.support.clients import Client
 from tests.support.tinypdf import bombs, pdf
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ UPLOAD = "/embed-file/upload"
 JSON, TEXT, PDF = "application/json", "text/plain", "application/pdf"
 BINARY, LINES = "application/octet-stream", "application/x-ndjson"
 PAGES = ["Boats leave.", "Trains stay."]
-WAIT_S = 120
 Said = tuple[int, str]
 
 
@@ -44,14 +43,11 @@ class Exchange:
 
     def send(self, port: int) -> tuple[Said, bytes]:
         """Return what comes back from the service on `port`, and the body."""
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
-        try:
-            connection.request(self.method, self.path, self.body or None, dict(self.headers))
-            answer = connection.getresponse()
-            body = answer.read()
-            return said_of(answer.status, answer.getheader("content-type", ""), body), body
-        finally:
-            connection.close()
+        answer = Client(port=port).ask(
+            self.path, self.body or None, method=self.method, headers=self.headers
+        )
+        kind = answer.headers.get("content-type", "")
+        return said_of(answer.status, kind, answer.body), answer.body
 
 
 def said_of(status: int, media_type: str, body: bytes) -> Said:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import math
 import sys
 import threading
 import time
@@ -22,6 +21,7 @@ import numpy as np
 
 from bundler.launch import RunningService
 from tests.support.clients import Client, worst_cosine
+from tests.support.vitals import percentile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,20 +41,14 @@ class Hammered:
     texts: int
     wall_s: float
 
-    def percentile_ms(self, percent: float) -> float:
-        """Return the latency that `percent` of the requests did not exceed (nearest rank)."""
-        ranked = sorted(self.latencies_s)
-        rank = max(1, math.ceil(len(ranked) * percent / 100))
-        return 1000 * ranked[rank - 1] if ranked else math.nan
-
     def report(self) -> str:
         """Return the figures as people read them."""
         failed = sum(self.failures.values())
         lines = [f"requests   {failed + len(self.latencies_s)} in {self.wall_s:.1f} s"]
         lines.append(f"failures   {failed}")
         lines += [f"           {count} x {what}" for what, count in self.failures.most_common()]
-        lines.append(f"p50        {self.percentile_ms(50):.0f} ms")
-        lines.append(f"p95        {self.percentile_ms(95):.0f} ms")
+        for rank in (50, 95):
+            lines.append(f"p{rank}        {1000 * percentile(self.latencies_s, rank):.0f} ms")
         rate = len(self.latencies_s) / self.wall_s
         lines.append(f"throughput {rate:.1f} requests/s, {self.texts / self.wall_s:.1f} texts/s")
         return "\n".join(lines)

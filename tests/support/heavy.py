@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.support import storm, stub_service
+from tests.support.doorstep import post
 from tests.support.running import running
+from tests.support.vitals import MIB, forget_peak, memory, percentile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-MIB = 1 << 20
 PROGRAM = [sys.executable, "-I", "-B", str(stub_service.ROOT / "service"), "--port", "0"]
 COMMAND = [*PROGRAM, "--engine", "hash"]
 SIZES = (1, 4, 32)
@@ -101,28 +101,6 @@ TEXTS: dict[str, Callable[[int], bytes]] = {
 }
 
 
-def request(body: bytes) -> bytes:
-    """Return a request to embed with this body, on a connection of its own."""
-    head = (
-        "POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-def forget_peak(pid: int) -> None:
-    """Let the peak of memory of `pid` begin anew (Linux)."""
-    Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
-
-
-def memory(pid: int, name: str) -> int:
-    """Return `name` of the memory of `pid` in bytes: VmHWM, the peak, or RssAnon (Linux)."""
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    raise KeyError(name)
-
-
 def main(arguments: Sequence[str]) -> int:
     """Start, send, stop, report; 0 if everything was answered."""
     sizes = [int(size) for size in arguments] or SIZES
@@ -133,19 +111,20 @@ def main(arguments: Sequence[str]) -> int:
         storm.storm(port, storm.mixture(20))
         for name, make in KINDS.items():
             for size in sizes:
-                sent = request(make(size * MIB))
+                sent = post(make(size * MIB))
                 for count in AT_ONCE:
                     private = memory(pid, "RssAnon")
-                    resident = memory(pid, "VmRSS")
+                    resident = memory(pid)
                     forget_peak(pid)
                     seen = storm.storm(port, [sent] * count)
                     peak = (memory(pid, "VmHWM") - resident) / len(sent) / count
                     time.sleep(1)
                     kept = (memory(pid, "RssAnon") - private) / MIB
                     failures += seen.health_failures
+                    slow_ms = 1000 * percentile(seen.health, 99)
                     sys.stdout.write(
                         f"{name:<24} {size:>3} MiB x {count}  {dict(seen.outcomes)!s:<26} "
-                        f"{seen.wall_s:6.2f} s  /health p99 {seen.health.percentile_ms(99):5.0f} ms"
+                        f"{seen.wall_s:6.2f} s  /health p99 {slow_ms:5.0f} ms"
                         f"  peak {peak:5.1f} x  kept {kept:+6.1f} MiB\n"
                     )
                     sys.stdout.flush()

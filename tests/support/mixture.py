@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tests.support.clients import BINARY, Client, worst_cosine
+from tests.support.doorstep import post
 from tests.support.hammer import MIN_COSINE, sentences
 from tests.support.tinypdf import pdf
 
@@ -224,11 +225,8 @@ class Caller:
     def _leave(self, _kind: str, number: int) -> None:
         """Go away in the middle of a body, right after it, or while it is worked on."""
         body = self._mixture.embed_body(self._mixture.chosen(number, MANY))
-        head = (
-            f"POST /embed HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        ).encode()
+        request = post(body)
         with socket.create_connection(("127.0.0.1", self._port), timeout=TIMEOUT_S) as client:
             with contextlib.suppress(ConnectionError):
-                client.sendall(head + (body[: len(body) // 2] if number % 3 == 0 else body))
+                client.sendall(request[: -len(body) // 2] if number % 3 == 0 else request)
             time.sleep((0, 0, 0.01)[number % 3])

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import math
 import os
 import random
 import select
 import signal
 import socket
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from tests.support.doorstep import post
+from tests.support.running import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 MAX_GONE_S = 1.0
 GIVE_UP_S = 10.0
-START_S = 180.0
 MAX_COUNT = 10_000
 # Starts what its arguments say with a pipe on stdin, and never ends by itself. With HOLDER in its
 # environment another child has the pipe's other end too, and lives on.
@@ -64,31 +64,26 @@ def orphan(
     `wait_s` is how long after its start, or after it was ready, that is. With `is_held` another
     process keeps the other end of the service's stdin open.
     """
-    parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, *command],
-        stdout=subprocess.PIPE,
-        env={"HOLDER": "1"} if is_held else {},
-        text=True,
-    )
-    assert parent.stdout is not None
     numbers: dict[str, int] = {}
     with contextlib.ExitStack() as stack:
-        stack.callback(parent.wait)
-        stack.callback(parent.kill)
-        stack.enter_context(parent.stdout)
+        words = [sys.executable, "-c", PARENT, *command]
+        environment = {"HOLDER": "1"} if is_held else {}
+        parent = stack.enter_context(running(words, environment=environment))
+        stdout = parent.process.stdout
+        assert stdout is not None
         for _ in range(2 if is_held else 1):
-            name, number = parent.stdout.readline().split()
+            name, number = stdout.readline().split()
             numbers[name] = int(number)
         if is_held:
             stack.callback(os.kill, numbers["holder"], signal.SIGKILL)
         service = os.pidfd_open(numbers["pid"])  # type: ignore[attr-defined,unused-ignore]
         stack.callback(os.close, service)
         if moment != "starting":
-            port = _ready_port(parent)
+            port = parent.wait_ready()
             if moment == "busy":
                 stack.enter_context(_asking(port))
         time.sleep(wait_s)
-        parent.kill()
+        parent.process.kill()
         began = time.monotonic()
         is_gone = bool(select.select([service], [], [], GIVE_UP_S)[0])
         seconds = time.monotonic() - began if is_gone else math.inf
@@ -97,29 +92,11 @@ def orphan(
         return Orphan(moment=moment, is_held=is_held, seconds=seconds)
 
 
-def _ready_port(parent: subprocess.Popen[str]) -> int:
-    assert parent.stdout is not None
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        line = parent.stdout.readline()
-        if not line:
-            break
-        event = json.loads(line.removeprefix("PROGRESS:")) if line.startswith("PROGRESS:") else {}
-        if event.get("type") == "ready":
-            return int(event["data"]["port"])
-    raise AssertionError("the service was never ready")
-
-
 @contextlib.contextmanager
 def _asking(port: int) -> Iterator[None]:
     """Send a request that takes a while, and read no answer."""
-    body = json.dumps({"texts": ["one of many words " * 200] * 2_000}).encode()
-    head = (
-        "POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    )
     with socket.create_connection(("127.0.0.1", port)) as client:
-        client.sendall(head.encode() + body)
+        client.sendall(post({"texts": ["one of many words " * 200] * 2_000}))
         yield
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import json
 import subprocess
 import sys
 import time
@@ -14,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support import stub_service
-from tests.support.clients import free_port
+from tests.support.clients import Client, free_port
 
 PROGRAM = [sys.executable, "-B", str(Path(stub_service.__file__))]
 WAIT_S = 60
@@ -44,15 +42,8 @@ class Process:
         )
 
     def ask(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_S)
-        try:
-            sent = None if body is None else json.dumps(body)
-            headers = {"content-type": "application/json"} if sent else {}
-            connection.request(method, path, sent, headers)
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
-        finally:
-            connection.close()
+        answer = Client(port=self.port, timeout_s=WAIT_S).ask(path, body, method=method)
+        return answer.status, answer.json()
 
     def until(self, status: int) -> None:
         """Wait until /health answers with `status`."""

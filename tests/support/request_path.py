@@ -1,4 +1,4 @@
-"""Count the service's modules that one warm POST /embed enters: `request_path.py [MODEL]`.
+"""Count the service's modules that one warm POST /embed enters: `ci/count request-path [MODEL]`.
 
 The real service in this process, with the model in the folder MODEL, or the engine that hashes
 words; every thread of it is profiled.
@@ -9,17 +9,13 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import socket
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "service"), str(ROOT)]
-
-from sidecar import cli  # noqa: E402 (the path comes first)
+from sidecar import cli
+from tests.support.clients import free_port
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -41,13 +37,6 @@ class Recorder:
             name = frame.f_globals.get("__name__", "")
             if name.partition(".")[0] == "sidecar":
                 self.modules.add(name)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def ask(port: int, recorder: Recorder) -> None:

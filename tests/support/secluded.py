@@ -1,17 +1,19 @@
 """Run inside a network namespace of its own: starts a service, asks it, and tells what left it.
 
-`unshare --net --mount python secluded.py COMMAND…` needs root. Names are resolved by a server that
-never answers, and every packet that is sent anywhere goes nowhere. Prints one JSON object.
+`unshare --net --mount python -m tests.support.secluded COMMAND…` needs root. Names are resolved by
+a server that never answers, and every packet goes nowhere. Prints one JSON object.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from tests.support.clients import Client
+from tests.support.running import running
 
 NOWHERE = "192.0.2.1"
 
@@ -36,24 +38,9 @@ def main(command: list[str]) -> None:
         resolver.flush()
         subprocess.run(["mount", "--bind", resolver.name, "/etc/resolv.conf"], check=True)
         before = counters()
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env={}, text=True
-        )
-        assert process.stdout is not None
-        port = 0
-        for line in process.stdout:
-            event = json.loads(line.removeprefix("PROGRESS:"))
-            if event["type"] == "ready":
-                port = event["data"]["port"]
-                break
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        headers = {"Content-Type": "application/json"}
-        connection.request("POST", "/embed", json.dumps({"texts": ["a", "b"]}), headers)
-        answer = connection.getresponse()
-        vectors = len(json.loads(answer.read())["vectors"])
-        connection.close()
-        process.terminate()
-        code = process.wait(60)
+        with running(command) as service:
+            vectors = len(Client(port=service.wait_ready()).embed(["a", "b"]))
+            code = service.stop()
         after = counters()
     told = {name: after[name] - before[name] for name in before}
     sys.stdout.write(json.dumps({**told, "vectors": vectors, "code": code}))

@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.support import heavy, storm
-from tests.support.doorstep import status
+from tests.support import storm
+from tests.support.doorstep import post, status
 from tests.support.running import program, running
+from tests.support.vitals import MIB, memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,7 +58,7 @@ class Readers:
 
     def come(self, count: int) -> None:
         """Let `count` more ask."""
-        request = storm.post("/embed", self.body)
+        request = post(self.body)
         for _ in range(count):
             client = socket.socket()
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
@@ -125,7 +126,7 @@ def main(arguments: Sequence[str]) -> int:
         readers = Readers(port=port)
 
         def tell(when: str) -> None:
-            now, peak = (heavy.memory(pid, name) / heavy.MIB for name in ("VmRSS", "VmHWM"))
+            now, peak = (memory(pid, name) / MIB for name in ("VmRSS", "VmHWM"))
             said = dict(sorted(readers.statuses.items()))
             line = f"{when:<8} RSS {now:6.0f} MiB, at most {peak:6.0f}; {readers.waiting} hang"
             sys.stdout.write(f"{line}, {said}\n")

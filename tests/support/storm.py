@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import subprocess
 import sys
 import time
@@ -20,6 +19,8 @@ from typing import TYPE_CHECKING
 
 from bundler.launch import RunningService
 from sidecar.process.listener import raise_limit
+from tests.support.doorstep import post
+from tests.support.vitals import percentile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,26 +34,13 @@ RETRY = b"retry-after:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seconds:
-    """Latencies of one kind, in seconds."""
-
-    seen: tuple[float, ...]
-
-    def percentile_ms(self, percent: float) -> float:
-        """Return the latency that `percent` of them did not exceed (nearest rank)."""
-        ranked = sorted(self.seen)
-        rank = max(1, math.ceil(len(ranked) * percent / 100))
-        return 1000 * ranked[rank - 1] if ranked else math.nan
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Storm:
-    """What came back: how often each status or failure, how soon, and how /health fared."""
+    """What came back: how often each status or failure, how /health fared, and the seconds."""
 
     outcomes: Counter[str]
-    served: Seconds
-    refused: Seconds
-    health: Seconds
+    served: tuple[float, ...]
+    refused: tuple[float, ...]
+    health: tuple[float, ...]
     health_failures: int
     wall_s: float
 
@@ -67,9 +55,9 @@ class Storm:
         lines = [f"requests   {self.outcomes.total()} at once, over in {self.wall_s:.1f} s"]
         lines += [f"           {count} x {what}" for what, count in self.outcomes.most_common()]
         for name, found in (("200", self.served), ("429", self.refused), ("/health", self.health)):
-            half, most, worst = (found.percentile_ms(percent) for percent in (50, 99, 100))
+            half, most, worst = (1000 * percentile(found, rank) for rank in (50, 99, 100))
             lines.append(f"{name:<10} p50 {half:.0f}  p99 {most:.0f}  worst {worst:.0f} ms")
-        lines.append(f"/health    {len(self.health.seen)} polls, {self.health_failures} failed")
+        lines.append(f"/health    {len(self.health)} polls, {self.health_failures} failed")
         lines.append(f"unanswered {self.unanswered}")
         return "\n".join(lines)
 
@@ -96,16 +84,6 @@ async def _ask(port: int, request: bytes) -> tuple[str, float]:
     return status, time.monotonic() - started
 
 
-def post(path: str, body: object) -> bytes:
-    """Return a request on a connection of its own."""
-    data = json.dumps(body).encode()
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(data)}\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode() + data
-
-
 async def _burst(port: int, requests: Sequence[bytes]) -> list[tuple[str, float]]:
     return await asyncio.gather(*(_ask(port, request) for request in requests))
 
@@ -125,6 +103,8 @@ async def _poll(port: int, stop: asyncio.Event) -> list[tuple[str, float, float]
 
 async def _poll_until_stdin_ends(port: int) -> list[tuple[str, float, float]]:
     stop = asyncio.Event()
+    sys.stdout.write("polling\n")
+    sys.stdout.flush()
     asyncio.get_running_loop().run_in_executor(None, sys.stdin.read).add_done_callback(
         lambda _: stop.set()
     )
@@ -139,7 +119,8 @@ def storm(port: int, requests: Sequence[bytes]) -> Storm:
     raise_limit()
     command = [sys.executable, "-m", "tests.support.storm", "--poll", str(port)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as poller:
-        time.sleep(1.0)  # until it polls
+        assert poller.stdout is not None
+        poller.stdout.readline()  # it polls
         began = time.time()
         seen = asyncio.run(_burst(port, requests))
         ended = time.time()
@@ -148,9 +129,9 @@ def storm(port: int, requests: Sequence[bytes]) -> Storm:
     polls = [(what, took) for what, took, at in json.loads(polled) if began <= at <= ended]
     return Storm(
         outcomes=Counter(what for what, _ in seen),
-        served=Seconds(seen=tuple(took for what, took in seen if what == str(SERVED))),
-        refused=Seconds(seen=tuple(took for what, took in seen if what == str(BUSY))),
-        health=Seconds(seen=tuple(took for what, took in polls if what == str(SERVED))),
+        served=tuple(took for what, took in seen if what == str(SERVED)),
+        refused=tuple(took for what, took in seen if what == str(BUSY)),
+        health=tuple(took for what, took in polls if what == str(SERVED)),
         health_failures=sum(what != str(SERVED) for what, _ in polls),
         wall_s=ended - began,
     )
@@ -165,7 +146,7 @@ def mixture(count: int, *, large: int = 160) -> list[bytes]:
     made = []
     for number in range(count):
         texts = large if number % 10 == 0 else 1 + number % 8
-        made.append(post("/embed", {"texts": [f"{number} {n}: {line}" for n in range(texts)]}))
+        made.append(post({"texts": [f"{number} {n}: {line}" for n in range(texts)]}))
     return made
 
 

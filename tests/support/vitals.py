@@ -1,9 +1,12 @@
-"""What a process and its children hold, as Linux tells it, and whether that grows."""
+"""What a process and those that it started hold and have computed, as Linux tells it.
+
+And what figures of many looks, or of many requests, come to.
+"""
 
 from __future__ import annotations
 
+import math
 import os
-import re
 import statistics
 import time
 from dataclasses import dataclass
@@ -11,10 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
-KIB_PER_MB = 1000 / 1.024
+MIB = 1 << 20
 PROC = Path("/proc")
+WAIT_S = 60
+# So much has a process computed that reads a document, and none that only starts.
+BUSY_S = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,53 +45,67 @@ class Vitals:
 
 def look(pid: int) -> Vitals:
     """Return what the process `pid` holds now. Raises OSError once it is gone."""
-    status = _status(pid)
-    children = list(_descendants(pid))
+    family = _descendants(pid)
     return Vitals(
         at_s=time.monotonic(),
-        rss_mb=status["VmRSS"] / KIB_PER_MB,
-        anon_mb=status["RssAnon"] / KIB_PER_MB,
+        rss_mb=memory(pid) / 1e6,
+        anon_mb=memory(pid, "RssAnon") / 1e6,
         handles=len(list((PROC / str(pid) / "fd").iterdir())),
-        threads=status["Threads"],
-        children=len(children),
-        family_mb=(status["VmRSS"] + sum(map(_resident, children))) / KIB_PER_MB,
-        cpu_s=_computed_s(pid),
+        threads=len(list((PROC / str(pid) / "task").iterdir())),
+        children=len(family),
+        family_mb=(memory(pid) + sum(map(_held, family))) / 1e6,
+        cpu_s=cpu_s(pid),
         load=os.getloadavg()[0],
     )
 
 
-def _computed_s(pid: int) -> float:
-    # The name in parentheses may have spaces of its own.
-    fields = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-    user, system = fields.rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+def memory(pid: int, name: str = "VmRSS") -> int:
+    """Return `name` of the memory of `pid` in bytes: VmRSS, VmHWM, the peak, or RssAnon.
+
+    Raises ProcessLookupError if it has ended.
+    """
+    for line in (PROC / str(pid) / "status").read_text(errors="replace").splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    message = f"process {pid} has ended"
+    raise ProcessLookupError(message)
 
 
-def _status(pid: int) -> dict[str, int]:
-    text = (PROC / str(pid) / "status").read_text(encoding="utf-8", errors="replace")
-    found = re.findall(r"^(VmRSS|RssAnon|Threads):\s+(\d+)", text, re.MULTILINE)
-    if len(found) < len(("VmRSS", "RssAnon", "Threads")):
-        message = f"process {pid} has ended"
-        raise ProcessLookupError(message)
-    return {name: int(value) for name, value in found}
+def forget_peak(pid: int) -> None:
+    """Let the peak of memory of `pid` begin anew."""
+    (PROC / str(pid) / "clear_refs").write_text("5", encoding="ascii")
 
 
-def _resident(pid: int) -> int:
-    try:
-        return _status(pid)["VmRSS"]
-    except OSError:  # it ended meanwhile
-        return 0
+def cpu_s(pid: int, *, of_ended: bool = False) -> float:
+    """Return the seconds that `pid` has computed, or those that it started and that have ended.
+
+    0 where there is no such process, or no /proc.
+    """
+    fields = _stat(pid)[13:15] if of_ended else _stat(pid)[11:13]
+    return sum(map(int, fields)) / os.sysconf("SC_CLK_TCK")
 
 
-def _descendants(pid: int) -> Iterator[int]:
-    for path in (PROC / str(pid) / "task").glob("*/children"):
-        try:
-            children = [int(word) for word in path.read_text(encoding="ascii").split()]
-        except OSError:  # the thread ended meanwhile
-            continue
-        for child in children:
-            yield child
-            yield from _descendants(child)
+def children(pid: int) -> set[int]:
+    """Return the processes that `pid` has started and that still run."""
+    found = (int(folder.name) for folder in PROC.iterdir() if folder.name.isdecimal())
+    return {one for one in found if _runs(one) and _stat(one)[1:2] == [str(pid)]}
+
+
+def still_there(pids: Iterable[int], *, within_s: float) -> set[int]:
+    """Return those of `pids` that have not ended when `within_s` seconds have passed."""
+    deadline = time.monotonic() + within_s
+    while (left := set(filter(_runs, pids))) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return left
+
+
+def until_reading(pid: int) -> int:
+    """Wait until a process that `pid` started is at work on a document, and return it."""
+    deadline = time.monotonic() + WAIT_S
+    while not (busy := [child for child in children(pid) if cpu_s(child) > BUSY_S]):
+        assert time.monotonic() < deadline, "the document was never begun"
+        time.sleep(0.02)
+    return busy[0]
 
 
 def slope_per_min(at_s: Sequence[float], values: Sequence[float]) -> float:
@@ -95,7 +115,32 @@ def slope_per_min(at_s: Sequence[float], values: Sequence[float]) -> float:
     return 60 * statistics.linear_regression(at_s, values).slope
 
 
-def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the value that `percent` of `values` do not exceed (nearest rank); 0 for none."""
+def percentile(values: Sequence[float], percent: int) -> float:
+    """Return the value that `percent` of `values` do not exceed (nearest rank); nan for none."""
     ranked = sorted(values)
-    return ranked[max(0, -(-len(ranked) * int(percent) // 100) - 1)] if ranked else 0.0
+    return ranked[max(0, -(-len(ranked) * percent // 100) - 1)] if ranked else math.nan
+
+
+def _descendants(pid: int) -> set[int]:
+    found = children(pid)
+    return found.union(*map(_descendants, found))
+
+
+def _held(pid: int) -> int:
+    try:
+        return memory(pid)
+    except OSError:  # it ended meanwhile
+        return 0
+
+
+def _runs(pid: int) -> bool:
+    return _stat(pid)[:1] not in ([], ["Z"], ["X"])
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of a process from its state on; none if there is no such process."""
+    try:
+        text = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()
