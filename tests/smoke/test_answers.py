@@ -10,7 +10,7 @@ import pytest
 
 from bundler.launch import RunningService
 from tests.support.clients import Client, worst_cosine
-from tests.support.hammer import hammer, sentences
+from tests.support.hammer import hammer
 from tests.support.variety import COUNT
 
 if TYPE_CHECKING:
@@ -133,8 +133,10 @@ def test_no_texts_get_no_vectors(client: Client) -> None:
     assert answer.json()["vectors"] == []
 
 
-def test_thirty_two_clients_at_once_all_get_their_own_vectors(client: Client) -> None:
-    seen = hammer(client.port, sentences(24), requests=320, clients=32)
+def test_thirty_two_clients_at_once_all_get_their_own_vectors(
+    client: Client, tmp_path: Path
+) -> None:
+    seen = hammer(client.port, tmp_path, requests=320, clients=32)
     print(seen.report())  # noqa: T201 - shown with -s
     assert not seen.failures
     assert len(seen.latencies_s) == 320

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.support import stub_service
-from tests.support.mixture import BAD, SHARES, Mixture
+from tests.support.mixture import BAD, SHARES, Answered, Mixture
 from tests.support.running import running
-from tests.support.soak import Answered, Soaked, soaked
+from tests.support.soak import Soaked, soaked
 from tests.support.vitals import Vitals, look, percentile, slope_per_min
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at a process in /proc")

@@ -82,7 +82,7 @@ class Client:
 
     def embed_binary(self, texts: Sequence[str]) -> tuple[Rows, Mapping[str, str]]:
         """Return the vectors of `texts` that came as raw rows, and the headers beside them."""
-        answer = self.ask("/embed", {"texts": list(texts)}, headers={"Accept": BINARY})
+        answer = self.ask("/embed", {"texts": list(texts)}, headers={"accept": BINARY})
         assert answer.status == 200, answer.body
         rows = np.frombuffer(answer.body, "<f4")
         return rows.reshape(-1, int(answer.headers["x-sidecar-dim"])), answer.headers

@@ -1,28 +1,18 @@
-"""Bodies that cost a parser or a validator far more than their bytes, and what each does to others.
-
-python -m tests.support.heavy [MEGABYTES ...] (1 4 32) starts the service with the engine that needs
-no model, sends each kind one and three at a time, and prints what was answered, how soon, how
-/health fared meanwhile, asked every 50 ms, and what memory that took.
-"""
+"""Bodies that cost a parser, a validator or a tokenizer far more than their bytes."""
 
 from __future__ import annotations
 
 import sys
-import time
 from typing import TYPE_CHECKING
 
-from tests.support import storm, stub_service
-from tests.support.doorstep import post
-from tests.support.running import running
-from tests.support.vitals import MIB, forget_peak, memory, percentile
+from tests.support import stub_service
+from tests.support.vitals import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 PROGRAM = [sys.executable, "-I", "-B", str(stub_service.ROOT / "service"), "--port", "0"]
 COMMAND = [*PROGRAM, "--engine", "hash"]
-SIZES = (1, 4, 32)
-AT_ONCE = (1, 3)
 
 
 def _filled(before: bytes, unit: bytes, after: bytes) -> Callable[[int], bytes]:
@@ -99,37 +89,3 @@ TEXTS: dict[str, Callable[[int], bytes]] = {
     "zero-width joiners": _long_texts_of("\u200d"),
     "controls": _long_texts_of("\x7f"),
 }
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Start, send, stop, report; 0 if everything was answered."""
-    sizes = [int(size) for size in arguments] or SIZES
-    failures = 0
-    with running(COMMAND, max_seconds=3600) as service:
-        port, pid = service.wait_ready(), service.process.pid
-        service.wait_loaded()
-        storm.storm(port, storm.mixture(20))
-        for name, make in KINDS.items():
-            for size in sizes:
-                sent = post(make(size * MIB))
-                for count in AT_ONCE:
-                    private = memory(pid, "RssAnon")
-                    resident = memory(pid)
-                    forget_peak(pid)
-                    seen = storm.storm(port, [sent] * count)
-                    peak = (memory(pid, "VmHWM") - resident) / len(sent) / count
-                    time.sleep(1)
-                    kept = (memory(pid, "RssAnon") - private) / MIB
-                    failures += seen.health_failures
-                    slow_ms = 1000 * percentile(seen.health, 99)
-                    sys.stdout.write(
-                        f"{name:<24} {size:>3} MiB x {count}  {dict(seen.outcomes)!s:<26} "
-                        f"{seen.wall_s:6.2f} s  /health p99 {slow_ms:5.0f} ms"
-                        f"  peak {peak:5.1f} x  kept {kept:+6.1f} MiB\n"
-                    )
-                    sys.stdout.flush()
-        return 1 if service.stop() or failures else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

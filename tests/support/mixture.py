@@ -6,20 +6,23 @@ import base64
 import contextlib
 import http.client
 import json
+import queue
 import socket
+import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tests.support.clients import BINARY, Client, worst_cosine
 from tests.support.doorstep import post
-from tests.support.hammer import MIN_COSINE, sentences
 from tests.support.tinypdf import pdf
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections import Counter
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.support.clients import Rows
@@ -42,7 +45,10 @@ SHARES = {
 UPLOADS = {"upload", "lines"}
 UPLOAD_PATH = "/embed-file/upload"
 LINES = "application/x-ndjson"
-MANY = 32
+MANY, CLIENTS = 32, 8
+# In a request of the kind.
+TEXTS = {"single": 1, "pair": 2, "few": 4}
+MIN_COSINE = 0.99999
 TIMEOUT_S = 60
 # A connection that was idle may be closed under a request; one that was not may not.
 IDLE_S = 1.0
@@ -61,6 +67,15 @@ BAD: tuple[tuple[str, str, bytes | None, dict[str, str], int], ...] = (
     ("POST", "/embed-file", b'{"path": "/etc/../etc/passwd"}', JSON, 404),
     ("POST", "/embed-file", b'{"path": ""}', JSON, 422),
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """One request that was sent: when, and how long until all of its answer was there."""
+
+    at_s: float
+    kind: str
+    took_s: float
 
 
 class Mixture:
@@ -129,7 +144,7 @@ class Caller:
         self._used_s = 0.0
         self._kinds: dict[str, Callable[[str, int], str | None]] = {
             "many": self._json,
-            "single": self._json,
+            **dict.fromkeys(TEXTS, self._json),
             "many-binary": self._binary,
             "single-binary": self._binary,
             "base64": self._base64,
@@ -172,7 +187,7 @@ class Caller:
         return data
 
     def _json(self, kind: str, number: int) -> str | None:
-        numbers = self._mixture.chosen(number, 1 if kind == "single" else MANY)
+        numbers = self._mixture.chosen(number, TEXTS.get(kind, MANY))
         answer = json.loads(self._embed(self._mixture.embed_body(numbers)))
         return self._mixture.check(numbers, np.array(answer["vectors"], dtype=np.float32))
 
@@ -230,3 +245,50 @@ class Caller:
             with contextlib.suppress(ConnectionError):
                 client.sendall(request[: -len(body) // 2] if number % 3 == 0 else request)
             time.sleep((0, 0, 0.01)[number % 3])
+
+
+def load(
+    mixture: Mixture,
+    plan: Iterator[tuple[float, str]],
+    answered: list[Answered],
+    failures: Counter[str],
+    *,
+    clients: int = CLIENTS,
+) -> None:
+    """Send what is planned when it is due, by clients that keep their connections."""
+    waiting: queue.Queue[tuple[int, float, str] | None] = queue.Queue(maxsize=2 * clients)
+    lock = threading.Lock()
+
+    def work() -> None:
+        caller = mixture.caller()
+        while (taken := waiting.get()) is not None:
+            number, due_s, kind = taken
+            time.sleep(max(0.0, due_s - time.monotonic()))
+            started = time.monotonic()
+            failure = caller.ask(kind, number)
+            took_s = time.monotonic() - started
+            with lock:
+                answered.append(Answered(at_s=started, kind=kind, took_s=took_s))
+                if failure is not None:
+                    failures[f"{kind}: {failure}"] += 1
+        caller.close()
+
+    threads = [threading.Thread(target=work) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for number, (due_s, kind) in enumerate(plan):
+        waiting.put((number, due_s, kind))
+    for _ in threads:
+        waiting.put(None)
+    for thread in threads:
+        thread.join()
+
+
+def sentences(count: int) -> list[str]:
+    """Return `count` different sentences of four to some sixty words."""
+    line = "a harbour at dawn has room for boats that bring salt and news from the north"
+    words = line.split()
+    return [
+        f"{number}: " + " ".join(words[(number * 7 + step) % len(words)] for step in range(length))
+        for number, length in ((n, 4 + n * 11 % 57) for n in range(count))
+    ]

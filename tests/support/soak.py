@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import queue
 import random
 import statistics
 import sys
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.support.clients import Client
-from tests.support.mixture import Mixture
+from tests.support.mixture import Answered, Mixture, load
 from tests.support.running import program, running
 from tests.support.vitals import Vitals, look, percentile, slope_per_min
 
@@ -31,22 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 MAX_MINUTES = 180
-CLIENTS = 8
 SHARE = 0.3
 HEALTH_EVERY_S = 0.5
 MAX_RSS_MB_PER_MIN = 1.0
 MAX_HANDLES_PER_MIN = 0.5
 # Of the run, while pools fill and the allocator finds its size.
 WARM_UP = 0.2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """One request that was sent: when, and how long until all of its answer was there."""
-
-    at_s: float
-    kind: str
-    took_s: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -187,7 +176,7 @@ def soak(pid: int, port: int, folder: Path, *, seconds: float, seed: int = 1) ->
     seen = Soaked(seconds=seconds, engine=info["engine"], degraded=info.get("degraded_because"))
     probe = min(20.0, seconds / 5)
     first = Soaked(seconds=probe)
-    _load(mixture, first, _at_once(mixture, probe, random.Random(seed)))
+    load(mixture, _at_once(mixture, probe, random.Random(seed)), first.answered, first.failures)
     seen.failures += first.failures
     seen.capacity = len(first.answered) / probe
     seen.rate = SHARE * seen.capacity
@@ -200,7 +189,7 @@ def soak(pid: int, port: int, folder: Path, *, seconds: float, seed: int = 1) ->
         thread.start()
     try:
         plan = _at_rate(mixture, seconds, random.Random(seed + 1), rate=max(seen.rate, 0.5))
-        _load(mixture, seen, plan)
+        load(mixture, plan, seen.answered, seen.failures)
     finally:
         ended.set()
         for thread in watchers:
@@ -223,36 +212,6 @@ def _at_rate(
     end = due + seconds
     while (due := due + lots.expovariate(rate)) < end:
         yield due, mixture.draw(lots)
-
-
-def _load(mixture: Mixture, seen: Soaked, plan: Iterator[tuple[float, str]]) -> None:
-    """Send what is planned when it is due, by clients that keep their connections."""
-    waiting: queue.Queue[tuple[int, float, str] | None] = queue.Queue(maxsize=2 * CLIENTS)
-    lock = threading.Lock()
-
-    def work() -> None:
-        caller = mixture.caller()
-        while (taken := waiting.get()) is not None:
-            number, due_s, kind = taken
-            time.sleep(max(0.0, due_s - time.monotonic()))
-            started = time.monotonic()
-            failure = caller.ask(kind, number)
-            took_s = time.monotonic() - started
-            with lock:
-                seen.answered.append(Answered(at_s=started, kind=kind, took_s=took_s))
-                if failure is not None:
-                    seen.failures[f"{kind}: {failure}"] += 1
-        caller.close()
-
-    threads = [threading.Thread(target=work) for _ in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-    for number, (due_s, kind) in enumerate(plan):
-        waiting.put((number, due_s, kind))
-    for _ in threads:
-        waiting.put(None)
-    for thread in threads:
-        thread.join()
 
 
 def _watch(pid: int, seen: Soaked, ended: threading.Event) -> None:
