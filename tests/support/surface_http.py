@@ -15,12 +15,10 @@ from sidecar.web import errors
 from tests.support import apireference, doorstep
 from tests.support.doorstep import Doorstep
 from tests.support.failures import ROUTED, raised, service_code
-from tests.support.shapes import members
 from tests.support.stub_engine import Served
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
+    from collections.abc import Collection, Iterable, Iterator
 
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 NOT_ALLOWED = 405
@@ -246,3 +244,33 @@ def _metrics() -> Iterator[str]:
             yield f"metric: {family.type} {sample.name}{labels}"
             if bound := sample.labels.get("le"):
                 yield f"metric: {sample.name} le={bound}"
+
+
+def members(value: object, place: str = "", *, named: Collection[str] = ()) -> Iterator[str]:
+    """Yield each key in `value` by its path, and the type of what it holds.
+
+    In the tables at the paths `named`, keys are names of things: `*` stands for each.
+    """
+    if isinstance(value, dict):
+        for key, held in value.items():
+            below = ".".join(filter(None, (place, "*" if place in named else key)))
+            yield f"{below}: {kind_of(held)}"
+            yield from members(held, below, named=named)
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        for held in value:
+            yield from members(held, f"{place}[]", named=named)
+
+
+def kind_of(value: object) -> str:
+    """Return what JSON or TOML calls the type of `value`."""
+    match value:
+        case dict():
+            return "table"
+        case list():
+            return f"list of {' or '.join(sorted({kind_of(held) for held in value}))}".rstrip()
+        case bool():
+            return "boolean"
+        case None:
+            return "null"
+        case _:
+            return {int: "integer", float: "number", str: "string"}[type(value)]
