@@ -113,12 +113,8 @@ class Emulator:
         """Return what the program that reads PDFs says of one, a message a page."""
         python = self.words(processor, bundle / read(bundle).runtime.executable)
         program = bundle / "embedding_sidecar/sidecar/documents/worker.py"
-        numbers = [
-            500,
-            2_000_000,
-            600,
-            os.getpid(),
-        ]  # pages, characters, seconds, whom it works for
+        # Pages, characters, seconds, whom it works for.
+        numbers = (500, 2_000_000, 600, os.getpid())
         given = [b"{}", data]
         with subprocess.Popen(
             [*python, "-I", "-B", str(program), *map(str, numbers)],

@@ -83,22 +83,8 @@ def elf(  # noqa: PLR0913
     if stack is not None:
         headers += segment(0x6474E551, 7 if "x" in stack else 6, 0, 0)
     ident = b"\x7fELF\x02\x01\x01" + bytes(9)
-    head = ident + struct.pack(
-        "<HHIQQQIHHHHHH",
-        3,
-        ELF_MACHINES[machine],
-        1,
-        0,
-        64,
-        0,
-        0,
-        64,
-        56,
-        segments,
-        64,
-        0,
-        0,
-    )
+    fields = (3, ELF_MACHINES[machine], 1, 0, 64, 0, 0, 64, 56, segments, 64, 0, 0)
+    head = ident + struct.pack("<HHIQQQIHHHHHH", *fields)
     body = head + headers + interpreter + verneed + strings.data
     return body.ljust(at_symbols, b"\0") + bytes(24) + table
 
@@ -135,18 +121,9 @@ def macho(  # noqa: PLR0913
     size = sum(map(len, commands)) + (16 if signed else 0)
     if signed:
         commands.append(command(0x1D, struct.pack("<II", 32 + size, 16)))
-    head = struct.pack(
-        "<IIIIIIII",
-        0xFEEDFACF,
-        MACHO_MACHINES[machine],
-        0,
-        2 if program else 6,
-        len(commands),
-        size,
-        0,
-        0,
-    )
-    return head + b"".join(commands) + bytes(16)
+    kind = 2 if program else 6
+    fields = (0xFEEDFACF, MACHO_MACHINES[machine], 0, kind, len(commands), size, 0, 0)
+    return struct.pack("<IIIIIIII", *fields) + b"".join(commands) + bytes(16)
 
 
 def fat(slices: Mapping[str, bytes]) -> bytes:
@@ -167,9 +144,7 @@ def _version_resource(version: tuple[int, int], at: int) -> bytes:
     tree = b""
     for level, (number, below) in enumerate(((16, 24), (1, 48), (1033, 72))):
         is_folder = 0x80000000 if level < 2 else 0
-        tree += struct.pack("<IIHHHH", 0, 0, 0, 0, 0, 1) + struct.pack(
-            "<II", number, below | is_folder
-        )
+        tree += struct.pack("<IIHHHHII", 0, 0, 0, 0, 0, 1, number, below | is_folder)
     return tree + struct.pack("<IIII", at + 88, len(info), 0, 0) + info
 
 
@@ -203,22 +178,11 @@ def pe(
     directories = [(0, 0)] * 16
     directories[1] = (base, size_of_table)
     directories[2] = (at_resources, len(resources)) if version else (0, 0)
+    in_memory = 0x1000 + len(padded) + -len(padded) % 0x1000
     optional = struct.pack(
         "<HBBIIIIIQIIHHHHHHIIIIHHQQQQII",
         *(0x20B, *toolset, 0, len(padded), 0, 0, base, 0x180000000, 0x1000, raw),
-        *(
-            6,
-            0,
-            0,
-            0,
-            *subsystem,
-            0,
-            0x1000 + len(padded) + -len(padded) % 0x1000,
-            raw,
-            0,
-            3,
-            0,
-        ),
+        *(6, 0, 0, 0, *subsystem, 0, in_memory, raw, 0, 3, 0),
         *(0x100000, 0x1000, 0x100000, 0x1000, 0, 16),
     )
     optional += b"".join(struct.pack("<II", *directory) for directory in directories)

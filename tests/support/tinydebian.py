@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import tarfile
 from typing import TYPE_CHECKING
 
 from tests.support.tinybinaries import elf
+from tests.support.tinytar import Entry, tar_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,18 +26,12 @@ exit "$(cat "$here/code")"
 
 def archive(*members: tuple[str, bytes | str, int]) -> bytes:
     """Return a tar of names with bytes, or with text for where a link leads, and modes."""
-    held = io.BytesIO()
-    with tarfile.open(fileobj=held, mode="w") as tar:
-        for name, content, mode in members:
-            info = tarfile.TarInfo(name)
-            info.mode = mode
-            if isinstance(content, str):
-                info.type, info.linkname = tarfile.SYMTYPE, content
-                tar.addfile(info)
-            else:
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
-    return held.getvalue()
+    return tar_bytes(
+        Entry(name=name, type=tarfile.SYMTYPE, link=content, mode=mode)
+        if isinstance(content, str)
+        else Entry(name=name, data=content, mode=mode)
+        for name, content, mode in members
+    )
 
 
 def python_tree() -> bytes:
