@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.badserver import BadServer, honest, redirect, stall_at
 from tests.support.firststep import Checkout, runtime_archive
-from tests.support.otherpythons import OTHERS, other_python
+from tests.support.lacking import OTHERS, other_python
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

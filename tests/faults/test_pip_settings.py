@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import ssl
+import subprocess
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +25,6 @@ from bundler.console import Progress
 from bundler.digests import Artifact, Digest
 from bundler.errors import UnreachableError
 from tests.support.badserver import BadServer
-from tests.support.certificates import Untrusted, untrusted
 from tests.support.firststep import Checkout
 
 if TYPE_CHECKING:
@@ -68,9 +70,28 @@ def install(project: Project) -> None:
     environment._prove(project, ["build"])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Untrusted:
+    """The certificate's file, which is also that of its issuer, and what a server presents."""
+
+    path: Path
+    context: ssl.SSLContext
+
+
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Untrusted:
-    return untrusted(tmp_path_factory.mktemp("certificate"))
+    """Make a certificate for localhost that no system trusts."""
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl to make a certificate with")
+    folder = tmp_path_factory.mktemp("certificate")
+    path, key = folder / "certificate.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", str(key)]
+    command += ["-addext", "subjectAltName=DNS:localhost", "-out", str(path)]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path, key)
+    return Untrusted(path=path, context=context)
 
 
 @pytest.fixture

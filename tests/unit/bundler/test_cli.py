@@ -23,7 +23,7 @@ from bundler.errors import (
     UsageError,
 )
 from bundler.targets import host_target
-from tests.support.otherpythons import OTHERS, TOO_OLD, other_python
+from tests.support.lacking import OTHERS, TOO_OLD, other_python
 
 if TYPE_CHECKING:
     from collections.abc import Callable
