@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,10 @@ def test_any_command_line_gives_settings_or_is_refused_with_2(arguments: list[st
     assert 0 <= found.port <= 65_535
     assert 1 <= found.threads <= 1024
     assert MB <= found.limits.max_body_bytes <= 1024 * MB
-    assert all(folder.is_absolute() and not folder.is_file() for folder in found.allow_dirs)
+    # Path.is_file raises for a name that is too long.
+    files = [folder for folder in found.allow_dirs if os.path.isfile(folder)]  # noqa: PTH113
+    assert files == []
+    assert all(folder.is_absolute() for folder in found.allow_dirs)
 
 
 @settings(max_examples=300)
