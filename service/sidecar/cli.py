@@ -62,8 +62,7 @@ def _host(text: str) -> str:
     try:
         return text if text == "*" else host_name(text)
     except ValueError:
-        message = "not a host name or address"
-        raise argparse.ArgumentTypeError(message) from None
+        raise argparse.ArgumentTypeError("not a host name or address") from None
 
 
 def _megabytes(text: str) -> int:

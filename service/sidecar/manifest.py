@@ -175,8 +175,7 @@ def decode(data: bytes) -> Manifest:
     except ManifestError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        message = f"the manifest cannot be read ({type(error).__name__})"
-        raise ManifestError(message) from error
+        raise ManifestError(f"the manifest cannot be read ({type(error).__name__})") from error
     return manifest
 
 
@@ -199,8 +198,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a JSON object; one that says a thing twice is refused. Raises ManifestError."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        message = "the manifest has a key twice"
-        raise ManifestError(message)
+        raise ManifestError("the manifest has a key twice")
     return found
 
 
@@ -220,12 +218,10 @@ def _check_types(manifest: Manifest) -> None:
         numbers += [component.files, component.size]
     is_floor = isinstance(floor, dict) and _are(str, *floor, *floor.values())
     if not (is_floor and _are(str, *texts) and _are(int, *numbers)):
-        message = "the manifest cannot be read (a value is of another type)"
-        raise ManifestError(message)
+        raise ManifestError("the manifest cannot be read (a value is of another type)")
     names = [component.name for component in manifest.components]
     if len(set(names)) != len(names):
-        message = "the manifest lists a component twice"
-        raise ManifestError(message)
+        raise ManifestError("the manifest lists a component twice")
 
 
 def _are(kind: type, *values: object) -> bool:
@@ -237,8 +233,7 @@ def _check_entry(entry: FileEntry) -> None:
     """Refuse an entry that is none, or that names a file outside. Raises ManifestError."""
     are_typed = _are(str, entry.path, entry.sha256) and _are(int, entry.mode, entry.size)
     if not (are_typed and 0 <= entry.mode <= MOST_MODE and 0 <= entry.size <= MOST_FILE_BYTES):
-        message = "a list of files has an entry that cannot be read"
-        raise ManifestError(message)
+        raise ManifestError("a list of files has an entry that cannot be read")
     _check_path(entry.path)
 
 
@@ -246,8 +241,7 @@ def _check_path(path: str) -> None:
     """Refuse a path that could lead out of a bundle, also on Windows. Raises ManifestError."""
     parts = path.split("/")
     if not all(parts) or ".." in parts or "." in parts or _NEVER.search(path):
-        message = f"the manifest names a path outside the bundle: {path!r}"
-        raise ManifestError(message)
+        raise ManifestError(f"the manifest names a path outside the bundle: {path!r}")
 
 
 def read(root: Path) -> Manifest:
@@ -260,8 +254,7 @@ def read_entries(root: Path, component: Component) -> tuple[FileEntry, ...]:
     name = f"{MANIFESTS}/{component.name}.json"
     data = read_paper(root, name)
     if hashlib.sha256(data).hexdigest() != component.digest:
-        message = f"{name} is not the list that {MANIFEST} names"
-        raise ManifestError(message)
+        raise ManifestError(f"{name} is not the list that {MANIFEST} names")
     return decode_entries(data)
 
 
@@ -280,10 +273,8 @@ def read_paper(root: Path, name: str) -> bytes:
             if os.path.samestat(status, os.fstat(stream.fileno())):
                 return stream.read(MOST_PAPER_BYTES)
     except OSError as error:
-        message = f"{name} cannot be read: {error.strerror}"
-        raise ManifestError(message) from error
-    message = f"{name} was replaced while it was read"
-    raise ManifestError(message)
+        raise ManifestError(f"{name} cannot be read: {error.strerror}") from error
+    raise ManifestError(f"{name} was replaced while it was read")
 
 
 def file_sha256(path: str | Path) -> str:

@@ -321,8 +321,7 @@ def codec_of(name: str) -> str:
         else:
             if found.name not in _UNFIT:
                 return _READ_BY.get(found.name, found.name)
-    message = "unknown encoding"
-    raise ValueError(message)
+    raise ValueError("unknown encoding")
 
 
 def name_of(codec: str) -> str:

@@ -269,13 +269,7 @@ def refusal(word: str) -> Problem:
 
 def no_process(what: str, why: str) -> Problem:
     """Return the problem of a document that no process was there to read."""
-    return Problem(
-        "no-process",
-        what,
-        why=why,
-        next_step="try again",
-        retry_s=5,
-    )
+    return Problem("no-process", what, why=why, next_step="try again", retry_s=5)
 
 
 def busy(seconds: float) -> Problem:

@@ -86,8 +86,7 @@ class CpuFeatures:
                 left = replace(left, level=most if left.level is None else min(left.level, most))
             else:
                 known = ", ".join([BYTE_PRODUCTS, *LEVELS])
-                message = f"{name!r} is no feature; known are {known}"
-                raise ValueError(message)
+                raise ValueError(f"{name!r} is no feature; known are {known}")
         return left
 
 

@@ -203,11 +203,7 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def _bad(what: str) -> Problem:
-    return Problem(
-        "bad-json",
-        what,
-        next_step="send one JSON object, UTF-8",
-    )
+    return Problem("bad-json", what, next_step="send one JSON object, UTF-8")
 
 
 def _unprocessable(what: str) -> Problem:
@@ -400,8 +396,7 @@ def _strict(body: bytes, fields: Container[str] = (), *, place: str = "the body"
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
-        message = "the body is not UTF-8"
-        raise _bad(message) from error
+        raise _bad("the body is not UTF-8") from error
     try:
         value = json.loads(
             text,
@@ -434,28 +429,24 @@ def _strict(body: bytes, fields: Container[str] = (), *, place: str = "the body"
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        message = "the body has a key twice in one object"
-        raise _bad(message)
+        raise _bad("the body has a key twice in one object")
     return found
 
 
 def _constant(_name: str) -> NoReturn:
-    message = "the body has NaN or an infinity, which JSON does not have"
-    raise _unprocessable(message)
+    raise _unprocessable("the body has NaN or an infinity, which JSON does not have")
 
 
 def _float(text: str) -> float:
     value = float(text) if len(text) <= MAX_NUMBER_DIGITS else math.inf
     if math.isinf(value):
-        message = "the body has a number that is out of range"
-        raise _unprocessable(message)
+        raise _unprocessable("the body has a number that is out of range")
     return value
 
 
 def _int(text: str) -> int:
     if len(text) > MAX_NUMBER_DIGITS:
-        message = "the body has a number with too many digits"
-        raise _bad(message)
+        raise _bad("the body has a number with too many digits")
     return int(text)
 
 

@@ -365,8 +365,4 @@ def validate(kind: type[Request], value: dict[str, Any], *, is_spelled: bool = F
         step = "GET /openapi.json describes the fields"
         if place == "encoding" and "charset" in known:
             step = "encoding is that of the vectors; charset says what the file is encoded in"
-        raise Problem(
-            "bad-value",
-            what,
-            next_step=step,
-        ) from error
+        raise Problem("bad-value", what, next_step=step) from error
