@@ -26,7 +26,7 @@ from sidecar.models.snapshot import REPAIR, Report, Snapshot
 from sidecar.process import diagnosis, memory
 from sidecar.process.cpu_features import BYTE_PRODUCT_NAMES
 from sidecar.process.logs import discreet
-from sidecar.process.memory import MIB, Need
+from sidecar.process.memory import MIB, MemoryNeed
 from sidecar.settings import Precision, Settings
 
 log = logging.getLogger("sidecar.selection")
@@ -252,14 +252,14 @@ def _may_have_accelerator() -> bool:
 
 
 # ONNX Runtime with its first batches; torch and sentence-transformers with theirs.
-PACKED = Need(space=40 * MIB, private=46 * MIB)
-REFERENCE = Need(space=920 * MIB, private=358 * MIB)
+PACKED = MemoryNeed(space=40 * MIB, private=46 * MIB)
+REFERENCE = MemoryNeed(space=920 * MIB, private=358 * MIB)
 # Of a token in the vocabulary, by the tokenizer that the family has: a trie of bytes, or a table.
 _TOKEN_BYTES: Mapping[str, int] = {"xlm-roberta": 1100}
 _OTHER_TOKEN_BYTES = 250
 
 
-def packed_needs(architecture: Architecture, weights: Path, *, precision: Precision) -> Need:
+def packed_needs(architecture: Architecture, weights: Path, *, precision: Precision) -> MemoryNeed:
     """Return what the packed engine takes on a processor, with the file `weights`."""
     encoder = architecture.encoder_bytes
     is_whole = weights.name == WEIGHTS
@@ -279,7 +279,7 @@ def packed_needs(architecture: Architecture, weights: Path, *, precision: Precis
     return PACKED.with_more(space=max(0, mapped) + own, private=own)
 
 
-def reference_needs(snapshot: Path) -> Need:
+def reference_needs(snapshot: Path) -> MemoryNeed:
     """Return what the reference engine takes, its libraries included."""
     try:
         config = json.loads((snapshot / "config.json").read_bytes())

@@ -25,7 +25,7 @@ _RECLAIMABLE = ("inactive_file", "active_file", "slab_reclaimable")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
+class MemoryNeed:
     """Bytes: of address space, and of memory that is in no file.
 
     What is mapped from a file takes addresses, and memory that the kernel takes back when it must.
@@ -34,9 +34,9 @@ class Need:
     space: int
     private: int
 
-    def with_more(self, *, space: int, private: int) -> Need:
+    def with_more(self, *, space: int, private: int) -> MemoryNeed:
         """Return this with so many bytes more."""
-        return Need(space=self.space + space, private=self.private + private)
+        return MemoryNeed(space=self.space + space, private=self.private + private)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +54,10 @@ class TooLittleMemoryError(ModelError):
 
 
 # All that is there before the model.
-LIBRARIES = Need(space=320 * MIB, private=32 * MIB)
+LIBRARIES = MemoryNeed(space=320 * MIB, private=32 * MIB)
 
 
-def require(need: Need, *, is_model: bool = True, root: Path | None = None) -> None:
+def require(need: MemoryNeed, *, is_model: bool = True, root: Path | None = None) -> None:
     """Raise TooLittleMemoryError unless `need` may be had beside what is in use.
 
     `is_model` says that a smaller model would need less. `root` is where `sys` and `proc` are

@@ -33,7 +33,7 @@ SLICE_BYTES = 1 << 16
 
 
 @dataclass(slots=True, kw_only=True)
-class Extent:
+class JsonCounts:
     """What was counted outside of strings: a value has a mark before it, but for the first."""
 
     strings: int = 0
@@ -54,7 +54,7 @@ class Extent:
         return self.strings - self.colons
 
 
-def exceeding(body: bytes, *, max_marks: int) -> Extent | None:
+def counts_above(body: bytes, *, max_marks: int) -> JsonCounts | None:
     """Return what was counted when `body` came to have more than `max_marks`; None if it has not.
 
     So it is where a byte outside of strings is none of ASCII, which no JSON has.
@@ -63,7 +63,7 @@ def exceeding(body: bytes, *, max_marks: int) -> Extent | None:
     """
     if len(body) <= max_marks:
         return None
-    seen = Extent()
+    seen = JsonCounts()
     is_inside = is_escaped = False
     for start in range(0, len(body), SLICE_BYTES):
         part = body[start : start + SLICE_BYTES]
@@ -89,7 +89,7 @@ LONG_BYTES = 64  # a shorter one takes no more room than what would stand for it
 _CONTINUATIONS = bytes(range(0x80, 0xC0))
 
 
-class Quoted:
+class LongStrings:
     """The long strings of one body."""
 
     def __init__(self, body: bytes, *, max_strings: int) -> None:
@@ -145,14 +145,14 @@ class Quoted:
         )
 
 
-class QuotedTexts(DeferredTexts):
+class LongStringTexts(DeferredTexts):
     """The texts of a list that was read from the rest of a body."""
 
-    def __init__(self, quoted: Quoted, found: Sequence[str], lengths: Sequence[int]) -> None:
+    def __init__(self, long: LongStrings, found: Sequence[str], lengths: Sequence[int]) -> None:
         """Have the texts in `found`; `lengths` are those of the long strings, by number."""
-        self._quoted = quoted
+        self._strings = long
         self._found = found
-        numbers = map(quoted.number_of, found)
+        numbers = map(long.number_of, found)
         super().__init__(
             [
                 len(text) if number is None else lengths[number]
@@ -163,8 +163,8 @@ class QuotedTexts(DeferredTexts):
     def text(self, index: int) -> str:
         """Return one text."""
         text = self._found[index]
-        number = self._quoted.number_of(text)
-        return text if number is None else self._quoted.read(number)
+        number = self._strings.number_of(text)
+        return text if number is None else self._strings.read(number)
 
 
 def _long_strings(body: bytes, *, max_strings: int) -> Iterator[tuple[int, int]]:
@@ -299,41 +299,41 @@ def parse_texts(body: bytes) -> tuple[dict[str, Any], Callable[[Sequence[str]], 
     when they are read. Raises Problem as `parse`, and 422 for a longer string than any text may be.
     """
     _refuse_many(body)
-    quoted = Quoted(body, max_strings=MAX_VALUES + 2)
-    value = parse(quoted.rest(), fields=("texts",))
+    long = LongStrings(body, max_strings=MAX_VALUES + 2)
+    value = parse(long.rest(), fields=("texts",))
 
     def place_of(number: int) -> str:
         found = value.get("texts")
         items = enumerate(found if isinstance(found, list) else ())
         texts = ((at, text) for at, text in items if isinstance(text, str))
-        at = next((at for at, text in texts if quoted.number_of(text) == number), None)
+        at = next((at for at, text in texts if long.number_of(text) == number), None)
         return "the body" if at is None else f"texts.{at}"
 
     lengths: list[int] = []
     too_long = set()
-    for number in range(len(quoted)):
-        length = quoted.least_chars(number)
+    for number in range(len(long)):
+        length = long.least_chars(number)
         if length > MAX_CHARS:
             too_long.add(number)
         else:
             try:
-                length = len(quoted.read(number))
+                length = len(long.read(number))
             except orjson.JSONDecodeError:
-                _strict(b'{"":' + quoted.raw(number) + b"}", place=place_of(number))
+                _strict(b'{"":' + long.raw(number) + b"}", place=place_of(number))
                 raise
         lengths.append(length)
 
     def texts(found: Sequence[str]) -> Sequence[str]:
-        if too_long.difference(map(quoted.number_of, found)):
+        if too_long.difference(map(long.number_of, found)):
             what = f"the body has a string of more than {MAX_CHARS} characters"
             raise Problem("text-too-long", what)
-        return QuotedTexts(quoted, found, lengths)
+        return LongStringTexts(long, found, lengths)
 
     return value, texts
 
 
 def _refuse_many(body: bytes) -> None:
-    found = exceeding(body, max_marks=MAX_VALUES)
+    found = counts_above(body, max_marks=MAX_VALUES)
     if found is None:
         return
     first = body[:SLICE_BYTES].lstrip(b" \t\r\n")[:1]

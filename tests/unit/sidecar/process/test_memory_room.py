@@ -65,8 +65,8 @@ def limited(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Path:
     return machine.root
 
 
-def need(space: int, private: int = 0) -> memory.Need:
-    return memory.Need(space=space, private=private)
+def need(space: int, private: int = 0) -> memory.MemoryNeed:
+    return memory.MemoryNeed(space=space, private=private)
 
 
 def test_what_fits_passes_and_what_does_not_is_exit_11_with_the_numbers(limited: Path) -> None:

@@ -116,11 +116,11 @@ def test_escapes_never_make_a_text_seem_longer_than_it_is() -> None:
         text = "".join(chance.choices('a\\"\nu\u20ac\U0001f600', k=chance.randrange(8, 40)))
         for is_ascii in (True, False):
             body = json.dumps(text, ensure_ascii=is_ascii).encode()
-            assert bodies.Quoted(body, max_strings=9).least_chars(0) <= len(text)
+            assert bodies.LongStrings(body, max_strings=9).least_chars(0) <= len(text)
 
 
 def test_more_quotes_than_json_has_are_not_followed() -> None:
-    assert len(bodies.Quoted(b'"a long text" ' * 99, max_strings=3)) == 3
+    assert len(bodies.LongStrings(b'"a long text" ' * 99, max_strings=3)) == 3
 
 
 def test_a_large_body_is_answered_like_the_same_texts_in_small_ones(

@@ -35,8 +35,8 @@ def test_marks_outside_of_strings_are_counted(size: int, monkeypatch: pytest.Mon
         value = {"a": texts[:4], texts[4]: [{"b": [1, None, texts[5]]}, []]}
         body = json.dumps(value).encode()
         marks, strings = counted(value)
-        assert bodies.exceeding(body, max_marks=marks) is None
-        found = bodies.exceeding(body + b",", max_marks=marks)
+        assert bodies.counts_above(body, max_marks=marks) is None
+        found = bodies.counts_above(body + b",", max_marks=marks)
         assert found is not None
         assert (found.marks, found.strings) == (marks + 1, strings)
         assert found.opened == found.closed
@@ -44,18 +44,18 @@ def test_marks_outside_of_strings_are_counted(size: int, monkeypatch: pytest.Mon
 
 def test_no_more_is_looked_at_than_it_takes_to_exceed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "SLICE_BYTES", 8)
-    found = bodies.exceeding(b"[" + b"0," * 100_000, max_marks=MOST)
+    found = bodies.counts_above(b"[" + b"0," * 100_000, max_marks=MOST)
     assert found is not None
     assert found.commas == MOST
 
 
 def test_a_body_with_other_than_ascii_outside_of_strings_is_looked_at_no_further() -> None:
-    assert bodies.exceeding('{"é": "é"}'.encode(), max_marks=MOST) is None
-    found = bodies.exceeding('{"é": é}'.encode(), max_marks=MOST)
+    assert bodies.counts_above('{"é": "é"}'.encode(), max_marks=MOST) is None
+    found = bodies.counts_above('{"é": é}'.encode(), max_marks=MOST)
     assert found is not None
     assert not found.is_ascii
 
 
 @pytest.mark.parametrize("body", [b'"' * 99, b"\\" * 99, b'"\\' * 50, b"}" * 99])
 def test_what_is_no_json_is_counted_without_failing(body: bytes) -> None:
-    assert bodies.exceeding(body, max_marks=MOST) is None
+    assert bodies.counts_above(body, max_marks=MOST) is None
