@@ -241,33 +241,7 @@ async def read(
     limits: Limits,
     disconnected: Disconnected,
 ) -> Chunks:
-    """Read the document in `data` and divide it as `wanted`.
-
-    Ends with what it does, the process that reads a PDF included, once `disconnected` is done.
-    Raises Problem.
-    """
-    work = _read(
-        data,
-        suffix,
-        wanted,
-        encoder=encoder,
-        pdf_pool=pdf_pool,
-        limits=limits,
-        disconnected=disconnected,
-    )
-    return await encoder.while_wanted(work, disconnected=disconnected)
-
-
-async def _read(
-    data: bytes,
-    suffix: str,
-    wanted: Chunking,
-    *,
-    encoder: Encoder,
-    pdf_pool: PdfPool,
-    limits: Limits,
-    disconnected: Disconnected,
-) -> Chunks:
+    """Read the document in `data` and divide it as `wanted`. Raises Problem."""
     document = await extraction.read(
         data,
         suffix,

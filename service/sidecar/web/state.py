@@ -32,8 +32,12 @@ class Service:
     async def read(
         self, data: bytes, suffix: str, wanted: Chunking, *, disconnected: Disconnected
     ) -> Chunks:
-        """Read a document and divide it. Raises Problem."""
-        return await chunking.read(
+        """Read a document and divide it.
+
+        Ends with what it does, the process that reads a PDF included, once `disconnected` is done.
+        Raises Problem.
+        """
+        work = chunking.read(
             data,
             suffix,
             wanted,
@@ -42,6 +46,7 @@ class Service:
             limits=self.settings.limits,
             disconnected=disconnected,
         )
+        return await self.encoder.while_wanted(work, disconnected=disconnected)
 
 
 def service_of(request: Request) -> Service:
