@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 PROC = Path("/proc")
 WAIT_S = 60
+ENDED = ("Z", "X")
 # So much has a process computed that reads a document, and none that only starts.
 BUSY_S = 0.3
 
@@ -87,8 +88,9 @@ def cpu_s(pid: int, *, of_ended: bool = False) -> float:
 
 def children(pid: int) -> set[int]:
     """Return the processes that `pid` has started and that still run."""
-    found = (int(folder.name) for folder in PROC.iterdir() if folder.name.isdecimal())
-    return {one for one in found if _runs(one) and _stat(one)[1:2] == [str(pid)]}
+    pids = [int(folder.name) for folder in PROC.iterdir() if folder.name.isdecimal()]
+    found = {one: _stat(one)[:2] for one in pids}
+    return {one for one, stat in found.items() if stat[1:] == [str(pid)] and stat[0] not in ENDED}
 
 
 def still_there(pids: Iterable[int], *, within_s: float) -> set[int]:
@@ -102,7 +104,7 @@ def still_there(pids: Iterable[int], *, within_s: float) -> set[int]:
 def until_reading(pid: int) -> int:
     """Wait until a process that `pid` started is at work on a document, and return it."""
     deadline = time.monotonic() + WAIT_S
-    while not (busy := [child for child in children(pid) if cpu_s(child) > BUSY_S]):
+    while not (busy := [child for child in children(pid) if cpu_s(child) >= BUSY_S]):
         assert time.monotonic() < deadline, "the document was never begun"
         time.sleep(0.02)
     return busy[0]
@@ -134,7 +136,7 @@ def _held(pid: int) -> int:
 
 
 def _runs(pid: int) -> bool:
-    return _stat(pid)[:1] not in ([], ["Z"], ["X"])
+    return bool(stat := _stat(pid)) and stat[0] not in ENDED
 
 
 def _stat(pid: int) -> list[str]:
