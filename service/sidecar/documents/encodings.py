@@ -224,8 +224,6 @@ MARKS = (  # the longer first: that of UTF-32 begins as that of UTF-16 does
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-# Python reads each codec from its folder when it is first used.
-CODECS = (*DETECTED, *(codec for _, codec in MARKS))
 # So many bytes are decoded in one call, which holds the interpreter.
 SLICE_BYTES = 1 << 20
 MOST_NAME_CHARS = 40
