@@ -17,7 +17,7 @@ from bundler.assembly.audit_policy import AuditRules, matches
 from bundler.errors import PolicyError, VerificationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from bundler.assembly.binaries import Binary
     from bundler.assembly.linkage import Link, MinimumSystem
@@ -92,14 +92,12 @@ def audit(
     *,
     floor_is_enforced: bool = True,
     lacks_runtime: bool = False,
-    on_file: Callable[[str], None] = lambda _: None,
 ) -> AuditReport:
     """Return what is wrong with the native files below `root`, a bundle made for `target`.
 
     `floor_is_enforced=False`, for the host's runtime as a stand-in, turns a floor above the
     declared one from an error into a warning. `lacks_runtime`, for a bundle without CPython, takes
-    the libraries that it brings for granted, and warns of each. `on_file` hears each binary's path
-    as it is read.
+    the libraries that it brings for granted, and warns of each.
     """
     architecture = target.name.rpartition("-")[2]
     if not lacks_runtime:
@@ -113,7 +111,6 @@ def audit(
             findings.append(_unreadable(path, error))
             continue
         if binary is not None:
-            on_file(path)
             tree[path] = binary
             findings += _forbidden(root, path, rules)
     foreign = list(_foreign(tree, FORMATS[target.os], architecture))

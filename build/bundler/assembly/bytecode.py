@@ -57,15 +57,14 @@ def compile_tree(
     *,
     interpreter: Path,
     jobs: int,
-    prefix: str = "",
     on_file: Callable[[str], None] = lambda _: None,
 ) -> Compiled:
     """Compile every .py file below `root` with `interpreter`, a Python 3.11, in `jobs` processes.
 
     Bytecode that was there goes first. A file's name in its code is its path below the nearest
-    site-packages, or below `root`, after `prefix`. `on_file` hears each source's path when it is
-    done, from this thread. A killed run leaves a tree to compile again, so compile before a tree
-    is published. Raises UsageError for another Python, DiskError.
+    site-packages, or below `root`. `on_file` hears each source's path when it is done, from this
+    thread. A killed run leaves a tree to compile again, so compile before a tree is published.
+    Raises UsageError for another Python, DiskError.
     """
     sources = _sources(root)
     for folder in sorted(root.rglob("__pycache__"), reverse=True):
@@ -76,7 +75,7 @@ def compile_tree(
     written, skipped, size = [], [], 0
     with ExitStack() as stack:
         pool = _Pool(stack, interpreter, max(1, min(jobs, len(batches))))
-        requests = [[_job(root, path, prefix) for path in batch] for batch in batches]
+        requests = [[_job(root, path) for path in batch] for batch in batches]
         for batch, reasons in zip(batches, pool.answers(requests), strict=True):
             for path, reason in zip(batch, reasons, strict=True):
                 if reason:
@@ -107,9 +106,9 @@ def _sources(root: Path) -> list[str]:
     )
 
 
-def _job(root: Path, path: str, prefix: str) -> Job:
+def _job(root: Path, path: str) -> Job:
     """Return the source, the output and the name in the code, for the worker."""
-    name = prefix + path.rpartition(SITE_PACKAGES)[2]
+    name = path.rpartition(SITE_PACKAGES)[2]
     return str(root / path), str(root / bytecode_path(path)), name
 
 

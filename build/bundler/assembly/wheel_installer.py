@@ -77,14 +77,13 @@ class InstalledWheel:
     left_out: tuple[tuple[str, int], ...] = ()
 
 
-def install(  # noqa: PLR0913 - each is one thing about the wheel or the bundle
+def install(
     wheel: Path,
     site_packages: Path,
     *,
     target: Target,
     filename: str | None = None,
     limits: ArchiveLimits | None = None,
-    allow_startup: Collection[str] = (),
     keep: Callable[[str], bool] = keep_all,
     longest: int | None = None,
 ) -> InstalledWheel:
@@ -94,9 +93,9 @@ def install(  # noqa: PLR0913 - each is one thing about the wheel or the bundle
     wheel is checked before anything is written; a wheel that fails later is taken out again.
     `keep` is asked with a path in site-packages, and what it drops is never written (the metadata
     always is); nor are licences whose path has more than `longest` characters: NOTICES.txt has
-    their texts, from the wheel. `allow_startup` names the startup files that may run code.
-    Raises IntegrityError where contents differ from RECORD; PolicyError for hostile names, two
-    wheels that disagree about one path, and startup files; DiskError.
+    their texts, from the wheel. Raises IntegrityError where contents differ from RECORD;
+    PolicyError for hostile names, two wheels that disagree about one path, and startup files;
+    DiskError.
     """
     name = filename or wheel.name
     destination = SitePackages(
@@ -106,7 +105,7 @@ def install(  # noqa: PLR0913 - each is one thing about the wheel or the bundle
         with opened(wheel, name, limits=limits) as archive:
             source = CheckedWheel(archive, keep)
             _check_record(source, name)
-            _check_startup(archive, source, lambda path: path in allow_startup or not keep(path))
+            _check_startup(archive, source, keep)
             site_packages.mkdir(parents=True, exist_ok=True)
             install_wheel(source, destination, {"INSTALLER": INSTALLER})
             left_out = tuple(sorted(_left_out(archive, destination.files, target)))
@@ -283,7 +282,7 @@ def _check_record(source: CheckedWheel, name: str) -> None:
 
 
 def _check_startup(
-    archive: zipfile.ZipFile, source: CheckedWheel, allowed: Callable[[str], bool]
+    archive: zipfile.ZipFile, source: CheckedWheel, keep: Callable[[str], bool]
 ) -> None:
     """Raise PolicyError if a file runs code, or adds a fixed path, whenever Python starts."""
     roots = tuple(f"{source.data_dir}/{scheme}/" for scheme in ("purelib", "platlib"))
@@ -291,14 +290,14 @@ def _check_startup(
         place = info.filename
         for root in roots:
             place = place.removeprefix(root)
-        if not is_startup(place) or allowed(place):
+        if not (is_startup(place) and keep(place)):
             continue
         data = archive.read(info)
         if not place.endswith(".pth") or RUNS_CODE.search(data) or ABSOLUTE_LINE.search(data):
             raise PolicyError(
                 f"{archive.filename} brings {place}, which acts on every start of Python",
                 why="it runs code or adds an absolute path before the service is reached",
-                next_step=f"leave the package out of pdm.lock, or allow {place} in recipe.toml",
+                next_step="take the package out of pdm.lock, or remove the file in recipe.toml",
             )
 
 

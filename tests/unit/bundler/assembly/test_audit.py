@@ -270,13 +270,10 @@ def test_the_report_tells_one_trouble_of_many_files_once_and_failures_first(tmp_
     assert text.index("[unresolved-import]") < text.index("[foreign-format]")
 
 
-def test_links_are_passed_over_and_each_binary_is_heard(tmp_path: Path) -> None:
+def test_links_are_passed_over(tmp_path: Path) -> None:
     tree(tmp_path, a=tinybinaries.elf(needed=["libx.so"]))
     (tmp_path / SITE / "b").symlink_to("a")
-    heard: list[str] = []
-    report = audit(tmp_path, LINUX, RULES, on_file=heard.append)
-    assert heard == [f"{SITE}/a"]
-    assert report.binaries == 1
+    assert audit(tmp_path, LINUX, RULES).binaries == 1
 
 
 def test_the_same_tree_gives_the_same_report_in_any_place(tmp_path: Path) -> None:
