@@ -11,25 +11,33 @@ from __future__ import annotations
 import json
 import math
 import re
+import secrets
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
 from starlette.requests import ClientDisconnect
 
 from sidecar.problems import Problem, client_gone
+from sidecar.scheduling.texts import DeferredTexts
 from sidecar.settings import MB, MOST_BODY_MB, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Sequence
+    from collections.abc import Callable, Container, Iterator, Sequence
 
     from starlette.requests import Request
-import secrets
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-
-from sidecar.scheduling.texts import DeferredTexts
 
 SLICE_BYTES = 1 << 16
+LONG_BYTES = 64  # a shorter string takes no more room than what would stand for it
+MAX_NUMBER_DIGITS = 400
+# Twice the texts that a request may have: fields that are not known may hold some, too.
+MAX_VALUES = 2 * Limits().max_texts
+MAX_CHARS = Limits().max_text_chars
+MAX_DEPTH = 1_000  # more than the parsers read
+_BOM = b"\xef\xbb\xbf"
+_HALF = re.compile(r"[\ud800-\udfff]")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_CONTINUATIONS = bytes(range(0x80, 0xC0))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,6 +50,7 @@ class JsonCounts:
     opened: int = 0
     closed: int = 0
     is_ascii: bool = True
+    has_long_number: bool = False  # one that reaches through all of a slice
 
     @property
     def marks(self) -> int:
@@ -57,7 +66,8 @@ class JsonCounts:
 def counts_above(body: bytes, *, max_marks: int) -> JsonCounts | None:
     """Return what was counted when `body` came to have more than `max_marks`; None if it has not.
 
-    So it is where a byte outside of strings is none of ASCII, which no JSON has.
+    So it is where a byte outside of strings is none of ASCII, which no JSON has, and where a slice
+    holds but digits: parsers copy a number.
 
     The rest is not looked at. For a body that is no JSON the counts are as good as any.
     """
@@ -79,14 +89,11 @@ def counts_above(body: bytes, *, max_marks: int) -> JsonCounts | None:
         seen.opened += outside.count(b"[") + outside.count(b"{")
         seen.closed += outside.count(b"]") + outside.count(b"}")
         seen.is_ascii = outside.isascii()
-        if seen.marks > max_marks or not seen.is_ascii:
+        seen.has_long_number = len(outside) > MAX_NUMBER_DIGITS and outside.isdigit()
+        if seen.marks > max_marks or not seen.is_ascii or seen.has_long_number:
             return seen
         is_inside ^= len(pieces) % 2 == 0
     return None
-
-
-LONG_BYTES = 64  # a shorter one takes no more room than what would stand for it
-_CONTINUATIONS = bytes(range(0x80, 0xC0))
 
 
 class LongStrings:
@@ -190,16 +197,6 @@ def _long_strings(body: bytes, *, max_strings: int) -> Iterator[tuple[int, int]]
             at = part.find(b'"', at + 1)
     if opened >= 0 and left:
         yield opened, len(body)
-
-
-MAX_NUMBER_DIGITS = 400
-# Twice the texts that a request may have: fields that are not known may hold some, too.
-MAX_VALUES = 2 * Limits().max_texts
-MAX_CHARS = Limits().max_text_chars
-MAX_DEPTH = 1_000  # more than the parsers read
-_BOM = b"\xef\xbb\xbf"
-_HALF = re.compile(r"[\ud800-\udfff]")
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def _bad(what: str) -> Problem:
@@ -336,6 +333,8 @@ def _refuse_many(body: bytes) -> None:
     found = counts_above(body, max_marks=MAX_VALUES)
     if found is None:
         return
+    if found.has_long_number:
+        raise _long_number()
     first = body[:SLICE_BYTES].lstrip(b" \t\r\n")[:1]
     if first == b"[":
         raise _no_object() if found.is_ascii else _no_json(body)
@@ -357,6 +356,10 @@ def _no_object() -> Problem:
 def _no_json(body: bytes) -> Problem:
     is_marked = body.startswith(_BOM)
     return _bad("the body begins with a byte order mark" if is_marked else "the body is not JSON")
+
+
+def _long_number() -> Problem:
+    return _bad("the body has a number with too many digits")
 
 
 def _too_deep() -> Problem:
@@ -446,7 +449,7 @@ def _float(text: str) -> float:
 
 def _int(text: str) -> int:
     if len(text) > MAX_NUMBER_DIGITS:
-        raise _bad("the body has a number with too many digits")
+        raise _long_number()
     return int(text)
 
 

@@ -59,3 +59,11 @@ def test_a_body_with_other_than_ascii_outside_of_strings_is_looked_at_no_further
 @pytest.mark.parametrize("body", [b'"' * 99, b"\\" * 99, b'"\\' * 50, b"}" * 99])
 def test_what_is_no_json_is_counted_without_failing(body: bytes) -> None:
     assert bodies.counts_above(body, max_marks=MOST) is None
+
+
+def test_a_number_as_long_as_a_slice_ends_the_count() -> None:
+    digits = b"9" * (3 * bodies.SLICE_BYTES)
+    found = bodies.counts_above(b'{"a":' + digits + b"}", max_marks=MOST)
+    assert found is not None
+    assert found.has_long_number
+    assert bodies.counts_above(b'{"a":"' + digits + b'"}', max_marks=MOST) is None
