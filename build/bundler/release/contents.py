@@ -109,7 +109,7 @@ def check_written(path: Path, progress: Progress) -> list[verify_sidecar.Report]
     progress.start(step, None)
     try:
         reports = verify_sidecar.check(path, lambda size: progress.advance(step, size))
-    except verify_sidecar.UsageError as error:
+    except verify_sidecar.ArgumentError as error:
         raise UsageError(
             "nothing here can be verified",
             why=str(error),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bundler.images.layers import Layers
-    from bundler.release.verify_sidecar import Member
+    from bundler.release.verify_sidecar import TarMember
     from sidecar.manifest import FileEntry, Manifest
 
 PAPERS = "papers"
@@ -197,7 +197,7 @@ class _Sink:
         return self._compressed if self.size else 0
 
 
-def _members(place: Path) -> Iterator[Member]:
+def _members(place: Path) -> Iterator[TarMember]:
     """Yield what lies in a folder or an archive. Raises VerificationError."""
     if place.is_dir():
         yield from verify_sidecar.folder_members(place)
@@ -215,7 +215,7 @@ def _members(place: Path) -> Iterator[Member]:
         ) from error
 
 
-def _content(member: Member) -> Iterator[bytes]:
+def _content(member: TarMember) -> Iterator[bytes]:
     stream = member.opened() if member.opened else None
     if stream is not None:
         with stream:

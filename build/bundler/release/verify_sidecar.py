@@ -73,7 +73,7 @@ UNREADABLE = (
 )
 
 
-class UsageError(Exception):
+class ArgumentError(Exception):
     """There is nothing here that can be checked."""
 
 
@@ -127,7 +127,7 @@ class Entry(NamedTuple):
     executable: bool | None
 
 
-class Member(NamedTuple):
+class TarMember(NamedTuple):
     """Something in a folder or an archive; what is neither file nor folder cannot be opened."""
 
     name: str
@@ -145,7 +145,7 @@ class Tree:
         self.papers: dict[str, bytes] = {}
         self._size = 0
 
-    def take(self, members: Iterable[Member], report: Report, prefix: str = "") -> Tree:
+    def take(self, members: Iterable[TarMember], report: Report, prefix: str = "") -> Tree:
         """Hash every file below `prefix`; a name that comes twice or leads out is a difference."""
         for member in members:
             name = member.name
@@ -170,7 +170,7 @@ class Tree:
                 self._add(name, member, report.on_bytes)
         return self
 
-    def _add(self, name: str, member: Member, on_bytes: Callable[[int], None]) -> None:
+    def _add(self, name: str, member: TarMember, on_bytes: Callable[[int], None]) -> None:
         digest, size, kept = hashlib.sha256(), 0, b""
         is_paper = name == MANIFEST or name.startswith("manifests/")
         stream = member.opened() if member.opened else None
@@ -276,7 +276,7 @@ def binary(path: str) -> Callable[[], IO[bytes]]:
     return lambda: Path(path).open("rb")
 
 
-def folder_members(root: Path) -> Iterator[Member]:
+def folder_members(root: Path) -> Iterator[TarMember]:
     """Yield what lies below `root`, each folder before what is in it, as deep as it may be."""
     waiting = below(root, "")
     while waiting:
@@ -285,12 +285,12 @@ def folder_members(root: Path) -> Iterator[Member]:
         if os.name != "nt":
             mode = stat.S_IMODE(entry.stat(follow_symlinks=False).st_mode)
         if entry.is_dir(follow_symlinks=False):
-            yield Member(name, True, mode, None)
+            yield TarMember(name, True, mode, None)
             waiting += below(root, f"{name}/")
         elif entry.is_file(follow_symlinks=False):
-            yield Member(name, False, mode, binary(entry.path))
+            yield TarMember(name, False, mode, binary(entry.path))
         else:
-            yield Member(name, False, None, None)
+            yield TarMember(name, False, None, None)
 
 
 def below(root: Path, folder: str) -> list[tuple[str, os.DirEntry[str]]]:
@@ -300,24 +300,24 @@ def below(root: Path, folder: str) -> list[tuple[str, os.DirEntry[str]]]:
     return [(folder + entry.name, entry) for entry in entries]
 
 
-def tar_members(stream: IO[bytes]) -> Iterator[Member]:
+def tar_members(stream: IO[bytes]) -> Iterator[TarMember]:
     """Yield what a tar holds, in its order; each is to be read before the next."""
     with tarfile.open(fileobj=stream, mode="r|") as tar:
         for info in tar:
             # A sparse file may say that it has no end.
             is_file = info.isreg() and not info.issparse()
             opened = functools.partial(tar.extractfile, info) if is_file else None
-            yield Member(info.name.rstrip("/"), info.isdir(), info.mode, opened)
+            yield TarMember(info.name.rstrip("/"), info.isdir(), info.mode, opened)
 
 
-def zip_members(stream: IO[bytes]) -> Iterator[Member]:
+def zip_members(stream: IO[bytes]) -> Iterator[TarMember]:
     """Yield what a zip holds."""
     with zipfile.ZipFile(stream) as packed:
         for info in packed.infolist():
             mode = info.external_attr >> 16
             is_file = stat.S_IFMT(mode) in (0, stat.S_IFREG)
             opened = functools.partial(packed.open, info) if is_file else None
-            yield Member(info.filename, info.is_dir(), stat.S_IMODE(mode), opened)
+            yield TarMember(info.filename, info.is_dir(), stat.S_IMODE(mode), opened)
 
 
 class Parts(io.RawIOBase):
@@ -434,7 +434,7 @@ class Hashing:
         return data
 
 
-class Image:
+class ImageLayout:
     """An image's archive: its blobs by digest, and the bundles in its layers."""
 
     def __init__(self, tar: tarfile.TarFile, report: Report) -> None:
@@ -513,17 +513,17 @@ def blob_path(named: dict[str, Any]) -> str:
 
 
 def check(path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> list[Report]:
-    """Return a report for everything that `path` is or holds. Raises UsageError."""
+    """Return a report for everything that `path` is or holds. Raises ArgumentError."""
     if path.is_dir():
         if (path / SUMS).is_file():
             return check_release(path, on_bytes)
         if not (path / MANIFEST).is_file():
-            raise UsageError(f"{path} is neither a release ({SUMS}) nor a bundle ({MANIFEST})")
+            raise ArgumentError(f"{path} is neither a release ({SUMS}) nor a bundle ({MANIFEST})")
         report = Report(path.name, on_bytes)
         guarded(report, lambda: Tree().take(folder_members(path), report).compare(report))
         return [report]
     if not path.is_file():
-        raise UsageError(f"there is nothing at {path}")
+        raise ArgumentError(f"there is nothing at {path}")
     report = Report(path.name, on_bytes)
     sums = read_sums(path.parent / SUMS) if (path.parent / SUMS).is_file() else {}
     part = PART.fullmatch(path.name)
@@ -533,7 +533,7 @@ def check(path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> list[
     if sums and path.name not in sums:
         report.differ("extra", path.name, f"{SUMS} does not name it")
     if not look_inside(path, report) and path.name not in sums:
-        raise UsageError(f"{path.name} is no {', '.join(ARCHIVES)}, and no {SUMS} names it")
+        raise ArgumentError(f"{path.name} is no {', '.join(ARCHIVES)}, and no {SUMS} names it")
     return [report]
 
 
@@ -548,7 +548,7 @@ def look_inside(path: Path, report: Report) -> bool:
         with opened(path) as stream:
             if name.endswith(".oci.tar"):
                 with tarfile.open(fileobj=stream, mode="r:") as tar:
-                    Image(tar, report).compare()
+                    ImageLayout(tar, report).compare()
             elif name.endswith(".zip"):
                 Tree().take(zip_members(stream), report).compare(report)
             else:
@@ -607,16 +607,16 @@ def check_statement(path: Path, sums: dict[str, str], report: Report) -> None:
 
 
 def read_sums(path: Path) -> dict[str, str]:
-    """Return the sha256 of each file that the list at `path` names. Raises UsageError."""
+    """Return the sha256 of each file that the list at `path` names. Raises ArgumentError."""
     try:
         with path.open("rb") as stream:
             text = stream.read(PAPER_BYTES).decode("utf-8")
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is not a list of checksums") from error
+        raise ArgumentError(f"{path} is not a list of checksums") from error
     found = [SUM.fullmatch(line) for line in text.splitlines()]
     sums = {match.group(2): match.group(1) for match in found if match}
     if not sums or len(sums) < len(found):
-        raise UsageError(f"{path} is not a list of checksums")
+        raise ArgumentError(f"{path} is not a list of checksums")
     return sums
 
 
@@ -649,7 +649,7 @@ def main(arguments: list[str]) -> int:
     for path in parser.parse_args(arguments).path:
         try:
             reports = check(path)
-        except UsageError as error:
+        except ArgumentError as error:
             sys.stderr.write(f"error: {printable(str(error))}\n")
             return USAGE
         sys.stdout.write("".join(f"{line}\n" for one in reports for line in one.lines()))
