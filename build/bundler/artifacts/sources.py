@@ -270,7 +270,7 @@ class Indexes:
 
 
 def default_index() -> str:
-    """Return the index that is asked where nobody configured one."""
+    """Return the default index."""
     return str(PackageFinder().sources[0]["url"])
 
 

@@ -85,10 +85,10 @@ class Assembled:
 def assemble(plan: BundlePlan, fetch: Fetch, destination: Path, progress: Progress) -> Assembled:
     """Make `destination` the bundle of `plan`, and return its manifest.
 
-    `fetch` is asked for the fetched of the components that must be made, or not at all. The
-    bundle appears by a rename once it is whole: whoever looks sees the old one, none, or the new
-    one. A machine that loses power may leave files short; every reuse checks their hashes, so the
-    next run replaces them. If another run publishes while this one takes files over, this one
+    `fetch` is called for the artifacts of the components that must be made, or not at all. The
+    bundle appears by a rename once it is whole, so that a reader sees the old one, none, or the
+    new one. A machine that loses power may leave files short; every reuse checks their hashes, so
+    the next run replaces them. If another run publishes while this one takes files over, this one
     begins again. Raises UsageError where `destination` holds something else, DiskError, and what
     `fetch` raises.
     """

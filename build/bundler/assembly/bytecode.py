@@ -160,7 +160,7 @@ def _start(interpreter: Path) -> subprocess.Popen[str]:
 
 
 def _stop(worker: subprocess.Popen[str]) -> None:
-    """End a worker and wait for it, whatever it is doing."""
+    """Kill a worker and wait for it."""
     worker.kill()
     worker.communicate()
 

@@ -1,8 +1,8 @@
 """A CPython 3.11 that was installed, relocated: a stand-in where the standalone is out of reach.
 
 It is this host's, or Debian's for another processor, unpacked and not installed. It is never as
-good: it needs the C library it was built for, or a newer one. Whoever uses it must say so in the
-manifest and refuse it for a release.
+good: it needs the C library it was built for, or a newer one. The manifest must say so, and a
+release must refuse it.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def copy(
     Returns the mode of the program; all else is plain, whatever mode the host gave it. `on_file`
     hears each path inside `destination`, with its size. The result depends on the contents of the
     host's files alone. `destination` belongs to a stage that the caller renames when all is done: a
-    crash here leaves a stage that nobody reads. Raises IntegrityError (the host's Python is no
+    crash here leaves a stage that is never read. Raises IntegrityError (the host's Python is no
     longer the one that was probed), DiskError, and UnreachableError (the copy does not run).
     """
     facts = _root_facts(host.root) if host.root else _facts(host.executable)

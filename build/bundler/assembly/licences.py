@@ -43,7 +43,7 @@ class LicenceText:
 class LicensedPart:
     """Something in the bundle with a licence: a wheel, the runtime, a library in it, a model.
 
-    `expression` is SPDX, empty where nobody knows; `declared` is what its metadata says, word for
+    `expression` is SPDX, empty if unknown; `declared` is what its metadata says, word for
     word. `texts` are licences and notices, `sboms` what PEP 770 lets a wheel say of its inside.
     `inside` is what a library without a version of its own was linked into; `copyright` its notice.
     """
@@ -347,7 +347,7 @@ def _instead(package: LicensedPart, bodies: Sequence[str]) -> str:
 
 
 def _is_terms(body: str, expression: str) -> bool:
-    """Return whether `body` is the licence `expression` and nothing else, whoever holds it."""
+    """Return whether `body` is the licence `expression` and nothing else, for any holder."""
     has, lacks = TERMS.get(expression, ((), ""))
     text = " ".join(body.split()).lower()
     if not has or len(text) > LONGEST_TERMS:

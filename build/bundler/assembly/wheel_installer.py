@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 INSTALLER = b"sidecar\n"
 ENCRYPTED = 0x1
 METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
-# `site` imports these by itself, so whoever brings one runs code in every start.
+# `site` imports these by itself: a wheel with one runs code in every start.
 STARTUP_MODULES = re.compile(r"(site|user)customize(\.[^/]*)?(/__init__\.[^/]*)?")
 RUNS_CODE = re.compile(rb"^\s*import[ \t]", re.MULTILINE)
 ABSOLUTE_LINE = re.compile(rb"^\s*(/|\\|[A-Za-z]:)", re.MULTILINE)
