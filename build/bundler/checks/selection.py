@@ -27,6 +27,9 @@ ROOTS = {"service": ("sidecar",), "build": ("bench", "bundler"), "": ("tests",)}
 # those of the pipelines read these.
 PIPELINES = (".ci/", ".github/", "ci/", "Dockerfile")
 OF_PIPELINES = f"{UNIT}/test_pipeline"
+# Read by the builder and the bench; the service knows nothing of it.
+RECIPE = "bundle/recipe.toml"
+SURFACE = "tests/surface.txt"
 # Their tests run with `python3 build test` alone.
 OTHER_TESTS = ("faults", "integration", "property", "smoke", "soak")
 # The module that imports every module of a package by its name.
@@ -100,7 +103,10 @@ def _documents(path: str, files: Iterable[str]) -> set[str] | None:
     parts = PurePosixPath(path).parts
     if path.startswith(PIPELINES):
         return _top(files) | {file for file in files if file.startswith(OF_PIPELINES)}
-    if path.endswith(".md"):
+    if path == RECIPE:
+        readers = (OF_PIPELINES, f"{UNIT}/bundler/", f"{UNIT}/bench/")
+        return _top(files) | {file for file in files if file.startswith(readers)}
+    if path.endswith(".md") or path == SURFACE:
         return _top(files)
     if parts[0] == "tests" and parts[1] in OTHER_TESTS:
         return _top(files) | _below(f"{UNIT}/bundler/checks", files)

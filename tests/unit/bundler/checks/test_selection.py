@@ -37,6 +37,12 @@ FILES = {
     "tests/unit/bundler/checks/test_areas.py": "",
 }
 DOCUMENTS = {"test_documents.py"}
+BUILDER = {
+    "test_pipelines.py",
+    "bundler/test_commands.py",
+    "bundler/assembly/test_exclusions.py",
+    "bundler/checks/test_areas.py",
+}
 WEB = {"sidecar/test_cli.py", "sidecar/web/test_app.py", "sidecar/web/test_routes.py"}
 
 
@@ -77,6 +83,8 @@ def chosen(root: Path, *paths: str) -> set[str]:
         ("tests/unit/sidecar/text/conftest.py", {"sidecar/text/test_cut.py"} | DOCUMENTS),
         ("tests/smoke/test_lean.py", {"bundler/checks/test_areas.py"} | DOCUMENTS),
         ("docs/api.md", DOCUMENTS),
+        ("tests/surface.txt", DOCUMENTS),
+        ("bundle/recipe.toml", BUILDER | DOCUMENTS),
         ("ci/fuzz", {"test_pipelines.py"} | DOCUMENTS),
         (".github/workflows/check.yml", {"test_pipelines.py"} | DOCUMENTS),
     ],
@@ -97,7 +105,7 @@ def test_changes_add_up(root: Path) -> None:
     [
         "pdm.lock",
         "pyproject.toml",
-        "bundle/recipe.toml",
+        "bundle/models.lock.toml",
         "tests/conftest.py",
         "tests/full.toml",
         "build/__main__.py",
