@@ -6,6 +6,7 @@ import pytest
 
 from sidecar import __version__
 from sidecar.settings import Settings
+from sidecar.web.routes import PATHS
 from tests.support.answered import problem
 from tests.support.stub_engine import Served
 
@@ -108,8 +109,7 @@ def test_unknown_paths_and_methods_have_the_common_shape(
 
 def test_the_document_of_the_api_describes_every_route(served: Served) -> None:
     document = served.get("/openapi.json").json()
-    v1 = {"/health", "/info", "/embed", "/embed-file", "/shutdown"}
-    assert set(document["paths"]) == v1 | {"/embed-file/upload", "/metrics"}
+    assert set(document["paths"]) == PATHS
     body = document["paths"]["/embed"]["post"]["requestBody"]
     properties = body["content"]["application/json"]["schema"]["properties"]
     assert properties["batch_size"]["default"] == 16
