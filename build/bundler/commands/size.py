@@ -58,10 +58,9 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     if sizes.unknown:
         console.say(f"savings are not known, for want of a report: {', '.join(sizes.unknown)}")
     if not (sizes.unknown or options.saves):
+        command = f"{SAVES_COMMAND} {options.path}" if options.path else SAVES_COMMAND
         for figure in stale(recipe, sizes):
-            console.say(
-                f"stale in bundle/recipe.toml: {figure}; {SAVES_COMMAND} prints the right ones"
-            )
+            console.say(f"stale in bundle/recipe.toml: {figure}; {command} prints the right ones")
     if options.picture:
         replace_files({options.picture: draw(sizes)})
     if options.saves:

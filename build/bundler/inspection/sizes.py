@@ -195,7 +195,7 @@ def stale(recipe: Recipe, sizes: Sizes) -> tuple[str, ...]:
         f"{name}: {saves.get(sizes.target, 'no')} bytes in the recipe, "
         f"{measured.get(name, 0)} in this bundle for {sizes.target}"
         for name, saves in _told(recipe, sizes).items()
-        if saves.get(sizes.target) != measured.get(name)
+        if not saves or saves.get(sizes.target) != measured.get(name)
     )
 
 
@@ -221,12 +221,10 @@ def _measured(sizes: Sizes) -> dict[str, int]:
 def _told(recipe: Recipe, sizes: Sizes) -> dict[str, Mapping[str, int]]:
     """Return the records of the rules whose figure is this bundle's to tell."""
     rules = recipe.sections.get("diet", {}).get("rules", {})
-    measured = _measured(sizes)
     return {
         name: saves
         for name, saves in recorded(recipe).items()
-        if sizes.profile in rules[name]["profiles"]
-        and (sizes.target in saves or (not saves and name in measured))
+        if sizes.profile in rules[name]["profiles"] and (sizes.target in saves or not saves)
     }
 
 

@@ -90,7 +90,7 @@ def test_size_prints_what_the_recipe_records_and_says_what_is_stale_there(
 ) -> None:
     done = run("size", stocked.bundle)
     assert "stale in bundle/recipe.toml: tests: no bytes in the recipe" in done.talk
-    assert "python3 build size --saves" in done.talk
+    assert f"python3 build size --saves {stocked.bundle} prints" in done.talk
     done = run("size", stocked.bundle, "--saves")
     assert done.output.startswith("[diet.rules.tests]\nsaves = { linux-x64 = ")
     assert "stale" not in done.talk
