@@ -268,6 +268,8 @@ def readable(line: str) -> str:
         return line
     words = f"{said.get('level', 'info')}: {said['message']}"
     parts = [f"{name}: {said[name]}" for name in ("error", "why", "next") if name in said]
+    if said.get("frames"):
+        parts.append(f"at: {said['frames'][-1]}")
     return "; ".join([words, *parts])
 
 

@@ -108,6 +108,8 @@ def test_a_service_that_ends_early_is_reported_with_its_last_words(
 def test_lines_of_its_log_are_shown_as_people_read_them() -> None:
     line = '{"time":"t","level":"error","logger":"a","message":"it is damaged","why":"a bit"}'
     assert readable(line) == "error: it is damaged; why: a bit"
+    bug = '{"level":"error","message":"a bug","error":"ImportError","frames":["a:1:f","b:2:g"]}'
+    assert readable(bug) == "error: a bug; error: ImportError; at: b:2:g"
     for other in ("words", "1", "[]", '{"a": 1}', "{", '"message"'):
         assert readable(other) == other
 
