@@ -55,7 +55,7 @@ NEEDED_BYTES = {False: 6 << 30, True: 8 << 30}
 
 
 def static_checks(project: Project, console: Console, *, fix: bool = False) -> int:
-    """Run format, lint, types and the import contract; return the first failure's exit code."""
+    """Run all of format, lint, types and imports; return the first failure's exit code."""
     format_mode = [] if fix else ["--check"]
     lint_mode = ["--fix"] if fix else []
     steps = (
@@ -64,14 +64,17 @@ def static_checks(project: Project, console: Console, *, fix: bool = False) -> i
         ("types", ["-m", "mypy", "--no-error-summary"]),
         ("imports", ["-c", IMPORTS]),
     )
+    first_failure = 0
     for name, arguments in steps:
         started = time.monotonic()
         code = _run(project, [*arguments])
         if code:
-            console.say(f"{name}: failed")
-            return code
-        console.say(f"{name}: clean, {time.monotonic() - started:.1f} s")
-    return 0
+            remedy = "; python3 build check --fix corrects it" if name == "format" else ""
+            console.say(f"{name}: failed{remedy}")
+        else:
+            console.say(f"{name}: clean, {time.monotonic() - started:.1f} s")
+        first_failure = first_failure or code
+    return first_failure
 
 
 def unit_tests(project: Project, console: Console, *, everything: bool) -> int:

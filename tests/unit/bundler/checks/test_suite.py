@@ -90,6 +90,17 @@ def made(tmp_path: Path, said: io.StringIO) -> Suite:
     return Suite(project=Project(root=tmp_path), console=Console(said))
 
 
+def test_a_static_check_that_fails_does_not_hide_the_next(
+    made: Suite, runs: Runs, said: io.StringIO
+) -> None:
+    runs.codes = {"format": 3, "mypy": 1}
+    assert suite.static_checks(made.project, made.console) == 3
+    assert "format: failed; python3 build check --fix corrects it\n" in said.getvalue()
+    assert "lint: clean" in said.getvalue()
+    assert "types: failed\n" in said.getvalue()
+    assert "imports: clean" in said.getvalue()
+
+
 ALWAYS = [list(suite.QUICK), list(suite.SLOW)]
 
 
