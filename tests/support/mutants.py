@@ -75,7 +75,7 @@ def tests_of(module: Path, tree: Path) -> list[str]:
 
 def passes(tests: Iterable[Path | str], tree: Path) -> bool:
     """Return whether unit tests pass on a copy of the checkout, in MOST_S."""
-    options = ["-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider"]
+    options = ["-q", "-x", "-n", "2", "-p", "no:randomly"]
     paths = os.pathsep.join(str(tree / part) for part in ("build", "service"))
     environment = {**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
     try:
