@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.support.badserver import Handler
 
 DATA = bytes(range(256)) * 64
-QUICK = Network(tries=3, first_wait_s=0.0, read_s=2.0, connect_s=2.0)
+QUICK = Network(tries=3, first_wait_s=0.0)
 
 
 class Recorder(Progress):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DIGEST = Digest.of_bytes(b"wheel")
 RELEASE = "https://releases.example/org/standalone/releases/download"
 RUNTIME = f"{RELEASE}/20260101/cpython-3.11%2B1.tar.gz"
-QUICK = Network(tries=3, first_wait_s=0.0, read_s=2.0, connect_s=2.0)
+QUICK = Network(tries=3, first_wait_s=0.0)
 HTML = "application/vnd.pypi.simple.v1+html"
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = "someone/tiny"
 FILES = {"config.json": b'{"a": 1}\n', "model.safetensors": b"\x00weights" * 9, "README.md": b"#"}
-NETWORK = LoopbackNetwork(connect_s=2.0, read_s=2.0, tries=3, first_wait_s=0.01)
+NETWORK = LoopbackNetwork(tries=3, first_wait_s=0.01)
 
 
 @pytest.fixture

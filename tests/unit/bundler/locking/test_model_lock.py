@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 REPOSITORY = "someone/tiny"
-NETWORK = LoopbackNetwork(connect_s=2.0, read_s=2.0, tries=2, first_wait_s=0.01)
+NETWORK = LoopbackNetwork(tries=2, first_wait_s=0.01)
 FROM_HUB = CatalogueModel(
     name="tiny", repository=REPOSITORY, license="Apache-2.0", revision=REVISION
 )

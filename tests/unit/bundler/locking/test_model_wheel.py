@@ -32,7 +32,7 @@ HOSTILE = {
     "file and folder": (("tiny/model/w", "tiny/model/w/x"), PLAIN, 1),
     "control": (("tiny/model/a\x1b[2J",), PLAIN, 1),
 }
-NETWORK = LoopbackNetwork(connect_s=2.0, read_s=2.0, tries=1)
+NETWORK = LoopbackNetwork(tries=1)
 
 
 @pytest.fixture
