@@ -87,7 +87,7 @@ def sync_folder(folder: Path) -> None:
 
 
 class Partial:
-    """A new file in `folder` that nobody else writes to, with the sha256 of what is in it.
+    """A new file in `folder` for one writer, with the sha256 of what is in it.
 
     Its name is random and its bytes come from one process only, so that two builders never share
     an inode and no lock is needed for what is published to be right. The lock held on it says no

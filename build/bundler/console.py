@@ -46,7 +46,7 @@ class Console:
 
 
 class Progress:
-    """A display that nobody sees; the others override it. Names identify what advances."""
+    """A display that shows nothing, the base of the others. Names identify what advances."""
 
     def start(self, name: str, total: int | None, *, unit: Unit = "bytes") -> None:
         """Begin `name`, of `total` units where that is known."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from bundler.console import Console
 
-# A process cannot defend itself against these, so whoever starts it takes them away.
+# A process cannot defend itself against these, so its parent removes them.
 SCRUBBED = ("LD_", "DYLD_", "PYTHON")
 IS_WINDOWS = os.name == "nt"
 STOP_SECONDS = 8.0

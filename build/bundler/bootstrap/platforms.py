@@ -1,6 +1,6 @@
 """The platforms that have wheels: system, processor, C library and the oldest version of each.
 
-Asked before pip and before any download: pip would compare the hashes of wheels that nobody locked
+Asked before pip and before any download: pip would compare the hashes of wheels that are not locked
 and speak of tampering. Standard library only, for any Python from 3.9.
 """
 

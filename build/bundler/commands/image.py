@@ -183,7 +183,7 @@ def _load(output: Path, tags: list[str], console: Console) -> None:
         return
     load(program, output)
     for tag in tags:
-        # On loopback: whoever reaches the port may use it, as the image knows no token of its own.
+        # On loopback: the image has no token, so any client that reaches the port may use it.
         console.say(f"loaded: {Path(program).stem} run --rm -p 127.0.0.1:8421:8421 {tag}")
 
 

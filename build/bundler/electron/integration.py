@@ -375,7 +375,7 @@ def _packed(root: Path, entries: Sequence[FileEntry]) -> int:
 
 
 def payload_findings(payload: Payload) -> Iterator[str]:
-    """Yield what whoever makes an installer should know of a payload, the limits first."""
+    """Yield the notes on a payload for a maker of installers, the limits first."""
     largest = payload.largest
     share = round(100 * largest.packed / max(payload.packed, 1))
     if payload.packed + RESERVED_BYTES >= NSIS_BYTES:

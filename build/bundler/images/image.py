@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from bundler.images.layers import Layer
 
 PORT = 8421
-# Nobody in no group: no base needs to know the account.
+# An account without a name: no base has to define it.
 USER = "65532:65532"
 TOP = "top"
 # Straight to the port: no proxy is asked, and nothing but the interpreter's own library is read.

@@ -269,7 +269,7 @@ class Compressors:
     """As many processes as there are cores to use, started when the second block comes.
 
     Processes, since the wheel keeps the interpreter's lock while it works; started afresh and not
-    forked, since whoever calls may have threads.
+    forked, since the caller may have threads.
     """
 
     def __init__(self, processes: int | None = None) -> None:

@@ -13,6 +13,7 @@ whose order is not that of reading.
 
 from __future__ import annotations
 
+import codecs
 import ctypes
 import math
 import re
@@ -29,7 +30,6 @@ from sidecar.documents.normal import HYPHEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-import codecs
 
 _KEY = ctypes.create_string_buffer(b"ActualText")
 _STRING = 3  # type of a value

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-import numpy as np
-import orjson
-
-if TYPE_CHECKING:
-    from sidecar.engines import Vectors
 import asyncio
+import base64
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any
 
+import numpy as np
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
