@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import door_cost, storm, stub_service
+from tests.support import storm, stub_service
 from tests.support.doorstep import CLOSE, HOST, header, kind, post, rest, status
 
 if TYPE_CHECKING:
@@ -257,9 +257,3 @@ def test_a_kept_connection_serves_after_a_refusal_with_a_body(
         answer = connection.getresponse()
         assert (answer.status, bool(answer.read())) == (expected, True)
     connection.close()
-
-
-def test_the_door_can_be_taken_away_to_measure_what_it_costs() -> None:
-    with_door, without = door_cost.measure(5)
-    assert with_door.p50 > 0
-    assert without.p50 > 0

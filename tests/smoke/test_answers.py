@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pytest
 
 from bundler.launch import RunningService
 from tests.support.clients import Client, worst_cosine
-from tests.support.hammer import hammer
+from tests.support.mixture import TEXTS, Answered, Mixture, load
 from tests.support.variety import COUNT
 
 if TYPE_CHECKING:
@@ -133,13 +134,13 @@ def test_no_texts_get_no_vectors(client: Client) -> None:
     assert answer.json()["vectors"] == []
 
 
-def test_thirty_two_clients_at_once_all_get_their_own_vectors(
-    client: Client, tmp_path: Path
-) -> None:
-    seen = hammer(client.port, tmp_path, requests=320, clients=32)
-    print(seen.report())  # noqa: T201 - shown with -s
-    assert not seen.failures
-    assert len(seen.latencies_s) == 320
+def test_clients_at_once_all_get_their_own_vectors(client: Client, tmp_path: Path) -> None:
+    answered: list[Answered] = []
+    failures: Counter[str] = Counter()
+    plan = ((0.0, tuple(TEXTS)[number % len(TEXTS)]) for number in range(320))
+    load(Mixture(client.port, tmp_path), plan, answered, failures, clients=32)
+    assert not failures
+    assert len(answered) == 320
 
 
 def test_health_answers_while_a_long_request_is_at_work(client: Client, texts: list[str]) -> None:

@@ -77,13 +77,9 @@ def forget_peak(pid: int) -> None:
     (PROC / str(pid) / "clear_refs").write_text("5", encoding="ascii")
 
 
-def cpu_s(pid: int, *, of_ended: bool = False) -> float:
-    """Return the seconds that `pid` has computed, or those that it started and that have ended.
-
-    0 where there is no such process, or no /proc.
-    """
-    fields = _stat(pid)[13:15] if of_ended else _stat(pid)[11:13]
-    return sum(map(int, fields)) / os.sysconf("SC_CLK_TCK")
+def cpu_s(pid: int) -> float:
+    """Return the seconds that `pid` has computed; 0 where there is no such process, or no /proc."""
+    return sum(map(int, _stat(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def children(pid: int) -> set[int]:
