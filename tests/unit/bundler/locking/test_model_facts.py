@@ -147,7 +147,7 @@ def test_a_repository_without_any_weights_is_refused() -> None:
 
 def test_a_dense_layer_without_plain_weights_is_refused(tmp_path: Path) -> None:
     files = tiny_model(dense=6)
-    del files["2_Dense/model.safetensors"]
+    del files["3_Dense/model.safetensors"]
     folder = write_model(tmp_path, files)
-    with pytest.raises(PolicyError, match=r"no 2_Dense/model\.safetensors"):
+    with pytest.raises(PolicyError, match=r"no 3_Dense/model\.safetensors"):
         refuse_missing_weights("tiny", folder, files)
