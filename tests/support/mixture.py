@@ -122,7 +122,8 @@ class Caller:
                 case "bad":
                     return self._bad(number)
                 case "leaves":
-                    return self._leave(number)
+                    self._leave(number)
+                    return None
                 case _:
                     return self._embed(kind, number)
         except (OSError, httpx.HTTPError, ValueError, KeyError) as error:

@@ -136,9 +136,7 @@ def soaked(command: Sequence[str], *, seconds: float, seed: int = 1) -> Soaked:
             seen.capacity = len(first) / probe
             seen.rate = SHARE * seen.capacity
             ended = threading.Event()
-            watcher = threading.Thread(
-                target=_watch, args=(service.process.pid, port, seen, ended)
-            )
+            watcher = threading.Thread(target=_watch, args=(service.process.pid, port, seen, ended))
             watcher.start()
             try:
                 plan = plan_of(seconds, random.Random(seed + 1), rate=max(seen.rate, 0.5))

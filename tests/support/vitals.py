@@ -29,8 +29,7 @@ class Vitals:
     """One look at a process; sizes in MB (10^6 bytes), `at_s` on the monotonic clock.
 
     `anon_mb` is the part of `rss_mb` that no file backs. `children` and `family_mb` count its
-    descendants, and its and their resident memory together. `cpu_s` is the time it has computed,
-    `load` how many processes of the whole machine wanted to, on average over a minute.
+    descendants, and its and their resident memory together. `cpu_s` is the time it has computed.
     """
 
     at_s: float
@@ -41,7 +40,6 @@ class Vitals:
     children: int
     family_mb: float
     cpu_s: float
-    load: float
 
 
 def look(pid: int) -> Vitals:
@@ -56,7 +54,6 @@ def look(pid: int) -> Vitals:
         children=len(family),
         family_mb=(memory(pid) + sum(map(_held, family))) / 1e6,
         cpu_s=cpu_s(pid),
-        load=os.getloadavg()[0],
     )
 
 
