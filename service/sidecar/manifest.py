@@ -12,9 +12,9 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -29,6 +29,16 @@ _NEVER = re.compile(r"[\\:\0\ud800-\udfff]")
 _JUNCTION = 0xA0000003  # IO_REPARSE_TAG_MOUNT_POINT
 # A pipe that takes a file's place must not be waited for.
 _READ = os.O_RDONLY | sum(getattr(os, f"O_{name}", 0) for name in ("BINARY", "NOCTTY", "NONBLOCK"))
+
+
+_T = TypeVar("_T")
+# The plain types of values, as the classes below spell them.
+_KINDS = {
+    "str": (str,),
+    "int": (int,),
+    "str | None": (str, type(None)),
+    "float | None": (float, int, type(None)),
+}
 
 
 class ManifestError(ValueError):
@@ -153,29 +163,27 @@ def decode(data: bytes) -> Manifest:
         if raw.get("schema") != SCHEMA:
             message = f"the manifest has schema {raw.get('schema')}, this program reads {SCHEMA}"
             raise ManifestError(message)  # noqa: TRY301 - one message for each fault
-        manifest = Manifest(
-            plan=raw["plan"],
-            papers=raw["papers"],
-            target=raw["target"],
-            version=raw["version"],
-            profile=raw["profile"],
-            runtime=Runtime(**raw["runtime"]),
-            default_model=raw["default_model"],
-            models=tuple(Model(**model) for model in raw["models"]),
-            components=tuple(Component(**component) for component in raw["components"]),
-            documents=tuple(FileEntry(**entry) for entry in raw["documents"]),
-            floor=raw["floor"],
-            unreleasable=tuple(raw["unreleasable"]),
-        )
-        _check_types(manifest)
-        for document in manifest.documents:
-            _check_entry(document)
-        for component in manifest.components:
-            _check_path(f"{MANIFESTS}/{component.name}.json")
+        raw = {each.name: raw[each.name] for each in fields(Manifest)}
+        raw["runtime"] = _typed(Runtime, raw["runtime"])
+        raw["models"] = tuple(_typed(Model, model) for model in raw["models"])
+        raw["components"] = tuple(_typed(Component, entry) for entry in raw["components"])
+        raw["documents"] = tuple(FileEntry(**entry) for entry in raw["documents"])
+        raw["unreleasable"] = tuple(raw["unreleasable"])
+        manifest = _typed(Manifest, raw)
+        floor = manifest.floor
+        if not _are(str, *manifest.unreleasable, *floor, *floor.values()):
+            raise TypeError  # noqa: TRY301 - as for every other value
     except ManifestError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ManifestError(f"the manifest cannot be read ({type(error).__name__})") from error
+    for document in manifest.documents:
+        _check_entry(document)
+    names = [component.name for component in manifest.components]
+    for name in names:
+        _check_path(f"{MANIFESTS}/{name}.json")
+    if len(set(names)) != len(names):
+        raise ManifestError("the manifest lists a component twice")
     return manifest
 
 
@@ -202,26 +210,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check_types(manifest: Manifest) -> None:
-    """Refuse values of other types, and a component told twice. Raises ManifestError."""
-    runtime, floor = manifest.runtime, manifest.floor
-    texts: list[object] = [manifest.plan, manifest.papers, manifest.target, manifest.version]
-    texts += [manifest.profile, manifest.default_model or ""]
-    texts += [runtime.version, runtime.source, runtime.executable, *manifest.unreleasable]
-    numbers: list[object] = []
-    for model in manifest.models:
-        texts += [model.name, model.repository, model.revision, model.pooling, model.snapshot]
-        texts += [model.golden or ""]
-        numbers += [model.dim, model.max_tokens]
-    for component in manifest.components:
-        texts += [component.name, component.digest, component.inputs]
-        numbers += [component.files, component.size]
-    is_floor = isinstance(floor, dict) and _are(str, *floor, *floor.values())
-    if not (is_floor and _are(str, *texts) and _are(int, *numbers)):
-        raise ManifestError("the manifest cannot be read (a value is of another type)")
-    names = [component.name for component in manifest.components]
-    if len(set(names)) != len(names):
-        raise ManifestError("the manifest lists a component twice")
+def _typed(kind: type[_T], raw: dict[str, Any]) -> _T:
+    """Return `raw` as `kind`, whose plain values are of the types it names. Raises TypeError."""
+    for each in fields(kind):  # type: ignore[arg-type]
+        found = type(raw.get(each.name))
+        if found not in _KINDS.get(str(each.type), (found,)):
+            raise TypeError(each.name)
+    return kind(**raw)
 
 
 def _are(kind: type, *values: object) -> bool:
@@ -238,10 +233,15 @@ def _check_entry(entry: FileEntry) -> None:
 
 
 def _check_path(path: str) -> None:
-    """Refuse a path that could lead out of a bundle, also on Windows. Raises ManifestError."""
-    parts = path.split("/")
-    if not all(parts) or ".." in parts or "." in parts or _NEVER.search(path):
+    """Refuse a path that could lead out of a bundle. Raises ManifestError."""
+    if not is_inside(path):
         raise ManifestError(f"the manifest names a path outside the bundle: {path!r}")
+
+
+def is_inside(path: str) -> bool:
+    """Return whether a path stays in the folder that it is unpacked into, on every system."""
+    parts = path.split("/")
+    return all(parts) and ".." not in parts and "." not in parts and not _NEVER.search(path)
 
 
 def read(root: Path) -> Manifest:
@@ -353,7 +353,7 @@ def strays(root: Path, known: Iterable[str], folder: str = "") -> Iterator[Damag
 
     No link is followed. A folder that cannot be listed is `changed`; OSError if it is the first.
     """
-    paths = known if isinstance(known, frozenset | set) else frozenset(known)
+    paths = frozenset(known)
     waiting = _below(root, folder)
     if folder and not waiting:
         yield Damage(kind="extra", path=folder, detail="empty folder")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import platform
 import shutil
 import zlib
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import zstandard
 
-from bundler.archive import PRODUCT, SUFFIX, split_file, write_tar_zst, write_zip
+from bundler.archive import PRODUCT, SUFFIX, name_of, split_file, write_tar_zst, write_zip
 from bundler.assembly.tree import text_of
 from bundler.atomic import PLAIN, set_mode
 from bundler.build_context import BuildContext, BuildOptions
@@ -33,6 +34,7 @@ from bundler.profiles import label
 from bundler.release import verify_sidecar
 from bundler.release.provenance import ReleaseBuild, render_statement
 from bundler.targets import TARGETS, host_target, target_named
+from sidecar import manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from bundler.recipe import Recipe
     from sidecar.manifest import Manifest
 
-VERIFIER = Path(verify_sidecar.__file__)
+VERIFIER = "verify_sidecar.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +86,7 @@ def write_release(edition: ReleaseContents, folder: Path, store: Store, progress
     for bundle in edition.bundles:
         _archives(bundle, edition, folder, progress)
     _image(edition, folder, store, progress)
-    (folder / VERIFIER.name).write_bytes(text_of(VERIFIER))
+    (folder / VERIFIER).write_bytes(verifier())
     digests = {path.name: Digest.of_file(path).sha256 for path in sorted(folder.iterdir())}
     name = f"{PRODUCT}-{edition.version}.provenance.json"
     (folder / name).write_bytes(render_statement(edition.build, digests))
@@ -93,6 +95,25 @@ def write_release(edition: ReleaseContents, folder: Path, store: Store, progress
     for path in folder.iterdir():
         set_mode(path, PLAIN)
     check_written(folder, progress)
+
+
+def verifier() -> bytes:
+    """Return the verifier as it ships: with the manifest's reader in it, and for Python 3.8."""
+    program, reader = (
+        text_of(Path(str(module.__file__))).decode() for module in (verify_sidecar, manifest)
+    )
+    imported = next(
+        node
+        for node in ast.parse(program).body
+        if isinstance(node, ast.ImportFrom) and node.module == manifest.__name__
+    )
+    lines = program.splitlines(keepends=True)
+    # The head is there already, and what newer dataclasses can be asked for changes nothing here.
+    _, _, body = reader.partition("from __future__ import annotations\n\n")
+    lines[imported.lineno - 1 : imported.end_lineno] = [
+        body.replace(", slots=True, kw_only=True", "")
+    ]
+    return "".join(lines).encode()
 
 
 def checksums(digests: Mapping[str, str]) -> bytes:
@@ -126,14 +147,10 @@ def check_written(path: Path, progress: Progress) -> list[verify_sidecar.Report]
     return reports
 
 
-def _stem(manifest: Manifest) -> str:
-    return f"{PRODUCT}-{manifest.version}-{label(manifest.target, manifest.profile)}"
-
-
 def _archives(
     bundle: AssembledBundle, edition: ReleaseContents, folder: Path, progress: Progress
 ) -> None:
-    stem = _stem(bundle.manifest)
+    stem = name_of(bundle.manifest).removesuffix(SUFFIX)
     size = sum(component.size for component in bundle.manifest.components)
     for name, write_archive in (
         (f"{stem}{SUFFIX}", write_tar_zst),

@@ -38,6 +38,18 @@ import zlib
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
+from sidecar.manifest import (
+    CHUNK_BYTES,
+    MANIFEST,
+    MANIFESTS,
+    MOST_PAPER_BYTES,
+    FileEntry,
+    Manifest,
+    decode,
+    decode_entries,
+    is_inside,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Protocol
@@ -51,15 +63,14 @@ if TYPE_CHECKING:
 
 DIFFERENT = 8
 USAGE = 2
-CHUNK = 1 << 20
-PAPER_BYTES = 64 << 20
 # Ten times what a bundle with every GPU's libraries takes; a bomb would take hours.
 MOST_BYTES = 100 << 30
 SHOWN = 50
 OTHERS_WRITE = 0o002
 UNSAFE = 0o7000 | OTHERS_WRITE  # set-id and sticky bits
+RUNS = 0o100
+NO_MODE = -1  # of a file on Windows
 SUMS = "SHA256SUMS"
-MANIFEST = "manifest.json"
 PLACE = "opt/sidecar/"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PROVENANCE = "https://slsa.dev/provenance/v1"
@@ -84,7 +95,7 @@ class Report:
         """Begin without a difference; `on_bytes` hears how many more bytes were looked at."""
         self.subject = subject
         self.on_bytes = on_bytes
-        self.manifest: dict[str, Any] = {}
+        self.manifest: Manifest | None = None
         self.files = 0
         self.size = 0
         self.differences: list[str] = []
@@ -102,8 +113,8 @@ class Report:
         word = "DIFFERS" if self.differences else "ok"
         told = [f"{self.files} files, {self.size / 1e6:.1f} MB"] if self.files else []
         if self.manifest:
-            named = (self.manifest.get(key, "?") for key in ("version", "target", "profile"))
-            told += [" ".join(map(str, named)), f"plan {str(self.manifest.get('plan'))[:12]}"]
+            seen = self.manifest
+            told += [f"{seen.version} {seen.target} {seen.profile}", f"plan {seen.plan[:12]}"]
         yield f"{word}: {', '.join([self.subject, *told])}"
         yield from (f"  {line}" for line in self.differences[:SHOWN])
         if len(self.differences) > SHOWN:
@@ -117,14 +128,6 @@ def printable(text: str) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in text
     )
-
-
-class Entry(NamedTuple):
-    """A file: size in bytes, sha256, and whether it is a program, where that is known."""
-
-    size: int
-    sha256: str
-    executable: bool | None
 
 
 class TarMember(NamedTuple):
@@ -141,7 +144,7 @@ class Tree:
 
     def __init__(self) -> None:
         """Begin empty."""
-        self.files: dict[str, Entry] = {}
+        self.files: dict[str, FileEntry] = {}
         self.papers: dict[str, bytes] = {}
         self._size = 0
 
@@ -172,7 +175,7 @@ class Tree:
 
     def _add(self, name: str, member: TarMember, on_bytes: Callable[[int], None]) -> None:
         digest, size, kept = hashlib.sha256(), 0, b""
-        is_paper = name == MANIFEST or name.startswith("manifests/")
+        is_paper = name == MANIFEST or name.startswith(f"{MANIFESTS}/")
         stream = member.opened() if member.opened else None
         with stream or io.BytesIO() as data:
             for chunk in chunks(data):
@@ -182,10 +185,10 @@ class Tree:
                 on_bytes(len(chunk))
                 if self._size > MOST_BYTES:
                     raise ValueError(f"it holds more than {MOST_BYTES} bytes")
-                if is_paper and size <= PAPER_BYTES:
+                if is_paper and size <= MOST_PAPER_BYTES:
                     kept += chunk
-        executable = None if member.mode is None else bool(member.mode & 0o100)
-        self.files[name] = Entry(size, digest.hexdigest(), executable)
+        mode = NO_MODE if member.mode is None else member.mode
+        self.files[name] = FileEntry(path=name, mode=mode, size=size, sha256=digest.hexdigest())
         if is_paper:
             self.papers[name] = kept
 
@@ -208,43 +211,38 @@ class Tree:
         report.files += len(self.files)
         report.size += sum(entry.size for entry in self.files.values())
 
-    def _wanted(self, report: Report) -> dict[str, Entry]:
+    def _wanted(self, report: Report) -> dict[str, FileEntry]:
         """Return every file that the manifest asks for; a list that is not its own is reported."""
-        manifest = report.manifest = json.loads(self.papers[MANIFEST].decode("utf-8"))
-        report.notes += [f"not for release: {reason}" for reason in manifest["unreleasable"]]
-        wanted = {MANIFEST: self.files[MANIFEST]}
-
-        def want(path: str, entry: Entry) -> None:
-            if path in wanted:
-                report.differ("extra", path, "it is listed twice")
-            wanted[path] = entry
-
-        for entry in manifest["documents"]:
-            known = Entry(entry["size"], entry["sha256"], bool(entry["mode"] & 64))
-            want(entry["path"], known)
-        if not manifest["components"]:
-            report.differ("missing", "manifests", f"{MANIFEST} lists no component")
-        for component in manifest["components"]:
-            name = f"manifests/{component['name']}.json"
+        manifest = report.manifest = decode(self.papers[MANIFEST])
+        report.notes += [f"not for release: {reason}" for reason in manifest.unreleasable]
+        listed = [self.files[MANIFEST], *manifest.documents]
+        if not manifest.components:
+            report.differ("missing", MANIFESTS, f"{MANIFEST} lists no component")
+        for component in manifest.components:
+            name = f"{MANIFESTS}/{component.name}.json"
             found = self.files.get(name)
-            want(name, found or Entry(0, component["digest"], False))
-            if found and found.sha256 != component["digest"]:
+            if found is None:
+                report.differ("missing", name)
+                continue
+            if found.sha256 != component.digest:
                 report.differ("changed", name, f"{MANIFEST} names another list of files")
-            for path, mode, size, sha256 in json.loads(
-                self.papers.get(name, b"[]").decode("utf-8")
-            ):
-                want(path, Entry(size, sha256, bool(int(mode, 8) & 64)))
+            listed += [found, *decode_entries(self.papers[name])]
+        wanted = {}
+        for entry in listed:
+            if entry.path in wanted:
+                report.differ("extra", entry.path, "it is listed twice")
+            wanted[entry.path] = entry
         return wanted
 
 
-def difference(found: Entry, wanted: Entry) -> str:
+def difference(found: FileEntry, wanted: FileEntry) -> str:
     """Return in words how a file is not the one that was wanted; nothing if it is."""
     if found.size != wanted.size:
         return f"{found.size} bytes instead of {wanted.size}"
     if found.sha256 != wanted.sha256:
         return f"sha256 {found.sha256} instead of {wanted.sha256}"
-    if found.executable is not None and found.executable != wanted.executable:
-        return "executable" if found.executable else "not executable"
+    if found.mode != NO_MODE and (found.mode ^ wanted.mode) & RUNS:
+        return "executable" if found.mode & RUNS else "not executable"
     return ""
 
 
@@ -260,15 +258,9 @@ def collisions(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
             place = place.rpartition("/")[0]
 
 
-def is_inside(name: str) -> bool:
-    """Return whether a path stays in the folder that it is unpacked into, on every system."""
-    parts = name.split("/")
-    return all(parts) and not ({".", ".."} & set(parts) or {"\\", ":", "\0"} & set(name))
-
-
 def chunks(stream: Readable) -> Iterator[bytes]:
     """Yield what is left of `stream`."""
-    yield from iter(functools.partial(stream.read, CHUNK), b"")
+    yield from iter(functools.partial(stream.read, CHUNK_BYTES), b"")
 
 
 def binary(path: str) -> Callable[[], IO[bytes]]:
@@ -365,7 +357,7 @@ def opened(path: Path) -> IO[bytes]:
     parts: list[Path] = []
     while (part := path.with_suffix(f".{len(parts) + 1:03}")).is_file():
         parts.append(part)
-    return io.BufferedReader(Parts(parts), CHUNK)
+    return io.BufferedReader(Parts(parts), CHUNK_BYTES)
 
 
 @contextlib.contextmanager
@@ -392,8 +384,8 @@ def _unzstd(packed: IO[bytes]) -> Iterator[IO[bytes] | None]:
         return
     with contextlib.suppress(ImportError):
         decompressor = importlib.import_module("zstandard").ZstdDecompressor()
-        with decompressor.stream_reader(packed, read_size=CHUNK) as stream:
-            yield io.BufferedReader(stream, CHUNK)
+        with decompressor.stream_reader(packed, read_size=CHUNK_BYTES) as stream:
+            yield io.BufferedReader(stream, CHUNK_BYTES)
         return
     program = shutil.which("zstd")
     if program is None:
@@ -416,7 +408,7 @@ def _unzstd(packed: IO[bytes]) -> Iterator[IO[bytes] | None]:
 def feed(packed: IO[bytes], sink: IO[bytes]) -> None:
     """Copy everything, as far as it is wanted."""
     with contextlib.suppress(OSError), sink:
-        shutil.copyfileobj(packed, sink, CHUNK)
+        shutil.copyfileobj(packed, sink, CHUNK_BYTES)
 
 
 class Hashing:
@@ -610,7 +602,7 @@ def read_sums(path: Path) -> dict[str, str]:
     """Return the sha256 of each file that the list at `path` names. Raises ArgumentError."""
     try:
         with path.open("rb") as stream:
-            text = stream.read(PAPER_BYTES).decode("utf-8")
+            text = stream.read(MOST_PAPER_BYTES).decode("utf-8")
     except (OSError, ValueError) as error:
         raise ArgumentError(f"{path} is not a list of checksums") from error
     found = [SUM.fullmatch(line) for line in text.splitlines()]

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import ast
 import shutil
-import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from bundler.release import verify_sidecar
+from bundler.release.contents import VERIFIER
 from tests.support.released import Released
-
-SCRIPT = Path(verify_sidecar.__file__)
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +19,9 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Released:
     return Released.make(tmp_path_factory.mktemp("released"))
 
 
-def test_it_is_written_for_python_3_8_and_its_standard_library() -> None:
-    tree = ast.parse(SCRIPT.read_text(encoding="utf-8"), feature_version=(3, 8))
+def test_it_is_written_for_python_3_8_and_its_standard_library(released: Released) -> None:
+    text = (released.folder / VERIFIER).read_text(encoding="utf-8")
+    tree = ast.parse(text, feature_version=(3, 8))
     imported = {
         name.partition(".")[0]
         for node in ast.walk(tree)
@@ -54,10 +52,9 @@ def pythons() -> list[str]:
 
 
 def test_it_runs_by_itself_in_every_python_that_is_here(released: Released) -> None:
-    assert SCRIPT.stat().st_mode & stat.S_IXUSR
     for python in {*(pythons() or [sys.executable])}:
         done = subprocess.run(
-            [python, "-I", str(released.folder / SCRIPT.name), str(released.folder)],
+            [python, "-I", str(released.folder / VERIFIER), str(released.folder)],
             capture_output=True,
             encoding="utf-8",
             check=False,

@@ -25,7 +25,6 @@ from tests.support.released import STEM, Released
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SCRIPT = Path(verify_sidecar.__file__)
 SUFFIXES = (".tar.zst", ".zip", ".oci.tar")
 ZSTD = shutil.which("zstd")
 
