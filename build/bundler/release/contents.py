@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import platform
+import re
 import shutil
 import zlib
 from dataclasses import dataclass, replace
@@ -102,18 +102,11 @@ def verifier() -> bytes:
     program, reader = (
         text_of(Path(str(module.__file__))).decode() for module in (verify_sidecar, manifest)
     )
-    imported = next(
-        node
-        for node in ast.parse(program).body
-        if isinstance(node, ast.ImportFrom) and node.module == manifest.__name__
-    )
-    lines = program.splitlines(keepends=True)
     # The head is there already, and what newer dataclasses can be asked for changes nothing here.
     _, _, body = reader.partition("from __future__ import annotations\n\n")
-    lines[imported.lineno - 1 : imported.end_lineno] = [
-        body.replace(", slots=True, kw_only=True", "")
-    ]
-    return "".join(lines).encode()
+    body = body.replace(", slots=True, kw_only=True", "")
+    imported = r"from sidecar\.manifest import \([^)]*\)\n"
+    return re.sub(imported, lambda _: body, program, count=1).encode()
 
 
 def checksums(digests: Mapping[str, str]) -> bytes:

@@ -18,7 +18,7 @@ from bundler.archive import ZSTD_LEVEL
 from bundler.errors import VerificationError
 from bundler.images import image
 from bundler.release import verify_sidecar
-from sidecar.manifest import MANIFEST, MANIFESTS, ManifestError, decode, decode_entries
+from sidecar.manifest import CHUNK_BYTES, MANIFEST, MANIFESTS, ManifestError, decode, decode_entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -219,7 +219,8 @@ def _content(member: TarMember) -> Iterator[bytes]:
     stream = member.opened() if member.opened else None
     if stream is not None:
         with stream:
-            yield from verify_sidecar.chunks(stream)
+            while chunk := stream.read(CHUNK_BYTES):
+                yield chunk
 
 
 def _layers(archive: Path) -> list[tuple[str, str, int]]:

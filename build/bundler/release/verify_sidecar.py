@@ -52,14 +52,6 @@ from sidecar.manifest import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Protocol
-
-    class Readable(Protocol):
-        """What bytes can be read from."""
-
-        def read(self, size: int = ..., /) -> bytes:
-            """Return up to `size` bytes, none at the end."""
-
 
 DIFFERENT = 8
 USAGE = 2
@@ -139,6 +131,31 @@ class TarMember(NamedTuple):
     opened: Callable[[], IO[bytes] | None] | None
 
 
+class Hashing:
+    """A stream that hashes and counts what is read from it."""
+
+    def __init__(self, stream: IO[bytes], on_bytes: Callable[[int], None] = lambda _: None) -> None:
+        """Read from `stream`; `on_bytes` hears how many more bytes were read."""
+        self._stream = stream
+        self._on_bytes = on_bytes
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Read, and hash that."""
+        data = self._stream.read(size)
+        self._digest.update(data)
+        self.size += len(data)
+        self._on_bytes(len(data))
+        return data
+
+    def sha256(self) -> str:
+        """Read what is left; return the digest of everything."""
+        while self.read(CHUNK_BYTES):
+            pass
+        return self._digest.hexdigest()
+
+
 class Tree:
     """The files of a bundle, wherever they lie, and the bytes of its manifest and lists."""
 
@@ -174,21 +191,19 @@ class Tree:
         return self
 
     def _add(self, name: str, member: TarMember, on_bytes: Callable[[int], None]) -> None:
-        digest, size, kept = hashlib.sha256(), 0, b""
         is_paper = name == MANIFEST or name.startswith(f"{MANIFESTS}/")
         stream = member.opened() if member.opened else None
         with stream or io.BytesIO() as data:
-            for chunk in chunks(data):
-                digest.update(chunk)
-                size += len(chunk)
+            whole, kept = Hashing(data, on_bytes), b""
+            while chunk := whole.read(CHUNK_BYTES):
                 self._size += len(chunk)
-                on_bytes(len(chunk))
                 if self._size > MOST_BYTES:
                     raise ValueError(f"it holds more than {MOST_BYTES} bytes")
-                if is_paper and size <= MOST_PAPER_BYTES:
+                if is_paper and whole.size <= MOST_PAPER_BYTES:
                     kept += chunk
+            sha256 = whole.sha256()
         mode = NO_MODE if member.mode is None else member.mode
-        self.files[name] = FileEntry(path=name, mode=mode, size=size, sha256=digest.hexdigest())
+        self.files[name] = FileEntry(path=name, mode=mode, size=whole.size, sha256=sha256)
         if is_paper:
             self.papers[name] = kept
 
@@ -258,16 +273,6 @@ def collisions(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
             place = place.rpartition("/")[0]
 
 
-def chunks(stream: Readable) -> Iterator[bytes]:
-    """Yield what is left of `stream`."""
-    yield from iter(functools.partial(stream.read, CHUNK_BYTES), b"")
-
-
-def binary(path: str) -> Callable[[], IO[bytes]]:
-    """Return what opens the file at `path`."""
-    return lambda: Path(path).open("rb")
-
-
 def folder_members(root: Path) -> Iterator[TarMember]:
     """Yield what lies below `root`, each folder before what is in it, as deep as it may be."""
     waiting = below(root, "")
@@ -280,7 +285,7 @@ def folder_members(root: Path) -> Iterator[TarMember]:
             yield TarMember(name, True, mode, None)
             waiting += below(root, f"{name}/")
         elif entry.is_file(follow_symlinks=False):
-            yield TarMember(name, False, mode, binary(entry.path))
+            yield TarMember(name, False, mode, functools.partial(io.FileIO, entry.path))
         else:
             yield TarMember(name, False, None, None)
 
@@ -411,21 +416,6 @@ def feed(packed: IO[bytes], sink: IO[bytes]) -> None:
         shutil.copyfileobj(packed, sink, CHUNK_BYTES)
 
 
-class Hashing:
-    """A stream that hashes what is read from it."""
-
-    def __init__(self, stream: Readable) -> None:
-        """Read from `stream`."""
-        self._stream = stream
-        self.digest = hashlib.sha256()
-
-    def read(self, size: int = -1) -> bytes:
-        """Read, and hash that."""
-        data = self._stream.read(size)
-        self.digest.update(data)
-        return data
-
-
 class ImageLayout:
     """An image's archive: its blobs by digest, and the bundles in its layers."""
 
@@ -472,11 +462,10 @@ class ImageLayout:
         if len(diffs) != len(document["layers"]):
             self._report.differ("changed", "the configuration", "it names other layers")
         for layer, diff in zip(document["layers"], diffs):  # noqa: B905 - 3.8 knows no strict
-            whole = Hashing(gzip.GzipFile(fileobj=self._blob(layer)))
+            whole = Hashing(cast("IO[bytes]", gzip.GzipFile(fileobj=self._blob(layer))))
             tree.take(tar_members(cast("IO[bytes]", whole)), self._report, PLACE)
-            for _ in chunks(whole):
-                pass  # What follows the tar's end is part of the digest, too.
-            if f"sha256:{whole.digest.hexdigest()}" != diff:
+            # What follows the tar's end is part of the digest, too.
+            if f"sha256:{whole.sha256()}" != diff:
                 self._report.differ("changed", layer["digest"], f"unpacked it is not {diff}")
         tree.compare(self._report)
 
@@ -488,13 +477,12 @@ class ImageLayout:
         if data is None:
             self._report.differ("missing", path)
             return io.BytesIO()
-        whole = Hashing(data)
-        for chunk in chunks(whole):
-            self._report.on_bytes(len(chunk))
-        if f"sha256:{whole.digest.hexdigest()}" != named["digest"]:
-            self._report.differ("changed", path, f"sha256 {whole.digest.hexdigest()}")
-        if data.tell() != named["size"]:
-            self._report.differ("changed", path, f"{data.tell()} bytes, not {named['size']}")
+        whole = Hashing(data, self._report.on_bytes)
+        sha256 = whole.sha256()
+        if f"sha256:{sha256}" != named["digest"]:
+            self._report.differ("changed", path, f"sha256 {sha256}")
+        if whole.size != named["size"]:
+            self._report.differ("changed", path, f"{whole.size} bytes, not {named['size']}")
         data.seek(0)
         return data
 
@@ -614,21 +602,18 @@ def read_sums(path: Path) -> dict[str, str]:
 
 def compare_sum(folder: Path, name: str, wanted: str, report: Report) -> None:
     """Compare one file with its checksum."""
-    digest = hashlib.sha256()
     path = folder / name
     if path.exists() and not path.is_file():
         report.differ("changed", name, "neither a file nor a link to one")
         return
     try:
         with path.open("rb") as stream:
-            for chunk in chunks(stream):
-                digest.update(chunk)
-                report.on_bytes(len(chunk))
+            found = Hashing(stream, report.on_bytes).sha256()
     except OSError:
         report.differ("missing", name)
         return
-    if digest.hexdigest() != wanted:
-        report.differ("changed", name, f"sha256 {digest.hexdigest()} instead of {wanted}")
+    if found != wanted:
+        report.differ("changed", name, f"sha256 {found} instead of {wanted}")
 
 
 def main(arguments: list[str]) -> int:
