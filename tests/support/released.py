@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bundler.artifacts.store import Store
+from bundler.bundle import read_bundle
 from bundler.console import Progress
-from bundler.release.contents import AssembledBundle, ReleaseContents, write_release
+from bundler.release.contents import ReleaseContents, write_release
 from bundler.release.provenance import ReleaseBuild
-from sidecar.manifest import read
 from tests.support.miniature import EPOCH, Miniature
 from tests.support.tinybase import tiny_base
 
@@ -37,7 +37,7 @@ class Released:
         miniature.assemble(bundle)
         base = tiny_base(root / "base.tar", more=("libstdc++.so.6", "libgcc_s.so.1"))
         edition = ReleaseContents(
-            bundles=(AssembledBundle(root=bundle, manifest=read(bundle)),),
+            bundles=(read_bundle(bundle),),
             bases={"linux-x64": base},
             epoch=EPOCH,
             build=ReleaseBuild(asked={}, found={}, inputs={"pdm.lock": "0" * 64}, commit=COMMIT),

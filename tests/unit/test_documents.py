@@ -15,7 +15,7 @@ import yaml  # type: ignore[import-untyped]
 from bundler.cli import COMMANDS, parser
 from bundler.errors import BundlerError, UnreachableError
 from bundler.recipe import read_recipe
-from bundler.release.contents import wanted
+from bundler.release.contents import models_of
 from sidecar import __version__
 from tests.support.pages import (
     CONTAINERS,
@@ -112,7 +112,7 @@ def test_first_release_page_has_the_exit_codes_of_release() -> None:
     recipe = read_recipe(ROOT / "bundle" / "recipe.toml")
     asked = parser().parse_args(["release"])
     with pytest.raises(BundlerError) as caught:
-        wanted(recipe, frozenset(), models=asked.model)
+        models_of(recipe, frozenset(), asked.model, is_dry=asked.dry_run)
     assert caught.value.next_step is not None
     command, _, _ = caught.value.next_step.partition(",")
     assert rows[command] == caught.value.exit_code

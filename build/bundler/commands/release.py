@@ -14,16 +14,17 @@ from bundler.commands.options import add_fetch_options, check_names, check_sourc
 from bundler.errors import UsageError
 from bundler.recipe import epoch_for, read_recipe
 from bundler.release.verify_sidecar import SUMS
-from bundler.targets import target_named
+from bundler.targets import TARGETS, target_named
 from sidecar.arguments import number
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable
     from pathlib import Path
 
+    from bundler.bundle import ListedBundle
     from bundler.console import Console
     from bundler.project import Project
-    from bundler.release.contents import ReleaseBundles
 
 MB = 10**6
 
@@ -96,49 +97,52 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     from bundler.build_context import BuildOptions
     from bundler.locks.models import read_models
     from bundler.release import contents, provenance
-    from bundler.release.provenance import read_checkout
     from bundler.staging import publish, stage_beside
 
     started = time.monotonic()
-    recipe = read_recipe(project.recipe)
+    recipe, is_dry = read_recipe(project.recipe), options.dry_run
     output = _output(options, project)
-    source = read_checkout(project.root)
-    locked = frozenset(read_models(project.model_lock, recipe))
-    wish = contents.wanted(
-        recipe,
-        locked,
-        targets=options.target,
-        models=options.model,
+    commit, findings = provenance.read_checkout(project.root)
+    locked = read_models(project.model_lock, recipe)
+    models, stand_ins = contents.models_of(recipe, locked, options.model, is_dry=is_dry)
+    findings += stand_ins
+    _mark(findings, console, is_dry=is_dry)
+    own = BuildOptions(
+        models=models,
         profile=options.profile,
-        is_dry=options.dry_run,
+        is_release=not is_dry,
+        is_offline=options.offline,
+        mirrors=tuple(options.mirror),
+        store=options.store,
     )
-    _mark([*source.findings, *wish.findings], console, is_dry=wish.is_dry)
-    sources = BuildOptions(
-        is_offline=options.offline, mirrors=tuple(options.mirror), store=options.store
-    )
-    made = contents.assembled(wish, sources, project, console)
-    _mark(made.findings, console, is_dry=wish.is_dry)
-    if not made.present:
-        raise next(iter(made.missing.values()))
-    bases = _bases(made, project, console, is_dry=wish.is_dry)
-    findings = [*source.findings, *wish.findings, *made.findings]
+    targets = tuple(dict.fromkeys(options.target)) or tuple(TARGETS)
+    present, missing = contents.assembled(targets, own, project, console)
+    found = [
+        f"{one.manifest.target}: {reason}"
+        for one in present
+        for reason in one.manifest.unreleasable
+    ]
+    _mark(found, console, is_dry=is_dry)
+    if not present:
+        raise next(iter(missing.values()))
+    bases = _bases(present, project, console, is_dry=is_dry)
     build = provenance.ReleaseBuild(
         asked={
-            "targets": list(wish.targets),
-            "models": list(wish.models),
-            "profile": wish.profile,
+            "targets": list(targets),
+            "models": list(models),
+            "profile": options.profile,
             "version": options.version_tag,
             "splitMb": options.split_mb,
-            "isDryRun": wish.is_dry,
+            "isDryRun": is_dry,
         },
         found={
-            "plans": {one.manifest.target: one.manifest.plan for one in made.present},
-            "profiles": {one.manifest.target: one.manifest.profile for one in made.present},
-            "missing": sorted(made.missing),
-            "notForRelease": findings,
+            "plans": {one.manifest.target: one.manifest.plan for one in present},
+            "profiles": {one.manifest.target: one.manifest.profile for one in present},
+            "missing": sorted(missing),
+            "notForRelease": [*findings, *found],
         },
         inputs=_inputs(project, bases),
-        commit=source.commit,
+        commit=commit,
         source=options.source,
         builder=options.builder or provenance.LOCAL_BUILDER,
         versions=contents.compressor_versions(),
@@ -146,7 +150,7 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     with stage_beside(output) as stage, console.progress("release") as progress:
         contents.write_release(
             contents.ReleaseContents(
-                bundles=made.present,
+                bundles=present,
                 bases=bases,
                 epoch=epoch_for(recipe),
                 build=build,
@@ -160,14 +164,14 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
         publish(stage, output)
     for name, size in sizes.items():
         console.say(f"{size:>12}  {name}")
-    for target, error in made.missing.items():
+    for target, error in missing.items():
         console.say(f"missing: {target}: {error.what}")
     console.say(f"{len(sizes)} files, every one checked, {time.monotonic() - started:.1f} s")
     sys.stdout.write(f"{output}\n")
     return 0
 
 
-def _mark(findings: list[str] | tuple[str, ...], console: Console, *, is_dry: bool) -> None:
+def _mark(findings: list[str], console: Console, *, is_dry: bool) -> None:
     """Say what must not be released. Raises PolicyError unless this is a dry run."""
     from bundler.errors import PolicyError
 
@@ -182,14 +186,14 @@ def _mark(findings: list[str] | tuple[str, ...], console: Console, *, is_dry: bo
 
 
 def _bases(
-    made: ReleaseBundles, project: Project, console: Console, *, is_dry: bool
+    bundles: Iterable[ListedBundle], project: Project, console: Console, *, is_dry: bool
 ) -> dict[str, Path]:
     """Return what each image stands on, by target. Raises UnreachableError unless it is dry."""
     from bundler.errors import UnreachableError
     from bundler.targets import ARCHITECTURES
 
     found = {}
-    for bundle in made.present:
+    for bundle in bundles:
         target = bundle.manifest.target
         system, _, machine = target.partition("-")
         if system != "linux":

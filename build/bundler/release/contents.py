@@ -17,7 +17,7 @@ from bundler.archive import PRODUCT, SUFFIX, name_of, split_file, write_tar_zst,
 from bundler.assembly.tree import text_of
 from bundler.atomic import PLAIN, set_mode
 from bundler.build_context import BuildContext, BuildOptions
-from bundler.bundle import DOCUMENTS
+from bundler.bundle import DOCUMENTS, ListedBundle, read_bundle
 from bundler.digests import Digest
 from bundler.errors import (
     BundlerError,
@@ -33,17 +33,16 @@ from bundler.locks.runtime import RuntimeSpec
 from bundler.profiles import label
 from bundler.release import verify_sidecar
 from bundler.release.provenance import ReleaseBuild, render_statement
-from bundler.targets import TARGETS, host_target, target_named
+from bundler.targets import host_target
 from sidecar import manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from bundler.artifacts.store import Store
     from bundler.console import Console, Progress
     from bundler.project import Project
     from bundler.recipe import Recipe
-    from sidecar.manifest import Manifest
 
 VERIFIER = "verify_sidecar.py"
 
@@ -56,7 +55,7 @@ class ReleaseContents:
     Parts have up to `part_bytes` bytes, if archives are to be cut at all.
     """
 
-    bundles: tuple[AssembledBundle, ...]
+    bundles: tuple[ListedBundle, ...]
     bases: Mapping[str, Path]
     epoch: int
     build: ReleaseBuild
@@ -141,7 +140,7 @@ def check_written(path: Path, progress: Progress) -> list[verify_sidecar.Report]
 
 
 def _archives(
-    bundle: AssembledBundle, edition: ReleaseContents, folder: Path, progress: Progress
+    bundle: ListedBundle, edition: ReleaseContents, folder: Path, progress: Progress
 ) -> None:
     stem = name_of(bundle.manifest).removesuffix(SUFFIX)
     size = sum(component.size for component in bundle.manifest.components)
@@ -190,117 +189,59 @@ def _cut(archive: Path, edition: ReleaseContents) -> None:
         split_file(archive, edition.part_bytes)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WantedBundles:
-    """What a release is to hold; a dry one takes stand-ins, and goes on without what is missing."""
+def models_of(
+    recipe: Recipe, locked: Collection[str], asked: Sequence[str], *, is_dry: bool
+) -> tuple[tuple[str, ...], list[str]]:
+    """Return the models to embed, those `asked` for or the one that the recipe releases.
 
-    targets: tuple[str, ...]
-    models: tuple[str, ...]
-    profile: str | None
-    is_dry: bool
-    findings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AssembledBundle:
-    """A whole bundle: where it lies, and its manifest."""
-
-    root: Path
-    manifest: Manifest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseBundles:
-    """The bundles, in the order of their targets, and why others are not among them."""
-
-    present: tuple[AssembledBundle, ...]
-    missing: Mapping[str, BundlerError]
-
-    @property
-    def findings(self) -> tuple[str, ...]:
-        """Why the bundles must not be released, if so."""
-        return tuple(
-            f"{bundle.manifest.target}: {reason}"
-            for bundle in self.present
-            for reason in bundle.manifest.unreleasable
-        )
-
-
-def wanted(
-    recipe: Recipe,
-    locked: frozenset[str],
-    *,
-    targets: Iterable[str] = (),
-    models: Iterable[str] = (),
-    profile: str | None = None,
-    is_dry: bool = False,
-) -> WantedBundles:
-    """Return what is asked for: of itself every target, and the model that the recipe releases.
-
-    In a dry run the recipe's default model stands in for one that is not `locked`. Raises
-    UsageError, PolicyError.
+    In a dry run the recipe's default model stands in for one that is not `locked`, which is told
+    beside them. Raises PolicyError.
     """
-    chosen = tuple(models)
-    findings: tuple[str, ...] = ()
-    if not chosen:
-        chosen = (recipe.release_model,)
-        if recipe.release_model not in locked:
-            text = f"the model {recipe.release_model}, which a release carries, is not locked"
-            if not is_dry:
-                raise PolicyError(
-                    text,
-                    why="bundle/models.lock.toml has no entry for it",
-                    next_step=f"python3 build lock --models {recipe.release_model}, or --model",
-                )
-            chosen = (recipe.default_model,)
-            findings = (f"{text}; {recipe.default_model} stands in",)
-    return WantedBundles(
-        targets=tuple(dict.fromkeys(target_named(name).name for name in targets)) or tuple(TARGETS),
-        models=chosen,
-        profile=profile,
-        is_dry=is_dry,
-        findings=findings,
-    )
+    if asked:
+        return tuple(asked), []
+    if recipe.release_model in locked:
+        return (recipe.release_model,), []
+    text = f"the model {recipe.release_model}, which a release carries, is not locked"
+    if not is_dry:
+        raise PolicyError(
+            text,
+            why="bundle/models.lock.toml has no entry for it",
+            next_step=f"python3 build lock --models {recipe.release_model}, or --model",
+        )
+    return (recipe.default_model,), [f"{text}; {recipe.default_model} stands in"]
 
 
 def assembled(
-    wish: WantedBundles, options: BuildOptions, project: Project, console: Console
-) -> ReleaseBundles:
+    targets: Iterable[str], options: BuildOptions, project: Project, console: Console
+) -> tuple[tuple[ListedBundle, ...], dict[str, BundlerError]]:
     """Assemble each target into its own folder; a present bundle of the same plan is reused.
 
-    Raises what assembling raises; in a dry run a target that cannot be had here, since a lock or
-    the network lacks something, is missing instead.
+    Raises what assembling raises. In a dry run a target that cannot be had here, since a lock or
+    the network lacks something, is told with its error beside the bundles instead.
     """
-    present, missing = [], {}
-    for name in wish.targets:
+    present: list[ListedBundle] = []
+    missing: dict[str, BundlerError] = {}
+    for name in targets:
         console.say(f"bundle {name}")
         try:
-            present.append(_bundle(name, wish, options, project, console))
+            present.append(_bundle(replace(options, target=name), project, console))
         except (UnreachableError, UnsupportedError) as error:
-            if not wish.is_dry:
+            if options.is_release:
                 raise
             missing[name] = error
             console.say(f"missing {name}: {error.what}" + (f"; {error.why}" if error.why else ""))
-    return ReleaseBundles(present=tuple(present), missing=missing)
+    return tuple(present), missing
 
 
-def _bundle(
-    name: str, wish: WantedBundles, options: BuildOptions, project: Project, console: Console
-) -> AssembledBundle:
-    own = replace(
-        options,
-        target=name,
-        models=wish.models,
-        profile=wish.profile,
-        is_release=not wish.is_dry,
-    )
-    context = BuildContext.gather(own, project, console)
-    if name != host_target().name:
+def _bundle(options: BuildOptions, project: Project, console: Console) -> ListedBundle:
+    context = BuildContext.gather(options, project, console)
+    if options.target != host_target().name:
         # Its wheels are hundreds of megabytes: first that which is the likeliest to be missing.
         runtime = context.plan().runtime
         if isinstance(runtime, RuntimeSpec):
             request = context.resolver.runtime(runtime)
-            if wish.is_dry:
+            if not options.is_release:
                 context.resolver.require_connection(request)
             context.resolver.fetch([request])
-    return AssembledBundle(root=context.output, manifest=context.assemble().manifest)
+    context.assemble()
+    return read_bundle(context.output)

@@ -46,11 +46,17 @@ def render_statement(build: ReleaseBuild, subjects: Mapping[str, str]) -> bytes:
 
     Its invocation's name follows from everything else in it: no clock and no chance is asked.
     """
+    source = {"name": "source", "digest": {"gitCommit": build.commit}}
+    if build.source is not None:
+        source["uri"] = build.source
+    inputs = [
+        {"name": name, "digest": {"sha256": build.inputs[name]}} for name in sorted(build.inputs)
+    ]
     definition = {
         "buildType": BUILD_TYPE,
         "externalParameters": dict(build.asked),
         "internalParameters": dict(build.found),
-        "resolvedDependencies": _dependencies(build),
+        "resolvedDependencies": inputs if build.commit is None else [source, *inputs],
     }
     subject = [{"name": name, "digest": {"sha256": subjects[name]}} for name in sorted(subjects)]
     identity = canonical([definition, subject, build.builder]).decode()
@@ -73,36 +79,17 @@ def render_statement(build: ReleaseBuild, subjects: Mapping[str, str]) -> bytes:
     )
 
 
-def _dependencies(build: ReleaseBuild) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    if build.commit is not None:
-        source: dict[str, Any] = {"name": "source", "digest": {"gitCommit": build.commit}}
-        if build.source is not None:
-            source["uri"] = build.source
-        found.append(source)
-    found += [
-        {"name": name, "digest": {"sha256": build.inputs[name]}} for name in sorted(build.inputs)
-    ]
-    return found
+def read_checkout(root: Path) -> tuple[str | None, list[str]]:
+    """Return the commit of the checkout at `root`, and of no other around it, if git knows one.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkout:
-    """A checkout: its commit, if git knows one, and why a release cannot be made of it, if so."""
-
-    commit: str | None
-    findings: tuple[str, ...] = ()
-
-
-def read_checkout(root: Path) -> Checkout:
-    """Return what git says of the checkout at `root`, and of no other around it."""
+    Beside it stands why a release cannot be made of it, if so.
+    """
     commit = _git(root, "rev-parse", "HEAD")
     top = _git(root, "rev-parse", "--show-toplevel")
     if not commit or top is None or Path(top).resolve() != root.resolve():
-        return Checkout(commit=None, findings=("the sources are not a git checkout",))
-    if _git(root, "status", "--porcelain"):
-        return Checkout(commit=commit, findings=("the checkout has uncommitted changes",))
-    return Checkout(commit=commit)
+        return None, ["the sources are not a git checkout"]
+    is_clean = not _git(root, "status", "--porcelain")
+    return commit, [] if is_clean else ["the checkout has uncommitted changes"]
 
 
 def _git(root: Path, *arguments: str) -> str | None:

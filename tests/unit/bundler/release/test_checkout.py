@@ -33,33 +33,31 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_a_clean_checkout_is_its_commit(checkout: Path) -> None:
-    source = read_checkout(checkout)
-    assert source.commit == git(checkout, "rev-parse", "HEAD")
-    assert source.findings == ()
+    assert read_checkout(checkout) == (git(checkout, "rev-parse", "HEAD"), [])
 
 
 @pytest.mark.parametrize("name", ["a.txt", "new.txt"])
 def test_changes_are_found(checkout: Path, name: str) -> None:
     (checkout / name).write_bytes(b"b")
-    source = read_checkout(checkout)
-    assert source.commit is not None
-    assert source.findings == ("the checkout has uncommitted changes",)
+    commit, findings = read_checkout(checkout)
+    assert commit is not None
+    assert findings == ["the checkout has uncommitted changes"]
 
 
 def test_a_folder_inside_another_checkout_has_no_commit(checkout: Path) -> None:
-    assert read_checkout(checkout / "inner").commit is None
+    assert read_checkout(checkout / "inner")[0] is None
 
 
 def test_without_git_there_is_no_commit(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert read_checkout(tmp_path).findings == ("the sources are not a git checkout",)
+    assert read_checkout(tmp_path)[1] == ["the sources are not a git checkout"]
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert read_checkout(checkout).commit is None
+    assert read_checkout(checkout)[0] is None
 
 
 def test_variables_of_another_repository_change_nothing(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
-    assert read_checkout(checkout).findings == ()
+    assert read_checkout(checkout)[1] == []

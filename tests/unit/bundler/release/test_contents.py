@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bundler.bundle import read_bundle
 from bundler.console import Progress
 from bundler.errors import VerificationError
-from bundler.release.contents import AssembledBundle, check_written, checksums, compressor_versions
-from sidecar.manifest import read
+from bundler.release.contents import check_written, checksums, compressor_versions
 from tests.support.released import COMMIT, STEM, Released
 from tests.support.tinybase import tiny_base
 
@@ -103,7 +103,7 @@ def test_linux_bundles_share_one_image(released: Released, tmp_path: Path) -> No
     )
     edition = replace(
         released.edition,
-        bundles=(*released.edition.bundles, AssembledBundle(root=arm, manifest=read(arm))),
+        bundles=(*released.edition.bundles, read_bundle(arm)),
         bases={**released.edition.bases, "linux-arm64": base},
     )
     replace(released, edition=edition).write(tmp_path / "out")
