@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Literal, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Self
 
     from rich.progress import Task, TaskID
@@ -43,6 +45,16 @@ class Console:
                 yield bars
         else:
             yield Lines(self, label)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Write data to standard output, which messages leave free."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def print_json(document: object) -> None:
+    """Write a document to standard output."""
+    print_lines([json.dumps(document, indent=2, ensure_ascii=False)])
 
 
 class Progress:

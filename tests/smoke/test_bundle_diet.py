@@ -57,4 +57,4 @@ def test_the_reader_of_pdfs_is_traced_too(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_savings_are_known_for_every_package(bundle: Path) -> None:
-    assert weigh(take_stock(bundle)).unknown == ()
+    assert weigh(take_stock(bundle)).components_without_report == ()

@@ -181,7 +181,7 @@ def test_nothing_in_it_serves_a_compiler_or_a_console(foreign: Foreign) -> None:
 
 
 def test_savings_are_known_for_every_package(foreign: Foreign) -> None:
-    assert weigh(take_stock(foreign.root)).unknown == ()
+    assert weigh(take_stock(foreign.root)).components_without_report == ()
 
 
 def test_the_real_torch_is_in_it(foreign: Foreign) -> None:

@@ -8,17 +8,15 @@ ratio fell below 0.9 of the earlier one.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.shapes import SHAPES
 from bundler.commands.options import file, folder, own_bundle, place
+from bundler.console import print_lines
 from sidecar.arguments import number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from bench.run import Options
     from bundler.console import Console
     from bundler.project import Project
@@ -79,17 +77,17 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     output = options.output or project.out / "bench"
     if options.replay is not None:
         sent = bench.replay_in(chosen, recipe, options.replay, options.clients)
-        _print(sent.lines())
+        print_lines(sent.lines())
         replace_files({output / "replay.csv": sent.csv()})
         return 0
     before = None if options.against is None else report.read_ratios(options.against)
     found = bench.run(chosen, recipe, console.say)
-    _print(found.json().splitlines() if options.json else found.tables())
+    print_lines(found.json().splitlines() if options.json else found.tables())
     for path in found.save(output, options.page):
         console.say(f"saved: {path}")
     if before is not None:
         now = report.named_ratios(found.document())
-        _print(report.comparison(before, now))
+        print_lines(report.comparison(before, now))
         report.require_no_worse(before, now)
     return 0
 
@@ -109,10 +107,6 @@ def _chosen(options: argparse.Namespace, project: Project) -> Options:
         peers=options.peer,
         peer_models=dict(options.peer_model),
     )
-
-
-def _print(lines: Iterable[str]) -> None:
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
 def _gguf(text: str) -> tuple[str, Path]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.commands.options import bundles_at
+from bundler.console import print_json, print_lines
 
 if TYPE_CHECKING:
     import argparse
@@ -35,9 +34,7 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
 
     difference = compare(take_stock(options.before), take_stock(options.after))
     if options.json:
-        json.dump(difference.document(), sys.stdout, indent=2, ensure_ascii=False)
-        sys.stdout.write("\n")
+        print_json(difference.document())
     else:
-        found = lines(difference, with_names=options.names)
-        sys.stdout.write("".join(f"{line}\n" for line in found))
+        print_lines(lines(difference, with_names=options.names))
     return 0

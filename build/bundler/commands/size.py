@@ -5,12 +5,12 @@ What was left out is in the build report beside the bundle.
 
 from __future__ import annotations
 
-import json
-import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.commands.options import add_store, own_bundle
+from bundler.console import print_json, print_lines
 
 if TYPE_CHECKING:
     import argparse
@@ -55,19 +55,18 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
 
     recipe = read_recipe(project.recipe)
     sizes = weigh(take_stock(options.path or project.output(host_target().name)))
-    if sizes.unknown:
-        console.say(f"savings are not known, for want of a report: {', '.join(sizes.unknown)}")
-    if not (sizes.unknown or options.saves):
+    if unknown := sizes.components_without_report:
+        console.say(f"savings are not known, for want of a report: {', '.join(unknown)}")
+    elif not options.saves:
         command = f"{SAVES_COMMAND} {options.path}" if options.path else SAVES_COMMAND
         for figure in stale(recipe, sizes):
             console.say(f"stale in bundle/recipe.toml: {figure}; {command} prints the right ones")
     if options.picture:
         replace_files({options.picture: draw(sizes)})
     if options.saves:
-        sys.stdout.write("".join(f"{line}\n" for line in saves_entries(recipe, sizes)))
+        print_lines(saves_entries(recipe, sizes))
     elif options.json:
-        json.dump(sizes.document(), sys.stdout, indent=2, ensure_ascii=False)
-        sys.stdout.write("\n")
+        print_json(asdict(sizes))
     else:
-        sys.stdout.write("".join(f"{line}\n" for line in table(sizes)))
+        print_lines(table(sizes))
     return 0

@@ -6,12 +6,11 @@ bundles both are shown; compressed layers are kept in the store.
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.commands.options import add_store, bundles_at
+from bundler.console import print_json, print_lines
 from bundler.recipe import epoch_for, read_recipe
 
 if TYPE_CHECKING:
@@ -42,12 +41,11 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
 
     measured = _measured(options, project, console)
     if options.json:
-        json.dump(measured.document(), sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        print_json(measured.document())
         return 0
     for title, moved in (("bundle", measured.bundle), ("image", measured.image)):
         if moved is not None:
-            sys.stdout.write("".join(f"{line}\n" for line in update.lines(title, moved)))
+            print_lines(update.lines(title, moved))
     return 0
 
 

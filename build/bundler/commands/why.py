@@ -5,11 +5,11 @@ The path may be relative to the bundle or to site-packages, or one of this machi
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.commands.options import add_store, own_bundle
+from bundler.console import print_lines
 
 if TYPE_CHECKING:
     import argparse
@@ -33,10 +33,9 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:  # noqa: ARG001
     """Look it up; print what is known. Raises UsageError where nothing is."""
-    from bundler.inspection.inventory import describe, take_stock, why
+    from bundler.inspection.inventory import take_stock, why
     from bundler.targets import host_target
 
     bundle: Path = options.bundle or project.output(host_target().name)
-    answer = why(options.file, bundle, take_stock(bundle))
-    sys.stdout.write("".join(f"{line}\n" for line in describe(answer)))
+    print_lines(why(options.file, bundle, take_stock(bundle)))
     return 0

@@ -13,15 +13,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
-    """A statement of the manifests that differs, by its dotted name."""
-
-    name: str
-    before: object
-    after: object
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ComponentDifference:
     """What became of one component's files. `changed` files have other bytes, or another mode."""
 
@@ -56,16 +47,20 @@ class ComponentDifference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """All in which two bundles differ; empty if they are the same."""
+    """All in which two bundles differ, nothing if they are the same.
 
-    fields: tuple[Field, ...]
+    `fields` are the statements of the manifests by dotted names, before and after.
+    """
+
+    fields: Mapping[str, tuple[object, object]]
     components: tuple[ComponentDifference, ...]
 
     def document(self) -> dict[str, Any]:
         """Return it as plain data."""
         return {
             "fields": {
-                field.name: {"before": field.before, "after": field.after} for field in self.fields
+                name: {"before": before, "after": after}
+                for name, (before, after) in self.fields.items()
             },
             "components": [component.document() for component in self.components],
         }
@@ -77,25 +72,41 @@ def compare(before: Inventory, after: Inventory) -> Difference:
     if before.sources and after.sources:
         old |= {f"sources.{source.package}": source.version for source in before.sources}
         new |= {f"sources.{source.package}": source.version for source in after.sources}
-    fields = tuple(
-        Field(name=name, before=old.get(name), after=new.get(name))
-        for name in sorted({*old, *new})
-        if old.get(name) != new.get(name)
-    )
     names = dict.fromkeys(
         owned.component for inventory in (before, after) for owned in inventory.files.values()
     )
-    components = (_component(name, _entries(before, name), _entries(after, name)) for name in names)
+    components = [_component(name, before, after) for name in names]
     return Difference(
-        fields=fields,
+        fields={
+            name: (old.get(name), new.get(name))
+            for name in sorted({*old, *new})
+            if old.get(name) != new.get(name)
+        },
         components=tuple(c for c in components if c.added or c.removed or c.changed),
+    )
+
+
+def _component(name: str, before: Inventory, after: Inventory) -> ComponentDifference:
+    old, new = (
+        {owned.entry.path: owned.entry for owned in inventory.component(name)}
+        for inventory in (before, after)
+    )
+    return ComponentDifference(
+        name=name,
+        added=tuple(new[path] for path in sorted(new.keys() - old.keys())),
+        removed=tuple(old[path] for path in sorted(old.keys() - new.keys())),
+        changed=tuple(
+            (old[path], new[path])
+            for path in sorted(old.keys() & new.keys())
+            if old[path] != new[path]
+        ),
     )
 
 
 def lines(difference: Difference, *, with_names: bool) -> Iterator[str]:
     """Yield what people read: fields, a line for each component, and every path if asked."""
-    for field in difference.fields:
-        yield f"{field.name}: {_shown(field.before)} -> {_shown(field.after)}"
+    for name, values in difference.fields.items():
+        yield f"{name}: {' -> '.join(map(_shown, values))}"
     for component in difference.components:
         yield (
             f"{component.name}: {len(component.added)} added ({_size(component.added):,} bytes), "
@@ -110,25 +121,6 @@ def lines(difference: Difference, *, with_names: bool) -> Iterator[str]:
                 yield f"  ~ {new.path}  {old.size:,} -> {new.size:,}{mode}"
     if not difference.fields and not difference.components:
         yield "the same"
-
-
-def _component(
-    name: str, before: Mapping[str, FileEntry], after: Mapping[str, FileEntry]
-) -> ComponentDifference:
-    return ComponentDifference(
-        name=name,
-        added=tuple(after[path] for path in sorted(after.keys() - before.keys())),
-        removed=tuple(before[path] for path in sorted(before.keys() - after.keys())),
-        changed=tuple(
-            (before[path], after[path])
-            for path in sorted(before.keys() & after.keys())
-            if before[path] != after[path]
-        ),
-    )
-
-
-def _entries(inventory: Inventory, component: str) -> Mapping[str, FileEntry]:
-    return {owned.entry.path: owned.entry for owned in inventory.component(component)}
 
 
 def _statements(manifest: Manifest) -> dict[str, object]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,17 +11,15 @@ from installer.records import parse_record_file
 from packaging.utils import canonicalize_name
 
 from bundler.assembly.build_report import SourceReport, read_report
-from bundler.bundle import ListedBundle, read_bundle, unfit
+from bundler.atomic import PLAIN
+from bundler.bundle import read_bundle, unfit
 from bundler.errors import UsageError
 from bundler.targets import target_named
 from sidecar.manifest import FileEntry as Entry
-from sidecar.manifest import (
-    Manifest,
-    file_sha256,
-)
+from sidecar.manifest import Manifest, file_sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bundler.assembly.build_report import LeftOut
     from sidecar.manifest import Component
@@ -88,7 +85,16 @@ def take_stock(root: Path) -> Inventory:
             for entry in entries:
                 package = owners.get(source_of(entry.path))
                 files[entry.path] = Owned(component=component.name, package=package, entry=entry)
-        for entry in (*_own_entries(bundle), *manifest.documents):
+        own = [
+            Entry(
+                path=name,
+                mode=PLAIN,
+                size=(root / name).stat().st_size,
+                sha256=file_sha256(root / name),
+            )
+            for name in sorted(bundle.own)
+        ]
+        for entry in (*own, *manifest.documents):
             files[entry.path] = Owned(component=PAPERS, package=None, entry=entry)
     except OSError as error:
         raise unfit(root, str(error), "be read") from error
@@ -112,23 +118,17 @@ def source_of(path: str) -> str:
 
 
 def _owners(
-    root: Path, manifest: Manifest, component: Component, entries: Iterable[Entry]
+    root: Path, manifest: Manifest, component: Component, entries: Sequence[Entry]
 ) -> Mapping[str, Owner]:
     """Return the package of each path, as far as one claims it."""
-    match component.name:
-        case "python":
-            package = Owner(name="CPython", version=manifest.runtime.version)
-            return {source_of(entry.path): package for entry in entries}
-        case "service":
-            package = Owner(name="sidecar", version=manifest.version)
-            return {source_of(entry.path): package for entry in entries}
-        case "models":
-            return _models(manifest, entries)
-        case _:
-            return _wheels(root, manifest, entries)
-
-
-def _models(manifest: Manifest, entries: Iterable[Entry]) -> Mapping[str, Owner]:
+    whole = {
+        "python": Owner(name="CPython", version=manifest.runtime.version),
+        "service": Owner(name="sidecar", version=manifest.version),
+    }
+    if component.name in whole:
+        return {source_of(entry.path): whole[component.name] for entry in entries}
+    if component.name != "models":
+        return _wheels(root, manifest, entries)
     owners = {}
     for model in manifest.models:
         package = Owner(name=model.repository, version=model.revision)
@@ -155,59 +155,8 @@ def _wheels(root: Path, manifest: Manifest, entries: Iterable[Entry]) -> Mapping
     return owners
 
 
-def _own_entries(bundle: ListedBundle) -> tuple[Entry, ...]:
-    root = bundle.root
-    return tuple(
-        Entry(
-            path=name,
-            mode=0o644,
-            size=(root / name).stat().st_size,
-            sha256=file_sha256(root / name),
-        )
-        for name in sorted(bundle.own)
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
-    """How much of a component one package is. `package` is None for files that nothing claims."""
-
-    package: Owner | None
-    files: int
-    size: int
-
-
-def shares(files: Iterable[Owned]) -> tuple[Share, ...]:
-    """Return the packages that `files` belong to, the largest first."""
-    counts: Counter[Owner | None] = Counter()
-    sizes: Counter[Owner | None] = Counter()
-    for owned in files:
-        counts[owned.package] += 1
-        sizes[owned.package] += owned.entry.size
-    found = [Share(package=key, files=counts[key], size=sizes[key]) for key in counts]
-    return tuple(sorted(found, key=lambda share: (-share.size, label(share.package))))
-
-
-def label(package: Owner | None) -> str:
-    """Return what people call `package`."""
-    return f"{package.name} {package.version}" if package else "no package"
-
-
-PYTHON = "python/"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What is known of one path: whose file it is, and what was left out of it, if anything."""
-
-    path: str
-    owned: Owned | None
-    source: SourceReport | None
-    left_out: LeftOut | None
-
-
-def why(asked: str, bundle: Path, inventory: Inventory) -> Answer:
-    """Return what is known of the file that people call `asked`.
+def why(asked: str, bundle: Path, inventory: Inventory) -> tuple[str, ...]:
+    """Return in lines what is known of the file that people call `asked`.
 
     It may be spelled from the bundle's root, from site-packages, from python/, or as a path of
     this machine. Raises UsageError where neither the bundle nor anything it was made from has it.
@@ -220,7 +169,7 @@ def why(asked: str, bundle: Path, inventory: Inventory) -> Answer:
         if owned is not None and owned.package is not None and source is None:
             source = sources.get((owned.package.name, owned.package.version))
         if owned is not None or lacking is not None:
-            return Answer(path=path, owned=owned, source=source, left_out=lacking)
+            return (f"path       {path}", *_lines(owned, source, lacking))
     missing = ", ".join(inventory.unknown)
     raise UsageError(
         f"nothing is known of {asked}",
@@ -230,10 +179,10 @@ def why(asked: str, bundle: Path, inventory: Inventory) -> Answer:
     )
 
 
-def describe(answer: Answer) -> Iterator[str]:
-    """Yield the lines that people read."""
-    yield f"path       {answer.path}"
-    owned, source, lacking = answer.owned, answer.source, answer.left_out
+def _lines(
+    owned: Owned | None, source: SourceReport | None, lacking: LeftOut | None
+) -> Iterator[str]:
+    """Yield the lines that people read of a file, and of what was left out of it."""
     if owned:
         yield f"component  {owned.component}"
     if source:
@@ -261,7 +210,7 @@ def _spellings(asked: str, bundle: Path, inventory: Inventory) -> Iterator[str]:
     plain = posixpath.normpath(asked.replace("\\", "/"))
     yield plain
     yield f"{target_named(inventory.manifest.target).site_packages}/{plain}"
-    yield f"{PYTHON}{plain}"
+    yield f"python/{plain}"
     place, root = Path(asked).absolute(), bundle.absolute()
     if place.is_relative_to(root):
         yield place.relative_to(root).as_posix()

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 from xml.sax.saxutils import escape
 
 from bundler.errors import UsageError
-from bundler.inspection.inventory import PAPERS, label, shares
+from bundler.inspection.inventory import PAPERS
 from bundler.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from bundler.assembly.build_report import LeftOut
-    from bundler.inspection.inventory import Inventory, Share
-    from bundler.profiles import DietRule
+    from bundler.inspection.inventory import Inventory, Owned
     from bundler.recipe import Recipe
 
+Key = TypeVar("Key")
 MOST = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RuleSaving:
-    """What one rule saved: how many files it touched, how many bytes less there are."""
+class PackageSize:
+    """How much of a component one package is; it has no name where nothing claims the files."""
 
-    rule: DietRule
+    name: str | None
+    version: str | None
     files: int
     size: int
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return f"{self.name} {self.version}" if self.name else "no package"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +43,19 @@ class ComponentSize:
     name: str
     files: int
     size: int
-    packages: tuple[Share, ...]
+    packages: tuple[PackageSize, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleSaving:
+    """What one rule saved: how many files it touched, how many bytes less there are."""
+
+    rule: str
+    action: str
+    package: str
+    files: int
+    size: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,72 +65,50 @@ class Sizes:
     plan: str
     target: str
     profile: str
+    files: int
+    size: int
     components: tuple[ComponentSize, ...]
     savings: tuple[RuleSaving, ...]
-    unknown: tuple[str, ...]
+    components_without_report: tuple[str, ...]
 
-    @property
-    def files(self) -> int:
-        """All files."""
-        return sum(component.files for component in self.components)
 
-    @property
-    def size(self) -> int:
-        """All bytes."""
-        return sum(component.size for component in self.components)
+def _largest(sizes: Iterable[tuple[Key, int]]) -> list[tuple[Key, int, int]]:
+    """Return each key with the number of its files and their bytes, the most first."""
+    found: dict[Key, list[int]] = {}
+    for key, size in sizes:
+        found.setdefault(key, []).append(size)
+    sums = [(key, len(all_of), sum(all_of)) for key, all_of in found.items()]
+    return sorted(sums, key=lambda one: (-one[2], str(one[0])))
 
-    def document(self) -> dict[str, Any]:
-        """Return everything as plain data, every package included."""
-        return {
-            "plan": self.plan,
-            "target": self.target,
-            "profile": self.profile,
-            "files": self.files,
-            "size": self.size,
-            "components": [
-                {
-                    "name": component.name,
-                    "files": component.files,
-                    "size": component.size,
-                    "packages": [
-                        {
-                            "name": share.package.name if share.package else None,
-                            "version": share.package.version if share.package else None,
-                            "files": share.files,
-                            "size": share.size,
-                        }
-                        for share in component.packages
-                    ],
-                }
-                for component in self.components
-            ],
-            "savings": [
-                {
-                    "rule": saving.rule.name,
-                    "action": saving.rule.action,
-                    "package": saving.rule.package,
-                    "files": saving.files,
-                    "size": saving.size,
-                    "reason": saving.rule.reason,
-                }
-                for saving in self.savings
-            ],
-            "components_without_report": list(self.unknown),
-        }
+
+def by_package(files: Iterable[Owned]) -> tuple[PackageSize, ...]:
+    """Return the packages that `files` belong to, the largest first."""
+    return tuple(
+        PackageSize(
+            name=package.name if package else None,
+            version=package.version if package else None,
+            files=count,
+            size=size,
+        )
+        for package, count, size in _largest((one.package, one.entry.size) for one in files)
+    )
 
 
 def by_rule(found: Iterable[LeftOut]) -> tuple[RuleSaving, ...]:
     """Return what each rule saved, the most first."""
-    files: Counter[str] = Counter()
-    sizes: Counter[str] = Counter()
-    rules = {}
-    for one in found:
-        if one.rule is not None:
-            rules[one.rule.name] = one.rule
-            files[one.rule.name] += 1
-            sizes[one.rule.name] += one.size
-    savings = [RuleSaving(rule=rules[name], files=files[name], size=sizes[name]) for name in rules]
-    return tuple(sorted(savings, key=lambda saving: (-saving.size, saving.rule.name)))
+    ruled = [(one.rule, one.size) for one in found if one.rule is not None]
+    rules = {rule.name: rule for rule, _ in ruled}
+    return tuple(
+        RuleSaving(
+            rule=name,
+            action=rules[name].action,
+            package=rules[name].package,
+            files=count,
+            size=size,
+            reason=rules[name].reason,
+        )
+        for name, count, size in _largest((rule.name, size) for rule, size in ruled)
+    )
 
 
 def weigh(inventory: Inventory) -> Sizes:
@@ -127,16 +122,18 @@ def weigh(inventory: Inventory) -> Sizes:
                 name=name,
                 files=len(owned),
                 size=sum(file.entry.size for file in owned),
-                packages=() if name == PAPERS else shares(owned),
+                packages=() if name == PAPERS else by_package(owned),
             )
         )
     return Sizes(
         plan=manifest.plan,
         target=manifest.target,
         profile=manifest.profile,
+        files=sum(component.files for component in components),
+        size=sum(component.size for component in components),
         components=tuple(components),
         savings=by_rule(one for source in inventory.wheels() for one in source.left_out),
-        unknown=inventory.unknown,
+        components_without_report=inventory.unknown,
     )
 
 
@@ -146,7 +143,7 @@ def table(sizes: Sizes) -> Iterator[str]:
     for component in sizes.components:
         yield _row(component.name, component.files, component.size)
         for share in component.packages[:MOST] if len(component.packages) > 1 else ():
-            yield _row(f"  {label(share.package)}", share.files, share.size)
+            yield _row(f"  {share.label}", share.files, share.size)
         if rest := component.packages[MOST:]:
             files, size = sum(share.files for share in rest), sum(share.size for share in rest)
             yield _row(f"  {len(rest)} more", files, size)
@@ -155,8 +152,8 @@ def table(sizes: Sizes) -> Iterator[str]:
         yield ""
         yield _row(f"left out by the profile {sizes.profile}", "files", "bytes")
         for saving in sizes.savings:
-            row = _row(f"  {saving.rule.name}", saving.files, saving.size)
-            yield f"{row}  {saving.rule.reason}"
+            row = _row(f"  {saving.rule}", saving.files, saving.size)
+            yield f"{row}  {saving.reason}"
         files = sum(saving.files for saving in sizes.savings)
         yield _row("all", files, sum(saving.size for saving in sizes.savings))
 
@@ -190,12 +187,11 @@ def stale(recipe: Recipe, sizes: Sizes) -> tuple[str, ...]:
 
     `sizes` must have been weighed with a whole report.
     """
-    measured = _measured(sizes)
     return tuple(
         f"{name}: {saves.get(sizes.target, 'no')} bytes in the recipe, "
-        f"{measured.get(name, 0)} in this bundle for {sizes.target}"
-        for name, saves in _told(recipe, sizes).items()
-        if not saves or saves.get(sizes.target) != measured.get(name)
+        f"{measured or 0} in this bundle for {sizes.target}"
+        for name, saves, measured in _told(recipe, sizes)
+        if not saves or saves.get(sizes.target) != measured
     )
 
 
@@ -205,27 +201,21 @@ def saves_entries(recipe: Recipe, sizes: Sizes) -> Iterator[str]:
     Figures of other targets stay. A rule that has one for another target gets none for this one.
     Raises UsageError.
     """
-    measured = _measured(sizes)
-    for name, saves in _told(recipe, sizes).items():
-        if name in measured:
-            both = {**saves, sizes.target: measured[name]}
+    for name, saves, measured in _told(recipe, sizes):
+        if measured is not None:
+            both = {**saves, sizes.target: measured}
             figures = ", ".join(f"{target} = {both[target]:_}" for target in sorted(both))
             yield f"[diet.rules.{name}]"
             yield f"saves = {{ {figures} }}"
 
 
-def _measured(sizes: Sizes) -> dict[str, int]:
-    return {saving.rule.name: saving.size for saving in sizes.savings}
-
-
-def _told(recipe: Recipe, sizes: Sizes) -> dict[str, Mapping[str, int]]:
-    """Return the records of the rules whose figure is this bundle's to tell."""
+def _told(recipe: Recipe, sizes: Sizes) -> Iterator[tuple[str, Mapping[str, int], int | None]]:
+    """Yield the rules whose figure is this bundle's to tell: name, records, what was measured."""
     rules = recipe.sections.get("diet", {}).get("rules", {})
-    return {
-        name: saves
-        for name, saves in recorded(recipe).items()
-        if sizes.profile in rules[name]["profiles"] and (sizes.target in saves or not saves)
-    }
+    measured = {saving.rule: saving.size for saving in sizes.savings}
+    for name, saves in recorded(recipe).items():
+        if sizes.profile in rules[name]["profiles"] and (sizes.target in saves or not saves):
+            yield name, saves, measured.get(name)
 
 
 MOST_DRAWN = 8
@@ -274,7 +264,7 @@ def _rows(sizes: Sizes) -> Iterator[tuple[str, bool, int, str]]:
         colour = COLOURS[number % len(COLOURS)]
         yield component.name, True, component.size, colour
         for share in component.packages[:MOST_DRAWN] if len(component.packages) > 1 else ():
-            yield label(share.package), False, share.size, colour
+            yield share.label, False, share.size, colour
 
 
 def _megabytes(size: int) -> str:

@@ -74,7 +74,7 @@ def test_savings_are_summed_by_rule_the_most_first(stocked: Stocked) -> None:
     assert one.rule is not None
     other = replace(one, size=5000, rule=replace(one.rule, name="large"))
     savings = by_rule([one, other, one, replace(one, rule=None)])
-    assert [(s.rule.name, s.files, s.size) for s in savings] == [
+    assert [(s.rule, s.files, s.size) for s in savings] == [
         ("large", 1, 5000),
         ("tests", 2, 2 * TEST_SIZE),
     ]

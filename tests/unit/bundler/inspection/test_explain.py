@@ -9,7 +9,7 @@ import pytest
 
 from bundler.assembly.build_report import LeftOut
 from bundler.errors import UsageError
-from bundler.inspection.inventory import describe, why
+from bundler.inspection.inventory import why
 from tests.support.miniature import TARGET
 from tests.support.stocked import SITE, Stocked
 
@@ -26,8 +26,8 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Stocked:
 
 def told(stocked: Stocked, asked: str) -> dict[str, str]:
     """Return what is said of `asked`, by the word each line begins with."""
-    answer = why(asked, stocked.bundle, stocked.inventory())
-    pairs = (line.partition(" ") for line in describe(answer))
+    found = why(asked, stocked.bundle, stocked.inventory())
+    pairs = (line.partition(" ") for line in found)
     return {word: rest.strip() for word, _, rest in pairs}
 
 
@@ -85,7 +85,7 @@ def test_a_stripped_file_has_both(stocked: Stocked) -> None:
     rule = next(one.rule for source in inventory.wheels() for one in source.left_out if one.rule)
     stripped = LeftOut(path=f"{SITE}/heavy_weight/native.so", size=9, rule=rule)
     inventory = reporting(inventory, "heavy-weight", stripped)
-    text = "\n".join(describe(why("heavy_weight/native.so", stocked.bundle, inventory)))
+    text = "\n".join(why("heavy_weight/native.so", stocked.bundle, inventory))
     assert "component  heavy" in text
     assert "stripped   9 bytes" in text
 
@@ -93,8 +93,8 @@ def test_a_stripped_file_has_both(stocked: Stocked) -> None:
 def test_what_no_bundle_takes_is_said_to_be_so(stocked: Stocked) -> None:
     script = LeftOut(path=f"{SITE}/feather-1.0.data/scripts/run", size=24, rule=None)
     inventory = reporting(stocked.inventory(), "feather", script)
-    answer = why("feather-1.0.data/scripts/run", stocked.bundle, inventory)
-    assert any("24 bytes, as in every bundle" in line for line in describe(answer))
+    found = why("feather-1.0.data/scripts/run", stocked.bundle, inventory)
+    assert any("24 bytes, as in every bundle" in line for line in found)
 
 
 def test_an_unknown_file_is_a_usage_error(stocked: Stocked) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler.errors import VerificationError
-from bundler.inspection.inventory import PAPERS, Owner, label, shares, source_of, take_stock
+from bundler.inspection.inventory import PAPERS, Owner, source_of, take_stock
 from tests.support.miniature import REVISION
 from tests.support.stocked import SITE, Stocked
 
@@ -73,18 +73,6 @@ def test_the_wheels_of_a_bundle_are_known_by_its_report(stocked: Stocked) -> Non
         (stocked.store.root / "sha256" / one.sha256[:2] / one.sha256).is_file()
         for one in stocked.inventory().wheels()
     )
-
-
-def test_shares_add_up_and_come_largest_first(stocked: Stocked) -> None:
-    inventory = stocked.inventory()
-    found = shares(inventory.files.values())
-    assert sum(share.files for share in found) == len(inventory.files)
-    assert [share.size for share in found] == sorted((s.size for s in found), reverse=True)
-
-
-def test_a_package_has_a_name_for_people() -> None:
-    assert label(FEATHER) == "feather 1.0"
-    assert label(None) == "no package"
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,14 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from bundler.inspection.inventory import Owner, Share
-from bundler.inspection.sizes import WIDTH, ComponentSize, Sizes, draw
+from bundler.inspection.sizes import WIDTH, ComponentSize, PackageSize, Sizes, draw
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def component(name: str, *sizes: int) -> ComponentSize:
     shares = tuple(
-        Share(package=Owner(name=f"{name}<{number}>", version="1"), files=1, size=size)
+        PackageSize(name=f"{name}<{number}>", version="1", files=1, size=size)
         for number, size in enumerate(sizes)
     )
     return ComponentSize(name=name, files=len(sizes), size=sum(sizes), packages=shares)
@@ -23,9 +22,11 @@ def weighed(*components: ComponentSize) -> Sizes:
         plan="0" * 64,
         target="linux-x64",
         profile="safe",
+        files=sum(component.files for component in components),
+        size=sum(component.size for component in components),
         components=components,
         savings=(),
-        unknown=(),
+        components_without_report=(),
     )
 
 

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.inspection.inventory import PAPERS, Owner, Share
-from bundler.inspection.sizes import ComponentSize, Sizes, table, weigh
+from bundler.inspection.inventory import PAPERS
+from bundler.inspection.sizes import ComponentSize, PackageSize, Sizes, by_package, table, weigh
 from tests.support.stocked import Stocked
 
 if TYPE_CHECKING:
@@ -41,8 +41,16 @@ def test_packages_add_up_to_their_component(sizes: Sizes) -> None:
         assert component.files == sum(share.files for share in component.packages)
 
 
+def test_packages_come_largest_first_and_what_nothing_claims_is_none(stocked: Stocked) -> None:
+    inventory = stocked.inventory()
+    found = by_package(inventory.files.values())
+    assert sum(package.files for package in found) == len(inventory.files)
+    assert [package.size for package in found] == sorted((p.size for p in found), reverse=True)
+    assert {"feather 1.0", "no package"} <= {package.label for package in found}
+
+
 def test_the_document_is_json_and_names_the_reason_of_each_saving(sizes: Sizes) -> None:
-    document = json.loads(json.dumps(sizes.document()))
+    document = json.loads(json.dumps(asdict(sizes)))
     (saving,) = document["savings"]
     assert (saving["rule"], saving["reason"], saving["files"]) == ("tests", "tests", 1)
     assert document["size"] == sum(component["size"] for component in document["components"])
@@ -66,7 +74,7 @@ def test_a_table_without_savings_says_nothing_of_them(sizes: Sizes) -> None:
 
 def test_only_the_ten_largest_packages_have_a_row_and_the_rest_share_one(sizes: Sizes) -> None:
     many = tuple(
-        Share(package=Owner(name=f"p{number}", version="1"), files=1, size=100 - number)
+        PackageSize(name=f"p{number}", version="1", files=1, size=100 - number)
         for number in range(13)
     )
     large = ComponentSize(
