@@ -20,10 +20,9 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", type=Path, help="the bundle's folder")
-    parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="the archive (beside the bundle)"
-    )
+    add = parser.add_argument
+    add("path", type=Path, help="the bundle's folder")
+    add("--output", type=Path, metavar="FILE", help="the archive (beside the bundle)")
 
 
 def check(options: argparse.Namespace, project: Project) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.shapes import SHAPES
-from bundler.commands.options import file, folder, own_bundle, place
+from bundler.commands.options import FOLDER, REPEATABLE, file, folder, own_bundle, place
 from bundler.console import print_lines
 from sidecar.arguments import number
 
@@ -38,22 +38,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the bundle's model with its locked weights, for the other systems, where the bundle holds "
         "them in half precision"
     )
-    add("--snapshot", type=folder, metavar="FOLDER", help=text)
+    add("--snapshot", **FOLDER, type=folder, help=text)
     text = "threads of every system (physical cores)"
     add("--threads", type=number(1, 1024), metavar="N", help=text)
     text = (
         "a server that is not on PATH: infinity_emb, text-embeddings-router, ollama or "
         "llama-server; repeatable"
     )
-    add("--peer", type=file, action="append", default=[], metavar="PROGRAM", help=text)
+    add("--peer", **REPEATABLE, type=file, metavar="PROGRAM", help=text)
     text = "the GGUF file of the model for ollama or llama-server; repeatable"
-    add("--peer-model", type=_gguf, action="append", default=[], metavar="NAME=FILE", help=text)
+    add("--peer-model", **REPEATABLE, type=_gguf, metavar="NAME=FILE", help=text)
     add("--against", type=file, metavar="FILE", help="the bench.json of an earlier run")
     text = "send saved requests instead of measuring"
-    add("--replay", type=folder, metavar="FOLDER", help=text)
+    add("--replay", **FOLDER, type=folder, help=text)
     text = "send the requests of --replay by N clients at once (1)"
     add("--clients", type=number(1, 1024), default=1, metavar="N", help=text)
-    add("--output", type=place, metavar="FOLDER", help="where the files go (bundle/out/bench)")
+    add("--output", **FOLDER, type=place, help="where the files go (bundle/out/bench)")
     text = "also write a page of Markdown, with its chart"
     add("--page", type=Path, metavar="FILE", help=text)
     add("--json", action="store_true", help="print everything as JSON instead")

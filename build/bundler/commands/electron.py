@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.bundle import read_bundle
-from bundler.commands.options import assembling, bundles_at, folder, place
+from bundler.commands.options import FOLDER, NAME, REPEATABLE, assembling, bundles_at, folder, place
 from bundler.errors import UsageError
 from bundler.profiles import DEFAULT, label
 from bundler.targets import TARGETS, host_target
@@ -25,38 +25,20 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--output",
-        type=place,
-        metavar="FOLDER",
-        required=True,
-        help="the folder to write, inside the app's folder: build/sidecar",
+    add = parser.add_argument
+    text = "the folder to write, inside the app's folder: build/sidecar"
+    add("--output", **FOLDER, type=place, required=True, help=text)
+    text = "a bundle, named by its target; repeatable"
+    add("--bundle", **FOLDER, **REPEATABLE, type=Path, help=text)
+    add("--target", **NAME, **REPEATABLE, help="a platform; repeatable")
+    add("--profile", **NAME, help="the profile of the bundles (safe)")
+    text = "the app's folder (the nearest above --output with a package.json)"
+    add("--app", **FOLDER, type=folder, help=text)
+    text = (
+        "another folder of the bundles at packaging time, relative to the app's folder; "
+        "${env.NAME} is replaced then"
     )
-    parser.add_argument(
-        "--bundle",
-        type=Path,
-        metavar="FOLDER",
-        action="append",
-        default=[],
-        help="a bundle, named by its target; repeatable",
-    )
-    parser.add_argument(
-        "--target", metavar="NAME", action="append", default=[], help="a platform; repeatable"
-    )
-    parser.add_argument("--profile", metavar="NAME", help="the profile of the bundles (safe)")
-    parser.add_argument(
-        "--app",
-        type=folder,
-        metavar="FOLDER",
-        help="the app's folder (the nearest above --output with a package.json)",
-    )
-    parser.add_argument(
-        "--from",
-        dest="source",
-        metavar="FOLDER",
-        help="another folder of the bundles at packaging time, relative to the app's folder; "
-        "${env.NAME} is replaced then",
-    )
+    add("--from", **FOLDER, dest="source", help=text)
 
 
 def check(options: argparse.Namespace, project: Project) -> None:

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundler.commands.options import add_store, bundles_at
+from bundler.commands.options import NAME, REPEATABLE, add_store, bundles_at
 from bundler.errors import UnreachableError, UnsupportedError, UsageError, VerificationError
 from bundler.recipe import epoch_for, read_recipe
 from bundler.targets import host_target, target_named
@@ -32,23 +32,15 @@ NO_BASE = "none"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", type=Path, nargs="*", help="the bundle's folder; repeatable")
-    parser.add_argument(
-        "--target", metavar="NAME", action="append", default=[], help="a platform; repeatable"
-    )
-    parser.add_argument(
-        "--profile", metavar="NAME", help="the profile of the bundles (safe; lean for linux-arm64)"
-    )
-    parser.add_argument("--tag", metavar="NAME", help="the image's name (sidecar:VERSION); load it")
-    parser.add_argument(
-        "--base",
-        metavar="FILE",
-        help="a tar of the root file system below, or none (bundle/out/base-ARCH.tar)",
-    )
-    parser.add_argument("--revision", metavar="TEXT", help="the commit, for the image's label")
-    parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="the archive (beside the first bundle)"
-    )
+    add = parser.add_argument
+    add("path", type=Path, nargs="*", help="the bundle's folder; repeatable")
+    add("--target", **NAME, **REPEATABLE, help="a platform; repeatable")
+    add("--profile", **NAME, help="the profile of the bundles (safe; lean for linux-arm64)")
+    add("--tag", **NAME, help="the image's name (sidecar:VERSION); load it")
+    text = "a tar of the root file system below, or none (bundle/out/base-ARCH.tar)"
+    add("--base", metavar="FILE", help=text)
+    add("--revision", metavar="TEXT", help="the commit, for the image's label")
+    add("--output", type=Path, metavar="FILE", help="the archive (beside the first bundle)")
     add_store(parser, "where layers are kept")
 
 

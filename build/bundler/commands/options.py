@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bundler.artifacts.locations import parse_mirrors
 from bundler.bundle import refuse_foreign, require_bundle
@@ -21,66 +21,48 @@ if TYPE_CHECKING:
     from bundler.project import Project
     from bundler.recipe import Recipe
 
+# What options have in common.
+NAME: dict[str, Any] = {"metavar": "NAME"}
+FOLDER: dict[str, Any] = {"metavar": "FOLDER"}
+REPEATABLE: dict[str, Any] = {"action": "append", "default": []}
+
 
 def add_plan_options(parser: argparse.ArgumentParser) -> None:
     """Add what decides a plan."""
-    parser.add_argument(
-        "--target", metavar="NAME", help="the target to assemble for (this machine's)"
+    add = parser.add_argument
+    add("--target", **NAME, help="the target to assemble for (this machine's)")
+    text = "a model of the catalogue to embed, the first is the default; repeatable"
+    add("--model", **NAME, **REPEATABLE, help=text)
+    add("--profile", **NAME, help="the profile: none, safe or lean (safe; lean for linux-arm64)")
+    text = (
+        "source of CPython: the locked one; with auto, if that cannot be downloaded, a copy of "
+        "this machine's, or Debian's for Linux on another processor (auto)"
     )
-    parser.add_argument(
-        "--model",
-        metavar="NAME",
-        action="append",
-        default=[],
-        help="a model of the catalogue to embed, the first is the default; repeatable",
-    )
-    parser.add_argument(
-        "--profile",
-        metavar="NAME",
-        help="the profile: none, safe or lean (safe; lean for linux-arm64)",
-    )
-    parser.add_argument(
-        "--runtime",
-        choices=("auto", "standalone", "host"),
-        default="auto",
-        help="source of CPython: the locked one; with auto, if that cannot be downloaded, a copy "
-        "of this machine's, or Debian's for Linux on another processor (auto)",
-    )
+    add("--runtime", choices=("auto", "standalone", "host"), default="auto", help=text)
     parser.set_defaults(release=False, output=None)
-    parser.add_argument(
-        "--only",
-        metavar="PARTS",
-        type=lambda text: tuple(text.split(",")),
-        help="some of runtime,wheels,models,service",
-    )
+    parts, text = lambda given: tuple(given.split(",")), "some of runtime,wheels,models,service"
+    add("--only", metavar="PARTS", type=parts, help=text)
 
 
 def add_fetch_options(parser: argparse.ArgumentParser) -> None:
     """Add what decides where artifacts come from."""
-    parser.add_argument("--offline", action="store_true", help="use only what is in the store")
-    parser.add_argument(
-        "--mirror",
-        metavar="NAME=ADDRESS",
-        action="append",
-        default=[],
-        help="another address for torch, runtime or hub; repeatable",
-    )
+    add = parser.add_argument
+    add("--offline", action="store_true", help="use only what is in the store")
+    text = "another address for torch, runtime or hub; repeatable"
+    add("--mirror", metavar="NAME=ADDRESS", **REPEATABLE, help=text)
     add_store(parser, "where downloads are kept")
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """Add where the bundle goes, and what it is for."""
-    parser.add_argument(
-        "--release", action="store_true", help="refuse stand-ins and parts left out (exit 7)"
-    )
-    parser.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="the bundle's folder (bundle/out/TARGET)"
-    )
+    add = parser.add_argument
+    add("--release", action="store_true", help="refuse stand-ins and parts left out (exit 7)")
+    add("--output", **FOLDER, type=Path, help="the bundle's folder (bundle/out/TARGET)")
 
 
 def add_store(parser: argparse.ArgumentParser, what: str) -> None:
     """Add where the store is."""
-    parser.add_argument("--store", type=place, metavar="FOLDER", help=f"{what} (bundle/out/store)")
+    parser.add_argument("--store", **FOLDER, type=place, help=f"{what} (bundle/out/store)")
 
 
 def place(text: str) -> Path:

@@ -10,7 +10,15 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from bundler.commands.options import add_fetch_options, check_names, check_sources, place
+from bundler.commands.options import (
+    FOLDER,
+    NAME,
+    REPEATABLE,
+    add_fetch_options,
+    check_names,
+    check_sources,
+    place,
+)
 from bundler.errors import UsageError
 from bundler.recipe import epoch_for, read_recipe
 from bundler.release.verify_sidecar import SUMS
@@ -30,36 +38,18 @@ MB = 10**6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dry-run", action="store_true", help="mark stand-ins, and continue")
-    parser.add_argument(
-        "--target", metavar="NAME", action="append", default=[], help="a platform; repeatable (all)"
-    )
-    parser.add_argument(
-        "--model",
-        metavar="NAME",
-        action="append",
-        default=[],
-        help="a model to embed; repeatable (the recipe's release_model)",
-    )
-    parser.add_argument(
-        "--profile", metavar="NAME", help="the profile: safe or lean (safe; lean for linux-arm64)"
-    )
-    parser.add_argument("--version-tag", metavar="vVERSION", help="refuse to make another version")
-    parser.add_argument(
-        "--split-mb",
-        type=number(1, 10**6),
-        metavar="N",
-        help="cut larger archives into parts .001, .002",
-    )
-    parser.add_argument(
-        "--source", metavar="URI", help="the repository, for the provenance statement"
-    )
-    parser.add_argument(
-        "--builder", metavar="URI", help="id of the builder, for the provenance statement"
-    )
-    parser.add_argument(
-        "--output", type=place, metavar="FOLDER", help="the folder to write (bundle/out/release)"
-    )
+    add = parser.add_argument
+    add("--dry-run", action="store_true", help="mark stand-ins, and continue")
+    add("--target", **NAME, **REPEATABLE, help="a platform; repeatable (all)")
+    text = "a model to embed; repeatable (the recipe's release_model)"
+    add("--model", **NAME, **REPEATABLE, help=text)
+    add("--profile", **NAME, help="the profile: safe or lean (safe; lean for linux-arm64)")
+    add("--version-tag", metavar="vVERSION", help="refuse to make another version")
+    text = "cut larger archives into parts .001, .002"
+    add("--split-mb", type=number(1, 10**6), metavar="N", help=text)
+    add("--source", metavar="URI", help="the repository, for the provenance statement")
+    add("--builder", metavar="URI", help="id of the builder, for the provenance statement")
+    add("--output", **FOLDER, type=place, help="the folder to write (bundle/out/release)")
     add_fetch_options(parser)
 
 

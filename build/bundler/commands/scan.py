@@ -21,15 +21,10 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "path",
-        type=Path,
-        nargs="?",
-        help="a bundle, or its sbom.cdx.json (this machine's bundle in bundle/out)",
-    )
-    parser.add_argument(
-        "--address", type=_address, metavar="URL", help="another database (the recipe's)"
-    )
+    add = parser.add_argument
+    text = "a bundle, or its sbom.cdx.json (this machine's bundle in bundle/out)"
+    add("path", type=Path, nargs="?", help=text)
+    add("--address", type=_address, metavar="URL", help="another database (the recipe's)")
 
 
 def _address(text: str) -> str:

@@ -20,16 +20,12 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "path", type=Path, nargs="?", help="the bundle's folder (this machine's in bundle/out)"
-    )
-    parser.add_argument("--json", action="store_true", help="everything, every package included")
-    parser.add_argument(
-        "--saves",
-        action="store_true",
-        help="the savings of each rule, to be pasted into the recipe",
-    )
-    parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="also draw it as bars")
+    add = parser.add_argument
+    add("path", type=Path, nargs="?", help="the bundle's folder (this machine's in bundle/out)")
+    add("--json", action="store_true", help="everything, every package included")
+    text = "the savings of each rule, to be pasted into the recipe"
+    add("--saves", action="store_true", help=text)
+    add("--picture", type=Path, metavar="FILE.svg", help="also draw it as bars")
     add_store(parser, "asked for before bundles had reports; not used")
 
 

@@ -33,15 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_plan_options(parser)
     add_fetch_options(parser)
     add_output_options(parser)
-    parser.add_argument(
-        "--port", type=number(0, 65_535), default=8421, help="the port on 127.0.0.1 (8421)"
-    )
-    parser.add_argument(
-        "service",
-        nargs="*",
-        metavar="-- OPTION",
-        help="options for the service itself, after --: -- --allow-dir FOLDER",
-    )
+    add = parser.add_argument
+    add("--port", type=number(0, 65_535), default=8421, help="the port on 127.0.0.1 (8421)")
+    text = "options for the service itself, after --: -- --allow-dir FOLDER"
+    add("service", nargs="*", metavar="-- OPTION", help=text)
 
 
 def check(options: argparse.Namespace, project: Project) -> None:

@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", help="such as torch/test/test_api")
-    parser.add_argument(
-        "--bundle", type=Path, metavar="PATH", help="the bundle (this machine's in bundle/out)"
-    )
+    add = parser.add_argument
+    add("file", help="such as torch/test/test_api")
+    add("--bundle", type=Path, metavar="PATH", help="the bundle (this machine's in bundle/out)")
     add_store(parser, "asked for before bundles had reports; not used")
 
 
