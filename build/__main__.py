@@ -24,9 +24,9 @@ sys.path[1:] = [folder for folder in sys.path[1:] if folder not in others]
 sys.path[:1] = [HERE, os.path.join(os.path.dirname(HERE), "service")]
 
 if sys.version_info < (3, 11):
-    from bundler.bootstrap import older_pythons
+    from bundler.bootstrap import prepare_older_python
 
-    older_pythons.prepare()
+    prepare_older_python()
 
 from bundler.cli import main
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from bundler.artifacts import debian
 from bundler.artifacts.fetch import out_of_reach
-from bundler.artifacts.locations import parse_mirrors
 from bundler.artifacts.resolver import Resolver
 from bundler.artifacts.store import Store
 from bundler.assembly import bytecode, host_python, tree
@@ -32,6 +31,7 @@ from bundler.locks.wheels import read_lock as read_wheels
 from bundler.locks.wheels import require_current
 from bundler.plan import COMPONENTS, BundlePlan, Locks, Sources, plan
 from bundler.profiles import label
+from bundler.project import parse_mirrors
 from bundler.recipe import PARTS, Recipe, epoch_for, read_recipe
 from bundler.targets import (
     ARCHITECTURES,

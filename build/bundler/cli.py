@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bundler import environment
-from bundler.bootstrap import interpreters, platforms, start
+from bundler.bootstrap import interpreters, platforms, standalone
 from bundler.console import Console
 from bundler.errors import BundlerError, DiskError, UsageError
 from bundler.project import Project
@@ -194,8 +194,8 @@ def main_inner(arguments: list[str], console: Console) -> int:
     if not environment.is_inside(project):
         here = platforms.supported(platforms.this_machine(), _own_profile(options))
         if interpreters.own_shortcoming(here):
-            program = start.suitable_python(project, options, here, console)
-            return start.become(program, project, arguments)
+            program = standalone.suitable_python(project, options, here, console)
+            return interpreters.become(program, project, arguments)
         environment.ensure(project, command.groups_for(options), console.say)
         return environment.run_inside(project, arguments)
     return int(module.run(options, project, console))

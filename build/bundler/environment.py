@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bundler.atomic import replace
-from bundler.bootstrap import connection, start
-from bundler.bootstrap.interpreters import without_python
+from bundler.bootstrap import connection
+from bundler.bootstrap.interpreters import become, without_python
 from bundler.bootstrap.pip_options import pip_environment, pip_options
 from bundler.errors import DiskError, IntegrityError, UnreachableError, UsageError
 
@@ -341,4 +341,4 @@ def _run_builder(project: Project, arguments: list[str]) -> None:
 
 def run_inside(project: Project, arguments: list[str]) -> int:
     """Become the same command inside the environment; where exec is unknown, return its code."""
-    return start.become(interpreter(project), project, arguments)
+    return become(interpreter(project), project, arguments)

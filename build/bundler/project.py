@@ -1,4 +1,4 @@
-"""Where things lie in a checkout, and what lies at the places that people name.
+"""Where things lie in a checkout, and the addresses that people name for the recipe's.
 
 Standard library only: this is known before anything is installed.
 """
@@ -8,8 +8,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bundler.errors import UsageError
+from bundler.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 VERSION = re.compile(r'^__version__ = "([^"]+)"$', re.MULTILINE)
 
@@ -82,3 +86,21 @@ class Project:
     def output(self, target: str) -> Path:
         """Where the bundle for `target` goes unless another place is asked for."""
         return self.out / target
+
+
+def parse_mirrors(given: Iterable[str], sources: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the address for each source named in `given`, NAME=ADDRESS. Raises UsageError."""
+    mirrors = {}
+    for text in given:
+        name, _, address = text.partition("=")
+        if not address:
+            # It may be an address alone, with a password in it.
+            raise UsageError(
+                "--mirror takes the name of a source and an address",
+                why=f"the sources are {', '.join(sorted(sources))}",
+                next_step="pass --mirror NAME=ADDRESS",
+            )
+        if name not in sources:
+            raise unknown("source", name, sorted(sources), option="--mirror")
+        mirrors[name] = address
+    return mirrors

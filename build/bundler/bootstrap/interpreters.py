@@ -1,4 +1,4 @@
-"""The CPython 3.11 of this machine: on PATH, by Windows' launcher, or among pyenv's.
+"""The CPython 3.11 of this machine: on PATH, by Windows' launcher, or among pyenv's; and its start.
 
 A name proves nothing: pyenv's shims stand on PATH for versions that are not active, Windows has
 programs that open a shop, and Debian's Python comes without venv. So each one is tried out.
@@ -6,21 +6,25 @@ programs that open a shop, and Debian's Python comes without venv. So each one i
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
 import json
 import os
+import platform
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bundler.bootstrap import trial
 from bundler.bootstrap.platforms import BITS, MACHINES, PYTHON
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from bundler.bootstrap.platforms import Platform
+    from bundler.project import Project
 
 SERIES = ".".join(str(part) for part in PYTHON)
 TRIAL_S = 60.0
@@ -33,9 +37,31 @@ def without_python(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if not name.startswith("PYTHON")}
 
 
+def own_facts() -> dict[str, Any]:
+    """Return what a Python is judged by. Its source is also run alone, by other Pythons."""
+    # What makes the project's environment, and what pip cannot work without.
+    modules = ("venv", "ensurepip", "_ssl", "_ctypes", "zlib")
+    return {
+        "implementation": sys.implementation.name,
+        "version": list(sys.version_info[:3]),
+        "bits": 64 if sys.maxsize > 2**32 else 32,
+        "machine": platform.machine().lower(),
+        "executable": sys.executable,
+        "missing": [name for name in modules if importlib.util.find_spec(name) is None],
+    }
+
+
+TRIAL = f"""\
+from __future__ import annotations
+import importlib.util, json, platform, sys
+{inspect.getsource(own_facts)}
+print(json.dumps(own_facts()))
+"""
+
+
 def own_shortcoming(wanted: Platform) -> str:
     """Return why this Python cannot run the builder, nothing if it can."""
-    return shortcoming(trial.facts(), wanted)
+    return shortcoming(own_facts(), wanted)
 
 
 def shortcoming(facts: Mapping[str, Any], wanted: Platform) -> str:
@@ -68,9 +94,9 @@ def ask(command: list[str], environ: Mapping[str, str]) -> dict[str, Any] | None
     """Return the facts of the Python that `command` starts, None if it starts none."""
     try:
         done = subprocess.run(
-            [*command, "-I", "-B", trial.__file__],
+            [*command, "-I", "-B", "-"],
             check=True,
-            stdin=subprocess.DEVNULL,
+            input=TRIAL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             encoding="utf-8",
@@ -162,3 +188,32 @@ def debian_has_it() -> bool:
     except (OSError, subprocess.SubprocessError):
         return False
     return "Candidate:" in done.stdout and "Candidate: (none)" not in done.stdout
+
+
+def become(program: Path, project: Project, arguments: list[str]) -> int:
+    """Run the same command in `program`; where exec is unknown, return its exit code.
+
+    No variable that changes how a Python starts, or where it finds modules, goes along.
+    """
+    command = [str(program), str(project.root / "build"), *arguments]
+    environment = without_python(os.environ)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if sys.platform != "win32":
+        os.execve(command[0], command, environment)  # noqa: S606 - no shell is wanted
+    return _outwait(command, environment)
+
+
+def _outwait(command: list[str], environment: dict[str, str]) -> int:
+    """Return the exit code of `command`, however often the terminal asks this process to stop.
+
+    Windows gives a Ctrl-C to both processes: the one inside says when it is over.
+    """
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGBREAK") if hasattr(signal, name)]
+    # Handlers, not SIG_IGN: a child ignores what its parent ignores.
+    previous = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    try:
+        return subprocess.run(command, env=environment, check=False).returncode
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -28,9 +28,11 @@ from bundler.errors import (
     UnsupportedError,
     UsageError,
 )
+from bundler.project import parse_mirrors
 from bundler.staging import publish, stage_beside
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Mapping
 
     from bundler.bootstrap.platforms import Platform
@@ -246,3 +248,38 @@ def locked_runtime(lock: Path, target: str) -> LockedRuntime:
         sha256=entry["sha256"],
         tag=entry["tag"],
     )
+
+
+def suitable_python(
+    project: Project, options: argparse.Namespace, wanted: Platform, console: Console
+) -> Path:
+    """Return a CPython 3.11 that can run the builder: one of this machine's, or the locked one.
+
+    Raises UnreachableError, with what helps on this system, where there is neither; UsageError,
+    UnsupportedError, IntegrityError and DiskError.
+    """
+    program, passed_over = interpreters.find(wanted, os.environ)
+    if program is not None:
+        return program
+    sources = strings(project.recipe).get("sources", {})
+    mirrors = parse_mirrors(getattr(options, "mirror", ()), sources)
+    standalone = Standalone(
+        project=project,
+        store=getattr(options, "store", None) or project.store,
+        mirror=mirrors.get("runtime", ""),
+        is_offline=getattr(options, "offline", False),
+        environ=os.environ,
+        console=console,
+        patience=download.Patience(),
+    )
+    try:
+        return standalone.program(wanted)
+    except UnreachableError as error:
+        found = "".join(f"; passed over {one}" for one in passed_over)
+        ways = "".join(f"\n    {way}" for way in interpreters.ways(options.command))
+        first = f"{error.next_step}; or " if error.next_step else ""
+        raise UnreachableError(
+            f"the builder needs CPython {interpreters.SERIES}, and can neither find nor fetch one",
+            why=f"{error.why}{found}",
+            next_step=f"{first}install one, then run the same command again:{ways}",
+        ) from error

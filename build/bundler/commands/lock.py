@@ -10,9 +10,9 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bundler.artifacts.locations import parse_mirrors
 from bundler.commands.options import add_store
 from bundler.errors import UsageError
+from bundler.project import parse_mirrors
 from bundler.recipe import read_recipe
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bundler.artifacts.locations import parse_mirrors
 from bundler.bundle import refuse_foreign, require_bundle
 from bundler.errors import PolicyError, unknown
 from bundler.profiles import DEFAULT, label, profile_named
+from bundler.project import parse_mirrors
 from bundler.recipe import PARTS, epoch_for, read_recipe
 from bundler.targets import Target, host_target, refuse_foreign_host, target_named
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler import cli, environment
-from bundler.bootstrap import interpreters, platforms, start
+from bundler.bootstrap import interpreters, platforms, standalone
 from bundler.cli import COMMANDS, main, parser
 from bundler.errors import (
     BundlerError,
@@ -415,8 +415,8 @@ def test_a_python_that_cannot_run_the_builder_runs_one_that_can(
 
     monkeypatch.setattr(environment, "is_inside", lambda _: False)
     monkeypatch.setattr(interpreters, "own_shortcoming", lambda _: "it is too new")
-    monkeypatch.setattr(start, "suitable_python", lambda *_: Path("/python"))
-    monkeypatch.setattr(start, "become", become)
+    monkeypatch.setattr(standalone, "suitable_python", lambda *_: Path("/python"))
+    monkeypatch.setattr(interpreters, "become", become)
     assert main(["plan", "--json"]) == 7
     assert seen == [(Path("/python"), ["plan", "--json"])]
 
@@ -443,7 +443,7 @@ def test_the_platform_is_asked_before_anything_is_looked_for(
 
     monkeypatch.setattr(environment, "is_inside", lambda _: False)
     monkeypatch.setattr(platforms, "supported", refuse)
-    monkeypatch.setattr(start, "suitable_python", refuse)
+    monkeypatch.setattr(standalone, "suitable_python", refuse)
     monkeypatch.setattr(environment, "ensure", refuse)
     assert main(arguments) == 10
     assert "no wheels for it" in capsys.readouterr().err

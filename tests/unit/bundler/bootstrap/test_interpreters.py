@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bundler.bootstrap import interpreters, trial
+from bundler.bootstrap import interpreters
 from bundler.bootstrap.interpreters import find, own_shortcoming, shortcoming, without_python
 from bundler.bootstrap.platforms import PLATFORMS, supported, this_machine
 
@@ -65,7 +65,7 @@ def test_the_python_that_runs_the_tests_can_run_the_builder() -> None:
     assert own_shortcoming(HERE) == ""
     facts = interpreters.ask([sys.executable], os.environ)
     assert facts is not None
-    assert facts | {"executable": ""} == trial.facts() | {"executable": ""}
+    assert facts | {"executable": ""} == interpreters.own_facts() | {"executable": ""}
 
 
 def test_the_first_on_path_that_works_is_taken(tmp_path: Path) -> None:

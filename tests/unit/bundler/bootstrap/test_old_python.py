@@ -122,14 +122,16 @@ def reached(start: set[str]) -> dict[str, Path]:
     return {name: path for name, path in found.items() if not name.endswith(".__init__")}
 
 
-RUN = reached({"bundler.cli", *modules("bootstrap")} - {"bundler.bootstrap.older_pythons"})
+RUN = reached({"bundler.cli", *modules("bootstrap")})
 REACHED = RUN | reached(modules("commands"))
-# What `older_pythons` gives to modules that are imported for the options that they declare alone.
+# What `prepare_older_python` gives to modules that are imported for what they declare alone.
 GIVEN = {"dataclass(slots)", "dataclass(kw_only)", "tomllib"}
 
 
 def test_the_command_line_and_all_of_bootstrap_are_looked_at() -> None:
-    assert {"bundler.cli", "bundler.bootstrap.start", "sidecar.process.cpu_features"} <= set(RUN)
+    assert {"bundler.cli", "bundler.bootstrap.standalone", "sidecar.process.cpu_features"} <= set(
+        RUN
+    )
     assert {"bundler.commands.up", "bundler.recipe"} <= set(REACHED) - set(RUN)
 
 

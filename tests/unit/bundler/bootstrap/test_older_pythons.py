@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 BUILD = Path(__file__).parents[4] / "build"
-# In a process of its own: what `prepare` changes is the whole process's. Python 3.9 has no slots.
+# In a process of its own: what it changes is the whole process's. Python 3.9 has no slots.
 PROGRAM = """
 import dataclasses, sys
 known = dataclasses.dataclass
@@ -16,8 +16,8 @@ def of_39(cls=None, *, init=True, repr=True, eq=True, order=False, unsafe_hash=F
 
 dataclasses.dataclass = of_39
 sys.modules.pop("tomllib", None)
-from bundler.bootstrap import older_pythons
-older_pythons.prepare()
+from bundler.bootstrap import prepare_older_python
+prepare_older_python()
 from dataclasses import dataclass
 import tomllib
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from bundler.bootstrap import interpreters, start
+from bundler.bootstrap import interpreters
 from bundler.bootstrap.platforms import supported, this_machine
-from bundler.bootstrap.standalone import Standalone
+from bundler.bootstrap.standalone import Standalone, suitable_python
 from bundler.console import Console
 from bundler.errors import UnreachableError, UsageError
 from bundler.project import Project
@@ -43,13 +43,13 @@ def nothing_here(monkeypatch: pytest.MonkeyPatch) -> list[Standalone]:
 
 def test_a_python_of_this_machine_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interpreters, "find", lambda *_: (Path("/found"), []))
-    assert start.suitable_python(PROJECT, options(), HERE, CONSOLE) == Path("/found")
+    assert suitable_python(PROJECT, options(), HERE, CONSOLE) == Path("/found")
 
 
 def test_a_command_without_options_for_downloads_fetches_from_the_recipe(
     nothing_here: list[Standalone],
 ) -> None:
-    assert start.suitable_python(PROJECT, options(), HERE, CONSOLE) == Path("/fetched")
+    assert suitable_python(PROJECT, options(), HERE, CONSOLE) == Path("/fetched")
     (made,) = nothing_here
     assert (made.store, made.mirror, made.is_offline) == (PROJECT.store, "", False)
 
@@ -58,14 +58,14 @@ def test_options_for_downloads_are_obeyed(nothing_here: list[Standalone], tmp_pa
     given = options(
         store=tmp_path, offline=True, mirror=["runtime=http://m.example", "hub=http://h.example"]
     )
-    start.suitable_python(PROJECT, given, HERE, CONSOLE)
+    suitable_python(PROJECT, given, HERE, CONSOLE)
     (made,) = nothing_here
     assert (made.store, made.mirror, made.is_offline) == (tmp_path, "http://m.example", True)
 
 
 def test_a_mirror_of_nothing_exits_2(nothing_here: list[Standalone]) -> None:
     with pytest.raises(UsageError, match="there is no source 'rntime'"):
-        start.suitable_python(PROJECT, options(mirror=["rntime=x"]), HERE, CONSOLE)
+        suitable_python(PROJECT, options(mirror=["rntime=x"]), HERE, CONSOLE)
     assert nothing_here == []
 
 
@@ -80,7 +80,7 @@ def test_where_there_is_none_one_message_says_what_helps(
     monkeypatch.setattr(Standalone, "program", program)
     monkeypatch.setattr(interpreters, "ways", lambda command: [f"one {command}", "two"])
     with pytest.raises(UnreachableError) as caught:
-        start.suitable_python(PROJECT, options(), HERE, CONSOLE)
+        suitable_python(PROJECT, options(), HERE, CONSOLE)
     assert caught.value.exit_code == 5
     assert caught.value.render() == (
         "error: the builder needs CPython 3.11, and can neither find nor fetch one\n"
@@ -114,7 +114,7 @@ def test_the_same_command_runs_there_without_pythons_variables(
     monkeypatch.setenv("PYTHONPATH", "/other")
     monkeypatch.setenv("PYTHONHOME", "/other")
     try:
-        code = start.become(Path("/p/python"), PROJECT, ["plan", "--json"])
+        code = interpreters.become(Path("/p/python"), PROJECT, ["plan", "--json"])
     except SystemExit as ended:
         code = int(ended.code or 0)
     ((command, environment),) = seen
@@ -128,5 +128,5 @@ def test_a_ctrl_c_is_left_to_the_command_that_was_started() -> None:
     # Windows has no exec, and gives a Ctrl-C to both; here the child sends ours.
     code = "import os, signal, sys\nos.kill(os.getppid(), signal.SIGINT)\nsys.exit(7)"
     before = signal.getsignal(signal.SIGINT)
-    assert start._outwait([sys.executable, "-I", "-c", code], dict(os.environ)) == 7
+    assert interpreters._outwait([sys.executable, "-I", "-c", code], dict(os.environ)) == 7
     assert signal.getsignal(signal.SIGINT) is before

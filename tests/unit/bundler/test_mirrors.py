@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from bundler.artifacts.locations import parse_mirrors
 from bundler.errors import UsageError
+from bundler.project import parse_mirrors
 
 SOURCES = {"hub": "https://hub.example", "torch": "https://torch.example"}
 
