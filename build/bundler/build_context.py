@@ -9,12 +9,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bundler.artifacts import debian
-from bundler.artifacts.fetch import out_of_reach
+from bundler.artifacts.fetch import OUT_OF_REACH
 from bundler.artifacts.resolver import Resolver
 from bundler.artifacts.store import Store
 from bundler.assembly import bytecode, host_python, tree
 from bundler.assembly.assemble import Assembled, assemble
 from bundler.assembly.components import FetchedInputs
+from bundler.bootstrap.connection import out_of_reach
 from bundler.bundle import refuse_foreign
 from bundler.digests import Digest
 from bundler.errors import (
@@ -244,7 +245,9 @@ class BuildContext:
             stands = self._stands_already()
             answer = inquiry.answer()
             if not answer.is_connected or (stands and answer.refusal):
-                return self._stand_in_for(out_of_reach(request.artifact, answer.refusal))
+                return self._stand_in_for(
+                    out_of_reach(request.artifact.name, answer.refusal, OUT_OF_REACH)
+                )
             if stands:
                 self.console.say(
                     f"CPython {spec.version} can be downloaded now and replaces the stand-in"

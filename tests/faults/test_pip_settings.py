@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler import environment
+from bundler.artifacts.download import Patience
 from bundler.artifacts.fetch import Request, fetch
 from bundler.artifacts.network import Network
 from bundler.artifacts.sources import Indexes, IndexSource, UrlSource, configured_network
@@ -168,9 +169,9 @@ def test_one_setting_of_certificates_serves_every_download(
     store = Store(tmp_path / "store")
     assert fetch([request], store, network=network)
     url = index.url(request.artifact.name)
-    first = download.Wanted("feather", url, request.artifact.digest.sha256)
+    other = Store(tmp_path / "other")
     way = download.route(options, url)
-    path = download.fetch(first, tmp_path / "other", way, Progress(), download.Patience())
+    path = download.fetch(request.artifact, url, other, way, Progress(), Patience())
     assert path.is_file()
 
 
@@ -211,12 +212,11 @@ def test_an_untrusted_certificate_is_reported_as_that_and_tried_once(
         assert "global.cert" in caught.value.next_step
         assert "times" not in caught.value.why
     url = index.url(request.artifact.name)
-    first = download.Wanted("feather", url, request.artifact.digest.sha256)
+    other = Store(tmp_path / "other")
+    way = download.route({}, url)
     with pytest.raises(UnreachableError) as caught:
-        download.fetch(
-            first, tmp_path / "other", download.route({}, url), Progress(), download.Patience()
-        )
-    assert "certificate is not trusted here" in caught.value.why
+        download.fetch(request.artifact, url, other, way, Progress(), Patience())
+    assert "certificate is not trusted here" in caught.value.what
     assert "global.cert" in caught.value.next_step
     assert index.seen == []
 

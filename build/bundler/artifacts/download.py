@@ -1,31 +1,39 @@
-"""Bringing one artifact from one place: resumed, tried again, and stopped when told to."""
+"""Filling an entry of the store from one place: resumed, tried again, stopped when told to.
+
+How a place is opened is its caller's: the builder opens it with httpx2, and the first Python, for
+which this keeps to the standard library of 3.9, with urllib.
+"""
 
 from __future__ import annotations
 
-import os
+import contextlib
+import email.utils
 import re
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
-import httpx2
-from unearth import Link
-
-from bundler.artifacts.network import CUT, asked_to_wait, is_worth_another_try, may_pass, reason
 from sidecar.manifest import CHUNK_BYTES
 
 if TYPE_CHECKING:
-    import threading
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
-    from bundler.artifacts.network import Network
-    from bundler.artifacts.sources import Location
     from bundler.artifacts.store import Writer
     from bundler.console import Progress
-    from bundler.digests import Artifact
+
+Result = TypeVar("Result")
 
 CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+CUT = "the connection was cut"
+BUSY = frozenset({408, 425, 429})
+# Some stores of files refuse any range, others a range that they hold no more.
+RANGE_REFUSED = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE})
 
 
 class PlaceError(Exception):
@@ -36,155 +44,205 @@ class StoppedError(Exception):
     """Something else failed, so this is no longer wanted."""
 
 
-class _AgainError(Exception):
+class AgainError(Exception):
     """The try failed in a way the next one may not; `retry_after` is what the server asked for.
 
     `is_resumable=False`: the place gives no part of the file, so the next try asks for the whole.
+    `is_answer=False`: there was no server at all.
     """
 
     def __init__(
-        self, text: str, retry_after: str | None = None, *, is_resumable: bool = True
+        self,
+        text: str,
+        retry_after: str = "",
+        *,
+        is_resumable: bool = True,
+        is_answer: bool = True,
     ) -> None:
         super().__init__(text)
         self.retry_after = retry_after
         self.is_resumable = is_resumable
+        self.is_answer = is_answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Downloader:
-    """Fills writers from locations; safe to use from several threads."""
+class Patience:
+    """How often a server is asked: `tries` failures in a row, with growing waits between them.
 
-    client: httpx2.Client
-    network: Network
+    A try that brings `fair_bytes` more than any before it starts the count anew. A server that has
+    never answered is given up after `unheard_tries`.
+    """
+
+    tries: int = 6
+    unheard_tries: int = 6
+    first_wait_s: float = 1.0
+    longest_wait_s: float = 60.0
+    fair_bytes: int = 1 << 20
+
+    def wait_s(self, failures: int, retry_after: str = "") -> float:
+        """Return how long to wait after the given number of failures in a row."""
+        asked = _retry_after_s(retry_after)
+        if asked is None:
+            asked = self.first_wait_s * 2 ** (failures - 1)
+        return max(0.0, min(asked, self.longest_wait_s))
+
+    def persist(
+        self,
+        act: Callable[[], Result],
+        pause: Callable[[float], object],
+        progressed: Callable[[], int] = lambda: 0,
+    ) -> Result:
+        """Return what `act` returns, called again after each AgainError. Raises PlaceError."""
+        failures, furthest, is_heard = 0, progressed(), False
+        while True:
+            try:
+                return act()
+            except AgainError as error:
+                if progressed() - furthest >= self.fair_bytes:
+                    failures = 0
+                furthest = max(furthest, progressed())
+                failures += 1
+                is_heard = is_heard or error.is_answer
+                tries = self.tries if is_heard else min(self.tries, self.unheard_tries)
+                if failures >= tries:
+                    raise PlaceError(f"{error}, {failures} times") from error
+                pause(self.wait_s(failures, error.retry_after))
+
+
+def _retry_after_s(value: str) -> float | None:
+    """Return the seconds a Retry-After header asks for (RFC 9110, 10.2.3)."""
+    if value.strip().isdecimal():
+        return float(value)
+    try:
+        when = email.utils.parsedate_to_datetime(value)
+    except (TypeError, ValueError):  # TypeError before 3.10
+        return None
+    return (when.astimezone(timezone.utc) - datetime.now(timezone.utc)).total_seconds()
+
+
+def refuse_status(status: int, headers: Mapping[str, str]) -> None:
+    """Raise AgainError for a status that may be another in a moment, PlaceError for any other."""
+    if status in BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise AgainError(f"HTTP {status}", headers.get("Retry-After", ""))
+    raise PlaceError(f"HTTP {status}")
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a place answers; `chunks` is the body, and raises AgainError where it is cut."""
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: Iterable[bytes]
+
+
+class Opener(Protocol):
+    """What asks one place, with the headers given. Raises AgainError and PlaceError."""
+
+    def __call__(self, headers: Mapping[str, str]) -> AbstractContextManager[Response]:
+        """Give the answer for as long as the block lasts."""
+        ...
+
+
+@contextlib.contextmanager
+def file_answer(url: str) -> Iterator[Response]:
+    """Give the file that a file address names, whole, as a server would. Raises PlaceError."""
+    try:
+        path = Path(url2pathname(urlsplit(url).path))
+        with path.open("rb") as stream:
+            length = {"Content-Length": str(path.stat().st_size)}
+            yield Response(HTTPStatus.OK, length, iter(lambda: stream.read(CHUNK_BYTES), b""))
+    except (OSError, ValueError) as error:
+        raise PlaceError(getattr(error, "strerror", None) or type(error).__name__) from error
+
+
+@dataclass(frozen=True)
+class Downloader:
+    """Fills writers; safe to use from several threads."""
+
+    patience: Patience
     progress: Progress
-    stopped: threading.Event
+    stopped: threading.Event = field(default_factory=threading.Event)
 
     def pause(self, seconds: float) -> None:
         """Wait. Raises StoppedError as soon as everything is to stop."""
         if self.stopped.wait(seconds):
             raise StoppedError
 
-    def bring(self, artifact: Artifact, location: Location, writer: Writer) -> Path:
-        """Fill `writer` from `location` and return the new entry.
+    def bring(self, writer: Writer, opened: Opener) -> Path:
+        """Fill `writer` from one place and return the new entry.
 
         Whole but wrong bytes are fetched once more from the first. Raises PlaceError,
         WrongBytesError, DiskError, StoppedError.
         """
-        self._fill(artifact, location, writer)
+        self._fill(writer, opened)
         if not writer.is_complete:
             note = f"came with the sha256 {writer.partial.sha256}; fetching it again"
-            self.progress.note(artifact.name, note)
+            self.progress.note(writer.name, note)
             writer.restart()
-            self._fill(artifact, location, writer)
+            self._fill(writer, opened)
         return writer.commit()
 
-    def _fill(self, artifact: Artifact, location: Location, writer: Writer) -> None:
-        if urlsplit(location.url).scheme == "file":
-            self._copy(artifact, location, writer)
-            return
-        failures, furthest, resumes = 0, writer.offset, True
-        while not writer.is_complete:
+    def _fill(self, writer: Writer, opened: Opener) -> None:
+        resumes = True
+
+        def attempt() -> None:
+            nonlocal resumes
             try:
-                self._try(artifact, location, writer, resumes=resumes)
-            except _AgainError as error:
+                if not writer.is_complete:
+                    self._stream(writer, opened, resumes=resumes)
+            except AgainError as error:
                 resumes = error.is_resumable
-                if writer.offset - furthest >= self.network.fair_bytes:
-                    failures = 0
-                furthest = max(furthest, writer.offset)
-                failures += 1
-                if failures >= self.network.tries:
-                    raise PlaceError(f"{error}, {failures} times") from error
-                self.pause(self.network.wait_s(failures, error.retry_after))
-            else:
-                return
+                raise
 
-    def _try(
-        self, artifact: Artifact, location: Location, writer: Writer, *, resumes: bool
-    ) -> None:
-        """Do `_stream`, with its failures sorted into those worth another try and the others."""
-        try:
-            self._stream(artifact, location, writer, resumes=resumes)
-        except httpx2.HTTPStatusError as error:
-            text = reason(error, self.network)
-            if is_worth_another_try(error):
-                raise _AgainError(text, asked_to_wait(error)) from error
-            raise PlaceError(text) from error
-        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-            text = reason(error, self.network)
-            if may_pass(error, text):
-                raise _AgainError(text) from error
-            raise PlaceError(text) from error
+        self.patience.persist(attempt, self.pause, lambda: writer.offset)
 
-    def _stream(
-        self, artifact: Artifact, location: Location, writer: Writer, *, resumes: bool
-    ) -> None:
-        """Append what one response brings. Bytes beyond a known size are left unread."""
-        headers = {**location.headers, "Accept-Encoding": "identity"}
+    def _stream(self, writer: Writer, opened: Opener, *, resumes: bool) -> None:
+        """Append what one answer brings. Bytes beyond a known size are left unread."""
+        asked = {"Accept-Encoding": "identity"}
         if writer.offset and resumes:
-            headers["Range"] = f"bytes={writer.offset}-"
-        with self.client.stream("GET", location.url, headers=headers) as response:
-            encoded = response.headers.get("Content-Encoding", "identity") != "identity"
-            _place_writer(response, writer, artifact.digest.size)
-            length = response.headers.get("Content-Length", "")
-            size = artifact.digest.size
-            if size is None and length.isdecimal() and not encoded:
+            asked["Range"] = f"bytes={writer.offset}-"
+        with opened(asked) as answer:
+            is_encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
+            _place_writer(answer, writer, is_part="Range" in asked, is_encoded=is_encoded)
+            length = answer.headers.get("Content-Length", "")
+            size = writer.digest.size
+            if size is None and length.isdecimal() and not is_encoded:
                 size = writer.offset + int(length)
-            self._begin(artifact, writer, size)
-            for chunk in response.iter_bytes() if encoded else response.iter_raw():
-                self._append(artifact, writer, chunk, size)
+            if size is not None:
+                writer.expect(size)
+            self.progress.start(writer.name, size)
+            self.progress.advance(writer.name, writer.offset)
+            for chunk in answer.chunks:
+                if self.stopped.is_set():
+                    raise StoppedError
+                wanted = chunk if size is None else chunk[: size - writer.offset]
+                writer.write(wanted)
+                self.progress.advance(writer.name, len(wanted))
                 if writer.offset == size:
                     return
-            if size is not None and not length and "Transfer-Encoding" not in response.headers:
+            if size is not None and not length and "Transfer-Encoding" not in answer.headers:
                 # The end of the connection is the only end such an answer has.
-                raise _AgainError(CUT)
-
-    def _copy(self, artifact: Artifact, location: Location, writer: Writer) -> None:
-        writer.restart()
-        try:
-            with Link(location.url).file_path.open("rb") as stream:
-                size = os.fstat(stream.fileno()).st_size
-                self._begin(artifact, writer, size)
-                while chunk := stream.read(CHUNK_BYTES):
-                    self._append(artifact, writer, chunk, None)
-        except (OSError, ValueError) as error:
-            raise PlaceError(reason(error, self.network)) from error
-
-    def _begin(self, artifact: Artifact, writer: Writer, size: int | None) -> None:
-        if size is not None:
-            writer.expect(size)
-        self.progress.start(artifact.name, size)
-        self.progress.advance(artifact.name, writer.offset)
-
-    def _append(self, artifact: Artifact, writer: Writer, chunk: bytes, size: int | None) -> None:
-        if self.stopped.is_set():
-            raise StoppedError
-        wanted = chunk if size is None else chunk[: size - writer.offset]
-        writer.write(wanted)
-        self.progress.advance(artifact.name, len(wanted))
+                raise AgainError(CUT)
 
 
-def _place_writer(response: httpx2.Response, writer: Writer, size: int | None) -> None:
-    """Put `writer` where the body begins. Raises HTTPStatusError, or _AgainError if it cannot."""
-    match response.status_code:
-        case HTTPStatus.OK:
-            if writer.offset:
-                writer.restart()
-        case HTTPStatus.PARTIAL_CONTENT:
-            found = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-            if (
-                found is None
-                or int(found[1]) != writer.offset
-                or (size is not None and found[2] not in {"*", str(size)})
-                or response.headers.get("Content-Encoding", "identity") != "identity"
-            ):
-                writer.restart()
-                raise _AgainError("answered with a range that was not requested")
-        case (HTTPStatus.FORBIDDEN | HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE) as status if (
-            "Range" in response.request.headers
+def _place_writer(answer: Response, writer: Writer, *, is_part: bool, is_encoded: bool) -> None:
+    """Put `writer` where the body begins. Raises AgainError and PlaceError if it cannot."""
+    if answer.status == HTTPStatus.OK:
+        if writer.offset:
+            writer.restart()
+    elif answer.status == HTTPStatus.PARTIAL_CONTENT:
+        found = CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+        size = writer.digest.size
+        if (
+            found is None
+            or int(found[1]) != writer.offset
+            or (size is not None and found[2] not in {"*", str(size)})
+            or is_encoded
         ):
-            # Some stores of files refuse any range, others a range that they hold no more.
-            raise _AgainError(f"HTTP {status} for a part of the file", is_resumable=False)
-        case status if response.is_success:
-            raise PlaceError(f"HTTP {status}")
-        case _:
-            response.raise_for_status()
+            writer.restart()
+            raise AgainError("answered with a range that was not requested")
+    elif is_part and answer.status in RANGE_REFUSED:
+        raise AgainError(f"HTTP {answer.status} for a part of the file", is_resumable=False)
+    else:
+        refuse_status(answer.status, answer.headers)

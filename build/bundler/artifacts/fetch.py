@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import chain
-from pathlib import Path
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
-import httpx2
-
-from bundler.artifacts.download import Downloader, PlaceError, StoppedError
-from bundler.artifacts.network import reason, shown
+from bundler.artifacts.download import AgainError, Downloader, PlaceError, StoppedError
 from bundler.artifacts.sources import Miss
 from bundler.artifacts.store import WrongBytesError, not_locked
-from bundler.bootstrap import connection
+from bundler.bootstrap.connection import out_of_reach, shown
 from bundler.console import Progress
 from bundler.errors import BundlerError, DiskError, IntegrityError, UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
+    import httpx2
+
+    from bundler.artifacts.download import Response
     from bundler.artifacts.network import Network
-    from bundler.artifacts.sources import Location, Source
+    from bundler.artifacts.sources import Location, Pause, Source
     from bundler.artifacts.store import Store, Writer
     from bundler.digests import Artifact
 
 AT_ONCE = 3
 NAMED_AT_MOST = 5
+OUT_OF_REACH = "check the network, the proxy and the mirrors, then run the same command"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,11 @@ class Request:
 
     artifact: Artifact
     sources: tuple[Source, ...]
+
+    def places(self, pause: Pause = time.sleep) -> Iterator[Location | Miss]:
+        """Yield where it may be and where it is not, source after source."""
+        for source in self.sources:
+            yield from source.locate(self.artifact, pause)
 
 
 def fetch(
@@ -99,11 +107,9 @@ class _Fetch:
         stopped = threading.Event()
         held: dict[str, Path] = {}
         with self.network.client() as client, ThreadPoolExecutor(at_once) as pool:
-            downloader = Downloader(
-                client=client, network=self.network, progress=self.progress, stopped=stopped
-            )
+            downloader = Downloader(self.network, self.progress, stopped)
             futures = {
-                pool.submit(self._one, request, downloader): sha256
+                pool.submit(self._one, request, downloader, client): sha256
                 for sha256, request in requests.items()
             }
             try:
@@ -133,16 +139,16 @@ class _Fetch:
                 next_step="free some space there and run the same command again",
             )
 
-    def _one(self, request: Request, downloader: Downloader) -> Path:
+    def _one(self, request: Request, downloader: Downloader, client: httpx2.Client) -> Path:
         if downloader.stopped.is_set():
             raise StoppedError
         try:
-            return self._ensure(request, downloader)
+            return self._ensure(request, downloader, client)
         except Exception:
             downloader.stopped.set()
             raise
 
-    def _ensure(self, request: Request, downloader: Downloader) -> Path:
+    def _ensure(self, request: Request, downloader: Downloader, client: httpx2.Client) -> Path:
         """Return the entry for `request`, from the store if it is there and right."""
         artifact = request.artifact
         try:
@@ -155,18 +161,18 @@ class _Fetch:
             if writer.is_complete:
                 path = writer.commit()
             else:
-                path = self._bring(request, downloader, writer)
+                path = self._bring(request, downloader, client, writer)
         self.progress.finish(artifact.name)
         return path
 
-    def _bring(self, request: Request, downloader: Downloader, writer: Writer) -> Path:
+    def _bring(
+        self, request: Request, downloader: Downloader, client: httpx2.Client, writer: Writer
+    ) -> Path:
         """Return the entry, from the first place that has it."""
         artifact = request.artifact
         tried: list[str] = []
         wrong: str | None = None
-        for place in chain.from_iterable(
-            source.locate(artifact, downloader.pause) for source in request.sources
-        ):
+        for place in request.places(downloader.pause):
             if isinstance(place, Miss):
                 tried.append(f"{place.place}: {place.reason}")
                 wrong = wrong or place.sha256
@@ -175,13 +181,12 @@ class _Fetch:
                 # Another builder may have been faster.
                 return self._held(artifact)
             try:
-                return downloader.bring(artifact, place, writer)
+                return downloader.bring(writer, partial(self._answer, client, place))
             except PlaceError as error:
                 tried.append(f"{shown(place.url)}: {error}")
             except WrongBytesError as error:
                 tried.append(f"{shown(place.url)}: other bytes under that name")
                 wrong = wrong or error.sha256
-                writer.restart()
         asked = "; ".join(tried) or "no source is configured for it"
         if wrong is not None:
             raise not_locked(
@@ -190,19 +195,12 @@ class _Fetch:
                 locked=artifact.digest,
                 next_step=f"check the source, or lock it again (asked: {asked})",
             )
-        raise out_of_reach(artifact, asked)
+        raise out_of_reach(artifact.name, asked, OUT_OF_REACH)
 
-
-def out_of_reach(artifact: Artifact, why: str) -> UnreachableError:
-    """Return the error for an artifact that no place gives, with the obstacle if it is known."""
-    obstacle = connection.recognise(why)
-    return UnreachableError(
-        f"{artifact.name} is out of reach" + (f": {obstacle.name}" if obstacle else ""),
-        why=why,
-        next_step=connection.next_step(
-            why, "check the network, the proxy and the mirrors, then run the same command"
-        ),
-    )
+    def _answer(
+        self, client: httpx2.Client, place: Location, headers: Mapping[str, str]
+    ) -> AbstractContextManager[Response]:
+        return self.network.answer(client, place.url, {**place.headers, **headers})
 
 
 # How long a run that need not have a file waits to hear whether it can be had.
@@ -218,78 +216,55 @@ class Reachability:
     refusal: str
 
 
-@dataclass(slots=True)
 class Inquiry:
     """A request for a file whose bytes are not taken, made in a thread of its own.
 
-    The thread is left behind where nothing answers: no time limit reaches a resolver of names.
+    What `network` returns is made in the thread, too. The thread is left behind where nothing
+    answers: no time limit reaches a resolver of names.
     """
 
-    request: Request
-    network: Callable[[], Network]
-    _refusal: str = ""
-    _asked: threading.Event = field(default_factory=threading.Event)
-    _connected: threading.Event = field(default_factory=threading.Event)
-    _done: threading.Event = field(default_factory=threading.Event)
-
-    @classmethod
-    def begin(cls, request: Request, network: Callable[[], Network]) -> Inquiry:
-        """Ask for `request`; what `network` returns is made in the thread, too."""
-        inquiry = cls(request, network)
-        threading.Thread(target=inquiry._run, daemon=True).start()
-        return inquiry
+    def __init__(self, request: Request, network: Callable[[], Network]) -> None:
+        """Begin to ask for `request`."""
+        self._asked, self._connected = threading.Event(), threading.Event()
+        self._refusal: Future[str] = Future()
+        threading.Thread(target=self._run, args=(request, network), daemon=True).start()
 
     def answer(self, within_s: float = ANSWER_S) -> Reachability:
         """Return what is known `within_s` after the network was asked, at the latest."""
         self._asked.wait()
-        if self._done.wait(within_s):
-            return Reachability(is_connected=self._connected.is_set(), refusal=self._refusal)
-        return Reachability(
-            is_connected=self._connected.is_set(), refusal=f"no answer within {within_s:g} s"
-        )
-
-    def _run(self) -> None:
         try:
-            self._refusal = self._ask()
-        except BundlerError as error:
-            self._refusal = error.what
-        except OSError as error:  # certificates that cannot be read
-            self._refusal = str(error)
+            refusal = self._refusal.result(within_s)
+        except TimeoutError:
+            refusal = f"no answer within {within_s:g} s"
+        return Reachability(is_connected=self._connected.is_set(), refusal=refusal)
+
+    def _run(self, request: Request, network: Callable[[], Network]) -> None:
+        try:
+            self._refusal.set_result(self._ask(request, network()))
+        except (BundlerError, OSError) as error:  # certificates that cannot be read are OSErrors
+            self._refusal.set_result(str(error))
         finally:
-            self._done.set()
             self._asked.set()
 
-    def _ask(self) -> str:
+    def _ask(self, request: Request, network: Network) -> str:
         """Return why no place gives the file, or nothing once one would."""
-        network, refusals = self.network(), []
+        refusals = []
         with network.client() as client:
             self._asked.set()
-            for source in self.request.sources:
-                for place in source.locate(self.request.artifact):
-                    if isinstance(place, Miss):
-                        refusals.append(f"{place.place}: {place.reason}")
-                        continue
-                    refusal = self._ask_place(place, client, network)
-                    if not refusal:
-                        return ""
-                    refusals.append(f"{shown(place.url)}: {refusal}")
+            for place in request.places():
+                if isinstance(place, Miss):
+                    refusals.append(f"{place.place}: {place.reason}")
+                    continue
+                if urlsplit(place.url).scheme == "file":
+                    self._connected.set()
+                try:
+                    with network.answer(client, place.url, place.headers, self._trace) as answer:
+                        if answer.status == HTTPStatus.OK:
+                            return ""
+                        refusals.append(f"{shown(place.url)}: HTTP {answer.status}")
+                except (AgainError, PlaceError) as error:
+                    refusals.append(f"{shown(place.url)}: {error}")
         return "; ".join(refusals)
-
-    def _ask_place(self, place: Location, client: httpx2.Client, network: Network) -> str:
-        """Return why `place` does not give the file, or nothing."""
-        parts = urlsplit(place.url)
-        if parts.scheme == "file":
-            self._connected.set()
-            return "" if Path(url2pathname(parts.path)).is_file() else "no such file"
-        extensions = {"trace": self._trace}
-        try:
-            with client.stream(
-                "GET", place.url, headers=place.headers, extensions=extensions
-            ) as response:
-                response.raise_for_status()
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
-            return reason(error, network)
-        return ""
 
     def _trace(self, event: str, _: dict[str, Any]) -> None:
         if event.endswith(SENDS):

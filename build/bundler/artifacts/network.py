@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import base64
-import email.utils
+import contextlib
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import httpx2
 from unearth.auth import get_keyring_auth
 from unearth.utils import get_netrc_auth
 
+from bundler.artifacts.download import (
+    CUT,
+    AgainError,
+    Patience,
+    PlaceError,
+    Response,
+    file_answer,
+    refuse_status,
+)
 from bundler.bootstrap import connection
 from bundler.bootstrap.connection import proxy_between
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
-
-CUT = "the connection was cut"
-BUSY = frozenset({408, 425, 429})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Network:
-    """Settings for everything that opens a socket.
-
-    A place is given up after `tries` failures in a row; a try that brings at least `fair_bytes`
-    more than any before it starts the count anew.
-    """
+class Network(Patience):
+    """Settings for everything that opens a socket."""
 
     ca_bundle: Path | None = None
     client_certificate: Path | None = None
@@ -40,10 +41,6 @@ class Network:
     asks_keyring: bool = False
     connect_s: float = 10.0
     read_s: float = 60.0
-    tries: int = 6
-    fair_bytes: int = 1 << 20
-    first_wait_s: float = 1.0
-    longest_wait_s: float = 60.0
 
     def verify(self) -> ssl.SSLContext:
         """Return the context that decides which servers are trusted. Raises UsageError."""
@@ -62,34 +59,53 @@ class Network:
             verify=self.verify(),
             proxy=self.proxy,
             mounts=insecure,
-            timeout=httpx2.Timeout(self.read_s, connect=self.connect_s),
+            timeout=self.timeout,
             follow_redirects=True,
         )
 
-    def wait_s(self, failures: int, retry_after: str | None = None) -> float:
-        """Return how long to wait after the given number of failures in a row."""
-        asked = _retry_after_s(retry_after)
-        if asked is None:
-            asked = self.first_wait_s * 2 ** (failures - 1)
-        return max(0.0, min(asked, self.longest_wait_s))
+    @property
+    def timeout(self) -> httpx2.Timeout:
+        """How long a server may be silent."""
+        return httpx2.Timeout(self.read_s, connect=self.connect_s)
 
+    @contextlib.contextmanager
+    def sorting_failures(self) -> Iterator[None]:
+        """Raise AgainError for a failure that may be gone in a moment, PlaceError for any other."""
+        try:
+            yield
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
+            response = getattr(error, "response", None)
+            if response is not None:
+                refuse_status(response.status_code, response.headers)
+            text = reason(error, self)
+            if may_pass(error, text):
+                raise AgainError(text) from error
+            raise PlaceError(text) from error
 
-def _retry_after_s(value: str | None) -> float | None:
-    """Return the seconds a Retry-After header asks for (RFC 9110, 10.2.3)."""
-    if value is None:
-        return None
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        when = email.utils.parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return (when.astimezone(UTC) - datetime.now(UTC)).total_seconds()
+    @contextlib.contextmanager
+    def answer(
+        self,
+        client: httpx2.Client,
+        url: str,
+        headers: Mapping[str, str],
+        trace: Callable[[str, dict[str, Any]], None] | None = None,
+    ) -> Iterator[Response]:
+        """Give what `url` answers. Raises AgainError and PlaceError, also for what cuts it short.
 
-
-def is_worth_another_try(error: httpx2.HTTPStatusError) -> bool:
-    """Return whether the status may be another in a moment."""
-    return error.response.status_code in BUSY or error.response.is_server_error
+        `trace` is called with what httpx2 does, by name.
+        """
+        if urlsplit(url).scheme == "file":
+            with file_answer(url) as answer:
+                yield answer
+            return
+        extensions = {"trace": trace} if trace else {}
+        with (
+            self.sorting_failures(),
+            client.stream("GET", url, headers=headers, extensions=extensions) as response,
+        ):
+            is_encoded = "Content-Encoding" in response.headers
+            body = response.iter_bytes() if is_encoded else response.iter_raw()
+            yield Response(response.status_code, response.headers, body)
 
 
 def may_pass(error: Exception, text: str) -> bool:
@@ -99,17 +115,6 @@ def may_pass(error: Exception, text: str) -> bool:
         and not isinstance(error, httpx2.UnsupportedProtocol)
         and not connection.lasts(text)
     )
-
-
-def asked_to_wait(error: httpx2.HTTPStatusError) -> str | None:
-    """Return the Retry-After header of the response."""
-    return error.response.headers.get("Retry-After")
-
-
-def shown(url: str) -> str:
-    """Return `url` without credentials, query and fragment, any of which may be secret."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def without_credentials(url: str) -> str:

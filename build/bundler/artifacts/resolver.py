@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from bundler.artifacts.fetch import Inquiry, Request, fetch, out_of_reach
+from bundler.artifacts.fetch import OUT_OF_REACH, Inquiry, Request, fetch
 from bundler.artifacts.network import Network
 from bundler.artifacts.sources import (
     HubSource,
@@ -17,6 +17,7 @@ from bundler.artifacts.sources import (
     configured_indexes,
     configured_network,
 )
+from bundler.bootstrap.connection import out_of_reach
 from bundler.bootstrap.pip_options import pip_options
 from bundler.digests import Artifact, Digest
 
@@ -82,10 +83,9 @@ class Resolver:
     def runtime(self, spec: RuntimeSpec) -> Request:
         """Return the request for the runtime's archive."""
         # The recipe's address counts as a mirror does, where it is not the one that was locked.
+        _, tag, rest = spec.url.partition(f"/{spec.tag}/")
         source = UrlSource(
-            url=spec.url,
-            mirror=self.address("runtime"),
-            replaces=spec.url.partition(f"/{spec.tag}/")[0],
+            url=self.address("runtime").rstrip("/") + tag + rest,
             tokens={GITHUB: os.environ.get("GITHUB_TOKEN", "")},
         )
         return Request(artifact=spec.artifact, sources=(source,))
@@ -113,7 +113,7 @@ class Resolver:
 
     def ask(self, request: Request) -> Inquiry:
         """Begin to ask whether `request` can be had; nothing of it is downloaded."""
-        return Inquiry.begin(request, lambda: self.network)
+        return Inquiry(request, lambda: self.network)
 
     def require_connection(self, request: Request) -> None:
         """Raise UnreachableError soon where nothing would connect us to a place of `request`."""
@@ -121,7 +121,7 @@ class Resolver:
             return
         answer = self.ask(request).answer()
         if not answer.is_connected:
-            raise out_of_reach(request.artifact, answer.refusal)
+            raise out_of_reach(request.artifact.name, answer.refusal, OUT_OF_REACH)
 
     def fetch(self, requests: Sequence[Request]) -> dict[str, Path]:
         """Return a verified file for each request, by sha256; what is missing is downloaded.

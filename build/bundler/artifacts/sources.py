@@ -18,21 +18,16 @@ from packaging.utils import parse_wheel_filename
 from unearth import PackageFinder
 from unearth.fetchers import PyPIClient
 
-from bundler.artifacts.network import (
-    Credentials,
-    asked_to_wait,
-    is_worth_another_try,
-    may_pass,
-    reason,
-    shown,
-    without_credentials,
-)
+from bundler.artifacts.download import PlaceError
+from bundler.artifacts.network import Credentials, without_credentials
+from bundler.bootstrap.connection import shown
 from bundler.errors import UsageError
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Sequence
 
+    from unearth import Package
     from unearth.fetchers import Fetcher
     from unearth.link import Link
 
@@ -78,40 +73,20 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UrlSource:
-    """One fixed address; a mirror takes the place of its beginning.
-
-    `replaces` is the beginning a mirror stands for, by default the scheme and host. `tokens` are
-    for origins (`https://host`); each stays with its own.
-    """
+    """One fixed address. `tokens` are for origins (`https://host`); each stays with its own."""
 
     url: str
-    mirror: str | None = None
-    replaces: str = ""
     tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def locate(self, artifact: Artifact, pause: Pause = time.sleep) -> Iterator[Location | Miss]:
-        """Yield the one address: with a token for it, then without, in case that is not accepted.
-
-        Raises UsageError if the mirror does not mirror it.
-        """
-        del pause
-        url = self.url
-        if self.mirror is not None:
-            parts = urlsplit(url)
-            beginning = self.replaces or f"{parts.scheme}://{parts.netloc}"
-            if not url.startswith(beginning):
-                raise UsageError(
-                    f"the mirror cannot replace {artifact.name}",
-                    why=f"{shown(url)} does not begin with {shown(beginning)}",
-                    next_step="correct the mirror, or the address it replaces, in the recipe",
-                )
-            url = f"{self.mirror.rstrip('/')}/{url.removeprefix(beginning).lstrip('/')}"
-        plain = without_credentials(url)
+        """Yield the address: with a token for it, then without, in case that is not accepted."""
+        del artifact, pause
+        plain = without_credentials(self.url)
         parts = urlsplit(plain)
         token = self.tokens.get(f"{parts.scheme}://{parts.netloc}", "").strip()
         if token:
             yield Location(url=plain, headers={"Authorization": f"Bearer {token}"})
-        yield Location(url=plain, headers=Credentials([url]).header(url))
+        yield Location(url=plain, headers=Credentials([self.url]).header(self.url))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,22 +144,30 @@ class IndexSource:
                 why=str(error),
                 next_step="lock the project again, with wheels only",
             ) from error
+        for place, problem, packages in self.offers(project, pause):
+            links = [package.link for package in packages]
+            found = [link for link in links if link.filename == artifact.name]
+            if not found:
+                yield Miss(place=place, reason=problem or "has no such file")
+            for link in found:
+                yield self._place(link, artifact)
+
+    def offers(
+        self, project: str, pause: Pause = time.sleep
+    ) -> Iterator[tuple[str, str, list[Package]]]:
+        """Yield each place, fit to be shown, why it could not be asked, and what it has."""
         with PyPIClient(
             trusted_hosts=self._network.trusted_hosts,
             verify=self._trust,
             proxy=self._network.proxy,
-            timeout=httpx2.Timeout(self._network.read_s, connect=self._network.connect_s),
+            timeout=self._network.timeout,
             auth=self._authorize,
             follow_redirects=True,
             event_hooks={"response": [_refuse]},
         ) as client:
             for url, kind in self._places:
-                problem, links = self._ask(client, url, kind, project, pause)
-                found = [link for link in links if link.filename == artifact.name]
-                if not found:
-                    yield Miss(place=shown(url), reason=problem or "has no such file")
-                for link in found:
-                    yield self._place(link, artifact)
+                problem, packages = self._ask(client, url, kind, project, pause)
+                yield shown(url), problem, packages
 
     def _authorize(self, request: httpx2.Request) -> httpx2.Request:
         request.headers.update(self._credentials.header(str(request.url)))
@@ -192,30 +175,22 @@ class IndexSource:
 
     def _ask(
         self, client: PyPIClient, url: str, kind: str, project: str, pause: Pause
-    ) -> tuple[str | None, list[Link]]:
+    ) -> tuple[str, list[Package]]:
         """Return why `url` could not be asked, or what it has for `project`."""
+
+        def attempt() -> list[Package]:
+            with self._network.sorting_failures():
+                return _packages(client, without_credentials(url), kind, project)
+
         if url in self._given_up:
             return self._given_up[url], []
-        problem, attempt = "", 0
-        while attempt < self._network.tries:
-            attempt += 1
-            try:
-                return None, _links(client, without_credentials(url), kind, project)
-            except httpx2.TransportError as error:
-                problem, retry_after = reason(error, self._network), None
-                if not may_pass(error, problem):
-                    self._given_up[url] = problem
-                    return problem, []
-            except httpx2.HTTPStatusError as error:
-                problem, retry_after = reason(error, self._network), asked_to_wait(error)
-                if not is_worth_another_try(error):
-                    return problem, []
-            except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
-                return reason(error, self._network), []
-            if attempt < self._network.tries:
-                pause(self._network.wait_s(attempt, retry_after))
-        self._given_up[url] = f"{problem}, {attempt} times"
-        return self._given_up[url], []
+        try:
+            return "", self._network.persist(attempt, pause)
+        except PlaceError as error:
+            # What one page says is not said of the next.
+            if not isinstance(error.__cause__, (httpx2.HTTPStatusError, ValueError)):
+                self._given_up[url] = str(error)
+            return str(error), []
 
     def _place(self, link: Link, artifact: Artifact) -> Location | Miss:
         url = link.url_without_fragment
@@ -226,7 +201,7 @@ class IndexSource:
         return Location(url=without_credentials(url), headers=headers)
 
 
-def _links(client: PyPIClient, url: str, kind: str, project: str) -> list[Link]:
+def _packages(client: PyPIClient, url: str, kind: str, project: str) -> list[Package]:
     """Return every file of `project` at `url`; none if there is no such page or folder."""
     if "://" not in url:
         if not Path(url).exists():
@@ -238,7 +213,7 @@ def _links(client: PyPIClient, url: str, kind: str, project: str) -> list[Link]:
         find_links=[url] if kind == "find_links" else [],
         ignore_compatibility=True,
     )
-    return [package.link for package in finder.find_all_packages(project, allow_yanked=True)]
+    return list(finder.find_all_packages(project, allow_yanked=True))
 
 
 def _refuse(response: httpx2.Response) -> None:

@@ -7,9 +7,8 @@ import errno
 import hashlib
 import json
 import os
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from bundler.artifacts.locations import UNFINISHED, entry_path, tag_cache
 from bundler.atomic import Partial, abandoned, disk_error, free_bytes
 from bundler.digests import Digest
 from bundler.errors import DiskError, IntegrityError, UnreachableError
@@ -19,6 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
     from types import TracebackType
+    from typing import Self
+
+
+CACHEDIR_TAG = (
+    b"Signature: 8a477f597d28d172789f06886806bc55\n"
+    b"# Made by a bundle builder. Everything here is fetched or made again when it is missing.\n"
+)
 
 
 def not_locked(name: str, *, actual: str, locked: Digest, next_step: str) -> IntegrityError:
@@ -46,10 +52,10 @@ class Store:
 
     @property
     def _unfinished(self) -> Path:
-        return self.root / UNFINISHED
+        return self.root / "partial"
 
     def _entry(self, sha256: str) -> Path:
-        return entry_path(self.root, sha256)
+        return self.root / "sha256" / sha256[:2] / sha256
 
     def _derived(self, key: str) -> Path:
         name = hashlib.sha256(key.encode()).hexdigest()
@@ -58,7 +64,11 @@ class Store:
     def partial(self, stem: str) -> Partial:
         """Return a new unfinished file in this store. Raises DiskError."""
         partial = Partial(self._unfinished, stem)
-        tag_cache(self.root)
+        # It tells backups what they may leave out, and is missed by nobody where it cannot be.
+        tag = self.root / "CACHEDIR.TAG"
+        with contextlib.suppress(OSError):
+            if not tag.exists():
+                tag.write_bytes(CACHEDIR_TAG)
         return partial
 
     def path(self, digest: Digest) -> Path | None:
@@ -273,9 +283,14 @@ class Writer:
         self.partial.restart()
 
     def commit(self) -> Path:
-        """Make the bytes an entry and return it. Raises WrongBytesError, DiskError."""
+        """Make the bytes an entry and return it. Raises DiskError.
+
+        Raises WrongBytesError for others than were asked for, and forgets those.
+        """
         if not self.is_complete:
-            raise WrongBytesError(self.partial.sha256)
+            wrong = WrongBytesError(self.partial.sha256)
+            self.restart()
+            raise wrong
         try:
             return self._store.publish(self.partial, self.digest.sha256)
         except OSError as error:

@@ -11,9 +11,9 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
-from bundler.errors import UsageError
+from bundler.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -221,3 +221,19 @@ def next_step(text: str, otherwise: str) -> str:
 def lasts(text: str) -> bool:
     """Return whether what `text` speaks of will be the same at the next try."""
     return recognise(text) in {CERTIFICATE, AUTHENTICATION} or "407" in text
+
+
+def shown(url: str) -> str:
+    """Return `url` without credentials, query and fragment, any of which may be secret."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def out_of_reach(name: str, why: str, otherwise: str = "") -> UnreachableError:
+    """Return the error for a file that no place gives, with the obstacle if it is known."""
+    obstacle = recognise(why)
+    return UnreachableError(
+        f"{name} is out of reach" + (f": {obstacle.name}" if obstacle else ""),
+        why=why,
+        next_step=next_step(why, otherwise),
+    )

@@ -6,7 +6,6 @@ venv and pip. It lies in bundle/out/bootstrap under the first digits of its sha2
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -16,11 +15,13 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from bundler.artifacts.locations import entry_path
+from bundler.artifacts.download import Patience
+from bundler.artifacts.store import Store
 from bundler.atomic import disk_error
 from bundler.bootstrap import download, interpreters
 from bundler.bootstrap.pip_options import pip_options
 from bundler.console import Lines
+from bundler.digests import SHA256, Artifact, Digest
 from bundler.errors import (
     IntegrityError,
     PolicyError,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from bundler.project import Project
 
 NAME_DIGITS = 16
-CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Standalone:
     is_offline: bool
     environ: Mapping[str, str]
     console: Console
-    patience: download.Patience
+    patience: Patience
 
     def program(self, wanted: Platform) -> Path:
         """Return the program of the CPython locked for `wanted`, fetched and unpacked if need be.
@@ -62,7 +62,7 @@ class Standalone:
         UnreachableError, IntegrityError, DiskError, and UnsupportedError where it does not run.
         """
         locked = locked_runtime(self.project.runtime_lock, wanted.target)
-        place = self.project.out / "bootstrap" / locked.sha256[:NAME_DIGITS]
+        place = self.project.out / "bootstrap" / locked.artifact.digest.sha256[:NAME_DIGITS]
         program = place / ("python.exe" if wanted.system == "win32" else "bin/python3.11")
         if self._problem(program, wanted):
             self._make(locked, place, lambda: not self._problem(program, wanted))
@@ -100,12 +100,13 @@ class Standalone:
 
     def _archive(self, locked: LockedRuntime) -> Path:
         """Return the archive in the store, with the locked content."""
-        entry = entry_path(self.store, locked.sha256)
-        if entry.is_file():
-            if _sha256(entry) == locked.sha256:
-                return entry
+        store, artifact = Store(self.store), locked.artifact
+        try:
+            return store.verified(artifact.digest, locked.name)
+        except UnreachableError:
+            pass
+        except IntegrityError:
             self.console.say(f"fetch {locked.name}: its stored copy was damaged; fetching it again")
-            entry.unlink()
         if self.is_offline:
             raise UnreachableError(
                 f"{locked.name} is not in the store",
@@ -115,20 +116,13 @@ class Standalone:
         url = locked.url(self.mirror or sources.get("runtime", ""))
         self.console.say(f"fetching CPython {locked.version}, which runs the builder (once)")
         return download.fetch(
-            download.Wanted(locked.name, url, locked.sha256),
-            self.store,
+            artifact,
+            url,
+            store,
             download.route(pip_options(self.environ), url),
             Lines(self.console, "fetch"),
             self.patience,
         )
-
-
-def _sha256(path: Path) -> str:
-    found = hashlib.sha256()
-    with path.open("rb") as stream:
-        for chunk in iter(lambda: stream.read(CHUNK_BYTES), b""):
-            found.update(chunk)
-    return found.hexdigest()
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -189,7 +183,6 @@ STRING = re.compile(r'([\w-]+)\s*=\s*"([^"\\]*)"\s*(?:#.*)?')
 # As the release names its archives.
 NAMING = ("version", "tag", "triple", "flavour")
 NAME = "cpython-{version}+{tag}-{triple}-{flavour}.tar.gz"
-SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -197,9 +190,13 @@ class LockedRuntime:
     """A CPython of python-build-standalone: its archive's name, hash and place in the release."""
 
     version: str
-    name: str
-    sha256: str
+    artifact: Artifact
     tag: str
+
+    @property
+    def name(self) -> str:
+        """The archive's name."""
+        return self.artifact.name
 
     def url(self, release: str) -> str:
         """Return the archive's address where `release` is the beginning of every release's."""
@@ -244,8 +241,7 @@ def locked_runtime(lock: Path, target: str) -> LockedRuntime:
         )
     return LockedRuntime(
         version=entry["version"],
-        name=NAME.format_map(entry),
-        sha256=entry["sha256"],
+        artifact=Artifact(name=NAME.format_map(entry), digest=Digest(sha256=entry["sha256"])),
         tag=entry["tag"],
     )
 
@@ -270,7 +266,8 @@ def suitable_python(
         is_offline=getattr(options, "offline", False),
         environ=os.environ,
         console=console,
-        patience=download.Patience(),
+        # Where there is no network, that is soon told.
+        patience=Patience(unheard_tries=3),
     )
     try:
         return standalone.program(wanted)
@@ -280,6 +277,6 @@ def suitable_python(
         first = f"{error.next_step}; or " if error.next_step else ""
         raise UnreachableError(
             f"the builder needs CPython {interpreters.SERIES}, and can neither find nor fetch one",
-            why=f"{error.why}{found}",
+            why=f"{error.what}: {error.why}{found}",
             next_step=f"{first}install one, then run the same command again:{ways}",
         ) from error

@@ -133,7 +133,6 @@ def _lock_models(options: argparse.Namespace, project: Project, console: Console
     before = read_models(project.model_lock, recipe)
     pip = pip_options(os.environ)
     network = configured_network(pip, Network())
-    indexes = configured_indexes(pip, project.root)
     mirrors = parse_mirrors(options.mirror, recipe.sources)
     variable = os.environ.get("HF_ENDPOINT")
     hub = Hub(
@@ -147,8 +146,7 @@ def _lock_models(options: argparse.Namespace, project: Project, console: Console
             recipe=recipe,
             store=Store(options.store or project.store),
             network=network,
-            indexes=indexes,
-            wheel_sources=(IndexSource(indexes, network),),
+            wheels=IndexSource(configured_indexes(pip, project.root), network),
             hub=hub,
             texts=read_texts(project.golden / TEXTS),
             before=before,

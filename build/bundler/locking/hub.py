@@ -9,16 +9,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import httpx2
 
-from bundler.artifacts.network import (
-    Network,
-    asked_to_wait,
-    is_worth_another_try,
-    may_pass,
-    reason,
-    shown,
-)
+from bundler.artifacts.download import PlaceError
 from bundler.artifacts.sources import HubSource, Location
 from bundler.bootstrap import connection
+from bundler.bootstrap.connection import shown
 from bundler.digests import Artifact, Digest
 from bundler.errors import IntegrityError, UnreachableError, UsageError
 from bundler.recipe import REVISION
@@ -27,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
+
+    from bundler.artifacts.network import Network
 
 Answer = TypeVar("Answer")
 
@@ -137,63 +133,50 @@ class Hub:
 
     def _ask(self, repository: str, call: Callable[[], Answer]) -> Answer:
         """Return what `call` returns, after as many tries as the network settings allow."""
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return call()
-            except httpx2.HTTPError as error:
-                problem, wait = self._judge(repository, error)
-            except (ValueError, KeyError, TypeError) as error:
-                raise UnreachableError(
-                    f"{shown(self.endpoint)} does not answer as a model hub does",
-                    why=f"{type(error).__name__} in its answer for {repository}",
-                    next_step=f"check the address in {self.named_by or 'bundle/recipe.toml'}",
-                ) from error
-            if attempt >= self.network.tries:
-                raise self._out_of_reach(repository, f"{problem}, {attempt} times")
-            time.sleep(self.network.wait_s(attempt, wait))
 
-    def _judge(self, repository: str, error: httpx2.HTTPError) -> tuple[str, str | None]:
-        """Return the problem and how long to wait, if another try may help; raise if not."""
-        from huggingface_hub.errors import (  # noqa: PLC0415 - see _describe
-            GatedRepoError,
-            RepositoryNotFoundError,
-            RevisionNotFoundError,
-        )
+        def attempt() -> Answer:
+            with self.network.sorting_failures():
+                try:
+                    return call()
+                except httpx2.HTTPError as error:
+                    self._refuse(repository, getattr(error, "response", None))
+                    raise
+                except (ValueError, KeyError, TypeError) as error:
+                    raise UnreachableError(
+                        f"{shown(self.endpoint)} does not answer as a model hub does",
+                        why=f"{type(error).__name__} in its answer for {repository}",
+                        next_step=f"check the address in {self.named_by or 'bundle/recipe.toml'}",
+                    ) from error
 
-        if isinstance(error, httpx2.TransportError):
-            problem = reason(error, self.network)
-            if not may_pass(error, problem):
-                raise self._out_of_reach(repository, problem) from None
-            return problem, None
-        response: httpx2.Response | None = getattr(error, "response", None)
-        status = 0 if response is None else response.status_code
-        code = "" if response is None else response.headers.get("X-Error-Code", "")
-        if isinstance(error, GatedRepoError) or code == "GatedRepo":
+        try:
+            return self.network.persist(attempt, time.sleep)
+        except PlaceError as error:
+            raise self._out_of_reach(repository, str(error)) from error
+
+    def _refuse(self, repository: str, response: httpx2.Response | None) -> None:
+        """Raise what the hub means by `response`, where that is more than a failure."""
+        if response is None:
+            return
+        code = response.headers.get("X-Error-Code", "")
+        if code == "GatedRepo":
             raise self._gated(repository) from None
-        if isinstance(error, RevisionNotFoundError) or code == "RevisionNotFound":
+        if code == "RevisionNotFound":
             raise UsageError(
                 f"the hub has no such revision of {repository}",
                 why="it was removed, or never existed",
                 next_step="correct the revision in bundle/recipe.toml, or leave it out",
             ) from None
         # For a repository that does not exist, the hub asks for a login instead of saying so.
-        is_denied = status in {httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN}
-        if isinstance(error, RepositoryNotFoundError) or code == "RepoNotFound" or is_denied:
+        is_denied = response.status_code in {httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN}
+        if code == "RepoNotFound" or is_denied:
             raise UsageError(
                 f"the hub has no repository {repository} for us",
-                why=f"it answers HTTP {status}: there is none by that name, or it is private",
+                why=f"it answers HTTP {response.status_code}: there is none by that name, or it is "
+                "private",
                 next_step="correct it in bundle/recipe.toml, or "
                 + ("take a token that may read it" if self.token else "set HF_TOKEN")
                 + " if it is private",
             ) from None
-        if response is not None:
-            plain = httpx2.HTTPStatusError("", request=response.request, response=response)
-            if is_worth_another_try(plain):
-                return f"HTTP {status}", asked_to_wait(plain)
-        problem = f"HTTP {status}" if status else type(error).__name__
-        raise self._out_of_reach(repository, problem) from None
 
     def _out_of_reach(self, repository: str, problem: str) -> UnreachableError:
         return UnreachableError(

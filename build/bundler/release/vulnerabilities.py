@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
-from bundler.artifacts.network import reason, shown
+from bundler.artifacts.network import reason
 from bundler.bootstrap import connection
+from bundler.bootstrap.connection import shown
 from bundler.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:

@@ -37,7 +37,7 @@ def silent(handler: Handler, _: bytes) -> None:
 
 
 def asked(url: str, within_s: float = SOON_S) -> Reachability:
-    return Inquiry.begin(request(url), lambda: QUICK).answer(within_s)
+    return Inquiry(request(url), lambda: QUICK).answer(within_s)
 
 
 def test_a_file_that_is_there_is_asked_for_once_and_not_read(server: BadServer) -> None:
@@ -69,7 +69,7 @@ def test_where_nothing_listens_there_is_no_connection() -> None:
 
 def test_a_server_that_stays_silent_is_connected(server: BadServer) -> None:
     url = server.add("a.whl", DATA, forever=silent)
-    inquiry = Inquiry.begin(request(url), lambda: QUICK)
+    inquiry = Inquiry(request(url), lambda: QUICK)
     while not server.seen:
         time.sleep(0.01)
     assert inquiry.answer(0.01) == Reachability(
@@ -99,7 +99,7 @@ def test_the_time_it_takes_to_read_the_configuration_does_not_count(server: BadS
         read.wait()
         return QUICK
 
-    inquiry = Inquiry.begin(request(server.add("a.whl", DATA)), network)
+    inquiry = Inquiry(request(server.add("a.whl", DATA)), network)
     threading.Timer(0.2, read.set).start()
     assert inquiry.answer(SOON_S).refusal == ""
 
@@ -108,14 +108,14 @@ def test_a_configuration_that_cannot_be_read_is_the_reason(server: BadServer) ->
     def network() -> Network:
         raise UsageError("pip's configuration cannot be read")
 
-    answer = Inquiry.begin(request(server.add("a.whl", DATA)), network).answer(SOON_S)
+    answer = Inquiry(request(server.add("a.whl", DATA)), network).answer(SOON_S)
     assert answer == Reachability(is_connected=False, refusal="pip's configuration cannot be read")
 
 
 def test_a_local_mirror_needs_no_network(tmp_path: Path) -> None:
     (tmp_path / "b c").write_bytes(DATA)
     assert asked((tmp_path / "b c").as_uri()) == Reachability(is_connected=True, refusal="")
-    assert asked((tmp_path / "d").as_uri()).refusal.endswith("/d: no such file")
+    assert asked((tmp_path / "d").as_uri()).refusal.endswith("/d: No such file or directory")
 
 
 def test_every_place_is_asked_until_one_would_give_it(server: BadServer) -> None:
@@ -124,7 +124,7 @@ def test_every_place_is_asked_until_one_would_give_it(server: BadServer) -> None
         artifact=Artifact(name="a", digest=DIGEST),
         sources=tuple(UrlSource(url=url) for url in urls),
     )
-    assert Inquiry.begin(wanted, lambda: QUICK).answer(SOON_S).refusal == ""
+    assert Inquiry(wanted, lambda: QUICK).answer(SOON_S).refusal == ""
 
 
 def test_a_body_that_stalls_does_not_matter(server: BadServer) -> None:

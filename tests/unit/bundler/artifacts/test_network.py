@@ -14,9 +14,9 @@ from bundler.artifacts.network import (
     Network,
     may_pass,
     reason,
-    shown,
     without_credentials,
 )
+from bundler.bootstrap.connection import shown
 from bundler.errors import UsageError
 
 if TYPE_CHECKING:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bundler.artifacts.download import Patience
 from bundler.artifacts.store import Store
-from bundler.bootstrap.download import Patience, Route, Wanted, fetch, route
+from bundler.bootstrap.download import Route, fetch, route
 from bundler.console import Console, Lines
-from bundler.digests import Digest
+from bundler.digests import Artifact, Digest
 from bundler.errors import DiskError, IntegrityError, UnreachableError, UsageError
 from tests.support.badserver import (
     BadServer,
@@ -56,9 +57,9 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 def bring(
     store: Store, url: str, *, way: Route | None = None, said: io.StringIO | None = None
 ) -> Path:
-    wanted = Wanted("thing.tar.gz", url, DIGEST.sha256)
+    wanted = Artifact(name="thing.tar.gz", digest=Digest(sha256=DIGEST.sha256))
     progress = Lines(Console(said or io.StringIO()), "fetch")
-    return fetch(wanted, store.root, way or route({}, url), progress, QUICK)
+    return fetch(wanted, url, store, way or route({}, url), progress, QUICK)
 
 
 def leftovers(store: Store) -> list[int]:
@@ -219,10 +220,3 @@ def test_progress_is_told(server: BadServer, store: Store, monkeypatch: pytest.M
     assert (
         f"fetch thing.tar.gz: {len(DATA) / 1e6:.1f} of {len(DATA) / 1e6:.1f} MB" in said.getvalue()
     )
-
-
-def test_waits_grow_and_end_at_the_longest() -> None:
-    patience = Patience(first_wait_s=1.0, longest_wait_s=30.0)
-    assert [patience.wait_s(count, "") for count in (1, 2, 3, 9)] == [1.0, 2.0, 4.0, 30.0]
-    assert patience.wait_s(1, "7") == 7.0
-    assert patience.wait_s(1, "tomorrow") == 1.0

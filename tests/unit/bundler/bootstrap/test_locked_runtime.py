@@ -28,7 +28,7 @@ def test_the_committed_lock_is_read_as_tomllib_reads_it() -> None:
     assert strings(lock) == tomllib.loads(lock.read_text(encoding="utf-8"))
     for target, spec in read_lock(lock).items():
         found = locked_runtime(lock, target)
-        assert (found.name, found.sha256) == (spec.artifact.name, spec.artifact.digest.sha256)
+        assert found.artifact == spec.artifact
         assert (found.version, found.tag) == (spec.version, spec.tag)
         release = tomllib.loads(Project.here().recipe.read_text(encoding="utf-8"))["sources"]
         assert found.url(release["runtime"]) == spec.url

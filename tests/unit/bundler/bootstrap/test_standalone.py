@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bundler.artifacts.download import Patience
 from bundler.artifacts.store import Store
-from bundler.bootstrap.download import Patience
 from bundler.bootstrap.platforms import PYTHON, supported, this_machine
 from bundler.bootstrap.standalone import Standalone
 from bundler.console import Console

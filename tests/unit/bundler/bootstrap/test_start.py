@@ -84,7 +84,7 @@ def test_where_there_is_none_one_message_says_what_helps(
     assert caught.value.exit_code == 5
     assert caught.value.render() == (
         "error: the builder needs CPython 3.11, and can neither find nor fetch one\n"
-        "  why: the network is down; passed over /a: it does not start\n"
+        "  why: it is not there: the network is down; passed over /a: it does not start\n"
         f"  next: {'set SSL_CERT_FILE; or ' if help_ else ''}"
         "install one, then run the same command again:\n"
         "    one up\n"

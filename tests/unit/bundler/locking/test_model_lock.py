@@ -140,8 +140,7 @@ def locker(tmp_path: Path, server: TinyHub, maker: Maker, said: list[str]) -> Lo
         recipe=RECIPE,
         store=Store(tmp_path / "store"),
         network=NETWORK,
-        indexes=indexes,
-        wheel_sources=(IndexSource(indexes, NETWORK),),
+        wheels=IndexSource(indexes, NETWORK),
         hub=Hub(endpoint=server.root, network=NETWORK, token="hf_good"),  # noqa: S106
         texts=("one", "two"),
         before={},

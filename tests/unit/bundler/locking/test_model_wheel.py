@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.artifacts.sources import Indexes
+from bundler.artifacts.sources import Indexes, IndexSource
 from bundler.digests import Artifact, Digest
 from bundler.errors import IntegrityError, PolicyError, UnreachableError
 from bundler.locking.model_lock import find_wheel, unpack
@@ -56,27 +56,29 @@ def test_a_wheel_in_a_folder_is_found_and_hashed(tmp_path: Path, as_url: bool) -
     wheel = tiny_wheel(tmp_path)
     tiny_wheel(tmp_path, version="1.1")
     place = tmp_path.as_uri() if as_url else str(tmp_path)
-    found = find_wheel("tiny==1.0", Indexes(find_links=(place,)), NETWORK)
+    found = find_wheel("tiny==1.0", IndexSource(Indexes(find_links=(place,)), NETWORK))
     assert (found.name, found.digest.sha256) == (wheel.name, sha256(wheel))
 
 
 def test_an_index_gives_the_hash_and_nothing_is_downloaded(server: BadServer) -> None:
     link = f"/files/tiny-1.0-py3-none-any.whl#sha256={'a' * 64}"
-    found = find_wheel("tiny==1.0", index(server, link), NETWORK)
+    found = find_wheel("tiny==1.0", IndexSource(index(server, link), NETWORK))
     assert found.digest.sha256 == "a" * 64
     assert [seen.path for seen in server.seen] == ["/simple/tiny/"]
 
 
 def test_a_remote_wheel_without_a_hash_is_refused(server: BadServer) -> None:
     with pytest.raises(PolicyError, match="without a sha256"):
-        find_wheel("tiny==1.0", index(server, "/files/tiny-1.0-py3-none-any.whl"), NETWORK)
+        find_wheel(
+            "tiny==1.0", IndexSource(index(server, "/files/tiny-1.0-py3-none-any.whl"), NETWORK)
+        )
 
 
 def test_a_folder_is_asked_before_an_index(tmp_path: Path, server: BadServer) -> None:
     wheel = tiny_wheel(tmp_path)
     indexes = index(server, f"/f/tiny-1.0-py3-none-any.whl#sha256={'a' * 64}")
     both = indexes.and_also(Indexes(find_links=(str(tmp_path),)))
-    assert find_wheel("tiny==1.0", both, NETWORK).digest.sha256 == sha256(wheel)
+    assert find_wheel("tiny==1.0", IndexSource(both, NETWORK)).digest.sha256 == sha256(wheel)
     assert server.seen == []
 
 
@@ -86,7 +88,7 @@ def test_another_version_or_a_source_distribution_will_not_do(
     indexes = index(server, f"/f/tiny-1.0.tar.gz#sha256={'a' * 64}", "/f/tiny-2.0-py3-none-any.whl")
     missing = Indexes(find_links=(str(tmp_path / "none"),))
     with pytest.raises(UnreachableError, match=r"tiny==1\.0 is out of reach") as caught:
-        find_wheel("tiny==1.0", indexes.and_also(missing), NETWORK)
+        find_wheel("tiny==1.0", IndexSource(indexes.and_also(missing), NETWORK))
     assert f"{server.url('simple')}: has no such wheel" in caught.value.why
     assert str(tmp_path / "none") in caught.value.why
 
@@ -95,7 +97,7 @@ def test_an_index_that_is_gone_is_named_without_its_password() -> None:
     with BadServer() as gone:
         address = gone.root.replace("//", "//user:secret@")
     with pytest.raises(UnreachableError) as caught:
-        find_wheel("tiny==1.0", Indexes(index_urls=(address,)), NETWORK)
+        find_wheel("tiny==1.0", IndexSource(Indexes(index_urls=(address,)), NETWORK))
     assert "no connection" in caught.value.why
     assert "secret" not in caught.value.render()
 
