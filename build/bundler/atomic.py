@@ -17,24 +17,27 @@ import secrets
 import shutil
 import tempfile
 import time
-from contextlib import suppress
 from glob import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from bundler import checkpoints
 from bundler.errors import DiskError
 
 if TYPE_CHECKING:
-    import io
     from collections.abc import Callable, Iterator, Mapping
     from io import FileIO
+    from typing import BinaryIO
 
 try:
     import fcntl
 except ImportError:  # Windows, where an open file cannot be removed: that serves as the lock.
     fcntl = None  # type: ignore[assignment]
 
+PLAIN = 0o644
+EXECUTABLE = 0o755
+FOLDER = 0o755
+READ_ONLY = 0o444
 CHUNK_BYTES = 1 << 20
 ABANDONED_AFTER_S = 24 * 60 * 60
 # Access denied and sharing violation, as Windows numbers them.
@@ -68,6 +71,15 @@ def disk_error(error: OSError, at: Path, *, purpose: str, needed: int | None = N
     )
 
 
+@contextlib.contextmanager
+def disk_errors(at: Path, *, purpose: str, needed: int | None = None) -> Iterator[None]:
+    """Turn an OSError of the block into what `disk_error` makes of it."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, at, purpose=purpose, needed=needed) from error
+
+
 def free_bytes(at: Path) -> int:
     """Return how many bytes may still be written below `at`, which need not exist yet."""
     while not at.exists():
@@ -79,11 +91,13 @@ def sync_folder(folder: Path) -> None:
     """Make the names in `folder` last through a power cut, where the system lets us."""
     if os.name == "nt":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    # A folder may let us make names in it and not be read itself.
+    with contextlib.suppress(PermissionError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 class Partial:
@@ -99,10 +113,8 @@ class Partial:
         """Create `folder`/`stem`.RANDOM. Raises DiskError."""
         self._folder = folder
         self._stem = stem
-        try:
+        with disk_errors(folder, purpose=stem.removeprefix(".")):
             self.path, self._stream = self._create()
-        except OSError as error:
-            raise disk_error(error, folder, purpose=stem) from error
         self._hash = hashlib.sha256()
         self.offset = 0
 
@@ -149,8 +161,16 @@ class Partial:
                 while chunk := stream.read(CHUNK_BYTES):
                     self.write(chunk)
 
-    def publish(self, final: Path) -> None:
-        """Give the file its final name: synced, read-only, all or nothing. Raises OSError.
+    def sync(self) -> None:
+        """Make the bytes so far last through a power cut. Raises OSError."""
+        descriptor = self._stream.fileno()
+        if hasattr(fcntl, "F_FULLFSYNC"):
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        else:
+            os.fsync(descriptor)
+
+    def publish(self, final: Path, mode: int = READ_ONLY) -> None:
+        """Give the file its final name: synced, of `mode`, all or nothing. Raises OSError.
 
         A crash before the rename leaves a partial file to sweep, one after it leaves `final`
         whole. If another process publishes the same content first, either copy may stay.
@@ -158,7 +178,7 @@ class Partial:
         while True:
             final.parent.mkdir(parents=True, exist_ok=True)
             try:
-                self._rename(final)
+                self._rename(final, mode)
             except FileNotFoundError:
                 if self.path.exists() or self._stream.closed:
                     raise
@@ -169,12 +189,8 @@ class Partial:
         sync_folder(final.parent)
         sync_folder(final.parent.parent)
 
-    def _rename(self, final: Path) -> None:
-        descriptor = self._stream.fileno()
-        if hasattr(fcntl, "F_FULLFSYNC"):
-            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-        else:
-            os.fsync(descriptor)
+    def _rename(self, final: Path, mode: int) -> None:
+        self.sync()
         checkpoints.reach("store.commit")
         if os.name == "nt":
             # An open file cannot be renamed there, nor a read-only one replaced.
@@ -182,9 +198,9 @@ class Partial:
             if final.exists():
                 set_mode(final, PLAIN)
             replace(self.path, final)
-            set_mode(final, READ_ONLY)
+            set_mode(final, mode)
         else:
-            set_mode(descriptor, READ_ONLY)
+            set_mode(self._stream.fileno(), mode)
             replace(self.path, final)
 
     def _write_again(self) -> None:
@@ -235,32 +251,29 @@ def abandoned(folder: Path, pattern: str = "*") -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def whole(output: Path) -> Iterator[io.BufferedWriter]:
+def whole(output: Path) -> Iterator[BinaryIO]:
     """Give a stream whose bytes are at `output` once the block has ended, with mode 0644.
 
     If the block raises, nothing changed. A crash leaves the old file or the new one, and perhaps a
     hidden one beside it, which the next run sweeps. Raises DiskError.
     """
+    with disk_errors(output.parent, purpose=output.name), _beside(output) as partial:
+        yield cast("BinaryIO", partial)
+        partial.sync()
+        checkpoints.reach("archive.written")
+        partial.publish(output, PLAIN)
+
+
+@contextlib.contextmanager
+def _beside(final: Path) -> Iterator[Partial]:
+    """Give a hidden file beside `final`; those of dead writers are swept. Raises DiskError."""
+    for leftover in abandoned(final.parent, f".{escape(final.name)}.*"):
+        leftover.unlink(missing_ok=True)
+    partial = Partial(final.parent, f".{final.name}")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in abandoned(output.parent, f".{escape(output.name)}.*"):
-            leftover.unlink(missing_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.parent)
-        beside = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as raw:
-                try_lock(descriptor)
-                yield raw
-                raw.flush()
-                os.fsync(raw.fileno())
-            set_mode(beside, PLAIN)
-            checkpoints.reach("archive.written")
-            replace(beside, output)
-        finally:
-            beside.unlink(missing_ok=True)
-        sync_folder(output.parent)
-    except OSError as error:
-        raise disk_error(error, output.parent, purpose=output.name) from error
+        yield partial
+    finally:
+        partial.close(keep=False)
 
 
 def replace_files(texts: Mapping[Path, str]) -> None:
@@ -270,36 +283,17 @@ def replace_files(texts: Mapping[Path, str]) -> None:
     never a part; between two renames the first may be new and the next one still old, so name last
     the file that holds the others' hashes: then a second run repairs it.
     """
-    beside = {path: path.with_name(f".{path.name}.new") for path in texts}
-    try:
-        for path, fresh in beside.items():
-            _write_text(path, fresh, texts[path])
-        for path, fresh in beside.items():
-            _rename_text(path, fresh)
-    finally:
-        for fresh in beside.values():
-            with suppress(OSError):
-                fresh.unlink(missing_ok=True)
-
-
-def _write_text(path: Path, fresh: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        needed = len(text.encode())
-        raise disk_error(error, path, purpose=path.name, needed=needed) from error
-
-
-def _rename_text(path: Path, fresh: Path) -> None:
-    try:
-        replace(fresh, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise disk_error(error, path, purpose=path.name) from error
+    with contextlib.ExitStack() as stack:
+        written: dict[Path, Partial] = {}
+        for path, text in texts.items():
+            data = text.encode()
+            with disk_errors(path, purpose=path.name, needed=len(data)):
+                written[path] = stack.enter_context(_beside(path))
+                written[path].write(data)
+                written[path].sync()
+        for path, partial in written.items():
+            with disk_errors(path, purpose=path.name):
+                partial.publish(path, PLAIN)
 
 
 # Seconds between two tries, ten in all.
@@ -325,10 +319,6 @@ def _patiently(act: Callable[[], object]) -> None:
     act()
 
 
-PLAIN = 0o644
-EXECUTABLE = 0o755
-FOLDER = 0o755
-READ_ONLY = 0o444
 UNSUPPORTED = frozenset({errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
 

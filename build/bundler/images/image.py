@@ -35,6 +35,7 @@ from sidecar.manifest import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+    from typing import BinaryIO
 
     from bundler.images.layers import Layer
 
@@ -188,9 +189,7 @@ def names_in_engine(images: Sequence[Image], name: str) -> list[str]:
     return [f"{name}-{one.architecture}" for one in images]
 
 
-def _write(
-    images: Sequence[Image], raw: io.BufferedIOBase, name: str, epoch: int
-) -> oci.ImageDocument:
+def _write(images: Sequence[Image], raw: BinaryIO, name: str, epoch: int) -> oci.ImageDocument:
     if len(images) == 1:
         (image,) = images
         top = image.manifest
@@ -210,7 +209,7 @@ def _write(
         "manifest.json": docker,
         **dict(sorted(blobs.items())),
     }
-    with tarfile.open(fileobj=raw, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+    with tarfile.open(fileobj=raw, mode="w|", format=tarfile.USTAR_FORMAT) as tar:
         for folder in ("blobs", "blobs/sha256"):
             tar.addfile(tar_header(folder, epoch))
         for path, content in members.items():
