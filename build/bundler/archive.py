@@ -5,6 +5,7 @@ It is verified before it is packed, and again where it arrives.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import stat
 import tarfile
@@ -19,21 +20,20 @@ import zstandard
 
 from bundler.assembly import safe_extract
 from bundler.assembly.path_rules import ArchiveLimits
-from bundler.atomic import FOLDER, PLAIN, disk_error, whole
+from bundler.atomic import EXECUTABLE, FOLDER, PLAIN, disk_errors, whole
 from bundler.bundle import read_bundle
 from bundler.digests import Digest
-from bundler.errors import PolicyError, UsageError, VerificationError
+from bundler.errors import UsageError, VerificationError
 from bundler.profiles import label
 from bundler.verify import verify
-from sidecar.manifest import CHUNK_BYTES
+from sidecar.manifest import CHUNK_BYTES, strays
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from bundler.console import Progress
     from bundler.verify import Verified
-    from sidecar.manifest import Manifest
+    from sidecar.manifest import FileEntry, Manifest
 
 PRODUCT = "sidecar"
 SUFFIX = ".tar.zst"
@@ -47,7 +47,6 @@ EARLIEST = 315_532_800
 ZSTD_LEVEL = 6
 WINDOW_LOG = 23
 JOB_BYTES = 16 << 20
-READ_BYTES = 1 << 20
 # What a bundle holds is known: more than any archive from elsewhere.
 BUNDLE_LIMITS = ArchiveLimits(member_bytes=16 << 30, total_bytes=64 << 30, ratio=1_000)
 
@@ -66,10 +65,10 @@ def write_tar_zst(
     Entries are sorted by path; owners are 0 and nameless; modes are the manifest's. zstd cuts its
     input into jobs of a fixed size, so the count of `threads` (at least one) never shows. Written
     beside, synced, renamed: a crash leaves the old archive or the new one, and perhaps a hidden
-    file that the next run sweeps. Raises PolicyError for a link or a device, VerificationError
-    for a file that is not the manifest's or changes meanwhile, DiskError.
+    file that the next run sweeps. Raises VerificationError for a file that is not the manifest's
+    or changes meanwhile, DiskError.
     """
-    modes = read_bundle(root).modes
+    entries = _listed(root)
     parameters = zstandard.ZstdCompressionParameters.from_level(
         level,
         window_log=WINDOW_LOG,
@@ -78,8 +77,24 @@ def write_tar_zst(
         write_checksum=True,
     )
     compressor = zstandard.ZstdCompressor(compression_params=parameters)
+    members = dict.fromkeys(folders_of(entries)) | entries
+    size = 0
     with whole(output) as raw, compressor.stream_writer(raw, closefd=False) as packed:
-        _write_members(root, modes, packed, epoch, on_bytes)
+        for piece in tar_pieces(root, dict(sorted(members.items())), epoch, on_bytes):
+            size += packed.write(piece)
+        packed.write(bytes(-size % tarfile.RECORDSIZE))
+
+
+def _listed(root: Path) -> dict[str, FileEntry]:
+    """Return the files of the bundle at `root`, by path. Raises VerificationError for others."""
+    entries = read_bundle(root).everything
+    if (stray := next(strays(root, entries), None)) is not None:
+        raise VerificationError(
+            f"{stray.path} cannot be packed",
+            why=stray.detail or "the manifest does not list it",
+            next_step="remove it and assemble again",
+        )
+    return dict(sorted(entries.items()))
 
 
 def unpack(
@@ -91,70 +106,71 @@ def unpack(
     )
 
 
-def _write_members(
+def folders_of(paths: Iterable[str]) -> list[str]:
+    """Return every folder that `paths` lie in, parents first."""
+    found: set[str] = set()
+    for path in paths:
+        folder = path.rpartition("/")[0]
+        while folder and folder not in found:
+            found.add(folder)
+            folder = folder.rpartition("/")[0]
+    return sorted(found)
+
+
+def tar_pieces(
     root: Path,
-    modes: Mapping[str, int],
-    stream: zstandard.ZstdCompressionWriter,
+    members: Mapping[str, FileEntry | None],
     epoch: int,
-    on_bytes: Callable[[int], None],
-) -> None:
-    """Write the tar to `stream`."""
-    paths = {path.relative_to(root).as_posix(): path for path in root.rglob("*")}
-    with tarfile.open(
-        fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8", bufsize=READ_BYTES
-    ) as tar:
-        for name in sorted(paths):
-            info = _header(name, paths[name].lstat(), modes, epoch)
-            if info.isdir():
-                tar.addfile(info)
-                continue
-            with paths[name].open("rb") as data:
-                try:
-                    tar.addfile(info, data)
-                except OSError as error:
-                    if error.errno is not None:
-                        raise
-                    raise _changed(name) from error
-                if data.read(1):
-                    raise _changed(name)
-            on_bytes(info.size)
+    on_bytes: Callable[[int], None] = lambda _: None,
+) -> Iterator[bytes]:
+    """Yield a tar of `members`: names with files of the bundle at `root`, or None for folders.
 
-
-def _changed(name: str, why: str = "its size changed") -> VerificationError:
-    return VerificationError(
-        f"{name} changed while it was packed",
-        why=why,
-        next_step="stop programs that write into the bundle, verify it, then pack it again",
-    )
-
-
-def mode_of_file(name: str, status: os.stat_result, modes: Mapping[str, int]) -> int:
-    """Return the mode in `modes` of a file called `name` that is to be packed.
-
-    Raises PolicyError for a link or a device, VerificationError for a file that has none.
+    A file is hashed while it is read. Raises VerificationError if it is not the listed one.
     """
-    if not stat.S_ISREG(status.st_mode):
-        raise PolicyError(
-            f"{name} cannot be packed",
-            why="it is a link, a device or a socket; a bundle holds files and folders",
-            next_step="remove it and assemble again",
-        )
-    if name not in modes:
+    for name, entry in members.items():
+        if entry is None:
+            yield _packed(tar_header(name, epoch))
+            continue
+        mode = EXECUTABLE if entry.mode & 0o100 else PLAIN
+        yield _packed(tar_header(name, epoch, size=entry.size, mode=mode))
+        yield from content(root, entry)
+        yield bytes(-entry.size % tarfile.BLOCKSIZE)
+        on_bytes(entry.size)
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def _packed(header: tarfile.TarInfo) -> bytes:
+    return header.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+def content(root: Path, entry: FileEntry) -> Iterator[bytes]:
+    """Yield the bytes of a bundle's file. Raises VerificationError if it is not the listed one."""
+    digest = hashlib.sha256()
+    left = entry.size
+    try:
+        with (root / entry.path).open("rb") as stream:
+            while (chunk := stream.read(CHUNK_BYTES)) and left >= 0:
+                digest.update(chunk)
+                left -= len(chunk)
+                if left >= 0:
+                    yield chunk
+    except OSError as error:
         raise VerificationError(
-            f"{name} cannot be packed",
-            why="the manifest does not list it",
-            next_step="remove it",
-        )
-    return modes[name]
+            f"{entry.path} of the bundle cannot be read",
+            why=error.strerror or str(error),
+            next_step="python3 build assemble repairs it",
+        ) from error
+    if left or digest.hexdigest() != entry.sha256:
+        raise changed(entry.path, digest.hexdigest())
 
 
-def _header(
-    name: str, status: os.stat_result, modes: Mapping[str, int], epoch: int
-) -> tarfile.TarInfo:
-    if stat.S_ISDIR(status.st_mode):
-        return tar_header(name, epoch)
-    mode = mode_of_file(name, status, modes)
-    return tar_header(name, epoch, size=status.st_size, mode=mode)
+def changed(name: str, sha256: str) -> VerificationError:
+    """Return the error for a file that is not what was listed when it is packed."""
+    return VerificationError(
+        f"{name} is not what the manifest says",
+        why=f"read to be packed, its sha256 was {sha256}",
+        next_step="stop programs that write there; python3 build assemble repairs a bundle",
+    )
 
 
 def tar_header(
@@ -180,42 +196,28 @@ def write_zip(
 
     Modes are the manifest's. Files and archives over 4 GiB are written as ZIP64. Apart from the
     bundle the bytes depend on the zlib of the Python that runs this, which a release's statement
-    names. Raises PolicyError for a link or a device, VerificationError for a file that is not the
-    manifest's or changes, DiskError.
+    names. Raises VerificationError for a file that is not the manifest's or changes, DiskError.
     """
-    modes = read_bundle(root).modes
-    paths = {path.relative_to(root).as_posix(): path for path in root.rglob("*")}
-    try:
-        with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED, compresslevel=ZIP_LEVEL) as packed:
-            for name in sorted(paths):
-                status = paths[name].lstat()
-                if stat.S_ISDIR(status.st_mode):
-                    continue
-                mode = mode_of_file(name, status, modes)
-                size = 0
-                with (
-                    paths[name].open("rb") as data,
-                    packed.open(_zip_entry(name, mode, status.st_size, epoch), "w") as sink,
-                ):
-                    while chunk := data.read(CHUNK_BYTES):
-                        sink.write(chunk)
-                        size += len(chunk)
-                        on_bytes(len(chunk))
-                if size != status.st_size:
-                    raise _changed(name, f"it had {status.st_size} bytes, and {size} were read")
-    except OSError as error:
-        raise disk_error(error, output.parent, purpose=output.name) from error
+    with (
+        disk_errors(output.parent, purpose=output.name),
+        zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED, compresslevel=ZIP_LEVEL) as packed,
+    ):
+        for entry in _listed(root).values():
+            with packed.open(_zip_entry(entry, epoch), "w") as sink:
+                for chunk in content(root, entry):
+                    sink.write(chunk)
+                    on_bytes(len(chunk))
 
 
-def _zip_entry(name: str, mode: int, size: int, epoch: int) -> zipfile.ZipInfo:
+def _zip_entry(entry: FileEntry, epoch: int) -> zipfile.ZipInfo:
     """Return what the zip says of a file, with nothing of this machine in it."""
     moment = datetime.fromtimestamp(max(epoch, EARLIEST), UTC)
-    entry = zipfile.ZipInfo(name, moment.timetuple()[:6])
-    entry.create_system = UNIX
-    entry.compress_type = zipfile.ZIP_DEFLATED
-    entry.external_attr = (stat.S_IFREG | mode) << 16
-    entry.file_size = size
-    return entry
+    info = zipfile.ZipInfo(entry.path, moment.timetuple()[:6])
+    info.create_system = UNIX
+    info.compress_type = zipfile.ZIP_DEFLATED
+    info.external_attr = (stat.S_IFREG | entry.mode) << 16
+    info.file_size = entry.size
+    return info
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,10 +257,8 @@ def verify_packed(archive: Path, progress: Progress) -> Verified:
     A killed run leaves a hidden folder beside the archive. Raises VerificationError, PolicyError
     or IntegrityError for an archive that is damaged or hostile, and DiskError.
     """
-    try:
+    with disk_errors(archive.parent, purpose=f"what {archive.name} holds"):
         folder = Path(tempfile.mkdtemp(prefix=f".{archive.name}.", dir=archive.parent))
-    except OSError as error:
-        raise disk_error(error, archive.parent, purpose=f"what {archive.name} holds") from error
     try:
         step = "unpack"
         progress.start(step, None)
@@ -286,7 +286,7 @@ def split_file(path: Path, part_bytes: int) -> tuple[Path, ...]:
             next_step=f"--split-mb {size // MOST_PARTS // 10**6 + 1}, or more",
         )
     parts: list[Path] = []
-    try:
+    with disk_errors(path.parent, purpose=f"the parts of {path.name}"):
         with path.open("rb") as whole:
             while whole.tell() < size:
                 part = path.with_name(f"{path.name}.{len(parts) + 1:03}")
@@ -296,6 +296,4 @@ def split_file(path: Path, part_bytes: int) -> tuple[Path, ...]:
                         left -= sink.write(chunk)
                 parts.append(part)
         path.unlink()
-    except OSError as error:
-        raise disk_error(error, path.parent, purpose=f"the parts of {path.name}") from error
     return tuple(parts)

@@ -214,7 +214,7 @@ class Partial:
             self.write(chunk)
         nameless.close()
 
-    def close(self, *, keep: bool) -> None:
+    def close(self, *, keep: bool = False) -> None:
         """Let go of the file; unless `keep`, remove it."""
         self._stream.close()
         if not keep:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.atomic import PLAIN
+from bundler.digests import Digest
 from bundler.errors import UsageError, VerificationError, printable
 from sidecar.manifest import (
     MANIFEST,
     MANIFESTS,
+    FileEntry,
     Manifest,
     ManifestError,
-    read,
+    decode,
     read_entries,
+    read_paper,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 SERVICE = "embedding_sidecar"
 SBOM = "sbom.cdx.json"
@@ -67,20 +73,17 @@ def _has_lists(path: Path) -> bool:
     return (path / MANIFEST).is_file() and (path / MANIFESTS).is_dir()
 
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from sidecar.manifest import FileEntry
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedBundle:
-    """A bundle as its manifest has it, and the files of each component."""
+    """A bundle as its manifest has it, and the files of each component.
+
+    `own` are the manifest and its lists.
+    """
 
     root: Path
     manifest: Manifest
     lists: Mapping[str, tuple[FileEntry, ...]]
+    own: tuple[FileEntry, ...]
 
     @property
     def files(self) -> tuple[FileEntry, ...]:
@@ -93,15 +96,9 @@ class ListedBundle:
         return self.files + self.manifest.documents
 
     @property
-    def own(self) -> tuple[str, ...]:
-        """The paths of the manifest and its lists."""
-        return (MANIFEST, *(f"{MANIFESTS}/{name}.json" for name in self.lists))
-
-    @property
-    def modes(self) -> dict[str, int]:
-        """The mode of every file by path."""
-        modes = dict.fromkeys(self.own, PLAIN)
-        return modes | {entry.path: entry.mode for entry in self.entries}
+    def everything(self) -> dict[str, FileEntry]:
+        """Every file by its path, the manifest and its lists among them."""
+        return {entry.path: entry for entry in self.own + self.entries}
 
 
 def read_bundle(root: Path, *, purpose: str = "be read") -> ListedBundle:
@@ -110,11 +107,24 @@ def read_bundle(root: Path, *, purpose: str = "be read") -> ListedBundle:
     Raises VerificationError for what is not a bundle that can `purpose`.
     """
     try:
-        manifest = read(root)
+        data = read_paper(root, MANIFEST)
+        manifest = decode(data)
         lists = {c.name: read_entries(root, c) for c in manifest.components}
-    except ManifestError as error:
+        own = {MANIFEST: (len(data), Digest.of_bytes(data).sha256)}
+        for component in manifest.components:
+            name = f"{MANIFESTS}/{component.name}.json"
+            own[name] = ((root / name).stat().st_size, component.digest)
+    except (OSError, ManifestError) as error:
         raise unfit(root, str(error), purpose) from error
-    return ListedBundle(root=root, manifest=manifest, lists=lists)
+    return ListedBundle(
+        root=root,
+        manifest=manifest,
+        lists=lists,
+        own=tuple(
+            FileEntry(path=path, mode=PLAIN, size=size, sha256=sha256)
+            for path, (size, sha256) in own.items()
+        ),
+    )
 
 
 def unfit(root: Path, why: str, purpose: str) -> VerificationError:

@@ -51,10 +51,11 @@ def verify(root: Path, progress: Progress) -> Verified:
     bundle = read_bundle(root, purpose="be verified")
     if not any(bundle.lists.values()):
         raise unfit(root, f"{MANIFEST} lists no component with a file in it", "be verified")
-    entries, modes = bundle.entries, bundle.modes
+    entries = bundle.entries
+    modes = {path: entry.mode for path, entry in bundle.everything.items()}
     label = "verify"
     progress.start(label, sum(entry.size for entry in entries))
-    found = list(_name_damages([*bundle.own, *(entry.path for entry in entries)]))
+    found = list(_name_damages([entry.path for entry in bundle.own + entries]))
     found += damages(root, entries, on_bytes=lambda size: progress.advance(label, size))
     found += strays(root, modes.keys())
     statuses = _statuses(root, modes)

@@ -253,11 +253,10 @@ def _reusable(destination: Path, progress: Progress) -> _Old | None:
         if next(found, None) is None:
             sound[name] = entries
     progress.finish("the present bundle")
-    known = {*bundle.own, *(entry.path for entry in bundle.entries)}
     is_whole = (
         len(sound) == len(lists)
         and next(damages(destination, manifest.documents), None) is None
-        and next(strays(destination, known), None) is None
+        and next(strays(destination, bundle.everything), None) is None
     )
     return _Old(
         root=destination, identity=identity, manifest=manifest, sound=sound, is_whole=is_whole

@@ -16,28 +16,23 @@ from typing import TYPE_CHECKING
 
 from bundler.archive import tar_header
 from bundler.atomic import whole
-from bundler.digests import Digest
-from bundler.errors import UnsupportedError, VerificationError
+from bundler.bundle import read_bundle
+from bundler.errors import UnsupportedError
 from bundler.images import oci
 from bundler.images.layers import PLACE, Layers, Part, check_base
 from bundler.plan import COMPONENTS
 from bundler.targets import ARCHITECTURES, target_named
-from sidecar.manifest import (
-    MANIFEST,
-    MANIFESTS,
-    FileEntry,
-    Manifest,
-    ManifestError,
-    decode,
-    read_entries,
-)
+from sidecar.manifest import MANIFEST, MANIFESTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
+    from bundler.bundle import ListedBundle
+    from bundler.digests import Digest
     from bundler.images.layers import Layer
+    from sidecar.manifest import Manifest
 
 PORT = 8421
 # An account without a name: no base has to define it.
@@ -76,19 +71,11 @@ def compose(
     names the source control's commit, if it is to be said. Raises VerificationError,
     UnsupportedError for a bundle that is not for Linux, PolicyError for a base that will not do.
     """
-    try:
-        data = (root / MANIFEST).read_bytes()
-        bundle = decode(data)
-        architecture = _architecture(bundle)
-        parts = list(parts_of(root, bundle, data, epoch))
-    except (OSError, ManifestError) as error:
-        raise VerificationError(
-            f"{root} is not a bundle that can become an image",
-            why=str(error),
-            next_step="python3 build assemble",
-        ) from error
+    listed = read_bundle(root, purpose="become an image")
+    bundle = listed.manifest
+    architecture = _architecture(bundle)
     below = (check_base(base, bundle, architecture),) if base else ()
-    made = (*map(layers.layer, below), *map(layers.layer, parts))
+    made = (*map(layers.layer, below), *map(layers.layer, parts_of(listed, epoch)))
     config = oci.config(
         _process(bundle, epoch, revision), made, architecture=architecture, epoch=epoch
     )
@@ -112,31 +99,21 @@ def _architecture(bundle: Manifest) -> str:
     return ARCHITECTURES[target.name.partition("-")[2]]
 
 
-def parts_of(root: Path, bundle: Manifest, data: bytes, epoch: int) -> Iterator[Part]:
-    """Yield what each layer above the base holds, in order; `data` is manifest.json.
-
-    Raises ManifestError.
-    """
-    for component in sorted(bundle.components, key=lambda one: COMPONENTS.index(one.name)):
-        name = f"{MANIFESTS}/{component.name}.json"
-        size = (root / name).stat().st_size
-        listing = FileEntry(path=name, mode=0o644, size=size, sha256=component.digest)
+def parts_of(bundle: ListedBundle, epoch: int) -> Iterator[Part]:
+    """Yield what each layer above the base holds, in order."""
+    own = {entry.path: entry for entry in bundle.own}
+    parts = [
+        (one.name, own[f"{MANIFESTS}/{one.name}.json"], bundle.lists[one.name])
+        for one in sorted(bundle.manifest.components, key=lambda one: COMPONENTS.index(one.name))
+    ]
+    for name, listing, entries in (*parts, (TOP, own[MANIFEST], bundle.manifest.documents)):
         yield Part(
-            name=component.name,
-            identity=component.digest,
-            root=root,
-            entries=(*read_entries(root, component), listing),
+            name=name,
+            identity=listing.sha256,
+            root=bundle.root,
+            entries=(*entries, listing),
             epoch=epoch,
         )
-    digest = Digest.of_bytes(data)
-    top = FileEntry(path=MANIFEST, mode=0o644, size=len(data), sha256=digest.sha256)
-    yield Part(
-        name=TOP,
-        identity=digest.sha256,
-        root=root,
-        entries=(*bundle.documents, top),
-        epoch=epoch,
-    )
 
 
 def _process(bundle: Manifest, epoch: int, revision: str | None) -> oci.ImageProcess:

@@ -16,16 +16,15 @@ from typing import TYPE_CHECKING
 
 import deflate
 
-from bundler.archive import tar_header
+from bundler.archive import changed, folders_of, tar_pieces
 from bundler.assembly.linkage import version_key
-from bundler.atomic import EXECUTABLE, PLAIN, disk_error
+from bundler.atomic import disk_errors
 from bundler.digests import Digest
 from bundler.errors import (
     IntegrityError,
     PolicyError,
     UnreachableError,
     UsageError,
-    VerificationError,
 )
 from sidecar.manifest import CHUNK_BYTES, canonical
 from sidecar.process import cores
@@ -84,16 +83,10 @@ class Part:
 
         A file is hashed while it is read. Raises VerificationError if it is not the listed one.
         """
-        paths = [f"{PLACE}/{entry.path}" for entry in self.entries]
-        for folder in _folders(paths):
-            yield _packed(tar_header(folder, self.epoch))
-        for entry in sorted(self.entries, key=lambda entry: entry.path):
-            mode = EXECUTABLE if entry.mode & 0o100 else PLAIN
-            name = f"{PLACE}/{entry.path}"
-            yield _packed(tar_header(name, self.epoch, size=entry.size, mode=mode))
-            yield from _content(self.root, entry)
-            yield b"\0" * (-entry.size % tarfile.BLOCKSIZE)
-        yield b"\0" * (2 * tarfile.BLOCKSIZE)
+        ordered = sorted(self.entries, key=lambda entry: entry.path)
+        files = {f"{PLACE}/{entry.path}": entry for entry in ordered}
+        # Each layer names all folders: what one is never depends on which layers lie below.
+        return tar_pieces(self.root, dict.fromkeys(folders_of(files)) | files, self.epoch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +115,7 @@ class Foundation:
                 digest.update(chunk)
                 yield chunk
         if digest.hexdigest() != self.identity:
-            raise _changed(self.path.name, digest.hexdigest())
+            raise changed(self.path.name, digest.hexdigest())
 
 
 class Layers:
@@ -173,67 +166,19 @@ class Layers:
                 yield block
 
         partial = self._store.partial("layer")
-        try:
+        with (
+            disk_errors(self._store.root, purpose=f"the layer {part.name}"),
+            contextlib.closing(partial),
+        ):
             for packed in self._compressors.members(counted()):
                 partial.write(packed)
             digest = Digest(sha256=partial.sha256, size=partial.offset)
             path = self._store.publish(partial, digest.sha256)
-        except OSError as error:
-            raise disk_error(error, self._store.root, purpose=f"the layer {part.name}") from error
-        finally:
-            partial.close(keep=False)
         diff_id = tar.hexdigest()
         record = canonical({"diff_id": diff_id, "sha256": digest.sha256, "size": digest.size})
         self._store.put_derived(key, self._store.verified(self._store.add_bytes(record)))
         self._progress.finish(part.name)
         return Layer(name=part.name, digest=digest, diff_id=diff_id, path=path)
-
-
-def _folders(paths: Iterable[str]) -> list[str]:
-    """Return every folder that `paths` lie in, parents first.
-
-    Each layer names them all: what a folder is never depends on which layers lie below.
-    """
-    found: set[str] = set()
-    for path in paths:
-        folder = path.rpartition("/")[0]
-        while folder and folder not in found:
-            found.add(folder)
-            folder = folder.rpartition("/")[0]
-    return sorted(found)
-
-
-def _packed(header: tarfile.TarInfo) -> bytes:
-    return header.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-
-
-def _content(root: Path, entry: FileEntry) -> Iterator[bytes]:
-    digest = hashlib.sha256()
-    size = 0
-    try:
-        with (root / entry.path).open("rb") as stream:
-            while chunk := stream.read(CHUNK_BYTES):
-                digest.update(chunk)
-                size += len(chunk)
-                if size > entry.size:
-                    break
-                yield chunk
-    except OSError as error:
-        raise VerificationError(
-            f"{entry.path} of the bundle cannot be read",
-            why=error.strerror or str(error),
-            next_step="python3 build assemble repairs it",
-        ) from error
-    if size != entry.size or digest.hexdigest() != entry.sha256:
-        raise _changed(entry.path, digest.hexdigest())
-
-
-def _changed(name: str, sha256: str) -> VerificationError:
-    return VerificationError(
-        f"{name} is not what the manifest says",
-        why=f"read for the image, its sha256 was {sha256}",
-        next_step="stop programs that write there; python3 build assemble repairs a bundle",
-    )
 
 
 BLOCK_BYTES = 4 << 20

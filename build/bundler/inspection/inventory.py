@@ -11,18 +11,15 @@ from installer.records import parse_record_file
 from packaging.utils import canonicalize_name
 
 from bundler.assembly.build_report import SourceReport, read_report
-from bundler.atomic import PLAIN
 from bundler.bundle import read_bundle, unfit
 from bundler.errors import UsageError
 from bundler.targets import target_named
-from sidecar.manifest import FileEntry as Entry
-from sidecar.manifest import Manifest, file_sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
     from bundler.assembly.build_report import LeftOut
-    from sidecar.manifest import Component
+    from sidecar.manifest import Component, FileEntry, Manifest
 
 # What the bundle says of itself, which is in no component.
 PAPERS = "papers"
@@ -44,7 +41,7 @@ class Owned:
 
     component: str
     package: Owner | None
-    entry: Entry
+    entry: FileEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,16 +82,7 @@ def take_stock(root: Path) -> Inventory:
             for entry in entries:
                 package = owners.get(source_of(entry.path))
                 files[entry.path] = Owned(component=component.name, package=package, entry=entry)
-        own = [
-            Entry(
-                path=name,
-                mode=PLAIN,
-                size=(root / name).stat().st_size,
-                sha256=file_sha256(root / name),
-            )
-            for name in sorted(bundle.own)
-        ]
-        for entry in (*own, *manifest.documents):
+        for entry in (*sorted(bundle.own, key=lambda own: own.path), *manifest.documents):
             files[entry.path] = Owned(component=PAPERS, package=None, entry=entry)
     except OSError as error:
         raise unfit(root, str(error), "be read") from error
@@ -118,7 +106,7 @@ def source_of(path: str) -> str:
 
 
 def _owners(
-    root: Path, manifest: Manifest, component: Component, entries: Sequence[Entry]
+    root: Path, manifest: Manifest, component: Component, entries: Iterable[FileEntry]
 ) -> Mapping[str, Owner]:
     """Return the package of each path, as far as one claims it."""
     whole = {
@@ -140,7 +128,7 @@ def _owners(
     return owners
 
 
-def _wheels(root: Path, manifest: Manifest, entries: Iterable[Entry]) -> Mapping[str, Owner]:
+def _wheels(root: Path, manifest: Manifest, entries: Iterable[FileEntry]) -> Mapping[str, Owner]:
     site = target_named(manifest.target).site_packages
     owners: dict[str, Owner] = {}
     for entry in entries:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import zstandard
 
 from bundler.archive import ZSTD_LEVEL
+from bundler.bundle import read_bundle
 from bundler.errors import VerificationError
 from bundler.images import image
 from bundler.release import verify_sidecar
@@ -150,15 +151,13 @@ def image_update(before: Held, after: Held, layers: Layers, *, epoch: int) -> tu
 
     Raises VerificationError where the folder is not what its manifest says.
     """
-    there = {
-        part.identity for part in image.parts_of(before.place, before.manifest, before.top, epoch)
-    }
+    there = {part.identity for part in image.parts_of(read_bundle(before.place), epoch)}
     return tuple(
         Moved(
             name=part.name,
             compressed=0 if part.identity in there else layers.layer(part).digest.size or 0,
         )
-        for part in image.parts_of(after.place, after.manifest, after.top, epoch)
+        for part in image.parts_of(read_bundle(after.place), epoch)
     )
 
 

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.archive import PackedBundle, pack_verified, verify_packed, write_tar_zst
+from bundler.archive import PackedBundle, pack_verified, verify_packed
 from bundler.console import Progress
 from bundler.digests import Digest
 from bundler.errors import IntegrityError, VerificationError
 from tests.support.miniature import EPOCH, Miniature
+from tests.support.tinytar import Entry, write_tar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +62,16 @@ def test_an_archive_of_something_that_was_changed_is_not_received(
 ) -> None:
     copy = shutil.copytree(bundle, tmp_path / "copy")
     (copy / "NOTICES.txt").write_bytes(b"less")
-    write_tar_zst(copy, tmp_path / "b.tar.zst", epoch=EPOCH)
+    files = [path for path in copy.rglob("*") if path.is_file()]
+    entries = [
+        Entry(
+            name=path.relative_to(copy).as_posix(),
+            data=path.read_bytes(),
+            mode=path.stat().st_mode & 0o777,
+        )
+        for path in files
+    ]
+    write_tar(tmp_path / "b.tar.zst", entries)
     with pytest.raises(VerificationError) as caught:
         verify_packed(tmp_path / "b.tar.zst", Progress())
     assert "changed: NOTICES.txt" in caught.value.why

@@ -9,7 +9,7 @@ import pytest
 
 from bundler import archive
 from bundler.bundle import read_bundle
-from bundler.errors import DiskError, PolicyError
+from bundler.errors import DiskError, VerificationError
 from tests.support import smallbundle
 from tests.support.miniature import EPOCH
 
@@ -34,7 +34,7 @@ def packed(tree: Path, output: Path, epoch: int = EPOCH) -> Path:
 def test_what_comes_out_is_what_went_in(tree: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(packed(tree, tmp_path / "a.zip")) as archive:
         assert archive.testzip() is None
-        assert archive.namelist() == sorted(read_bundle(tree).modes)
+        assert archive.namelist() == sorted(read_bundle(tree).everything)
         assert archive.read(PROGRAM) == b"#!/bin/sh\n" * 300
         assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_DEFLATED}
 
@@ -43,7 +43,8 @@ def test_modes_and_times_are_the_same_whoever_packs(tree: Path, tmp_path: Path) 
     with zipfile.ZipFile(packed(tree, tmp_path / "a.zip")) as archive:
         modes = {info.filename: info.external_attr >> 16 for info in archive.infolist()}
         times = {info.date_time for info in archive.infolist()}
-    assert modes == {path: stat.S_IFREG | mode for path, mode in read_bundle(tree).modes.items()}
+    listed = read_bundle(tree).everything
+    assert modes == {path: stat.S_IFREG | entry.mode for path, entry in listed.items()}
     assert modes[PROGRAM] == 0o100755
     assert modes["models/empty"] == 0o100644
     assert times == {(2023, 11, 14, 22, 13, 20)}
@@ -74,7 +75,7 @@ def test_a_large_file_is_announced_as_zip64(
 
 def test_a_link_is_refused(tree: Path, tmp_path: Path) -> None:
     (tree / "link").symlink_to("manifest.json")
-    with pytest.raises(PolicyError, match="link cannot be packed"):
+    with pytest.raises(VerificationError, match="link cannot be packed"):
         packed(tree, tmp_path / "a.zip")
 
 
