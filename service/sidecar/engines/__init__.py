@@ -41,80 +41,41 @@ class Tokens:
 
 
 class Engine(Protocol):
-    """Tokenises texts and encodes tokens of one model on one device."""
+    """Tokenises texts and encodes tokens of one model on one device.
 
-    @property
-    def name(self) -> str:
-        """The engine's own name, e.g. `reference`."""
-        ...
+    `max_tokens` of a text are read at most, `special_tokens` of them added to every text. With
+    `pads`, `encode` computes every text of a batch at the length of the longest; a batch of more
+    than `best_tokens` only takes more memory. `pooling` is the one the model was trained with.
+    """
 
-    @property
-    def device(self) -> str:
-        """Where it computes: cpu, cuda or mps."""
-        ...
-
-    @property
-    def precision(self) -> Precision:
-        """The type that its linear layers compute in."""
-        ...
-
-    @property
-    def space(self) -> SpaceClass:
-        """The class of vector space; all exact engines share one."""
-        ...
-
-    @property
-    def dim(self) -> int:
-        """The number of columns of a vector."""
-        ...
-
-    @property
-    def max_tokens(self) -> int:
-        """The most tokens of a text that the model reads, special tokens included."""
-        ...
-
-    @property
-    def special_tokens(self) -> int:
-        """How many tokens are added to every text."""
-        ...
-
-    @property
-    def pooling(self) -> str:
-        """The pooling that the model was trained with."""
-        ...
-
-    @property
-    def pads(self) -> bool:
-        """Whether `encode` computes every text of a batch at the length of the longest."""
-        ...
-
-    @property
-    def best_tokens(self) -> int:
-        """The tokens of a batch beyond which it only takes more memory."""
-        ...
+    name: str
+    device: str  # where it computes: cpu, cuda or mps
+    precision: Precision  # of its linear layers
+    space: SpaceClass
+    dim: int
+    max_tokens: int
+    special_tokens: int
+    pooling: str
+    pads: bool
+    best_tokens: int
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Return the tokens of every text; an empty text has its special tokens."""
-        ...
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Return start and end, in characters, of every token of `text`, special ones left out."""
-        ...
 
     def unknown(self, text: str) -> tuple[int, int]:
         """Return how many tokens of `text` stand for what the model has none for, and of how many.
 
         Special ones are left out.
         """
-        ...
 
     def encode(self, batch: Sequence[Sequence[int]], *, pooling: str, normalize: bool) -> Vectors:
         """Return one row of shape (dim,) per sequence of ids, in order; `batch` is not empty."""
-        ...
 
     def trim(self) -> None:
         """Give back what memory only large batches need; called when nothing is to do."""
-        ...
 
 
 def has_reference() -> bool:

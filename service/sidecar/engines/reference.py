@@ -66,24 +66,23 @@ class ReferenceEngine:
         self.max_tokens = _max_tokens(model, tokenizer)
         self._modules = modules
         self._stock = poolings[0]
+        mode = self._stock.pooling_mode
+        self.pooling = mode if isinstance(mode, str) else "+".join(mode)
         self._poolings: dict[str, Pooling] = {self.pooling: self._stock}
         self._tokenizer = tokenizer
         self.special_tokens = len(tokenizer("")["input_ids"])
-
-    @property
-    def pooling(self) -> str:
-        """The pooling that the model was trained with."""
-        mode = self._stock.pooling_mode
-        return mode if isinstance(mode, str) else "+".join(mode)
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Return the tokens of every text; an empty text has its special tokens."""
         if not texts:
             return []
-        rows = self._ids(list(texts), truncation=False)
+        rows = self._read(list(texts))["input_ids"]
         long = [index for index, ids in enumerate(rows) if len(ids) > self.max_tokens]
-        # Only the tokenizer knows how it cuts, so long texts are read a second time.
-        cut = dict(zip(long, self._ids([texts[i] for i in long], truncation=True), strict=True))
+        cut = {}
+        if long:  # only the tokenizer knows how it cuts, so these are read a second time
+            whole = [texts[index] for index in long]
+            found = self._read(whole, truncation=True, max_length=self.max_tokens)["input_ids"]
+            cut = dict(zip(long, found, strict=True))
         return [
             Tokens(ids=tuple(cut.get(index, ids)), length=len(ids))
             for index, ids in enumerate(rows)
@@ -91,27 +90,12 @@ class ReferenceEngine:
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Return start and end, in characters, of every token of `text`, special ones left out."""
-        found = self._tokenizer(
-            text,
-            add_special_tokens=False,
-            truncation=False,
-            return_offsets_mapping=True,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )["offset_mapping"]
-        return [(int(start), int(end)) for start, end in found]
+        found = self._read(text, add_special_tokens=False, return_offsets_mapping=True)
+        return [(int(start), int(end)) for start, end in found["offset_mapping"]]
 
     def unknown(self, text: str) -> tuple[int, int]:
         """Return how many tokens of `text` the model has none for, and of how many."""
-        ids: list[int] = self._tokenizer(
-            text,
-            add_special_tokens=False,
-            truncation=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )["input_ids"]
+        ids: list[int] = self._read(text, add_special_tokens=False)["input_ids"]
         return ids.count(self._tokenizer.unk_token_id), len(ids)
 
     def encode(self, batch: Sequence[Sequence[int]], *, pooling: str, normalize: bool) -> Vectors:
@@ -143,19 +127,15 @@ class ReferenceEngine:
         elif self.device == "cuda":
             torch.cuda.empty_cache()
 
-    def _ids(self, texts: list[str], *, truncation: bool) -> list[list[int]]:
-        if not texts:
-            return []
-        rows: list[list[int]] = self._tokenizer(
-            texts,
-            truncation=truncation,
-            max_length=self.max_tokens if truncation else None,
-            padding=False,
+    def _read(self, text: str | list[str], **wanted: Any) -> Any:  # noqa: ANN401 (untyped)
+        settings = {"truncation": False, **wanted}
+        return self._tokenizer(
+            text,
             return_attention_mask=False,
             return_token_type_ids=False,
             verbose=False,
-        )["input_ids"]
-        return rows
+            **settings,
+        )
 
     def _pooling(self, mode: str) -> Pooling:
         if mode not in self._poolings:

@@ -111,11 +111,9 @@ class Parent(Protocol):
 
     def is_gone(self) -> bool:
         """Return whether it has ended."""
-        ...
 
     def wait(self, descriptor: int | None, seconds: float) -> bool:
         """Return within `seconds` whether `descriptor` can be read at once, or was closed."""
-        ...
 
 
 class PosixParent:

@@ -75,7 +75,6 @@ class EventWriter(Protocol):
 
     def write_event(self, event: Event, data: dict[str, object]) -> None:
         """Write one line, or drop it when nobody reads."""
-        ...
 
 
 class PipeEventWriter:

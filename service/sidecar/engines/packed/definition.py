@@ -21,31 +21,24 @@ class Operations(Protocol[V]):
 
     def embed(self, words: str, positions: str, types: str) -> V:
         """Return for every token the sum of its word's, its position's and the first type's row."""
-        ...
 
     def norm(self, x: V, name: str) -> V:
         """Return each row of `x` normalised over its columns, scaled and shifted by `name`."""
-        ...
 
     def add_norm(self, x: V, residual: V, name: str) -> V:
         """Return `norm` of `x` plus `residual`."""
-        ...
 
     def linear(self, x: V, weight: str, bias: str | None = None) -> V:
         """Return `x` times the transposed weight, plus the bias."""
-        ...
 
     def gelu(self, x: V, bias: str) -> V:
         """Return the exact GELU of `x` plus the bias."""
-        ...
 
     def attention(self, query: V, key: V, value: V) -> V:
         """Return multi-head attention of every token to the tokens of its own text alone."""
-        ...
 
     def pool(self, x: V) -> V:
         """Return one row per text as the request pools, of length 1 if it asks for that."""
-        ...
 
 
 def forward(ops: Operations[V], architecture: Architecture) -> V:

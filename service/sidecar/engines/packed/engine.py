@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from sidecar.engines import SpaceClass, Tokens, Vectors
+from sidecar.engines import SpaceClass, Vectors
 from sidecar.engines.packed import tokens, weights
 from sidecar.engines.packed.architecture import (
     GRAPHS,
@@ -24,18 +24,13 @@ BEST_TOKENS, MANY_TOKENS = 768, 4096
 class Executor(Protocol):
     """Runs the forward on token ids."""
 
-    @property
-    def device(self) -> str:
-        """Where it computes: cpu, cuda or mps."""
-        ...
+    device: str  # where it computes: cpu, cuda or mps
 
     def run(self, batch: Sequence[Sequence[int]], *, pooling: str, normalize: bool) -> Vectors:
         """Return one row per sequence of ids, in the order of `batch`."""
-        ...
 
     def trim(self) -> None:
         """Give back the memory that only large batches need."""
-        ...
 
 
 class PackedEngine:
@@ -52,37 +47,17 @@ class PackedEngine:
         *,
         precision: Precision = "float32",
     ) -> None:
-        """Put the parts of one model together."""
-        self.precision = precision
+        self.precision: Precision = precision
         self.space: SpaceClass = "int8" if precision == "int8" else "exact"
-        self._tokenizer = tokenizer
-        self._executor = executor
         self.device = executor.device
         self.best_tokens = BEST_TOKENS if executor.device == "cpu" else MANY_TOKENS
-        self.dim = architecture.dim
+        self.dim = architecture.width
         self.max_tokens = architecture.max_tokens
         self.pooling = architecture.pooling
         self.special_tokens = tokenizer.special_tokens
-
-    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        """Return the tokens of every text; an empty text has its special tokens."""
-        return self._tokenizer.tokenize(texts) if texts else []
-
-    def spans(self, text: str) -> list[tuple[int, int]]:
-        """Return start and end, in characters, of every token of `text`, special ones left out."""
-        return self._tokenizer.spans(text)
-
-    def unknown(self, text: str) -> tuple[int, int]:
-        """Return how many tokens of `text` the model has none for, and of how many."""
-        return self._tokenizer.unknown(text)
-
-    def encode(self, batch: Sequence[Sequence[int]], *, pooling: str, normalize: bool) -> Vectors:
-        """Return one row of shape (dim,) per sequence of ids, in order; `batch` is not empty."""
-        return self._executor.run(batch, pooling=pooling, normalize=normalize)
-
-    def trim(self) -> None:
-        """Give back the memory that only large batches need."""
-        self._executor.trim()
+        self.tokenize, self.spans = tokenizer.tokenize, tokenizer.spans
+        self.unknown = tokenizer.unknown
+        self.encode, self.trim = executor.run, executor.trim
 
 
 def load(

@@ -29,11 +29,9 @@ class Rule(Protocol):
 
     def parts(self, text: str, at: int) -> bool:
         """Return whether what stands before and from `at`, within `text`, is read as if alone."""
-        ...
 
     def shortened(self, piece: str) -> str:
         """Return a text with the tokens of `piece`, in which nothing parts."""
-        ...
 
 
 class Unparted:

@@ -252,7 +252,7 @@ def test_an_engine_that_raises_while_it_is_proved_is_given_up(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("no such kernel")
 
-    monkeypatch.setattr("sidecar.engines.packed.engine.PackedEngine.encode", fail)
+    monkeypatch.setattr("sidecar.engines.packed.onnx_executor.OnnxExecutor.run", fail)
     made, reason = Chooser(bert).choose()
     assert made.name == "reference"
     assert reason == "the engine packed fails on cpu: RuntimeError: no such kernel"
