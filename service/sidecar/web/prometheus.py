@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
+from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -19,7 +19,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from sidecar import __version__
-from sidecar.metrics import BUCKETS_S, Counts, Histogram
+from sidecar.metrics import BUCKETS_S, Histogram
 from sidecar.problems import CLIENT_CLOSED
 from sidecar.web.state import Service
 
@@ -41,17 +41,38 @@ class _Run(Collector):
 
     def __init__(self, service: Service) -> None:
         self._encoder = service.encoder
-        self._workers = service.pdf_pool
+        self._pdfs = service.pdf_pool.counts
 
     def collect(self) -> Iterable[Metric]:
-        yield self._build()
-        yield _gauge("ready", "Whether requests are served.", int(self._encoder.status == "ok"))
-        yield from _of_requests(self._encoder.counts)
-        yield from _of_work(self._encoder.counts, self._encoder.queued)
-        yield _gauge(
-            "long_requests", "Requests computed part by part.", self._encoder.long_requests
-        )
-        yield from _of_workers(self._workers.counts)
+        encoder, counts, pdfs = self._encoder, self._encoder.counts, self._pdfs
+        refused, gone = counts.with_status(TOO_MANY), counts.with_status(CLIENT_CLOSED)
+        slow = "Connections closed because the client read too slowly."
+        tokens = "Tokens of the embedded texts, as they were computed."
+        return [
+            self._build(),
+            _gauge("ready", "Whether requests are served.", int(encoder.status == "ok")),
+            _by(
+                _counter("requests", "Answers by route and status.", None, "route", "status"),
+                counts.requests,
+            ),
+            _histogram(counts.seconds),
+            _counter("requests_refused", "Answered 429: the queue was full.", refused),
+            _counter("clients_gone", "Clients that disconnected before the answer.", gone),
+            _counter("slow_readers", slow, counts.slow_readers),
+            _by(_counter("documents", "Documents by outcome.", None, "outcome"), counts.documents),
+            _counter("texts", "Texts embedded.", counts.texts),
+            _counter("tokens", tokens, counts.tokens),
+            _by(_gauge("queued_tokens", "Queued tokens.", None, "lane"), encoder.queued),
+            SummaryMetricFamily(
+                "sidecar_batch_seconds",
+                "Calls of the engine and their time.",
+                count_value=counts.batches,
+                sum_value=counts.batch_s,
+            ),
+            _gauge("long_requests", "Requests computed part by part.", encoder.long_requests),
+            _by(_counter("pdfs", "PDFs by outcome.", None, "outcome"), pdfs),
+            _counter("worker_crashes", "Processes that crashed on a PDF.", pdfs["crash"]),
+        ]
 
     def _build(self) -> Metric:
         loaded = self._encoder.loaded
@@ -65,72 +86,27 @@ class _Run(Collector):
         )
 
 
-def _of_requests(counts: Counts) -> Iterator[Metric]:
-    requests = CounterMetricFamily(
-        "sidecar_requests", "Answers by route and status.", labels=["route", "status"]
-    )
-    for (route, status), count in sorted(counts.requests.items()):
-        requests.add_metric([route, str(status)], count)
-    yield requests
-    seconds = HistogramMetricFamily(
-        "sidecar_request_seconds",
-        "Time from the request to the end of its answer.",
-        labels=["route"],
-    )
-    for route, found in sorted(counts.seconds.items()):
-        seconds.add_metric([route], buckets=_buckets(found), sum_value=found.total_s)
-    yield seconds
-    yield _counter(
-        "requests_refused", "Answered 429: the queue was full.", counts.with_status(TOO_MANY)
-    )
-    yield _counter(
-        "clients_gone",
-        "Clients that disconnected before the answer.",
-        counts.with_status(CLIENT_CLOSED),
-    )
-    yield _counter(
-        "slow_readers",
-        "Connections closed because the client read too slowly.",
-        counts.slow_readers,
-    )
-    documents = CounterMetricFamily(
-        "sidecar_documents", "Documents by outcome.", labels=["outcome"]
-    )
-    for outcome, count in sorted(counts.documents.items()):
-        documents.add_metric([outcome], count)
-    yield documents
+def _counter(name: str, what: str, value: float | None, *labels: str) -> CounterMetricFamily:
+    return CounterMetricFamily(f"sidecar_{name}", what, value=value, labels=labels or None)
 
 
-def _of_work(counts: Counts, queued: Mapping[str, int]) -> Iterator[Metric]:
-    yield _counter("texts", "Texts embedded.", counts.texts)
-    yield _counter("tokens", "Tokens of the embedded texts, as they were computed.", counts.tokens)
-    waiting = GaugeMetricFamily("sidecar_queued_tokens", "Queued tokens.", labels=["lane"])
-    for lane, tokens in queued.items():
-        waiting.add_metric([lane], tokens)
-    yield waiting
-    yield SummaryMetricFamily(
-        "sidecar_batch_seconds",
-        "Calls of the engine and their time.",
-        count_value=counts.batches,
-        sum_value=counts.batch_s,
-    )
+def _gauge(name: str, what: str, value: float | None, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"sidecar_{name}", what, value=value, labels=labels or None)
 
 
-def _of_workers(ends: Counter[str]) -> Iterator[Metric]:
-    pdfs = CounterMetricFamily("sidecar_pdfs", "PDFs by outcome.", labels=["outcome"])
-    for outcome, count in sorted(ends.items()):
-        pdfs.add_metric([outcome], count)
-    yield pdfs
-    yield _counter("worker_crashes", "Processes that crashed on a PDF.", ends["crash"])
+def _by(
+    family: CounterMetricFamily | GaugeMetricFamily, values: Mapping[Any, float]
+) -> CounterMetricFamily | GaugeMetricFamily:
+    """Return `family` with `values` by the value of its label, or those of its labels."""
+    for labels, value in sorted(values.items()):
+        family.add_metric([labels] if isinstance(labels, str) else [*map(str, labels)], value)
+    return family
 
 
-def _counter(name: str, what: str, value: float) -> Metric:
-    return CounterMetricFamily(f"sidecar_{name}", what, value=value)
-
-
-def _gauge(name: str, what: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"sidecar_{name}", what, value=value)
-
-
-def _buckets(found: Histogram) -> list[tuple[str, float]]:
-    return list(zip(_BOUNDS, accumulate(found.counts), strict=True))
+def _histogram(seconds: Mapping[str, Histogram]) -> Metric:
+    what = "Time from the request to the end of its answer."
+    made = HistogramMetricFamily("sidecar_request_seconds", what, labels=["route"])
+    for route, found in sorted(seconds.items()):
+        buckets = list(zip(_BOUNDS, accumulate(found.counts), strict=True))
+        made.add_metric([route], buckets=buckets, sum_value=found.total_s)
+    return made
