@@ -11,14 +11,14 @@ import os
 import socket
 import uuid
 from asyncio import constants
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from sidecar import __version__
 from sidecar.errors import ServiceError
-from sidecar.models.loader import Loaded, load
+from sidecar.models.loader import load
 from sidecar.process import diagnosis, system_limits
 from sidecar.process.clock import Clock
 from sidecar.process.listener import BACKLOG
@@ -28,6 +28,7 @@ from sidecar.web.app import create_app
 from sidecar.web.budget import Budget
 from sidecar.web.middleware import AccessLog
 from sidecar.web.slow_readers import SlowReaders
+from sidecar.web.state import Service
 
 if TYPE_CHECKING:
     from sidecar.process.signals import Stop
@@ -39,66 +40,58 @@ log = logging.getLogger("sidecar")
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves signals to us, loads the model once it listens, and drains."""
+    """One run: it leaves signals to us, loads the model once it listens, and drains."""
 
-    def __init__(self, config: uvicorn.Config, run: _Run) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        service: Service,
+        sock: socket.socket,
+        events: EventWriter,
+        clock: Clock,
+    ) -> None:
         super().__init__(config)
-        self._run = run
+        self.failure: BaseException | None = None
+        self._service = service
+        self._encoder = service.encoder
+        self._sock = sock
+        self._events = events
+        self._clock = clock
+        self._loading: asyncio.Task[None] | None = None
+        self._told = -math.inf  # when it was last said that no connection could be accepted
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave the handlers alone: uvicorn would raise the signal again after a clean stop."""
         yield
 
+    def stop(self) -> None:
+        self.should_exit = True
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and load the model while /health already answers."""
         await super().startup(sockets)
-        for sock in sockets or ():
-            sock.listen(BACKLOG)  # uvicorn gave the system's queue the length of one lot
-        self._run.begin()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._run.drain()
-        await super().shutdown(sockets)
-
-
-class _Run:
-    """The state of one run: what is served, and how it ended."""
-
-    def __init__(
-        self, settings: Settings, sock: socket.socket, events: EventWriter, clock: Clock
-    ) -> None:
-        self.instance = settings.instance or uuid.uuid4().hex
-        self.failure: BaseException | None = None
-        self.stop: Callable[[], None] = lambda: None
-        self.insist: Callable[[], None] = lambda: None
-        self.prepare: Callable[[], Coroutine[Any, Any, None]] | None = None  # run once ready
-        self._settings = settings
-        self._events = events
-        self._clock = clock
-        self._address = sock.getsockname()
-        self._loading: asyncio.Task[None] | None = None
-        self._told = -math.inf  # when it was last said that no connection could be accepted
-        self.encoder = Encoder(
-            functools.partial(load, settings, events), limits=settings.limits, now=clock.time
-        )
-
-    def begin(self) -> None:
-        """Load the model while /health already answers."""
+        self._sock.listen(BACKLOG)  # uvicorn gave the system's queue the length of one lot
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._tell)
         self._clock.run()
         self._loading = loop.create_task(self._load())
 
-    def drain(self) -> None:
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Refuse new requests, and give up the running ones when their time is over.
 
         uvicorn's own time for that would count what was slept through, so it has none.
         """
-        self.encoder.refuse_new()
-        self._clock.after(self._settings.drain_s, self.encoder.abandon)
-        self._clock.after(math.ceil(self._settings.drain_s), self.insist)
+        drain_s = self._service.settings.drain_s
+        self._encoder.refuse_new()
+        self._clock.after(drain_s, self._encoder.abandon)
+        self._clock.after(math.ceil(drain_s), self._insist)
         if self._loading is not None:
             self._loading.cancel()
+        await super().shutdown(sockets)
+
+    def _insist(self) -> None:
+        self.force_exit = True
 
     def _tell(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Log what the loop met; once a second where a limit lets no connection in.
@@ -107,7 +100,7 @@ class _Run:
         """
         error = context.get("exception")
         if context["message"] != NOT_ACCEPTED:
-            is_over = self.encoder.is_stopping and "_start_serving" in context["message"]
+            is_over = self._encoder.is_stopping and "_start_serving" in context["message"]
             if not (is_over and isinstance(error, ValueError)):
                 loop.default_exception_handler(context)
         elif loop.time() - self._told >= constants.ACCEPT_RETRY_DELAY:
@@ -118,26 +111,21 @@ class _Run:
 
     async def _load(self) -> None:
         try:
-            loaded = await self.encoder.start()
+            loaded = await self._encoder.start()
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 (the main thread raises it again)
             self.failure = error
             self.stop()
-        else:
-            self._announce(loaded)
-            if self.prepare is not None:
-                await self.prepare()
-
-    def _announce(self, loaded: Loaded) -> None:
-        name = loaded.snapshot.repository
-        self._events.write_event("model_loaded", {"model": name, "dimensions": loaded.engine.dim})
-        host, port = self._address[:2]
-        log.info("ready on %s port %d, %s", host, port, loaded.engine.device)
+            return
+        name, engine = loaded.snapshot.repository, loaded.engine
+        host, port = self._sock.getsockname()[:2]
+        self._events.write_event("model_loaded", {"model": name, "dimensions": engine.dim})
+        log.info("ready on %s port %d, %s", host, port, engine.device)
         self._events.write_event(
             "ready",
             {
-                "instance": self.instance,
+                "instance": self._service.instance,
                 "pid": os.getpid(),
                 "host": host,
                 "port": port,
@@ -145,6 +133,7 @@ class _Run:
                 "degraded": loaded.degraded,
             },
         )
+        await preload.load(self._service.pdf_pool)
 
 
 def serve(settings: Settings, *, sock: socket.socket, stop: Stop, events: EventWriter) -> int:
@@ -153,26 +142,23 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, events: EventW
     A running request is answered or, after the settings' `drain_s`, refused with 503.
     Raises ServiceError if the model cannot be served.
     """
-    clock = Clock()
-    run = _Run(settings, sock, events, clock)
-    access_log = AccessLog()
-    senders = SlowReaders(settings.bounds, run.encoder.counts, clock)
+    clock, access_log = Clock(), AccessLog()
+    encoder = Encoder(
+        functools.partial(load, settings, events), limits=settings.limits, now=clock.time
+    )
+    senders = SlowReaders(settings.bounds, encoder.counts, clock)
     app = create_app(
         settings,
-        run.encoder,
-        instance=run.instance,
+        encoder,
+        instance=settings.instance or uuid.uuid4().hex,
         request_stop=stop.request,
         access_log=access_log,
-        budget=Budget(
-            settings.limits.max_held_bytes, unsent=senders.unsent, freed=run.encoder.freed
-        ),
+        budget=Budget(settings.limits.max_held_bytes, unsent=senders.unsent, freed=encoder.freed),
         clock=clock,
     )
     config = uvicorn.Config(
         app,
-        http=http_protocol.protocol(
-            settings.bounds, access_log, run.encoder.counts, clock, senders
-        ),
+        http=http_protocol.protocol(settings.bounds, access_log, encoder.counts, clock, senders),
         backlog=http_protocol.ACCEPTS_PER_TURN,
         ws="none",
         loop="asyncio",
@@ -183,27 +169,19 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, events: EventW
         proxy_headers=False,
         server_header=False,
     )
-    server = _Server(config, run)
-
-    def ask() -> None:
-        server.should_exit = True
-
-    def insist() -> None:
-        server.force_exit = True
-
-    run.stop, run.insist = ask, insist
-    run.prepare = functools.partial(preload.load, app.state.service.pdf_pool)
-    stop.on_request(ask)
+    service: Service = app.state.service
+    server = _Server(config, service, sock, events, clock)
+    stop.on_request(server.stop)
     server.run(sockets=[sock])
-    run.encoder.close(wait=False)
-    app.state.service.pdf_pool.close()
-    if isinstance(run.failure, ServiceError) and not stop.is_requested:
-        raise run.failure
-    if run.failure is not None and not stop.is_requested:
-        failure = diagnosis.of_system(run.failure)
-        if failure is not None:
-            raise failure from run.failure
-        log.error("loading failed", exc_info=run.failure)
-        what = "the service failed while it loaded the model"
-        raise ServiceError(what, why=type(run.failure).__name__) from run.failure
-    return 0
+    encoder.close(wait=False)
+    service.pdf_pool.close()
+    if server.failure is None or stop.is_requested:
+        return 0
+    if isinstance(server.failure, ServiceError):
+        raise server.failure
+    failure = diagnosis.of_system(server.failure)
+    if failure is not None:
+        raise failure from server.failure
+    log.error("loading failed", exc_info=server.failure)
+    what = "the service failed while it loaded the model"
+    raise ServiceError(what, why=type(server.failure).__name__) from server.failure

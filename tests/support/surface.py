@@ -129,11 +129,11 @@ def _announced() -> Iterator[str]:
     yield from (f"stdout: {prefix} {key}" for key in json.loads("{" + line))
     for module in service_code():
         for function in ast.walk(module):
-            if isinstance(function, ast.FunctionDef):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield from _announced_by(function)
 
 
-def _announced_by(function: ast.FunctionDef) -> Iterator[str]:
+def _announced_by(function: ast.AST) -> Iterator[str]:
     for node in ast.walk(function):
         match node:
             case ast.Call(
@@ -146,7 +146,7 @@ def _announced_by(function: ast.FunctionDef) -> Iterator[str]:
                 pass
 
 
-def _assigned(name: ast.expr, function: ast.FunctionDef) -> Iterator[ast.expr]:
+def _assigned(name: ast.expr, function: ast.AST) -> Iterator[ast.expr]:
     """Yield what is assigned, or added with |=, to a variable."""
     for node in ast.walk(function):
         match node:
