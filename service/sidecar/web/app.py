@@ -23,7 +23,6 @@ from sidecar.web.middleware import (
     AccessLogMiddleware,
     AccessMiddleware,
     HealthMiddleware,
-    MetricsMiddleware,
 )
 from sidecar.web.routes import PATHS, router
 from sidecar.web.routes.status import answer_health
@@ -74,8 +73,7 @@ def create_app(
     hosts = middleware.names(settings.host, settings.allow_hosts)
     # The outermost first.
     app.state.layers = [
-        partial(AccessLogMiddleware, access_log=access_log),
-        partial(MetricsMiddleware, counts=encoder.counts, routes=PATHS),
+        partial(AccessLogMiddleware, access_log=access_log, counts=encoder.counts, routes=PATHS),
         partial(AccessMiddleware, hosts=hosts, token=settings.token),
         partial(HealthMiddleware, answer=partial(answer_health, service)),
         partial(BudgetMiddleware, budget=budget),

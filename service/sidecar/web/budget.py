@@ -119,9 +119,6 @@ class BudgetMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 429."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         share = scope[SHARE] = Share(self._budget)
 
         async def counted() -> Message:

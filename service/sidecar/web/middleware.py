@@ -1,6 +1,7 @@
 """What every request passes before it reaches a route, and its answer on the way out.
 
-`create_app` lists the layers in order.
+`create_app` lists the layers in order. The server has neither a lifespan nor WebSockets: whatever
+comes is a request.
 """
 
 from __future__ import annotations
@@ -30,24 +31,25 @@ log = logging.getLogger("sidecar.requests")
 
 
 class AccessLogMiddleware:
-    """Names each request, and tells of those that were refused or failed.
+    """Names each request, counts its answer, and tells of those that were refused or failed.
 
     A line has the status, the kind of problem, the id and the time; never a path, a parameter or
     a word of the body.
     """
 
-    def __init__(self, app: ASGIApp, access_log: AccessLog) -> None:
-        """Pass everything on to `app`, and tell `access_log` what was not served."""
+    def __init__(
+        self, app: ASGIApp, *, access_log: AccessLog, counts: Counts, routes: frozenset[str]
+    ) -> None:
+        """Pass everything on to `app`; `routes` are the paths that it has."""
         self._app = app
         self._access_log = access_log
+        self._counts = counts
+        self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on; its answer carries the id."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         identity = request_id.chosen(scope["headers"])
-        started = time.monotonic()
+        began = time.monotonic()
         status = 0
 
         async def named(message: Message) -> None:
@@ -66,10 +68,13 @@ class AccessLogMiddleware:
                     raise
                 await errors.response(problems.stopping())(scope, receive, named)
             finally:
+                seconds = time.monotonic() - began
+                route = scope["path"] if scope["path"] in self._routes else OTHER
+                raised = HTTPStatus.INTERNAL_SERVER_ERROR  # instead of answering
+                self._counts.answer(route, scope.get(REFUSED, status or int(raised)), seconds)
                 # What /health says of a service that is not ready is an answer and no problem.
-                kind = scope.get(KIND)
-                if kind is not None and status >= HTTPStatus.BAD_REQUEST:
-                    self._access_log.tell(status, kind, time.monotonic() - started)
+                if KIND in scope and status >= HTTPStatus.BAD_REQUEST:
+                    self._access_log.tell(status, scope[KIND], seconds)
 
 
 class AccessLog:
@@ -125,15 +130,39 @@ def names(host: str, allowed: Iterable[str]) -> frozenset[str]:
     return NAMES.union(allowed, () if own in ("0.0.0.0", "[::]") else (own,))  # noqa: S104
 
 
-class TokenCheck:
-    """Opens for requests that show the token; without one it is always open."""
+class AccessMiddleware:
+    """Refuses requests by their Host, Origin and token before anything else looks at them."""
 
-    def __init__(self, token: bytes | None) -> None:
-        """Keep nothing but the token's digest."""
+    def __init__(self, app: ASGIApp, *, hosts: frozenset[str], token: bytes | None = None) -> None:
+        """Pass on to `app` what calls the service by one of `hosts` and shows the `token`.
+
+        Nothing but the token's digest is kept.
+        """
+        self._app = app
+        self._hosts = hosts
         self._digest = None if token is None else hashlib.sha256(token).digest()
 
-    def opens(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
-        """Return whether `headers` carry the token; all that do not take the same time."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 400, 401, 403 or 421."""
+        problem = self._problem(scope["headers"])
+        if problem is None:
+            # Of the path as it was sent: a Host may make another of the URL that it is part of.
+            scope[IS_TRUSTED] = self._is_trusted(scope["headers"])
+            if scope[IS_TRUSTED] or scope["path"] == OPEN_PATH:
+                await self._app(scope, receive, send)
+                return
+            # The one answer to a token that is missing, wrong, or not in its header.
+            problem = Problem(
+                "no-token",
+                "the token is missing or wrong",
+                why="the service was started with a token",
+                next_step="send the header Authorization: Bearer TOKEN",
+                closes=True,
+            )
+        await errors.response(problem)(scope, receive, send)
+
+    def _is_trusted(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+        """Return whether the token was shown; all that do not show it take the same time."""
         if self._digest is None:
             return True
         shown = [value for name, value in headers if name == b"authorization"]
@@ -141,46 +170,27 @@ class TokenCheck:
         digest = hashlib.sha256(found[1] if found else b"").digest()
         return hmac.compare_digest(digest, self._digest)
 
-
-class AccessMiddleware:
-    """Refuses requests by their Host, Origin and token before anything else looks at them."""
-
-    def __init__(self, app: ASGIApp, *, hosts: frozenset[str], token: bytes | None = None) -> None:
-        """Pass on to `app` what calls the service by one of `hosts` and shows the `token`."""
-        self._app = app
-        self._hosts = hosts
-        self._lock = TokenCheck(token)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 400, 401, 403 or 421."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        problem = self._problem(scope["headers"])
-        if problem is None:
-            # Of the path as it was sent: a Host may make another of the URL that it is part of.
-            scope[IS_TRUSTED] = self._lock.opens(scope["headers"])
-            if scope[IS_TRUSTED] or scope["path"] == OPEN_PATH:
-                await self._app(scope, receive, send)
-                return
-            problem = _unauthorised()
-        await errors.response(problem)(scope, receive, send)
-
     def _problem(self, headers: Sequence[tuple[bytes, bytes]]) -> Problem | None:
         hosts = [value for name, value in headers if name == b"host"]
         found = _HOST.fullmatch(hosts[0].decode("latin-1").lower()) if len(hosts) == 1 else None
         if found is None:
-            what = "the request does not name one host"
-            return _refusal("bad-host", what, "send one Host header")
+            what, step = "the request does not name one host", "send one Host header"
+            return _refusal("bad-host", what, "exactly one Host header is needed", step)
         if ANY not in self._hosts and found[1] not in self._hosts:
             what = "the host name is not allowed"
+            why = "a web page can point any host name at this machine's address"
             step = "use 127.0.0.1, or start the service with --allow-host NAME"
-            return _refusal("unknown-host", what, step)
+            return _refusal("unknown-host", what, why, step)
         if any(_is_of_page(name, value) for name, value in headers):
             what = "requests of web pages are refused"
+            why = "web pages of any origin can send requests to this machine"
             step = "call the service from the app's own process, not from a page"
-            return _refusal("web-page", what, step)
+            return _refusal("web-page", what, why, step)
         return None
+
+
+def _refusal(kind: str, what: str, why: str, step: str) -> Problem:
+    return Problem(kind, what, why=why, next_step=step, closes=True)
 
 
 def _is_of_page(name: bytes, value: bytes) -> bool:
@@ -188,59 +198,6 @@ def _is_of_page(name: bytes, value: bytes) -> bool:
     if name == b"sec-fetch-site":
         return value.strip().lower() in (b"cross-site", b"same-site")
     return name == b"origin"
-
-
-_REASONS = {
-    "bad-host": "exactly one Host header is needed",
-    "unknown-host": "a web page can point any host name at this machine's address",
-    "web-page": "web pages of any origin can send requests to this machine",
-}
-
-
-def _refusal(kind: str, what: str, step: str) -> Problem:
-    return Problem(kind, what, why=_REASONS[kind], next_step=step, closes=True)
-
-
-def _unauthorised() -> Problem:
-    """Return the one answer to a token that is missing, wrong, or not in its header."""
-    return Problem(
-        "no-token",
-        "the token is missing or wrong",
-        why="the service was started with a token",
-        next_step="send the header Authorization: Bearer TOKEN",
-        closes=True,
-    )
-
-
-class MetricsMiddleware:
-    """Counts the answers of an application, by route and status, and how long they took."""
-
-    def __init__(self, app: ASGIApp, *, counts: Counts, routes: frozenset[str]) -> None:
-        """Count into `counts` what `app` answers; `routes` are the paths that it has."""
-        self._app = app
-        self._counts = counts
-        self._routes = routes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on and count its answer."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        status = int(HTTPStatus.INTERNAL_SERVER_ERROR)  # of what raises instead of answering
-
-        async def send_on(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        began = time.monotonic()
-        try:
-            await self._app(scope, receive, send_on)
-        finally:
-            route = scope["path"] if scope["path"] in self._routes else OTHER
-            status = scope.get(REFUSED, status)
-            self._counts.answer(route, status, time.monotonic() - began)
 
 
 class HealthMiddleware:
@@ -253,7 +210,7 @@ class HealthMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass the request on."""
-        if scope["type"] == "http" and scope["path"] == OPEN_PATH and scope["method"] in METHODS:
+        if scope["path"] == OPEN_PATH and scope["method"] in METHODS:
             await self._answer(scope[IS_TRUSTED])(scope, receive, send)
         else:
             await self._app(scope, receive, send)

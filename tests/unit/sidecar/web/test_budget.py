@@ -91,19 +91,6 @@ def test_whoever_is_refused_is_told_when_to_come_again(wait_s: float, said: int)
     assert problems.busy("what", "why", retry_s=wait_s).retry_s == said
 
 
-def test_other_protocols_pass_by() -> None:
-    seen: list[str] = []
-
-    async def app(scope: Any, *_: Any) -> None:
-        seen.append(scope["type"])
-
-    async def nothing(*_: Any) -> Any:
-        return None
-
-    asyncio.run(BudgetMiddleware(app, Budget(1))({"type": "lifespan"}, nothing, nothing))
-    assert seen == ["lifespan"]
-
-
 def test_the_end_of_a_large_share_is_told_once_and_that_of_a_small_one_is_not() -> None:
     freed: list[str] = []
     for come, answer in (("small", 0), ("large", 0), ("small", 65 * KB)):

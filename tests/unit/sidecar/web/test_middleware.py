@@ -150,23 +150,6 @@ def test_health_tells_of_the_model_only_who_shows_the_token() -> None:
     assert all_told.json()["model"] == "stub/words"
 
 
-def test_other_protocols_pass_by() -> None:
-    seen: list[str] = []
-
-    async def app(scope: Any, _receive: Any, _send: Any) -> None:
-        seen.append(scope["type"])
-
-    async def nothing(*_: Any) -> Any:
-        return None
-
-    asyncio.run(
-        middleware.AccessMiddleware(app, hosts=middleware.NAMES)(
-            {"type": "lifespan"}, nothing, nothing
-        )
-    )
-    assert seen == ["lifespan"]
-
-
 @pytest.mark.parametrize(
     ("host", "more"),
     [

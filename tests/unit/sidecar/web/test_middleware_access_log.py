@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sidecar import request_id
+from sidecar.metrics import BUCKETS_S, Counts, Histogram
 from sidecar.process.logs import FIELDS
 from sidecar.web.errors import KIND
 from sidecar.web.middleware import AccessLog, AccessLogMiddleware
@@ -24,7 +25,16 @@ def lines(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
         yield
 
 
-def pass_through(status: int, kind: str | None = "any") -> list[Any]:
+def run(
+    app: Any, receive: Any, send: Any, *, counts: Counts | None = None, path: str = "/known"
+) -> None:
+    layer = AccessLogMiddleware(
+        app, access_log=AccessLog(), counts=counts or Counts(), routes=frozenset({"/known"})
+    )
+    asyncio.run(layer({"type": "http", "headers": HEADERS, "path": path}, receive, send))
+
+
+def pass_through(status: int, kind: str | None = "any", **options: Any) -> list[Any]:
     """Return what is sent for a request that the application answers with `status`."""
     sent: list[Any] = []
 
@@ -41,9 +51,7 @@ def pass_through(status: int, kind: str | None = "any") -> list[Any]:
     async def receive() -> Any:
         pytest.fail("nobody asked for the body")
 
-    asyncio.run(
-        AccessLogMiddleware(app, AccessLog())({"type": "http", "headers": HEADERS}, receive, send)
-    )
+    run(app, receive, send, **options)
     return sent
 
 
@@ -91,9 +99,7 @@ def test_a_request_that_is_cancelled_before_its_answer_is_answered_503() -> None
     async def receive() -> Any:
         pytest.fail("nobody asked for the body")
 
-    asyncio.run(
-        AccessLogMiddleware(app, AccessLog())({"type": "http", "headers": HEADERS}, receive, send)
-    )
+    run(app, receive, send)
     assert sent[0]["status"] == 503
     assert (b"x-request-id", b"my-id") in sent[0]["headers"]
     assert json.loads(sent[1]["body"])["type"].endswith(":stopping")
@@ -133,23 +139,35 @@ def test_a_request_that_nobody_answered_is_not_told_here(
         return None
 
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(
-            AccessLogMiddleware(app, AccessLog())(
-                {"type": "http", "headers": HEADERS}, nothing, nothing
-            )
-        )
+        run(app, nothing, nothing)
     assert caplog.records == []
     assert request_id.current() is None
 
 
-def test_other_protocols_pass_by() -> None:
-    seen: list[Any] = []
+@pytest.mark.parametrize(("seconds", "at"), [(0.0, 0), (0.005, 0), (0.0051, 1), (10, 9), (11, 10)])
+def test_a_time_is_in_the_first_bucket_that_is_not_shorter(seconds: float, at: int) -> None:
+    found = Histogram()
+    found.observe(seconds)
+    assert found.counts.index(1) == at
+    assert len(found.counts) == len(BUCKETS_S) + 1
+    assert found.total_s == seconds
 
-    async def app(*given: Any) -> None:
-        seen.append(given)
 
-    async def nothing(*_: Any) -> Any:
-        return None
+@pytest.mark.parametrize(("path", "route"), [("/known", "/known"), ("/known/", "other")])
+def test_an_answer_is_passed_on_and_counted(path: str, route: str) -> None:
+    counts = Counts()
+    sent = pass_through(201, counts=counts, path=path)
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    assert counts.requests == {(route, 201): 1}
+    assert sum(counts.seconds[route].counts) == 1
 
-    asyncio.run(AccessLogMiddleware(app, AccessLog())({"type": "lifespan"}, nothing, nothing))
-    assert seen == [({"type": "lifespan"}, nothing, nothing)]
+
+def test_an_application_that_raises_is_counted_as_500() -> None:
+    counts = Counts()
+
+    async def app(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(app, None, None, counts=counts)
+    assert counts.requests == {("/known", 500): 1}
