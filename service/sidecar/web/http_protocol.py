@@ -7,15 +7,14 @@ one piece. Whatever is refused here is answered in the common shape, and then th
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol, cast
+from collections.abc import Callable
+from typing import Any, Literal, cast
 
 import h11
-from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.server import ServerState
 
 from sidecar import request_id
 from sidecar.metrics import OTHER, Counts
@@ -76,64 +75,44 @@ class AcceptPacing:
             self._waiting.popleft()()
 
 
-class IdleConnection(Protocol):
-    """A connection without a request."""
-
-    def drop(self) -> bool:
-        """Close the connection unless a request is there already; return whether it was closed."""
-        ...
-
-
 class IdleLimit:
     """Drops the connections that have waited longest when there are too many.
 
-    They are kept for a grace period: a burst has not had time to send yet.
+    They are kept for a grace period: a burst has not had time to send yet. Each is known by what
+    closes it unless a request is there already, and returns whether it was closed.
     """
 
     def __init__(self, bounds: Bounds, clock: Clock) -> None:
         """Begin with nobody."""
         self._bounds = bounds
         self._clock = clock
-        self._since: dict[IdleConnection, float] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._since: dict[Callable[[], bool], float] = {}
 
-    def __len__(self) -> int:
-        """Return how many wait."""
-        return len(self._since)
+    def join(self, drop: Callable[[], bool]) -> None:
+        """Let one be the youngest."""
+        self._since.pop(drop, None)
+        self._since[drop] = self._clock.time()
 
-    def join(self, waiter: IdleConnection) -> None:
-        """Let `waiter` be the youngest."""
-        self._since.pop(waiter, None)
-        self._since[waiter] = self._clock.time()
-        self._watch()
+    def leave(self, drop: Callable[[], bool]) -> None:
+        """Let one be safe: it has a request, or is gone."""
+        self._since.pop(drop, None)
 
     def make_room(self) -> None:
         """Drop the one that waited longest now; none if all are at work."""
-        for waiter in list(self._since):
-            self.leave(waiter)
-            if waiter.drop():
+        for drop in list(self._since):
+            self.leave(drop)
+            if drop():
                 break
 
-    def leave(self, waiter: IdleConnection) -> None:
-        """Let `waiter` be safe: it has a request, or is gone."""
-        self._since.pop(waiter, None)
-
-    def _watch(self) -> None:
-        if self._timer is None and len(self._since) > self._bounds.max_idle:
-            oldest = next(iter(self._since.values()))
-            wait = max(oldest + self._bounds.grace_s - self._clock.time(), 0.01)
-            self._timer = asyncio.get_running_loop().call_later(wait, self._thin_out)
-
-    def _thin_out(self) -> None:
-        self._timer = None
-        patient = self._clock.tick() - self._bounds.grace_s
+    def look(self) -> None:
+        """Drop those that are too many."""
+        patient = self._clock.time() - self._bounds.grace_s
         surplus = len(self._since) - self._bounds.max_idle
-        for waiter, since in list(self._since.items())[: max(surplus, 0)]:
+        for drop, since in list(self._since.items())[: max(surplus, 0)]:
             if since > patient:
                 break
-            self.leave(waiter)
-            waiter.drop()
-        self._watch()
+            self.leave(drop)
+            drop()
 
 
 TOO_LARGE_HINT = 431
@@ -214,8 +193,7 @@ def _too_large(bounds: Bounds) -> Problem:
 # Connections are taken in small lots, so that a thousand of them at once do not hold up the loop;
 # the others wait in the system's queue.
 ACCEPTS_PER_TURN = 32
-# What is over is looked at again after that, if there is something to read first.
-LOOK_S = 0.1
+LOOK_S = 0.1  # between looks at what is over
 URGENT = b"GET /health "
 Stage = Literal["idle", "head", "body", "held", "active", "lingering"]
 log = logging.getLogger("sidecar.http_protocol")
@@ -224,74 +202,82 @@ _quiet = log.getChild("uvicorn")
 _quiet.setLevel(logging.ERROR)
 
 
-class _Transport:
-    """A transport whose closing lets the client hear the answer first, if it still sends."""
+class _Shared:
+    """What the connections of one server share, and the look at all of them."""
 
     def __init__(
-        self, transport: asyncio.Transport, sender: ResponseWriter, close: Callable[[], None]
+        self,
+        bounds: Bounds,
+        access_log: AccessLog,
+        counts: Counts,
+        clock: Clock,
+        senders: SlowReaders,
     ) -> None:
-        self.write = sender.write
-        self.pause_reading = transport.pause_reading
-        self.resume_reading = transport.resume_reading
-        self.get_extra_info = transport.get_extra_info
-        self.is_closing = transport.is_closing
-        self.close = close
+        self.bounds = bounds
+        self.access_log = access_log
+        self.counts = counts
+        self.clock = clock
+        self.senders = senders
+        self.idle = IdleLimit(bounds, clock)
+        self.pacing = AcceptPacing()
+        self._is_looking = False
+
+    def look(self, connections: set[BoundedProtocol]) -> None:
+        """See every LOOK_S what is over, for as long as there are connections."""
+        if connections and not self._is_looking:
+            self._is_looking = True
+            asyncio.get_running_loop().call_later(LOOK_S, self._look, connections)
+
+    def _look(self, connections: set[BoundedProtocol]) -> None:
+        self.clock.tick()
+        try:
+            for connection in list(connections):
+                connection.look()
+            self.idle.look()
+            self.senders.look()
+        finally:
+            self._is_looking = False
+            self.look(connections)
 
 
 class BoundedProtocol(H11Protocol):
     """One connection."""
 
-    bounds: Bounds
-    waits_s: Mapping[Stage, float]
-    clock: Clock
-    idle: IdleLimit
-    pacing: AcceptPacing
-    access: AccessLog
-    counts: Counts
-    senders: SlowReaders
-
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
+    def __init__(self, shared: _Shared, **given: Any) -> None:  # noqa: ANN401 (as uvicorn gives it)
         """Take what uvicorn gives every protocol."""
-        super().__init__(config, server_state, app_state, _loop)
-        self.conn: StrictConnection = StrictConnection(self.bounds)
+        super().__init__(**given)
+        self.conn: StrictConnection = StrictConnection(shared.bounds)
         self.logger = _quiet
         self.access_log = False
+        self._shared = shared
+        self._bounds = shared.bounds
+        self._clock = shared.clock
         self._stage: Stage = "idle"
         self._request: object = None
-        self._since = self._deadline = self._due = self.clock.time()
-        self._timer: asyncio.TimerHandle | None = None
+        self._since = self._deadline = 0.0
         self._held = bytearray()
         self._is_ending = False
         self._socket: asyncio.Transport
-        self._patient: _Transport
+        self._writer: ResponseWriter
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         self._socket = transport
-        self.pacing.arrive()
-        if len(self.connections) >= self.bounds.max_connections:
-            self.idle.make_room()
-        self._patient = _Transport(
-            transport, ResponseWriter(self.senders, transport, self._unwritten), self._close
-        )
-        super().connection_made(cast("asyncio.Transport", self._patient))
+        self._shared.pacing.arrive()
+        if len(self.connections) >= self._bounds.max_connections:
+            self._shared.idle.make_room()
+        self._writer = ResponseWriter(self._shared.senders, transport, self._unwritten)
+        self._writer.close = self._close  # a client that still sends hears the answer first
+        super().connection_made(cast("asyncio.Transport", self._writer))
         self._enter("idle")
-        self._watch()
+        self._shared.look(cast("set[BoundedProtocol]", self.connections))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
-        if self._timer is not None:
-            self._timer.cancel()
         self._held.clear()
-        self.idle.leave(self)
+        self._shared.idle.leave(self.drop)
         super().connection_lost(exc)
-        self._patient.close = self._socket.close  # no cycle is left for the collector
+        del self._writer.close
 
     def data_received(self, data: bytes) -> None:
         """Take what came; the beginning of a request may have to wait for its turn."""
@@ -303,7 +289,7 @@ class BoundedProtocol(H11Protocol):
         elif self._stage == "idle" and not data.startswith(URGENT):
             self._held += data
             self._enter("held")
-            self.pacing.give(self._begin)
+            self._shared.pacing.give(self._begin)
         else:
             self._take(data)
 
@@ -370,33 +356,35 @@ class BoundedProtocol(H11Protocol):
         if stage == self._stage and request is self._request and self._deadline > self._since:
             return
         self._stage, self._request = stage, request
-        self._since = self.clock.time()
-        self._deadline = self._since + self.waits_s.get(stage, self.bounds.idle_s)
-        if self._timer is not None and self._deadline < self._due:
-            self._timer.cancel()
-            self._watch()
+        self._since = self._clock.time()
+        waits_s = {
+            "head": self._bounds.head_s,
+            "body": self._bounds.body_s,
+            "lingering": self._bounds.linger_s,
+        }
+        self._deadline = self._since + waits_s.get(stage, self._bounds.idle_s)
         if stage in ("idle", "head"):
-            self.idle.join(self)
+            self._shared.idle.join(self.drop)
         else:
-            self.idle.leave(self)
+            self._shared.idle.leave(self.drop)
 
-    def _watch(self) -> None:
-        """Look at the deadline when it is over, not each time that it moves ahead."""
-        now = self.clock.time()
-        wait = max(self._deadline - now, LOOK_S)
-        self._due = now + wait
-        self._timer = self.loop.call_later(wait, self._expire)
-
-    def _expire(self) -> None:
-        now = self.clock.tick()
-        unsent = self._socket.get_write_buffer_size()
+    def look(self) -> None:
+        """End what is over, unless there is something to read first, or the wait is for us."""
+        now = self._clock.time()
+        if now < self._deadline:
+            return
         is_ours = self._stage in ("held", "active") or self.flow.read_paused
-        is_answer_left = unsent > 0 or self._socket.is_closing()
-        if self._stage != "lingering" and (is_ours or is_answer_left):
-            self._deadline = now + self.bounds.idle_s
-        elif now >= self._deadline and (self._stage == "lingering" or not self._has_arrived()):
-            self._time_out()
-        self._watch()
+        is_answer_left = self._writer.buffered > 0 or self._socket.is_closing()
+        if self._stage == "lingering":
+            self._socket.abort()
+        elif is_ours or is_answer_left:
+            self._deadline = now + self._bounds.idle_s
+        elif self._has_arrived():
+            return
+        elif self._stage == "idle":
+            self._socket.close()
+        else:
+            self._refuse(_too_slow(self._stage, now - self._since))
 
     def _unwritten(self) -> int:
         cycle: Any = self.cycle
@@ -408,14 +396,6 @@ class BoundedProtocol(H11Protocol):
         descriptor = self._socket.get_extra_info("socket").fileno()
         return descriptor >= 0 and is_readable(descriptor)
 
-    def _time_out(self) -> None:
-        if self._stage == "lingering":
-            self._socket.abort()
-        elif self._stage == "idle":
-            self._socket.close()
-        else:
-            self._refuse(_too_slow(self._stage, self.clock.time() - self._since))
-
     def _refuse(self, problem: Problem) -> None:
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             is_known = self._stage == "body"
@@ -423,12 +403,12 @@ class BoundedProtocol(H11Protocol):
                 answer = errors.response(problem)
                 headers = [*answer.raw_headers, (b"connection", b"close")]
                 headers.append((request_id.HEADER, str(request_id.current()).encode()))
-                seconds = self.clock.time() - self._since
-                self.access.tell(problem.status, problem.kind, seconds)
+                seconds = self._clock.time() - self._since
+                self._shared.access_log.tell(problem.status, problem.kind, seconds)
             if is_known:  # it is counted where it ends
                 cast("dict[str, Any]", self.scope)[errors.REFUSED] = problem.status
             else:
-                self.counts.answer(OTHER, problem.status, seconds)
+                self._shared.counts.answer(OTHER, problem.status, seconds)
             for event in (
                 h11.Response(status_code=answer.status_code, headers=headers),
                 h11.Data(data=b"" if self.conn.is_head else bytes(answer.body)),
@@ -465,22 +445,9 @@ class BoundedProtocol(H11Protocol):
 def protocol(
     bounds: Bounds, access_log: AccessLog, counts: Counts, clock: Clock, senders: SlowReaders
 ) -> type[BoundedProtocol]:
-    """Return the protocol of one server, whose connections share what they are given here."""
-    shared: dict[str, Any] = {
-        "bounds": bounds,
-        "waits_s": {
-            "head": bounds.head_s,
-            "body": bounds.body_s,
-            "lingering": bounds.linger_s,
-        },
-        "clock": clock,
-        "idle": IdleLimit(bounds, clock),
-        "pacing": AcceptPacing(),
-        "access": access_log,
-        "counts": counts,
-        "senders": senders,
-    }
-    return type("SharedProtocol", (BoundedProtocol,), shared)
+    """Return what makes the connections of one server, which share what they are given here."""
+    shared = _Shared(bounds, access_log, counts, clock, senders)
+    return cast("type[BoundedProtocol]", functools.partial(BoundedProtocol, shared))
 
 
 def _too_slow(stage: str, seconds: float) -> Problem:

@@ -9,12 +9,12 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from sidecar.metrics import Counts
 from sidecar.process.clock import Clock
 from sidecar.settings import Bounds
 
-LOOK_S = 1.0
 # struct linger: on, with no time for what was not sent.
 _AT_ONCE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 log = logging.getLogger("sidecar.slow_readers")
@@ -23,20 +23,11 @@ log = logging.getLogger("sidecar.slow_readers")
 class ResponseWriter:
     """Writes to one connection, and knows how much of it the client takes in a window of time.
 
-    The window begins anew whenever the client has taken all: then it waits for us.
+    The window begins anew whenever the client has taken all: then it waits for us. To the server it
+    is the connection's transport, whose other parts it passes on; `close` may be set.
     """
 
-    __slots__ = (
-        "_most",
-        "_rest",
-        "_senders",
-        "_since_s",
-        "_start",
-        "_taken",
-        "_transport",
-        "_unwritten",
-        "_written",
-    )
+    close: Callable[[], None]
 
     def __init__(
         self, senders: SlowReaders, transport: asyncio.Transport, unwritten: Callable[[], int]
@@ -46,7 +37,11 @@ class ResponseWriter:
         self._transport = transport
         self._unwritten = unwritten
         self._start = self._most = self._written = self._taken = self._rest = 0
-        self._since_s = 0.0
+        self._since = 0.0
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (as a transport has it)
+        """Return another part of the transport."""
+        return getattr(self._transport, name)
 
     @property
     def buffered(self) -> int:
@@ -69,7 +64,7 @@ class ResponseWriter:
         if has_taken_all and (self._rest or self.buffered):
             self._most = 0
             self._begin()
-            self._senders.watch(self)
+            self._senders.watched.add(self)
 
     def abort(self) -> None:
         """Reset the connection: what the system has of the answer is given up, too."""
@@ -79,10 +74,10 @@ class ResponseWriter:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         self._transport.abort()
 
-    def is_slow(self, passed_s: float, bounds: Bounds) -> bool:
-        """Let time pass, and return whether a window ended in which too little was taken."""
-        self._since_s += passed_s
-        if self._since_s < bounds.window_s:
+    def is_slow(self) -> bool:
+        """Return whether a window ended in which too little was taken."""
+        bounds = self._senders.bounds
+        if self._senders.clock.time() - self._since < bounds.window_s:
             return False
         taken = self._written - self.buffered - self._taken
         wanted = max(bounds.min_window_bytes, self._most // bounds.max_windows)
@@ -94,7 +89,7 @@ class ResponseWriter:
     def _begin(self) -> None:
         self._start = self.unsent
         self._most = max(self._most, self._start)
-        self._taken, self._since_s = self._written - self.buffered, 0.0
+        self._taken, self._since = self._written - self.buffered, self._senders.clock.time()
 
 
 class SlowReaders:
@@ -105,38 +100,24 @@ class SlowReaders:
 
     def __init__(self, bounds: Bounds, counts: Counts, clock: Clock) -> None:
         """Begin with no connection; those that are ended are counted in `counts`."""
-        self._bounds = bounds
+        self.bounds = bounds
+        self.clock = clock
+        self.watched: set[ResponseWriter] = set()  # those whose clients have not taken everything
         self._counts = counts
-        self._clock = clock
-        self._look_s = min(LOOK_S, bounds.window_s / 4)
-        self._watched: set[ResponseWriter] = set()
-        self._looked = 0.0
 
     def unsent(self) -> int:
         """Return the bytes of all answers that were written and not yet taken."""
-        return sum(sender.buffered for sender in self._watched) if self._watched else 0
+        return sum(sender.buffered for sender in self.watched)
 
-    def watch(self, sender: ResponseWriter) -> None:
-        """Look at `sender` until its client has taken everything."""
-        if not self._watched:
-            self._schedule()
-        self._watched.add(sender)
-
-    def _schedule(self) -> None:
-        self._looked = self._clock.tick()
-        asyncio.get_running_loop().call_later(self._look_s, self._look)
-
-    def _look(self) -> None:
-        passed_s = self._clock.tick() - self._looked
-        self._watched = {sender for sender in self._watched if sender.unsent}
-        slow = [sender for sender in self._watched if sender.is_slow(passed_s, self._bounds)]
-        unsent = sum(sender.unsent for sender in slow)
-        for sender in slow:
-            self._watched.discard(sender)
-            sender.abort()
+    def look(self) -> None:
+        """End those that are slow."""
+        self.watched = {sender for sender in self.watched if sender.unsent}
+        slow = [sender for sender in self.watched if sender.is_slow()]
         if slow:
+            unsent = sum(sender.unsent for sender in slow)
+            self.watched.difference_update(slow)
+            for sender in slow:
+                sender.abort()
             self._counts.slow_readers += len(slow)
             what = "connections closed because the client read too slowly: %d, with %d bytes left"
             log.info(what, len(slow), unsent)
-        if self._watched:
-            self._schedule()

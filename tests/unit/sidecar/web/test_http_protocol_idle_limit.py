@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from sidecar.process.clock import Clock
@@ -23,17 +22,15 @@ class Idle:
 
 def dropped(work: Callable[[IdleLimit, list[Idle]], None], bounds: Bounds, count: int) -> list[int]:
     """Return which of `count` connections were dropped after `work` was done with them."""
-
-    async def run() -> list[int]:
-        crowd = IdleLimit(bounds, Clock())
-        everyone = [Idle() for _ in range(count)]
-        for one in everyone:
-            crowd.join(one)
-        work(crowd, everyone)
-        await asyncio.sleep(0.15)
-        return [index for index, one in enumerate(everyone) if one.is_dropped]
-
-    return asyncio.run(run())
+    moment = [0.0]
+    crowd = IdleLimit(bounds, Clock(now=lambda: moment[0]))
+    everyone = [Idle() for _ in range(count)]
+    for one in everyone:
+        crowd.join(one.drop)
+    work(crowd, everyone)
+    moment[0] = 0.1
+    crowd.look()
+    return [index for index, one in enumerate(everyone) if one.is_dropped]
 
 
 def nothing(_crowd: IdleLimit, _everyone: list[Idle]) -> None:
@@ -54,9 +51,8 @@ def test_none_goes_in_its_first_moments() -> None:
 
 def test_one_that_has_a_request_is_safe_and_one_that_waits_again_is_young() -> None:
     def work(crowd: IdleLimit, everyone: list[Idle]) -> None:
-        crowd.leave(everyone[0])
-        crowd.join(everyone[1])
-        assert len(crowd) == 4
+        crowd.leave(everyone[0].drop)
+        crowd.join(everyone[1].drop)
 
     assert dropped(work, Bounds(max_idle=2, grace_s=0.02), 5) == [2, 3]
 
@@ -75,7 +71,7 @@ def test_room_is_made_at_once_if_there_is_any_to_make() -> None:
         crowd.make_room()
         assert everyone[0].is_dropped
         for one in everyone:
-            crowd.leave(one)
+            crowd.leave(one.drop)
         crowd.make_room()
 
     assert dropped(work, Bounds(), 3) == [0]
