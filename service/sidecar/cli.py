@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from sidecar import __version__, manifest
 from sidecar.arguments import Parser, number
@@ -32,7 +32,7 @@ from sidecar.process.cpu_features import CpuFeatures
 from sidecar.process.listener import LAST_PORT, host_name, listen, raise_limit
 from sidecar.process.parent_watch import ParentWatch
 from sidecar.process.stdio import claim_stdout
-from sidecar.settings import MB, MOST_BODY_MB, MOST_DOCUMENT_S, Bounds, Limits, Settings
+from sidecar.settings import MB, MOST_AGE_S, MOST_BODY_MB, MOST_DOCUMENT_S, Bounds, Limits, Settings
 
 BUNDLED_NAME = "embedding_sidecar"
 EXIT_CODES = """exit codes:
@@ -45,6 +45,7 @@ EXIT_CODES = """exit codes:
                                     the system leaves no room for it
 """
 log = logging.getLogger("sidecar")
+Given = TypeVar("Given", Settings, Limits, Bounds)
 
 
 def find_bundle(service: Path) -> Path | None:
@@ -156,6 +157,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--allow-dir",
+        dest="allow_dirs",
         type=Path,
         action="append",
         default=[],
@@ -164,6 +166,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--allow-host",
+        dest="allow_hosts",
         type=_host,
         action="append",
         default=[],
@@ -173,6 +176,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--max-body-mb",
+        dest="max_body_bytes",
         type=_megabytes,
         default=32 * MB,
         metavar="N",
@@ -180,6 +184,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--document-cpu-seconds",
+        dest="document_cpu_s",
         type=number(1, MOST_DOCUMENT_S),
         default=10,
         metavar="N",
@@ -187,10 +192,18 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--document-seconds",
+        dest="document_wall_s",
         type=number(1, MOST_DOCUMENT_S),
         default=120,
         metavar="N",
         help="the same on the clock, for a busy machine (120)",
+    )
+    add(
+        "--max-connection-age",
+        dest="max_age_s",
+        type=number(1, MOST_AGE_S),
+        metavar="SECONDS",
+        help="serve one more request on a connection that is older, and close it (no limit)",
     )
     add(
         "--instance",
@@ -252,28 +265,23 @@ def settings_from(
 
     `features` are the processor's, None if nothing is known of it.
     """
-    return Settings(
-        host=options.host,
-        port=options.port,
-        bundle=bundle,
-        model=options.model,
-        model_cache=options.model_cache,
-        device=options.device,
-        engine=options.engine,
-        precision=options.precision,
-        threads=options.threads or cores.count(),
-        has_byte_products=(features or CpuFeatures()).has_byte_products,
-        allow_dirs=tuple(map(_allowed, options.allow_dir)),
-        allow_hosts=tuple(options.allow_host),
-        allow_download=options.allow_download,
-        allow_remote=options.allow_remote,
-        instance=options.instance,
-        limits=Limits(
-            max_body_bytes=options.max_body_mb,
-            document_cpu_s=options.document_cpu_seconds,
-            document_wall_s=options.document_seconds,
-        ),
-    )
+    told = vars(options)
+    own = {
+        "bundle": bundle,
+        "threads": options.threads or cores.count(),
+        "has_byte_products": (features or CpuFeatures()).has_byte_products,
+        "allow_dirs": tuple(map(_allowed, options.allow_dirs)),
+        "allow_hosts": tuple(options.allow_hosts),
+        "limits": _made(Limits, told),
+        "bounds": _made(Bounds, told),
+    }
+    return _made(Settings, told | own)
+
+
+def _made(kind: type[Given], told: Mapping[str, Any]) -> Given:
+    """Return the dataclass `kind` of what is told by the names of its fields."""
+    names = (field.name for field in dataclasses.fields(kind))
+    return kind(**{name: told[name] for name in names if told.get(name) is not None})
 
 
 def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> int:
@@ -330,14 +338,12 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
 
 
 def bounded(bounds: Bounds) -> Bounds:
-    """Return `bounds` with no more idle connections than leave files to those at work.
+    """Return `bounds` with no more idle connections than a quarter of the files that may be open.
 
     More connections than files wait in the system's queue.
     """
     limit = system_limits.files().value
-    if limit is None:
-        return bounds
-    most = min(bounds.max_idle, max(1, (limit - system_limits.FILES) // 2))
+    most = bounds.max_idle if limit is None else min(bounds.max_idle, max(1, limit // 4))
     return dataclasses.replace(bounds, max_idle=most)
 
 

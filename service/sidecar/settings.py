@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,7 @@ EngineName = Literal["auto", "packed", "reference", "hash"]
 MB = 1 << 20
 MOST_BODY_MB = 1024
 MOST_DOCUMENT_S = 3600
+MOST_AGE_S = 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,8 @@ class Bounds:
     `linger_s` for one that is refused to stop sending. In every `window_s` a client is to take
     `min_window_bytes` of its answer, and of a large one a part in `max_windows`, or what is left.
     Of those that wait, `max_idle` are kept, and more for `grace_s`, unless there are more than
-    `max_connections` in all. Seconds count while the service runs (`process/clock.py`).
+    `max_connections` in all. The first request after `max_age_s` is the last of its connection.
+    Seconds count while the service runs (`process/clock.py`).
     """
 
     idle_s: float = 10.0
@@ -67,6 +70,7 @@ class Bounds:
     max_idle: int = 128
     max_connections: int = 4096
     grace_s: float = 5.0
+    max_age_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import re
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal, cast
@@ -116,28 +117,38 @@ class IdleLimit:
 
 
 TOO_LARGE_HINT = 431
+_ABSOLUTE = re.compile(rb"https?://([^/?]+)(.*)", re.IGNORECASE)
 
 
 class StrictConnection(h11.Connection):
     """The parser of one connection; `refusal` says what was wrong with what it raised for."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: Bounds, clock: Clock) -> None:
         """Begin before the first request."""
         super().__init__(h11.SERVER, bounds.max_head_bytes)
         self.refusal: Problem | None = None
         self.is_head = False  # a request whose answer has no body
         self._bounds = bounds
+        self._clock = clock
+        self._last = clock.time() + bounds.max_age_s
+        self._has_skipped = False
         self._held: list[bytes] = []  # the head of the answer
 
     def next_event(self) -> type[h11.NEED_DATA | h11.PAUSED] | h11.Event:
         """Return what came next. Raises RemoteProtocolError for what is refused."""
         if self.their_state is h11.IDLE:
             self.is_head = False
+            # One empty line before a request is none of it (RFC 9112, 2.2).
+            if not self._has_skipped and self.trailing_data[0].startswith(b"\r\n"):
+                self._receive_buffer.maybe_extract_at_most(2)
+                self._has_skipped = True
         try:
             event = super().next_event()
             if isinstance(event, h11.Request):
                 self.is_head = event.method == b"HEAD"
+                self._has_skipped = False
                 self._check(event)
+                return self._as_served(event)
         except h11.RemoteProtocolError as error:
             is_large = error.error_status_hint == TOO_LARGE_HINT
             self.refusal = _too_large(self._bounds) if is_large else malformed()
@@ -169,6 +180,26 @@ class StrictConnection(h11.Connection):
             raise h11.RemoteProtocolError("head too large", error_status_hint=TOO_LARGE_HINT)
         if len(lengths) > 1:
             raise h11.RemoteProtocolError("a body of two lengths")
+
+    def _as_served(self, event: h11.Request) -> h11.Request:
+        """Return `event` with a path as its target, and the last of its connection if that is old.
+
+        The host of a target in absolute form counts, whatever the header says (RFC 9112, 3.2.2).
+        """
+        absolute = _ABSOLUTE.fullmatch(event.target)
+        is_last = self._clock.time() >= self._last
+        if absolute is None and not is_last:
+            return event
+        target, headers = event.target, list(event.headers)
+        if absolute is not None:
+            target = b"/" + absolute[2].removeprefix(b"/")
+            headers = [(name, value) for name, value in headers if name != b"host"]
+            headers.append((b"host", absolute[1]))
+        if is_last:
+            headers.append((b"connection", b"close"))
+        return h11.Request(
+            method=event.method, headers=headers, target=target, http_version=event.http_version
+        )
 
 
 def malformed() -> Problem:
@@ -246,7 +277,7 @@ class BoundedProtocol(H11Protocol):
     def __init__(self, shared: _Shared, **given: Any) -> None:  # noqa: ANN401 (as uvicorn gives it)
         """Take what uvicorn gives every protocol."""
         super().__init__(**given)
-        self.conn: StrictConnection = StrictConnection(shared.bounds)
+        self.conn: StrictConnection = StrictConnection(shared.bounds, shared.clock)
         self.logger = _quiet
         self.access_log = False
         self._shared = shared

@@ -12,7 +12,7 @@ import pytest
 from sidecar import __version__, cli
 from sidecar.errors import UsageError
 from sidecar.process import cores
-from sidecar.settings import Limits
+from sidecar.settings import Bounds, Limits
 
 if TYPE_CHECKING:
     from sidecar.settings import Settings
@@ -200,6 +200,22 @@ def test_an_allowed_folder_that_is_missing_is_kept_for_later(tmp_path: Path) -> 
 
 def test_the_body_limit_is_in_mebibytes() -> None:
     assert parse("--max-body-mb", "3").limits.max_body_bytes == 3 << 20
+
+
+def test_connections_are_closed_by_age_only_where_that_is_asked() -> None:
+    assert parse("--max-connection-age", "7").bounds.max_age_s == 7
+    assert parse().bounds == Bounds()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limit of files")
+@pytest.mark.parametrize(("files", "idle"), [(400, 100), (4096, 128), (3, 1)])
+def test_idle_connections_have_a_quarter_of_the_files_at_most(
+    monkeypatch: pytest.MonkeyPatch, files: int, idle: int
+) -> None:
+    import resource  # noqa: PLC0415 (not on Windows)
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    assert cli.bounded(Bounds()).max_idle == idle
 
 
 def test_the_time_for_a_document_is_in_seconds() -> None:

@@ -100,6 +100,35 @@ def test_head_gets_the_answer_of_get_without_its_body(door: Doorstep, path: byte
     assert rest_of_it.startswith(b"HTTP/1.1 ")
 
 
+def test_a_target_in_absolute_form_is_served_by_its_own_host(door: Doorstep) -> None:
+    other = b"Host: evil.example\r\n"
+    assert (
+        status(door.say(b"GET http://localhost/info HTTP/1.1\r\n" + other + CLOSE + b"\r\n")) == 200
+    )
+    refused = door.say(b"GET http://evil.example/info HTTP/1.1\r\n" + HOST + b"\r\n")
+    assert kind(refused) == "unknown-host"
+
+
+def test_an_empty_line_after_a_body_is_skipped(door: Doorstep) -> None:
+    one = post({"texts": ["a"]}).replace(CLOSE, b"")
+    answers = door.say(b"\r\n" + one + b"\r\n" + one + b"\r\n" + GET + HOST + CLOSE + b"\r\n")
+    assert answers.count(b"HTTP/1.1 200") == 3
+
+
+def test_an_old_connection_is_closed_after_one_more_answer(
+    open_door: Callable[..., Doorstep],
+) -> None:
+    door = open_door(bounds=Bounds(max_age_s=0.5))
+    with door.connect() as client:
+        client.sendall(GET + HOST + b"\r\n")
+        young = client.recv(1 << 16)
+        time.sleep(0.6)
+        client.sendall(post({"texts": ["a"]}).replace(CLOSE, b""))
+        old = rest(client)
+    assert (status(young), header(young, "connection")) == (200, "")
+    assert (status(old), header(old, "connection")) == (200, "close")
+
+
 def test_a_hundred_headers_are_not_too_many(door: Doorstep) -> None:
     assert status(door.say(GET + HOST + CLOSE + b"X: y\r\n" * 98 + b"\r\n")) == 200
 

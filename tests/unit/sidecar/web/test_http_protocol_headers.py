@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import h11
 import pytest
 
+from sidecar.process.clock import Clock
 from sidecar.settings import Bounds
 from sidecar.web.http_protocol import StrictConnection
 
@@ -16,7 +17,7 @@ START = b"POST / HTTP/1.1\r\nHost: x\r\n"
 
 def read(*pieces: bytes, bounds: Bounds | None = None) -> tuple[StrictConnection, list[object]]:
     """Return the reader and what it found in `pieces`."""
-    reader = StrictConnection(bounds or Bounds())
+    reader = StrictConnection(bounds or Bounds(), Clock())
     return reader, drain(reader, pieces)
 
 
@@ -32,7 +33,7 @@ def drain(reader: StrictConnection, pieces: Sequence[bytes]) -> list[object]:
 
 def refused(*pieces: bytes, bounds: Bounds | None = None) -> int:
     """Return the status that the pieces are refused with."""
-    reader = StrictConnection(bounds or Bounds())
+    reader = StrictConnection(bounds or Bounds(), Clock())
     with pytest.raises(h11.RemoteProtocolError):
         drain(reader, pieces)
     assert reader.refusal is not None
@@ -73,6 +74,34 @@ def test_the_bounds_are_the_last_that_pass() -> None:
 )
 def test_a_body_whose_length_is_not_certain_is_refused(framing: bytes) -> None:
     assert refused(b"POST / HTTP/1.1\r\n" + framing + b"Host: x\r\n\r\n") == 400
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (b"http://h:1/a?b=/c", (b"/a?b=/c", b"h:1")),
+        (b"HTTP://h", (b"/", b"h")),
+        (b"https://h?b", (b"/?b", b"h")),
+        (b"/a", (b"/a", b"x")),
+        (b"/http://h/a", (b"/http://h/a", b"x")),
+    ],
+)
+def test_the_host_of_an_absolute_target_counts(
+    target: bytes, expected: tuple[bytes, bytes]
+) -> None:
+    event = read(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nA: b\r\n\r\n")[1][0]
+    assert isinstance(event, h11.Request)
+    headers = list(event.headers)
+    assert (event.target, *(value for name, value in headers if name == b"host")) == expected
+    assert (b"a", b"b") in headers
+
+
+def test_one_empty_line_before_a_request_is_skipped() -> None:
+    get = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    for pieces in ([b"\r\n" + get], [b"\r\n", get], [b"\r\n", get[:5], get[5:]]):
+        assert isinstance(read(*pieces)[1][0], h11.Request)
+    assert refused(b"\r\n\r\n" + get) == 400
+    assert refused(b"\r\n", b"\r\n", get) == 400
 
 
 def test_a_request_without_a_body_in_its_answer_is_known() -> None:
