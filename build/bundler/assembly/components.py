@@ -185,7 +185,7 @@ def _wheels(
             LeftOut(path=path, size=size, rule=removing(path, rules))
             for path, size in installed.left_out
         ]
-        left_out += apply(site, installed.files, rules)
+        left_out += apply(site, installed.modes, rules)
         sources.append(
             SourceReport(
                 package=wheel.package,
@@ -195,7 +195,7 @@ def _wheels(
                 left_out=_placed(target.site_packages, left_out),
             )
         )
-        wheel_installer.rewrite_record(site / installed.dist_info, site)
+        wheel_installer.write_record(site, installed.dist_info, installed.modes)
         progress.advance(name, 1)
     progress.finish(name)
     label = f"{name} bytecode"
