@@ -17,11 +17,9 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
-from typing import IO, TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from bundler.assembly import compile_worker, runtime, safe_extract
 from bundler.errors import DiskError, UsageError
@@ -29,27 +27,15 @@ from bundler.targets import PYTHON
 from sidecar.process.children import needed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
 
     from bundler.locks.runtime import RuntimeSpec
     from bundler.targets import Target
 
 TAG = f"cpython-{PYTHON[0]}{PYTHON[1]}"
-BATCH_FILES = 32
+# A process more takes as long as a few files.
+BATCH_FILES = 128
 SITE_PACKAGES = "site-packages/"
-Job = tuple[str, str, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compiled:
-    """What was done: POSIX paths from the root of the bytecode written, sorted, and its bytes.
-
-    `skipped` names sources that do not compile (templates, test data) with Python's reason.
-    """
-
-    written: tuple[str, ...]
-    size: int
-    skipped: tuple[tuple[str, str], ...]
 
 
 def compile_tree(
@@ -58,37 +44,31 @@ def compile_tree(
     interpreter: Path,
     jobs: int,
     on_file: Callable[[str], None] = lambda _: None,
-) -> Compiled:
+) -> dict[str, str]:
     """Compile every .py file below `root` with `interpreter`, a Python 3.11, in `jobs` processes.
 
     Bytecode that was there goes first. A file's name in its code is its path below the nearest
     site-packages, or below `root`. `on_file` hears each source's path when it is done, from this
     thread. A killed run leaves a tree to compile again, so compile before a tree is published.
-    Raises UsageError for another Python, DiskError.
+    Returns Python's reason for each source that does not compile (templates, test data). Raises
+    UsageError for another Python, DiskError.
     """
-    sources = _sources(root)
     for folder in sorted(root.rglob("__pycache__"), reverse=True):
         shutil.rmtree(folder)
-    for folder in {(root / path).parent for path in sources}:
-        (folder / "__pycache__").mkdir()
+    sources = _sources(root)
     batches = [sources[at : at + BATCH_FILES] for at in range(0, len(sources), BATCH_FILES)]
-    written, skipped, size = [], [], 0
-    with ExitStack() as stack:
-        pool = _Pool(stack, interpreter, max(1, min(jobs, len(batches))))
-        requests = [[_job(root, path) for path in batch] for batch in batches]
-        for batch, reasons in zip(batches, pool.answers(requests), strict=True):
+    skipped = {}
+    with ThreadPoolExecutor(max_workers=jobs) as threads:
+        for batch, reasons in zip(
+            batches,
+            threads.map(lambda batch: _compile(root, batch, interpreter), batches),
+            strict=True,
+        ):
             for path, reason in zip(batch, reasons, strict=True):
                 if reason:
-                    skipped.append((path, reason))
-                else:
-                    written.append(bytecode_path(path))
-                    size += (root / written[-1]).stat().st_size
+                    skipped[path] = reason
                 on_file(path)
-    for path, _ in skipped:
-        cache = (root / path).parent / "__pycache__"
-        if cache.is_dir() and not any(cache.iterdir()):
-            cache.rmdir()
-    return Compiled(written=tuple(sorted(written)), size=size, skipped=tuple(skipped))
+    return skipped
 
 
 def bytecode_path(source: str) -> str:
@@ -99,78 +79,36 @@ def bytecode_path(source: str) -> str:
 
 def _sources(root: Path) -> list[str]:
     """Return the POSIX paths of the sources below `root`, sorted."""
-    return sorted(
-        path.relative_to(root).as_posix()
-        for path in root.rglob("*.py")
-        if path.is_file() and "__pycache__" not in path.parts
-    )
+    return sorted(p.relative_to(root).as_posix() for p in root.rglob("*.py") if p.is_file())
 
 
-def _job(root: Path, path: str) -> Job:
-    """Return the source, the output and the name in the code, for the worker."""
-    name = path.rpartition(SITE_PACKAGES)[2]
-    return str(root / path), str(root / bytecode_path(path)), name
+def _compile(root: Path, batch: list[str], interpreter: Path) -> list[str]:
+    """Compile some sources in a process that sees no settings of ours; return what was wrong.
 
-
-class _Pool:
-    """Worker processes, each used by one thread at a time."""
-
-    def __init__(self, stack: ExitStack, interpreter: Path, size: int) -> None:
-        """Start `size` workers, stopped when `stack` closes. Raises UsageError."""
-        self._size = size
-        self._idle: SimpleQueue[subprocess.Popen[str]] = SimpleQueue()
-        for _ in range(size):
-            worker = _start(interpreter)
-            stack.callback(_stop, worker)
-            version = tuple(_answer(worker, interpreter))
-            if version[:2] != PYTHON:
-                raise _unusable(interpreter, f"it is Python {'.'.join(map(str, version))}")
-            self._idle.put(worker)
-
-    def answers(self, requests: Sequence[list[Job]]) -> Iterator[list[str]]:
-        """Yield the workers' answers, in the order of `requests`."""
-        with ThreadPoolExecutor(max_workers=self._size) as threads:
-            yield from threads.map(self._ask, requests)
-
-    def _ask(self, request: list[Job]) -> list[str]:
-        worker = self._idle.get()
-        try:
-            stdin = cast("IO[str]", worker.stdin)
-            stdin.write(json.dumps(request) + "\n")
-            stdin.flush()
-            return [str(reason) for reason in _answer(worker, Path(str(worker.args)))]
-        finally:
-            self._idle.put(worker)
-
-
-def _start(interpreter: Path) -> subprocess.Popen[str]:
-    """Start a worker that sees no settings of ours. Raises UsageError."""
+    Raises DiskError where it cannot write, UsageError.
+    """
+    jobs = [
+        (str(root / path), str(root / bytecode_path(path)), path.rpartition(SITE_PACKAGES)[2])
+        for path in batch
+    ]
     flags = ("-s", "-S", "-P", "-B", "-X", "utf8", "-W", "ignore")
     try:
-        return subprocess.Popen(
+        done = subprocess.run(
             [interpreter, *flags, compile_worker.__file__],
-            stdin=subprocess.PIPE,
+            input=json.dumps(jobs),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={"PYTHONHASHSEED": "0", **needed(os.environ)},
             encoding="utf-8",
+            check=False,
         )
     except OSError as error:
         raise _unusable(interpreter, error.strerror or str(error)) from error
-
-
-def _stop(worker: subprocess.Popen[str]) -> None:
-    """Kill a worker and wait for it."""
-    worker.kill()
-    worker.communicate()
-
-
-def _answer(worker: subprocess.Popen[str], interpreter: Path) -> list[object]:
-    """Return what the worker says next. Raises DiskError where it cannot write, UsageError."""
-    line = cast("IO[str]", worker.stdout).readline()
-    if not line:
-        raise _unusable(interpreter, f"it ended early, with code {worker.wait()}")
-    answer = json.loads(line)
+    if not done.stdout:
+        raise _unusable(interpreter, f"it ended early, with code {done.returncode}")
+    version, answer = json.loads(done.stdout)
+    if tuple(version[:2]) != PYTHON:
+        raise _unusable(interpreter, f"it is Python {'.'.join(map(str, version))}")
     if isinstance(answer, str):
         raise DiskError(
             "bytecode cannot be written",

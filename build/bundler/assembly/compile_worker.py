@@ -1,7 +1,7 @@
 """The program that compiles Python files to bytecode inside the interpreter the bundle ships.
 
-Standard library only, run by path with `-S -B`, one line of JSON in and one out per batch. The
-same source gives the same bytes in any process: see `bytecode`.
+Standard library only, run by path with `-S -B`, a list of JSON in and one out. The same source
+gives the same bytes in any process: see `bytecode`.
 """
 
 from __future__ import annotations
@@ -79,29 +79,22 @@ def compile_file(path: str, output: str, name: str) -> str:
         data = bytecode(source, name)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return f"{type(error).__name__}: {error}"
+    Path(output).parent.mkdir(exist_ok=True)
     Path(output).write_bytes(data)
     return ""
 
 
 def main() -> None:
-    """Answer batches of [path, output, name] with batches of reasons, until the input ends.
+    """Compile a list of [path, output, name]; answer with our version and what was wrong of each.
 
-    A string instead of a list is a failure to read or write.
+    A string instead of the second list is a failure to read or write.
     """
     prepare()
-    _say([*sys.version_info[:3]])
-    for line in sys.stdin:
-        try:
-            answer: object = [compile_file(*job) for job in json.loads(line)]
-        except OSError as error:
-            answer = str(error)
-        _say(answer)
-
-
-def _say(answer: object) -> None:
-    """Write one line of JSON to the builder."""
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
+    try:
+        answer: object = [compile_file(*job) for job in json.load(sys.stdin)]
+    except OSError as error:
+        answer = str(error)
+    json.dump([sys.version_info[:3], answer], sys.stdout)
 
 
 if __name__ == "__main__":

@@ -57,10 +57,9 @@ def test_every_source_gets_bytecode_and_stays(tmp_path: Path) -> None:
     heard: list[str] = []
     result = bytecode.compile_tree(make(tmp_path), interpreter=PYTHON, jobs=2, on_file=heard.append)
     assert heard == sorted(SOURCES)
-    assert result.skipped == ()
-    assert list(result.written) == sorted(compiled(tmp_path))
-    assert "pkg/__pycache__/first.cpython-311.pyc" in result.written
-    assert result.size == sum(map(len, compiled(tmp_path).values()))
+    assert result == {}
+    assert compiled(tmp_path).keys() == {bytecode.bytecode_path(path) for path in SOURCES}
+    assert "pkg/__pycache__/first.cpython-311.pyc" in compiled(tmp_path)
     assert all((tmp_path / path).is_file() for path in SOURCES)
 
 
@@ -163,9 +162,8 @@ def test_what_does_not_compile_is_skipped_and_named(tmp_path: Path) -> None:
     }
     make(tmp_path, bad)
     (tmp_path / "pkg/latin.py").write_bytes(b"x = '\xe9'\n")
-    result = bytecode.compile_tree(tmp_path, interpreter=PYTHON, jobs=2)
-    assert result.written == ("pkg/__pycache__/good.cpython-311.pyc",)
-    reasons = dict(result.skipped)
+    reasons = bytecode.compile_tree(tmp_path, interpreter=PYTHON, jobs=2)
+    assert list(compiled(tmp_path)) == ["pkg/__pycache__/good.cpython-311.pyc"]
     assert sorted(reasons) == ["pkg/deep.py", "pkg/latin.py", "pkg/null.py", "templates/old.py"]
     assert "SyntaxError" in reasons["templates/old.py"]
     assert not (tmp_path / "templates/__pycache__").exists()
@@ -195,8 +193,8 @@ def test_python_runs_the_bytecode_even_if_times_differ_and_shows_the_source_line
 
 
 def test_an_empty_tree_has_no_bytecode(tmp_path: Path) -> None:
-    result = bytecode.compile_tree(tmp_path, interpreter=PYTHON, jobs=4)
-    assert (result.written, result.size, result.skipped) == ((), 0, ())
+    assert bytecode.compile_tree(tmp_path, interpreter=PYTHON, jobs=4) == {}
+    assert compiled(tmp_path) == {}
 
 
 def fake_python(folder: Path, lines: Iterable[str]) -> Path:
@@ -208,7 +206,8 @@ def fake_python(folder: Path, lines: Iterable[str]) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("lines", "why"), [(["[3, 12, 1]"], "Python 3.12.1"), ([], "ended early"), (None, "No such")]
+    ("lines", "why"),
+    [(["[[3, 12, 1], []]"], "Python 3.12.1"), ([], "ended early"), (None, "No such")],
 )
 def test_another_python_exits_2(tmp_path: Path, lines: list[str] | None, why: str) -> None:
     make(tmp_path / "tree")

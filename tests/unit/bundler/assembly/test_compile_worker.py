@@ -41,23 +41,30 @@ def test_bytecode_runs() -> None:
     assert space["x"] == 42
 
 
-def test_it_answers_line_by_line(
+def answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], jobs: list[list[str]]
+) -> object:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(jobs)))
+    compile_worker.main()
+    version, said = json.loads(capsys.readouterr().out)
+    assert version == list(sys.version_info[:3])
+    return said
+
+
+def test_it_answers_for_each_file_or_with_what_it_cannot_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good, bad, output = tmp_path / "good.py", tmp_path / "bad.py", tmp_path / "out.pyc"
     good.write_text("x = 1\n")
     bad.write_text("x = = 1\n")
-    batches = [
-        [[str(good), str(output), "good.py"], [str(bad), str(output), "bad.py"]],
-        [[str(tmp_path / "missing.py"), str(output), "missing.py"]],
+    jobs = [[str(good), str(output), "good.py"], [str(bad), str(output), "bad.py"]]
+    assert answer(monkeypatch, capsys, jobs) == [
+        "",
+        "SyntaxError: invalid syntax (bad.py, line 1)",
     ]
-    monkeypatch.setattr(sys, "stdin", io.StringIO("".join(json.dumps(b) + "\n" for b in batches)))
-    compile_worker.main()
-    version, first, second = map(json.loads, capsys.readouterr().out.splitlines())
-    assert version == list(sys.version_info[:3])
-    assert first == ["", "SyntaxError: invalid syntax (bad.py, line 1)"]
-    assert "missing.py" in second
     assert output.read_bytes() == compile_worker.bytecode(b"x = 1\n", "good.py")
+    jobs = [[str(tmp_path / "missing.py"), str(output), "missing.py"]]
+    assert "missing.py" in str(answer(monkeypatch, capsys, jobs))
 
 
 def test_equal_sets_are_one_object_whatever_the_process_knew_before() -> None:
