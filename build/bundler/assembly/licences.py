@@ -5,7 +5,6 @@ The notices list what is in the bundle, under which licence, and the text of eve
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -25,35 +24,29 @@ from packaging.utils import canonicalize_name
 from bundler.errors import PolicyError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from bundler.digests import Artifact
+
+PYTHON: Final = "Python-2.0"
 WORD: Final = re.compile(r"[\w.+-]+")
 TEXT_NAMES: Final = ("licen[cs]e*", "copying*", "copyright*", "notice*", "authors*")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LicenceText:
-    """A file that a package brings along: its path inside the package's metadata, its bytes."""
-
-    path: str
-    data: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LicensedPart:
     """Something in the bundle with a licence: a wheel, the runtime, a library in it, a model.
 
-    `expression` is SPDX, empty if unknown; `declared` is what its metadata says, word for
-    word. `texts` are licences and notices, `sboms` what PEP 770 lets a wheel say of its inside.
-    `inside` is what a library without a version of its own was linked into; `copyright` its notice.
+    `expression` is SPDX, empty if unknown; `declared` is what its metadata says, word for word.
+    `texts` are licences and notices by their path in the metadata. `inside` is what a library
+    without a version of its own was linked into; `copyright` its notice.
     """
 
     name: str
     version: str
     expression: str
     declared: str = ""
-    texts: tuple[LicenceText, ...] = ()
-    sboms: tuple[LicenceText, ...] = ()
+    texts: Mapping[str, bytes] = field(default_factory=dict)
     inside: str = ""
     copyright: str = ""
 
@@ -63,6 +56,14 @@ class LicensedPart:
         return (
             f"{self.name}, inside {self.inside}" if self.inside else f"{self.name} {self.version}"
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LicensedWheel(LicensedPart):
+    """A wheel: its locked file, and what PEP 770 lets it say of its inside."""
+
+    artifact: Artifact
+    sboms: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,8 +107,10 @@ def from_recipe(table: Mapping[str, Any]) -> LicencePolicy:
     )
 
 
-def read(dist_info: Mapping[str, bytes], policy: LicencePolicy) -> LicensedPart:
-    """Return the package with these files in its `.dist-info`, its texts and SBOMs with it.
+def read(
+    dist_info: Mapping[str, bytes], policy: LicencePolicy, artifact: Artifact
+) -> LicensedWheel:
+    """Return the wheel with these files in its `.dist-info`, its texts and SBOMs with it.
 
     The licence is the policy's ruling, else License-Expression (PEP 639), else the older License
     field, else the classifiers, the last two by the policy's spellings.
@@ -123,19 +126,20 @@ def read(dist_info: Mapping[str, bytes], policy: LicencePolicy) -> LicensedPart:
     else:
         spelled = [policy.spellings.get(classifier, "") for classifier in classifiers]
         expression = (
-            _spdx(raw.get("license_expression", ""))
+            spdx(raw.get("license_expression", ""))
             or policy.spellings.get(field_text, "")
-            or _spdx(field_text)
+            or spdx(field_text)
             or (" AND ".join(dict.fromkeys(spelled)) if spelled and all(spelled) else "")
         )
-    return LicensedPart(
+    return LicensedWheel(
         name=name,
         version=version,
         expression=expression,
         # Older packages put the whole text there; its first line is enough to name it.
         declared=declared.splitlines()[0].strip() if declared else "",
-        texts=tuple(_texts(dist_info, "licenses", TEXT_NAMES)),
-        sboms=tuple(_texts(dist_info, "sboms", ())),
+        texts=_texts(dist_info, "licenses", TEXT_NAMES),
+        sboms=_texts(dist_info, "sboms", ()),
+        artifact=artifact,
     )
 
 
@@ -181,7 +185,7 @@ def require_none_refused(parts: Iterable[tuple[str, str]], policy: LicencePolicy
 
 def _demanded(expression: str, refused: tuple[str, ...]) -> set[str]:
     """Return the licences of `refused` that no choice of the expression avoids."""
-    if not _spdx(expression):
+    if not spdx(expression):
         return {word for word in WORD.findall(expression) if _matches(word, refused)}
     return _denied(_parsed(expression), lambda leaf: not _matches(leaf, refused))
 
@@ -213,7 +217,7 @@ def _denied(node: Any, is_allowed: Callable[[str], bool]) -> set[str]:  # noqa: 
     return set() if is_allowed(leaf) else {leaf}
 
 
-def _spdx(text: str) -> str:
+def spdx(text: str) -> str:
     """Return `text` as a canonical SPDX expression, or nothing if it is none."""
     try:
         return str(canonicalize_license_expression(text)) if text else ""
@@ -223,7 +227,7 @@ def _spdx(text: str) -> str:
 
 def _canonical(text: str) -> str:
     """Return `text`, or an exception of it such as `A WITH B`, in canonical form."""
-    found = _spdx(text)
+    found = spdx(text)
     if not found:
         raise _misfit(f"{text!r} is no SPDX expression")
     return found
@@ -237,14 +241,13 @@ def _misfit(why: str) -> UsageError:
     )
 
 
-def _texts(
-    dist_info: Mapping[str, bytes], folder: str, names: tuple[str, ...]
-) -> Iterator[LicenceText]:
-    """Yield the files below `folder`, and those beside METADATA that are named like `names`."""
-    for path in sorted(dist_info):
-        is_beside = any(fnmatchcase(path.lower(), name) for name in names) and "/" not in path
-        if is_beside or path.startswith(f"{folder}/"):
-            yield LicenceText(path=path, data=dist_info[path])
+def _texts(dist_info: Mapping[str, bytes], folder: str, names: tuple[str, ...]) -> dict[str, bytes]:
+    """Return the files below `folder`, and those beside METADATA that are named like `names`."""
+    return {
+        path: dist_info[path]
+        for path in sorted(dist_info)
+        if path.startswith(f"{folder}/") or ("/" not in path and _matches(path, names))
+    }
 
 
 RULE: Final = "-" * 78
@@ -270,23 +273,12 @@ def render_notices(packages: Iterable[LicensedPart]) -> bytes:
     the packages that brought it. Where a package brings no text, that is said.
     """
     listed = sorted(packages, key=lambda package: (package.name.lower(), package.version))
-    numbers: dict[str, int] = {}
-    bodies: list[str] = []
-    users: list[list[str]] = []
-    marks: list[list[str]] = []
+    users: dict[str, list[str]] = {}
     for package in listed:
-        own = []
-        for document in package.texts:
-            body = plain_text(document)
-            key = hashlib.sha256(body.encode()).hexdigest()
-            if key not in numbers:
-                numbers[key] = len(bodies) + 1
-                bodies.append(body)
-                users.append([])
-            number = numbers[key]
-            users[number - 1].append(f"{package.title}: {document.path}")
-            own.append(f"    [{number}] {document.path}")
-        marks.append(own)
+        for path, data in package.texts.items():
+            users.setdefault(plain_text(data), []).append(f"{package.title}: {path}")
+    bodies = list(users)
+    numbers = {body: number for number, body in enumerate(bodies, 1)}
     lines = [
         "NOTICES",
         "",
@@ -298,35 +290,29 @@ def render_notices(packages: Iterable[LicensedPart]) -> bytes:
         RULE,
         "",
     ]
-    for package, own in zip(listed, marks, strict=True):
+    for package in listed:
+        own = [f"    [{numbers[plain_text(data)]}] {path}" for path, data in package.texts.items()]
         licence = package.expression or f"unknown (declared: {package.declared or 'nothing'})"
         lines += [package.title, f"  Licence: {licence}"]
         lines += [f"  Copyright: {package.copyright}"] if package.copyright else []
         lines += ["  Texts:", *own] if own else [f"  Texts: {_instead(package, bodies)}"]
         lines.append("")
     lines += [RULE, "Part 2: licence texts", RULE]
-    for number, (body, names) in enumerate(zip(bodies, users, strict=True), 1):
-        lines += [
-            "",
-            RULE,
-            f"[{number}]",
-            *(f"  {name}" for name in names),
-            RULE,
-            "",
-            body,
-        ]
+    for body, names in users.items():
+        brought = (f"  {name}" for name in names)
+        lines += ["", RULE, f"[{numbers[body]}]", *brought, RULE, "", body]
     return ("\n".join(lines) + "\n").encode()
 
 
-def plain_text(document: LicenceText) -> str:
+def plain_text(data: bytes) -> str:
     """Return a text as UTF-8 with LF and no white space at line ends, so equal texts compare so.
 
     Bytes that are no UTF-8 are read as Latin-1, which is what such old files are.
     """
     try:
-        text = document.data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        text = document.data.decode("latin-1")
+        text = data.decode("latin-1")
     unified = text.replace("\r\n", "\n").replace("\r", "\n")
     return "\n".join(line.rstrip() for line in unified.split("\n")).strip("\n")
 

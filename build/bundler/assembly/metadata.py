@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from bundler.assembly import licences
 from bundler.assembly.components import GOLDEN
+from bundler.assembly.licences import LicensedPart
+from bundler.atomic import PLAIN
 from bundler.bundle import NOTICES, SBOM
 from bundler.digests import Artifact, Digest
-from bundler.locks.runtime import RuntimeSpec
 from bundler.plan import HostRuntime
 from bundler.profiles import UNSLIMMED
 from bundler.targets import target_named
@@ -19,102 +20,93 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from bundler.assembly import sbom
     from bundler.assembly.components import FetchedInputs
-    from bundler.assembly.licences import LicencePolicy
+    from bundler.assembly.licences import LicensedWheel
     from bundler.console import Progress
     from bundler.plan import BundlePlan
     from bundler.targets import Target
 
 # The parts that the papers speak of; our own service is not among them.
 DESCRIBED = ("python", "heavy", "packages", "models")
-PYTHON_LICENCE = "Python-2.0"
 
 
-def read_wheels(plan: BundlePlan, fetched: FetchedInputs) -> tuple[sbom.WheelPart, ...]:
+def read_wheels(plan: BundlePlan, fetched: FetchedInputs) -> tuple[LicensedWheel, ...]:
     """Return what the wheels say of themselves, before anything is built from them.
 
     Raises PolicyError if a licence in the bundle is unknown or refused.
     """
-    from bundler.assembly import sbom  # noqa: PLC0415 - cyclonedx is slow to import, and seldom needed
-
     policy = licences.from_recipe(fetched.policy.get("licences", {}))
-    parts = tuple(
-        sbom.WheelPart(
-            package=_read_metadata(fetched.files[wheel.sha256], policy),
-            artifact=Artifact(name=wheel.filename, digest=Digest(sha256=wheel.sha256)),
+    wheels = tuple(
+        licences.read(
+            _dist_info(fetched.files[wheel.sha256]),
+            policy,
+            Artifact(name=wheel.filename, digest=Digest(sha256=wheel.sha256)),
         )
         for wheel in plan.wheels
     )
-    packages = _packages(plan, fetched, parts)
+    packages = _packages(plan, fetched, wheels)
     licences.require_allowed(packages, policy)
     licences.require_none_refused([(one.title, one.expression) for one in packages], policy)
-    return parts
+    return wheels
 
 
 def write_documents(
-    plan: BundlePlan, fetched: FetchedInputs, wheels: Sequence[sbom.WheelPart], stage: Path
+    plan: BundlePlan, fetched: FetchedInputs, wheels: Sequence[LicensedWheel], stage: Path
 ) -> tuple[FileEntry, ...]:
     """Write SBOM and notices into `stage`, and return their entries.
 
     Both follow from the parts they describe, so a change of the service leaves them as they are.
     Raises PolicyError if something inside a wheel has a licence that is refused.
     """
-    from bundler.assembly import sbom  # noqa: PLC0415 - as above
+    from bundler.assembly import sbom  # noqa: PLC0415 - cyclonedx is slow to import, and seldom needed
 
-    bill = _sbom(plan, fetched, wheels)
+    bill = sbom.render(plan, described_inputs(plan), wheels, _libraries(plan, fetched))
     policy = licences.from_recipe(fetched.policy.get("licences", {}))
     licences.require_none_refused(sbom.licences_in(bill), policy)
+    packages = _packages(plan, fetched, wheels, stage)
     entries = []
-    for name, data in (
-        (NOTICES, licences.render_notices(_packages(plan, fetched, wheels, stage))),
-        (SBOM, bill),
-    ):
+    for name, data in ((NOTICES, licences.render_notices(packages)), (SBOM, bill)):
         (stage / name).write_bytes(data)
         digest = Digest.of_bytes(data)
-        entries.append(FileEntry(path=name, mode=0o644, size=len(data), sha256=digest.sha256))
+        entries.append(FileEntry(path=name, mode=PLAIN, size=len(data), sha256=digest.sha256))
     return tuple(entries)
 
 
 def _packages(
     plan: BundlePlan,
     fetched: FetchedInputs,
-    wheels: Iterable[sbom.WheelPart],
+    wheels: Iterable[LicensedPart],
     stage: Path | None = None,
-) -> list[licences.LicensedPart]:
+) -> list[LicensedPart]:
     """Return everything with a licence; the runtime's text is read from `stage`, if given."""
-    packages = [part.package for part in wheels]
-    packages += [
-        licences.LicensedPart(
-            name=model.repository, version=model.revision, expression=model.license
-        )
-        for model in plan.models
+    packages = [
+        *wheels,
+        *(
+            LicensedPart(name=model.repository, version=model.revision, expression=model.license)
+            for model in plan.models
+        ),
     ]
     if plan.runtime is not None:
         text = _runtime_licence(stage, target_named(plan.target)) if stage else None
         packages.append(
-            licences.LicensedPart(
+            LicensedPart(
                 name="CPython",
                 version=plan.runtime.version,
-                expression=PYTHON_LICENCE,
-                texts=(
-                    (licences.LicenceText(path="LICENSE.txt", data=text.read_bytes()),)
-                    if text
-                    else ()
-                ),
+                expression=licences.PYTHON,
+                texts={"LICENSE.txt": text.read_bytes()} if text else {},
             )
         )
     return packages + _libraries(plan, fetched)
 
 
-def _libraries(plan: BundlePlan, fetched: FetchedInputs) -> list[licences.LicensedPart]:
+def _libraries(plan: BundlePlan, fetched: FetchedInputs) -> list[LicensedPart]:
     """Return what the recipe says is linked into CPython for this target, in order of name."""
     if plan.runtime is None:
         return []
     table = fetched.policy.get("runtime", {}).get("libraries", {})
     target = target_named(plan.target)
     return [
-        licences.LicensedPart(
+        LicensedPart(
             name=name,
             version="",
             expression=entry["expression"],
@@ -132,56 +124,15 @@ def _runtime_licence(stage: Path, target: Target) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def _read_metadata(wheel: Path, policy: LicencePolicy) -> licences.LicensedPart:
-    """Return what a wheel says of itself and its licences."""
+def _dist_info(wheel: Path) -> dict[str, bytes]:
+    """Return the files in a wheel's .dist-info, by their path in it."""
     with zipfile.ZipFile(wheel) as archive:
         parts = ((info, *info.filename.partition(".dist-info/")) for info in archive.infolist())
-        files = {
+        return {
             path: archive.read(info)
             for info, folder, _, path in parts
             if path and not info.is_dir() and "/" not in folder
         }
-    return licences.read(files, policy)
-
-
-def _sbom(plan: BundlePlan, fetched: FetchedInputs, wheels: Iterable[sbom.WheelPart]) -> bytes:
-    from bundler.assembly import sbom  # noqa: PLC0415 - as above
-
-    standalone = plan.runtime if isinstance(plan.runtime, RuntimeSpec) else None
-    return sbom.render(
-        plan_id=described_inputs(plan),
-        target=plan.target,
-        version=plan.version,
-        epoch=plan.epoch,
-        runtime=sbom.RuntimePart(
-            version=plan.runtime.version,
-            tag=standalone.tag if standalone else "",
-            source=plan.runtime_source,
-            expression=PYTHON_LICENCE,
-            artifact=standalone.artifact if standalone else None,
-            libraries=tuple(
-                sbom.InnerLibrary(
-                    name=library.name,
-                    expression=library.expression,
-                    copyright=library.copyright,
-                )
-                for library in _libraries(plan, fetched)
-            ),
-        )
-        if plan.runtime
-        else None,
-        wheels=wheels,
-        models=[
-            sbom.ModelPart(
-                repository=model.repository,
-                revision=model.revision,
-                expression=model.license,
-                files=tuple(Artifact(name=file.path, digest=file.digest) for file in model.files),
-                carrier=model.wheel,
-            )
-            for model in plan.models
-        ],
-    )
 
 
 def described_inputs(plan: BundlePlan) -> str:

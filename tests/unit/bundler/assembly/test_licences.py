@@ -8,8 +8,10 @@ import pytest
 
 from bundler.assembly import licences
 from bundler.assembly.licences import LicencePolicy, LicensedPart, Ruling
+from bundler.digests import Artifact, Digest
 from bundler.errors import PolicyError, UsageError
 
+WHEEL = Artifact(name="some_package-1.2-py3-none-any.whl", digest=Digest(sha256="a" * 64))
 POLICY = LicencePolicy(
     allowed=frozenset({"MIT", "BSD-3-Clause", "Apache-2.0", "Apache-2.0 WITH LLVM-exception"}),
     spellings={
@@ -68,12 +70,12 @@ def dist_info(*headers: str, **files: bytes) -> dict[str, bytes]:
 def test_the_licence_is_read_from_the_best_that_the_metadata_says(
     headers: list[str], expected: str
 ) -> None:
-    assert licences.read(dist_info(*headers), POLICY).expression == expected
+    assert licences.read(dist_info(*headers), POLICY, WHEEL).expression == expected
 
 
 def test_what_the_metadata_says_is_kept_word_for_word_by_its_first_line() -> None:
     folder = dist_info("License: Copyright (c) the authors", "        All rights.")
-    package = licences.read(folder, POLICY)
+    package = licences.read(folder, POLICY, WHEEL)
     assert (package.name, package.version) == ("Some_Package", "1.2")
     assert package.declared == "Copyright (c) the authors"
 
@@ -87,13 +89,13 @@ def test_licences_notices_and_sboms_are_taken_along_from_both_places() -> None:
         licenses__third_party__x__terms=b"deep",
         sboms__inside=b"{}",
     )
-    package = licences.read(folder, POLICY)
-    assert [(text.path, text.data) for text in package.texts] == [
-        ("LICENSE", b"beside"),
-        ("licenses/LICENCE", b"below"),
-        ("licenses/third_party/x/terms", b"deep"),
-    ]
-    assert [sbom.path for sbom in package.sboms] == ["sboms/inside"]
+    package = licences.read(folder, POLICY, WHEEL)
+    assert package.texts == {
+        "LICENSE": b"beside",
+        "licenses/LICENCE": b"below",
+        "licenses/third_party/x/terms": b"deep",
+    }
+    assert package.sboms == {"sboms/inside": b"{}"}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from bundler.assembly import licences
-from bundler.assembly.licences import LicenceText, LicensedPart
+from bundler.assembly.licences import LicensedPart
 
 APACHE = b"\n                   Apache License\n             Version 2.0, January 2004\n\nTerms.\n"
 
@@ -15,7 +15,7 @@ def package(name: str, expression: str = "MIT", **texts: bytes) -> LicensedPart:
         name=name,
         version="1.0",
         expression=expression,
-        texts=tuple(LicenceText(path=path, data=data) for path, data in texts.items()),
+        texts=texts,
     )
 
 

