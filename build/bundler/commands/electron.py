@@ -57,9 +57,10 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     integration = compose(bundles, where, templates)
     write(integration, output)
     for one in integration.payloads:
+        whole = one.whole
         console.say(
-            f"{one.target}: {one.files} files, {one.size / 1e6:.0f} MB, "
-            f"about {one.packed / 1e6:.0f} MB packed"
+            f"{one.target}: {whole.files} files, {whole.size / 1e6:.0f} MB, "
+            f"about {whole.packed / 1e6:.0f} MB packed"
         )
         for finding in payload_findings(one):
             console.say(finding)

@@ -24,7 +24,7 @@ from bundler.electron.signing import (
 )
 from bundler.errors import UsageError
 from bundler.targets import target_named
-from sidecar.manifest import MANIFESTS, read, read_entries
+from sidecar.manifest import MANIFESTS
 from sidecar.process import cores
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def compose(bundles: Sequence[ListedBundle], place: AppPaths, templates: Path) -
         )
         for bundle in bundles
     }
-    weighed = tuple(weigh_payload(bundle.root) for bundle in bundles)
+    weighed = tuple(map(weigh_payload, bundles))
     signing = tuple(_signing(native))
     made_for = ", ".join(
         f"{one.manifest.target} {one.manifest.version} ({one.manifest.plan[:12]})"
@@ -117,7 +117,7 @@ def compose(bundles: Sequence[ListedBundle], place: AppPaths, templates: Path) -
     )
     files = {name: text_of(templates / name) for name in FIXED}
     files["electron-builder.yml"] = render_fragment(
-        place, contents(bundles), made_for=made_for
+        place, top_names(bundles), made_for=made_for
     ).encode()
     mac = [one for target, found in native.items() if target.startswith("mac-") for one in found]
     files |= {
@@ -135,15 +135,12 @@ def compose(bundles: Sequence[ListedBundle], place: AppPaths, templates: Path) -
     return Integration(files=files, payloads=weighed)
 
 
-def contents(bundles: Iterable[ListedBundle]) -> BundleContents:
-    """Return the names at the top of the bundles, all of them together."""
+def top_names(bundles: Iterable[ListedBundle]) -> tuple[str, ...]:
+    """Return the names at the top of the bundles, all of them together, what is read first."""
     names = {entry.path.partition("/")[0] for bundle in bundles for entry in bundle.files}
     names.add(MANIFESTS)
     first = [name for name in FIRST if name in names]
-    return BundleContents(
-        folders=(*first, *sorted(names - set(FIRST))),
-        papers=DOCUMENTS,
-    )
+    return (*first, *sorted(names - set(FIRST)), *DOCUMENTS)
 
 
 def _signing(native: Mapping[str, Sequence[Signable]]) -> Iterator[str]:
@@ -196,9 +193,6 @@ def write(integration: Integration, output: Path) -> None:
 
 
 MACROS = "${os}-${arch}"
-# Beside the components: what a bundle says of itself.
-# electron-builder's names of the platforms; its Intel Macs and 32 bits have no bundle.
-PLATFORMS = ("linux", "mac", "win")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,45 +208,34 @@ class AppPaths:
     suffix: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BundleContents:
-    """The names at the top of a bundle."""
+def render_fragment(place: AppPaths, names: Iterable[str], *, made_for: str) -> str:
+    """Return the fragment as YAML, which copies `names`.
 
-    folders: tuple[str, ...]
-    papers: tuple[str, ...]
-
-
-def render_fragment(place: AppPaths, contents: BundleContents, *, made_for: str) -> str:
-    """Return the fragment as YAML."""
+    No entry has a filter, so that nothing is left out, bytecode least.
+    """
     own = f"{place.integration}/electron-builder.yml"
+    hooks = _quoted(f"./{place.integration}/hooks.mjs")
+    folder = f"{place.bundles}/{MACROS}{place.suffix}"
     lines = [
         f"# Made by `python3 build electron` for {made_for}: make it again, do not edit it.",
         f"# Add to your electron-builder.yml:  extends: {own}",
-    ]
-    hooks = _quoted(f"./{place.integration}/hooks.mjs")
-    anchor = "&sidecar"
-    for platform in PLATFORMS:
         # An app's own extraResources replace those of a parent at the top, and join these.
-        lines += [f"{platform}:", f"  extraResources: {anchor}"]
-        if platform == PLATFORMS[0]:
-            lines += _resources(place, contents)
-        anchor = "*sidecar"
-        if platform == "mac":
-            # How a file is signed is the hook's: electron-builder 26 reads `entitlements` and
-            # `signIgnore` here, and 27 refuses a configuration that has them.
-            lines.append(f"  sign: {hooks}")
-    lines.append(f"afterPack: {hooks}")
-    return "\n".join(lines) + "\n"
-
-
-def _resources(place: AppPaths, contents: BundleContents) -> list[str]:
-    """Return what is copied. No entry has a filter, so that nothing is left out, bytecode least."""
-    names = (*contents.folders, *contents.papers)
-    sources = [f"{place.bundles}/{MACROS}{place.suffix}/{name}" for name in names]
-    return [
-        f"    - {{ from: {_quoted(source)}, to: {_quoted(name)} }}"
-        for name, source in zip(names, sources, strict=True)
+        "linux:",
+        "  extraResources: &sidecar",
+        *(
+            f"    - {{ from: {_quoted(f'{folder}/{name}')}, to: {_quoted(name)} }}"
+            for name in names
+        ),
+        "mac:",
+        "  extraResources: *sidecar",
+        # How a file is signed is the hook's: electron-builder 26 reads `entitlements` and
+        # `signIgnore` here, and 27 refuses a configuration that has them.
+        f"  sign: {hooks}",
+        "win:",
+        "  extraResources: *sidecar",
+        f"afterPack: {hooks}",
     ]
+    return "\n".join(lines) + "\n"
 
 
 def _quoted(text: str) -> str:
@@ -309,40 +292,28 @@ class Payload:
     parts: tuple[PayloadPart, ...]
 
     @property
-    def files(self) -> int:
-        """All files."""
-        return sum(part.files for part in self.parts)
-
-    @property
-    def size(self) -> int:
-        """All bytes, as they are installed."""
-        return sum(part.size for part in self.parts)
-
-    @property
-    def packed(self) -> int:
-        """About how many bytes 7z makes of them."""
-        return sum(part.packed for part in self.parts)
-
-    @property
-    def largest(self) -> PayloadPart:
-        """The component that makes the installer what it is."""
-        return max(self.parts, key=lambda part: (part.packed, part.name))
+    def whole(self) -> PayloadPart:
+        """All parts together: 7z packs each file by itself."""
+        return PayloadPart(
+            name="all",
+            files=sum(part.files for part in self.parts),
+            size=sum(part.size for part in self.parts),
+            packed=sum(part.packed for part in self.parts),
+        )
 
 
-def weigh_payload(root: Path) -> Payload:
-    """Return the payload of the bundle at `root`; the packed sizes come from samples of it."""
-    manifest = read(root)
-    lists = {one.name: read_entries(root, one) for one in manifest.components}
+def weigh_payload(bundle: ListedBundle) -> Payload:
+    """Return the payload of `bundle`; the packed sizes come from samples of it."""
     return Payload(
-        target=manifest.target,
+        target=bundle.manifest.target,
         parts=tuple(
             PayloadPart(
                 name=name,
                 files=len(entries),
                 size=sum(entry.size for entry in entries),
-                packed=_packed(root, entries),
+                packed=_packed(bundle.root, entries),
             )
-            for name, entries in lists.items()
+            for name, entries in bundle.lists.items()
         ),
     )
 
@@ -376,16 +347,17 @@ def _packed(root: Path, entries: Sequence[FileEntry]) -> int:
 
 def payload_findings(payload: Payload) -> Iterator[str]:
     """Yield the notes on a payload for a maker of installers, the limits first."""
-    largest = payload.largest
-    share = round(100 * largest.packed / max(payload.packed, 1))
-    if payload.packed + RESERVED_BYTES >= NSIS_BYTES:
+    whole = payload.whole
+    largest = max(payload.parts, key=lambda part: (part.packed, part.name))
+    share = round(100 * largest.packed / max(whole.packed, 1))
+    if whole.packed + RESERVED_BYTES >= NSIS_BYTES:
         yield (
-            f"{payload.target}: too large for NSIS: about {_mb(payload.packed)} packed, and the "
+            f"{payload.target}: too large for NSIS: about {_mb(whole.packed)} packed, and the "
             f"app, of at most {_mb(NSIS_BYTES)}; use nsis-web, msi, or the profile lean"
         )
-    elif payload.size + RESERVED_BYTES >= NSIS_BYTES:
+    elif whole.size + RESERVED_BYTES >= NSIS_BYTES:
         yield (
-            f"{payload.target}: {_mb(payload.size)} unpacked: `compression: store` and portable "
+            f"{payload.target}: {_mb(whole.size)} unpacked: `compression: store` and portable "
             f"installers would pass NSIS's limit of {_mb(NSIS_BYTES)}; 7z, the default, does not"
         )
     yield f"{payload.target}: {largest.name} is {share} % of what is packed"
@@ -396,13 +368,9 @@ def payload_table(payloads: Sequence[Payload]) -> Iterator[str]:
     yield "| target | component | files | MB installed | MB packed (7z, estimated) |"
     yield "|---|---|---:|---:|---:|"
     for payload in payloads:
-        for part in payload.parts:
-            yield _row(payload.target, part.name, part.files, part.size, part.packed)
-        yield _row(payload.target, "all", payload.files, payload.size, payload.packed)
-
-
-def _row(target: str, name: str, files: int, size: int, packed: int) -> str:
-    return f"| {target} | {name} | {files:,} | {size / 1e6:,.1f} | {packed / 1e6:,.1f} |"
+        for part in (*payload.parts, payload.whole):
+            sizes = f"{part.size / 1e6:,.1f} | {part.packed / 1e6:,.1f}"
+            yield f"| {payload.target} | {part.name} | {part.files:,} | {sizes} |"
 
 
 def _mb(size: int) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from bundler.bundle import read_bundle
 from bundler.electron import integration
 from bundler.electron.integration import (
     NSIS_BYTES,
@@ -18,6 +19,8 @@ from tests.support import smallbundle
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bundler.bundle import ListedBundle
+
 MB = 1_000_000
 
 
@@ -29,13 +32,16 @@ def of(**sizes: tuple[int, int]) -> Payload:
     return Payload(target="win-x64", parts=tuple(parts))
 
 
+def made(root: Path, target: str, files: dict[str, bytes] | None = None) -> ListedBundle:
+    return read_bundle(smallbundle.make(root, target, files))
+
+
 def test_every_component_is_weighed_and_the_sum_is_the_bundles(tmp_path: Path) -> None:
-    root = smallbundle.make(tmp_path, "win-x64")
-    found = weigh_payload(root)
+    found = weigh_payload(made(tmp_path, "win-x64"))
     assert [part.name for part in found.parts] == ["python", "models", "service"]
-    assert found.size == sum(len(data) for data in _contents().values())
-    assert found.files == len(_contents())
-    assert 0 < found.packed < found.size
+    assert found.whole.size == sum(len(data) for data in _contents().values())
+    assert found.whole.files == len(_contents())
+    assert 0 < found.whole.packed < found.whole.size
 
 
 def _contents() -> dict[str, bytes]:
@@ -48,7 +54,7 @@ def test_what_does_not_shrink_is_taken_whole_and_what_does_is_not(tmp_path: Path
         "models/zeros": bytes(MB // 4),
         "embedding_sidecar/empty": b"",
     }
-    noise, zeros, empty = weigh_payload(smallbundle.make(tmp_path, "linux-x64", files)).parts
+    noise, zeros, empty = weigh_payload(made(tmp_path, "linux-x64", files)).parts
     assert noise.packed == noise.size
     assert zeros.packed < zeros.size / 100
     assert (empty.files, empty.size, empty.packed) == (1, 0, 0)
@@ -56,13 +62,13 @@ def test_what_does_not_shrink_is_taken_whole_and_what_does_is_not(tmp_path: Path
 
 def test_samples_stand_for_the_bytes_around_them(tmp_path: Path) -> None:
     half = {"python/noise": random.Random(1).randbytes(MB // 4), "python/zeros": bytes(MB // 4)}
-    (part, *_) = weigh_payload(smallbundle.make(tmp_path, "linux-x64", half)).parts
+    (part, *_) = weigh_payload(made(tmp_path, "linux-x64", half)).parts
     assert 0.4 < part.packed / part.size < 0.6
 
 
 def test_the_same_files_give_the_same_estimate(tmp_path: Path) -> None:
-    one = smallbundle.make(tmp_path / "one", "linux-x64")
-    other = smallbundle.make(tmp_path / "other", "linux-x64")
+    one = made(tmp_path / "one", "linux-x64")
+    other = made(tmp_path / "other", "linux-x64")
     assert weigh_payload(one) == weigh_payload(other)
 
 
