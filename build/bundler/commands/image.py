@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundler.commands.options import NAME, REPEATABLE, add_store, bundles_at
+from bundler.commands.options import NAME, REPEATABLE, add_store, base_at, bundles_at
 from bundler.errors import UnreachableError, UnsupportedError, UsageError, VerificationError
 from bundler.recipe import epoch_for, read_recipe
 from bundler.targets import host_target, target_named
@@ -135,19 +135,11 @@ def _target(bundle: Path) -> str:
 
 def _base(given: str | None, bundle: Path, project: Project) -> Path | None:
     """Return the tar below `bundle`, or None if it is to have none. Raises UnreachableError."""
-    from bundler.targets import ARCHITECTURES
-
     if given == NO_BASE:
         return None
-    architecture = ARCHITECTURES.get(read(bundle).target.partition("-")[2], "ARCH")
-    path = Path(given).resolve() if given else project.out / f"base-{architecture}.tar"
-    if not path.is_file():
-        raise UnreachableError(
-            "there is no base for the image",
-            why=f"nothing at {path}",
-            next_step=f"ci/base {architecture} makes one; --base none leaves it out",
-        )
-    return path
+    if given:
+        return Path(given).resolve()
+    return base_at(project, read(bundle).target, instead="; --base none leaves it out")
 
 
 def _file_name(images: list[Image]) -> str:

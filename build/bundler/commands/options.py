@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bundler.bundle import refuse_foreign, require_bundle
-from bundler.errors import PolicyError, unknown
+from bundler.errors import PolicyError, UnreachableError, unknown
 from bundler.profiles import DEFAULT, label, profile_named
 from bundler.project import parse_mirrors
 from bundler.recipe import PARTS, epoch_for, read_recipe
-from bundler.targets import Target, host_target, refuse_foreign_host, target_named
+from bundler.targets import ARCHITECTURES, Target, host_target, refuse_foreign_host, target_named
 
 if TYPE_CHECKING:
     from bundler.project import Project
@@ -167,6 +167,19 @@ def own_bundle(project: Project, path: Path | None) -> Path:
         [host_target().name] if path is None else [],
         None,
     )[0]
+
+
+def base_at(project: Project, target: str, *, instead: str = "") -> Path:
+    """Return the tar that the image of a Linux bundle stands on. Raises UnreachableError."""
+    architecture = ARCHITECTURES.get(target.partition("-")[2], "ARCH")
+    path: Path = project.out / f"base-{architecture}.tar"
+    if not path.is_file():
+        raise UnreachableError(
+            f"there is no base for the image of {target}",
+            why=f"nothing at {path}",
+            next_step=f"ci/base {architecture} makes one{instead}",
+        )
+    return path
 
 
 def assembling(target: str, profile: str) -> str:

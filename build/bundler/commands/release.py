@@ -15,6 +15,7 @@ from bundler.commands.options import (
     NAME,
     REPEATABLE,
     add_fetch_options,
+    base_at,
     check_names,
     check_sources,
     place,
@@ -180,26 +181,18 @@ def _bases(
 ) -> dict[str, Path]:
     """Return what each image stands on, by target. Raises UnreachableError unless it is dry."""
     from bundler.errors import UnreachableError
-    from bundler.targets import ARCHITECTURES
 
     found = {}
     for bundle in bundles:
         target = bundle.manifest.target
-        system, _, machine = target.partition("-")
-        if system != "linux":
+        if not target.startswith("linux-"):
             continue
-        path = project.out / f"base-{ARCHITECTURES[machine]}.tar"
-        if path.is_file():
-            found[target] = path
-            continue
-        error = UnreachableError(
-            f"there is no base for the image of {target}",
-            why=f"nothing at {path}",
-            next_step=f"ci/base {ARCHITECTURES[machine]} makes one",
-        )
-        if not is_dry:
-            raise error
-        console.say(f"missing image for {target}: {error.what}; {error.next_step}")
+        try:
+            found[target] = base_at(project, target)
+        except UnreachableError as error:
+            if not is_dry:
+                raise
+            console.say(f"missing image for {target}: {error.what}; {error.next_step}")
     return found
 
 
