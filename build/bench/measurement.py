@@ -15,6 +15,7 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 
 from bench import client
 from bench.systems import GEMM, LIBRARY, OURS, library, start
@@ -144,10 +145,9 @@ def measure(subject: Subject, corpus: Corpus, effort: Effort, say: Say) -> Measu
             for name, rate in before.items():
                 measured.add(name, "ceiling", [mean((rate, after[name]))])
             _in_turn(order, corpus, measured)
-            if (share := load.share()) is not None:
-                measured.add(MACHINE, "others", [share])
-                if share > BUSY:
-                    say(f"not quiet: other programs took {share:.0%} of the machine in this round")
+            measured.add(MACHINE, "others", [share := load.share()])
+            if share > BUSY:
+                say(f"not quiet: other programs took {share:.0%} of the machine in this round")
         for each in running:
             measured.systems[each.system.name] = {"kind": each.system.kind, **each.info()}
     apis = {each.system.name: each.system.api for each in running}
@@ -301,7 +301,6 @@ def ceiling(meter: Running, sizes: Sizes, rows: Sequence[int]) -> dict[str, floa
     return {name: max(rates[name] for rates in found) for name in found[0]}
 
 
-PROC = Path("/proc")
 # The instructions that decide how fast matrices are multiplied.
 INSTRUCTIONS = (
     *("sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni"),
@@ -310,18 +309,13 @@ INSTRUCTIONS = (
     *("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2"),
 )
 INTERVAL_S = 0.05
-KIB = 1024
-# In /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal.
-IDLE, COUNTED = (3, 4), 8
-# In /proc/PID/stat behind the name in brackets: its own CPU time, and that of ended children.
-TIMES = slice(11, 15)
 
 
-def describe(proc: Path = PROC) -> dict[str, Any]:
+def describe(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
     """Return the processor, cores, system, load and time of day, as plain data."""
     facts: dict[str, str] = {}
     with suppress(OSError):
-        for line in (proc / "cpuinfo").read_text(encoding="utf-8").splitlines():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
             name, _, value = line.partition(":")
             facts.setdefault(name.strip().replace("Features", "flags"), value.strip())
     flags = facts.get("flags", "").split()
@@ -330,23 +324,30 @@ def describe(proc: Path = PROC) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processor": facts.get("model name") or platform.processor() or "unknown processor",
         "instructions": [name for name in INSTRUCTIONS if name in flags],
-        "hardware_threads": os.cpu_count() or 1,
+        "hardware_threads": psutil.cpu_count(),
         "cores": cores.count(),
-        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else [],
+        "load_average": list(psutil.getloadavg()),
     }
 
 
-def private_bytes(pid: int, proc: Path = PROC) -> int | None:
-    """Return the private memory (RssAnon) of `pid` and its children, None where it is unknown.
+def _family(pid: int) -> list[psutil.Process]:
+    """Return the process `pid` and every one that it started, directly or not."""
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    return []
 
-    A mapped model is not counted: it is the system's cache and can be dropped at any time.
+
+def private_bytes(pid: int) -> int | None:
+    """Return the private memory of `pid` and its children, None where it is unknown.
+
+    A mapped model is not counted where the system tells: it can be dropped at any time.
     """
     sizes = []
-    for each in family(pid, proc):
-        with suppress(OSError):
-            for line in (proc / str(each) / "status").read_text(encoding="utf-8").splitlines():
-                name, _, value = line.partition(":")
-                sizes += [int(value.split()[0]) * KIB] if name == "RssAnon" else []
+    for process in _family(pid):
+        with suppress(psutil.Error):
+            found = process.memory_info()
+            sizes.append(found.rss - getattr(found, "shared", 0))
     return sum(sizes) if sizes else None
 
 
@@ -372,18 +373,6 @@ def watch_private(pid: int) -> Iterator[list[int]]:
         thread.join()
 
 
-def family(pid: int, proc: Path = PROC) -> list[int]:
-    """Return `pid` and every process that it started, directly or not."""
-    found, waiting = [], [pid]
-    while waiting:
-        found.append(waiting.pop())
-        with suppress(OSError):
-            for task in (proc / str(found[-1]) / "task").iterdir():
-                with suppress(OSError):
-                    waiting += map(int, (task / "children").read_text().split())
-    return found
-
-
 class OtherLoad:
     """Measures the share of all cores that other programs took since it was made.
 
@@ -391,30 +380,24 @@ class OtherLoad:
     program takes one of its cores: a busy machine distorts a comparison.
     """
 
-    def __init__(self, proc: Path = PROC) -> None:
-        self._proc = proc
-        self._before = self._now()
+    def __init__(self) -> None:
+        self._started, self._before = time.perf_counter(), others_s()
 
-    def share(self) -> float | None:
-        """Return the share, from 0 to 1; None where the system has no such counters."""
-        before, after = self._before, self._now()
-        if before is None or after is None or after[0] <= before[0]:
-            return None
-        others = (after[1] - before[1]) / (after[0] - before[0]) / (os.cpu_count() or 1)
+    def share(self) -> float:
+        """Return the share, from 0 to 1."""
+        seconds = time.perf_counter() - self._started
+        others = (others_s() - self._before) / seconds / (psutil.cpu_count() or 1)
         return min(1.0, max(0.0, others))
 
-    def _now(self) -> tuple[float, float] | None:
-        """Return the clock, and the CPU time of all processes but ours, in seconds."""
-        try:
-            tick = os.sysconf("SC_CLK_TCK")
-            fields = (self._proc / "stat").read_text(encoding="utf-8").split("\n", 1)[0].split()
-            times = [int(field) for field in fields[1 : COUNTED + 1]]
-        except (OSError, ValueError, AttributeError):
-            return None
-        busy = sum(value for index, value in enumerate(times) if index not in IDLE)
-        ours = 0
-        for pid in family(os.getpid(), self._proc):
-            with suppress(OSError, ValueError):
-                text = (self._proc / str(pid) / "stat").read_text(encoding="utf-8")
-                ours += sum(int(field) for field in text.rpartition(")")[2].split()[TIMES])
-        return time.perf_counter(), (busy - ours) / tick
+
+def others_s() -> float:
+    """Return the CPU time of all processes but ours, in seconds."""
+    times = psutil.cpu_times()._asdict()
+    # A guest's time is in its host's.
+    idle = ("idle", "iowait", "guest", "guest_nice")
+    busy = sum(value for name, value in times.items() if name not in idle)
+    own = 0.0
+    for process in _family(os.getpid()):
+        with suppress(psutil.Error):
+            own += sum(process.cpu_times()[:4])  # user and system, and those of ended children
+    return float(busy - own)

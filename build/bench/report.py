@@ -195,10 +195,9 @@ def _notes(measured: Measured) -> Iterator[str]:
             yield f"- {CEILING} by {name} in each round: {found} GFLOP/s"
     yield f"- arithmetic of all texts: {measured.flops / GIGA:.0f} GFLOP"
     shares = [share for (share,) in measured.rounds(MACHINE, "others")]
-    if shares:
-        shares_text = ", ".join(f"{share:.0%}" for share in shares)
-        warning = ". The machine was not quiet: measure again" if max(shares) > BUSY else ""
-        yield f"- of the machine taken by other programs in each round: {shares_text}{warning}"
+    warning = ". The machine was not quiet: measure again" if max(shares) > BUSY else ""
+    taken = ", ".join(f"{share:.0%}" for share in shares)
+    yield f"- of the machine taken by other programs in each round: {taken}{warning}"
     yield ""
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import io
 import itertools
 import json
 import math
@@ -18,14 +19,13 @@ import os
 import re
 import shutil
 import string
-import struct
-import sys
-import unicodedata
 import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import sentencepiece
 from safetensors.numpy import save_file
+from sentencepiece import sentencepiece_model_pb2
 from tokenizers import (
     AddedToken,
     Tokenizer,
@@ -200,11 +200,6 @@ SCRIPTS = (
 LONGEST_PART = 6
 WORD_SHARE = 12  # one piece in so many is a whole word
 LOWEST = -14.0
-SURROGATES = range(0xD800, 0xE000)
-# In a unit of the double array: the node has a value; where its block begins; the unit is a value.
-HAS_VALUE, OFFSET_SHIFT, IS_VALUE = 1 << 8, 10, 1 << 31
-BLOCK = 256
-FREE = -1
 
 
 def unigram(texts: Iterable[str], *, size: int) -> Tokenizer:
@@ -304,72 +299,18 @@ def _syllables() -> Iterator[str]:
         yield META + word if rest % 2 else word
 
 
-def nfkc() -> dict[str, str]:
-    """Return the single characters that NFKC changes, and their forms; white space is a space."""
-    table = {}
-    for number in range(1, sys.maxunicode + 1):
-        character = chr(number)
-        made = " " if character.isspace() else unicodedata.normalize("NFKC", character)
-        if made != character and number not in SURROGATES:
-            table[character] = made
-    return table
-
-
 @functools.cache
 def charsmap() -> bytes:
-    """Return NFKC in the binary form that `tokenizers.normalizers.Precompiled` reads.
-
-    SentencePiece's format: the size of a double-array trie over UTF-8, the trie, and the texts that
-    its values point to. In the array, the child by byte `c` of a node whose block begins at `b` is
-    unit `b ^ c`, and unit `b` itself is the node's value. A unit holds the byte that leads to it,
-    whether its node has a value, and where its block begins, as seen from its own index.
-    """
-    trie: dict[int, Any] = {}
-    texts = bytearray()
-    for key, made in sorted(nfkc().items()):
-        node = trie
-        for byte in key.encode():
-            node = node.setdefault(byte, {})
-        node[0] = len(texts)
-        texts += made.encode() + b"\0"
-    units = _double_array(trie)
-    return struct.pack(f"<I{len(units)}I", 4 * len(units), *units) + bytes(texts)
-
-
-def _double_array(trie: dict[int, Any]) -> list[int]:
-    """Return the units of a trie of bytes, in which 0 leads to a node's value."""
-    units = [0, *[FREE] * (BLOCK - 1)]
-    begins: set[int] = set()
-    leaves: list[tuple[int, int]] = []
-    queue = collections.deque([(0, trie)])
-    while queue:
-        index, node = queue.popleft()
-        if node.keys() == {0}:
-            leaves.append((index, node[0]))
-            continue
-        begin = _fitting(units, sorted(node), begins)
-        begins.add(begin)
-        units[index] |= (index ^ begin) << OFFSET_SHIFT | (HAS_VALUE if 0 in node else 0)
-        for byte, child in node.items():
-            units[begin ^ byte] = byte or IS_VALUE | child
-            if byte:
-                queue.append((begin ^ byte, child))
-    # A node with nothing but a value needs no search: one unit each, behind all the blocks.
-    for index, value in leaves:
-        units[index] |= (index ^ len(units)) << OFFSET_SHIFT | HAS_VALUE
-        units.append(IS_VALUE | value)
-    return [0 if unit == FREE else unit for unit in units]
-
-
-def _fitting(units: list[int], wanted: list[int], begins: set[int]) -> int:
-    """Return a beginning at which every wanted unit is free.
-
-    No two blocks share one: a byte would lead from one node to the other's children.
-    """
-    for index in itertools.count():
-        if index >= len(units):
-            units += [FREE] * BLOCK
-        begin = index ^ wanted[0]
-        if begin not in begins and all(units[begin ^ byte] == FREE for byte in wanted):
-            return begin
-    raise AssertionError
+    """Return the normalisation of XLM-R's tokenizer, which SentencePiece writes into models."""
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a"]),
+        model_writer=written,
+        model_type="char",
+        vocab_size=5,
+        normalization_rule_name="nmt_nfkc",
+        minloglevel=2,
+    )
+    model = sentencepiece_model_pb2.ModelProto.FromString(written.getvalue())
+    found: bytes = model.normalizer_spec.precompiled_charsmap
+    return found
