@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from bundler.console import Progress
 from bundler.errors import SmokeError
-from bundler.golden import MIN_COSINE, Golden, read_golden, worst_cosine
 from bundler.inspection.trace import Proved, prove
 from bundler.launch import RunningService
 from bundler.targets import target_named
 from bundler.verify import verify
+from sidecar.models.golden import MIN_COSINE, Golden
+from sidecar.models.golden import read as read_golden
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,7 +96,7 @@ def _run(bundle: Path, model: str, engine: str, golden: Golden) -> tuple[float, 
             texts = golden.texts[at : at + BATCH]
             answer = service.request("/embed", {"texts": texts, "pooling": golden.pooling})
             vectors += answer["vectors"]
-        worst = worst_cosine(golden, vectors)
+        worst = float(golden.cosines(vectors).min())
         if worst < MIN_COSINE:
             raise service.failure(
                 f"with --engine {engine} the worst cosine to the golden vectors is {worst:.6f}"

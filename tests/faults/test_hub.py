@@ -19,12 +19,14 @@ from bundler.commands import lock
 from bundler.console import Console
 from bundler.digests import Artifact
 from bundler.errors import BundlerError, IntegrityError, ModelError, UnreachableError
-from bundler.golden import cosine, encode_row, make_golden, read_golden, read_texts
+from bundler.golden import make_golden, read_texts
 from bundler.locks.models import ModelSpec, read_models
 from bundler.project import Project
 from bundler.recipe import read_recipe
+from sidecar.models.golden import read
 from tests.support.badserver import BadServer, cut_at, redirect, stall_at, status, wrong
 from tests.support.hub import REVISION, LoopbackNetwork, TinyHub
+from tests.support.miniature import encode_row
 from tests.support.tinymodel import MAX_TOKENS, WIDTH, tiny_model, write_model
 
 if TYPE_CHECKING:
@@ -122,10 +124,10 @@ def test_a_model_is_locked_from_a_hub_that_cuts_and_stalls_and_fetched_again_els
     assert hubs.lock() == 0
     spec = hubs.locked()
     assert (spec.revision, spec.dim, spec.max_tokens) == (REVISION, WIDTH, MAX_TOKENS)
-    golden = read_golden(hubs.project.golden / "tiny.json")
+    golden = read(hubs.project.golden / "tiny.json")
     assert len(golden.vectors) == len(golden.texts) >= 64
     # Different texts point elsewhere: the vectors are the model's, not a constant.
-    assert min(cosine(golden.vectors[0], row) for row in golden.vectors) < 0.9
+    assert golden.cosines([golden.vectors[0]] * len(golden.texts)).min() < 0.9
     assert hubs.bring(Store(tmp_path / "other"), spec) == tiny_model()
 
 

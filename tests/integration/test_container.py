@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bundler.golden import MIN_COSINE, read_golden, worst_cosine
 from sidecar.manifest import read
+from sidecar.models.golden import MIN_COSINE
+from sidecar.models.golden import read as read_golden
 from tests.integration.conftest import ALLOWED, Loaded, started
 from tests.support.containers import PORT, ask_inside, evidence, run_inside, wait_ready
 
@@ -69,7 +70,7 @@ def compare_with_golden(bundle: Path, embed: Any) -> None:
         for at in range(0, len(golden.texts), TEXTS)
         for row in embed({"texts": golden.texts[at : at + TEXTS]})["vectors"]
     ]
-    assert worst_cosine(golden, vectors) >= MIN_COSINE
+    assert golden.cosines(vectors).min() >= MIN_COSINE
 
 
 def test_it_serves_what_the_bundle_says(served: Any, bundle: Path) -> None:

@@ -17,11 +17,12 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from bundler import archive
-from bundler.golden import MIN_COSINE, read_golden, worst_cosine
 from bundler.launch import RunningService
 from bundler.project import Project
 from bundler.targets import TARGETS
 from sidecar.manifest import read
+from sidecar.models.golden import MIN_COSINE
+from sidecar.models.golden import read as read_golden
 from tests.support import electronbuilder, smallbundle
 from tests.support.electronbuilder import SOURCES, App, pretending, ran
 from tests.support.miniature import snapshot
@@ -232,7 +233,7 @@ def test_a_packaged_bundle_serves_from_where_it_is_and_stays_as_it_was(
             texts = golden.texts[at : at + BATCH]
             vectors += service.request("/embed", {"texts": texts})["vectors"]
         assert service.stop() == 0
-    assert worst_cosine(golden, vectors) >= MIN_COSINE
+    assert golden.cosines(vectors).min() >= MIN_COSINE
     checked = ran([app.integration / "verify-bundle.mjs", packaged.resources])
     assert checked.returncode == 0, checked.stderr
     assert snapshot(packaged.resources) == before

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bundler.golden import read_golden
 from sidecar.manifest import read
+from sidecar.models.golden import read as read_golden
 from tests.support.lacking import lack
 from tests.support.reference import Reference, reference
 from tests.support.variety import varied

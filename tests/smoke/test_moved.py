@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bundler.console import Progress
-from bundler.golden import MIN_COSINE, Golden, read_golden, worst_cosine
 from bundler.inspection.trace import pdf
 from bundler.verify import verify
 from sidecar.manifest import read
+from sidecar.models.golden import MIN_COSINE, Golden
+from sidecar.models.golden import read as read_golden
 from tests.support import chroot, copies, insider
 from tests.support.clients import Client
 from tests.support.running import program, running
@@ -176,7 +177,7 @@ def offline(moved: Moved) -> Lived:
 
 
 def test_alone_on_a_machine_it_gives_the_golden_vectors(moved: Moved, alone: Any) -> None:
-    assert worst_cosine(moved.golden, alone["vectors"]) >= MIN_COSINE
+    assert moved.golden.cosines(alone["vectors"]).min() >= MIN_COSINE
 
 
 def test_alone_on_a_machine_it_reads_documents(alone: Any) -> None:
@@ -207,7 +208,7 @@ def test_the_old_spelling_works_among_hostile_variables(
     moved: Moved, hostile: tuple[Lived, Path]
 ) -> None:
     lived, _ = hostile
-    assert worst_cosine(moved.golden, lived.vectors) >= MIN_COSINE
+    assert moved.golden.cosines(lived.vectors).min() >= MIN_COSINE
     assert lived.code == 0
     assert "trap" not in lived.log
 
@@ -220,7 +221,7 @@ def test_nothing_is_left_in_the_temporary_folder(hostile: tuple[Lived, Path]) ->
 def test_the_old_spelling_works_with_no_flag_and_a_home_that_cannot_be_written(
     moved: Moved, plain: Lived
 ) -> None:
-    assert worst_cosine(moved.golden, plain.vectors) >= MIN_COSINE
+    assert moved.golden.cosines(plain.vectors).min() >= MIN_COSINE
     assert plain.code == 0
 
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bundler.golden import read_golden
 from sidecar.engines import reference
 from sidecar.engines.packed import engine as packed
 from sidecar.manifest import read
+from sidecar.models.golden import read as read_golden
 from tests.support.twins import cosines
 
 if TYPE_CHECKING:

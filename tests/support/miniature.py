@@ -6,7 +6,9 @@ it takes about a second. Nothing in it runs: the runtime and the model are bytes
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +22,6 @@ from bundler.assembly.components import FetchedInputs
 from bundler.assembly.tree import digest_of, python_sources
 from bundler.console import Progress
 from bundler.digests import Artifact, Digest
-from bundler.golden import encode_row
 from bundler.locks.models import Cosines, Int8, ModelFile, ModelSpec, read_models, render_models
 from bundler.locks.runtime import FLAVOUR, archive_name
 from bundler.locks.runtime import read_lock as read_runtimes
@@ -36,7 +37,7 @@ from tests.support.tinytar import write_tar
 from tests.support.tinywheel import tiny_wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from bundler.artifacts.store import Store
 
@@ -47,6 +48,13 @@ RELEASE = {
     "triple": TARGET.triple,
     "flavour": FLAVOUR,
 }
+
+
+def encode_row(row: Sequence[float]) -> str:
+    """Return `row` as golden files have it."""
+    return base64.b64encode(struct.pack(f"<{len(row)}f", *row)).decode("ascii")
+
+
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 EPOCH = 1_700_000_000
 PREFIX = "wheeled/model/"
@@ -336,6 +344,8 @@ class Miniature:
         document = document or {
             "model": name,
             "pooling": "mean",
+            "normalize": True,
+            "dim": 2,
             "texts": ["hello"],
             "vectors": [encode_row((0.6, 0.8))],
         }

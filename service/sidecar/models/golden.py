@@ -1,18 +1,19 @@
-"""Reference vectors: the proof, at every start, that the engine still gives the right ones."""
+"""Reference vectors: the proof, at every start, that an engine or a bundle gives the right ones."""
 
 from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sidecar.engines import Engine, Vectors, has_reference
 from sidecar.errors import IntegrityError, ModelError
 
+# Engines in float32 differ by rounding alone; below this a different space was computed.
 MIN_COSINE = 0.9999
 CANARIES = 4
 REPORT = "report this bug with the name of the processor"
@@ -27,12 +28,39 @@ class Golden:
     pooling: str
     normalize: bool
 
+    def shortest(self, count: int) -> Golden:
+        """Return `count` of the texts, the shortest, with their vectors."""
+        order = sorted(range(len(self.texts)), key=lambda at: (len(self.texts[at]), at))[:count]
+        texts = tuple(self.texts[at] for at in order)
+        return replace(self, texts=texts, vectors=self.vectors[order])
+
+    def cosines(self, rows: ArrayLike) -> NDArray[np.float64]:
+        """Return the cosine of each of `rows` to the reference.
+
+        All are -1, the worst there is, if the rows have another shape or are not finite.
+        """
+        expected = self.vectors.astype(np.float64)
+        try:
+            given = np.asarray(rows, dtype=np.float64)
+        except (TypeError, ValueError):  # rows of several lengths
+            given = np.empty(0)
+        if given.shape != expected.shape or not np.isfinite(given).all():
+            return np.full(len(expected), -1.0)
+        norms = np.linalg.norm(given, axis=1) * np.linalg.norm(expected, axis=1)
+        found: NDArray[np.float64] = (given * expected).sum(axis=1) / np.maximum(norms, 1e-12)
+        return found
+
+
+def decoded(row: str) -> Vectors:
+    """Return a row as golden files have it: base64 of little-endian float32."""
+    return np.frombuffer(base64.b64decode(row), dtype="<f4")
+
 
 def read(path: Path) -> Golden:
     """Return the reference vectors in `path`. Raises IntegrityError."""
     try:
         raw = json.loads(path.read_bytes())
-        rows = [np.frombuffer(base64.b64decode(row), dtype="<f4") for row in raw["vectors"]]
+        rows = [decoded(row) for row in raw["vectors"]]
         texts = tuple(raw["texts"])
         vectors = np.stack(rows).astype(np.float32)
         if len(texts) != len(vectors) or vectors.shape[1] != raw["dim"]:
@@ -48,23 +76,10 @@ def read(path: Path) -> Golden:
         raise IntegrityError(what, why=type(error).__name__) from error
 
 
-def cosines(golden: Golden, engine: Engine, *, count: int | None = None) -> NDArray[np.float64]:
-    """Return the cosine of each of the engine's vectors to the reference, shortest text first.
-
-    `count` takes that many of the shortest texts, None all of them. All are -1 if the vectors have
-    another shape or are not finite.
-    """
-    order = sorted(range(len(golden.texts)), key=lambda i: (len(golden.texts[i]), i))[:count]
-    tokens = engine.tokenize([golden.texts[i] for i in order])
-    rows = engine.encode(
-        [t.ids for t in tokens], pooling=golden.pooling, normalize=golden.normalize
-    ).astype(np.float64)
-    expected = golden.vectors[order].astype(np.float64)
-    if rows.shape != expected.shape or not np.isfinite(rows).all():
-        return np.full(len(order), -1.0)
-    norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(expected, axis=1)
-    found: NDArray[np.float64] = (rows * expected).sum(axis=1) / np.maximum(norms, 1e-12)
-    return found
+def cosines(golden: Golden, engine: Engine) -> NDArray[np.float64]:
+    """Return the cosine of each of the engine's vectors to the reference."""
+    ids = [found.ids for found in engine.tokenize(golden.texts)]
+    return golden.cosines(engine.encode(ids, pooling=golden.pooling, normalize=golden.normalize))
 
 
 def check(engine: Engine, path: Path | None, *, least: float = MIN_COSINE) -> None:
@@ -82,7 +97,7 @@ def check(engine: Engine, path: Path | None, *, least: float = MIN_COSINE) -> No
             what = f"the engine {engine.name} does not give finite vectors on {engine.device}"
             raise ModelError(what, next_step=_instead(engine))
         return
-    worst = float(cosines(read(path), engine, count=CANARIES).min())
+    worst = float(cosines(read(path).shortest(CANARIES), engine).min())
     if not worst >= least:  # a NaN is no proof either
         what = f"the engine {engine.name} on {engine.device} does not give the model's vectors"
         why = f"the worst cosine to the reference vectors is {worst:.6f}, below {least}"

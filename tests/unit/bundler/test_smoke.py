@@ -8,11 +8,11 @@ import pytest
 
 from bundler import smoke as smoking
 from bundler.errors import SmokeError, VerificationError
-from bundler.golden import read_golden
 from bundler.inspection.trace import Proved
 from bundler.launch import command
 from bundler.smoke import REFERENCE, smoke
 from sidecar.manifest import read
+from sidecar.models.golden import read as read_golden
 from tests.support.stocked import SITE, Stocked
 
 if TYPE_CHECKING:

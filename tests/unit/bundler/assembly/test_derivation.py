@@ -12,11 +12,11 @@ from bench.shapes import TINY_BERT, TINY_XLMR, Shape
 from bench.synthetic import write_model
 from bundler.assembly.derivation import Proof, derive, measure_int8
 from bundler.errors import ModelError
-from bundler.golden import encode_row
 from bundler.locks.models import Cosines
 from sidecar.engines.packed import engine as packed
 from sidecar.engines.packed.architecture import GRAPH, HALF_WEIGHTS, QUANTIZED_GRAPH, WEIGHTS
 from sidecar.process.cpu_features import CpuFeatures
+from tests.support.miniature import encode_row
 from tests.support.twins import WORDS, edit
 
 if TYPE_CHECKING:

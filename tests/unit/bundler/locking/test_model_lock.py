@@ -21,7 +21,7 @@ from bundler.errors import (
     PolicyError,
     UnreachableError,
 )
-from bundler.golden import Made, encode_row
+from bundler.golden import Made
 from bundler.locking.hub import Hub
 from bundler.locking.model_lock import WORKPLACE, Locker
 from bundler.locks.models import Cosines, judge, parse_models, render_models
@@ -29,6 +29,7 @@ from bundler.recipe import CatalogueModel, Recipe
 from bundler.staging import stage_beside
 from tests.support.badserver import BadServer, status, wrong
 from tests.support.hub import REVISION, LoopbackNetwork, TinyHub
+from tests.support.miniature import encode_row
 from tests.support.tinymodel import MAX_TOKENS, WIDTH, tiny_model
 from tests.support.tinywheel import tiny_wheel
 

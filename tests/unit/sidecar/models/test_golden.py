@@ -153,3 +153,36 @@ def test_a_broken_file_of_references_is_damage(tmp_path: Path, changes: dict[str
 def test_a_missing_file_of_references_is_damage(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError):
         golden.read(tmp_path / "none.json")
+
+
+ROWS = np.array([[1, 0], [0, 1]], dtype=np.float32)
+PAIR = golden.Golden(texts=("a", "b"), vectors=ROWS, pooling="mean", normalize=True)
+
+
+def test_the_cosine_is_that_of_the_angle() -> None:
+    assert PAIR.cosines([[2, 0], [1, 1]]) == pytest.approx([1, 0.5**0.5])
+    assert PAIR.cosines([[0, 5], [0, -2]]) == pytest.approx([0, -1])
+    assert PAIR.cosines(ROWS).min() >= golden.MIN_COSINE
+
+
+@pytest.mark.parametrize(
+    "row", [[0, 0], [np.nan, 1], [np.inf, 1], [np.inf, -np.inf], [1], [1, 0, 0], [], [None, 1]]
+)
+@pytest.mark.parametrize("place", [0, 1])
+def test_what_cannot_be_compared_proves_nothing(row: Any, place: int) -> None:
+    rows: Any = [[1.0, 0.0], [0.0, 1.0]]
+    rows[place] = row
+    assert not PAIR.cosines(rows).min() > 0
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_too_few_or_too_many_vectors_prove_nothing(count: int) -> None:
+    assert PAIR.cosines([[1.0, 0.0]] * count).max() == -1
+
+
+def test_the_shortest_texts_come_with_their_vectors() -> None:
+    texts = ("three", "one", "two")
+    rows = np.arange(6, dtype=np.float32).reshape(3, 2)
+    found = golden.Golden(texts=texts, vectors=rows, pooling="mean", normalize=True).shortest(2)
+    assert found.texts == ("one", "two")
+    assert found.vectors.tolist() == [[2, 3], [4, 5]]
