@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar, get_args
+from typing import Generic, Literal, TypeVar
+
+from pydantic import NonNegativeInt
 
 LossKind = Literal["limit", "time", "busy", "page", "picture", "encoding", "controls"]
 NoteKind = Literal["form-values", "annotations", "hyphens", "symbols", "unknown-tokens"]
-LOSS_KINDS: tuple[str, ...] = get_args(LossKind)
-NOTE_KINDS: tuple[str, ...] = get_args(NoteKind)
 # The most pages that are listed; `count` goes on.
 MAX_LISTED = 500
 K = TypeVar("K", bound=str)
@@ -26,7 +26,7 @@ class Tally(Generic[K]):
     """
 
     kind: K
-    count: int
+    count: NonNegativeInt
     pages: tuple[int, ...] = ()
     share: float | None = None
 

@@ -112,7 +112,7 @@ class PdfPool:
         if b"%PDF-" not in data[: worker.HEAD_BYTES]:
             self.counts["refused"] += 1
             raise refusal("not-pdf")
-        reading = PdfReading.of_limits(self._limits, password=password)
+        reading = PdfReading(self._limits, password=password)
         slot = self._queue.join(len(data))
         try:
             while True:

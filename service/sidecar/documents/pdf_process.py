@@ -15,13 +15,14 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import IO, Any, Literal, TypeVar, cast
+from dataclasses import dataclass
+from typing import IO, Literal, TypeVar, cast
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
 from sidecar.documents import worker
-from sidecar.documents.losses import LOSS_KINDS, NOTE_KINDS, Loss, LossKind, Note, Tally, merged
+from sidecar.documents.losses import Loss, LossKind, Note, merged
 from sidecar.documents.sandbox import Sandbox
 from sidecar.documents.worker import LEAST_PAGE_S, PAGE_SHARE
 from sidecar.problems import Problem
@@ -45,60 +46,37 @@ class PdfText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """What a worker says at once: the next pages of a document that has `of`.
+    """A message of a worker's: the next pages of a document that has `of`.
 
-    `cpu_s` is what it computed so far, `sandbox` what holds it; `is_last` if it says no more.
+    `cpu` are the seconds that it computed so far, `sandbox` what holds it.
     """
 
-    said: PdfText
+    pages: list[str]
+    losses: tuple[Loss, ...]
+    notes: tuple[Note, ...]
     of: int | None = None
-    cpu_s: float = 0.0
+    cpu: float = 0.0
     sandbox: Sandbox | None = None
-    is_last: bool = True
+    more: bool = False
 
 
-def part(answer: object) -> Part | None:
-    """Return what `answer`, of JSON, says; None if it is not what a worker says."""
-    match answer:
-        case {"pages": list(pages), "losses": list(losses), "notes": list(notes), **rest} if all(
-            isinstance(page, str) for page in pages
-        ):
-            lost, noted = _tallies(losses, LOSS_KINDS), _tallies(notes, NOTE_KINDS)
-            if lost is None or noted is None:
-                return None
-            said = PdfText(pages=pages, losses=lost, notes=noted)
-            return _part(said, rest)
-    return None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Refused:
+    error: str
 
 
-def _part(said: PdfText, rest: dict[Any, Any]) -> Part | None:
-    match {"of": None, "cpu": 0.0, "sandbox": None, "more": False, **rest}:
-        case {
-            "of": int() | None as of,
-            "cpu": float(cpu),
-            "sandbox": "seccomp" | "job" | "rlimits" | None as sandbox,
-            "more": bool(more),
-        }:
-            return Part(said=said, of=of, cpu_s=cpu, sandbox=sandbox, is_last=not more)
-        case _:
-            return None
+_MESSAGE: TypeAdapter[Part | _Refused] = TypeAdapter(Part | _Refused)
 
 
-def _tallies(entries: list[Any], kinds: tuple[str, ...]) -> tuple[Tally[Any], ...] | None:
-    found = []
-    for entry in entries:
-        match entry:
-            case {"kind": str(kind), "count": int(count), **rest} if kind in kinds and count > 0:
-                pages = rest.get("pages", [])
-                if not isinstance(pages, list) or not all(type(page) is int for page in pages):
-                    return None
-                found.append(Tally(kind=kind, count=count, pages=tuple(pages)))
-            case _:
-                return None
-    return tuple(found)
+def understood(body: bytes) -> Part | Problem | None:
+    """Return what the worker says in `body`, None if that is nothing that it says."""
+    try:
+        message = _MESSAGE.validate_json(body, strict=True)
+    except ValidationError:
+        return None
+    return refusal(message.error) if isinstance(message, _Refused) else message
 
 
-@dataclass(slots=True, kw_only=True)
 class PdfReading:
     """A document as far as it was read: by one worker, or by several, one after the other.
 
@@ -107,45 +85,31 @@ class PdfReading:
     and looked at after it.
     """
 
-    cpu_left_s: float
-    wall_left_s: float
-    max_pages: int
-    max_chars: int
-    pages: list[str] = field(default_factory=list)
-    losses: list[Loss] = field(default_factory=list)
-    notes: list[Note] = field(default_factory=list)
-    of: int | None = None
-    is_done: bool = False
-    problem: Problem | None = None
-    password: str | None = field(default=None, repr=False)
-    _skipped: int = 0
-    _turn: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _worker_cpu_s: float = 0.0
-    _heard_s: float = field(default_factory=time.monotonic)
-
-    @classmethod
-    def of_limits(cls, limits: Limits, *, password: str | None = None) -> PdfReading:
-        """Return one of which nothing was read, and that `password` opens."""
-        return cls(
-            cpu_left_s=limits.document_cpu_s,
-            wall_left_s=limits.document_wall_s,
-            max_pages=limits.max_pages,
-            max_chars=limits.max_document_chars,
-            password=password,
-        )
+    def __init__(self, limits: Limits, *, password: str | None = None) -> None:
+        self.cpu_left_s = limits.document_cpu_s
+        self.wall_left_s = limits.document_wall_s
+        self.pages: list[str] = []
+        self.losses: list[Loss] = []
+        self.notes: list[Note] = []
+        self.of: int | None = None
+        self.is_done = False
+        self.problem: Problem | None = None
+        self._limits = limits
+        self._password = password
+        self._skipped = self._turn = 0
+        self._lock = threading.Lock()
+        self._worker_cpu_s, self._heard_s = 0.0, time.monotonic()
 
     def begin(self) -> tuple[int, dict[str, object]]:
         """Return the turn of the next worker, and what it is told."""
         with self._lock:
             self._turn += 1
             self._worker_cpu_s, self._heard_s = 0.0, time.monotonic()
-            room = self.max_chars - sum(map(len, self.pages))
             told: dict[str, object] = {
                 "first": len(self.pages) + 1,
                 "seconds": self.cpu_left_s,
-                "room": room,
-                "password": self.password,
+                "room": self._limits.max_document_chars - sum(map(len, self.pages)),
+                "password": self._password,
             }
             return self._turn, told
 
@@ -157,17 +121,15 @@ class PdfReading:
     def add(self, said: Part, turn: int) -> None:
         """Take what a worker says while it is its turn."""
         with self._lock:
-            if turn == self._turn:
-                self._add(said)
-
-    def _add(self, said: Part) -> None:
-        self.pages += said.said.pages
-        self.losses += said.said.losses
-        self.notes += said.said.notes
-        self.of = said.of
-        self.cpu_left_s -= said.cpu_s - self._worker_cpu_s
-        self._worker_cpu_s, self._heard_s = said.cpu_s, time.monotonic()
-        self.is_done = said.is_last
+            if turn != self._turn:
+                return
+            self.pages += said.pages
+            self.losses += said.losses
+            self.notes += said.notes
+            self.of = said.of
+            self.cpu_left_s -= said.cpu - self._worker_cpu_s
+            self._worker_cpu_s, self._heard_s = said.cpu, time.monotonic()
+            self.is_done = not said.more
 
     def goes_on_after(self, problem: Problem) -> bool:
         """Return whether `problem` costs a page, or the rest of them, and not the document."""
@@ -212,7 +174,7 @@ class PdfReading:
 
     @property
     def _last(self) -> int:
-        return min(self.of or 0, self.max_pages)
+        return min(self.of or 0, self._limits.max_pages)
 
     def _lose(self, kind: LossKind, count: int) -> None:
         first = len(self.pages) + 1
@@ -344,19 +306,17 @@ class PdfProcess:
         """
         sent = cast("IO[bytes]", self._popen.stdin)
         turn, told = reading.begin()
+        answer = None
         try:
-            if not self.ready.result():
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._popen.wait(LAST_WORD_S)
-                return None
-            on_ready()
-            # It may end before it has read all, and tells by its exit code why.
-            with contextlib.suppress(OSError):
-                for message in (orjson.dumps(told), data):
-                    sent.write(worker.LENGTH.pack(len(message)))
-                    sent.write(message)
-                sent.flush()
-            answer = self._last(reading, turn, max_bytes)
+            if self.ready.result():
+                on_ready()
+                # It may end before it has read all, and tells by its exit code why.
+                with contextlib.suppress(OSError):
+                    for message in (orjson.dumps(told), data):
+                        sent.write(worker.LENGTH.pack(len(message)))
+                        sent.write(message)
+                    sent.flush()
+                answer = self._last(reading, turn, max_bytes)
             if answer is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._popen.wait(LAST_WORD_S)
@@ -369,11 +329,11 @@ class PdfProcess:
         while True:
             head = said.read(worker.LENGTH.size)
             size = worker.LENGTH.unpack(head)[0] if len(head) == worker.LENGTH.size else 0
-            answer = _answer(said.read(size)) if 0 < size <= max_bytes else None
+            answer = understood(said.read(size)) if 0 < size <= max_bytes else None
             max_bytes -= size
             if isinstance(answer, Part):
                 reading.add(answer, turn)
-                if not answer.is_last:
+                if answer.more:
                     continue
             return answer
 
@@ -399,19 +359,6 @@ class PdfProcess:
             if pipe is not None:
                 with contextlib.suppress(OSError):  # what it never read
                     pipe.close()
-
-
-def _answer(body: bytes) -> Part | Problem | None:
-    """Return what the worker says in `body`, None if that is nothing that it says."""
-    try:
-        answer = orjson.loads(body)
-    except ValueError:
-        return None
-    match answer:
-        case {"error": str(word)}:
-            return refusal(word)
-        case _:
-            return part(answer)
 
 
 def on_thread(work: Callable[[], R]) -> Future[R]:

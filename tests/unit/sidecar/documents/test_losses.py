@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
-from sidecar.documents.losses import LOSS_KINDS, MAX_LISTED, NOTE_KINDS, Loss, merged
+from sidecar.documents.losses import MAX_LISTED, Loss, LossKind, NoteKind, merged
 
 PAGE = Path(__file__).parents[4] / "docs/files.md"
 
@@ -30,5 +31,5 @@ def test_pages_are_shown_where_there_are_some_and_never_too_many() -> None:
 
 def test_every_kind_is_described_in_the_documentation() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    for kind in (*LOSS_KINDS, *NOTE_KINDS):
+    for kind in (*get_args(LossKind), *get_args(NoteKind)):
         assert f"| `{kind}` |" in text

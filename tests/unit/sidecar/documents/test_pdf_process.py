@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from sidecar.documents.losses import Loss, Note
-from sidecar.documents.pdf_process import Part, PdfReading, PdfText, part
+from sidecar.documents.pdf_process import Part, PdfReading, PdfText, understood
+from sidecar.problems import Problem
+from sidecar.settings import Limits
 
 
 def test_what_a_worker_says_becomes_pages_losses_and_notes() -> None:
@@ -14,14 +18,21 @@ def test_what_a_worker_says_becomes_pages_losses_and_notes() -> None:
         "losses": [{"kind": "page", "count": 1, "pages": [2]}],
         "notes": [{"kind": "hyphens", "count": 3}],
     }
-    found = PdfText(
+    found = Part(
         pages=["a", ""],
         losses=(Loss(kind="page", count=1, pages=(2,)),),
         notes=(Note(kind="hyphens", count=3),),
     )
-    assert part(said) == Part(said=found)
+    assert understood(json.dumps(said).encode()) == found
     more = {"of": 7, "cpu": 1.5, "more": True, "sandbox": "job"}
-    assert part(said | more) == Part(said=found, of=7, cpu_s=1.5, sandbox="job", is_last=False)
+    found = replace(found, of=7, cpu=1.5, sandbox="job", more=True)
+    assert understood(json.dumps(said | more).encode()) == found
+
+
+def test_a_word_of_a_worker_becomes_a_problem() -> None:
+    found = understood(b'{"error": "scanned"}')
+    assert isinstance(found, Problem)
+    assert found.kind == "document-scanned"
 
 
 @pytest.mark.parametrize(
@@ -32,7 +43,7 @@ def test_what_a_worker_says_becomes_pages_losses_and_notes() -> None:
         {"losses": None},
         {"losses": [1]},
         {"losses": [{"kind": "hyphens", "count": 1}]},
-        {"losses": [{"kind": "page", "count": 0}]},
+        {"losses": [{"kind": "page", "count": -1}]},
         {"losses": [{"kind": "page", "count": "1"}]},
         {"losses": [{"kind": "page", "count": 1, "pages": 2}]},
         {"losses": [{"kind": "page", "count": 1, "pages": ["2"]}]},
@@ -45,18 +56,22 @@ def test_what_a_worker_says_becomes_pages_losses_and_notes() -> None:
     ids=str,
 )
 def test_anything_else_is_nothing_that_a_worker_says(change: dict[str, Any]) -> None:
-    assert part({"pages": ["a"], "losses": [], "notes": [], **change}) is None
-    assert part([]) is None
+    said = {"pages": ["a"], "losses": [], "notes": [], **change}
+    assert understood(json.dumps(said).encode()) is None
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"3", b'{"error": 3}', b"\xff", b"[" * 9999])
+def test_no_answer_at_all_is_nothing_that_a_worker_says(body: bytes) -> None:
+    assert understood(body) is None
 
 
 def reading(**changes: Any) -> PdfReading:
-    return PdfReading(
-        **{"cpu_left_s": 8.0, "wall_left_s": 9.0, "max_pages": 5, "max_chars": 9} | changes
-    )
+    told = {"document_cpu_s": 8.0, "document_wall_s": 9.0, "max_pages": 5, "max_document_chars": 9}
+    return PdfReading(Limits(**(told | changes)))
 
 
 def page(text: str, cpu_s: float, **rest: Any) -> Part:
-    return Part(said=PdfText(pages=[text]), of=6, cpu_s=cpu_s, is_last=False, **rest)
+    return Part(pages=[text], losses=(), notes=(), of=6, cpu=cpu_s, more=True, **rest)
 
 
 def test_the_next_worker_is_told_what_is_left() -> None:
@@ -84,7 +99,7 @@ def test_before_a_page_is_reached_there_is_nothing_to_go_on_with() -> None:
 
 
 def test_the_rest_is_left_out_up_to_the_pages_that_are_read() -> None:
-    made = reading(cpu_left_s=1.0)
+    made = reading(document_cpu_s=1.0)
     made.add(page("a", 0.95), made.begin()[0])
     assert made.skip("time")
     assert made.is_done
