@@ -28,112 +28,33 @@ _ALL_THREADS = 1
 _ALLOW, _EPERM = 0x7FFF_0000, 0x0005_0001  # what a filter returns
 _LOAD, _IF_EQUAL, _RETURN = 0x20, 0x15, 0x06  # of its program
 _NUMBER_AT, _ARCHITECTURE_AT = 0, 4  # in what it is given
-# Name of the machine: its number for filters, that of seccomp itself, and the calls that are let
-# through. Those of waiting and time exist in an old and a new form.
-_X64 = {
-    "read": 0,
-    "write": 1,
-    "close": 3,
-    "fstat": 5,
-    "poll": 7,
-    "lseek": 8,
-    "mmap": 9,
-    "mprotect": 10,
-    "munmap": 11,
-    "brk": 12,
-    "rt_sigaction": 13,
-    "rt_sigprocmask": 14,
-    "rt_sigreturn": 15,
-    "readv": 19,
-    "writev": 20,
-    "select": 23,
-    "sched_yield": 24,
-    "mremap": 25,
-    "madvise": 28,
-    "nanosleep": 35,
-    "getpid": 39,
-    "exit": 60,
-    "uname": 63,
-    "gettimeofday": 96,
-    "getrlimit": 97,
-    "getrusage": 98,
-    "sysinfo": 99,
-    "times": 100,
-    "getuid": 102,
-    "getgid": 104,
-    "geteuid": 107,
-    "getegid": 108,
-    "getppid": 110,
-    "sigaltstack": 131,
-    "gettid": 186,
-    "time": 201,
-    "futex": 202,
-    "sched_getaffinity": 204,
-    "restart_syscall": 219,
-    "clock_gettime": 228,
-    "clock_getres": 229,
-    "clock_nanosleep": 230,
-    "exit_group": 231,
-    "pselect6": 270,
-    "ppoll": 271,
-    "set_robust_list": 273,
-    "getrandom": 318,
-    "membarrier": 324,
-    "rseq": 334,
-    "futex_wake": 454,
-    "futex_wait": 455,
+# The calls that are let through, for pipes, memory, signals, threads, time, and what the process
+# is: their names, and their numbers on x86-64 and on arm64. Those of waiting and time exist in an
+# old and a new form, and arm64 has the new one alone.
+_CALLS = """
+read 0 63, readv 19 65, write 1 64, writev 20 66, close 3 57, fstat 5 80, lseek 8 62, poll 7 -,
+ppoll 271 73, select 23 -, pselect6 270 72, brk 12 214, mmap 9 222, mremap 25 216,
+mprotect 10 226, munmap 11 215, madvise 28 233, membarrier 324 283, rt_sigaction 13 134,
+rt_sigprocmask 14 135, rt_sigreturn 15 139, sigaltstack 131 132, restart_syscall 219 128,
+futex 202 98, futex_wait 455 455, futex_wake 454 454, set_robust_list 273 99, rseq 334 293,
+sched_yield 24 124, sched_getaffinity 204 123, gettid 186 178, exit 60 93, exit_group 231 94,
+time 201 -, times 100 153, gettimeofday 96 169, clock_gettime 228 113, clock_getres 229 114,
+clock_nanosleep 230 115, nanosleep 35 101, getpid 39 172, getppid 110 173, getuid 102 174,
+geteuid 107 175, getgid 104 176, getegid 108 177, uname 63 160, sysinfo 99 179,
+getrlimit 97 163, getrusage 98 165, getrandom 318 278
+"""
+
+
+def _numbers(column: int) -> list[int]:
+    found = (call.split()[column] for call in _CALLS.split(","))
+    return sorted(int(number) for number in found if number != "-")
+
+
+# By the name of the machine: its number for filters, that of seccomp itself, and those calls.
+_MACHINES = {
+    "x86_64": (0xC000_003E, 317, _numbers(1)),
+    "aarch64": (0xC000_00B7, 277, _numbers(2)),
 }
-_ARM64 = {
-    "close": 57,
-    "lseek": 62,
-    "read": 63,
-    "write": 64,
-    "readv": 65,
-    "writev": 66,
-    "pselect6": 72,
-    "ppoll": 73,
-    "fstat": 80,
-    "exit": 93,
-    "exit_group": 94,
-    "futex": 98,
-    "set_robust_list": 99,
-    "nanosleep": 101,
-    "clock_gettime": 113,
-    "clock_getres": 114,
-    "clock_nanosleep": 115,
-    "sched_getaffinity": 123,
-    "sched_yield": 124,
-    "restart_syscall": 128,
-    "sigaltstack": 132,
-    "rt_sigaction": 134,
-    "rt_sigprocmask": 135,
-    "rt_sigreturn": 139,
-    "times": 153,
-    "uname": 160,
-    "getrlimit": 163,
-    "getrusage": 165,
-    "gettimeofday": 169,
-    "getpid": 172,
-    "getppid": 173,
-    "getuid": 174,
-    "geteuid": 175,
-    "getgid": 176,
-    "getegid": 177,
-    "gettid": 178,
-    "sysinfo": 179,
-    "brk": 214,
-    "munmap": 215,
-    "mremap": 216,
-    "mmap": 222,
-    "mprotect": 226,
-    "madvise": 233,
-    "getrandom": 278,
-    "membarrier": 283,
-    "rseq": 293,
-    "futex_wake": 454,
-    "futex_wait": 455,
-}
-_MACHINES = {"x86_64": (0xC000_003E, 317, _X64), "aarch64": (0xC000_00B7, 277, _ARM64)}
 _JOB_LIMITS = 9  # JobObjectExtendedLimitInformation
 _JOB_FLAGS = 0x100 | 0x8 | 0x2  # memory of a process, number of processes, time of a process
 
@@ -190,10 +111,14 @@ def _limit(name: str, soft: int, hard: int) -> None:
         resource.setrlimit(getattr(resource, name), (soft, hard))
 
 
+def _machine() -> tuple[int, int, list[int]] | None:
+    return _MACHINES.get(os.uname().machine) if sys.platform == "linux" else None
+
+
 def _seccomp(
     operation: int, flags: int, given: ctypes.Array[ctypes.c_char] | ctypes.c_uint32
 ) -> bool:
-    machine = _MACHINES.get(os.uname().machine) if sys.platform == "linux" else None
+    machine = _machine()
     if machine is None:
         return False
     try:
@@ -210,11 +135,10 @@ def _seccomp(
 
 def _program() -> bytes | None:
     """Return the filter, of struct sock_filter; None for a machine whose numbers are not known."""
-    machine = _MACHINES.get(os.uname().machine) if sys.platform == "linux" else None
+    machine = _machine()
     if machine is None:
         return None
-    architecture, _, calls = machine
-    numbers = sorted(calls.values())
+    architecture, _, numbers = machine
     # A jump counts the steps that it passes over; the last two are to refuse and to allow.
     steps = [
         (_LOAD, 0, 0, _ARCHITECTURE_AT),
