@@ -90,7 +90,7 @@ class Clients(RuleBasedStateMachine):
         self.scheduler.pads = pads
         batch = self.scheduler.take(self.now)
         if batch is None:
-            assert self.scheduler.queued_tokens == 0
+            assert sum(self.scheduler.queued.values()) == 0
             return
         self.check(batch)
         if is_late:  # the client of the first text leaves while it is computed
@@ -99,7 +99,7 @@ class Clients(RuleBasedStateMachine):
                 self.disconnected.add(job)
             self.scheduler.remove(job)
         outcome = bisection.run(batch.items, encode, canary=CANARY)  # type: ignore[arg-type]
-        self.scheduler.observe(batch, 0.01 + seconds / 100)
+        self.scheduler.pace.observe(batch.tokens, 0.01 + seconds / 100)
         for job in outcome.ended:
             self.scheduler.remove(job)
         self.ended += outcome.ended
@@ -129,7 +129,7 @@ class Clients(RuleBasedStateMachine):
             assert job.rows.tolist() == [[ids[0], len(ids)] for ids in texts]
 
     def teardown(self) -> None:
-        while self.scheduler.queued_tokens:
+        while sum(self.scheduler.queued.values()):
             self.computes(0.0, pads=True, is_late=False)
         assert self.scheduler.take(self.now) is None
         assert set(self.ended) | self.disconnected == set(self.jobs)

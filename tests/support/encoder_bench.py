@@ -61,5 +61,5 @@ async def until_entered(engine: StubEngine) -> None:
 async def until_queued(encoder: Encoder, tokens: int) -> None:
     """Wait until so many tokens wait to be computed, those in work left out."""
     async with asyncio.timeout(30):
-        while encoder.queued_tokens < tokens:  # noqa: ASYNC110 (other threads change it)
+        while sum(encoder.queued.values()) < tokens:  # noqa: ASYNC110 (other threads change it)
             await asyncio.sleep(0.001)

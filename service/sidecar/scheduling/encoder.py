@@ -112,19 +112,14 @@ class Encoder:
         return self._loaded
 
     @property
-    def queued_tokens(self) -> int:
-        """The tokens that wait to be computed."""
-        return self._inference.queued_tokens
-
-    @property
     def queued(self) -> dict[str, int]:
         """The tokens that wait to be computed, by lane."""
-        return self._inference.queued
+        return self._inference.scheduler.queued
 
     @property
     def long_requests(self) -> int:
         """How many requests are computed part by part."""
-        return self._inference.reservations
+        return len(self._inference.scheduler.reservations)
 
     async def start(self) -> Loaded:
         """Load the model. Raises ServiceError, and whatever else loading raises."""
@@ -146,9 +141,7 @@ class Encoder:
         """Return the loaded model. Raises Problem 503 before that and while stopping."""
         if self._is_stopping:
             raise stopping()
-        if self._loaded is None:
-            raise not_ready(self._phase)
-        return self._loaded
+        return self._require_loaded()
 
     def refuse_new(self) -> None:
         """Refuse requests from now on; the running ones go on."""

@@ -58,8 +58,9 @@ class Inference:
         self._trim_after_s = trim_after_s
         self._stuck_s = stuck_s
         self._now = now
-        self._scheduler = Scheduler(limits)
-        self._change = threading.Condition()  # guards the scheduler and all below
+        self.scheduler = Scheduler(limits)
+        # Guards the scheduler and all below; a thread that has it may take it again.
+        self._change = threading.Condition()
         self._engine: Engine | None = None
         self._canary: Sequence[int] = ()
         self._thread: threading.Thread | None = None
@@ -77,30 +78,12 @@ class Inference:
         is_dead = self._thread is not None and not self._thread.is_alive()
         return "dead" if is_dead and self._engine is not None and not self._is_closed else "ok"
 
-    @property
-    def queued_tokens(self) -> int:
-        """The tokens that wait to be computed."""
-        with self._change:
-            return self._scheduler.queued_tokens
-
-    @property
-    def queued(self) -> dict[str, int]:
-        """The tokens that wait to be computed, by lane."""
-        with self._change:
-            return self._scheduler.queued
-
     def begin(self, load: Callable[[], Engine]) -> Future[None]:
         """Load the engine on the thread; the future tells when, or how it failed."""
         loading: Future[None] = Future()
         if not self._spawn(functools.partial(self._load, load, loading)):
             loading.set_exception(RuntimeError("the system starts no thread"))
         return loading
-
-    @property
-    def reservations(self) -> int:
-        """How many long requests are computed part by part."""
-        with self._change:
-            return self._scheduler.reservations
 
     def submit(self, job: Job) -> None:
         """Let `job`, which has texts, wait for its turn.
@@ -111,8 +94,8 @@ class Inference:
             if self._is_closed:
                 raise stopping()
             if job.reservation is None:
-                self._require_room(job.queued_tokens, is_interactive=job.is_interactive)
-            self._scheduler.add(job, self._now())
+                self.require_room(job.queued_tokens, is_interactive=job.is_interactive)
+            self.scheduler.add(job, self._now())
             self._change.notify()
         self.revive()
 
@@ -123,47 +106,35 @@ class Inference:
         Raises Problem 429 if long requests have all that they may, or too much waits already.
         """
         with self._change:
-            self._require_reservation(reservation)
-            self._scheduler.enter(reservation)
+            self.require_reservation(reservation)
+            self.scheduler.reservations.add(reservation)
         try:
             yield
         finally:
             with self._change:
-                self._scheduler.leave(reservation)
+                self.scheduler.reservations.discard(reservation)
 
     def require_reservation(self, reservation: Reservation) -> None:
         """Raise Problem 429 if `reservation` would not be let in now."""
         with self._change:
-            self._require_reservation(reservation)
+            wait_s = self.scheduler.reservation_wait_s(reservation)
+        if wait_s > 0:
+            why = "long requests may have half of the queued tokens"
+            raise busy("too many long requests are queued", why, retry_s=wait_s)
 
     def require_room(self, tokens: int, *, is_interactive: bool) -> None:
         """Raise Problem 429 if a job of so many tokens would not be let in now."""
         with self._change:
-            self._require_room(tokens, is_interactive=is_interactive)
-
-    def _require_reservation(self, reservation: Reservation) -> None:
-        wait_s = self._scheduler.reservation_wait_s(reservation)
+            wait_s = self.scheduler.wait_s(tokens, is_interactive=is_interactive)
         if wait_s > 0:
-            raise busy(
-                "too many long requests are queued",
-                "long requests may have half of the queued tokens",
-                retry_s=wait_s,
-            )
-
-    def _require_room(self, tokens: int, *, is_interactive: bool) -> None:
-        wait_s = self._scheduler.wait_s(tokens, is_interactive=is_interactive)
-        if wait_s > 0:
-            raise busy(
-                "the queue is full",
-                "the limit of queued tokens is in GET /info",
-                retry_s=wait_s,
-            )
+            why = "the limit of queued tokens is in GET /info"
+            raise busy("the queue is full", why, retry_s=wait_s)
 
     def drop(self, job: Job) -> None:
         """Forget `job`: nobody waits for it any more."""
         job.close()
         with self._change:
-            self._scheduler.remove(job)
+            self.scheduler.remove(job)
 
     def freed(self) -> None:
         """Note that much memory was freed beside the work; any thread may call it."""
@@ -182,7 +153,7 @@ class Inference:
         """Compute no more than the batch in work; what waits fails with 503."""
         with self._change:
             self._is_closed = True
-            left = [job for job in self._scheduler.clear() if job.close(stopping())]
+            left = [job for job in self.scheduler.clear() if job.close(stopping())]
             self._change.notify_all()
         if left:
             self._post(left)
@@ -211,7 +182,7 @@ class Inference:
                 jobs = dict.fromkeys(item.job for item in batch.items) if batch else {}
                 ended = [job for job in jobs if job.close(bisection.engine_died())]
                 for job in jobs:
-                    self._scheduler.remove(job)
+                    self.scheduler.remove(job)
                 if not self._is_closed:
                     self._spawn(self._serve)
             self._post(ended)
@@ -227,8 +198,8 @@ class Inference:
             return
         with self._change:
             self._canary = canary
-            self._scheduler.pads = engine.pads
-            self._scheduler.best_tokens = engine.best_tokens
+            self.scheduler.pads = engine.pads
+            self.scheduler.best_tokens = engine.best_tokens
             self._engine = engine
         loading.set_result(None)
         self._serve()
@@ -241,7 +212,7 @@ class Inference:
         """Return the next batch, as soon as there is one; None once closed."""
         while True:
             with self._change:
-                batch = None if self._is_closed else self._scheduler.take(self._now())
+                batch = None if self._is_closed else self.scheduler.take(self._now())
                 self._computed = batch
                 self._has_freed |= batch is not None
                 if batch is not None or self._is_closed:
@@ -271,9 +242,9 @@ class Inference:
         self._counts.batch_s += took
         with self._change:
             if outcome.is_clean:
-                self._scheduler.observe(batch, took)
+                self.scheduler.pace.observe(batch.tokens, took)
             for job in outcome.ended:
-                self._scheduler.remove(job)  # what is left of one that failed
+                self.scheduler.remove(job)  # what is left of one that failed
         self._computed = None
         if outcome.ended:
             self._post(outcome.ended)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +43,7 @@ class Reservation:
     is_interactive: bool
 
 
+@dataclass(eq=False, slots=True)
 class Job:
     """Texts of one request as token ids, and the rows of shape (texts, dim) they become.
 
@@ -53,42 +54,27 @@ class Job:
     from any thread: queued texts of a closed job are discarded.
     """
 
-    __slots__ = (
-        "_ids",
-        "_missing",
-        "_waiting",
-        "first",
-        "is_interactive",
-        "is_open",
-        "key",
-        "problem",
-        "queued_tokens",
-        "reservation",
-        "rows",
-    )
+    ids: Sequence[Sequence[int]]
+    _: KW_ONLY
+    dim: int
+    key: BatchKey
+    is_interactive: bool
+    reservation: Reservation | None = None
+    first: int = 0
+    is_open: bool = True
+    problem: Problem | None = None
+    rows: Vectors = field(init=False)
+    queued_tokens: int = field(init=False)
+    _missing: int = field(init=False)
+    _waiting: list[QueuedItem] = field(init=False)
 
-    def __init__(
-        self,
-        ids: Sequence[Sequence[int]],
-        *,
-        dim: int,
-        key: BatchKey,
-        is_interactive: bool,
-        reservation: Reservation | None = None,
-        first: int = 0,
-    ) -> None:
-        """Hold `ids`, one sequence per text."""
-        self._ids = ids
-        self._missing = len(ids)
-        self._waiting = sorted(QueuedItem(len(found), -index) for index, found in enumerate(ids))
-        self.queued_tokens = sum(map(len, ids))
-        self.rows: Vectors = np.zeros((len(ids), dim), dtype=np.float32)
-        self.key = key
-        self.reservation = reservation
-        self.first = first
-        self.is_interactive = is_interactive
-        self.is_open = True
-        self.problem: Problem | None = None
+    def __post_init__(self) -> None:
+        """Let all of its texts wait."""
+        lengths = [len(found) for found in self.ids]
+        self.rows = np.zeros((len(lengths), self.dim), dtype=np.float32)
+        self.queued_tokens = sum(lengths)
+        self._missing = len(lengths)
+        self._waiting = sorted(QueuedItem(length, -at) for at, length in enumerate(lengths))
 
     @property
     def is_waiting(self) -> bool:
@@ -99,10 +85,6 @@ class Job:
     def request(self) -> object:
         """What all jobs of one request have in common, and no others."""
         return self.reservation or self
-
-    def ids(self, place: int) -> Sequence[int]:
-        """Return the token ids of one text."""
-        return self._ids[place]
 
     def longest(self) -> QueuedItem:
         """Return the longest text that waits."""
@@ -145,7 +127,7 @@ class BatchItem(NamedTuple):
     @property
     def ids(self) -> Sequence[int]:
         """The text's token ids."""
-        return self.job.ids(self.place)
+        return self.job.ids[self.place]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

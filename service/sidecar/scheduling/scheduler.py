@@ -221,10 +221,10 @@ class Scheduler:
         self.pads = True
         self.best_tokens = MAX_TOKENS
         self._limits = limits
-        self._pace = Throughput()
+        self.pace = Throughput()
         self._interactive = Lane()
         self._bulk = Lane()
-        self._reservations: set[Reservation] = set()
+        self.reservations: set[Reservation] = set()  # long requests, computed part by part
         self._seen = float("-inf")  # when the last interactive job came
         self._owed = 0  # interactive tokens computed while bulk work waited
 
@@ -234,16 +234,6 @@ class Scheduler:
         lanes = {"interactive": self._interactive, "bulk": self._bulk}
         return {name: lane.queued_tokens for name, lane in lanes.items()}
 
-    @property
-    def queued_tokens(self) -> int:
-        """The tokens that wait in both lanes."""
-        return self._interactive.queued_tokens + self._bulk.queued_tokens
-
-    @property
-    def reservations(self) -> int:
-        """How many long requests are computed part by part."""
-        return len(self._reservations)
-
     def wait_s(self, tokens: int, *, is_interactive: bool) -> float:
         """Return in how many seconds, about, there will be room for so many tokens; 0 for now.
 
@@ -251,14 +241,14 @@ class Scheduler:
         """
         lane = self._lane(is_interactive=is_interactive)
         taken = lane.queued_tokens
-        for reservation in self._reservations:
+        for reservation in self.reservations:
             if reservation.is_interactive == is_interactive:
                 taken += self._unused(reservation)
         surplus = taken + tokens - self._limits.max_queued_tokens
         if not taken or surplus <= 0:
             return 0.0
         ahead = 0 if is_interactive else self._interactive.queued_tokens
-        return self._pace.seconds_for(min(surplus, max(lane.queued_tokens, 1)) + ahead)
+        return self.pace.seconds_for(min(surplus, max(lane.queued_tokens, 1)) + ahead)
 
     def reservation_wait_s(self, reservation: Reservation) -> float:
         """Return in how many seconds, about, `reservation` may have its share; 0 for now.
@@ -266,23 +256,12 @@ class Scheduler:
         Together they leave half of the budget to short requests, which come and go while these
         stay. One that is alone may have any.
         """
-        reservations = [
-            other
-            for other in self._reservations
-            if other.is_interactive == reservation.is_interactive
-        ]
+        is_interactive = reservation.is_interactive
+        taken = sum(one.tokens for one in self.reservations if one.is_interactive == is_interactive)
         most = RESERVED * self._limits.max_queued_tokens
-        if reservations and reservation.tokens + sum(other.tokens for other in reservations) > most:
-            return self._pace.seconds_for(self._limits.max_queued_tokens)
-        return self.wait_s(reservation.tokens, is_interactive=reservation.is_interactive)
-
-    def enter(self, reservation: Reservation) -> None:
-        """Keep the share of `reservation` until it leaves."""
-        self._reservations.add(reservation)
-
-    def leave(self, reservation: Reservation) -> None:
-        """Give back the share of `reservation`."""
-        self._reservations.discard(reservation)
+        if taken and reservation.tokens + taken > most:
+            return self.pace.seconds_for(self._limits.max_queued_tokens)
+        return self.wait_s(reservation.tokens, is_interactive=is_interactive)
 
     def add(self, job: Job, now: float) -> None:
         """Let `job`, which has texts, wait in its lane."""
@@ -318,10 +297,6 @@ class Scheduler:
         self._owed = self._owed + batch.tokens if len(self._bulk) else 0
         return batch
 
-    def observe(self, batch: Batch, seconds: float) -> None:
-        """Learn how long `batch` took."""
-        self._pace.observe(batch.tokens, seconds)
-
     def _lane(self, *, is_interactive: bool) -> Lane:
         return self._interactive if is_interactive else self._bulk
 
@@ -330,12 +305,12 @@ class Scheduler:
         return max(reservation.tokens - lane.tokens_of(reservation), 0)
 
     def _busy_s(self) -> float:
-        return min(max(BUSY_S, FIXED_PARTS * self._pace.fixed_s), BUSY_MOST_S)
+        return min(max(BUSY_S, FIXED_PARTS * self.pace.fixed_s), BUSY_MOST_S)
 
     def _room(self, seconds: float) -> BatchLimits:
         return BatchLimits(
             max_tokens=min(
-                self._pace.tokens_for(seconds), self._limits.max_batch_tokens, self.best_tokens
+                self.pace.tokens_for(seconds), self._limits.max_batch_tokens, self.best_tokens
             ),
             max_rows=self._limits.max_batch_rows,
             pads=self.pads,

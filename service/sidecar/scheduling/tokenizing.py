@@ -19,7 +19,8 @@ from sidecar.scheduling.scheduler import Priority
 
 R = TypeVar("R")
 _URGENT, _LATER = 0, 1
-_Errand = tuple[int, int, Callable[[], Any], "Future[Any]"]
+# Its urgency, its number, the work, None to end, and the future of what the work returns.
+_Errand = tuple[int, int, Callable[[], Any] | None, "Future[Any]"]
 
 
 class TokenizerThread:
@@ -53,13 +54,12 @@ class TokenizerThread:
 
     def close(self) -> None:
         """Let the thread end after what it is doing; nothing is submitted any more."""
-        stop: Future[Any] = Future()
-        self._errands.put((-1, next(self._numbers), _end, stop))
+        self._errands.put((-1, next(self._numbers), None, Future()))
 
     def _serve(self) -> None:
         while True:
             _, _, work, made = self._errands.get()
-            if work is _end:
+            if work is None:
                 return
             if made.set_running_or_notify_cancel():
                 fulfil(work, made)
@@ -76,10 +76,6 @@ def fulfil(work: Callable[[], R], made: Future[R]) -> None:
         made.set_exception(error)
     else:
         made.set_result(found)
-
-
-def _end() -> None:
-    """Stand for the end of the work."""
 
 
 def slices(lengths: Sequence[int], *, max_rows: int, max_total: int) -> list[slice]:
@@ -177,7 +173,7 @@ class Tokenizing:
         is_urgent = _is_urgent(lengths, priority)
         first = 0
         for run in slices(lengths, max_rows=TOKENIZE_ROWS, max_total=TOKENIZE_CHARS):
-            work = functools.partial(_tokenize, engine, texts, run)
+            work = functools.partial(lambda run: engine.tokenize(texts[run]), run)
             found = await self._read(work, is_urgent=is_urgent, disconnected=disconnected)
             if not truncate:
                 _refuse_cut(found, first, engine.max_tokens)
@@ -236,10 +232,6 @@ async def resumed(
 
 def _is_urgent(lengths: Sequence[int], priority: Priority) -> bool:
     return priority != "bulk" and len(lengths) <= URGENT_ROWS and sum(lengths) <= URGENT_CHARS
-
-
-def _tokenize(engine: Engine, texts: Sequence[str], run: slice) -> list[Tokens]:
-    return engine.tokenize(texts[run])
 
 
 def _refuse_cut(found: Sequence[Tokens], first: int, limit: int) -> None:

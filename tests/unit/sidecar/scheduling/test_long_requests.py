@@ -48,7 +48,7 @@ def watch(bench: Bench) -> list[int]:
     encode = bench.engine.encode
 
     def watched(batch: Any, **options: Any) -> Any:
-        seen.append(bench.encoder.queued_tokens)
+        seen.append(sum(bench.encoder.queued.values()))
         return encode(batch, **options)
 
     bench.engine.encode = watched  # type: ignore[method-assign]
@@ -70,7 +70,7 @@ def test_no_more_of_a_long_request_waits_than_its_share(bench: Bench) -> None:
     seen = watch(bench)
     bench.run(lambda: bench.encoder.embed(LONG))
     assert max(seen) <= SHARE
-    assert bench.encoder.queued_tokens == bench.encoder.long_requests == 0
+    assert sum(bench.encoder.queued.values()) == bench.encoder.long_requests == 0
 
 
 def test_many_long_requests_stay_within_the_budget_and_all_are_served(bench: Bench) -> None:
@@ -110,7 +110,7 @@ def test_bulk_requests_have_a_turn_for_each_of_a_long_one(bench: Bench) -> None:
         long = asyncio.create_task(bench.encoder.embed(LONG, priority="bulk"))
         await until_entered(bench.engine)
         await until_queued(bench.encoder, 9)
-        queued = bench.encoder.queued_tokens
+        queued = sum(bench.encoder.queued.values())
         short = asyncio.create_task(bench.encoder.embed(["b b", "b b c"], priority="bulk"))
         await until_queued(bench.encoder, queued + 9)
         bench.engine.gate.set()
@@ -190,7 +190,7 @@ def test_a_client_that_leaves_a_long_request_ends_its_work_at_once(bench: Bench)
         await until_entered(bench.engine)
         disconnected.set_result(None)
         status = await leaving
-        left = bench.encoder.queued_tokens + bench.encoder.long_requests
+        left = sum(bench.encoder.queued.values()) + bench.encoder.long_requests
         bench.engine.gate.set()
         await bench.encoder.embed(["next"])
         return status, left, len(bench.engine.calls)
@@ -203,7 +203,7 @@ def test_whoever_stops_asking_for_parts_ends_the_work(bench: Bench) -> None:
         parts = bench.encoder.parts(LONG)
         first = await anext(parts)
         await parts.aclose()
-        return len(first.rows), bench.encoder.queued_tokens + bench.encoder.long_requests
+        return len(first.rows), sum(bench.encoder.queued.values()) + bench.encoder.long_requests
 
     assert bench.run(work) == (3, 0)
 
@@ -214,7 +214,7 @@ def test_a_text_that_fails_is_named_by_its_place_in_the_request(bench: Bench) ->
     async def work() -> tuple[str, int]:
         with pytest.raises(Problem) as failed:
             await bench.encoder.embed(LONG)
-        return failed.value.what, bench.encoder.queued_tokens + bench.encoder.long_requests
+        return failed.value.what, sum(bench.encoder.queued.values()) + bench.encoder.long_requests
 
     what, left = bench.run(work)
     assert what.startswith("texts.40: ")

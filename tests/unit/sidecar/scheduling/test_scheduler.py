@@ -14,7 +14,7 @@ from sidecar.scheduling.scheduler import (
     is_interactive,
 )
 from sidecar.settings import Limits
-from tests.support.made_jobs import KEY, job, lengths
+from tests.support.made_jobs import job, lengths
 
 PER_TOKEN = 1e-4
 
@@ -29,8 +29,7 @@ def made(limits: Limits | None = None, *, pads: bool = False, fixed: float = 0.0
 
 def learn(scheduler: Scheduler, fixed: float, per_token: float) -> None:
     for tokens in (100, 1000) * 40:
-        batch = Batch(items=(), key=KEY, tokens=tokens)
-        scheduler.observe(batch, fixed + tokens * per_token)
+        scheduler.pace.observe(tokens, fixed + tokens * per_token)
 
 
 def next_of(scheduler: Scheduler, now: float) -> Batch:
@@ -58,10 +57,10 @@ def test_nothing_waits_at_first_and_again_when_all_is_taken() -> None:
     scheduler = made()
     assert scheduler.take(0.0) is None
     scheduler.add(job([5]), now=0.0)
-    assert scheduler.queued_tokens == 5
+    assert sum(scheduler.queued.values()) == 5
     assert lengths(scheduler.take(0.0)) == [5]
     assert scheduler.take(0.0) is None
-    assert scheduler.queued_tokens == 0
+    assert sum(scheduler.queued.values()) == 0
 
 
 def test_each_lane_has_room_for_its_budget_and_an_empty_one_for_anything() -> None:
@@ -86,15 +85,15 @@ def test_a_claim_keeps_its_share_whether_or_not_it_waits() -> None:
     scheduler = made(Limits(max_queued_tokens=100))
     reservation = Reservation(tokens=30, is_interactive=False)
     assert scheduler.reservation_wait_s(reservation) == 0
-    scheduler.enter(reservation)
+    scheduler.reservations.add(reservation)
     for _ in range(2):  # while nothing of it waits, and while all of it does
         assert scheduler.wait_s(70, is_interactive=False) == 0
         assert scheduler.wait_s(71, is_interactive=False) > 0
         assert scheduler.wait_s(100, is_interactive=True) == 0
         scheduler.add(job([10] * 3, reservation=reservation), now=0.0)
     scheduler.clear()
-    scheduler.leave(reservation)
-    assert scheduler.reservations == 0
+    scheduler.reservations.discard(reservation)
+    assert not scheduler.reservations
     assert scheduler.wait_s(100, is_interactive=False) == 0
 
 
@@ -103,13 +102,13 @@ def test_claims_have_half_of_their_lane_and_one_that_is_alone_may_have_any() -> 
     vast = Reservation(tokens=1000, is_interactive=False)
     assert scheduler.reservation_wait_s(vast) == 0
     first, second, third = (Reservation(tokens=25, is_interactive=False) for _ in range(3))
-    scheduler.enter(first)
+    scheduler.reservations.add(first)
     assert scheduler.reservation_wait_s(second) == 0
     assert scheduler.reservation_wait_s(vast) > 0
-    scheduler.enter(second)
+    scheduler.reservations.add(second)
     assert scheduler.reservation_wait_s(third) > 0
     assert scheduler.reservation_wait_s(Reservation(tokens=25, is_interactive=True)) == 0
-    scheduler.leave(first)
+    scheduler.reservations.discard(first)
     assert scheduler.reservation_wait_s(third) == 0
 
 

@@ -398,7 +398,7 @@ def test_a_client_that_leaves_frees_its_place_within_a_second(
             client.sendall(post({"texts": ["b c d"]}))
             until(lambda: len(door.encoder._waiting) == 2)
         until(lambda: len(door.encoder._waiting) == 1, wait_s=1)
-    assert door.encoder.queued_tokens == 0
+    assert sum(door.encoder.queued.values()) == 0
     door.engine.gate.set()
     stays.join()
     assert [record.getMessage() for record in caplog.records if record.levelno > 10] == []
