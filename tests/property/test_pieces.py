@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from bench import synthetic
-from sidecar.engines.packed import pieces
+from sidecar.engines.packed import tokens
 from sidecar.engines.packed.tokens import PackedTokenizer
 
 WORDS = ("the cat sat on the mat", "a dog and a house by the river", "naïve café")
@@ -116,8 +116,8 @@ def test_a_text_in_pieces_has_the_tokens_of_the_whole(
 def test_pieces_are_the_whole_text_and_long_where_nothing_parts(
     kind: str, text: str, piece_chars: int
 ) -> None:
-    rule = pieces.rule_of(KINDS[kind])
-    found = list(pieces.places(text, rule, max_chars=piece_chars))
+    rule = tokens.rule_of(KINDS[kind])
+    found = list(tokens.places(text, rule, max_chars=piece_chars))
     assert "".join(text[start:end] for start, end in found) == text
     for start, end in found:
         assert start < end

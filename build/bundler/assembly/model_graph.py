@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from sidecar.engines.packed.definition import SMALLEST_NORM, forward
+from sidecar.engines.packed.architecture import SMALLEST_NORM, forward
 from sidecar.engines.packed.layout import GRIDS
 from sidecar.engines.packed.weights import BYTES, DTYPES, FACTORS, MOST, SMALLEST, names_read
 

@@ -1,5 +1,5 @@
 """Our own forward of BERT and XLM-RoBERTa encoders: no padding, and on the CPU no torch.
 
-`definition` says once what is computed. ONNX Runtime runs a graph that the builder writes from it;
-torch runs the definition itself on MPS and CUDA.
+`architecture` says once what is computed. ONNX Runtime runs a graph that the builder writes from
+it; torch runs the definition itself on MPS and CUDA.
 """

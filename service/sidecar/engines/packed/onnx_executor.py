@@ -50,22 +50,15 @@ class OnnxExecutor:
         self._trim = onnxruntime.RunOptions()
         self._trim.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
-    def run(self, batch: Sequence[Sequence[int]], *, pooling: str, normalize: bool) -> Vectors:
-        """Return one row per sequence of ids, in the order of `batch`."""
-        return self._run(batch, pooling=pooling, normalize=normalize, options=None)
-
-    def trim(self) -> None:
-        """Give back what the largest batch needed: the arena does so at the end of a run only."""
-        self._run([(0,)], pooling="mean", normalize=False, options=self._trim)
-
-    def _run(
+    def run(
         self,
         batch: Sequence[Sequence[int]],
         *,
         pooling: str,
         normalize: bool,
-        options: onnxruntime.RunOptions | None,
+        options: onnxruntime.RunOptions | None = None,
     ) -> Vectors:
+        """Return one row per sequence of ids, in the order of `batch`."""
         layout = arrange(batch, first_position=self._first_position)
         is_max = pooling == "max"
         feed: dict[str, Any] = {
@@ -87,6 +80,10 @@ class OnnxExecutor:
         # Unused grids give rows of their own behind those of the texts when pooling takes maxima.
         rows[layout.order] = found[: len(batch)]
         return rows
+
+    def trim(self) -> None:
+        """Give back what the largest batch needed: the arena does so at the end of a run only."""
+        self.run([(0,)], pooling="mean", normalize=False, options=self._trim)
 
 
 def open_graph(

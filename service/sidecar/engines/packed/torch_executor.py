@@ -18,8 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sidecar.engines import Vectors
-from sidecar.engines.packed.architecture import Architecture
-from sidecar.engines.packed.definition import SMALLEST_NORM, forward
+from sidecar.engines.packed.architecture import SMALLEST_NORM, Architecture, forward
 from sidecar.engines.packed.layout import Layout, arrange
 from sidecar.engines.packed.weights import Weights, names_read
 

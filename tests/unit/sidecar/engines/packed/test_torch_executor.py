@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from sidecar.engines.packed.architecture import HALF_WEIGHTS, WEIGHTS, read
-from sidecar.engines.packed.definition import forward
+from sidecar.engines.packed.architecture import HALF_WEIGHTS, WEIGHTS, forward, read
 from sidecar.engines.packed.layout import arrange
 from sidecar.engines.packed.weights import names_read, open_weights
 from tests.support.twins import cosines, lots

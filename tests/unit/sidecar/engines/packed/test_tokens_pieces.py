@@ -6,8 +6,15 @@ import pytest
 from tokenizers import AddedToken, Encoding, Tokenizer, normalizers, pre_tokenizers
 
 from bench import synthetic
-from sidecar.engines.packed.pieces import PIECE_CHARS, Bert, Spaced, Unparted, places, rule_of
-from sidecar.engines.packed.tokens import PackedTokenizer
+from sidecar.engines.packed.tokens import (
+    PIECE_CHARS,
+    Bert,
+    PackedTokenizer,
+    Rule,
+    Spaced,
+    places,
+    rule_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,7 +162,7 @@ def test_a_tokenizer_that_nothing_is_known_of_reads_texts_whole(
     tokenizer = make()
     change(tokenizer)
     rule = rule_of(tokenizer)
-    assert type(rule) is Unparted
+    assert type(rule) is Rule
     text = "a b." * 9
     assert list(places(text, rule, max_chars=5)) == [(0, len(text))]
     assert rule.shortened(text) == text

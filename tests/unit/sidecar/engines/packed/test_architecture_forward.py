@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from sidecar.engines.packed.architecture import WEIGHTS
-from sidecar.engines.packed.definition import forward
+from sidecar.engines.packed.architecture import WEIGHTS, forward
 from sidecar.engines.packed.weights import Weights, names_read, open_weights
 from tests.support.twins import cosines, lots
 
