@@ -1,34 +1,39 @@
-"""From settings to an engine that may serve: find, verify, load, prove. Runs off the event loop."""
+"""From settings to an engine that may serve: find, verify, load, prove. Runs off the event loop.
+
+The packed engine serves a model where it can, the reference engine where it must.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import logging
 import os
+import platform
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidecar.engines import Degraded, Engine, SpaceClass
-from sidecar.errors import DiskError, UsageError
-from sidecar.models import snapshot
-from sidecar.models.selection import choose
-from sidecar.models.snapshot import Report
-from sidecar.process import memory
+from sidecar.engines import Degraded, Engine, has_reference
+from sidecar.engines.packed.architecture import (
+    WEIGHTS,
+    Architecture,
+    UnpackableError,
+    qualify,
+    weights_file,
+)
+from sidecar.engines.packed.weights import WORDS, open_weights
+from sidecar.errors import DiskError, ModelError, ServiceError, UsageError
+from sidecar.models import golden, snapshot
+from sidecar.models.snapshot import REPAIR, Report, Snapshot
+from sidecar.process import diagnosis, memory
+from sidecar.process.cpu_features import BYTE_PRODUCT_NAMES
+from sidecar.process.logs import discreet
+from sidecar.process.memory import MIB, MemoryNeed
 from sidecar.process.stdio import EventWriter
-from sidecar.settings import Settings
-
-LENGTH = 16
-
-
-def fingerprint(
-    *, repository: str, revision: str, pooling: str, normalize: bool, space: SpaceClass
-) -> str:
-    """Return 16 hex digits that stand for the space; the engine's name is no part of it."""
-    parts = [repository, revision, pooling, normalize, space]
-    text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
-
+from sidecar.settings import Precision, Settings
 
 log = logging.getLogger("sidecar.loader")
 
@@ -38,27 +43,27 @@ class Loaded:
     """A model that gives its reference vectors, and where it came from.
 
     `unpacked_because` says why the packed engine does not serve it, if it does not; `degraded` what
-    serves in the place of what was meant to, if something does, and `degraded_because` why.
+    stands in for what nobody asked to be replaced, if something does, and `degraded_because` why.
     """
 
     engine: Engine
-    snapshot: snapshot.Snapshot
+    snapshot: Snapshot
     unpacked_because: str | None = None
     degraded: Degraded | None = None
     degraded_because: str | None = None
 
     def fingerprint(self, *, pooling: str = "mean", normalize: bool = True) -> str:
-        """Return the name of the space that such a request's vectors are in."""
-        return fingerprint(
-            repository=self.snapshot.repository,
-            revision=self.snapshot.revision,
-            pooling=pooling,
-            normalize=normalize,
-            space=self.engine.space,
-        )
+        """Return 16 hex digits that stand for the space that such a request's vectors are in.
+
+        The engine's name is no part of it.
+        """
+        found = self.snapshot
+        parts = [found.repository, found.revision, pooling, normalize, self.engine.space]
+        text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def find(settings: Settings, events: EventWriter, report: Report) -> snapshot.Snapshot:
+def find(settings: Settings, events: EventWriter, report: Report) -> Snapshot:
     """Return the verified snapshot that `settings` ask for.
 
     In a bundle that is a model of the bundle. Outside of one `model` is a folder, or else a
@@ -83,7 +88,7 @@ def find(settings: Settings, events: EventWriter, report: Report) -> snapshot.Sn
     return fetch(settings.model, settings.model_cache, events)
 
 
-def _find_here(settings: Settings) -> tuple[snapshot.Snapshot | None, tuple[str, ...]]:
+def _find_here(settings: Settings) -> tuple[Snapshot | None, tuple[str, ...]]:
     """Return the snapshot if it is on this machine, and the names of the bundle's models."""
     known: tuple[str, ...] = ()
     if settings.bundle is not None:
@@ -160,25 +165,13 @@ def load(settings: Settings, events: EventWriter, report: Report) -> Loaded:
     if not settings.allow_download:
         go_offline()
     try:
-        choice = choose(settings, found, report)
+        return choose(settings, found, report)
     except memory.TooLittleMemoryError:
         raise
     except Exception as error:
-        if _is_memory(error):
+        if memory.ran_out(error):
             raise memory.too_little() from error
         raise
-    return Loaded(
-        engine=choice.engine,
-        snapshot=found,
-        unpacked_because=choice.unpacked_because,
-        degraded=choice.degraded,
-        degraded_because=choice.degraded_because,
-    )
-
-
-def _is_memory(error: BaseException | None) -> bool:
-    """Return whether `error`, or one that it came of, says that memory ran out."""
-    return error is not None and (memory.is_memory(error) or _is_memory(error.__cause__))
 
 
 def _hashed() -> Loaded:
@@ -188,10 +181,259 @@ def _hashed() -> Loaded:
     log.warning("%s", hashed.BECAUSE)
     return Loaded(
         engine=hashed.HashEngine(),
-        snapshot=snapshot.Snapshot(
-            repository="sidecar/hash", revision=hashed.REVISION, path=Path()
-        ),
+        snapshot=Snapshot(repository="sidecar/hash", revision=hashed.REVISION, path=Path()),
         unpacked_because="--engine hash was given",
         degraded="hash",
         degraded_because=hashed.BECAUSE,
     )
+
+
+def choose(settings: Settings, found: Snapshot, report: Report) -> Loaded:
+    """Return an engine that gives the model's vectors.
+
+    Raises UsageError for a device that is not there and for a precision that the processor or the
+    model does not have, ModelError if no engine can serve the model.
+    """
+    if settings.precision == "int8":
+        return Loaded(snapshot=found, engine=_quantized(settings, found, report))
+    if settings.engine == "reference":
+        because = "--engine reference was given"
+        return Loaded(
+            snapshot=found, engine=_reference(settings, found, report), unpacked_because=because
+        )
+    device = choose_device(settings.device)
+    given_up: str | None = None
+    if settings.device == "auto" and device != "cpu":
+        engine, given_up = _accelerated(settings, found, report, device)
+        if engine is not None:
+            return Loaded(snapshot=found, engine=engine)
+        device = "cpu"
+    try:
+        engine = _packed(settings, found, report, device)
+        stand_in: Degraded | None = "cpu" if given_up else None
+        return Loaded(snapshot=found, engine=engine, degraded=stand_in, degraded_because=given_up)
+    except UnpackableError as error:
+        reason = str(error)
+        if not has_reference():
+            what = "no engine of this bundle can run this model"
+            why = f"{reason}; the bundle is lean, without the reference engine"
+            step = "use a bundle of the profile safe, or another model"
+            raise ModelError(what, why=why, next_step=step) from error
+        if settings.engine == "packed":
+            what = "the packed engine cannot run this model"
+            raise ModelError(what, why=reason, next_step="--engine auto") from error
+    except ModelError as error:
+        # It could run the model but does not give its vectors here: a fault of this machine's.
+        _raise_systems(error)
+        if settings.engine == "packed" or not has_reference():
+            raise
+        reason = discreet(f"{error.what}: {error.why}")
+    log.warning("the packed engine is not used: %s", reason)
+    return Loaded(
+        snapshot=found,
+        engine=_reference(settings, found, report),
+        unpacked_because=reason,
+        degraded="reference",
+        degraded_because=reason,
+    )
+
+
+def _accelerated(
+    settings: Settings, found: Snapshot, report: Report, device: str
+) -> tuple[Engine | None, str | None]:
+    """Return the packed engine on a device that nobody named, or why that one is given up.
+
+    Neither for a model that is not the packed engine's: that has nothing to do with the device.
+    """
+    try:
+        return _packed(settings, found, report, device), None
+    except UnpackableError:
+        return None, None
+    except ModelError as error:
+        _raise_systems(error)
+        given_up = discreet(f"{device} is given up: {error.what}: {error.why}")
+        log.warning("%s", given_up)
+        return None, given_up
+
+
+def _raise_systems(error: ModelError) -> None:
+    """Raise what the system is to blame for: no other engine stands in for that, or needs less."""
+    found = diagnosis.of_system(error)
+    if found is error:
+        raise error
+    if found is not None:
+        raise found from error
+
+
+def _quantized(settings: Settings, found: Snapshot, report: Report) -> Engine:
+    """Return the one engine that multiplies bytes; nothing stands in for it."""
+    what = "--precision int8 cannot be served here"
+    instead = "leave out --precision"
+    if found.golden is not None and found.least_int8 is None:
+        why = f"the bundle has no int8 of {found.name}: it was locked without"
+        raise UsageError(what, why=why, next_step=f"{instead}, or choose another --model")
+    if not _has_byte_products(settings):
+        why = (
+            "this processor has no instructions that add up products of bytes "
+            f"({BYTE_PRODUCT_NAMES}): it would be slower, and on some the sums would overflow"
+        )
+        raise UsageError(what, why=why, next_step=instead)
+    try:
+        return _packed(settings, found, report, "cpu")
+    except UnpackableError as error:
+        raise ModelError(what, why=str(error), next_step=instead) from error
+
+
+def _has_byte_products(settings: Settings) -> bool:
+    """Return what the processor tells, or what ONNX Runtime's sums do where it does not tell."""
+    if settings.has_byte_products is not None:
+        return settings.has_byte_products
+    from sidecar.engines.packed import onnx_executor  # noqa: PLC0415 (heavy)
+
+    return not onnx_executor.clips()
+
+
+def _packed(settings: Settings, found: Snapshot, report: Report, device: str) -> Engine:
+    made = qualify(found.path, device=device, precision=settings.precision)
+    if device == "cpu":
+        weights = weights_file(found.path)
+        memory.require(packed_needs(made, weights, precision=settings.precision))
+    report("importing")
+    try:
+        from sidecar.engines.packed import engine as packed  # noqa: PLC0415 (heavy)
+    except ImportError as error:
+        raise _unimportable(error) from error
+    report("loading")
+    try:
+        engine = packed.load(
+            found.path, device=device, threads=settings.threads, precision=settings.precision
+        )
+    except (UnpackableError, ServiceError):
+        raise
+    except ImportError as error:
+        raise _unimportable(error) from error
+    except Exception as error:
+        what = "the model cannot be loaded by the packed engine"
+        raise ModelError(what, why=f"{type(error).__name__}: {error}", next_step=REPAIR) from error
+    return _proven(engine, found, report)
+
+
+def _reference(settings: Settings, found: Snapshot, report: Report) -> Engine:
+    memory.require(reference_needs(found.path))
+    report("importing")
+    try:
+        from sidecar.engines import reference  # noqa: PLC0415 (the heaviest import there is)
+    except ImportError as error:
+        if not has_reference():
+            what = "this bundle has no reference engine"
+            why = "it is a lean bundle: the packed engine alone"
+            step = "--engine auto, or a bundle of the profile safe"
+            raise ModelError(what, why=why, next_step=step) from error
+        raise _unimportable(error) from error
+    report("loading")
+    engine = reference.load(found.path, device=settings.device, threads=settings.threads)
+    return _proven(engine, found, report)
+
+
+def _proven(engine: Engine, found: Snapshot, report: Report) -> Engine:
+    if found.dim is not None and engine.dim != found.dim:
+        what = f"the model gives {engine.dim} dimensions, the bundle says {found.dim}"
+        raise ModelError(what, next_step=REPAIR)
+    report("checking")
+    try:
+        golden.check(engine, found.golden, least=_least(engine, found))
+    except ServiceError:
+        raise
+    except Exception as error:
+        what = f"the engine {engine.name} fails on {engine.device}"
+        raise ModelError(what, why=f"{type(error).__name__}: {error}", next_step=REPAIR) from error
+    return engine
+
+
+def _least(engine: Engine, found: Snapshot) -> float:
+    """Return the least cosine to the reference vectors; int8 without one must be exact."""
+    if engine.space == "int8" and found.least_int8 is not None:
+        return found.least_int8
+    return golden.MIN_COSINE
+
+
+def _unimportable(error: ImportError) -> ModelError:
+    what = "the libraries of the engine cannot be imported"
+    step = "install the app again, or `pdm install` in a checkout"
+    return ModelError(what, why=f"{type(error).__name__}: {error}", next_step=step)
+
+
+# torch's builds for CUDA have this library; the others do not.
+_CUDA_LIBRARIES = ("libtorch_cuda.so", "torch_cuda.dll")
+
+
+def choose_device(wanted: str) -> str:
+    """Return the device for `wanted`; auto is MPS, then CUDA, then the CPU. Raises UsageError.
+
+    Asking torch takes seconds, so it is asked only if its build and the machine could have one.
+    """
+    if wanted == "cpu" or (wanted == "auto" and not _may_have_accelerator()):
+        return "cpu"
+    if importlib.util.find_spec("torch") is None:
+        raise UsageError(
+            f"this bundle cannot use {wanted}",
+            why="it is a lean bundle: the packed engine on the CPU alone",
+            next_step="--device cpu, or a bundle of the profile safe",
+        )
+    from sidecar.engines.reference import choose_device as ask  # noqa: PLC0415 (heavy)
+
+    return ask(wanted)
+
+
+def _may_have_accelerator() -> bool:
+    """Return whether torch is here, in a build that could drive what this machine may have."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return False
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    libraries = Path(spec.origin).with_name("lib")
+    return any((libraries / name).is_file() for name in _CUDA_LIBRARIES)
+
+
+# ONNX Runtime with its first batches; torch and sentence-transformers with theirs.
+PACKED = MemoryNeed(space=40 * MIB, private=46 * MIB)
+REFERENCE = MemoryNeed(space=920 * MIB, private=358 * MIB)
+# Of a token in the vocabulary, by the tokenizer that the family has: a trie of bytes, or a table.
+_TOKEN_BYTES: Mapping[str, int] = {"xlm-roberta": 1100}
+_OTHER_TOKEN_BYTES = 250
+
+
+def packed_needs(architecture: Architecture, weights: Path, *, precision: Precision) -> MemoryNeed:
+    """Return what the packed engine takes on a processor, with the file `weights`."""
+    encoder = architecture.encoder_bytes
+    is_whole = weights.name == WEIGHTS
+    try:
+        vocabulary, mapped = open_weights(weights).tensors[WORDS].shape[0], weights.stat().st_size
+    except (UnpackableError, OSError):
+        vocabulary = mapped = 0  # loading them says what is wrong
+    copies = 0
+    if precision == "int8":
+        copies = encoder // 2  # a byte of four, and what the multiplication wants beside it
+    elif not is_whole or architecture.is_rearranged:
+        copies = encoder
+    if copies:
+        # What was copied is mapped no more.
+        mapped -= encoder if is_whole else encoder // 2
+    own = copies + _tokenizer(architecture.family, vocabulary)
+    return PACKED.with_more(space=max(0, mapped) + own, private=own)
+
+
+def reference_needs(snapshot: Path) -> MemoryNeed:
+    """Return what the reference engine takes, its libraries included."""
+    try:
+        config = json.loads((snapshot / "config.json").read_bytes())
+        own = _tokenizer(str(config["model_type"]), int(config["vocab_size"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        own = 0  # as above
+    mapped = sum(file.stat().st_size for file in snapshot.rglob("*.safetensors"))
+    return REFERENCE.with_more(space=mapped + own, private=own)
+
+
+def _tokenizer(family: str, vocabulary: int) -> int:
+    return max(0, vocabulary) * _TOKEN_BYTES.get(family, _OTHER_TOKEN_BYTES)

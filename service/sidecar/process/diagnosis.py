@@ -145,8 +145,4 @@ def of_system(error: BaseException) -> ServiceError | None:
     found = named(error, os.environ) or system_limits.failure(error, is_start=True)
     if found is not None:
         return found
-    return memory.too_little() if _is_memory(error) else None
-
-
-def _is_memory(error: BaseException | None) -> bool:
-    return error is not None and (isinstance(error, MemoryError) or _is_memory(error.__cause__))
+    return memory.too_little() if memory.ran_out(error) else None

@@ -167,6 +167,11 @@ _MEMORY_WORDS = (
 )
 
 
+def ran_out(error: BaseException | None) -> bool:
+    """Return whether memory ran out by `error`, or by one that it came of."""
+    return error is not None and (is_memory(error) or ran_out(error.__cause__))
+
+
 def is_memory(error: BaseException) -> bool:
     """Return whether memory ran out: Python's, torch's or ONNX Runtime's way of saying so."""
     text = str(error).lower()

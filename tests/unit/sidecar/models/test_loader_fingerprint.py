@@ -1,10 +1,16 @@
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar.models.loader import fingerprint
+from sidecar.models.loader import Loaded
+from sidecar.models.snapshot import Snapshot
+from tests.support.stub_engine import StubEngine
+
+if TYPE_CHECKING:
+    from sidecar.engines import SpaceClass
 
 BASE: dict[str, Any] = {
     "repository": "a/b",
@@ -13,6 +19,15 @@ BASE: dict[str, Any] = {
     "normalize": True,
     "space": "exact",
 }
+
+
+def fingerprint(
+    *, repository: str, revision: str, pooling: str, normalize: bool, space: SpaceClass
+) -> str:
+    engine = StubEngine()
+    engine.space = space
+    found = Snapshot(repository=repository, revision=revision, path=Path())
+    return Loaded(engine=engine, snapshot=found).fingerprint(pooling=pooling, normalize=normalize)
 
 
 @pytest.mark.parametrize(

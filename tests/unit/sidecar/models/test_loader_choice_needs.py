@@ -11,7 +11,7 @@ from bundler.assembly.model_graph import write_half
 from sidecar.engines.packed import architecture
 from sidecar.engines.packed.architecture import HALF_WEIGHTS, WEIGHTS, Architecture
 from sidecar.engines.packed.weights import open_weights
-from sidecar.models import selection
+from sidecar.models import loader
 from tests.support.twins import edit
 
 if TYPE_CHECKING:
@@ -51,15 +51,15 @@ def half(bert: Path) -> Path:
 
 def private(made: Architecture, weights: Path, precision: Precision = "float32") -> int:
     """Return the private bytes beside the libraries and a vocabulary of 600."""
-    need = selection.packed_needs(made, weights, precision=precision)
-    return need.private - selection.PACKED.private - 600 * 250
+    need = loader.packed_needs(made, weights, precision=precision)
+    return need.private - loader.PACKED.private - 600 * 250
 
 
 def test_large_whole_weights_stay_in_their_file(bert: Path, sized: Architecture) -> None:
     weights = bert / WEIGHTS
     assert private(sized, weights) == 0
-    need = selection.packed_needs(sized, weights, precision="float32")
-    assert need.space == selection.PACKED.space + weights.stat().st_size + 600 * 250
+    need = loader.packed_needs(sized, weights, precision="float32")
+    assert need.space == loader.PACKED.space + weights.stat().st_size + 600 * 250
 
 
 def test_weights_in_half_are_widened_whatever_their_size(half: Path, sized: Architecture) -> None:
@@ -80,50 +80,46 @@ def test_what_is_copied_is_mapped_no_more(half: Path, sized: Architecture, name:
     with half.with_name(name).open("ab") as weights:
         weights.truncate(1 << 30)  # holes
     mapped = (1 << 30) - (LARGE if name == WEIGHTS else LARGE // 2)
-    need = selection.packed_needs(sized, half.with_name(name), precision="int8")
-    assert need.space == selection.PACKED.space + mapped + LARGE // 2 + 600 * 250
+    need = loader.packed_needs(sized, half.with_name(name), precision="int8")
+    assert need.space == loader.PACKED.space + mapped + LARGE // 2 + 600 * 250
 
 
 def test_a_vocabulary_in_a_trie_takes_more_than_one_in_a_table(
     bert: Path, sized: Architecture
 ) -> None:
-    table = selection.packed_needs(sized, bert / WEIGHTS, precision="float32")
+    table = loader.packed_needs(sized, bert / WEIGHTS, precision="float32")
     family = dataclasses.replace(sized, family="xlm-roberta")
-    trie = selection.packed_needs(family, bert / WEIGHTS, precision="float32")
+    trie = loader.packed_needs(family, bert / WEIGHTS, precision="float32")
     assert trie.private - table.private == 600 * 850
 
 
 def test_weights_that_cannot_be_read_are_not_weighed(tmp_path: Path, sized: Architecture) -> None:
-    assert (
-        selection.packed_needs(sized, tmp_path / WEIGHTS, precision="float32") == selection.PACKED
-    )
+    assert loader.packed_needs(sized, tmp_path / WEIGHTS, precision="float32") == loader.PACKED
     (tmp_path / WEIGHTS).write_bytes(b"damaged")
-    assert (
-        selection.packed_needs(sized, tmp_path / WEIGHTS, precision="float32") == selection.PACKED
-    )
+    assert loader.packed_needs(sized, tmp_path / WEIGHTS, precision="float32") == loader.PACKED
 
 
 def test_the_reference_takes_its_libraries_the_mapped_weights_and_the_vocabulary(
     bert: Path, xlmr: Path
 ) -> None:
     size = (bert / WEIGHTS).stat().st_size
-    need = selection.reference_needs(bert)
-    assert need.private == selection.REFERENCE.private + 600 * 250
-    assert need.space == selection.REFERENCE.space + size + 600 * 250
-    assert selection.reference_needs(xlmr).private == selection.REFERENCE.private + 600 * 1100
+    need = loader.reference_needs(bert)
+    assert need.private == loader.REFERENCE.private + 600 * 250
+    assert need.space == loader.REFERENCE.space + size + 600 * 250
+    assert loader.reference_needs(xlmr).private == loader.REFERENCE.private + 600 * 1100
     (bert / "0_Transformer").mkdir()
     shutil.copyfile(bert / WEIGHTS, bert / "0_Transformer" / WEIGHTS)
-    assert selection.reference_needs(bert).space == need.space + size
+    assert loader.reference_needs(bert).space == need.space + size
 
 
 @pytest.mark.parametrize("config", ["[]", "{", json.dumps({"model_type": "bert"})])
 def test_a_configuration_that_says_nothing_adds_nothing(bert: Path, config: str) -> None:
     (bert / "config.json").write_text(config, encoding="utf-8")
-    assert selection.reference_needs(bert).private == selection.REFERENCE.private
+    assert loader.reference_needs(bert).private == loader.REFERENCE.private
     (bert / "config.json").unlink()
-    assert selection.reference_needs(bert).private == selection.REFERENCE.private
+    assert loader.reference_needs(bert).private == loader.REFERENCE.private
 
 
 def test_a_vocabulary_of_a_negative_size_takes_nothing_away(bert: Path) -> None:
     edit(bert, "config.json", lambda c: c.update(vocab_size=-(1 << 60)))
-    assert selection.reference_needs(bert).private == selection.REFERENCE.private
+    assert loader.reference_needs(bert).private == loader.REFERENCE.private

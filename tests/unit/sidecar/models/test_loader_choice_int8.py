@@ -13,8 +13,7 @@ from sidecar.engines.packed import engine as packed
 from sidecar.engines.packed import onnx_executor
 from sidecar.engines.packed.architecture import QUANTIZED_GRAPH
 from sidecar.errors import ModelError, UsageError
-from sidecar.models.loader import fingerprint
-from sidecar.models.selection import choose
+from sidecar.models.loader import choose
 from sidecar.models.snapshot import Snapshot
 from sidecar.settings import Settings
 
@@ -63,14 +62,6 @@ def test_the_packed_engine_on_the_processor_serves_it(
 ) -> None:
     made, reason = chosen(bert, engine=engine, device=device)
     assert (made.name, made.device, made.precision, reason) == ("packed", "cpu", "int8", None)
-
-
-def test_its_vectors_have_a_fingerprint_of_their_own() -> None:
-    names = {
-        fingerprint(repository="a", revision="b", pooling="mean", normalize=True, space=space)
-        for space in ("exact", "int8")
-    }
-    assert len(names) == 2
 
 
 def test_a_processor_without_the_instructions_refuses_it(bert: Path) -> None:

@@ -17,8 +17,8 @@ from sidecar import engines
 from sidecar.engines.packed import engine as packed
 from sidecar.engines.packed.architecture import GRAPH, WEIGHTS
 from sidecar.errors import IntegrityError, ModelError, ServiceError
-from sidecar.models import golden, selection
-from sidecar.models.selection import choose
+from sidecar.models import golden, loader
+from sidecar.models.loader import choose
 from sidecar.models.snapshot import Snapshot
 from sidecar.process import memory
 from sidecar.settings import Settings
@@ -64,7 +64,7 @@ def reference(twins: dict[str, Twin], monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture
 def lean(monkeypatch: pytest.MonkeyPatch) -> None:
     """Be a bundle without torch and sentence-transformers."""
-    for module in (golden, selection):
+    for module in (golden, loader):
         monkeypatch.setattr(module, "has_reference", lambda: False)
     monkeypatch.setitem(sys.modules, "sidecar.engines.reference", None)
     monkeypatch.delattr(engines, "reference", raising=False)
@@ -135,7 +135,7 @@ def test_a_model_that_does_not_fit_is_refused_and_no_other_engine_is_tried(
     with pytest.raises(ModelError, match="not enough memory") as caught:
         chooser.choose(engine)
     assert chooser.phases == []
-    weighed = selection.REFERENCE if engine == "reference" else selection.PACKED
+    weighed = loader.REFERENCE if engine == "reference" else loader.PACKED
     assert int(caught.value.facts["needed_bytes"]) >= weighed.private
     assert caught.value.facts["available_bytes"] == 16 << 20
 
@@ -284,7 +284,7 @@ def test_a_device_that_nobody_named_and_that_fails_is_given_up_for_the_processor
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(selection, "choose_device", lambda _: "mps")
+    monkeypatch.setattr(loader, "choose_device", lambda _: "mps")
     found = Snapshot(repository="a/b", revision="rev", path=bert, golden=None)
     chosen = choose(Settings(engine=engine, threads=1), found, lambda _: None)
     made = chosen.engine
@@ -298,7 +298,7 @@ def test_a_device_that_nobody_named_and_that_fails_is_given_up_for_the_processor
 def test_a_device_that_was_named_is_not_replaced(
     bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selection, "choose_device", lambda _: "mps")
+    monkeypatch.setattr(loader, "choose_device", lambda _: "mps")
     found = Snapshot(repository="a/b", revision="rev", path=bert, golden=None)
     with pytest.raises(ModelError, match="cannot be loaded"):
         choose(Settings(engine="packed", device="mps", threads=1), found, lambda _: None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sidecar.errors import UsageError
-from sidecar.models import selection
+from sidecar.models import loader
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,15 +40,15 @@ def torch_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.usefixtures("torch_at")
 @pytest.mark.parametrize("wanted", ["auto", "cpu"])
 def test_a_torch_without_accelerators_is_not_even_imported(wanted: str) -> None:
-    assert selection.choose_device(wanted) == "cpu"
+    assert loader.choose_device(wanted) == "cpu"
 
 
 @pytest.mark.parametrize("library", ["libtorch_cuda.so", "torch_cuda.dll"])
 def test_a_build_for_cuda_is_asked(torch_at: Path, library: str) -> None:
     (torch_at / "lib" / library).write_bytes(b"")
     with pytest.raises(Asked, match="auto"):
-        selection.choose_device("auto")
-    assert selection.choose_device("cpu") == "cpu"
+        loader.choose_device("auto")
+    assert loader.choose_device("cpu") == "cpu"
 
 
 @pytest.mark.usefixtures("torch_at")
@@ -59,17 +59,17 @@ def test_on_a_mac_only_its_own_processors_are_asked(
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr("platform.machine", lambda: machine)
     if not is_asked:
-        assert selection.choose_device("auto") == "cpu"
+        assert loader.choose_device("auto") == "cpu"
         return
     with pytest.raises(Asked):
-        selection.choose_device("auto")
+        loader.choose_device("auto")
 
 
 @pytest.mark.usefixtures("torch_at")
 @pytest.mark.parametrize("wanted", ["cuda", "mps"])
 def test_a_device_that_is_asked_for_by_name_is_torchs_to_judge(wanted: str) -> None:
     with pytest.raises(Asked, match=wanted):
-        selection.choose_device(wanted)
+        loader.choose_device(wanted)
 
 
 @pytest.fixture
@@ -80,14 +80,14 @@ def lean(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("lean")
 @pytest.mark.parametrize("wanted", ["auto", "cpu"])
 def test_a_lean_bundle_computes_on_the_cpu(wanted: str) -> None:
-    assert selection.choose_device(wanted) == "cpu"
+    assert loader.choose_device(wanted) == "cpu"
 
 
 @pytest.mark.usefixtures("lean")
 @pytest.mark.parametrize("wanted", ["cuda", "mps"])
 def test_a_lean_bundle_refuses_another_device_with_exit_2(wanted: str) -> None:
     with pytest.raises(UsageError, match=f"cannot use {wanted}") as caught:
-        selection.choose_device(wanted)
+        loader.choose_device(wanted)
     assert caught.value.exit_code == 2
     assert "--device cpu" in caught.value.next_step
 
@@ -95,4 +95,4 @@ def test_a_lean_bundle_refuses_another_device_with_exit_2(wanted: str) -> None:
 @pytest.mark.torch
 def test_a_device_that_is_not_there_is_exit_2() -> None:
     with pytest.raises(UsageError, match="has no mps device"):
-        selection.choose_device("mps")
+        loader.choose_device("mps")
