@@ -9,12 +9,14 @@ import codecs
 import ctypes
 import math
 import re
+import zlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pypdfium2_raw as pdfium
 
-from sidecar.documents import bidi, normal, streams
+from sidecar.documents import bidi, normal
 
 # Computer Modern and Latin Modern, in the encoding OMS; a font that was cut down has a prefix.
 _FONT = re.compile(rb"(?:[A-Z]{6}\+)?(?:CMB?SY|LMMathSymbols)\d")
@@ -23,8 +25,9 @@ _BRACKETS = {"h": "\u27e8", "i": "\u27e9"}
 # Where a bracket shows first: at a word's end, where i is rare. To ask for each one is slow.
 _CLOSING = re.compile(r"i(?<=\wi)(?![^\W_])")  # the letter first: it is looked for fast
 _EITHER = re.compile("[hi]")
-# How many characters that are left out are passed over, and how many must be alike.
-_MOST_STEPS, _HEAD_CHARS = 64, 4
+# How many characters that are left out are passed over to find others, and how many of those must
+# be alike.
+_MOST_STEPS, _HEAD_CHARS = 64, 8
 
 
 def bracketed(text_page: object, text: str, *, more: int) -> str:
@@ -36,29 +39,31 @@ def bracketed(text_page: object, text: str, *, more: int) -> str:
     The page has so many characters `more`, of which some may come before any other.
     """
     more = max(0, min(more, _MOST_STEPS))
-    for found in _CLOSING.finditer(text):
-        steps = range(more + 1)
-        if any(_is_bracket(text_page, found.start() + step) for step in steps):
-            return _all_bracketed(text_page, text, more)
-    return text
-
-
-def _all_bracketed(text_page: object, text: str, more: int) -> str:
+    if not any(
+        _is_bracket(text_page, found.start() + step)
+        for found in _CLOSING.finditer(text)
+        for step in range(more + 1)
+    ):
+        return text
     step = 0
     out = [*text]
     for found in _EITHER.finditer(text):
         at = found.start()
         if more:
-            head = [*map(ord, text[at : at + _HEAD_CHARS])]
-            steps = range(step, more + 1)
-            step = next((to for to in steps if _codes(text_page, at + to, len(head)) == head), step)
+            head = text[at : at + _HEAD_CHARS]
+            step = next(_places(text_page, head, at + step, more - step), at + step) - at
         if _is_bracket(text_page, at + step):
             out[at] = _BRACKETS[found[0]]
     return "".join(out)
 
 
-def _codes(text_page: object, index: int, count: int) -> list[int]:
-    return [pdfium.FPDFText_GetUnicode(text_page, index + at) for at in range(count)]
+def _places(text_page: object, text: str, start: int, more: int) -> Iterator[int]:
+    """Yield where the page has the characters `text`, from `start` on, after at most `more`."""
+    codes = [*map(ord, text)]
+    for index in range(start, start + min(max(0, more), _MOST_STEPS) + 1):
+        at = range(index, index + len(codes))
+        if [pdfium.FPDFText_GetUnicode(text_page, place) for place in at] == codes:
+            yield index
 
 
 def _is_bracket(text_page: object, index: int) -> bool:
@@ -86,9 +91,7 @@ _NO_CODES = (0, 0xFFFE, 0xFFFF)
 _NO_CODE = re.compile(f"[{''.join(map(chr, _NO_CODES))}]")
 _BREAK = "\r\n"
 # Lines that begin alike and so near to each other, in points, are one to a reader.
-_HEAD_CHARS, _SAME = 8, 1.5
-# How many characters that are left out are passed over to find one.
-_MOST_STEPS = 64
+_SAME = 1.5
 _SPACE, _A, _Z, _CASE = 0x20, 0x61, 0x7A, 0x20
 _ACCENTED = re.compile(f"[{re.escape(''.join(normal.ACCENTS))}][^\\W\\d_]")
 _HEADER = b"%PDF-"
@@ -185,7 +188,8 @@ class PdfDocument:
             if not text.strip():
                 page.losses["picture"] += _is_picture(handle)
             objects = pdfium.FPDFPage_CountObjects(handle)
-            if (not objects or self._is_suspect(most)) and self._is_damaged(number, objects):
+            copy = b"" if objects and not self._is_suspect(most) else copied(self._document, number)
+            if is_damaged(copy, is_empty=not objects):
                 page.losses["page"] += 1
             self._add_annotations(handle, page)
             return page
@@ -195,12 +199,8 @@ class PdfDocument:
     def _is_suspect(self, most: int) -> bool:
         """Return whether a stream is broken; not asked where the rest is left out in any case."""
         if self._has_damage is None:
-            self._has_damage = self.count <= most and streams.has_damage(self._data)
+            self._has_damage = self.count <= most and has_damage(self._data)
         return self._has_damage
-
-    def _is_damaged(self, number: int, objects: int) -> bool:
-        """Return whether something that the page draws is not there."""
-        return streams.is_damaged(streams.copied(self._document, number), is_empty=not objects)
 
     def _add_annotations(self, handle: object, page: Page) -> None:
         count = min(pdfium.FPDFPage_GetAnnotCount(handle), _MAX_ANNOTATIONS)
@@ -306,14 +306,14 @@ def _told(text_page: object, count: int, *, is_untold: bool) -> str | None:
     codes = [pdfium.FPDFText_GetUnicode(text_page, index) for index in range(count)]
     lost = {index for index, code in enumerate(codes) if code in _NO_CODES}
     if is_untold:
-        asked = range(count)
-        untold = [at for at in asked if pdfium.FPDFText_HasUnicodeMapError(text_page, at) == 1]
+        error = pdfium.FPDFText_HasUnicodeMapError
+        untold = [index for index in range(count) if error(text_page, index) == 1]
         if not _are_letters([codes[index] for index in untold]):
             lost.update(untold)
-    lost = {index for index in lost if pdfium.FPDFText_IsHyphen(text_page, index) != 1}
+    hyphens = {index for index in range(count) if pdfium.FPDFText_IsHyphen(text_page, index) == 1}
+    lost -= hyphens
     if not lost:
         return None
-    hyphens = {index for index in range(count) if pdfium.FPDFText_IsHyphen(text_page, index) == 1}
     said = (
         normal.REPLACEMENT if index in lost else normal.HYPHEN if index in hyphens else chr(code)
         for index, code in enumerate(codes)
@@ -338,26 +338,23 @@ def _accents(text_page: object, text: str, *, more: int) -> frozenset[int]:
         found.start()
         for found in _ACCENTED.finditer(text)
         if any(
-            _overlaps(text_page, found.start() + step, found[0])
-            for step in range(min(max(0, more), _MOST_STEPS) + 1)
+            _overlaps(text_page, index)
+            for index in _places(text_page, found[0], found.start(), more)
         )
     )
 
 
-def _overlaps(text_page: object, index: int, pair: str) -> bool:
-    codes = [pdfium.FPDFText_GetUnicode(text_page, index + step) for step in range(2)]
-    if codes != [*map(ord, pair)]:
-        return False
-    left, right, _, _ = _box(text_page, index)
-    start, end, _, _ = _box(text_page, index + 1)
+def _overlaps(text_page: object, index: int) -> bool:
+    """Return whether the middle of the character at `index` is over the one after it."""
+    left, right = _sides(text_page, index)
+    start, end = _sides(text_page, index + 1)
     return start < (left + right) / 2 < end
 
 
-def _box(text_page: object, index: int) -> tuple[float, float, float, float]:
-    sides = [ctypes.c_double() for _ in range(4)]
-    pdfium.FPDFText_GetCharBox(text_page, index, *map(ctypes.byref, sides))
-    left, right, bottom, top = (side.value for side in sides)
-    return left, right, bottom, top
+def _sides(text_page: object, index: int) -> tuple[float, float]:
+    left, right, *others = (ctypes.c_double() for _ in range(4))
+    pdfium.FPDFText_GetCharBox(text_page, index, *map(ctypes.byref, (left, right, *others)))
+    return left.value, right.value
 
 
 def _once(text_page: object, text: str, *, more: int) -> str:
@@ -386,13 +383,12 @@ def _once(text_page: object, text: str, *, more: int) -> str:
 
 def _place(text_page: object, line: str, start: int, more: int) -> tuple[float, float] | None:
     """Return where the line that begins at `start` in the text is drawn, None if not found."""
-    head = [*map(ord, line[:_HEAD_CHARS])]
+    index = next(_places(text_page, line[:_HEAD_CHARS], start, more), None)
+    if index is None:
+        return None
     x, y = ctypes.c_double(), ctypes.c_double()
-    for index in range(start, start + min(max(0, more), _MOST_STEPS) + 1):
-        if [pdfium.FPDFText_GetUnicode(text_page, index + at) for at in range(len(head))] == head:
-            pdfium.FPDFText_GetCharOrigin(text_page, index, ctypes.byref(x), ctypes.byref(y))
-            return x.value, y.value
-    return None
+    pdfium.FPDFText_GetCharOrigin(text_page, index, ctypes.byref(x), ctypes.byref(y))
+    return x.value, y.value
 
 
 def _is_picture(handle: object) -> bool:
@@ -427,3 +423,118 @@ def _with_trailer(data: bytes) -> bytes:
     if found is None:
         return data
     return data + b"\ntrailer\n<< /Root %s %s R >>\nstartxref\n0\n%%%%EOF\n" % found.groups()
+
+
+# PDFium says nothing of a stream that it cannot read: the page is then simply shorter, or empty.
+# So the packed streams of the file are tried, and where one is broken, or a page shows nothing,
+# what the page draws is looked at in a copy of the page alone, in which only streams are packed.
+# Streams of so many bytes are tried, unpacked; what is longer is no page's text.
+_MOST = 4 << 20
+_STEP = 1 << 16
+_PACKED = re.compile(rb"<<([^<>]{0,400}/FlateDecode\b[^<>]{0,400})>>\s{0,8}stream\r?\n")
+# Of pictures, fonts, tables of objects and whatever names what it is; or packed more than once.
+_OTHER = re.compile(
+    rb"/(?:Type|Subtype|Length1|Predictor|DecodeParms|FunctionType|N"
+    rb"|ASCII85Decode|A85|ASCIIHexDecode|AHx|LZWDecode|LZW|RunLengthDecode|RL|Crypt)\b"
+)
+_NAMED = re.compile(
+    rb"\n(\d+) 0 obj\s*<<((?:(?!endobj).){0,2000}?)>>\s*stream\r?\n(.*?)\r?\nendstream", re.DOTALL
+)
+_CONTENTS = re.compile(rb"/Contents(?:\s*\[([^\]]{0,20000})\]|\s+(\d+) 0 R)")
+_REFERENCE = re.compile(rb"(\d+) 0 R")
+_FILTERS = re.compile(rb"/Filter\s*(?:\[([^\]]*)\]|/(\w+))")
+_KNOWN = frozenset(
+    (
+        *(b"FlateDecode", b"LZWDecode", b"ASCII85Decode", b"ASCIIHexDecode", b"RunLengthDecode"),
+        *(b"Fl", b"LZW", b"A85", b"AHx", b"RL", b"Crypt"),
+    )
+)
+# Operators that show text, a picture or a form.
+_SHOWS = re.compile(rb"(?:[)>\]]\s*(?:Tj|TJ|'|\")|/\w+\s+Do|\bBI)(?![\w])")
+_SHOWS_NOTHING = re.compile(rb"(?:\(\s*\)|<\s*>|\[\s*\])\s*(?:Tj|TJ|'|\")")
+
+
+def has_damage(data: bytes) -> bool:
+    """Return whether a stream in `data` that may be a page's drawing cannot be unpacked whole.
+
+    Nothing is known of encrypted ones.
+    """
+    view = memoryview(data)  # of which a part is no copy
+    return b"/Encrypt" not in data and any(
+        not _OTHER.search(found[1]) and _unpacked(view[found.end() : found.end() + _MOST]) is None
+        for found in _PACKED.finditer(data)
+    )
+
+
+def _unpacked(data: bytes | memoryview) -> bytes | None:
+    """Return what `data`, of zlib's format, holds; None if it does not come to its end.
+
+    The checksum after that is passed over, as PDFium does.
+    """
+    unpack = zlib.decompressobj(wbits=-15)
+    out = bytearray()
+    try:
+        for at in range(2, len(data), _STEP):
+            out += unpack.decompress(data[at : at + _STEP], _MOST - len(out))
+            if unpack.eof or len(out) >= _MOST:
+                return bytes(out)
+    except zlib.error:
+        pass
+    return None
+
+
+def copied(document: object, number: int) -> bytes:
+    """Return a document of the page with this number, from 1, alone; empty if it cannot be had."""
+    copy = pdfium.FPDF_CreateNewDocument()
+    pages = (ctypes.c_int * 1)(number - 1)
+    out = bytearray()
+
+    def write(_self: object, data: int, size: int) -> int:
+        out.extend(ctypes.string_at(data, size))
+        return 1
+
+    try:
+        if not pdfium.FPDF_ImportPagesByIndex(copy, document, pages, 1, 0):
+            return b""
+        writer = pdfium.FPDF_FILEWRITE(version=1)
+        writer.WriteBlock = type(writer.WriteBlock)(write)
+        pdfium.FPDF_SaveAsCopy(copy, ctypes.byref(writer), pdfium.FPDF_NO_INCREMENTAL)
+        return bytes(out)
+    finally:
+        pdfium.FPDF_CloseDocument(copy)
+
+
+def is_damaged(copy: bytes, *, is_empty: bool) -> bool:
+    """Return whether the one page in `copy` draws what cannot be unpacked or understood.
+
+    `is_empty` says that nothing of it was understood.
+    """
+    contents = _CONTENTS.search(copy)
+    if contents is None:
+        return False
+    numbers = set(_REFERENCE.findall(contents[1]) if contents[1] else [contents[2]])
+    drawn = False
+    for found in _NAMED.finditer(copy):
+        if found[1] not in numbers:
+            continue
+        numbers.discard(found[1])
+        filters = _filters(found[2])
+        if not set(filters) <= _KNOWN:
+            return True
+        data = found[3]
+        if filters == [b"FlateDecode"]:
+            plain = _unpacked(data)
+            if plain is None:
+                return True
+            data = plain
+        elif filters:
+            continue
+        drawn = drawn or bool(_SHOWS.search(_SHOWS_NOTHING.sub(b"", data)))
+    return bool(numbers) or (is_empty and drawn)
+
+
+def _filters(entries: bytes) -> list[bytes]:
+    found = _FILTERS.search(entries)
+    if found is None:
+        return []
+    return re.findall(rb"/(\w+)", found[1]) if found[1] is not None else [found[2]]

@@ -4,7 +4,7 @@ import zlib
 
 import pytest
 
-from sidecar.documents.streams import has_damage, is_damaged
+from sidecar.documents.pdfium import has_damage, is_damaged
 from tests.support.casepdf import deflated
 from tests.support.tinypdf import packed
 
