@@ -20,13 +20,12 @@ from sidecar.process import (
     cpu_features,
     credentials,
     diagnosis,
+    limits,
     listener,
     logs,
-    memory,
     min_system,
     signals,
     stdio,
-    system_limits,
 )
 from sidecar.process.cpu_features import CpuFeatures
 from sidecar.process.listener import LAST_PORT, host_name, listen, raise_limit
@@ -299,7 +298,7 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
     # Before anything is served there is nobody to answer, and imports may take seconds.
     stop = signals.Stop(early=functools.partial(os._exit, 0))
     signals.install(stop)
-    system_limits.on_spent_time(lambda failure: os._exit(_end(failure)))
+    limits.on_spent_time(lambda failure: os._exit(_end(failure)))
     signals.watch(stop)
     lease = ParentWatch(stop) if options.parent_watch else None
     if lease is not None:
@@ -327,8 +326,8 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
     settings = dataclasses.replace(settings, token=token)
     if lease is not None:
         lease.listen()  # not before: the first line may be the token
-    memory.require(memory.LIBRARIES, is_model=False)
-    system_limits.require(threads_needed=system_limits.THREADS + settings.threads + cores.logical())
+    limits.require_memory(limits.LIBRARIES, is_model=False)
+    limits.require(threads_needed=limits.THREADS + settings.threads + cores.logical())
     settings = dataclasses.replace(settings, bounds=bounded(settings.bounds))
     diagnosis.told(os.environ)
     # The web stack is imported only once the port is ours.
@@ -342,7 +341,7 @@ def bounded(bounds: Bounds) -> Bounds:
 
     More connections than files wait in the system's queue.
     """
-    limit = system_limits.files().value
+    limit = limits.files().value
     most = bounds.max_idle if limit is None else min(bounds.max_idle, max(1, limit // 4))
     return dataclasses.replace(bounds, max_idle=most)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sidecar.process.system_limits import Limit
+    from sidecar.process.limits import Limit
 
 CLIENT_CLOSED = 499
 LONGEST_RETRY_S = 60

@@ -19,7 +19,7 @@ import uvicorn
 from sidecar import __version__
 from sidecar.errors import ServiceError
 from sidecar.models.loader import load
-from sidecar.process import diagnosis, system_limits
+from sidecar.process import diagnosis, limits
 from sidecar.process.clock import Clock
 from sidecar.process.listener import BACKLOG
 from sidecar.scheduling.encoder import Encoder
@@ -105,7 +105,7 @@ class _Server(uvicorn.Server):
                 loop.default_exception_handler(context)
         elif loop.time() - self._told >= constants.ACCEPT_RETRY_DELAY:
             self._told = loop.time()
-            limit = system_limits.named(error)
+            limit = limits.named(error)
             why = error if limit is None else f"{limit}; {limit.remedy}"
             log.error("connections wait to be accepted: %s", why)
 

@@ -31,7 +31,7 @@ from sidecar.documents.pdf_process import (
 )
 from sidecar.documents.pdf_queue import TURN_S, PdfQueue, PdfTurn
 from sidecar.problems import Problem, at_limit, bundle_gone, stopping
-from sidecar.process import system_limits
+from sidecar.process import limits
 from sidecar.process.clock import Clock
 from sidecar.settings import Limits
 
@@ -41,8 +41,8 @@ TRIES = 2
 # With these a process ends for what it does; any other signal comes from outside.
 _OWN_SIGNALS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTRAP", "SIGSYS", "SIGXCPU")
 _LIMITS = {
-    worker.ENDED_THREADLESS: system_limits.threads,
-    worker.ENDED_POOR: system_limits.memory_limit,
+    worker.ENDED_THREADLESS: limits.threads,
+    worker.ENDED_POOR: limits.memory_limit,
 }
 # A character takes six bytes of JSON at most; a page its quotes, its comma and its share.
 _CHAR_BYTES, _PAGE_BYTES = 6, 16
@@ -305,7 +305,7 @@ class PdfPool:
             if self._is_gone():
                 raise bundle_gone() from error
             what = "no process could be started to read the PDF"
-            limit = system_limits.named(error, is_start=True)
+            limit = limits.named(error, is_start=True)
             if limit is not None:
                 raise at_limit(what, limit) from error
             raise no_process(what, error.strerror or "") from error

@@ -28,10 +28,10 @@ from sidecar.engines.packed.weights import WORDS, open_weights
 from sidecar.errors import DiskError, ModelError, ServiceError, UsageError
 from sidecar.models import golden, snapshot
 from sidecar.models.snapshot import REPAIR, Report, Snapshot
-from sidecar.process import diagnosis, memory
+from sidecar.process import diagnosis, limits
 from sidecar.process.cpu_features import BYTE_PRODUCT_NAMES
+from sidecar.process.limits import MIB, MemoryNeed
 from sidecar.process.logs import discreet
-from sidecar.process.memory import MIB, MemoryNeed
 from sidecar.process.stdio import EventWriter
 from sidecar.settings import Precision, Settings
 
@@ -166,11 +166,11 @@ def load(settings: Settings, events: EventWriter, report: Report) -> Loaded:
         go_offline()
     try:
         return choose(settings, found, report)
-    except memory.TooLittleMemoryError:
+    except limits.LimitError:
         raise
     except Exception as error:
-        if memory.ran_out(error):
-            raise memory.too_little() from error
+        if limits.ran_out(error):
+            raise limits.too_little() from error
         raise
 
 
@@ -297,7 +297,7 @@ def _packed(settings: Settings, found: Snapshot, report: Report, device: str) ->
     made = qualify(found.path, device=device, precision=settings.precision)
     if device == "cpu":
         weights = weights_file(found.path)
-        memory.require(packed_needs(made, weights, precision=settings.precision))
+        limits.require_memory(packed_needs(made, weights, precision=settings.precision))
     report("importing")
     try:
         from sidecar.engines.packed import engine as packed  # noqa: PLC0415 (heavy)
@@ -319,7 +319,7 @@ def _packed(settings: Settings, found: Snapshot, report: Report, device: str) ->
 
 
 def _reference(settings: Settings, found: Snapshot, report: Report) -> Engine:
-    memory.require(reference_needs(found.path))
+    limits.require_memory(reference_needs(found.path))
     report("importing")
     try:
         from sidecar.engines import reference  # noqa: PLC0415 (the heaviest import there is)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sidecar.errors import ServiceError, UnsupportedError
-from sidecar.process import memory, system_limits
+from sidecar.process import limits
 
 # Of folders, and of files; `;` separates, too, for ld.so.
 FOLDERS = (
@@ -140,9 +140,9 @@ def of_system(error: BaseException) -> ServiceError | None:
 
     What `error` came of counts: whoever could not open one file more may have blamed the file.
     """
-    if isinstance(error, system_limits.LimitError | UnsupportedError | memory.TooLittleMemoryError):
+    if isinstance(error, limits.LimitError | UnsupportedError):
         return error
-    found = named(error, os.environ) or system_limits.failure(error, is_start=True)
+    found = named(error, os.environ) or limits.failure(error, is_start=True)
     if found is not None:
         return found
-    return memory.too_little() if memory.ran_out(error) else None
+    return limits.too_little() if limits.ran_out(error) else None

@@ -10,7 +10,7 @@ import numpy as np
 
 from sidecar.engines import Vectors
 from sidecar.problems import Problem
-from sidecar.process.memory import is_memory
+from sidecar.process.limits import is_memory
 from sidecar.scheduling.jobs import BatchItem, Job
 
 Encode = Callable[[Sequence[Sequence[int]]], Vectors]

@@ -19,7 +19,7 @@ from typing import Literal
 from sidecar.engines import Engine, Vectors
 from sidecar.metrics import Counts
 from sidecar.problems import busy, stopping
-from sidecar.process import memory
+from sidecar.process.limits import trimmer
 from sidecar.scheduling import bisection
 from sidecar.scheduling.jobs import Batch, BatchKey, Job, Reservation
 from sidecar.scheduling.scheduler import Scheduler
@@ -54,7 +54,7 @@ class Inference:
         """
         self._post = post
         self._counts = counts or Counts()
-        self._trim = trim or memory.trimmer()
+        self._trim = trim or trimmer()
         self._trim_after_s = trim_after_s
         self._stuck_s = stuck_s
         self._now = now

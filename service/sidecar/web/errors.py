@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from sidecar import request_id
 from sidecar.problems import Problem, at_limit, bundle_gone
-from sidecar.process import system_limits
+from sidecar.process import limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,7 +115,7 @@ async def answer_memory(_request: Request, error: Exception) -> Response:
 
     A limit of threads or files is told as that, with its value and what raises it.
     """
-    limit = system_limits.named(error)
+    limit = limits.named(error)
     if limit is not None:
         log.warning("a request met a limit: %s", limit)
         return response(at_limit("a limit of the system leaves too little for this request", limit))

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from sidecar.documents.encodings import load_ahead
 from sidecar.documents.pdf_pool import PdfPool
-from sidecar.process import memory
+from sidecar.process import limits
 from sidecar.web.routes import PARTS
 
 # Left to the first requests, which a start is measured by.
@@ -35,8 +35,8 @@ log = logging.getLogger("sidecar.preload")
 async def load(pdf_pool: PdfPool) -> None:
     """Load it on a thread, then start a process that reads PDFs, where memory allows."""
     await asyncio.sleep(WAIT_S)
-    for room in (memory.control_group(), memory.address_space()):
-        if room is not None and room.left < LEAST_LEFT:
+    for room in (limits.control_group(), limits.address_space()):
+        if room is not None and room.lacks(LEAST_LEFT):
             log.info("nothing is preloaded: %d bytes of the %s are left", room.left, room.name)
             return
     try:

@@ -20,7 +20,7 @@ from sidecar.errors import IntegrityError, ModelError, ServiceError
 from sidecar.models import golden, loader
 from sidecar.models.loader import choose
 from sidecar.models.snapshot import Snapshot
-from sidecar.process import memory
+from sidecar.process import limits
 from sidecar.settings import Settings
 from tests.support.twins import edit
 
@@ -129,8 +129,8 @@ def test_a_folder_without_any_configuration_is_the_references_to_judge(tmp_path:
 def test_a_model_that_does_not_fit_is_refused_and_no_other_engine_is_tried(
     bert: Path, monkeypatch: pytest.MonkeyPatch, engine: EngineName
 ) -> None:
-    room = memory.MemoryLimit(name="memory", limit=64 << 20, left=16 << 20, remedy="raise it")
-    monkeypatch.setattr(memory, "control_group", lambda _: room)
+    room = limits.Limit(name="memory", value=64 << 20, left=16 << 20, remedy="raise it")
+    monkeypatch.setattr(limits, "control_group", lambda _: room)
     chooser = Chooser(bert)
     with pytest.raises(ModelError, match="not enough memory") as caught:
         chooser.choose(engine)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar.process import memory
+from sidecar.process import limits
 from sidecar.web import preload
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def test_what_cannot_be_loaded_is_told_and_the_rest_goes_on(
 def test_where_little_memory_is_left_requests_have_it(
     served: Served, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    room = memory.MemoryLimit(name="memory", limit=1 << 30, left=preload.LEAST_LEFT - 1, remedy="")
-    monkeypatch.setattr(memory, name, lambda: room)
+    room = limits.Limit(name="memory", value=1 << 30, left=preload.LEAST_LEFT - 1, remedy="")
+    monkeypatch.setattr(limits, name, lambda: room)
     served.run(preload.load(served.workers))
     assert served.workers.processes == 0

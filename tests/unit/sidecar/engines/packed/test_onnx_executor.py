@@ -14,7 +14,7 @@ from bench.shapes import TINY_BERT, TINY_XLMR
 from bench.synthetic import write_model
 from sidecar.engines.packed.architecture import GRAPH, HALF_WEIGHTS, WEIGHTS
 from sidecar.engines.packed.onnx_executor import OnnxExecutor, open_graph
-from sidecar.process import memory
+from sidecar.process import limits
 from tests.support.twins import LONG_SHAPES, cosines, lots, make_twin, write_graph
 from tests.support.twins import WORDS as TEXTS
 
@@ -185,7 +185,7 @@ def test_matrices_that_are_not_rearranged_cost_no_private_memory(tmp_path: Path)
     wide = dataclasses.replace(TINY_BERT, layers=1, width=512, heads=8, inner=8192)
     folder = write_graph(write_model(tmp_path / "wide", wide, TEXTS))
     batch = lots(wide, (3, 9))
-    grown, rows, trim = [], [], memory.trimmer()
+    grown, rows, trim = [], [], limits.trimmer()
     for rearranges in (False, True):
         trim()  # or what others freed would be taken again
         before = resident_bytes("RssAnon")

@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.errors import ModelError
 from sidecar.models import loader
-from sidecar.process import memory
+from sidecar.process import limits
 from sidecar.settings import Settings
 from tests.support.answered import problem
 
@@ -44,35 +44,33 @@ class Machine:
 
     @property
     def left(self) -> int | None:
-        room = memory.control_group(self.root)
+        room = limits.control_group(self.root)
         return room.left if room else None
 
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """Return a machine without limits; no test depends on those of the one it runs on."""
-    monkeypatch.setattr(memory, "address_space", lambda: None)
+    monkeypatch.setattr(limits, "address_space", lambda: None)
     return Machine(tmp_path)
 
 
 @pytest.fixture
 def limited(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Be a process that has 400 of 1000 bytes of address space."""
-    room = memory.MemoryLimit(
-        name="address space", limit=1000, left=600, remedy="raise it (ulimit -v)"
-    )
-    monkeypatch.setattr(memory, "address_space", lambda: room)
+    room = limits.Limit(name="address space", value=1000, left=600, remedy="raise it (ulimit -v)")
+    monkeypatch.setattr(limits, "address_space", lambda: room)
     return machine.root
 
 
-def need(space: int, private: int = 0) -> memory.MemoryNeed:
-    return memory.MemoryNeed(space=space, private=private)
+def need(space: int, private: int = 0) -> limits.MemoryNeed:
+    return limits.MemoryNeed(space=space, private=private)
 
 
 def test_what_fits_passes_and_what_does_not_is_exit_11_with_the_numbers(limited: Path) -> None:
-    memory.require(need(600, 1 << 60), root=limited)
+    limits.require_memory(need(600, 1 << 60), root=limited)
     with pytest.raises(ModelError, match="not enough memory to load the model") as caught:
-        memory.require(need(601), root=limited)
+        limits.require_memory(need(601), root=limited)
     assert caught.value.exit_code == 11
     assert "needs at least 601 bytes" in caught.value.why
     assert "limit of the address space is 1000 bytes" in caught.value.why
@@ -87,16 +85,16 @@ def test_what_fits_passes_and_what_does_not_is_exit_11_with_the_numbers(limited:
 
 def test_no_smaller_model_is_advised_where_the_libraries_alone_do_not_fit(limited: Path) -> None:
     with pytest.raises(ModelError, match="not enough memory to start") as caught:
-        memory.require(need(601), is_model=False, root=limited)
+        limits.require_memory(need(601), is_model=False, root=limited)
     assert "--model" not in caught.value.next_step
 
 
 def test_a_control_group_that_is_too_small_is_exit_11_with_the_numbers(machine: Machine) -> None:
     machine.write("proc/self/cgroup", "0::/app")
     machine.group("app", SECOND)
-    memory.require(need(1 << 60, 300), root=machine.root)
+    limits.require_memory(need(1 << 60, 300), root=machine.root)
     with pytest.raises(ModelError) as caught:
-        memory.require(need(0, 301), root=machine.root)
+        limits.require_memory(need(0, 301), root=machine.root)
     assert caught.value.exit_code == 11
     assert caught.value.facts == {
         "needed_bytes": 301,
@@ -104,8 +102,8 @@ def test_a_control_group_that_is_too_small_is_exit_11_with_the_numbers(machine: 
         "available_bytes": 300,
     }
     assert "--memory" in caught.value.next_step
-    assert "bytes more" not in memory.too_little(root=machine.root).why
-    assert "300 are left" in memory.too_little(root=machine.root).why
+    assert "bytes more" not in limits.too_little(root=machine.root).why
+    assert "300 are left" in limits.too_little(root=machine.root).why
 
 
 @pytest.mark.parametrize(
@@ -198,8 +196,8 @@ def test_what_may_be_swapped_out_is_left_too(
 
 
 def test_where_nothing_is_known_nothing_is_refused(machine: Machine) -> None:
-    memory.require(need(1 << 60, 1 << 60), root=machine.root)
-    assert memory.too_little(root=machine.root).why == ""
+    limits.require_memory(need(1 << 60, 1 << 60), root=machine.root)
+    assert limits.too_little(root=machine.root).why == ""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of address space")
@@ -207,12 +205,12 @@ def test_this_process_says_what_is_left_of_a_limit_it_has(monkeypatch: pytest.Mo
     import resource  # noqa: PLC0415 (not on Windows)
 
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1 << 60, 1 << 60))
-    room = memory.address_space()
+    room = limits.address_space()
     if sys.platform == "linux":
         assert room is not None
-        assert 1 << 20 < room.limit - room.left < 1 << 50
+        assert 1 << 20 < (room.value or 0) - (room.left or 0) < 1 << 50
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
-    assert memory.address_space() is None
+    assert limits.address_space() is None
 
 
 class Silent:
@@ -249,7 +247,7 @@ def test_a_model_that_does_not_fit_keeps_its_numbers_on_the_way_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limited: Path
 ) -> None:
     (tmp_path / "modules.json").write_text("[]", encoding="utf-8")
-    monkeypatch.setattr(loader, "choose", lambda *_: memory.require(need(601), root=limited))
+    monkeypatch.setattr(loader, "choose", lambda *_: limits.require_memory(need(601), root=limited))
     monkeypatch.setattr(loader, "go_offline", lambda: None)
     monkeypatch.setattr(loader, "yield_cores", lambda: None)
     with pytest.raises(ModelError) as caught:

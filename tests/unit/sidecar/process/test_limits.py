@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.errors import DiskError, ModelError, UsageError
-from sidecar.process import diagnosis, memory, system_limits
-from sidecar.process.system_limits import Limit, LimitError
+from sidecar.process import diagnosis, limits
+from sidecar.process.limits import Limit, LimitError
 from tests.support.answered import problem
 
 if TYPE_CHECKING:
@@ -40,15 +40,15 @@ def crowded(tmp_path: Path) -> Path:
 
 
 def test_threads_are_limited_by_whatever_leaves_the_fewest(crowded: Path) -> None:
-    found = system_limits.threads(crowded)
+    found = limits.threads(crowded)
     assert (found.name, found.value, found.left) == (GROUP, 20, 2)
     (crowded / "sys/fs/cgroup/app/inner/pids.max").write_text("max", encoding="ascii")
-    found = system_limits.threads(crowded)
+    found = limits.threads(crowded)
     assert (found.name, found.value, found.left) == ("threads of this machine", 9000, 8500)
 
 
 def test_where_no_limit_of_threads_can_be_read_none_is_invented(tmp_path: Path) -> None:
-    found = system_limits.threads(tmp_path)
+    found = limits.threads(tmp_path)
     assert (found.value, found.left) == (None, None)
     assert str(found) == "the limit of threads and processes was met"
 
@@ -92,7 +92,7 @@ def test_files_that_ran_out_are_told_however_they_were_spelled(error: BaseExcept
 def test_threads_that_ran_out_are_told_however_they_were_spelled(
     error: BaseException, monkeypatch: pytest.MonkeyPatch, crowded: Path
 ) -> None:
-    monkeypatch.setattr(system_limits, "ROOT", crowded)
+    monkeypatch.setattr(limits, "ROOT", crowded)
     found = diagnosis.of_system(error)
     assert isinstance(found, LimitError)
     assert (found.facts["limit"], found.facts["limit_value"]) == (GROUP, 20)
@@ -104,8 +104,8 @@ def test_the_machines_own_limit_of_files_is_told_as_that(
 ) -> None:
     (tmp_path / "proc/sys/fs").mkdir(parents=True)
     (tmp_path / "proc/sys/fs/file-max").write_text("4711\n", encoding="ascii")
-    monkeypatch.setattr(system_limits, "ROOT", tmp_path)
-    found = system_limits.named(OSError(errno.ENFILE, "x"))
+    monkeypatch.setattr(limits, "ROOT", tmp_path)
+    found = limits.named(OSError(errno.ENFILE, "x"))
     assert found is not None
     assert str(found) == "the limit of open files of this machine is 4711"
 
@@ -119,17 +119,17 @@ def test_any_other_error_has_met_no_limit(error: BaseException) -> None:
 
 def test_memory_that_ran_out_at_a_start_is_no_bug() -> None:
     found = diagnosis.of_system(due_to(ModelError("x"), MemoryError()))
-    assert isinstance(found, memory.TooLittleMemoryError)
+    assert isinstance(found, limits.LimitError)
 
 
 def test_a_start_is_refused_below_what_it_needs_and_not_at_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     few = Limit(name="things", value=9, left=5, remedy="raise it")
-    monkeypatch.setattr(system_limits, "files", lambda: few)
-    system_limits.require(files_needed=5, threads_needed=0)
+    monkeypatch.setattr(limits, "files", lambda: few)
+    limits.require(files_needed=5, threads_needed=0)
     with pytest.raises(LimitError) as caught:
-        system_limits.require(files_needed=6, threads_needed=0)
+        limits.require(files_needed=6, threads_needed=0)
     assert caught.value.facts == {
         "limit": "things",
         "limit_value": 9,

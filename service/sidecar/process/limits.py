@@ -1,9 +1,11 @@
 """The limits of the system that a start or a request may meet, by their names and numbers.
 
 Files that may be open (RLIMIT_NOFILE), processor time (RLIMIT_CPU), threads and processes
-(RLIMIT_NPROC, the control group's pids.max, the machine's). What meets one of them says "Too many
-open files" at best; people need the limit, its value and what raises it. Memory has a module of its
-own: `memory`.
+(RLIMIT_NPROC, the control group's pids.max, the machine's), and memory: address space (RLIMIT_AS)
+and that of the control group. What meets one of them says "Too many open files" at best, and is
+ended without a word at worst: native libraries abort without address space, and the kernel kills
+what goes beyond the memory of its control group. People need the limit, its value and what raises
+it.
 """
 
 from __future__ import annotations
@@ -13,12 +15,12 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sidecar.errors import ModelError
-from sidecar.process import cgroups, memory
+from sidecar.process import cgroups
 from sidecar.process.cgroups import text_of
 
 ROOT = Path("/")
@@ -40,6 +42,10 @@ class Limit:
     value: int | None = None
     left: int | None = None
     remedy: str
+
+    def lacks(self, needed: int) -> bool:
+        """Return whether less than `needed` is known to be left."""
+        return self.left is not None and self.left < needed
 
     def __str__(self) -> str:
         """Return the sentence that names it with its numbers."""
@@ -84,7 +90,7 @@ def require(*, files_needed: int = FILES, threads_needed: int = THREADS) -> None
     Asked before libraries are loaded, as some end the process where they get no thread.
     """
     for limit, needed in ((files(), files_needed), (threads(), threads_needed)):
-        if limit.left is not None and limit.left < needed:
+        if limit.lacks(needed):
             raise _failure(limit, needed=needed)
 
 
@@ -138,11 +144,14 @@ def threads(root: Path | None = None) -> Limit:
 
     `root` is where `sys` and `proc` are mounted.
     """
-    found = list(_threads(root or ROOT))
-    known = [limit for limit in found if limit.left is not None]
-    if known:
-        return min(known, key=lambda limit: limit.left or 0)
-    return Limit(name="threads and processes", remedy="raise it (ulimit -u), or end other programs")
+    remedy = "raise it (ulimit -u), or end other programs"
+    return _least(_threads(root or ROOT)) or Limit(name="threads and processes", remedy=remedy)
+
+
+def _least(limits: Iterable[Limit | None]) -> Limit | None:
+    """Return the one of `limits` of which least is left, None where that is known of none."""
+    known = [limit for limit in limits if limit is not None and limit.left is not None]
+    return min(known, key=lambda limit: limit.left or 0, default=None)
 
 
 def _threads(root: Path) -> Iterator[Limit]:
@@ -158,9 +167,9 @@ def _threads(root: Path) -> Iterator[Limit]:
     own = _of_user(root)
     if own is not None:
         yield own
-    space = memory.address_space()
-    if space is not None and space.left < STACK_BYTES:
-        yield Limit(name=f"{space.name}, in bytes,", value=space.limit, left=0, remedy=space.remedy)
+    space = address_space()
+    if space is not None and space.lacks(STACK_BYTES):
+        yield replace(space, name=f"{space.name}, in bytes,", left=0)
     most = text_of(root / "proc/sys/kernel/threads-max")
     there = text_of(root / "proc/loadavg").partition("/")[2].partition(" ")[0]
     if most.isdecimal() and there.isdecimal():
@@ -206,13 +215,10 @@ def _open(limit: int) -> int:
 
 def memory_limit() -> Limit:
     """Return the limit of memory of which least is left."""
-    rooms = [room for room in (memory.address_space(), memory.control_group()) if room is not None]
-    if not rooms:
+    limit = _least((address_space(), control_group()))
+    if limit is None:
         return Limit(name="memory of this machine", remedy="give it more, or end other programs")
-    room = min(rooms, key=lambda room: room.left)
-    return Limit(
-        name=f"{room.name}, in bytes,", value=room.limit, left=room.left, remedy=room.remedy
-    )
+    return replace(limit, name=f"{limit.name}, in bytes,")
 
 
 def _failure(limit: Limit, *, needed: int | None = None) -> LimitError:
@@ -225,3 +231,162 @@ def _failure(limit: Limit, *, needed: int | None = None) -> LimitError:
         facts |= {"limit_left": limit.left, "limit_needed": needed}
     what = f"a limit of the system leaves the service too few {limit.name}"
     return LimitError(what, why=why, next_step=limit.remedy, facts=facts)
+
+
+MIB = 1 << 20
+# Version 1 has a number in the place of no limit: the largest that is a multiple of a page.
+UNLIMITED = 1 << 62
+_RECLAIMABLE = ("inactive_file", "active_file", "slab_reclaimable")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryNeed:
+    """Bytes: of address space, and of memory that is in no file.
+
+    What is mapped from a file takes addresses, and memory that the kernel takes back when it must.
+    """
+
+    space: int
+    private: int
+
+    def with_more(self, *, space: int, private: int) -> MemoryNeed:
+        """Return this with so many bytes more."""
+        return MemoryNeed(space=self.space + space, private=self.private + private)
+
+
+# All that is there before the model.
+LIBRARIES = MemoryNeed(space=320 * MIB, private=32 * MIB)
+
+
+def require_memory(need: MemoryNeed, *, is_model: bool = True, root: Path | None = None) -> None:
+    """Raise LimitError unless `need` may be had beside what is in use.
+
+    `is_model` says that a smaller model would need less. `root` is where `sys` and `proc` are
+    mounted. What is needed was measured on Linux with two cores: more cores need more.
+    """
+    for limit, needed in ((address_space(), need.space), (control_group(root), need.private)):
+        if limit is not None and limit.lacks(needed):
+            raise _too_little([limit], needed=needed, is_model=is_model)
+
+
+def too_little(*, root: Path | None = None) -> LimitError:
+    """Return the error for memory that ran out while the model was loaded."""
+    return _too_little(
+        [limit for limit in (address_space(), control_group(root)) if limit is not None]
+    )
+
+
+def address_space() -> Limit | None:
+    """Return what is left of the address space, None where it is not limited or not counted."""
+    if sys.platform == "win32":
+        return None
+    import resource  # noqa: PLC0415 (not on Windows)
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    pages = text_of(Path("/proc/self/statm")).partition(" ")[0]
+    if limit == resource.RLIM_INFINITY or not pages.isdecimal():
+        return None
+    left = max(0, limit - int(pages) * resource.getpagesize())
+    return Limit(name="address space", value=limit, left=left, remedy="raise it (ulimit -v)")
+
+
+def control_group(root: Path | None = None) -> Limit | None:
+    """Return the memory of the control group that has least left, None where none is limited."""
+    root = root or ROOT
+    swap = _fields(root / "proc/meminfo").get("SwapFree:", 0) * 1024
+    folders = cgroups.folders(root, "memory")
+    return _least(limit for folder in folders for limit in _of_group(folder, swap))
+
+
+def _of_group(folder: Path, swap: int) -> Iterator[Limit]:
+    """Yield the limits of one group's memory; `swap` bytes of the machine's are free."""
+
+    def number(name: str) -> int | None:
+        text = text_of(folder / f"memory.{name}")
+        return int(text) if text.isdecimal() else None
+
+    stat, current = _fields(folder / "memory.stat"), number("current")
+    if current is not None:
+        allowed = number("swap.max")
+        if allowed is not None:
+            swap = min(swap, max(0, allowed - (number("swap.current") or 0)))
+        taken = current - sum(stat.get(name, 0) for name in _RECLAIMABLE)
+        found = [(number("max"), taken - swap)]
+    else:
+        # Version 1 counts what is in use without the groups below unless asked for the total.
+        cache = sum(stat.get(f"total_{name}", stat.get(name, 0)) for name in _RECLAIMABLE)
+        found = [
+            (number(f"{kind}limit_in_bytes"), used - cache - more)
+            for kind, more in (("", swap), ("memsw.", 0))
+            if (used := number(f"{kind}usage_in_bytes")) is not None
+        ]
+    for value, taken in found:
+        if value is not None and value < UNLIMITED:
+            yield Limit(
+                name="memory of this container or control group",
+                value=value,
+                left=max(0, value - taken),
+                remedy="raise it (docker run --memory, MemoryMax of systemd)",
+            )
+
+
+def _fields(path: Path) -> dict[str, int]:
+    """Return the first number of each line by the word before it."""
+    words = [line.split() for line in text_of(path).splitlines()]
+    return {line[0]: int(line[1]) for line in words if len(line) > 1 and line[1].isdecimal()}
+
+
+def _too_little(
+    limits: list[Limit], *, needed: int | None = None, is_model: bool = True
+) -> LimitError:
+    facts: dict[str, str | int] = {} if needed is None else {"needed_bytes": needed}
+    parts = [] if needed is None else [f"it needs at least {needed} bytes more"]
+    for limit in limits:
+        parts.append(f"the limit of the {limit.name} is {limit.value} bytes")
+        parts.append(f"of which {limit.left} are left")
+        facts |= {"limit_bytes": limit.value or 0, "available_bytes": limit.left or 0}
+    what = f"there is not enough memory to {'load the model' if is_model else 'start'}"
+    steps = [limit.remedy for limit in limits] or ["give it more memory"]
+    if is_model:
+        steps.append("choose a smaller --model")
+    return LimitError(what, why=", ".join(parts), next_step=", or ".join(steps), facts=facts)
+
+
+_MEMORY_WORDS = (
+    *("out of memory", "not enough memory", "allocate memory", "bad_alloc", "bad alloc"),
+    "failed to map segment",  # the dynamic linker's
+)
+
+
+def ran_out(error: BaseException | None) -> bool:
+    """Return whether memory ran out by `error`, or by one that it came of."""
+    return error is not None and (is_memory(error) or ran_out(error.__cause__))
+
+
+def is_memory(error: BaseException) -> bool:
+    """Return whether memory ran out: Python's, torch's or ONNX Runtime's way of saying so."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in text for words in _MEMORY_WORDS)
+
+
+def trimmer() -> Callable[[], None]:
+    """Return what gives freed memory back to the system; it does nothing where there is no need.
+
+    glibc keeps the pages of the largest batch for ever otherwise. Other C libraries have no
+    `malloc_trim`.
+    """
+    if sys.platform != "linux":
+        return lambda: None
+    import ctypes  # noqa: PLC0415 (native, and this module has to be read where that fails)
+
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):
+        return lambda: None
+    trim.argtypes = [ctypes.c_size_t]
+    trim.restype = ctypes.c_int
+
+    def give_back() -> None:
+        trim(0)
+
+    return give_back

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.process import memory
+from sidecar.process import limits
 
 
 class Library:
@@ -27,7 +27,7 @@ def test_memory_is_given_back_each_time_where_the_c_library_can(
     library = Library()
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
-    give_back = memory.trimmer()
+    give_back = limits.trimmer()
     assert library.asked == []
     give_back()
     give_back()
@@ -35,7 +35,7 @@ def test_memory_is_given_back_each_time_where_the_c_library_can(
 
 
 def test_this_machine_can_be_asked() -> None:
-    memory.trimmer()()
+    limits.trimmer()()
 
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
@@ -44,7 +44,7 @@ def test_nothing_is_looked_up_on_other_systems(
 ) -> None:
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(ctypes, "CDLL", None)
-    memory.trimmer()()
+    limits.trimmer()()
 
 
 @pytest.mark.parametrize("error", [OSError, AttributeError])
@@ -56,4 +56,4 @@ def test_a_c_library_without_it_is_no_error(
 
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(ctypes, "CDLL", missing)
-    memory.trimmer()()
+    limits.trimmer()()
