@@ -15,7 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any
 
 from sidecar.documents import sandbox, worker
 from sidecar.documents.pdf_process import (
@@ -24,13 +24,12 @@ from sidecar.documents.pdf_process import (
     PdfProcess,
     PdfReading,
     PdfText,
-    busy,
     no_process,
     on_thread,
     refusal,
+    too_busy,
 )
-from sidecar.documents.pdf_queue import TURN_S, PdfQueue, PdfTurn
-from sidecar.problems import Problem, at_limit, bundle_gone, stopping
+from sidecar.problems import Problem, at_limit, bundle_gone, busy, stopping
 from sidecar.process import limits
 from sidecar.process.clock import Clock
 from sidecar.settings import Limits
@@ -39,7 +38,10 @@ PROCESSES = 2
 LOOK_S = 0.25  # how often a process is looked at
 TRIES = 2
 # With these a process ends for what it does; any other signal comes from outside.
-_OWN_SIGNALS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTRAP", "SIGSYS", "SIGXCPU")
+_OWN_SIGNALS = {
+    int(getattr(signal, f"SIG{name}", 0))  # not every system has all
+    for name in ("SEGV", "BUS", "ILL", "FPE", "ABRT", "TRAP", "SYS", "XCPU")
+}
 _LIMITS = {
     worker.ENDED_THREADLESS: limits.threads,
     worker.ENDED_POOR: limits.memory_limit,
@@ -47,12 +49,169 @@ _LIMITS = {
 # A character takes six bytes of JSON at most; a page its quotes, its comma and its share.
 _CHAR_BYTES, _PAGE_BYTES = 6, 16
 log = logging.getLogger("sidecar.pdf_pool")
-R = TypeVar("R")
 
 
-def _numbers(names: tuple[str, ...]) -> set[int]:
-    """Return the numbers of the signals that this system has."""
-    return {int(getattr(signal, name)) for name in names if hasattr(signal, name)}
+# Which of many documents is read next, which goes back to wait, and which is refused. A document's
+# cost is known only when it has been read: 83 KB may take ten seconds, 20 MB a tenth of one. So
+# each begins with a short turn, in a slot that long documents do not get. One that takes longer
+# keeps its slot while fewer than all others are long, or while nothing waits; else it goes on
+# later, with the page after those that were read, in its turn among the long ones.
+TURN_S = 1.0
+# All that wait have had a first turn in about this time: with many, turns are shorter.
+ROUND_S = 8.0
+# Small ones go first, as if they had come earlier; in the end every one is the oldest.
+BYTES_PER_S = 1 << 14
+LONGEST_HEAD_START_S = 10.0
+FIRST_GUESS_S = 1.0
+MEMORY = 0.8  # what the mean still weighs after another document
+
+
+class PdfTurn:
+    """What one document has: a place to wait, or to be read; `over` is done when that is lost."""
+
+    def __init__(self, queue: PdfQueue, rank: float) -> None:
+        """Wait; the lower the `rank`, the sooner it is read."""
+        self.rank = rank
+        self.is_long = False
+        self.read_since: float | None = None
+        self._queue = queue
+        self._renew()
+
+    def _renew(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.granted: asyncio.Future[None] = loop.create_future()
+        self.over: asyncio.Future[None] = loop.create_future()
+
+    def lasts(self, now: float, turn_s: float) -> bool:
+        """Return whether it is long, or has been read for `turn_s`."""
+        return self.is_long or (self.read_since is not None and now - self.read_since >= turn_s)
+
+    def ready(self) -> None:
+        """Let its time begin: a process can read it."""
+        if self.read_since is None:
+            self.read_since = asyncio.get_running_loop().time()
+            self._queue.arrange()
+
+    def go_back(self) -> None:
+        """Wait among the long ones, to go on later. Raises Problem 429 if too many do."""
+        self._queue.require_room(is_long=True)
+        self._queue.forget(self)
+        self.is_long, self.read_since = True, None
+        self._renew()
+        self._queue.enter(self)
+
+    def leave(self) -> None:
+        """Need nothing any more: it was read or given up."""
+        if self.read_since is not None:
+            self._queue.learn(asyncio.get_running_loop().time() - self.read_since)
+        self._queue.forget(self)
+        self._queue.arrange()
+
+
+class PdfQueue:
+    """Room for `size` documents that take long, and for one more in its first turn."""
+
+    def __init__(
+        self, size: int, *, max_waiting: int, turn_s: float = TURN_S, round_s: float = ROUND_S
+    ) -> None:
+        """Begin with nobody; `max_waiting` may wait for their first turn, and as many after it."""
+        self._size = size
+        self._max_waiting = max_waiting
+        self._turn_s = turn_s
+        self._round_s = round_s
+        self._mean_s = FIRST_GUESS_S
+        self._waiting: list[PdfTurn] = []
+        self._running: list[PdfTurn] = []  # in the order in which they were granted
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    def join(self, size: int) -> PdfTurn:
+        """Return the slot of a document of `size` bytes. Raises Problem 429."""
+        self.require_room()
+        head_start = min(size / BYTES_PER_S, LONGEST_HEAD_START_S)
+        slot = PdfTurn(self, asyncio.get_running_loop().time() + head_start)
+        self.enter(slot)
+        return slot
+
+    def require_room(self, *, is_long: bool = False) -> None:
+        """Raise Problem 429 if as many wait for their first turn, or after it, as may.
+
+        So long ones, however many, do not keep short ones out.
+        """
+        if sum(slot.is_long is is_long for slot in self._waiting) >= self._max_waiting:
+            what = "too many PDFs are queued"
+            why = f"{self._max_waiting} may wait, and as many that were found to take long"
+            raise busy(what, why, retry_s=self._expected_s())
+
+    def enter(self, slot: PdfTurn) -> None:
+        """Let `slot` wait."""
+        self._waiting.append(slot)
+        self._waiting.sort(key=lambda other: other.rank)
+        self.arrange()
+
+    def forget(self, slot: PdfTurn) -> None:
+        """Take `slot` away from wherever it is."""
+        for found in (self._waiting, self._running):
+            if slot in found:
+                found.remove(slot)
+
+    def learn(self, seconds: float) -> None:
+        """Note how long a document was read."""
+        self._mean_s = MEMORY * self._mean_s + (1 - MEMORY) * seconds
+
+    def arrange(self) -> None:
+        """Grant what is free, and end the turns of those who keep others waiting."""
+        now = asyncio.get_running_loop().time()
+        fresh = [slot for slot in self._waiting if not slot.is_long]
+        again = [slot for slot in self._waiting if slot.is_long]
+        turn_s = min(self._turn_s, self._round_s / max(len(fresh), 1))
+        long = [slot for slot in self._running if slot.lasts(now, turn_s)]
+        while len(self._running) <= self._size:
+            if again and len(long) < self._size:
+                slot = again.pop(0)
+                long.append(slot)
+            elif fresh:
+                slot = fresh.pop(0)
+            else:
+                break
+            self._waiting.remove(slot)
+            self._running.append(slot)
+            _settle(slot.granted)
+        surplus = len(long) - self._size
+        if self._waiting and surplus > 0:
+            # Those that were begun last have the least to lose.
+            for slot in [slot for slot in long if not slot.is_long][-surplus:]:
+                _settle(slot.over)
+        self._watch(now, turn_s)
+
+    def _watch(self, now: float, turn_s: float) -> None:
+        """Arrange again when the next turn is over."""
+        ends = [
+            slot.read_since + turn_s
+            for slot in self._running
+            if slot.read_since is not None and not slot.lasts(now, turn_s)
+        ]
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if ends and self._waiting:
+            self._timer = asyncio.get_running_loop().call_at(min(ends), self.arrange)
+
+    def _expected_s(self) -> float:
+        """Return when one that comes now might be begun, as far as those before it tell."""
+        now = asyncio.get_running_loop().time()
+        since = [slot.read_since for slot in self._running if slot.read_since is not None]
+        running_s = sum(now - moment for moment in since) / max(len(since), 1)
+        return max(self._mean_s, running_s) * (len(self._waiting) + 1) / self._size
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():  # whoever waits for it may have been cancelled
+        future.set_result(None)
 
 
 class _OverError(Exception):
@@ -116,7 +275,7 @@ class PdfPool:
         slot = self._queue.join(len(data))
         try:
             while True:
-                await slot.wait()
+                await slot.granted
                 try:
                     return await self._try(data, reading, slot)
                 except _OverError:
@@ -257,31 +416,31 @@ class PdfPool:
         if clock.absences > absences:
             raise _StoppedError
         self.counts["timeout"] += 1
-        raise busy(self._limits.document_wall_s)
+        raise too_busy(self._limits.document_wall_s)
 
     def _ended(self, process: PdfProcess) -> Problem | _StoppedError:
         """Return what a process means that ended without an answer."""
         if self._is_closed:
             return stopping()
         code = process.code
-        if code is not None and code < 0 and -code not in _numbers(_OWN_SIGNALS):
+        if code is not None and code < 0 and -code not in _OWN_SIGNALS:
             return _StoppedError()
         if code in (worker.ENDED_SLOW, -getattr(signal, "SIGXCPU", 0)):
             return self._too_slow()
         if code == worker.ENDED_FULL:
             self.counts["full"] += 1
             return refusal("too-complex")
-        met = _LIMITS.get(code or 0)
-        if met is not None and not self._is_gone():
-            return at_limit("the process that reads PDFs failed to start", met())
         return self._crashed(process)
 
     def _crashed(self, process: PdfProcess) -> Problem:
         if self._is_gone():
             return bundle_gone()
+        what, code = "the process that reads PDFs failed to start", process.code
+        met = _LIMITS.get(code or 0)
+        if met is not None:
+            return at_limit(what, met())
         if not process.is_ready:
-            what = "the process that reads PDFs failed to start"
-            return no_process(what, f"it ended with code {process.code}")
+            return no_process(what, f"it ended with code {code}")
         self.counts["crash"] += 1
         return refusal("crash")
 

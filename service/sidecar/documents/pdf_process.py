@@ -234,7 +234,7 @@ def no_process(what: str, why: str) -> Problem:
     return Problem("no-process", what, why=why, next_step="try again", retry_s=5)
 
 
-def busy(seconds: float) -> Problem:
+def too_busy(seconds: float) -> Problem:
     """Return the problem of a document of which no page was read in `seconds`."""
     return Problem(
         "document-busy",

@@ -482,7 +482,7 @@ def test_a_quick_document_behind_ten_slow_ones_is_read_and_none_of_them_is_lost(
 
 
 def test_documents_whose_turn_is_over_go_on_where_they_were(run: Callable[..., Any]) -> None:
-    texts = [f"{number} " + "many words " * 800 for number in range(30)]
+    texts = [f"{number} " + "many words " * 3_000 for number in range(30)]
 
     async def work(made: PdfPool) -> None:
         found = await asyncio.gather(*(made.read(pdf(texts)) for _ in range(4)))

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar.documents import pdf_queue
-from sidecar.documents.pdf_queue import PdfQueue, PdfTurn
+from sidecar.documents import pdf_pool
+from sidecar.documents.pdf_pool import PdfQueue, PdfTurn
 from sidecar.problems import Problem
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def test_a_large_one_is_not_kept_waiting_by_small_ones_for_ever(run: Callable[..
             if large.granted.done():
                 break
             reading.append(next_one)
-        assert second == pdf_queue.LONGEST_HEAD_START_S
+        assert second == pdf_pool.LONGEST_HEAD_START_S
 
     run(work)
 
