@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.assembly import compile_worker, runtime, safe_extract
+from bundler.assembly.exclusions import keeps
 from bundler.errors import DiskError, UsageError
 from bundler.targets import PYTHON
 from sidecar.process.children import needed
@@ -156,7 +157,7 @@ def locked_compiler(spec: RuntimeSpec, archive: Path, target: Target, folder: Pa
     executable = place / target.executable.removeprefix("python/")
     if not executable.is_file():
         try:
-            safe_extract.extract(archive, place, strip=1, keep=runtime.keeps(target))
+            safe_extract.extract(archive, place, strip=1, keep=keeps(runtime.rules_for(target)))
         except DiskError:
             # Another builder may have been faster: its copy is in the way, and as good.
             if not executable.is_file():

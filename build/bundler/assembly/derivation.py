@@ -11,14 +11,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bundler.assembly.model_graph import graph, quantized_graph, widened, write_half
 from bundler.errors import ModelError
 from bundler.locks.models import Cosines, judge, lower
+from sidecar.engines.packed import architecture, engine
+from sidecar.engines.packed.weights import open_weights, require
+from sidecar.models.golden import MIN_COSINE, cosines, read
 from sidecar.process import cores
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sidecar.engines import Engine
+    from sidecar.engines.packed.architecture import Architecture
+    from sidecar.engines.packed.weights import Weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,38 +46,24 @@ def derive(name: str, snapshot: Path, proof: Proof | None, *, weights: str) -> N
     run a model that is to have weights in half or int8. Without `proof` both graphs are made and
     nothing is proven: for models that are only measured.
     """
-    # These bring numpy, onnx and ONNX Runtime; a bundle whose models are kept needs none of them.
-    from bundler.assembly.model_graph import (  # noqa: PLC0415
-        graph,
-        quantized_graph,
-        write_half,
-    )
-    from sidecar.engines.packed import architecture, engine  # noqa: PLC0415
-    from sidecar.engines.packed.weights import open_weights, require  # noqa: PLC0415
-
-    whole = snapshot / architecture.WEIGHTS
-    threads = cores.count()
-    has_int8 = proof is None or proof.least_int8 is not None
+    least = proof.least_int8 if proof else None
     try:
-        shape = architecture.read(snapshot)
-        tensors = open_weights(whole)
-        require(tensors, shape)
+        shape, tensors = _opened(snapshot)
         if weights == "half":
-            write_half(tensors, shape, snapshot / architecture.HALF_WEIGHTS)
-            whole.unlink()
-            tensors = open_weights(snapshot / architecture.HALF_WEIGHTS)
+            tensors = _halved(snapshot, shape, tensors)
         (snapshot / architecture.GRAPH).write_bytes(graph(shape, tensors))
-        _prove(name, engine.load(snapshot, device="cpu", threads=threads), proof, weights)
-        if has_int8:
+        made = engine.load(snapshot, device="cpu", threads=cores.count())
+        if proof is not None:
+            _prove(name, made, proof.golden, weights)
+        if proof is None or least is not None:
             quantized = quantized_graph(shape, tensors)
-            if proof is not None and proof.least_int8 is not None:
-                found = _widened_cosines(snapshot, quantized, proof.golden, threads=threads)
-                _hold(name, found, proof.least_int8)
+            if proof is not None and least is not None:
+                _hold(name, _widened_cosines(snapshot, quantized, proof.golden), least)
             (snapshot / architecture.QUANTIZED_GRAPH).write_bytes(quantized)
             # That it can be loaded is asked everywhere; what it computes depends on the processor.
-            engine.load(snapshot, device="cpu", threads=threads, precision="int8")
+            engine.load(snapshot, device="cpu", threads=cores.count(), precision="int8")
     except architecture.UnpackableError as error:
-        if weights == "whole" and (proof is None or proof.least_int8 is None):
+        if weights == "whole" and least is None:
             return
         raise ModelError(
             f"the packed engine cannot run {name}",
@@ -90,53 +82,50 @@ def measure_int8(snapshot: Path, golden: Path) -> Cosines | None:
     Measured with the weights in `snapshot`, which are then replaced by those in half: if these
     would not hold the limits that follow, the lower of both counts, as profiles have either.
     """
-    from bundler.assembly.model_graph import quantized_graph, write_half  # noqa: PLC0415
-    from sidecar.engines.packed import architecture  # noqa: PLC0415
-    from sidecar.engines.packed.weights import open_weights, require  # noqa: PLC0415
-
-    threads = cores.count()
     try:
-        shape = architecture.read(snapshot)
-        tensors = open_weights(snapshot / architecture.WEIGHTS)
-        require(tensors, shape)
-        quantized = quantized_graph(shape, tensors)
-        whole = _widened_cosines(snapshot, quantized, golden, threads=threads)
-        write_half(tensors, shape, snapshot / architecture.HALF_WEIGHTS)
-        (snapshot / architecture.WEIGHTS).unlink()
-        quantized = quantized_graph(shape, open_weights(snapshot / architecture.HALF_WEIGHTS))
-        half = _widened_cosines(snapshot, quantized, golden, threads=threads)
+        shape, tensors = _opened(snapshot)
+        whole = _widened_cosines(snapshot, quantized_graph(shape, tensors), golden)
+        quantized = quantized_graph(shape, _halved(snapshot, shape, tensors))
+        half = _widened_cosines(snapshot, quantized, golden)
     except architecture.UnpackableError:
         return None
     least = judge(whole).least
     return whole if least is None or half.holds(least) else lower(whole, half)
 
 
-def _widened_cosines(snapshot: Path, quantized: bytes, golden: Path, *, threads: int) -> Cosines:
+def _opened(snapshot: Path) -> tuple[Architecture, Weights]:
+    """Return what the model is, and its weights as they are locked. Raises UnpackableError."""
+    shape = architecture.read(snapshot)
+    tensors = open_weights(snapshot / architecture.WEIGHTS)
+    require(tensors, shape)
+    return shape, tensors
+
+
+def _halved(snapshot: Path, shape: Architecture, tensors: Weights) -> Weights:
+    """Put weights in half in the place of the locked ones, and return them."""
+    write_half(tensors, shape, snapshot / architecture.HALF_WEIGHTS)
+    (snapshot / architecture.WEIGHTS).unlink()
+    return open_weights(snapshot / architecture.HALF_WEIGHTS)
+
+
+def _widened_cosines(snapshot: Path, quantized: bytes, golden: Path) -> Cosines:
     """Return the cosines of the int8 graph with exact sums; nothing of it is left in `snapshot`.
 
     The engine reads the graph where it would lie, beside the weights.
     """
-    from bundler.assembly.model_graph import widened  # noqa: PLC0415
-    from sidecar.engines.packed import architecture, engine  # noqa: PLC0415
-    from sidecar.models.golden import cosines, read  # noqa: PLC0415
-
     place = snapshot / architecture.QUANTIZED_GRAPH
     place.write_bytes(widened(quantized))
     try:
-        made = engine.load(snapshot, device="cpu", threads=threads, precision="int8")
+        made = engine.load(snapshot, device="cpu", threads=cores.count(), precision="int8")
     finally:
         place.unlink()
     found = cosines(read(golden), made)
     return Cosines(worst=float(found.min()), mean=float(found.mean()))
 
 
-def _prove(name: str, made: Engine, proof: Proof | None, weights: str) -> None:
-    """Raise ModelError unless `made` gives the reference vectors, if there are any."""
-    if proof is None:
-        return
-    from sidecar.models.golden import MIN_COSINE, cosines, read  # noqa: PLC0415
-
-    worst = float(cosines(read(proof.golden), made).min())
+def _prove(name: str, made: Engine, golden: Path, weights: str) -> None:
+    """Raise ModelError unless `made` gives the reference vectors."""
+    worst = float(cosines(read(golden), made).min())
     if not worst >= MIN_COSINE:
         raise ModelError(
             f"the graph of {name} in {made.precision} does not give the model's vectors",

@@ -14,7 +14,7 @@ from bundler.assembly.build_report import LeftOut
 from bundler.assembly.elf import strip_symbols
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from bundler.profiles import DietRule
@@ -42,6 +42,11 @@ def takes(rule: DietRule, path: str) -> bool:
 def removing(path: str, rules: Iterable[DietRule]) -> DietRule | None:
     """Return the first of `rules` that removes the file at `path`, or None."""
     return next((rule for rule in rules if rule.action == "remove" and takes(rule, path)), None)
+
+
+def keeps(rules: Sequence[DietRule]) -> Callable[[str], bool]:
+    """Return what tells whether `rules` leave a path in."""
+    return lambda path: removing(path, rules) is None
 
 
 def apply(root: Path, files: Iterable[str], rules: Sequence[DietRule]) -> tuple[LeftOut, ...]:

@@ -1,7 +1,7 @@
 """Making a standalone runtime fit a bundle: without what a service never runs, and without a past.
 
-The removals are diet rules, as data: `keeps` applies them while the runtime's archive is read, so
-what they name is never written, and `neutralise` to a tree that already stands.
+The removals are diet rules, as data, applied while the runtime's archive is read: what they name is
+never written.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from bundler.assembly.exclusions import takes
 from bundler.profiles import DietRule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from bundler.targets import Target
@@ -157,32 +155,7 @@ def rules_for(target: Target) -> tuple[DietRule, ...]:
     return tuple(rule for rule in RULES if not rule.targets or target.os in rule.targets)
 
 
-def keeps(target: Target) -> Callable[[str], bool]:
-    """Return what tells archives.extract whether a path of the runtime is wanted."""
-    rules = rules_for(target)
-    return lambda path: not any(takes(rule, path) for rule in rules)
-
-
-def neutralise(root: Path, target: Target) -> list[str]:
-    """Remove what the rules name below `root`, a python/ folder, and the paths it was built at.
-
-    Returns the POSIX paths that were removed or rewritten, sorted. Doing it twice changes nothing
-    more. A path of the build machine in `_sysconfigdata*` becomes one below /nonexistent.
-    """
-    wanted = keeps(target)
-    changed = []
-    for file in sorted(root.rglob("*")):
-        path = file.relative_to(root).as_posix()
-        if (file.is_file() or file.is_symlink()) and not wanted(path):
-            file.unlink()
-            changed.append(path)
-    for folder in sorted((path for path in root.rglob("*") if path.is_dir()), reverse=True):
-        if not folder.is_symlink() and not any(folder.iterdir()):
-            folder.rmdir()
+def neutralise(root: Path) -> None:
+    """Take the paths it was built at out of a standalone runtime's _sysconfigdata, below `root`."""
     for file in root.rglob("_sysconfigdata*.py"):
-        before = file.read_bytes()
-        after = BUILD_PATH.sub(NOWHERE, before.decode()).encode()
-        if after != before:
-            file.write_bytes(after)
-            changed.append(file.relative_to(root).as_posix())
-    return sorted(changed)
+        file.write_bytes(BUILD_PATH.sub(NOWHERE, file.read_bytes().decode()).encode())

@@ -8,6 +8,7 @@ import pytest
 
 from bundler.assembly import audit_policy, runtime, safe_extract
 from bundler.assembly.audit import audit
+from bundler.assembly.exclusions import keeps
 from bundler.errors import PolicyError
 from bundler.project import Project
 from bundler.recipe import read_recipe
@@ -54,7 +55,7 @@ def unpacked(target: Target, folder: Path, *, is_whole: bool = False) -> Path:
     """Write an archive for `target`, and return what is kept of it, as in a bundle."""
     spec = write_release(folder, target, "https://runtime.invalid", is_whole=is_whole)
     place = folder / "bundle" / "python"
-    safe_extract.extract(folder / spec.artifact.name, place, keep=runtime.keeps(target))
+    safe_extract.extract(folder / spec.artifact.name, place, keep=keeps(runtime.rules_for(target)))
     return place
 
 
@@ -78,15 +79,11 @@ def test_a_unix_runtime_keeps_its_program_and_library_alone(target: Target, tmp_
     own = {"LICENSE.txt", "lib-dynload/.empty", SYSCONFIGDATA[target.name]}
     kept = {"bin/python3.11", *(f"lib/python3.11/{name}" for name in own)}
     assert files(place) == kept | kept_of_stdlib(target)
-    changed = runtime.neutralise(place, target)
-    assert changed == [f"lib/python3.11/{SYSCONFIGDATA[target.name]}"]
-    assert files(place) == kept | kept_of_stdlib(target)
 
 
 def test_a_windows_runtime_keeps_what_it_needs(tmp_path: Path) -> None:
     place = unpacked(WINDOWS, tmp_path, is_whole=True)
     assert files(place) == KEPT_OF_WINDOWS | kept_of_stdlib(WINDOWS)
-    assert runtime.neutralise(place, WINDOWS) == []
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: target.name)
@@ -133,25 +130,6 @@ def test_a_program_that_loads_libpython_would_fail_the_audit(tmp_path: Path) -> 
     )
 
 
-def test_a_tree_that_already_stands_is_cut_to_the_same_files(tmp_path: Path) -> None:
-    root = tmp_path / "python"
-    for entry in few_entries(LINUX):
-        path = tmp_path / entry.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if entry.link:
-            path.symlink_to(entry.link)
-        else:
-            path.write_bytes(entry.data)
-    changed = runtime.neutralise(root, LINUX)
-    spec = write_release(tmp_path, LINUX, "https://runtime.invalid")
-    safe_extract.extract(tmp_path / spec.artifact.name, tmp_path / "new", keep=runtime.keeps(LINUX))
-    assert files(root) == files(tmp_path / "new")
-    assert {"bin/python", "lib/tcl9.0/init.tcl"} <= set(changed)
-    assert changed == sorted(changed)
-    assert not [path for path in root.rglob("*") if path.is_dir() and not any(path.iterdir())]
-    assert runtime.neutralise(root, LINUX) == []
-
-
 def test_terminal_names_that_differ_in_case_are_why_share_is_not_unpacked(tmp_path: Path) -> None:
     archive = write_tar(tmp_path / "a.tar.gz", few_entries(LINUX))
     with pytest.raises(PolicyError, match="terminfo"):
@@ -160,7 +138,7 @@ def test_terminal_names_that_differ_in_case_are_why_share_is_not_unpacked(tmp_pa
 
 def test_build_paths_become_a_folder_that_is_nowhere(tmp_path: Path) -> None:
     place = unpacked(LINUX, tmp_path)
-    runtime.neutralise(place, LINUX)
+    runtime.neutralise(place)
     data = next(place.rglob("_sysconfigdata*")).read_text()
     values: dict[str, dict[str, str]] = {}
     exec(data, values)  # noqa: S102
@@ -186,21 +164,21 @@ def test_other_paths_are_left_alone(text: str) -> None:
 
 
 def test_wheels_are_not_touched_by_the_runtimes_rules() -> None:
-    keeps = runtime.keeps(LINUX)
+    is_kept = keeps(runtime.rules_for(LINUX))
     site = "lib/python3.11/site-packages"
-    assert keeps(f"{site}/numpy/tests/__init__.py")
-    assert keeps(f"{site}/torch/include/x.h")
-    assert not keeps(f"{site}/pip/__init__.py")
-    assert not keeps("lib/python3.11/json/tests/x.py")
+    assert is_kept(f"{site}/numpy/tests/__init__.py")
+    assert is_kept(f"{site}/torch/include/x.h")
+    assert not is_kept(f"{site}/pip/__init__.py")
+    assert not is_kept("lib/python3.11/json/tests/x.py")
 
 
 def test_every_rule_has_a_name_of_its_own_and_a_reason() -> None:
     assert len({rule.name for rule in runtime.RULES}) == len(runtime.RULES)
     assert all(rule.reason and rule.paths for rule in runtime.RULES)
     for target in (LINUX, MAC, WINDOWS):
-        keeps = runtime.keeps(target)
-        assert keeps(target.executable.removeprefix("python/"))
-        assert keeps(f"{target.stdlib.removeprefix('python/')}/os.py")
+        is_kept = keeps(runtime.rules_for(target))
+        assert is_kept(target.executable.removeprefix("python/"))
+        assert is_kept(f"{target.stdlib.removeprefix('python/')}/os.py")
 
 
 def test_a_search_of_a_tree_names_file_and_needle(tmp_path: Path) -> None:
