@@ -6,42 +6,65 @@ Reads the files, never loads them, so a tree for any target is audited on any ma
 from __future__ import annotations
 
 import mmap
-import os
 import posixpath
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from bundler.assembly import binaries, linkage
-from bundler.assembly.audit_policy import AuditRules, matches
+from bundler.assembly.linkage import AuditRules, matches
+from bundler.assembly.tree import files_of
 from bundler.errors import PolicyError, VerificationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from bundler.assembly.binaries import Binary
     from bundler.assembly.linkage import Link, MinimumSystem
     from bundler.targets import Target
-
-__all__ = ["AuditReport", "AuditRules", "Finding", "audit", "require_clean"]
 
 Severity = Literal["error", "warning"]
 LEFT_TO_RUNTIME: Final = "left-to-runtime"
 FORMATS: Final = {"linux": "elf", "mac": "macho", "win": "pe"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Finding:
-    """Something wrong with one file: a code to search for, what it is about, and its remedy.
+UNRESOLVED: Final = (
+    "add a package that ships it, drop the file with a diet rule, or, if every supported machine "
+    "has it, allow it in the recipe's [audit]"
+)
+REMEDIES: Final = {
+    "absolute-rpath": "take it out with patchelf or install_name_tool, or drop the file with a "
+    "diet rule; a user who can write to that folder can inject code",
+    "duplicate-library": "drop the package that brings the second, or keep both out of one process",
+    "escaping-rpath": "take it out, or drop the file with a diet rule",
+    "executable-stack": "clear the flag with patchelf --clear-execstack in a diet rule",
+    "floor-too-low": "declare that floor in the recipe, or lock an older build; of a stand-in, "
+    "assemble with the standalone runtime",
+    "forbidden-library": "drop the file with a diet rule, or lock a build without that library",
+    "foreign-format": "drop it with a diet rule",
+    "idle-waiver": "remove the waiver from the recipe",
+    LEFT_TO_RUNTIME: "assemble with the runtime; without it this cannot be checked",
+    "older-runtime": "ship a newer one in its place, or lock an older build of the importer",
+    "outside-import": UNRESOLVED,
+    "text-relocations": "lock another build of it",
+    "unreadable-binary": "fetch it again; if the locked file is damaged, drop it with a diet rule",
+    "unresolved-import": UNRESOLVED,
+    "unsigned-binary": "sign it (codesign -s - is enough outside a signed app)",
+    "wrong-architecture": "lock the wheel for this target, or drop the file with a diet rule",
+}
 
-    A finding with `waived`, the reason from the recipe, is told and does not fail.
+
+@dataclass(frozen=True, slots=True, order=True)
+class Finding:
+    """Something wrong with one file: a code to search for, what it is about, and what is wrong.
+
+    A finding with `waived`, the reason from the recipe, does not fail.
     """
 
     code: str
     path: str
     subject: str
     what: str
-    remedy: str
     severity: Severity = "error"
     waived: str = ""
 
@@ -49,14 +72,6 @@ class Finding:
     def fails(self) -> bool:
         """Return whether this finding refuses the tree."""
         return self.severity == "error" and not self.waived
-
-    def render(self, *, more: int = 0) -> str:
-        """Return the finding as people read it; `more` files have the same trouble."""
-        head = "waived" if self.waived else self.severity
-        others = f" (and {more} more files)" if more else ""
-        lines = [f"{head} [{self.code}] {self.path}{others}: {self.what}"]
-        lines.append(f"  because: {self.waived}" if self.waived else f"  remedy: {self.remedy}")
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +94,6 @@ class AuditReport:
         """Return the findings that refuse the tree."""
         return tuple(finding for finding in self.findings if finding.fails)
 
-    def render(self) -> str:
-        """Return the report as people read it: the floor, then each finding."""
-        count = f"{self.binaries} binaries, {len(self.failures)} failures"
-        return "\n".join((f"{self.target}: {count}", self.floor.render(), *_told(self.findings)))
-
 
 def audit(
     root: Path,
@@ -104,11 +114,12 @@ def audit(
         rules = replace(rules, runtime=())
     tree: dict[str, Binary] = {}
     findings: list[Finding] = []
-    for path in _files(root):
+    for path in sorted(files_of(root)):
         try:
             binary = binaries.read(root / path, architecture=architecture)
         except VerificationError as error:
-            findings.append(_unreadable(path, error))
+            subject = posixpath.basename(path)
+            findings.append(Finding("unreadable-binary", path, subject, error.what))
             continue
         if binary is not None:
             tree[path] = binary
@@ -121,7 +132,7 @@ def audit(
     )
     computed = linkage.minimum_system(native, links, system=target.os, introduced=rules.introduced)
     findings += foreign
-    findings += _unresolved(links, target)
+    findings += _unresolved(links)
     for path, binary in native.items():
         findings += _hazards(path, binary, target)
     findings += _outdated(native, links, rules)
@@ -136,48 +147,23 @@ def audit(
 
 
 def require_clean(report: AuditReport) -> None:
-    """Raise PolicyError if a finding of `report` fails it."""
-    failures = report.failures
-    if not failures:
+    """Raise PolicyError if a finding of `report` fails it, telling the same of many files once."""
+    if not report.failures:
         return
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for finding in report.failures:
+        groups.setdefault((finding.code, finding.subject), []).append(finding)
+    lines = []
+    for first, *others in groups.values():
+        more = len({finding.path for finding in others} - {first.path})
+        others_said = f" (and {more} more files)" if more else ""
+        lines.append(f"error [{first.code}] {first.path}{others_said}: {first.what}")
+        lines.append(f"  remedy: {REMEDIES[first.code]}")
     raise PolicyError(
-        f"the binary audit of {report.target} found {len(failures)} failures",
-        why="\n".join(_told(failures)),
+        f"the binary audit of {report.target} found {len(report.failures)} failures",
+        why="\n".join(lines),
         next_step="apply the remedies, or excuse one in the recipe with "
         f"[[audit.{report.target.partition('-')[0]}.waiver]] and its reason",
-    )
-
-
-def _told(findings: Sequence[Finding]) -> Iterator[str]:
-    """Yield each trouble once, failures first, with the first file that has it and a count."""
-    groups: dict[tuple[str, str, str, str], list[Finding]] = {}
-    for finding in sorted(findings, key=lambda finding: not finding.fails):
-        key = (finding.code, finding.subject, finding.severity, finding.waived)
-        groups.setdefault(key, []).append(finding)
-    for group in groups.values():
-        yield group[0].render(more=len({finding.path for finding in group}) - 1)
-
-
-def _files(root: Path) -> Iterator[str]:
-    """Yield the regular files below `root` as POSIX paths, sorted."""
-    found = []
-    for parent, _, names in os.walk(root):
-        here = Path(parent)
-        found += [
-            (here / name).relative_to(root).as_posix()
-            for name in names
-            if (here / name).is_file() and not (here / name).is_symlink()
-        ]
-    yield from sorted(found)
-
-
-def _unreadable(path: str, error: VerificationError) -> Finding:
-    return Finding(
-        code="unreadable-binary",
-        path=path,
-        subject=posixpath.basename(path),
-        what=error.what,
-        remedy=error.next_step,
     )
 
 
@@ -192,13 +178,8 @@ def _forbidden(root: Path, path: str, rules: AuditRules) -> Iterator[Finding]:
         for library in rules.forbidden:
             found = [marker for marker in library.markers if data.find(marker) != -1]
             if found:
-                yield Finding(
-                    code="forbidden-library",
-                    path=path,
-                    subject=library.name,
-                    what=f"holds {library.name} (it says {found[0].decode()!r}); {library.why}",
-                    remedy="drop the file with a diet rule, or lock a build without that library",
-                )
+                what = f"holds {library.name} (it says {found[0].decode()!r}); {library.why}"
+                yield Finding("forbidden-library", path, library.name, what)
 
 
 def _foreign(tree: Mapping[str, Binary], expected: str, architecture: str) -> Iterator[Finding]:
@@ -206,103 +187,53 @@ def _foreign(tree: Mapping[str, Binary], expected: str, architecture: str) -> It
     for path, binary in tree.items():
         if binary.format != expected:
             # Launchers for other systems ship as package data; they weigh, they do not break.
-            yield Finding(
-                code="foreign-format",
-                path=path,
-                subject=binary.format,
-                what=f"is a {binary.format} file in a bundle of {expected} files",
-                remedy="drop it with a diet rule",
-                severity="warning",
-            )
+            what = f"is a {binary.format} file in a bundle of {expected} files"
+            yield Finding("foreign-format", path, binary.format, what, "warning")
         elif architecture not in binary.architectures:
             others = ", ".join(binary.architectures)
-            yield Finding(
-                code="wrong-architecture",
-                path=path,
-                subject=others,
-                what=f"is built for {others}, the target is {architecture}",
-                remedy="lock the wheel for this target, or drop the file with a diet rule",
-            )
+            what = f"is built for {others}, the target is {architecture}"
+            yield Finding("wrong-architecture", path, others, what)
 
 
-def _unresolved(links: list[Link], target: Target) -> Iterator[Finding]:
+def _unresolved(links: list[Link]) -> Iterator[Finding]:
     """Yield the imports that nothing answers."""
     for link in links:
         name = link.wanted.name
         if link.provider == "runtime":
-            yield Finding(
-                code=LEFT_TO_RUNTIME,
-                path=link.importer,
-                subject=name,
-                what=f"imports {name}, presumably of the runtime, which is left out",
-                remedy="assemble with the runtime; without it this cannot be checked",
-                severity="warning",
-            )
+            what = f"imports {name}, presumably of the runtime, which is left out"
+            yield Finding(LEFT_TO_RUNTIME, link.importer, name, what, "warning")
         if link.provider != "nothing":
             continue
+        if name.startswith("/"):
+            code, why = "outside-import", "names a place on the machine that built it"
+        else:
+            code = "unresolved-import"
+            why = "is neither in the bundle where the loader looks nor part of the system"
         through = "" if link.root == link.importer else f" when {link.root} is loaded"
-        is_outside = name.startswith("/")
-        what = f"imports {name}, which " + (
-            "names a place on the machine that built it"
-            if is_outside
-            else "is neither in the bundle where the loader looks nor part of the system"
-        )
-        yield Finding(
-            code="outside-import" if is_outside else "unresolved-import",
-            path=link.importer,
-            subject=name,
-            what=what + through,
-            remedy="add a package that ships it, drop the file with a diet rule, or, if every "
-            f"supported machine has it, allow it in [audit.{target.os}]",
-            severity="warning" if link.wanted.optional else "error",
-        )
+        severity: Severity = "warning" if link.wanted.optional else "error"
+        what = f"imports {name}, which {why}{through}"
+        yield Finding(code, link.importer, name, what, severity)
 
 
 def _hazards(path: str, binary: Binary, target: Target) -> Iterator[Finding]:
     """Yield what is wrong with one file by itself."""
     if binary.has_executable_stack:
-        yield Finding(
-            code="executable-stack",
-            path=path,
-            subject="PT_GNU_STACK",
-            what="asks for executable stacks, which hardened kernels refuse",
-            remedy="clear the flag with patchelf --clear-execstack in a diet rule",
-        )
+        what = "asks for executable stacks, which hardened kernels refuse"
+        yield Finding("executable-stack", path, "PT_GNU_STACK", what)
     if binary.has_text_relocations:
-        yield Finding(
-            code="text-relocations",
-            path=path,
-            subject="DT_TEXTREL",
-            what="writes into its own code as it is loaded, which hardened kernels refuse",
-            remedy="lock another build of it",
-        )
+        what = "writes into its own code as it is loaded, which hardened kernels refuse"
+        yield Finding("text-relocations", path, "DT_TEXTREL", what)
     for rpath in binary.rpaths:
         if not rpath.startswith(("$ORIGIN", "${ORIGIN}", "@loader_path", "@executable_path")):
-            yield Finding(
-                code="absolute-rpath",
-                path=path,
-                subject=rpath,
-                what=f"searches {rpath}, a folder of the machine that built it",
-                remedy="take it out with patchelf or install_name_tool, or drop the file with a "
-                "diet rule; a user who can write to that folder can inject code",
-                severity="error" if _searches(binary) else "warning",
-            )
+            what = f"searches {rpath}, a folder of the machine that built it"
+            severity: Severity = "error" if _searches(binary) else "warning"
+            yield Finding("absolute-rpath", path, rpath, what, severity)
         elif _leaves(path, rpath, target):
-            yield Finding(
-                code="escaping-rpath",
-                path=path,
-                subject=rpath,
-                what=f"searches {rpath}, which is outside the bundle",
-                remedy="take it out, or drop the file with a diet rule",
-            )
+            what = f"searches {rpath}, which is outside the bundle"
+            yield Finding("escaping-rpath", path, rpath, what)
     if binary.format == "macho" and binary.kind != "object" and not binary.is_signed:
-        yield Finding(
-            code="unsigned-binary",
-            path=path,
-            subject="code signature",
-            what="has no signature, not even an ad-hoc one, and Apple silicon kills it",
-            remedy="sign it (codesign -s - is enough outside a signed app)",
-        )
+        what = "has no signature, not even an ad-hoc one, and Apple silicon kills it"
+        yield Finding("unsigned-binary", path, "code signature", what)
 
 
 def _searches(binary: Binary) -> bool:
@@ -329,48 +260,30 @@ def _outdated(
             continue
         built, given = tree[link.importer].toolset, tree[link.found].version
         if given and linkage.version_key(given) < linkage.version_key(built):
-            yield Finding(
-                code="older-runtime",
-                path=link.importer,
-                subject=link.wanted.name,
-                what=f"was built with {built} and gets {link.found}, which is {given}",
-                remedy="ship a newer one in its place, or lock an older build of the importer",
-                # Wheels ship so themselves, and most of them work.
-                severity="warning",
-            )
+            what = f"was built with {built} and gets {link.found}, which is {given}"
+            # Wheels ship so themselves, and most of them work.
+            yield Finding("older-runtime", link.importer, link.wanted.name, what, "warning")
 
 
 def _duplicates(tree: Mapping[str, Binary], rules: AuditRules) -> Iterator[Finding]:
     """Yield one finding for each further copy of a library of which there should be one."""
     for family in rules.families:
         copies = [path for path in tree if matches(posixpath.basename(path), family.files)]
+        what = f"{len(copies)} copies of {family.name}: {', '.join(copies)}; {family.why}"
         for path in copies[1:]:
-            yield Finding(
-                code="duplicate-library",
-                path=path,
-                subject=family.name,
-                what=f"{len(copies)} copies of {family.name}: {', '.join(copies)}; {family.why}",
-                remedy="drop the package that brings the second, or keep both out of one process",
-            )
+            yield Finding("duplicate-library", path, family.name, what)
 
 
 def _too_low(computed: MinimumSystem, rules: AuditRules, *, enforced: bool) -> Iterator[Finding]:
     """Yield the finding for a declared floor below the computed one."""
-    if not rules.floor or not computed.version:
-        return
-    if linkage.version_key(rules.floor) >= linkage.version_key(computed.version):
-        return
-    yield Finding(
-        code="floor-too-low",
-        path=computed.forced_by,
-        subject=computed.version,
-        what=f"needs {computed.system} {computed.version} ({computed.because}); "
-        f"the recipe promises {rules.floor}",
-        remedy=f'declare floor = "{computed.version}" in the recipe, or lock an older build'
-        if enforced
-        else "assemble with the standalone runtime; the host's own is newer than the promise",
-        severity="error" if enforced else "warning",
-    )
+    promised, needed = linkage.version_key(rules.floor), linkage.version_key(computed.version)
+    if promised and promised < needed:
+        what = (
+            f"needs {computed.system} {computed.version} ({computed.because}); "
+            f"the recipe promises {rules.floor}"
+        )
+        severity: Severity = "error" if enforced else "warning"
+        yield Finding("floor-too-low", computed.forced_by, computed.version, what, severity)
 
 
 def _waive(findings: list[Finding], rules: AuditRules) -> Iterator[Finding]:
@@ -381,11 +294,5 @@ def _waive(findings: list[Finding], rules: AuditRules) -> Iterator[Finding]:
         idle.difference_update(covering)
         yield replace(finding, waived=covering[0].reason) if covering else finding
     for waiver in sorted(idle, key=lambda waiver: (waiver.path, waiver.subject)):
-        yield Finding(
-            code="idle-waiver",
-            path=waiver.path,
-            subject=waiver.subject,
-            what=f"the waiver has no effect for {waiver.subject}",
-            remedy="remove the waiver from the recipe",
-            severity="warning",
-        )
+        what = f"the waiver has no effect for {waiver.subject}"
+        yield Finding("idle-waiver", waiver.path, waiver.subject, what, "warning")

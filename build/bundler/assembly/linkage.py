@@ -7,22 +7,160 @@ folders a package adds). Nothing is loaded and nothing is read: the binaries hav
 The oldest system is, for glibc, the newest symbol version any file wants; for macOS the newest
 minimum any file was built for; for Windows the newest subsystem version, or the version that
 brought a library it imports.
+
+What is taken for granted of each system, and what a person has excused, is data of the recipe.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Literal
 
-from bundler.assembly.audit_policy import matches
+from bundler.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from bundler.assembly.audit_policy import AuditRules
     from bundler.assembly.binaries import Binary, Import
+
+_SYSTEM_KEYS = frozenset(
+    {
+        *("floor", "system", "required", "runtime", "introduced", "versioned"),
+        *("folder", "duplicate", "waiver"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DllFolder:
+    """A folder that a package adds to Windows' search for the files that match `importers`."""
+
+    importers: str
+    folder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """Libraries of which one process should have one copy, and what happens with two."""
+
+    name: str
+    files: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forbidden:
+    """A library that no file may hold, linked in or not: words of its data, and why it may not."""
+
+    name: str
+    markers: tuple[bytes, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiver:
+    """A finding that is known and accepted: where, about what, and why that is right.
+
+    `path` is a glob over bundle paths (`*` passes slashes too), `subject` one over what a finding
+    is about: an import, a search folder, a family, a number.
+    """
+
+    path: str
+    subject: str
+    reason: str
+
+    def covers(self, path: str, subject: str) -> bool:
+        """Return whether this waiver is about a finding on `path` about `subject`."""
+        return fnmatchcase(path, self.path) and matches(subject, (self.subject,))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRules:
+    """What one operating system offers, and what its audit must find or may pass.
+
+    `system` libraries stand on every machine; `required` ones are allowed and reported, because a
+    bare machine or image lacks them. `runtime` are those that CPython brings, for a tree that is
+    audited without it; with it they must be found like any other. `floor` is the oldest system
+    that the bundle promises to run on; `introduced` names system libraries that came with a later
+    version than that; `versioned` libraries must be no older than the tools that built what
+    imports them.
+    """
+
+    system: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    runtime: tuple[str, ...] = ()
+    floor: str = ""
+    introduced: Mapping[str, str] = field(default_factory=dict)
+    versioned: tuple[str, ...] = ()
+    folders: tuple[DllFolder, ...] = ()
+    families: tuple[Family, ...] = ()
+    forbidden: tuple[Forbidden, ...] = ()
+    waivers: tuple[Waiver, ...] = ()
+
+
+def matches(name: str, globs: Iterable[str]) -> bool:
+    """Return whether `name` matches one of `globs`, case aside."""
+    folded = name.lower()
+    return any(fnmatchcase(folded, glob.lower()) for glob in globs)
+
+
+def from_recipe(table: Mapping[str, Any], *, system: str, target: str) -> AuditRules:
+    """Return the rules for one target from the recipe's [audit] table.
+
+    `table["duplicate"]` and `table["forbidden"]` hold for all; `table[system]` (linux, mac, win)
+    has the rest, where a waiver may name the `target` it is for. Raises UsageError for a key that
+    means nothing, a part that is missing, or a waiver without a reason.
+    """
+    own: Mapping[str, Any] = table.get(system, {})
+    unknown = sorted(set(own) - _SYSTEM_KEYS)
+    if unknown:
+        raise _misfit(system, f"{', '.join(unknown)} is unknown there")
+    waivers = [w for w in own.get("waiver", ()) if w.get("target", target) == target]
+    if any(not waiver.get("reason", "").strip() for waiver in waivers):
+        raise _misfit(system, "a waiver has no reason")
+    try:
+        return AuditRules(
+            system=tuple(own["system"]),
+            required=tuple(own.get("required", ())),
+            runtime=tuple(own.get("runtime", ())),
+            floor=own["floor"],
+            introduced={name.lower(): since for name, since in own.get("introduced", {}).items()},
+            versioned=tuple(own.get("versioned", ())),
+            folders=tuple(
+                DllFolder(importers=one["for"], folder=one["folder"])
+                for one in own.get("folder", ())
+            ),
+            families=tuple(
+                Family(name=one["name"], files=tuple(one["files"]), why=one["why"])
+                for one in (*table.get("duplicate", ()), *own.get("duplicate", ()))
+            ),
+            forbidden=tuple(
+                Forbidden(
+                    name=one["name"],
+                    markers=tuple(marker.encode() for marker in one["markers"]),
+                    why=one["why"],
+                )
+                for one in table.get("forbidden", ())
+            ),
+            waivers=tuple(
+                Waiver(path=one["path"], subject=one["subject"], reason=one["reason"])
+                for one in waivers
+            ),
+        )
+    except KeyError as error:
+        raise _misfit(system, f"{error.args[0]!r} is missing") from error
+
+
+def _misfit(system: str, why: str) -> UsageError:
+    return UsageError(
+        f"the recipe's [audit.{system}] cannot be used",
+        why=why,
+        next_step="correct it in bundle/recipe.toml",
+    )
+
 
 Provider = Literal["bundle", "system", "required", "runtime", "nothing"]
 
@@ -104,14 +242,16 @@ class _Loader:
                 if place and self.architecture in self.tree[place].architectures:
                     found = place
                     break
-        provider: Provider = "bundle" if found else "nothing"
-        if not found and self.rules.is_system(wanted.name):
-            provider = "system"
-        elif not found and self.rules.is_required(wanted.name):
-            provider = "required"
-        elif not found and self.rules.is_of_runtime(wanted.name):
-            provider = "runtime"
+        provider: Provider = "bundle" if found else self._beside(wanted.name)
         return Link(importer=path, wanted=wanted, provider=provider, found=found, root=root)
+
+    def _beside(self, name: str) -> Provider:
+        """Return what answers an import that the bundle does not."""
+        if matches(name, self.rules.system):
+            return "system"
+        if matches(name, self.rules.required):
+            return "required"
+        return "runtime" if matches(name, self.rules.runtime) else "nothing"
 
     def _candidates(self, path: str, name: str, chain: tuple[str, ...], root: str) -> Iterator[str]:
         """Yield the places, as bundle paths, where the loader would look for `name`."""
@@ -190,13 +330,7 @@ def links(
 
     def fresh(found: Iterator[Link]) -> Iterator[Link]:
         for link in found:
-            key = Link(
-                importer=link.importer,
-                wanted=link.wanted,
-                provider=link.provider,
-                found=link.found,
-                root="",
-            )
+            key = replace(link, root="")
             if key not in seen:
                 seen.add(key)
                 yield link
@@ -220,46 +354,25 @@ _VERSIONED = re.compile(r"([A-Za-z]+)_([0-9][0-9.]*)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SystemLibrary:
-    """A library that the machine must bring, the newest symbols wanted of it, and who wants it."""
-
-    name: str
-    versions: tuple[str, ...]
-    forced_by: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class MinimumSystem:
     """The oldest system that will do; `version` is empty where no file says anything.
 
-    `because` is the symbol version, load command or import that forces it.
+    `because` is the symbol version, load command or import that forces it; `libraries` the machine
+    must bring, with the newest symbols wanted of each.
     """
 
     system: str
     version: str
     forced_by: str
     because: str
-    libraries: tuple[SystemLibrary, ...] = ()
+    libraries: Mapping[str, tuple[str, ...]]
 
     def as_mapping(self) -> dict[str, str]:
         """Return the floor as the manifest keeps it: flat, text to text."""
         flat = {self.system: self.version, f"{self.system} forced by": self.forced_by}
-        for library in self.libraries:
-            flat[library.name] = " ".join(library.versions) or "any"
+        for name, versions in self.libraries.items():
+            flat[name] = " ".join(versions) or "any"
         return {key: value for key, value in flat.items() if value}
-
-    def render(self) -> str:
-        """Return the floor as people read it, one line per requirement."""
-        lines = [f"{self.system} {self.version or 'any'}"]
-        if self.forced_by:
-            lines[0] += f", forced by {self.forced_by} ({self.because})"
-        lines.extend(
-            f"needs {one.name} of the system"
-            + (f" ({', '.join(one.versions)})" if one.versions else "")
-            + f", forced by {one.forced_by}"
-            for one in self.libraries
-        )
-        return "\n".join(lines)
 
 
 def version_key(version: str) -> tuple[int, ...]:
@@ -314,31 +427,17 @@ def _claims(
             yield since, link.importer, link.wanted.name
 
 
-def _libraries(links: Iterable[Link]) -> tuple[SystemLibrary, ...]:
+def _libraries(links: Iterable[Link]) -> dict[str, tuple[str, ...]]:
     """Return what is left to the machine, with the newest symbol version of each namespace."""
-    newest: dict[str, dict[str, tuple[tuple[int, ...], str]]] = {}
-    wanting: dict[str, str] = {}
+    newest: dict[str, dict[str, str]] = {}
     for link in links:
         if link.provider != "required":
             continue
-        name = link.wanted.name
-        spaces = newest.setdefault(name, {})
-        raised = False
+        spaces = newest.setdefault(link.wanted.name, {})
         for symbol in link.wanted.versions:
-            named = _VERSIONED.fullmatch(symbol)
-            if not named:
-                continue
-            key = version_key(named[2])
-            raised |= named[1] in spaces and spaces[named[1]][0] < key
-            if named[1] not in spaces or spaces[named[1]][0] < key:
-                spaces[named[1]] = (key, symbol)
-        if raised or name not in wanting:
-            wanting[name] = link.importer
-    return tuple(
-        SystemLibrary(
-            name=name,
-            versions=tuple(symbol for _, (_, symbol) in sorted(newest[name].items())),
-            forced_by=wanting[name],
-        )
-        for name in sorted(wanting)
-    )
+            if named := _VERSIONED.fullmatch(symbol):
+                spaces[named[1]] = max(spaces.get(named[1], ""), named[2], key=version_key)
+    return {
+        name: tuple(f"{space}_{version}" for space, version in sorted(spaces.items()))
+        for name, spaces in sorted(newest.items())
+    }

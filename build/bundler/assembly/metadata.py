@@ -192,11 +192,11 @@ def audited(
     Without a runtime in the plan its libraries are taken for granted, and `progress` told so.
     """
     # lief takes over a second to import, and most runs change nothing native.
-    from bundler.assembly import audit, audit_policy  # noqa: PLC0415
+    from bundler.assembly import audit, linkage  # noqa: PLC0415
 
     target = target_named(plan.target)
     table = fetched.policy.get("audit", {})
-    rules = audit_policy.from_recipe(table, system=target.os, target=target.name)
+    rules = linkage.from_recipe(table, system=target.os, target=target.name)
     is_enforced = not isinstance(plan.runtime, HostRuntime)
     report = audit.audit(
         stage,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bundler.assembly.audit_policy import AuditRules, DllFolder
 from bundler.assembly.binaries import Binary, Import
-from bundler.assembly.linkage import links
+from bundler.assembly.linkage import AuditRules, DllFolder, links
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

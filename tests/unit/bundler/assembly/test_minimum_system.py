@@ -61,10 +61,10 @@ def test_a_library_left_to_the_machine_is_told_with_the_newest_of_each_namespace
         system="linux",
         introduced={},
     )
-    assert [(one.name, one.versions, one.forced_by) for one in found.libraries] == [
-        ("libstdc++.so.6", ("CXXABI_1.3", "GLIBCXX_3.4.22"), "b.so"),
-        ("libz.so.1", (), "c.so"),
-    ]
+    assert found.libraries == {
+        "libstdc++.so.6": ("CXXABI_1.3", "GLIBCXX_3.4.22"),
+        "libz.so.1": (),
+    }
 
 
 def test_the_newest_minimum_of_any_mac_library_is_the_floor() -> None:
@@ -96,7 +96,7 @@ def test_a_delayed_import_raises_nothing() -> None:
 
 def test_a_tree_without_binaries_has_no_floor() -> None:
     found = linkage.minimum_system({}, [], system="linux", introduced={})
-    assert (found.version, found.render(), found.as_mapping()) == ("", "glibc any", {})
+    assert (found.version, found.as_mapping()) == ("", {})
 
 
 def test_the_manifest_gets_the_floor_as_flat_text() -> None:
@@ -112,8 +112,3 @@ def test_the_manifest_gets_the_floor_as_flat_text() -> None:
         "libgcc_s.so.1": "GCC_3.0",
         "libz.so.1": "any",
     }
-    assert found.render().splitlines() == [
-        "glibc 2.28, forced by a.so (GLIBC_2.28)",
-        "needs libgcc_s.so.1 of the system (GCC_3.0), forced by a.so",
-        "needs libz.so.1 of the system, forced by a.so",
-    ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.assembly import audit_policy, runtime, safe_extract
+from bundler.assembly import linkage, runtime, safe_extract
 from bundler.assembly.audit import audit
 from bundler.assembly.exclusions import keeps
 from bundler.errors import PolicyError
@@ -69,7 +69,7 @@ def kept_of_stdlib(target: Target) -> set[str]:
 def audited(bundle: Path, target: Target) -> AuditReport:
     """Audit `bundle` by the real recipe."""
     table = read_recipe(Project.here().recipe).sections["audit"]
-    rules = audit_policy.from_recipe(table, system=target.os, target=target.name)
+    rules = linkage.from_recipe(table, system=target.os, target=target.name)
     return audit(bundle, target, rules)
 
 
@@ -89,7 +89,7 @@ def test_a_windows_runtime_keeps_what_it_needs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: target.name)
 def test_what_is_kept_of_a_runtime_passes_the_audit(target: Target, tmp_path: Path) -> None:
     report = audited(unpacked(target, tmp_path).parent, target)
-    assert report.failures == (), report.render()
+    assert report.failures == ()
     assert report.binaries == (len(KEPT_OF_WINDOWS) - 1 if target.os == "win" else 1)
 
 
