@@ -143,13 +143,15 @@ def _assemble(plan: BundlePlan, fetch: Fetch, destination: Path, progress: Progr
                 _link(destination, stage, entries, plan.epoch)
             else:
                 work = stage.with_name(f"{stage.name}.{number}")
-                with _scratch(work):
-                    built = build_component(name, plan, fetched, work, progress)
-                    reports[name] = ComponentReport(inputs=plan.inputs(name), sources=built.sources)
-                    check_paths(work, plan.path_budget)
-                    entries = entries_of(work, built.modes)
-                    checkpoints.reach("assemble.component")
-                    _merge(work, stage, entries)
+                work.mkdir()
+                built = build_component(name, plan, fetched, work, progress)
+                reports[name] = ComponentReport(inputs=plan.inputs(name), sources=built.sources)
+                check_paths(work, plan.path_budget)
+                entries = entries_of(work, built.modes)
+                checkpoints.reach("assemble.component")
+                for entry, target in _places(stage, entries):
+                    rename(work / entry.path, target)
+                shutil.rmtree(work, ignore_errors=True)
             components.append(_list(stage, name, plan.inputs(name), entries))
             paths += [entry.path for entry in entries]
         check_collisions(paths)
@@ -269,27 +271,12 @@ def _identity(root: Path) -> tuple[int, int]:
     return status.st_ino, status.st_ctime_ns
 
 
-@contextlib.contextmanager
-def _scratch(work: Path) -> Iterator[None]:
-    work.mkdir()
-    try:
-        yield
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
 def _link(source: Path, stage: Path, entries: Iterable[FileEntry], epoch: int) -> None:
     """Take files over by hard link, or by copy where the file system has none.
 
     Raises _SupersededError where one is gone, UsageError where its place is taken.
     """
-    made: set[Path] = set()
-    for entry in entries:
-        target = stage / entry.path
-        if target.parent not in made:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            made.add(target.parent)
-        _refuse_shared(target, entry.path)
+    for entry, target in _places(stage, entries):
         try:
             try:
                 os.link(source / entry.path, target)
@@ -301,24 +288,23 @@ def _link(source: Path, stage: Path, entries: Iterable[FileEntry], epoch: int) -
             raise _SupersededError from error
 
 
-def _merge(work: Path, stage: Path, entries: Iterable[FileEntry]) -> None:
-    """Move a component's files into the stage. Two components never own one path."""
+def _places(stage: Path, entries: Iterable[FileEntry]) -> Iterator[tuple[FileEntry, Path]]:
+    """Yield each entry with its place in the stage, in a folder that is there.
+
+    Two components never own one path. Raises UsageError.
+    """
     made: set[Path] = set()
     for entry in entries:
         target = stage / entry.path
         if target.parent not in made:
             target.parent.mkdir(parents=True, exist_ok=True)
             made.add(target.parent)
-        _refuse_shared(target, entry.path)
-        rename(work / entry.path, target)
-
-
-def _refuse_shared(target: Path, path: str) -> None:
-    if target.exists():
-        raise UsageError(
-            f"two components bring {path}",
-            why="a path belongs to one component, or updates and layers would overwrite it",
-        )
+        if target.exists():
+            raise UsageError(
+                f"two components bring {entry.path}",
+                why="a path belongs to one component, or updates and layers would overwrite it",
+            )
+        yield entry, target
 
 
 def _list(stage: Path, name: str, inputs: str, entries: tuple[FileEntry, ...]) -> Component:

@@ -7,7 +7,7 @@ is about a component only if both were made from the same inputs.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bundler.atomic import replace_files
@@ -60,18 +60,18 @@ def report_path(bundle: Path) -> Path:
 
 def write_report(path: Path, components: Mapping[str, ComponentReport]) -> None:
     """Write what is known of the components, by name, to `path`. Raises DiskError."""
-    document = {
-        "schema": SCHEMA,
-        "components": {
-            name: {
-                "inputs": component.inputs,
-                "sources": [_source_document(source) for source in component.sources],
-            }
-            for name, component in components.items()
-        },
+    documents = {
+        name: {
+            "inputs": component.inputs,
+            "sources": [
+                asdict(replace(source, left_out=())) | {"left_out": _by_rule(source.left_out)}
+                for source in component.sources
+            ],
+        }
+        for name, component in components.items()
     }
-    text = json.dumps(document, indent=1, ensure_ascii=False)
-    replace_files({path: f"{text}\n"})
+    document = {"schema": SCHEMA, "components": documents}
+    replace_files({path: json.dumps(document, indent=1, ensure_ascii=False) + "\n"})
 
 
 def read_report(bundle: Path) -> dict[str, ComponentReport]:
@@ -91,31 +91,18 @@ def read_report(bundle: Path) -> dict[str, ComponentReport]:
         return {}
 
 
-def _source_document(source: SourceReport) -> dict[str, Any]:
+def _by_rule(left_out: Iterable[LeftOut]) -> dict[str, dict[str, Any]]:
     rules: dict[str, dict[str, Any]] = {}
-    for one in source.left_out:
-        name = one.rule.name if one.rule else ""
-        if name not in rules:
-            why = {"action": one.rule.action, "reason": one.rule.reason} if one.rule else {}
-            rules[name] = {**why, "files": []}
-        rules[name]["files"].append([one.path, one.size])
-    return {
-        "package": source.package,
-        "version": source.version,
-        "file": source.file,
-        "sha256": source.sha256,
-        "left_out": rules,
-    }
+    for one in left_out:
+        why = {"action": one.rule.action, "reason": one.rule.reason} if one.rule else {}
+        rule = rules.setdefault(one.rule.name if one.rule else "", {**why, "files": []})
+        rule["files"].append([one.path, one.size])
+    return rules
 
 
 def _source(raw: Mapping[str, Any]) -> SourceReport:
-    return SourceReport(
-        package=raw["package"],
-        version=raw["version"],
-        file=raw["file"],
-        sha256=raw["sha256"],
-        left_out=tuple(_left_out(raw["package"], raw["left_out"])),
-    )
+    left_out = tuple(_left_out(raw["package"], raw["left_out"]))
+    return SourceReport(**{**raw, "left_out": left_out})
 
 
 def _left_out(package: str, rules: Mapping[str, Any]) -> Iterable[LeftOut]:
