@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bundler.assembly.path_rules import ArchiveLimits, Member, MemberCheck, MemberKind
+from bundler.assembly.path_rules import ArchiveLimits, Member, MemberCheck
 from bundler.atomic import FOLDER, keeps_modes
 from bundler.bundle import read_bundle, unfit
 from bundler.errors import PolicyError, VerificationError, printable
@@ -86,7 +86,7 @@ def _name_damages(paths: Sequence[str]) -> Iterator[Damage]:
     check = MemberCheck(archive=MANIFEST, limits=ArchiveLimits(members=len(paths)), packed_bytes=0)
     for path in paths:
         try:
-            check.claim(path, check.admit(Member(name=path, kind=MemberKind.FILE)))
+            check.claim(path, check.admit(Member(name=path, kind="file")))
         except PolicyError as error:
             yield Damage(kind="extra", path=path, detail=f"in {MANIFEST}: {error.why}")
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bundler.assembly.path_rules import ArchiveLimits, Member, MemberCheck, MemberKind
+from bundler.assembly.path_rules import ArchiveLimits, Member, MemberCheck
 from bundler.assembly.safe_extract import extract
 from bundler.errors import IntegrityError, PolicyError
 from tests.support.tinytar import Entry, write_tar
@@ -73,7 +73,7 @@ def test_no_archive_writes_outside_or_leaves_a_link(entries: list[Entry], strip:
 def test_an_admitted_path_is_relative_normal_and_below(name: str, strip: int) -> None:
     gate = MemberCheck(archive="a", limits=ArchiveLimits(), packed_bytes=1, strip=strip)
     try:
-        path = gate.admit(Member(name=name, kind=MemberKind.FILE))
+        path = gate.admit(Member(name=name, kind="file"))
     except PolicyError:
         return
     pure = PurePosixPath(path)
@@ -88,7 +88,7 @@ def test_claimed_paths_stay_apart_where_case_does_not_count(names: list[str]) ->
     claimed = []
     for name in names:
         try:
-            path = gate.admit(Member(name=name, kind=MemberKind.FILE))
+            path = gate.admit(Member(name=name, kind="file"))
             gate.claim(name, path)
         except PolicyError:
             continue
@@ -101,7 +101,7 @@ def test_no_size_over_the_limits_passes(size: int, packed: int) -> None:
     limits = ArchiveLimits(member_bytes=1 << 30, total_bytes=1 << 31, ratio=100)
     gate = MemberCheck(archive="a", limits=limits, packed_bytes=packed)
     try:
-        gate.admit(Member(name="a", kind=MemberKind.FILE, size=size))
+        gate.admit(Member(name="a", kind="file", size=size))
     except PolicyError:
         return
     assert 0 <= size <= 1 << 30

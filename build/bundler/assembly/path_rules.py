@@ -13,8 +13,7 @@ import os
 import re
 import unicodedata
 from dataclasses import dataclass, field
-from enum import Enum, unique
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from bundler.assembly.tree import files_of
 from bundler.errors import PolicyError, UsageError
@@ -43,15 +42,7 @@ RESERVED = re.compile(
 )
 
 
-@unique
-class MemberKind(Enum):
-    """What a member is; `OTHER` is everything that a bundle never holds."""
-
-    FILE = "file"
-    FOLDER = "folder"
-    SYMLINK = "symlink"
-    HARDLINK = "hard link"
-    OTHER = "device, pipe or sparse file"
+MemberKind = Literal["file", "folder", "symlink", "hard link", "device, pipe or sparse file"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,38 +71,23 @@ def keep_all(_: str) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class Clash:
-    """A path that cannot stand beside another: they are one name on some system."""
-
-    path: str
-    other: str
-
-    @property
-    def why(self) -> str:
-        """Return in words what is wrong."""
-        if self.path == self.other:
-            return f"{self.path!r} would be a file and a folder"
-        return f"it and {self.other!r} are one path on file systems that ignore case"
-
-
-@dataclass(slots=True)
 class Spellings:
     """Paths with their folders, by what a Mac or Windows takes for one name."""
 
-    known: dict[str, tuple[str, bool]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[str, bool]] = {}
 
-    def add(self, path: str) -> Clash | None:
-        """Remember the file `path`; return what it clashes with.
+    def clash(self, path: str) -> tuple[str, str] | None:
+        """Remember the file `path`; return what of it clashes, and with what.
 
         Names clash that differ by case alone, or by how Unicode spells a letter.
         """
         place, is_file = path, True
         while place:
             folded = unicodedata.normalize("NFC", place).casefold()
-            other = self.known.setdefault(folded, (place, is_file))
+            other = self._known.setdefault(folded, (place, is_file))
             if other != (place, is_file):
-                return Clash(place, other[0])
+                return place, other[0]
             place, is_file = place.rpartition("/")[0], False
         return None
 
@@ -152,8 +128,8 @@ class MemberCheck:
         self.members += 1
         if self.members > self.limits.members:
             self.refuse(member.name, f"an archive may have {self.limits.members} members")
-        if member.kind is MemberKind.OTHER:
-            self.refuse(member.name, f"it is a {member.kind.value}")
+        if member.kind == "device, pipe or sparse file":
+            self.refuse(member.name, f"it is a {member.kind}")
         if member.mode & SET_ID_BITS:
             self.refuse(member.name, f"it has a set-id bit (mode {member.mode & 0o7777:04o})")
         path = self._stripped(member)
@@ -178,8 +154,11 @@ class MemberCheck:
         """Reserve `path` for a file that will be written. Raises PolicyError."""
         if fault := next(filter(None, map(unportable, path.split("/"))), None):
             self.refuse(name, fault)
-        if clash := self.spellings.add(path):
-            self.refuse(name, clash.why)
+        if clash := self.spellings.clash(path):
+            place, other = clash
+            if place == other:
+                self.refuse(name, f"{place!r} would be a file and a folder")
+            self.refuse(name, f"it and {other!r} are one path on file systems that ignore case")
         if path in self.claimed:
             self.refuse(name, f"{path!r} is there twice")
         self.claimed.add(path)
@@ -188,10 +167,8 @@ class MemberCheck:
         """Return the path below the destination that a link means. Raises PolicyError."""
         if not member.link:
             self.refuse(member.name, "it is a link to nothing")
-        if member.kind is MemberKind.HARDLINK:
-            return self._stripped(
-                Member(name=member.link, kind=MemberKind.FILE), said_by=member.name
-            )
+        if member.kind == "hard link":
+            return self._stripped(Member(name=member.link, kind="file"), said_by=member.name)
         if member.link.startswith("/") or DRIVE.match(member.link) or "\\" in member.link:
             self.refuse(member.name, f"it links to {member.link!r}, outside the archive")
         parts = self._safe_parts(member.name, member.name)[:-1]
@@ -202,16 +179,14 @@ class MemberCheck:
                 parts.pop()
             elif part not in {"", "."}:
                 parts.append(part)
-        return self._stripped(
-            Member(name="/".join(parts), kind=MemberKind.FOLDER), said_by=member.name
-        )
+        return self._stripped(Member(name="/".join(parts), kind="folder"), said_by=member.name)
 
     def _stripped(self, member: Member, *, said_by: str | None = None) -> str:
         """Return the name of `member` without its leading folders. Raises PolicyError."""
         named = member.name if said_by is None else said_by
         parts = self._safe_parts(member.name, named)
         top, rest = tuple(parts[: self.strip]), parts[self.strip :]
-        if not rest and member.kind is not MemberKind.FOLDER:
+        if not rest and member.kind != "folder":
             self.refuse(named, "it lies beside the archive's top folder")
         if len(top) == self.strip and self.strip:
             self.top = self.top or top
@@ -280,9 +255,9 @@ def check_collisions(paths: Iterable[str]) -> None:
     """Refuse names that are one name on a Mac or on Windows. Raises PolicyError."""
     seen = Spellings()
     for path in paths:
-        if clash := seen.add(path):
+        if clash := seen.clash(path):
             raise PolicyError(
-                f"{clash.path} and {clash.other} differ by case alone",
+                f"{clash[0]} and {clash[1]} differ by case alone",
                 why="some file systems take them for one name",
             )
 

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import tarfile
 import tempfile
 import zlib
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 import zstandard
 
-from bundler.assembly.path_rules import ArchiveLimits, Member, MemberCheck, MemberKind, keep_all
+from bundler.assembly.path_rules import ArchiveLimits, Member, MemberCheck, keep_all
 from bundler.atomic import EXECUTABLE, FOLDER, PLAIN, rename, set_mode
 from bundler.errors import DiskError, IntegrityError, PolicyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import BinaryIO
+
+    from bundler.assembly.path_rules import MemberKind
 
 GZIP = b"\x1f\x8b"
 ZSTD = b"\x28\xb5\x2f\xfd"
@@ -69,22 +72,8 @@ class _Gauge:
         return data
 
 
-@dataclass(slots=True)
-class _Layout:
-    """What will be written: for a member's place in the archive, the paths its bytes go to."""
-
-    outputs: dict[int, list[str]] = field(default_factory=dict)
-    sizes: dict[int, int] = field(default_factory=dict)
-    executable: set[int] = field(default_factory=set)
-
-    def mode(self, index: int) -> int:
-        """Return the mode of the files that the member at `index` becomes."""
-        return EXECUTABLE if index in self.executable else PLAIN
-
-    @property
-    def total_bytes(self) -> int:
-        """Return how many bytes the tree will take."""
-        return sum(self.sizes[index] * len(paths) for index, paths in self.outputs.items())
+# What will be written: for a member's place in the archive, the member, and where its bytes go.
+Layout = dict[int, tuple[Member, list[str]]]
 
 
 def extract(
@@ -121,8 +110,15 @@ def extract(
     )
     with archive.open("rb") as raw:
         layout = _survey(raw, check, on_dropped)
+        needed = sum(source.size * len(paths) for source, paths in layout.values())
         destination.parent.mkdir(parents=True, exist_ok=True)
-        _check_space(destination, layout.total_bytes)
+        free = shutil.disk_usage(destination.parent).free
+        if needed > free:
+            raise DiskError(
+                f"{destination.name} does not fit on the disk",
+                why=f"it takes {needed} bytes, {free} are free",
+                next_step=f"make room at {destination.parent}",
+            )
         work = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
         try:
             _write(raw, check, layout, work, on_bytes)
@@ -133,13 +129,18 @@ def extract(
             raise DiskError(
                 f"{archive.name} could not be unpacked",
                 why=error.strerror or str(error),
-                next_step=f"make room for {layout.total_bytes} bytes at {destination.parent}",
+                next_step=f"make room for {needed} bytes at {destination.parent}",
             ) from error
         finally:
             shutil.rmtree(work, ignore_errors=True)
-    return dict(
-        sorted((path, layout.mode(at)) for at, paths in layout.outputs.items() for path in paths)
-    )
+    return {
+        path: _mode(source)
+        for path, source in sorted((p, source) for source, paths in layout.values() for p in paths)
+    }
+
+
+def _mode(member: Member) -> int:
+    return EXECUTABLE if member.mode & 0o111 else PLAIN
 
 
 @contextmanager
@@ -186,20 +187,20 @@ def _members(tar: tarfile.TarFile, gauge: _Gauge) -> Iterator[tuple[tarfile.TarI
 
 def _member(info: tarfile.TarInfo) -> Member:
     """Return what is checked of `info`."""
-    kind = MemberKind.OTHER
+    kind: MemberKind = "device, pipe or sparse file"
     if info.isdir():
-        kind = MemberKind.FOLDER
+        kind = "folder"
     elif info.issym():
-        kind = MemberKind.SYMLINK
+        kind = "symlink"
     elif info.islnk():
-        kind = MemberKind.HARDLINK
+        kind = "hard link"
     elif info.type in {tarfile.REGTYPE, tarfile.AREGTYPE} and info.sparse is None:
-        kind = MemberKind.FILE
-    size = info.size if kind is MemberKind.FILE else 0
+        kind = "file"
+    size = info.size if kind == "file" else 0
     return Member(name=info.name, kind=kind, size=size, mode=info.mode, link=info.linkname)
 
 
-def _survey(raw: BinaryIO, check: MemberCheck, on_dropped: Callable[[str, int], None]) -> _Layout:
+def _survey(raw: BinaryIO, check: MemberCheck, on_dropped: Callable[[str, int], None]) -> Layout:
     """Read every header, check it, and return what is to be written. Raises PolicyError."""
     known: dict[str, tuple[int, Member]] = {}
     with _reading(raw, check.archive) as members:
@@ -208,12 +209,12 @@ def _survey(raw: BinaryIO, check: MemberCheck, on_dropped: Callable[[str, int], 
             path = check.admit(member)
             _check_link(member, known, check)
             _, before = known.get(path, (0, None))
-            if before is not None and {before.kind, member.kind} != {MemberKind.FOLDER}:
+            if before is not None and {before.kind, member.kind} != {"folder"}:
                 check.refuse(member.name, f"{path!r} is there twice")
             known[path] = (index, member)
-    layout = _Layout()
+    layout: Layout = {}
     for path, (_, member) in known.items():
-        if member.kind is MemberKind.FOLDER:
+        if member.kind == "folder":
             continue
         if not check.keep(path):
             on_dropped(path, member.size)
@@ -222,20 +223,17 @@ def _survey(raw: BinaryIO, check: MemberCheck, on_dropped: Callable[[str, int], 
         index, source = _source(known, path, check)
         if source is not member:
             check.weigh(member.name, source.size)
-        layout.outputs.setdefault(index, []).append(path)
-        layout.sizes[index] = source.size
-        if source.mode & 0o111:
-            layout.executable.add(index)
+        layout.setdefault(index, (source, []))[1].append(path)
     return layout
 
 
 def _check_link(member: Member, known: dict[str, tuple[int, Member]], check: MemberCheck) -> None:
     """Refuse a link out of the archive, and a hard link to anything but a file seen before."""
-    if member.kind is MemberKind.SYMLINK:
+    if member.kind == "symlink":
         check.target(member)
-    elif member.kind is MemberKind.HARDLINK:
+    elif member.kind == "hard link":
         _, source = known.get(check.target(member), (0, None))
-        if source is None or source.kind is not MemberKind.FILE:
+        if source is None or source.kind != "file":
             check.refuse(member.name, "it is a hard link to no file before it")
 
 
@@ -246,9 +244,9 @@ def _source(
     index, member = known[path]
     first = member
     for _ in range(LONGEST_LINK_CHAIN):
-        if member.kind is MemberKind.FILE:
+        if member.kind == "file":
             return index, member
-        if member.kind is MemberKind.FOLDER:
+        if member.kind == "folder":
             check.refuse(first.name, "it is a link to a folder")
         target = check.target(member)
         if target not in known:
@@ -257,44 +255,24 @@ def _source(
     return check.refuse(first.name, "its links lead nowhere")
 
 
-def _check_space(destination: Path, needed: int) -> None:
-    """Raise DiskError if the tree cannot fit."""
-    free = shutil.disk_usage(destination.parent).free
-    if needed > free:
-        raise DiskError(
-            f"{destination.name} does not fit on the disk",
-            why=f"it takes {needed} bytes, {free} are free",
-            next_step=f"make room at {destination.parent}",
-        )
-
-
 def _write(
-    raw: BinaryIO, check: MemberCheck, layout: _Layout, work: Path, on_bytes: Callable[[int], None]
+    raw: BinaryIO, check: MemberCheck, layout: Layout, work: Path, on_bytes: Callable[[int], None]
 ) -> None:
     """Write the files of `layout` below `work`, every folder 0755 whatever the umask."""
-    folders: set[Path] = {work}
     with _reading(raw, check.archive) as members:
         for index, (_, stream) in enumerate(members):
-            paths = layout.outputs.get(index, [])
-            for path in paths:
-                _make_folders((work / path).parent, folders)
-            if not paths:
+            if index not in layout:
                 continue
-            first = work / paths[0]
-            with first.open("xb") as output:
+            source, paths = layout[index]
+            places = [work / path for path in paths]
+            for place in places:
+                place.parent.mkdir(parents=True, exist_ok=True)
+            with places[0].open("xb") as output:
                 shutil.copyfileobj(stream, output, COPY_BYTES)
-            for path in paths[1:]:
-                shutil.copyfile(first, work / path)
-            for path in paths:
-                set_mode(work / path, layout.mode(index))
-            on_bytes(layout.sizes[index] * len(paths))
-    for folder in folders:
+            for place in places[1:]:
+                shutil.copyfile(places[0], place)
+            for place in places:
+                set_mode(place, _mode(source))
+            on_bytes(source.size * len(paths))
+    for folder, _, _ in os.walk(work):
         set_mode(folder, FOLDER)
-
-
-def _make_folders(folder: Path, made: set[Path]) -> None:
-    """Make `folder` and those above it that are not `made` yet."""
-    if folder not in made:
-        _make_folders(folder.parent, made)
-        folder.mkdir()
-        made.add(folder)

@@ -26,7 +26,7 @@ from installer.records import Hash
 from installer.sources import WheelFile
 from installer.utils import parse_metadata_file
 
-from bundler.assembly.path_rules import ArchiveLimits, Member, MemberCheck, MemberKind, keep_all
+from bundler.assembly.path_rules import ArchiveLimits, Member, MemberCheck, keep_all
 from bundler.atomic import EXECUTABLE, PLAIN, disk_errors
 from bundler.errors import IntegrityError, PolicyError
 from sidecar.manifest import CHUNK_BYTES
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import BinaryIO
 
+    from bundler.assembly.path_rules import MemberKind
     from bundler.targets import Target
 
 INSTALLER = b"sidecar\n"
@@ -313,12 +314,12 @@ def _check_members(archive: zipfile.ZipFile, name: str, packed_bytes: int) -> No
         if info.flag_bits & ENCRYPTED or info.compress_type not in METHODS:
             check.refuse(info.filename, "it is encrypted, or packed in a way wheels do not use")
         mode = info.external_attr >> 16
-        kind = MemberKind.FOLDER if info.is_dir() else MemberKind.FILE
+        kind: MemberKind = "folder" if info.is_dir() else "file"
         if stat.S_IFMT(mode) not in {0, stat.S_IFREG, stat.S_IFDIR}:
             check.refuse(info.filename, "it is a link or a device; a wheel holds files only")
         path = check.admit(
             Member(name=info.filename, kind=kind, size=info.file_size, mode=stat.S_IMODE(mode))
         )
         check.compare(info.filename, info.file_size, info.compress_size)
-        if kind is MemberKind.FILE:
+        if kind == "file":
             check.claim(info.filename, path)
