@@ -108,7 +108,7 @@ def _python(plan: BundlePlan, fetched: FetchedInputs, work: Path, progress: Prog
         case HostRuntime():
             file, sha256 = str(plan.runtime.source), plan.runtime.digest.sha256
             modes = host_python.copy(
-                plan.runtime, place, on_file=lambda _, __: progress.advance("python", 1)
+                plan.runtime, place, on_file=lambda _: progress.advance("python", 1)
             )
         case RuntimeSpec():
             file, sha256 = plan.runtime.artifact.name, plan.runtime.artifact.digest.sha256

@@ -20,9 +20,9 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from bundler.atomic import EXECUTABLE, FOLDER, PLAIN, set_mode
+from bundler.atomic import EXECUTABLE, set_mode
 from bundler.digests import Digest
-from bundler.errors import DiskError, IntegrityError, UnreachableError, VerificationError
+from bundler.errors import IntegrityError, UnreachableError, VerificationError
 from bundler.plan import HostRuntime
 from bundler.targets import PYTHON
 
@@ -88,14 +88,8 @@ def probe(executable: Path | None = None) -> HostRuntime:
     The digest covers the bytes of every file that `copy` would read, and the version of patchelf,
     so it can stand in a plan. Raises UnreachableError where this host's Python cannot stand in.
     """
-    program = executable or Path(getattr(sys, "_base_executable", sys.executable))
-    facts = _facts(program)
-    digests = {name: Digest.of_bytes(_read(path)) for name, path in _sources(facts).items()}
-    return HostRuntime(
-        version=facts["version"],
-        executable=Path(facts["executable"]),
-        digest=_total(digests),
-    )
+    facts = _facts(executable or Path(getattr(sys, "_base_executable", sys.executable)))
+    return _identified(facts, facts["version"])
 
 
 def probe_root(root: Path, version: str) -> HostRuntime:
@@ -106,10 +100,16 @@ def probe_root(root: Path, version: str) -> HostRuntime:
     match = re.match(rf"{PYTHON[0]}\.{PYTHON[1]}\.\d+", version)
     if match is None:
         raise unsuitable(f"Debian has {version}, not CPython {PYTHON[0]}.{PYTHON[1]}")
-    facts = _root_facts(root)
+    return _identified(_root_facts(root), match.group())
+
+
+def _identified(facts: Mapping[str, Any], version: str) -> HostRuntime:
     digests = {name: Digest.of_bytes(_read(path)) for name, path in _sources(facts).items()}
     return HostRuntime(
-        version=match.group(), executable=facts["executable"], digest=_total(digests), root=root
+        version=version,
+        executable=Path(facts["executable"]),
+        digest=_total(digests),
+        root=facts.get("root"),
     )
 
 
@@ -117,15 +117,15 @@ def copy(
     host: HostRuntime,
     destination: Path,
     *,
-    on_file: Callable[[str, int], None] = lambda _path, _size: None,
+    on_file: Callable[[str], None] = lambda _: None,
 ) -> dict[str, int]:
     """Fill `destination`, a bundle's python/, with `host`, relocated and, if it is ours, tried out.
 
     Returns the mode of the program; all else is plain, whatever mode the host gave it. `on_file`
-    hears each path inside `destination`, with its size. The result depends on the contents of the
+    hears each path inside `destination`. The result depends on the contents of the
     host's files alone. `destination` belongs to a stage that the caller renames when all is done: a
     crash here leaves a stage that is never read. Raises IntegrityError (the host's Python is no
-    longer the one that was probed), DiskError, and UnreachableError (the copy does not run).
+    longer the one that was probed), and UnreachableError (the copy does not run).
     """
     facts = _root_facts(host.root) if host.root else _facts(host.executable)
     sources = _sources(facts)
@@ -138,7 +138,7 @@ def copy(
         written = _write(destination, name, _rewritten(name, data))
         if data.startswith(ELF):
             relocate(written, name, libraries, tool=tool)
-        on_file(name, written.stat().st_size)
+        on_file(name)
     if _total(digests) != host.digest:
         raise IntegrityError(
             "the host's Python changed while it was being copied",
@@ -147,7 +147,7 @@ def copy(
         )
     if "site-packages" not in facts["site_packages"]:
         _write(destination, SITECUSTOMIZE, SITE_PACKAGES_HOOK)
-        on_file(SITECUSTOMIZE, len(SITE_PACKAGES_HOOK))
+        on_file(SITECUSTOMIZE)
     if host.root is None:
         _try_out(destination)
     return {PROGRAM: EXECUTABLE}
@@ -234,17 +234,11 @@ def _read(path: Path) -> bytes:
 
 
 def _write(destination: Path, name: str, data: bytes) -> Path:
-    """Write one file, in folders of its own, with modes that no umask changes. Raises DiskError."""
     path = destination / name
-    try:
-        missing = [folder for folder in path.parents if not folder.exists()]
-        for folder in reversed(missing):
-            folder.mkdir()
-            set_mode(folder, FOLDER)
-        path.write_bytes(data)
-        set_mode(path, EXECUTABLE if name == PROGRAM else PLAIN)
-    except OSError as error:
-        raise DiskError(f"{path} cannot be written", why=error.strerror or str(error)) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    if name == PROGRAM:
+        set_mode(path, EXECUTABLE)
     return path
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import json
-import os
 import platform
-import stat
 import sys
 import tarfile
 from typing import TYPE_CHECKING, Any
@@ -16,7 +14,7 @@ import pytest
 
 from bundler.assembly import host_python
 from bundler.digests import Digest
-from bundler.errors import DiskError, IntegrityError, UnreachableError
+from bundler.errors import IntegrityError, UnreachableError
 from tests.support.tinybinaries import elf
 from tests.support.tinydebian import python_tree
 
@@ -163,39 +161,28 @@ def test_what_a_bundle_never_runs_is_neither_digested_nor_copied(
 def test_the_copy_has_the_bundles_layout_and_tells_of_every_file(
     host: FakeHost, tmp_path: Path
 ) -> None:
-    told: dict[str, int] = {}
-    host_python.copy(host.probe(), tmp_path / "python", on_file=told.__setitem__)
+    told: list[str] = []
+    host_python.copy(host.probe(), tmp_path / "python", on_file=told.append)
     assert names(tmp_path / "python") == {
         "bin/python3.11",
         "lib/python3.11/os.py",
         "lib/python3.11/json/__init__.py",
         "lib/python3.11/lib-dynload/_json.cpython-311.so",
     }
-    assert told == {
-        name: (tmp_path / "python" / name).stat().st_size for name in names(tmp_path / "python")
-    }
+    assert sorted(told) == sorted(names(tmp_path / "python"))
 
 
-def test_modes_are_the_same_under_any_umask_and_links_become_files(
+def test_links_become_files_and_only_the_program_is_executable(
     host: FakeHost, tmp_path: Path
 ) -> None:
     (host.stdlib / "linked.py").symlink_to(host.add("os.py"))
     (host.stdlib / "json/__init__.py").chmod(0o755)
-    before = os.umask(0o077)
-    try:
-        modes = host_python.copy(host.probe(), tmp_path / "stage/python")
-    finally:
-        os.umask(before)
-    assert modes == {"bin/python3.11": 0o755}
-    found: dict[str, set[int]] = {}
-    for path in [tmp_path / "stage/python", *(tmp_path / "stage/python").rglob("*")]:
-        assert not path.is_symlink()
-        kind = "folder" if path.is_dir() else path.name
-        found.setdefault(kind, set()).add(stat.S_IMODE(path.stat().st_mode))
-    assert found.pop("folder") == {0o755}
-    assert found.pop("python3.11") == {0o755}
-    assert set.union(*found.values()) == {0o644}
-    assert "linked.py" in found
+    copy = tmp_path / "stage/python"
+    assert host_python.copy(host.probe(), copy) == {"bin/python3.11": 0o755}
+    assert (copy / "lib/python3.11/linked.py").is_file()
+    assert not any(path.is_symlink() for path in copy.rglob("*"))
+    found = {path.name for path in copy.rglob("*") if path.is_file() and path.stat().st_mode & 1}
+    assert found == {"python3.11"}
 
 
 def test_a_host_that_changed_after_the_plan_is_refused_with_code_4(
@@ -337,13 +324,6 @@ def test_a_host_whose_site_passes_over_site_packages_gets_a_hook(
     code = compile(hook.read_text(encoding="utf-8").replace("import site", ""), str(hook), "exec")
     exec(code, {"site": sites, "__file__": str(hook)})  # noqa: S102
     assert added == [str(hook.with_name("site-packages"))]
-
-
-def test_a_place_that_cannot_be_written_ends_with_code_6(host: FakeHost, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(DiskError) as caught:
-        host_python.copy(host.probe(), tmp_path / "file" / "python")
-    assert caught.value.exit_code == 6
 
 
 def test_debians_scheme_for_packages_becomes_cpythons(host: FakeHost, tmp_path: Path) -> None:
