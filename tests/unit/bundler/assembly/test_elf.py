@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.assembly.elf import HEADER, SECTION, SEGMENT, strip_symbols, stripped
+from bundler.assembly.exclusions import HEADER, SECTION, SEGMENT, strip_symbols, stripped
 
 if TYPE_CHECKING:
     from pathlib import Path
