@@ -1,5 +1,7 @@
 """A bundle as a container image, written directly: no engine, no registry, for any machine.
 
+Its documents are as the OCI image specification 1.1 and `docker load` spell them.
+
 The image holds what the manifest lists, in one layer for each component and from what changes
 least to what changes most: base, python, heavy, packages, models, service, and the top files. A
 component's own list of files lies in its layer, so a changed service leaves every other layer as
@@ -9,28 +11,26 @@ it was. Bytes depend on the bundle, the base and the date alone.
 from __future__ import annotations
 
 import io
-import os
 import tarfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from bundler.archive import tar_header
 from bundler.atomic import whole
 from bundler.bundle import read_bundle
+from bundler.digests import Digest
 from bundler.errors import UnsupportedError
-from bundler.images import oci
 from bundler.images.layers import PLACE, Layers, Part, check_base
 from bundler.plan import COMPONENTS
 from bundler.targets import ARCHITECTURES, target_named
-from sidecar.manifest import MANIFEST, MANIFESTS
+from sidecar.manifest import MANIFEST, MANIFESTS, canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
-    from typing import BinaryIO
 
     from bundler.bundle import ListedBundle
-    from bundler.digests import Digest
     from bundler.images.layers import Layer
     from sidecar.manifest import Manifest
 
@@ -46,6 +46,35 @@ HEALTH = (
 )
 
 
+LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+# Long enough for a large model on a slow disk; a container that is ready sooner is healthy sooner.
+START_PERIOD_S = 120
+INTERVAL_S = 30
+TIMEOUT_S = 5
+RETRIES = 3
+NANO = 10**9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageDocument:
+    """One of an image's own files: what it is, and its bytes."""
+
+    media_type: str
+    data: bytes
+
+    @property
+    def digest(self) -> Digest:
+        """The digest it is known by."""
+        return Digest.of_bytes(self.data)
+
+    def described(self, **more: object) -> dict[str, Any]:
+        """Return how another document names this one."""
+        return descriptor(self.media_type, self.digest, **more)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
     """An image for one machine: its documents and its layers, lowest first."""
@@ -53,8 +82,13 @@ class Image:
     bundle: Manifest
     architecture: str
     layers: tuple[Layer, ...]
-    config: oci.ImageDocument
-    manifest: oci.ImageDocument
+    config: ImageDocument
+    manifest: ImageDocument
+
+    @property
+    def platform(self) -> dict[str, str]:
+        """What an index says of the machine."""
+        return {"architecture": self.architecture, "os": "linux"}
 
 
 def compose(
@@ -76,15 +110,22 @@ def compose(
     architecture = _architecture(bundle)
     below = (check_base(base, bundle, architecture),) if base else ()
     made = (*map(layers.layer, below), *map(layers.layer, parts_of(listed, epoch)))
-    config = oci.config(
-        _process(bundle, epoch, revision), made, architecture=architecture, epoch=epoch
-    )
+    configuration = _config(bundle, made, architecture, epoch, revision)
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "config": configuration.described(),
+        "layers": [
+            descriptor(LAYER, layer.digest, annotations={"sidecar.layer": layer.name})
+            for layer in made
+        ],
+    }
     return Image(
         bundle=bundle,
         architecture=architecture,
         layers=made,
-        config=config,
-        manifest=oci.manifest(config, made),
+        config=configuration,
+        manifest=ImageDocument(media_type=MANIFEST_TYPE, data=canonical(manifest)),
     )
 
 
@@ -116,26 +157,51 @@ def parts_of(bundle: ListedBundle, epoch: int) -> Iterator[Part]:
         )
 
 
-def _process(bundle: Manifest, epoch: int, revision: str | None) -> oci.ImageProcess:
+def _config(
+    bundle: Manifest, layers: Sequence[Layer], architecture: str, epoch: int, revision: str | None
+) -> ImageDocument:
+    """Return the image's configuration.
+
+    `Healthcheck` is Docker's own field; other engines pass over it.
+    """
     python = [f"/{PLACE}/{bundle.runtime.executable}", "-I", "-B"]
     service = [f"/{PLACE}/embedding_sidecar", "--host", "0.0.0.0"]  # noqa: S104 - of the container
-    return oci.ImageProcess(
-        arguments=(*python, *service, "--port", str(PORT), "--allow-remote"),
-        health=(*python, "-c", HEALTH),
-        port=PORT,
-        user=USER,
-        folder=f"/{PLACE}",
-        labels=_labels(bundle, epoch, revision),
-    )
+    created = moment(epoch)
+    document = {
+        "architecture": architecture,
+        "os": "linux",
+        "created": created,
+        "config": {
+            "Entrypoint": [*python, *service, "--port", str(PORT), "--allow-remote"],
+            "ExposedPorts": {f"{PORT}/tcp": {}},
+            "Healthcheck": {
+                "Test": ["CMD", *python, "-c", HEALTH],
+                "Interval": INTERVAL_S * NANO,
+                "Timeout": TIMEOUT_S * NANO,
+                "StartPeriod": START_PERIOD_S * NANO,
+                "Retries": RETRIES,
+            },
+            "Labels": _labels(bundle, epoch, revision),
+            "StopSignal": "SIGTERM",
+            "User": USER,
+            "WorkingDir": f"/{PLACE}",
+        },
+        "history": [
+            {"created": created, "created_by": f"python3 build image ({layer.name})"}
+            for layer in layers
+        ],
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.diff_id}" for layer in layers]},
+    }
+    return ImageDocument(media_type=CONFIG, data=canonical(document))
 
 
-def _labels(bundle: Manifest, epoch: int, revision: str | None) -> Mapping[str, str]:
+def _labels(bundle: Manifest, epoch: int, revision: str | None) -> dict[str, str]:
     """Return the labels; the licences of everything inside stand in NOTICES.txt."""
     labels = {
         "org.opencontainers.image.title": "sidecar",
         "org.opencontainers.image.description": "Text embeddings over HTTP, with no network",
         "org.opencontainers.image.version": bundle.version,
-        "org.opencontainers.image.created": oci.moment(epoch),
+        "org.opencontainers.image.created": moment(epoch),
         "org.opencontainers.image.licenses": "Apache-2.0",
         "sidecar.plan": bundle.plan,
         "sidecar.target": bundle.target,
@@ -155,8 +221,41 @@ def write(images: Sequence[Image], output: Path, *, name: str, epoch: int) -> Di
     a crash leaves the old archive or the new one, and perhaps a hidden file that the next run
     sweeps. Raises DiskError.
     """
-    with whole(output) as raw:
-        return _write(images, raw, name, epoch).digest
+    top, more = images[0].manifest, {"platform": images[0].platform}
+    if len(images) > 1:
+        top, more = _index([one.manifest.described(platform=one.platform) for one in images]), {}
+    annotations = {"org.opencontainers.image.ref.name": name}
+    layout = _index([top.described(annotations=annotations, **more)])
+    # The layers are those of the OCI layout: Docker decompresses what it loads.
+    docker = [
+        {
+            "Config": blob(image.config.digest),
+            "Layers": [blob(layer.digest) for layer in image.layers],
+            "RepoTags": [called],
+        }
+        for called, image in zip(names_in_engine(images, name), images, strict=True)
+    ]
+    documents = [top, *(document for one in images for document in (one.config, one.manifest))]
+    blobs: dict[str, bytes | Path] = {blob(one.digest): one.data for one in documents}
+    blobs |= {blob(one.digest): one.path for image in images for one in image.layers}
+    members = {
+        "oci-layout": canonical({"imageLayoutVersion": "1.0.0"}),
+        "index.json": layout.data,
+        "manifest.json": canonical(docker),
+        **dict(sorted(blobs.items())),
+    }
+    with (
+        whole(output) as raw,
+        tarfile.open(fileobj=raw, mode="w|", format=tarfile.USTAR_FORMAT) as tar,
+    ):
+        for folder in ("blobs", "blobs/sha256"):
+            tar.addfile(tar_header(folder, epoch))
+        for path, content in members.items():
+            with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as data:
+                size = data.seek(0, io.SEEK_END)
+                data.seek(0)
+                tar.addfile(tar_header(path, epoch, size=size), data)
+    return top.digest
 
 
 def names_in_engine(images: Sequence[Image], name: str) -> list[str]:
@@ -166,35 +265,26 @@ def names_in_engine(images: Sequence[Image], name: str) -> list[str]:
     return [f"{name}-{one.architecture}" for one in images]
 
 
-def _write(images: Sequence[Image], raw: BinaryIO, name: str, epoch: int) -> oci.ImageDocument:
-    if len(images) == 1:
-        (image,) = images
-        top = image.manifest
-        extra = [image.config]
-        layout = oci.layout_index(top, name=name, platform=oci.platform(image.architecture))
-    else:
-        top = oci.index([(image.architecture, image.manifest) for image in images])
-        extra = [document for image in images for document in (image.config, image.manifest)]
-        layout = oci.layout_index(top, name=name)
-    named = zip(names_in_engine(images, name), images, strict=True)
-    docker = oci.docker_index([(called, one.config, one.layers) for called, one in named])
-    blobs: dict[str, bytes | Path] = {oci.blob(one.digest): one.data for one in (top, *extra)}
-    blobs |= {oci.blob(one.digest): one.path for image in images for one in image.layers}
-    members = {
-        "oci-layout": oci.LAYOUT,
-        "index.json": layout,
-        "manifest.json": docker,
-        **dict(sorted(blobs.items())),
+def _index(manifests: list[dict[str, Any]]) -> ImageDocument:
+    document = {"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}
+    return ImageDocument(media_type=INDEX, data=canonical(document))
+
+
+def descriptor(media_type: str, digest: Digest, **more: object) -> dict[str, Any]:
+    """Return how one document names another, or a layer."""
+    return {
+        "mediaType": media_type,
+        "digest": f"sha256:{digest.sha256}",
+        "size": digest.size,
+        **more,
     }
-    with tarfile.open(fileobj=raw, mode="w|", format=tarfile.USTAR_FORMAT) as tar:
-        for folder in ("blobs", "blobs/sha256"):
-            tar.addfile(tar_header(folder, epoch))
-        for path, content in members.items():
-            if isinstance(content, bytes):
-                info = tar_header(path, epoch, size=len(content))
-                tar.addfile(info, io.BytesIO(content))
-            else:
-                with content.open("rb") as stream:
-                    info = tar_header(path, epoch, size=os.fstat(stream.fileno()).st_size)
-                    tar.addfile(info, stream)
-    return top
+
+
+def blob(digest: Digest) -> str:
+    """Return where the bytes of `digest` lie in an image's archive."""
+    return f"blobs/sha256/{digest.sha256}"
+
+
+def moment(epoch: int) -> str:
+    """Return seconds since 1970 as RFC 3339 spells them."""
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

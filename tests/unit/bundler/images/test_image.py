@@ -16,8 +16,19 @@ from bundler.artifacts.store import Store
 from bundler.console import Progress
 from bundler.digests import Digest
 from bundler.errors import UnsupportedError, VerificationError
-from bundler.images import oci
-from bundler.images.image import HEALTH, Image, compose, names_in_engine, write
+from bundler.images.image import (
+    HEALTH,
+    INTERVAL_S,
+    RETRIES,
+    START_PERIOD_S,
+    TIMEOUT_S,
+    Image,
+    blob,
+    compose,
+    moment,
+    names_in_engine,
+    write,
+)
 from bundler.images.layers import PLACE, Layers
 from sidecar.manifest import decode, encode
 from tests.support.miniature import EPOCH, Miniature
@@ -121,7 +132,7 @@ def test_every_blob_of_an_archive_is_what_its_name_says(
     write([image], tmp_path / "i.tar", name="sidecar:1", epoch=EPOCH)
     files = contents(tmp_path / "i.tar")
     blobs = {name: data for name, data in files.items() if name.startswith("blobs/")}
-    assert {oci.blob(Digest.of_bytes(data)) for data in blobs.values()} == set(blobs)
+    assert {blob(Digest.of_bytes(data)) for data in blobs.values()} == set(blobs)
     (top,) = json.loads(files["index.json"])["manifests"]
     manifest = json.loads(blobs["blobs/sha256/" + top["digest"].removeprefix("sha256:")])
     named = [manifest["config"], *manifest["layers"]]
@@ -131,6 +142,47 @@ def test_every_blob_of_an_archive_is_what_its_name_says(
     (docker,) = json.loads(files["manifest.json"])
     assert {docker["Config"], *docker["Layers"]} < set(blobs)
     assert json.loads(files["oci-layout"]) == {"imageLayoutVersion": "1.0.0"}
+
+
+def test_the_configuration_says_what_runs_and_as_whom(bundle: Path, tmp_path: Path) -> None:
+    document = json.loads(composed(bundle, tmp_path, None).config.data)
+    assert (document["os"], document["architecture"]) == ("linux", "amd64")
+    assert document["created"] == document["history"][0]["created"] == moment(EPOCH)
+    assert document["config"]["Entrypoint"][0] == f"/{PLACE}/python/bin/python3.11"
+    assert document["config"]["User"] == "65532:65532"
+    assert document["config"]["ExposedPorts"] == {"8421/tcp": {}}
+    assert document["config"]["StopSignal"] == "SIGTERM"
+    assert "Env" not in document["config"]
+    health = document["config"]["Healthcheck"]
+    assert health["Test"][0] == "CMD"
+    assert health["Timeout"] == TIMEOUT_S * 10**9 < health["Interval"]
+
+
+def test_the_configuration_names_tars_and_the_manifest_names_what_is_compressed(
+    bundle: Path, tmp_path: Path
+) -> None:
+    image = composed(bundle, tmp_path, None)
+    document = json.loads(image.config.data)
+    assert document["rootfs"]["diff_ids"] == [f"sha256:{one.diff_id}" for one in image.layers]
+    assert len(document["history"]) == len(image.layers)
+    manifest = json.loads(image.manifest.data)
+    assert [one["digest"] for one in manifest["layers"]] == [
+        f"sha256:{one.digest.sha256}" for one in image.layers
+    ]
+    assert manifest["config"]["digest"] == f"sha256:{image.config.digest.sha256}"
+    assert manifest["config"]["size"] == len(image.config.data)
+
+
+def test_the_name_of_an_image_is_no_part_of_its_digest(bundle: Path, tmp_path: Path) -> None:
+    image = composed(bundle, tmp_path / "store", None)
+    assert write([image], tmp_path / "a.tar", name="a:1", epoch=EPOCH) == write(
+        [image], tmp_path / "b.tar", name="b:2", epoch=EPOCH
+    )
+    assert contents(tmp_path / "a.tar")["index.json"] != contents(tmp_path / "b.tar")["index.json"]
+
+
+def test_a_moment_is_universal_time_whatever_the_machines_zone() -> None:
+    assert moment(1_700_000_000) == "2023-11-14T22:13:20Z"
 
 
 def test_images_for_two_machines_lie_below_one_index(bundle: Path, tmp_path: Path) -> None:
@@ -158,7 +210,7 @@ def test_the_labels_say_what_it_is(bundle: Path, tmp_path: Path) -> None:
 
     plain = labels()
     assert plain["org.opencontainers.image.version"] == "0.0.1"
-    assert plain["org.opencontainers.image.created"] == oci.moment(EPOCH)
+    assert plain["org.opencontainers.image.created"] == moment(EPOCH)
     assert plain["sidecar.plan"] == decode((bundle / "manifest.json").read_bytes()).plan
     assert "org.opencontainers.image.revision" not in plain
     assert labels(revision="f00")["org.opencontainers.image.revision"] == "f00"
@@ -219,10 +271,10 @@ def test_the_dockerfile_runs_what_the_image_runs(bundle: Path, tmp_path: Path) -
     flags, _, command = said["HEALTHCHECK"].partition(" CMD ")
     assert ["CMD", *json.loads(command)] == wanted["Healthcheck"]["Test"]
     assert shlex.split(flags) == [
-        f"--interval={oci.INTERVAL_S}s",
-        f"--timeout={oci.TIMEOUT_S}s",
-        f"--start-period={oci.START_PERIOD_S}s",
-        f"--retries={oci.RETRIES}",
+        f"--interval={INTERVAL_S}s",
+        f"--timeout={TIMEOUT_S}s",
+        f"--start-period={START_PERIOD_S}s",
+        f"--retries={RETRIES}",
     ]
 
 
