@@ -83,9 +83,8 @@ class Resolver:
     def runtime(self, spec: RuntimeSpec) -> Request:
         """Return the request for the runtime's archive."""
         # The recipe's address counts as a mirror does, where it is not the one that was locked.
-        _, tag, rest = spec.url.partition(f"/{spec.tag}/")
         source = UrlSource(
-            url=self.address("runtime").rstrip("/") + tag + rest,
+            url=spec.address(self.address("runtime")),
             tokens={GITHUB: os.environ.get("GITHUB_TOKEN", "")},
         )
         return Request(artifact=spec.artifact, sources=(source,))

@@ -7,13 +7,13 @@ venv and pip. It lies in bundle/out/bootstrap under the first digits of its sha2
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+
+import tomllib
 
 from bundler.artifacts.download import Patience
 from bundler.artifacts.store import Store
@@ -21,7 +21,6 @@ from bundler.atomic import disk_error
 from bundler.bootstrap import download, interpreters
 from bundler.bootstrap.pip_options import pip_options
 from bundler.console import Lines
-from bundler.digests import SHA256, Artifact, Digest
 from bundler.errors import (
     IntegrityError,
     PolicyError,
@@ -29,6 +28,7 @@ from bundler.errors import (
     UnsupportedError,
     UsageError,
 )
+from bundler.locks.runtime import read_lock
 from bundler.project import parse_mirrors
 from bundler.staging import publish, stage_beside
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from bundler.bootstrap.platforms import Platform
     from bundler.console import Console
+    from bundler.locks.runtime import RuntimeSpec
     from bundler.project import Project
 
 NAME_DIGITS = 16
@@ -61,7 +62,14 @@ class Standalone:
         It appears by a rename: of runs that unpack it at once each finds one that is whole. Raises
         UnreachableError, IntegrityError, DiskError, and UnsupportedError where it does not run.
         """
-        locked = locked_runtime(self.project.runtime_lock, wanted.target)
+        runtimes = read_lock(self.project.runtime_lock)
+        if wanted.target not in runtimes:
+            raise UnsupportedError(
+                f"no runtime is locked for {wanted.target}",
+                why=f"{self.project.runtime_lock.name} holds {', '.join(runtimes) or 'nothing'}",
+                next_step="install CPython 3.11 with venv and pip",
+            )
+        locked = runtimes[wanted.target]
         place = self.project.out / "bootstrap" / locked.artifact.digest.sha256[:NAME_DIGITS]
         program = place / ("python.exe" if wanted.system == "win32" else "bin/python3.11")
         if self._problem(program, wanted):
@@ -81,7 +89,7 @@ class Standalone:
         facts = interpreters.ask([str(program)], self.environ)
         return interpreters.shortcoming(facts, wanted) if facts else "it does not start"
 
-    def _make(self, locked: LockedRuntime, place: Path, runs: Callable[[], bool]) -> None:
+    def _make(self, locked: RuntimeSpec, place: Path, runs: Callable[[], bool]) -> None:
         """Unpack the archive to `place`, unless what another run put there `runs`."""
         archive = self._archive(locked)
         self.console.say(f"unpacking CPython {locked.version}, which runs the builder (once)")
@@ -93,27 +101,28 @@ class Standalone:
                     publish(stage, place)
         except tarfile.TarError as error:
             raise IntegrityError(
-                f"{locked.name} cannot be unpacked", why=f"{type(error).__name__}: {error}"
+                f"{locked.artifact.name} cannot be unpacked", why=f"{type(error).__name__}: {error}"
             ) from error
         except OSError as error:
             raise disk_error(error, place.parent, purpose=f"CPython {locked.version}") from error
 
-    def _archive(self, locked: LockedRuntime) -> Path:
+    def _archive(self, locked: RuntimeSpec) -> Path:
         """Return the archive in the store, with the locked content."""
         store, artifact = Store(self.store), locked.artifact
         try:
-            return store.verified(artifact.digest, locked.name)
+            return store.verified(artifact.digest, artifact.name)
         except UnreachableError:
             pass
         except IntegrityError:
-            self.console.say(f"fetch {locked.name}: its stored copy was damaged; fetching it again")
+            self.console.say(
+                f"fetch {artifact.name}: its stored copy was damaged; fetching it again"
+            )
         if self.is_offline:
             raise UnreachableError(
-                f"{locked.name} is not in the store",
-                why=f"this run is offline, and {self.store} has no {locked.name}",
+                f"{artifact.name} is not in the store",
+                why=f"this run is offline, and {self.store} has no {artifact.name}",
             )
-        sources = strings(self.project.recipe).get("sources", {})
-        url = locked.url(self.mirror or sources.get("runtime", ""))
+        url = locked.address(self.mirror or _sources(self.project)["runtime"])
         self.console.say(f"fetching CPython {locked.version}, which runs the builder (once)")
         return download.fetch(
             artifact,
@@ -177,73 +186,16 @@ def _refusal(name: str) -> PolicyError:
     )
 
 
-HEADER = re.compile(r"\[([\w.-]+)\]")
-# The one kind of value that is looked for: a string without escapes.
-STRING = re.compile(r'([\w-]+)\s*=\s*"([^"\\]*)"\s*(?:#.*)?')
-# As the release names its archives.
-NAMING = ("version", "tag", "triple", "flavour")
-NAME = "cpython-{version}+{tag}-{triple}-{flavour}.tar.gz"
-
-
-@dataclass(frozen=True)
-class LockedRuntime:
-    """A CPython of python-build-standalone: its archive's name, hash and place in the release."""
-
-    version: str
-    artifact: Artifact
-    tag: str
-
-    @property
-    def name(self) -> str:
-        """The archive's name."""
-        return self.artifact.name
-
-    def url(self, release: str) -> str:
-        """Return the archive's address where `release` is the beginning of every release's."""
-        return f"{release.rstrip('/')}/{self.tag}/{quote(self.name)}"
-
-
-def strings(path: Path) -> Mapping[str, Mapping[str, str]]:
-    """Return the lines `key = "value"` of a TOML file, by table. Raises UsageError."""
+def _sources(project: Project) -> Mapping[str, str]:
+    """Return the addresses in the recipe. Raises UsageError."""
+    path = project.recipe
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        found: Mapping[str, str] = tomllib.loads(path.read_text(encoding="utf-8"))["sources"]
+    except (OSError, ValueError, KeyError) as error:
         raise UsageError(
             f"{path.name} cannot be read", why=str(error), next_step="git checkout bundle"
         ) from error
-    tables: dict[str, dict[str, str]] = {}
-    table: dict[str, str] = {}
-    for line in map(str.strip, text.splitlines()):
-        header, string = HEADER.fullmatch(line), STRING.fullmatch(line)
-        if header:
-            table = tables.setdefault(header[1], {})
-        elif string:
-            table[string[1]] = string[2]
-    return tables
-
-
-def locked_runtime(lock: Path, target: str) -> LockedRuntime:
-    """Return what the file at `lock` says of `target`. Raises UnsupportedError, UsageError."""
-    tables = strings(lock)
-    if target not in tables:
-        raise UnsupportedError(
-            f"no runtime is locked for {target}",
-            why=f"{lock.name} holds {', '.join(tables) or 'nothing'}",
-            next_step="install CPython 3.11 with venv and pip",
-        )
-    entry = tables[target]
-    missing = [key for key in (*NAMING, "sha256") if not entry.get(key)]
-    if missing or not SHA256.fullmatch(entry["sha256"]):
-        raise UsageError(
-            f"{lock.name}: [{target}] cannot be used",
-            why=f"it lacks {', '.join(missing) or 'a sha256 in hex'}",
-            next_step=f"git checkout {lock.name}",
-        )
-    return LockedRuntime(
-        version=entry["version"],
-        artifact=Artifact(name=NAME.format_map(entry), digest=Digest(sha256=entry["sha256"])),
-        tag=entry["tag"],
-    )
+    return found
 
 
 def suitable_python(
@@ -257,8 +209,7 @@ def suitable_python(
     program, passed_over = interpreters.find(wanted, os.environ)
     if program is not None:
         return program
-    sources = strings(project.recipe).get("sources", {})
-    mirrors = parse_mirrors(getattr(options, "mirror", ()), sources)
+    mirrors = parse_mirrors(getattr(options, "mirror", ()), _sources(project))
     standalone = Standalone(
         project=project,
         store=getattr(options, "store", None) or project.store,

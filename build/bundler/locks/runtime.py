@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tomllib
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-import tomlkit
+import tomllib
 
-from bundler.atomic import replace
+from bundler.atomic import replace_files
 from bundler.digests import Artifact, Digest
 from bundler.errors import PolicyError, UnsupportedError, UsageError
 from bundler.targets import PYTHON, TARGETS
@@ -47,6 +45,11 @@ class RuntimeSpec:
     flavour: str
     artifact: Artifact
     url: str
+
+    def address(self, release: str) -> str:
+        """Return the archive's address where `release` is the beginning of every release's."""
+        _, tag, rest = self.url.partition(f"/{self.tag}/")
+        return release.rstrip("/") + tag + rest
 
 
 def archive_name(*, version: str, tag: str, triple: str, flavour: str) -> str:
@@ -181,6 +184,8 @@ def _locked(target: Target, version: str, url: str, sha256: str | None) -> Runti
 
 def render(runtimes: Mapping[str, RuntimeSpec]) -> str:
     """Return the text of runtime.lock.toml, in the targets' order: a refresh reads as a diff."""
+    import tomlkit  # noqa: PLC0415 - the lock is read before it is installed
+
     document = tomlkit.document()
     document.add(tomlkit.comment(HEADER))
     for name in TARGETS:
@@ -198,9 +203,4 @@ def render(runtimes: Mapping[str, RuntimeSpec]) -> str:
 
 def write_lock(path: Path, runtimes: Mapping[str, RuntimeSpec]) -> None:
     """Replace the lock at `path`; a crash leaves the old lock or the new one, never a part."""
-    beside = path.with_name(f".{path.name}.new")
-    with beside.open("w", encoding="utf-8", newline="\n") as stream:
-        stream.write(render(runtimes))
-        stream.flush()
-        os.fsync(stream.fileno())
-    replace(beside, path)
+    replace_files({path: render(runtimes)})

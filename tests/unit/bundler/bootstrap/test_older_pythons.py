@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+
+from bundler.bootstrap import _strings
+from bundler.locks.runtime import parse_lock
+from bundler.project import Project
 
 BUILD = Path(__file__).parents[4] / "build"
 # In a process of its own: what it changes is the whole process's. Python 3.9 has no slots.
@@ -29,7 +34,8 @@ class Plain:
 class Bare:
     name: str
 
-assert not hasattr(tomllib, "loads")
+text = 'x = "0"\\n[a.b]\\ny = "1"  # why\\nz = 2\\nlist = [\\n  "c",\\n]\\n'
+assert tomllib.loads(text) == {"a.b": {"y": "1"}}
 print(Plain(name="a").name, Bare("b").name)
 try:
     Plain(name="a").name = "c"
@@ -43,3 +49,14 @@ def test_newer_options_are_passed_over_and_older_ones_kept() -> None:
         [sys.executable, "-c", PROGRAM], cwd=BUILD, check=True, capture_output=True, text=True
     )
     assert done.stdout == "a b\nfrozen\n"
+
+
+def test_of_the_lock_and_the_recipe_every_string_on_a_line_is_read() -> None:
+    project = Project.here()
+    lock, recipe = (path.read_text("utf-8") for path in (project.runtime_lock, project.recipe))
+    assert _strings(lock) == tomllib.loads(lock)
+    found, raw = _strings(recipe), tomllib.loads(recipe)
+    assert found["sources"] == raw["sources"]
+    assert found["bundle"]["default_profile"] == raw["bundle"]["default_profile"]
+    for spec in parse_lock(lock).values():
+        assert spec.address(raw["sources"]["runtime"]) == spec.url
