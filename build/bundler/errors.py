@@ -1,4 +1,4 @@
-"""Everything that ends a command early, one exit code per kind.
+"""Everything that ends a command early: the service's kinds, with its exit codes, and two more.
 
 BundlerError            1   a bug in the builder
 + UsageError            2   usage or configuration
@@ -15,86 +15,24 @@ BundlerError            1   a bug in the builder
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from sidecar.arguments import nearest
+from sidecar.errors import (
+    AddressInUseError,
+    DiskError,
+    IntegrityError,
+    ModelError,
+    PolicyError,
+    UnreachableError,
+    UnsupportedError,
+    UsageError,
+    printable,
+)
+from sidecar.errors import ServiceError as BundlerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-
-def printable(text: str, *, keep: str = "") -> str:
-    """Return `text` with everything escaped that a terminal would act on or could not show.
-
-    That is control characters, line ends, marks that turn the direction of writing, and surrogates,
-    which stand for bytes of a name that is not UTF-8. Characters in `keep` stay.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        character
-        if character.isprintable() or character in keep
-        else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )
-
-
-class BundlerError(Exception):
-    """A failure with its reason and the next step; `exit_code` is the process's."""
-
-    exit_code: ClassVar[int] = 1
-
-    def __init__(self, what: str, *, why: str = "", next_step: str = "") -> None:
-        """Take what happened, why it happened, and the command or edit that helps."""
-        super().__init__(what)
-        self.what = what
-        self.why = why
-        self.next_step = next_step
-
-    def render(self) -> str:
-        """Return the message as people see it, one line per part, fit for a terminal."""
-        lines = [f"error: {self.what}"]
-        if self.why:
-            lines.append(f"  why: {self.why}")
-        if self.next_step:
-            lines.append(f"  next: {self.next_step}")
-        return printable("\n".join(lines), keep="\n")
-
-
-class UsageError(BundlerError):
-    """The command line, the recipe or a lock asks for something that makes no sense."""
-
-    exit_code = 2
-
-
-class AddressInUseError(BundlerError):
-    """Something else listens on the port."""
-
-    exit_code = 3
-
-
-class IntegrityError(BundlerError):
-    """The bytes are not the bytes we locked."""
-
-    exit_code = 4
-
-
-class UnreachableError(BundlerError):
-    """A locked artifact could not be had from any source."""
-
-    exit_code = 5
-
-
-class DiskError(BundlerError):
-    """The disk is full, or the place cannot be written."""
-
-    exit_code = 6
-
-
-class PolicyError(BundlerError):
-    """A rule of the recipe, or of safety, refuses it."""
-
-    exit_code = 7
 
 
 class VerificationError(BundlerError):
@@ -107,18 +45,6 @@ class SmokeError(BundlerError):
     """A bundle was started and did not do its job."""
 
     exit_code = 9
-
-
-class UnsupportedError(BundlerError):
-    """The target is unknown, or a part is not locked for it."""
-
-    exit_code = 10
-
-
-class ModelError(BundlerError):
-    """A model cannot be loaded."""
-
-    exit_code = 11
 
 
 def unknown(

@@ -19,6 +19,22 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 
+def printable(text: str, *, keep: str = "") -> str:
+    """Return `text` with everything escaped that a terminal would act on or could not show.
+
+    That is control characters, line ends, marks that turn the direction of writing, and surrogates,
+    which stand for bytes of a name that is not UTF-8. Characters in `keep` stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character
+        if character.isprintable() or character in keep
+        else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
 class ServiceError(Exception):
     """A failure with its reason and the next step; `exit_code` is the process's."""
 
@@ -43,13 +59,13 @@ class ServiceError(Exception):
         self.facts = dict(facts or {})
 
     def render(self) -> str:
-        """Return the message as people see it, one line per part."""
+        """Return the message as people see it, one line per part, fit for a terminal."""
         lines = [f"error: {self.what}"]
         if self.why:
             lines.append(f"  why: {self.why}")
         if self.next_step:
             lines.append(f"  next: {self.next_step}")
-        return "\n".join(lines)
+        return printable("\n".join(lines), keep="\n")
 
 
 class UsageError(ServiceError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import ssl
-import subprocess
 import sys
 import urllib.request
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
+from bundler.bootstrap.platforms import output
 from bundler.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def system_certificates() -> str:
         held = ssl.create_default_context().get_ca_certs(binary_form=True)
         return "".join(map(ssl.DER_cert_to_PEM_cert, held))
     if sys.platform == "darwin":
-        return _keychains()
+        return output("/usr/bin/security", "find-certificate", "-a", "-p", *KEYCHAINS)
     files = (Path(name) for name in SYSTEM_FILES)
     found = next((file for file in files if file.is_file()), None)
     return found.read_text(encoding="utf-8", errors="replace") if found else ""
@@ -128,17 +128,6 @@ def _system_context() -> ssl.SSLContext:
         if system:
             made.load_verify_locations(cadata=system)
     return made
-
-
-def _keychains() -> str:
-    command = ["/usr/bin/security", "find-certificate", "-a", "-p", *KEYCHAINS]
-    try:
-        done = subprocess.run(
-            command, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.decode("ascii", errors="replace")
 
 
 def _unfit(path: Path, error: OSError, settings: tuple[str, ...]) -> UsageError:

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bundler.bootstrap.platforms import BITS, MACHINES, PYTHON
+from bundler.bootstrap.platforms import BITS, MACHINES, PYTHON, output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -173,21 +173,8 @@ def ways(
 
 def debian_has_it() -> bool:
     """Return whether apt knows the package: newer Debians and Ubuntus have newer Pythons alone."""
-    try:
-        done = subprocess.run(
-            ["/usr/bin/apt-cache", "policy", DEBIAN_PACKAGE],
-            check=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            encoding="utf-8",
-            errors="replace",
-            env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
-            timeout=30,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return False
-    return "Candidate:" in done.stdout and "Candidate: (none)" not in done.stdout
+    told = output("/usr/bin/apt-cache", "policy", DEBIAN_PACKAGE, LC_ALL="C", PATH="/usr/bin:/bin")
+    return "Candidate:" in told and "Candidate: (none)" not in told
 
 
 def become(program: Path, project: Project, arguments: list[str]) -> int:

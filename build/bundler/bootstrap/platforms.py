@@ -169,7 +169,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _machine() -> str:
     """Return the processor, also where this program is translated for it."""
     name = platform.machine().lower()
-    if sys.platform == "darwin" and _output("/usr/sbin/sysctl", "-n", "hw.optional.arm64") == "1":
+    if sys.platform == "darwin" and output("/usr/sbin/sysctl", "-n", "hw.optional.arm64") == "1":
         # A Python for Intel under Rosetta: the CPython that will run the builder is native.
         return "arm64"
     return MACHINES.get(name, name)
@@ -197,7 +197,7 @@ def _library() -> tuple[str, tuple[int, ...]]:
         return WINDOWS, (version.major, version.minor)
     if sys.platform == "darwin":
         # A Python that was built for an older system is told that this one is 10.16.
-        told = _output("/usr/bin/sw_vers", "-productVersion", SYSTEM_VERSION_COMPAT="0")
+        told = output("/usr/bin/sw_vers", "-productVersion", SYSTEM_VERSION_COMPAT="0")
         return MACOS, _numbers(told or platform.mac_ver()[0])
     try:
         name, _, text = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
@@ -209,7 +209,7 @@ def _library() -> tuple[str, tuple[int, ...]]:
     return "musl" if is_musl else "a C library that is not glibc", ()
 
 
-def _output(*command: str, **environment: str) -> str:
+def output(*command: str, **environment: str) -> str:
     """Return what a program of the system prints, nothing if it cannot be asked."""
     try:
         done = subprocess.run(

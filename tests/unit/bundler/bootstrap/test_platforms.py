@@ -119,7 +119,7 @@ def as_macos(monkeypatch: pytest.MonkeyPatch, answers: dict[str, str]) -> Machin
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     monkeypatch.setattr("platform.mac_ver", lambda: ("10.16", ("", "", ""), ""))
-    monkeypatch.setattr(platforms, "_output", lambda *command, **_: answers.get(command[-1], ""))
+    monkeypatch.setattr(platforms, "output", lambda *command, **_: answers.get(command[-1], ""))
     monkeypatch.setattr(platforms, "_x86_level", lambda: None)
     return this_machine()
 

@@ -146,16 +146,16 @@ def test_the_first_of_the_systems_files_is_read(
 def test_keychains_are_read_by_macos_own_program(monkeypatch: pytest.MonkeyPatch, pem: str) -> None:
     seen: list[Any] = []
 
-    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
+    def run(command: tuple[str, ...], **_: Any) -> subprocess.CompletedProcess[str]:
         seen.append(command)
         if len(seen) > 1:
             raise FileNotFoundError
-        return subprocess.CompletedProcess(command, 0, stdout=pem.encode())
+        return subprocess.CompletedProcess(command, 0, stdout=pem)
 
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(subprocess, "run", run)
-    assert connection.system_certificates() == pem
-    assert seen[0][1:4] == ["find-certificate", "-a", "-p"]
+    assert connection.system_certificates() == pem.strip()
+    assert seen[0][1:4] == ("find-certificate", "-a", "-p")
     assert connection.system_certificates() == ""
 
 
