@@ -102,8 +102,8 @@ def hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hubs]:
     (bundle / "recipe.toml").write_text(recipe + MODEL, encoding="utf-8")
     texts = (ROOT / "bundle" / "golden" / "texts.json").read_bytes()
     (bundle / "golden" / "texts.json").write_bytes(texts)
-    monkeypatch.setattr("bundler.bootstrap.pip_options.pip_options", lambda _: {"no-index": "1"})
-    monkeypatch.setattr("bundler.artifacts.network.Network", lambda: NETWORK)
+    monkeypatch.setattr("bundler.artifacts.resolver.pip_options", lambda _: {"no-index": "1"})
+    monkeypatch.setattr("bundler.artifacts.resolver.Network", lambda: NETWORK)
     monkeypatch.delenv("HF_TOKEN", raising=False)
     with BadServer() as storage, TinyHub(storage=storage) as hub:
         hub.publish(REPOSITORY, {**tiny_model(), "pytorch_model.bin": b"\x80pickle"})

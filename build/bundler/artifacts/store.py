@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 from bundler.atomic import Partial, abandoned, disk_error, free_bytes
@@ -34,6 +35,16 @@ def not_locked(name: str, *, actual: str, locked: Digest, next_step: str) -> Int
         why=f"its sha256 is {actual}, the lock says {locked.sha256}",
         next_step=next_step,
     )
+
+
+def lay(entry: Path, target: Path) -> None:
+    """Put the content of an entry at `target`, as a link where the disk allows it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(entry, target)
+    except OSError:
+        shutil.copyfile(entry, target)
 
 
 class Store:

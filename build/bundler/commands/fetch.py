@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from typing import TYPE_CHECKING
 
 from bundler.commands.options import add_fetch_options, add_plan_options, check_plan, place
 
 if TYPE_CHECKING:
     import argparse
-    from pathlib import Path
 
     from bundler.console import Console
     from bundler.project import Project
@@ -34,23 +31,15 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Fetch, and say how much there is."""
+    from bundler.artifacts.store import lay
     from bundler.build_context import BuildContext, BuildOptions
 
     context = BuildContext.gather(BuildOptions.of(options), project, console)
     plan = context.plan()
     fetched = context.fetch(plan)
     if options.links:
-        options.links.mkdir(parents=True, exist_ok=True)
         for wheel in plan.wheels:
-            _lay(fetched.files[wheel.sha256], options.links / wheel.filename)
+            lay(fetched.files[wheel.sha256], options.links / wheel.filename)
     size = sum(path.stat().st_size for path in fetched.files.values())
     console.say(f"store: {len(fetched.files)} files, {size / 1e6:.0f} MB, every hash checked")
     return 0
-
-
-def _lay(source: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Mapping
 
+    from bundler.artifacts.resolver import Resolver
     from bundler.console import Console
     from bundler.locks.models import Int8
     from bundler.locks.wheels import WheelLock
     from bundler.project import Project
+    from bundler.recipe import Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,6 +75,22 @@ def _print(lines: Iterable[str]) -> None:
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
+def _resolver(
+    options: argparse.Namespace, project: Project, console: Console, recipe: Recipe
+) -> Resolver:
+    from bundler.artifacts.resolver import Resolver
+    from bundler.artifacts.store import Store
+
+    return Resolver(
+        project=project,
+        store=Store(options.store or project.store),
+        console=console,
+        addresses=recipe.sources,
+        mirrors=parse_mirrors(options.mirror, recipe.sources),
+        is_offline=False,
+    )
+
+
 def _lock_runtime(project: Project) -> None:
     from bundler.locks import runtime
     from bundler.targets import TARGETS
@@ -87,20 +105,17 @@ def _lock_runtime(project: Project) -> None:
 
 
 def _lock_wheels(options: argparse.Namespace, project: Project, console: Console) -> None:
-    from bundler.artifacts.sources import PDM_CONFIGURATION, configured_indexes
+    from bundler.artifacts.sources import PDM_CONFIGURATION
     from bundler.atomic import replace_files
-    from bundler.bootstrap.pip_options import pip_options
     from bundler.locking import wheel_lock
     from bundler.locks import wheels
 
-    sources = read_recipe(project.recipe).sources
-    torch = parse_mirrors(options.mirror, sources).get("torch", sources["torch"])
-    pip = pip_options(os.environ)
+    resolver = _resolver(options, project, console, read_recipe(project.recipe))
     settings_file = project.root / PDM_CONFIGURATION
     if settings_file.exists():
         settings = settings_file.read_text(encoding="utf-8")
     else:
-        settings = wheel_lock.configuration(configured_indexes(pip, project.root), torch)
+        settings = wheel_lock.configuration(resolver.indexes, resolver.address("torch"))
         console.say(f"wheels: writing {PDM_CONFIGURATION}, which says where torch's CPU build is")
     refreshed = wheel_lock.refresh(
         project.root, settings, platforms=wheel_lock.PLATFORMS, say=console.say
@@ -113,15 +128,8 @@ def _lock_wheels(options: argparse.Namespace, project: Project, console: Console
 
 
 def _lock_models(options: argparse.Namespace, project: Project, console: Console) -> None:
-    from bundler.artifacts.network import Network
-    from bundler.artifacts.sources import (
-        IndexSource,
-        configured_indexes,
-        configured_network,
-    )
-    from bundler.artifacts.store import Store
+    from bundler.artifacts.sources import IndexSource
     from bundler.atomic import replace_files
-    from bundler.bootstrap.pip_options import pip_options
     from bundler.golden import TEXTS, read_texts
     from bundler.locking.hub import Hub
     from bundler.locking.model_lock import Locker
@@ -131,22 +139,21 @@ def _lock_models(options: argparse.Namespace, project: Project, console: Console
     asked = options.models or recipe.catalogue
     wanted = {model.name: model for model in (recipe.model(name) for name in asked)}
     before = read_models(project.model_lock, recipe)
-    pip = pip_options(os.environ)
-    network = configured_network(pip, Network())
-    mirrors = parse_mirrors(options.mirror, recipe.sources)
-    variable = os.environ.get("HF_ENDPOINT")
+    resolver = _resolver(options, project, console, recipe)
     hub = Hub(
-        endpoint=mirrors.get("hub") or variable or recipe.sources["hub"],
-        network=network,
+        endpoint=resolver.hub,
+        network=resolver.network,
         token=os.environ.get("HF_TOKEN"),
-        named_by="--mirror hub" if "hub" in mirrors else "HF_ENDPOINT" if variable else "",
+        named_by="--mirror hub"
+        if "hub" in resolver.mirrors
+        else "HF_ENDPOINT" * bool(os.environ.get("HF_ENDPOINT")),
     )
     with console.progress("lock") as progress:
         locker = Locker(
             recipe=recipe,
-            store=Store(options.store or project.store),
-            network=network,
-            wheels=IndexSource(configured_indexes(pip, project.root), network),
+            store=resolver.store,
+            network=resolver.network,
+            wheels=IndexSource(resolver.indexes, resolver.network),
             hub=hub,
             texts=read_texts(project.golden / TEXTS),
             before=before,

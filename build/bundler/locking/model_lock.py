@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from packaging.requirements import Requirement
 
 from bundler.artifacts.fetch import Request, fetch
+from bundler.artifacts.store import lay
 from bundler.assembly.derivation import measure_int8
 from bundler.assembly.wheel_installer import opened
 from bundler.bootstrap import connection
 from bundler.bootstrap.connection import shown
 from bundler.digests import Artifact, Digest
-from bundler.errors import ModelError, PolicyError
+from bundler.errors import PolicyError
 from bundler.golden import keep_or_replace, make_golden, render_golden
 from bundler.locks.models import ModelFile, ModelSpec, check_model, judge, settle
 from bundler.staging import stage_beside
@@ -132,19 +132,24 @@ class Locker:
         wheel: Artifact | None = None,
     ) -> Locked:
         refuse_missing_weights(model.name, folder, files)
-        facts = read_facts(model.name, folder)
+        pooling = read_pooling(model.name, folder)
         self.say(f"{model.name}: making {len(self.texts)} reference vectors")
         made = self.make(folder, self.texts)
-        _compare_facts(model, facts, made)
-        text = self._golden(model, revision, facts, made)
+        if not made.max_tokens:
+            raise PolicyError(
+                f"{model.name} does not say its max_tokens",
+                why="sentence-transformers finds no length to cut texts to",
+                next_step=REFUSED,
+            )
+        text = self._golden(model, revision, pooling, made)
         spec = ModelSpec(
             name=model.name,
             repository=model.repository,
             revision=revision,
             license=model.license,
-            dim=facts.dim,
-            max_tokens=facts.max_tokens,
-            pooling=facts.pooling,
+            dim=made.dim,
+            max_tokens=made.max_tokens,
+            pooling=pooling,
             files=tuple(ModelFile(path=path, digest=files[path]) for path in sorted(files)),
             golden=Digest(sha256=Digest.of_bytes(text.encode()).sha256),
             wheel=wheel,
@@ -165,14 +170,14 @@ class Locker:
         is_same = old is not None and replace(old, int8=None) == spec
         return settle(fresh, old.int8) if old and is_same else fresh
 
-    def _golden(self, model: CatalogueModel, revision: str, facts: Facts, made: Made) -> str:
+    def _golden(self, model: CatalogueModel, revision: str, pooling: str, made: Made) -> str:
         header = {
             "model": model.name,
             "repository": model.repository,
             "revision": revision,
-            "pooling": facts.pooling,
+            "pooling": pooling,
             "normalize": True,
-            "dim": facts.dim,
+            "dim": made.dim,
             "made_with": dict(made.made_with),
         }
         fresh = render_golden(header, self.texts, made.vectors)
@@ -182,13 +187,7 @@ class Locker:
         return fetch(requests, self.store, network=self.network, progress=self.progress)
 
     def _lay(self, digest: Digest, target: Path) -> None:
-        """Put the store's entry at `target`, as a link where the disk allows it."""
-        entry = self.store.verified(digest, target.name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(entry, target)
-        except OSError:
-            shutil.copyfile(entry, target)
+        lay(self.store.verified(digest, target.name), target)
 
 
 def _request(path: str, digest: Digest, hub: Hub, listing: Listing) -> Request:
@@ -205,18 +204,6 @@ def _compare_licenses(model: CatalogueModel, listing: Listing) -> None:
         )
 
 
-def _compare_facts(model: CatalogueModel, facts: Facts, made: Made) -> None:
-    """Raise ModelError if the loaded model is not what its configuration says."""
-    said = {"dim": facts.dim, "max_tokens": facts.max_tokens}
-    found = {"dim": made.dim, "max_tokens": made.max_tokens}
-    if said != found:
-        raise ModelError(
-            f"{model.name} does not match its configuration",
-            why=f"it says {said}, sentence-transformers finds {found}",
-            next_step="choose a model that the locked sentence-transformers can load",
-        )
-
-
 WEIGHTS = "model.safetensors"
 WEIGHTED = frozenset({"Transformer", "Dense"})
 REFUSED = "choose a model that consists of data alone"
@@ -230,15 +217,6 @@ FLAGS = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """The vector's length, where the model cuts (in tokens), and its own pooling."""
-
-    dim: int
-    max_tokens: int
-    pooling: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,56 +265,23 @@ def refuse_missing_weights(model: str, folder: Path, names: Collection[str]) -> 
             )
 
 
-def read_facts(model: str, folder: Path) -> Facts:
-    """Return what the snapshot in `folder` says of itself. Raises PolicyError naming the gap."""
-    modules = _modules(model, folder)
-    pooling, dim = "", 0
-    for module in modules:
-        config = folder / module.path / "config.json"
-        match _short(module.kind):
-            case "Pooling":
-                raw = _read(model, config)
-                pooling = _pooling(model, raw)
-                dim = int(raw.get("word_embedding_dimension", raw.get("embedding_dimension", 0)))
-            case "Dense":
-                dim = int(_read(model, config).get("out_features", 0))
-            case _:
-                pass
-    max_tokens = _max_tokens(model, folder)
-    for name, value in (("pooling", pooling), ("dim", dim), ("max_tokens", max_tokens)):
-        if not value:
-            raise PolicyError(
-                f"{model} does not say its {name}",
-                why="neither modules.json nor the configuration it names has it",
-                next_step=REFUSED,
-            )
-    return Facts(dim=dim, max_tokens=max_tokens, pooling=pooling)
-
-
-def _pooling(model: str, raw: Mapping[str, Any]) -> str:
-    stated = raw.get("pooling_mode")
-    modes = [stated] if isinstance(stated, str) else stated
-    if modes is None:
-        modes = [mode for flag, mode in FLAGS.items() if raw.get(flag)]
+def read_pooling(model: str, folder: Path) -> str:
+    """Return how the snapshot in `folder` pools. Raises PolicyError unless it is in one way."""
+    modes: list[str] = []
+    for module in _modules(model, folder):
+        if _short(module.kind) == "Pooling":
+            raw = _read(model, folder / module.path / "config.json")
+            stated = raw.get("pooling_mode") or [
+                mode for flag, mode in FLAGS.items() if raw.get(flag)
+            ]
+            modes += [stated] if isinstance(stated, str) else stated
     if len(modes) != 1:
         raise PolicyError(
             f"{model} does not pool in one way",
             why=f"its modes are {', '.join(modes) or 'none'}",
             next_step=REFUSED,
         )
-    return str(modes[0])
-
-
-def _max_tokens(model: str, folder: Path) -> int:
-    """Return where the model cuts; newer releases say it with the tokenizer."""
-    places = (
-        ("sentence_bert_config.json", "max_seq_length"),
-        ("tokenizer_config.json", "model_max_length"),
-    )
-    for name, key in places:
-        if (folder / name).is_file() and (value := _read(model, folder / name).get(key)):
-            return int(value)
-    return 0
+    return modes[0]
 
 
 def _modules(model: str, folder: Path) -> tuple[_Module, ...]:

@@ -87,8 +87,8 @@ def run(
     maker = tmp_path / "maker.py"
     maker.write_text(MAKER)
     monkeypatch.setattr("bundler.golden.MAKER", maker)
-    monkeypatch.setattr("bundler.bootstrap.pip_options.pip_options", lambda _: {"no-index": "1"})
-    monkeypatch.setattr("bundler.artifacts.network.Network", LoopbackNetwork)
+    monkeypatch.setattr("bundler.artifacts.resolver.pip_options", lambda _: {"no-index": "1"})
+    monkeypatch.setattr("bundler.artifacts.resolver.Network", LoopbackNetwork)
     for name in ("HF_ENDPOINT", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)
 

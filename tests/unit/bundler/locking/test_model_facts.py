@@ -7,13 +7,12 @@ import pytest
 
 from bundler.errors import PolicyError
 from bundler.locking.model_lock import (
-    Facts,
-    read_facts,
+    read_pooling,
     refuse_code,
     refuse_missing_weights,
     refuse_names,
 )
-from tests.support.tinymodel import MAX_TOKENS, WIDTH, tiny_model, write_model
+from tests.support.tinymodel import tiny_model, write_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,24 +31,16 @@ def with_modules(*modules: tuple[str, str]) -> dict[str, bytes]:
     return {**tiny_model(), "modules.json": json.dumps(entries).encode()}
 
 
-def test_the_facts_are_those_the_configuration_states(tmp_path: Path) -> None:
-    folder = write_model(tmp_path, tiny_model())
-    assert read_facts("tiny", folder) == Facts(dim=WIDTH, max_tokens=MAX_TOKENS, pooling="mean")
-
-
-def test_a_dense_layer_decides_the_length_of_the_vector(tmp_path: Path) -> None:
-    folder = write_model(tmp_path, tiny_model(dense=6))
-    assert read_facts("tiny", folder).dim == 6
+def test_the_pooling_is_that_of_the_configuration(tmp_path: Path) -> None:
+    assert read_pooling("tiny", write_model(tmp_path, tiny_model(dense=6))) == "mean"
 
 
 def test_the_spelling_of_newer_releases_is_read_too(tmp_path: Path) -> None:
-    files = changed("sentence_bert_config.json", max_seq_length=None)
-    files["tokenizer_config.json"] = json.dumps({"model_max_length": 48}).encode()
+    files = tiny_model()
     files["1_Pooling/config.json"] = json.dumps(
         {"embedding_dimension": 24, "pooling_mode": "cls", "include_prompt": True}
     ).encode()
-    folder = write_model(tmp_path, files)
-    assert read_facts("tiny", folder) == Facts(dim=24, max_tokens=48, pooling="cls")
+    assert read_pooling("tiny", write_model(tmp_path, files)) == "cls"
 
 
 @pytest.mark.parametrize(
@@ -66,13 +57,7 @@ def test_a_model_that_pools_in_two_ways_or_none_is_refused(
 ) -> None:
     folder = write_model(tmp_path, changed("1_Pooling/config.json", **pooling))
     with pytest.raises(PolicyError, match="does not pool in one way"):
-        read_facts("tiny", folder)
-
-
-def test_a_model_that_keeps_its_length_to_itself_is_refused(tmp_path: Path) -> None:
-    folder = write_model(tmp_path, changed("1_Pooling/config.json", word_embedding_dimension=None))
-    with pytest.raises(PolicyError, match="does not say its dim"):
-        read_facts("tiny", folder)
+        read_pooling("tiny", folder)
 
 
 def test_the_tiny_model_may_be_loaded(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from bundler.console import Progress
 from bundler.errors import (
     BundlerError,
     IntegrityError,
-    ModelError,
     PolicyError,
     UnreachableError,
 )
@@ -83,8 +82,8 @@ BESIDES = {
 class Maker:
     """Stands in for sentence-transformers: notes what it was given, answers as it is told."""
 
-    def __init__(self, *, dim: int = WIDTH, max_tokens: int = MAX_TOKENS) -> None:
-        self.dim, self.max_tokens = dim, max_tokens
+    def __init__(self) -> None:
+        self.dim, self.max_tokens = WIDTH, MAX_TOKENS
         self.folders: list[dict[str, bytes]] = []
 
     def __call__(self, folder: Path, texts: Sequence[str]) -> Made:
@@ -405,10 +404,15 @@ def test_a_storage_that_is_down_is_out_of_reach(locker: Locker, server: TinyHub)
         locker.lock(FROM_HUB)
 
 
-@pytest.mark.parametrize("maker", [Maker(dim=8), Maker(max_tokens=512)], ids=["dim", "length"])
-def test_a_model_that_turns_out_differently_is_not_locked(locker: Locker, maker: Maker) -> None:
-    del maker
-    with pytest.raises(ModelError, match="does not match its configuration"):
+def test_what_the_loaded_model_says_of_itself_is_locked(locker: Locker, maker: Maker) -> None:
+    maker.dim, maker.max_tokens = 8, 512
+    spec = locker.lock(FROM_HUB).spec
+    assert (spec.dim, spec.max_tokens) == (8, 512)
+
+
+def test_a_model_that_cuts_nowhere_is_not_locked(locker: Locker, maker: Maker) -> None:
+    maker.max_tokens = 0
+    with pytest.raises(PolicyError, match="does not say its max_tokens"):
         locker.lock(FROM_HUB)
 
 
