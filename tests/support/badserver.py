@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    Behaviour: TypeAlias = Callable[["Handler", bytes], None]
+    Behaviour: TypeAlias = Callable[["Handler", bytes], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,15 +146,17 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
 
-    def part(self, data: bytes) -> tuple[int, bytes, dict[str, str]]:
-        """Return the status, body and headers an honest server gives."""
+    def begin(self, data: bytes, headers: dict[str, str] | None = None) -> bytes:
+        """Send the status and the headers that an honest server gives; return the body."""
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if asked is None:
-            return 200, data, {}
-        start = int(asked[1])
-        if start >= len(data):
-            return 416, b"", {"Content-Range": f"bytes */{len(data)}"}
-        return 206, data[start:], {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
+        code, body, own = 200, data, dict(headers or {})
+        if asked is not None and int(asked[1]) >= len(data):
+            code, body, own["Content-Range"] = 416, b"", f"bytes */{len(data)}"
+        elif asked is not None:
+            code, body = 206, data[int(asked[1]) :]
+            own["Content-Range"] = f"bytes {asked[1]}-{len(data) - 1}/{len(data)}"
+        self.head(code, {"Content-Length": str(len(body)), **own})
+        return body
 
     def drop(self) -> None:
         """Cut the connection, as a broken network does."""
@@ -168,17 +170,24 @@ class Handler(BaseHTTPRequestHandler):
 
 def honest(handler: Handler, data: bytes) -> None:
     """Answer as asked, ranges included."""
-    status, body, headers = handler.part(data)
-    handler.answer(status, body, headers)
+    handler.wfile.write(handler.begin(data))
+
+
+def honest_with(**headers: str) -> Behaviour:
+    """Answer as asked, with further headers, which are spelled with underscores."""
+    spelled = _spelled(headers)
+    return lambda handler, data: handler.wfile.write(handler.begin(data, spelled))
+
+
+def _spelled(headers: dict[str, str]) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in headers.items()}
 
 
 def cut_at(count: int) -> Behaviour:
     """Announce everything, send `count` bytes, and cut the connection."""
 
     def behave(handler: Handler, data: bytes) -> None:
-        status, body, headers = handler.part(data)
-        handler.head(status, {"Content-Length": str(len(body)), **headers})
-        handler.wfile.write(body[:count])
+        handler.wfile.write(handler.begin(data)[:count])
         handler.wfile.flush()
         handler.drop()
 
@@ -198,16 +207,10 @@ def unframed(count: int | None = None) -> Behaviour:
 
 def extra(tail: bytes) -> Behaviour:
     """Send `tail` after the file, and announce it."""
-
-    def behave(handler: Handler, data: bytes) -> None:
-        handler.answer(200, data + tail)
-
-    return behave
+    return lambda handler, data: handler.answer(200, data + tail)
 
 
-def whole(handler: Handler, data: bytes) -> None:
-    """Ignore the range that was asked for."""
-    handler.answer(200, data)
+whole = extra(b"")  # the range that was asked for is ignored
 
 
 def other_range(handler: Handler, data: bytes) -> None:
@@ -217,18 +220,13 @@ def other_range(handler: Handler, data: bytes) -> None:
 
 def wrong(handler: Handler, data: bytes) -> None:
     """Send as many bytes, all of them different."""
-    status, body, headers = handler.part(bytes(byte ^ 0xFF for byte in data))
-    handler.answer(status, body, headers)
+    honest(handler, bytes(byte ^ 0xFF for byte in data))
 
 
 def status(code: int, **headers: str) -> Behaviour:
     """Answer with `code`; headers are spelled with underscores."""
-    spelled = {name.replace("_", "-"): value for name, value in headers.items()}
-
-    def behave(handler: Handler, _: bytes) -> None:
-        handler.answer(code, b"no", spelled)
-
-    return behave
+    spelled = _spelled(headers)
+    return lambda handler, _: handler.answer(code, b"no", spelled)
 
 
 def redirect(url: str) -> Behaviour:
@@ -240,9 +238,7 @@ def stall_at(count: int) -> Behaviour:
     """Send `count` bytes and then nothing until the server ends."""
 
     def behave(handler: Handler, data: bytes) -> None:
-        code, body, headers = handler.part(data)
-        handler.head(code, {"Content-Length": str(len(body)), **headers})
-        handler.wfile.write(body[:count])
+        handler.wfile.write(handler.begin(data)[:count])
         handler.wfile.flush()
         handler.bad.released.wait()
         handler.close_connection = True
@@ -254,8 +250,7 @@ def slowly(chunk: int, pause_s: float) -> Behaviour:
     """Send `chunk` bytes at a time with a pause after each."""
 
     def behave(handler: Handler, data: bytes) -> None:
-        code, body, headers = handler.part(data)
-        handler.head(code, {"Content-Length": str(len(body)), **headers})
+        body = handler.begin(data)
         for start in range(0, len(body), chunk):
             handler.wfile.write(body[start : start + chunk])
             handler.wfile.flush()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bundler.artifacts.network import Network
-from tests.support.badserver import BadServer, honest, redirect, status
+from tests.support.badserver import BadServer, honest_with, status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +32,11 @@ class LoopbackNetwork(Network):
 def blob_id(data: bytes) -> str:
     """Return git's id of a file."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def sha256(data: bytes) -> str:
+    """Return the digest of a file in LFS."""
+    return hashlib.sha256(data).hexdigest()
 
 
 @dataclass(slots=True)
@@ -64,10 +69,16 @@ class TinyHub(BadServer):
             "gated": "manual" if gated else False,
             "tags": [],
             "cardData": {"license": license} if license else {},
-            "siblings": [self._sibling(path, files[path]) for path in sorted(files)],
+            "siblings": [
+                _entry(path, data, "rfilename", "blobId", "sha256")
+                for path, data in sorted(files.items())
+            ],
             **(answers or {}),
         }
-        listing = [self._tree(path, files[path]) for path in sorted(files)]
+        listing = [
+            {"type": "file", **_entry(path, data, "path", "oid", "oid")}
+            for path, data in sorted(files.items())
+        ]
         for ref in (revision, "main"):
             self.add(f"api/models/{repository}/revision/{ref}", json.dumps(info).encode())
             self.add(f"api/models/{repository}/tree/{ref}", json.dumps(listing).encode())
@@ -83,7 +94,7 @@ class TinyHub(BadServer):
 
     def lfs_name(self, data: bytes) -> str:
         """Return the path at which the storage has a file."""
-        return f"lfs/{hashlib.sha256(data).hexdigest()}"
+        return f"lfs/{sha256(data)}"
 
     def behaviour(self, path: str) -> Behaviour:
         """Ask for a login where a repository is gated, or not there at all, as the hub does."""
@@ -100,41 +111,19 @@ class TinyHub(BadServer):
         return BadServer.behaviour(self, path)
 
     def _serve(self, name: str, path: str, data: bytes, revision: str) -> None:
-        headers = {"X-Repo-Commit": revision, "Accept-Ranges": "bytes"}
+        headers = {"X_Repo_Commit": revision, "Accept_Ranges": "bytes"}
         if path.endswith(LFS_SUFFIXES):
-            place = self.storage or self
-            url = place.add(self.lfs_name(data), data)
-            digest = hashlib.sha256(data).hexdigest()
-            linked = {"X-Linked-Size": str(len(data)), "X-Linked-Etag": f'"{digest}"'}
-            self.add(name, data, forever=_with({**headers, **linked}, redirect(url)))
+            url = (self.storage or self).add(self.lfs_name(data), data)
+            headers |= {"X_Linked_Size": str(len(data)), "X_Linked_Etag": f'"{sha256(data)}"'}
+            self.add(name, data, forever=status(302, Location=url, **headers))
         else:
-            self.add(name, data, forever=_with({**headers, "ETag": f'"{blob_id(data)}"'}, honest))
-
-    def _sibling(self, path: str, data: bytes) -> dict[str, Any]:
-        entry: dict[str, Any] = {"rfilename": path, "size": len(data), "blobId": blob_id(data)}
-        if path.endswith(LFS_SUFFIXES):
-            digest = hashlib.sha256(data).hexdigest()
-            entry["lfs"] = {"sha256": digest, "size": len(data), "pointerSize": 134}
-        return entry
-
-    def _tree(self, path: str, data: bytes) -> dict[str, Any]:
-        entry: dict[str, Any] = {"type": "file", "path": path, "size": len(data)}
-        entry["oid"] = blob_id(data)
-        if path.endswith(LFS_SUFFIXES):
-            digest = hashlib.sha256(data).hexdigest()
-            entry["lfs"] = {"oid": digest, "size": len(data), "pointerSize": 134}
-        return entry
+            self.add(name, data, forever=honest_with(ETag=f'"{blob_id(data)}"', **headers))
 
 
-def _with(headers: Mapping[str, str], behave: Behaviour) -> Behaviour:
-    """Add `headers` to whatever `behave` answers."""
-
-    def wrapped(handler: Any, data: bytes) -> None:
-        plain = handler.head
-        handler.head = lambda code, own: plain(code, {**headers, **own})
-        try:
-            behave(handler, data)
-        finally:
-            del handler.head
-
-    return wrapped
+def _entry(path: str, data: bytes, *names: str) -> dict[str, Any]:
+    """Return what the API says of a file; `names` are those of its path, id and digest."""
+    of_path, of_id, of_digest = names
+    entry: dict[str, Any] = {of_path: path, "size": len(data), of_id: blob_id(data)}
+    if path.endswith(LFS_SUFFIXES):
+        entry["lfs"] = {of_digest: sha256(data), "size": len(data), "pointerSize": 134}
+    return entry
