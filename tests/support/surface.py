@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import ast
+import collections.abc
+import dataclasses
+import inspect
 import json
 import os
 import re
 import tomllib
-from typing import TYPE_CHECKING, Any
+import typing
+from typing import TYPE_CHECKING, Any, cast
 
 from bundler import cli as building
 from bundler import errors as building_errors
-from bundler.digests import Artifact, Digest
+from bundler.digests import Digest
 from bundler.errors import BundlerError
 from bundler.locks import models, runtime
-from bundler.locks.models import Cosines, Int8, ModelFile, ModelSpec
+from bundler.locks.models import ModelSpec
 from bundler.locks.runtime import RuntimeSpec
 from sidecar import cli, errors, manifest
 from sidecar.errors import ServiceError
@@ -177,75 +181,37 @@ def _files() -> Iterator[str]:
     """Yield the keys of the recipe as it is, and of samples of what the builder writes."""
     recipe = tomllib.loads((ROOT / "bundle/recipe.toml").read_text(encoding="utf-8"))
     yield from (f"recipe.toml: {key}" for key in members(recipe, named=NAMED))
-    locked = tomllib.loads(models.render_models([_model()]))
+    locked = tomllib.loads(models.render_models([_sample(ModelSpec)]))
     yield from (f"models.lock.toml: {key}" for key in members(locked))
-    runtimes = tomllib.loads(runtime.render({"linux-x64": _runtime()}))
+    runtimes = tomllib.loads(runtime.render({"linux-x64": _sample(RuntimeSpec)}))
     yield from (f"runtime.lock.toml: {key}" for key in members(runtimes, named={""}))
-    entry = manifest.FileEntry(path="a", mode=0o644, size=1, sha256=DIGEST)
-    read = json.loads(manifest.encode(_manifest(entry)))
+    written = dataclasses.replace(_sample(manifest.Manifest), schema=manifest.SCHEMA)
+    read = json.loads(manifest.encode(written))
     yield f"{manifest.MANIFEST}: schema = {read['schema']}"
     yield from (f"{manifest.MANIFEST}: {key}" for key in members(read, named={"floor"}))
-    (row,) = json.loads(manifest.encode_entries([entry]))
+    (row,) = json.loads(manifest.encode_entries([_sample(manifest.FileEntry)]))
     columns = ", ".join(kind_of(value) for value in row)
     yield f"{manifest.MANIFESTS}/COMPONENT.json: a list of [{columns}]"
 
 
-def _model() -> ModelSpec:
-    cosines = Cosines(worst=0.5, mean=0.5)
-    return ModelSpec(
-        name="a",
-        repository="a/b",
-        revision="0" * 40,
-        license="MIT",
-        dim=1,
-        max_tokens=1,
-        pooling="mean",
-        files=(ModelFile(path="a", digest=Digest(sha256=DIGEST, size=1)),),
-        golden=Digest(sha256=DIGEST),
-        wheel=Artifact(name="a", digest=Digest(sha256=DIGEST)),
-        prefix="a",
-        int8=Int8(measured=cosines, least=cosines),
-    )
-
-
-def _runtime() -> RuntimeSpec:
-    return RuntimeSpec(
-        version="3.11",
-        tag="a",
-        triple="a",
-        flavour="a",
-        artifact=Artifact(name="a", digest=Digest(sha256=DIGEST)),
-        url="a",
-    )
-
-
-def _manifest(entry: manifest.FileEntry) -> manifest.Manifest:
-    return manifest.Manifest(
-        plan=DIGEST,
-        papers=DIGEST,
-        target="linux-x64",
-        version="1",
-        profile="safe",
-        runtime=manifest.Runtime(version="3.11", source="standalone", executable="python"),
-        default_model="a",
-        models=(
-            manifest.Model(
-                name="a",
-                repository="a/b",
-                revision="0" * 40,
-                dim=1,
-                max_tokens=1,
-                pooling="mean",
-                snapshot="a",
-                golden="a",
-                least_int8=0.5,
-            ),
-        ),
-        components=(manifest.Component(name="a", digest=DIGEST, inputs=DIGEST, files=1, size=1),),
-        documents=(entry,),
-        floor={"glibc": "2.28"},
-        unreleasable=("a",),
-    )
+def _sample(kind: Any) -> Any:
+    """Return a value of a type that says something in every field."""
+    if kind is Digest:
+        return Digest(sha256=DIGEST, size=1)
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(
+            kind, {**vars(collections.abc), **vars(inspect.getmodule(kind))}
+        )
+        fields = {field.name: _sample(hints[field.name]) for field in dataclasses.fields(kind)}
+        return cast("Any", kind)(**fields)
+    first, *others = typing.get_args(kind) or (kind,)
+    match typing.get_origin(kind):
+        case None:
+            return {int: 1, float: 0.5, str: "a"}[kind]
+        case collections.abc.Mapping:
+            return {"a": _sample(*others)}
+        case origin:
+            return (_sample(first),) if origin is tuple else _sample(first)
 
 
 def _node() -> Iterator[str]:
