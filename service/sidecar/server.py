@@ -23,11 +23,11 @@ from sidecar.process import diagnosis, limits
 from sidecar.process.clock import Clock
 from sidecar.process.listener import BACKLOG
 from sidecar.scheduling.encoder import Encoder
-from sidecar.web import http_protocol, preload
+from sidecar.web import preload
 from sidecar.web.app import create_app
 from sidecar.web.budget import Budget
+from sidecar.web.http_protocol import ACCEPTS_PER_TURN, Connections
 from sidecar.web.middleware import AccessLog
-from sidecar.web.slow_readers import SlowReaders
 from sidecar.web.state import Service
 
 if TYPE_CHECKING:
@@ -146,20 +146,22 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, events: EventW
     encoder = Encoder(
         functools.partial(load, settings, events), limits=settings.limits, now=clock.time
     )
-    senders = SlowReaders(settings.bounds, encoder.counts, clock)
+    connections = Connections(settings.bounds, access_log, encoder.counts, clock)
     app = create_app(
         settings,
         encoder,
         instance=settings.instance or uuid.uuid4().hex,
         request_stop=stop.request,
         access_log=access_log,
-        budget=Budget(settings.limits.max_held_bytes, unsent=senders.unsent, freed=encoder.freed),
+        budget=Budget(
+            settings.limits.max_held_bytes, unsent=connections.unsent, freed=encoder.freed
+        ),
         clock=clock,
     )
     config = uvicorn.Config(
         app,
-        http=http_protocol.protocol(settings.bounds, access_log, encoder.counts, clock, senders),
-        backlog=http_protocol.ACCEPTS_PER_TURN,
+        http=connections.protocol(),
+        backlog=ACCEPTS_PER_TURN,
         ws="none",
         loop="asyncio",
         lifespan="off",

@@ -7,9 +7,13 @@ one piece. Whatever is refused here is answered in the common shape, and then th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import re
+import socket
+import struct
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal, cast
@@ -26,10 +30,23 @@ from sidecar.settings import Bounds
 from sidecar.web import errors
 from sidecar.web.budget import SHARE, Share
 from sidecar.web.middleware import AccessLog
-from sidecar.web.slow_readers import ResponseWriter, SlowReaders
 
 # So /health, which is begun at once, waits for no more than these.
 REQUESTS_PER_TURN = 2
+# Connections are taken in small lots, so that a thousand of them at once do not hold up the loop;
+# the others wait in the system's queue.
+ACCEPTS_PER_TURN = 32
+TOO_LARGE_HINT = 431
+LOOK_S = 0.1  # between looks at what is over
+URGENT = b"GET /health "
+_ABSOLUTE = re.compile(rb"https?://([^/?]+)(.*)", re.IGNORECASE)
+# struct linger: on, with no time for what was not sent.
+_AT_ONCE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+Stage = Literal["idle", "head", "body", "held", "active", "lingering"]
+log = logging.getLogger("sidecar.http_protocol")
+# What uvicorn has to say below an error we say ourselves.
+_quiet = log.getChild("uvicorn")
+_quiet.setLevel(logging.ERROR)
 
 
 class AcceptPacing:
@@ -76,48 +93,162 @@ class AcceptPacing:
             self._waiting.popleft()()
 
 
-class IdleLimit:
-    """Drops the connections that have waited longest when there are too many.
+class Connections:
+    """What the connections of one server share, and the look at all of them.
 
-    They are kept for a grace period: a burst has not had time to send yet. Each is known by what
+    Time is that of `clock`: in a suspension nobody was slow. Those that wait are each known by what
     closes it unless a request is there already, and returns whether it was closed.
     """
 
-    def __init__(self, bounds: Bounds, clock: Clock) -> None:
-        """Begin with nobody."""
-        self._bounds = bounds
-        self._clock = clock
-        self._since: dict[Callable[[], bool], float] = {}
+    def __init__(self, bounds: Bounds, access_log: AccessLog, counts: Counts, clock: Clock) -> None:
+        """Begin with nobody; those that are ended as slow are counted in `counts`."""
+        self.bounds = bounds
+        self.access_log = access_log
+        self.counts = counts
+        self.clock = clock
+        self.pacing = AcceptPacing()
+        self.unread: set[ResponseWriter] = set()  # whose clients have not taken everything
+        self._waiting: dict[Callable[[], bool], float] = {}
+        self._is_looking = False
+
+    def protocol(self) -> type[BoundedProtocol]:
+        """Return what makes a connection of the server."""
+        return cast("type[BoundedProtocol]", functools.partial(BoundedProtocol, self))
+
+    def unsent(self) -> int:
+        """Return the bytes of all answers that were written and not yet taken."""
+        return sum(writer.buffered for writer in self.unread)
 
     def join(self, drop: Callable[[], bool]) -> None:
-        """Let one be the youngest."""
-        self._since.pop(drop, None)
-        self._since[drop] = self._clock.time()
+        """Let one be the youngest of those that wait for a request."""
+        self._waiting.pop(drop, None)
+        self._waiting[drop] = self.clock.time()
 
     def leave(self, drop: Callable[[], bool]) -> None:
-        """Let one be safe: it has a request, or is gone."""
-        self._since.pop(drop, None)
+        """Let one wait no more: it has a request, or is gone."""
+        self._waiting.pop(drop, None)
 
     def make_room(self) -> None:
         """Drop the one that waited longest now; none if all are at work."""
-        for drop in list(self._since):
+        for drop in list(self._waiting):
             self.leave(drop)
             if drop():
                 break
 
-    def look(self) -> None:
-        """Drop those that are too many."""
-        patient = self._clock.time() - self._bounds.grace_s
-        surplus = len(self._since) - self._bounds.max_idle
-        for drop, since in list(self._since.items())[: max(surplus, 0)]:
+    def watch(self, connections: set[BoundedProtocol]) -> None:
+        """Look every LOOK_S at what is over, for as long as there are connections."""
+        if connections and not self._is_looking:
+            self._is_looking = True
+            asyncio.get_running_loop().call_later(LOOK_S, self._watch, connections)
+
+    def _watch(self, connections: set[BoundedProtocol]) -> None:
+        self.clock.tick()
+        try:
+            for connection in list(connections):
+                connection.look()
+            self.thin_out()
+            self.end_slow()
+        finally:
+            self._is_looking = False
+            self.watch(connections)
+
+    def thin_out(self) -> None:
+        """Drop those that have waited longest where too many wait.
+
+        They are kept for a grace period: a burst has not had time to send yet.
+        """
+        patient = self.clock.time() - self.bounds.grace_s
+        surplus = len(self._waiting) - self.bounds.max_idle
+        for drop, since in list(self._waiting.items())[: max(surplus, 0)]:
             if since > patient:
                 break
             self.leave(drop)
             drop()
 
+    def end_slow(self) -> None:
+        """End the connections of clients that take too little of their answers."""
+        self.unread = {writer for writer in self.unread if writer.unsent}
+        slow = [writer for writer in self.unread if writer.is_slow()]
+        if slow:
+            unsent = sum(writer.unsent for writer in slow)
+            self.unread.difference_update(slow)
+            for writer in slow:
+                writer.abort()
+            self.counts.slow_readers += len(slow)
+            what = "connections closed because the client read too slowly: %d, with %d bytes left"
+            log.info(what, len(slow), unsent)
 
-TOO_LARGE_HINT = 431
-_ABSOLUTE = re.compile(rb"https?://([^/?]+)(.*)", re.IGNORECASE)
+
+class ResponseWriter:
+    """Writes to one connection, and knows how much of it the client takes in a window of time.
+
+    The window begins anew whenever the client has taken all: then it waits for us. To the server it
+    is the connection's transport, whose other parts it passes on; `close` may be set.
+    """
+
+    close: Callable[[], None]
+
+    def __init__(
+        self, connections: Connections, transport: asyncio.Transport, unwritten: Callable[[], int]
+    ) -> None:
+        """Write nothing yet; `unwritten` tells how much of the answer is still to be written."""
+        self._connections = connections
+        self._transport = transport
+        self._unwritten = unwritten
+        self._start = self._most = self._written = self._taken = self._rest = 0
+        self._since = 0.0
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (as a transport has it)
+        """Return another part of the transport."""
+        return getattr(self._transport, name)
+
+    @property
+    def buffered(self) -> int:
+        """The bytes that were written and that the system has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+    @property
+    def unsent(self) -> int:
+        """The bytes that the system has not taken yet, written or not."""
+        return self.buffered + self._unwritten()
+
+    def write(self, data: bytes) -> None:
+        """Write `data`, or let it wait for the client."""
+        if not data:
+            return
+        has_taken_all = not self._rest and not self.buffered
+        self._transport.write(data)
+        self._written += len(data)
+        self._rest = self._unwritten()
+        if has_taken_all and (self._rest or self.buffered):
+            self._most = 0
+            self._begin()
+            self._connections.unread.add(self)
+
+    def abort(self) -> None:
+        """Reset the connection: what the system has of the answer is given up, too."""
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):  # it is gone
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        self._transport.abort()
+
+    def is_slow(self) -> bool:
+        """Return whether a window ended in which too little was taken."""
+        bounds = self._connections.bounds
+        if self._connections.clock.time() - self._since < bounds.window_s:
+            return False
+        taken = self._written - self.buffered - self._taken
+        wanted = max(bounds.min_window_bytes, self._most // bounds.max_windows)
+        if taken < min(wanted, self._start):
+            return True
+        self._begin()
+        return False
+
+    def _begin(self) -> None:
+        self._start = self.unsent
+        self._most = max(self._most, self._start)
+        self._taken, self._since = self._written - self.buffered, self._connections.clock.time()
 
 
 class StrictConnection(h11.Connection):
@@ -221,60 +352,10 @@ def _too_large(bounds: Bounds) -> Problem:
     )
 
 
-# Connections are taken in small lots, so that a thousand of them at once do not hold up the loop;
-# the others wait in the system's queue.
-ACCEPTS_PER_TURN = 32
-LOOK_S = 0.1  # between looks at what is over
-URGENT = b"GET /health "
-Stage = Literal["idle", "head", "body", "held", "active", "lingering"]
-log = logging.getLogger("sidecar.http_protocol")
-# What uvicorn has to say below an error we say ourselves.
-_quiet = log.getChild("uvicorn")
-_quiet.setLevel(logging.ERROR)
-
-
-class _Shared:
-    """What the connections of one server share, and the look at all of them."""
-
-    def __init__(
-        self,
-        bounds: Bounds,
-        access_log: AccessLog,
-        counts: Counts,
-        clock: Clock,
-        senders: SlowReaders,
-    ) -> None:
-        self.bounds = bounds
-        self.access_log = access_log
-        self.counts = counts
-        self.clock = clock
-        self.senders = senders
-        self.idle = IdleLimit(bounds, clock)
-        self.pacing = AcceptPacing()
-        self._is_looking = False
-
-    def look(self, connections: set[BoundedProtocol]) -> None:
-        """See every LOOK_S what is over, for as long as there are connections."""
-        if connections and not self._is_looking:
-            self._is_looking = True
-            asyncio.get_running_loop().call_later(LOOK_S, self._look, connections)
-
-    def _look(self, connections: set[BoundedProtocol]) -> None:
-        self.clock.tick()
-        try:
-            for connection in list(connections):
-                connection.look()
-            self.idle.look()
-            self.senders.look()
-        finally:
-            self._is_looking = False
-            self.look(connections)
-
-
 class BoundedProtocol(H11Protocol):
     """One connection."""
 
-    def __init__(self, shared: _Shared, **given: Any) -> None:  # noqa: ANN401 (as uvicorn gives it)
+    def __init__(self, shared: Connections, **given: Any) -> None:  # noqa: ANN401 (as uvicorn gives it)
         """Take what uvicorn gives every protocol."""
         super().__init__(**given)
         self.conn: StrictConnection = StrictConnection(shared.bounds, shared.clock)
@@ -296,17 +377,17 @@ class BoundedProtocol(H11Protocol):
         self._socket = transport
         self._shared.pacing.arrive()
         if len(self.connections) >= self._bounds.max_connections:
-            self._shared.idle.make_room()
-        self._writer = ResponseWriter(self._shared.senders, transport, self._unwritten)
+            self._shared.make_room()
+        self._writer = ResponseWriter(self._shared, transport, self._unwritten)
         self._writer.close = self._close  # a client that still sends hears the answer first
         super().connection_made(cast("asyncio.Transport", self._writer))
         self._enter("idle")
-        self._shared.look(cast("set[BoundedProtocol]", self.connections))
+        self._shared.watch(cast("set[BoundedProtocol]", self.connections))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._held.clear()
-        self._shared.idle.leave(self.drop)
+        self._shared.leave(self.drop)
         super().connection_lost(exc)
         del self._writer.close
 
@@ -395,9 +476,9 @@ class BoundedProtocol(H11Protocol):
         }
         self._deadline = self._since + waits_s.get(stage, self._bounds.idle_s)
         if stage in ("idle", "head"):
-            self._shared.idle.join(self.drop)
+            self._shared.join(self.drop)
         else:
-            self._shared.idle.leave(self.drop)
+            self._shared.leave(self.drop)
 
     def look(self) -> None:
         """End what is over, unless there is something to read first, or the wait is for us."""
@@ -415,7 +496,13 @@ class BoundedProtocol(H11Protocol):
         elif self._stage == "idle":
             self._socket.close()
         else:
-            self._refuse(_too_slow(self._stage, now - self._since))
+            problem = Problem(
+                "too-slow",
+                f"the {self._stage} of the request did not arrive in time",
+                why=f"timed out after {now - self._since:.0f} s",
+                next_step="send it without pauses, in parts if it is large",
+            )
+            self._refuse(problem)
 
     def _unwritten(self) -> int:
         cycle: Any = self.cycle
@@ -471,20 +558,3 @@ class BoundedProtocol(H11Protocol):
         self._held.clear()
         self._socket.write_eof()
         self.flow.resume_reading()
-
-
-def protocol(
-    bounds: Bounds, access_log: AccessLog, counts: Counts, clock: Clock, senders: SlowReaders
-) -> type[BoundedProtocol]:
-    """Return what makes the connections of one server, which share what they are given here."""
-    shared = _Shared(bounds, access_log, counts, clock, senders)
-    return cast("type[BoundedProtocol]", functools.partial(BoundedProtocol, shared))
-
-
-def _too_slow(stage: str, seconds: float) -> Problem:
-    return Problem(
-        "too-slow",
-        f"the {stage} of the request did not arrive in time",
-        why=f"timed out after {seconds:.0f} s",
-        next_step="send it without pauses, in parts if it is large",
-    )

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sidecar.metrics import Counts
 from sidecar.process.clock import Clock
 from sidecar.settings import Bounds
-from sidecar.web.http_protocol import IdleLimit
+from sidecar.web.http_protocol import Connections
+from sidecar.web.middleware import AccessLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,20 +22,22 @@ class Idle:
         return self.is_dropped
 
 
-def dropped(work: Callable[[IdleLimit, list[Idle]], None], bounds: Bounds, count: int) -> list[int]:
+def dropped(
+    work: Callable[[Connections, list[Idle]], None], bounds: Bounds, count: int
+) -> list[int]:
     """Return which of `count` connections were dropped after `work` was done with them."""
     moment = [0.0]
-    crowd = IdleLimit(bounds, Clock(now=lambda: moment[0]))
+    crowd = Connections(bounds, AccessLog(), Counts(), Clock(now=lambda: moment[0]))
     everyone = [Idle() for _ in range(count)]
     for one in everyone:
         crowd.join(one.drop)
     work(crowd, everyone)
     moment[0] = 0.1
-    crowd.look()
+    crowd.thin_out()
     return [index for index, one in enumerate(everyone) if one.is_dropped]
 
 
-def nothing(_crowd: IdleLimit, _everyone: list[Idle]) -> None:
+def nothing(_crowd: Connections, _everyone: list[Idle]) -> None:
     """Leave all as they are."""
 
 
@@ -50,7 +54,7 @@ def test_none_goes_in_its_first_moments() -> None:
 
 
 def test_one_that_has_a_request_is_safe_and_one_that_waits_again_is_young() -> None:
-    def work(crowd: IdleLimit, everyone: list[Idle]) -> None:
+    def work(crowd: Connections, everyone: list[Idle]) -> None:
         crowd.leave(everyone[0].drop)
         crowd.join(everyone[1].drop)
 
@@ -58,7 +62,7 @@ def test_one_that_has_a_request_is_safe_and_one_that_waits_again_is_young() -> N
 
 
 def test_one_whose_request_is_there_but_not_read_yet_stays() -> None:
-    def work(crowd: IdleLimit, everyone: list[Idle]) -> None:
+    def work(crowd: Connections, everyone: list[Idle]) -> None:
         everyone[0].has_request = everyone[2].has_request = True
         crowd.make_room()
         assert [one.is_dropped for one in everyone] == [False, True, False, False, False]
@@ -67,7 +71,7 @@ def test_one_whose_request_is_there_but_not_read_yet_stays() -> None:
 
 
 def test_room_is_made_at_once_if_there_is_any_to_make() -> None:
-    def work(crowd: IdleLimit, everyone: list[Idle]) -> None:
+    def work(crowd: Connections, everyone: list[Idle]) -> None:
         crowd.make_room()
         assert everyone[0].is_dropped
         for one in everyone:

@@ -8,7 +8,8 @@ import pytest
 from sidecar.metrics import Counts
 from sidecar.process.clock import Clock
 from sidecar.settings import Bounds
-from sidecar.web.slow_readers import ResponseWriter, SlowReaders
+from sidecar.web.http_protocol import Connections, ResponseWriter
+from sidecar.web.middleware import AccessLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,16 +49,16 @@ class Time:
 
 
 def watched(
-    senders: SlowReaders | None = None, *, unwritten: Callable[[], int] = lambda: 0
+    connections: Connections | None = None, *, unwritten: Callable[[], int] = lambda: 0
 ) -> tuple[ResponseWriter, Transport]:
     transport = Transport()
-    senders = senders or SlowReaders(BOUNDS, Counts(), cast("Clock", Time()))
-    return ResponseWriter(senders, cast("Any", transport), unwritten), transport
+    connections = connections or Connections(BOUNDS, AccessLog(), Counts(), cast("Clock", Time()))
+    return ResponseWriter(connections, cast("Any", transport), unwritten), transport
 
 
 def is_slow(sender: ResponseWriter, passed_s: float) -> bool:
     """Return whether it is, once so much more time has passed."""
-    cast("Time", sender._senders.clock).now += passed_s
+    cast("Time", sender._connections.clock).now += passed_s
     return sender.is_slow()
 
 
@@ -117,17 +118,17 @@ def test_who_takes_too_little_is_ended_counted_and_told_in_one_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     counts, clock = Counts(), Time()
-    senders = SlowReaders(BOUNDS, counts, cast("Clock", clock))
-    slow = [watched(senders) for _ in range(3)]
+    connections = Connections(BOUNDS, AccessLog(), counts, cast("Clock", clock))
+    slow = [watched(connections) for _ in range(3)]
     for sender, _ in slow:
         sender.write(b"secret" * 100)
-    assert senders.unsent() == 1800
+    assert connections.unsent() == 1800
     with caplog.at_level(logging.INFO, logger="sidecar"):
         for clock.now in (9.9, 10.0):
             assert not any(transport.is_aborted for _, transport in slow)
-            senders.look()
+            connections.end_slow()
     assert all(transport.is_aborted for _, transport in slow)
-    assert (counts.slow_readers, senders.unsent()) == (3, 0)
+    assert (counts.slow_readers, connections.unsent()) == (3, 0)
     (line,) = [record.getMessage() for record in caplog.records]
     assert "3" in line
     assert "1800 bytes" in line
@@ -137,15 +138,15 @@ def test_who_takes_too_little_is_ended_counted_and_told_in_one_line(
 def test_time_in_which_the_service_did_not_run_ends_nobody() -> None:
     moment = [0.0]
     clock = Clock(now=lambda: moment[0])
-    senders = SlowReaders(BOUNDS, Counts(), clock)
-    sender, transport = watched(senders)
+    connections = Connections(BOUNDS, AccessLog(), Counts(), clock)
+    sender, transport = watched(connections)
     sender.write(bytes(600))
     moment[0] += 60  # as a stop of the whole process does
     clock.tick()
-    senders.look()
+    connections.end_slow()
     assert not transport.is_aborted
     for _ in range(25):
         moment[0] += 0.5
         clock.tick()
-    senders.look()
+    connections.end_slow()
     assert transport.is_aborted
