@@ -8,11 +8,11 @@ for each of its characters if one of them is beyond U+FFFF.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
 import secrets
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
@@ -34,66 +34,26 @@ MAX_NUMBER_DIGITS = 400
 MAX_VALUES = 2 * Limits().max_texts
 MAX_CHARS = Limits().max_text_chars
 MAX_DEPTH = 1_000  # more than the parsers read
+NO_OBJECT = "the body is not a JSON object"
+LONG_NUMBER = "the body has a number with too many digits"
+TOO_DEEP = "the body is nested too deeply"
 _BOM = b"\xef\xbb\xbf"
 _HALF = re.compile(r"[\ud800-\udfff]")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_QUOTE = re.compile(b'"')
 _CONTINUATIONS = bytes(range(0x80, 0xC0))
 
 
-@dataclass(slots=True, kw_only=True)
-class JsonCounts:
-    """What was counted outside of strings: a value has a mark before it, but for the first."""
-
-    strings: int = 0
-    commas: int = 0
-    colons: int = 0
-    opened: int = 0
-    closed: int = 0
-    is_ascii: bool = True
-    has_long_number: bool = False  # one that reaches through all of a slice
-
-    @property
-    def marks(self) -> int:
-        """At least the number of values less one."""
-        return self.commas + self.colons + self.opened
-
-    @property
-    def texts(self) -> int:
-        """The strings that are no keys."""
-        return self.strings - self.colons
-
-
-def counts_above(body: bytes, *, max_marks: int) -> JsonCounts | None:
-    """Return what was counted when `body` came to have more than `max_marks`; None if it has not.
-
-    So it is where a byte outside of strings is none of ASCII, which no JSON has, and where a slice
-    holds but digits: parsers copy a number.
-
-    The rest is not looked at. For a body that is no JSON the counts are as good as any.
-    """
-    if len(body) <= max_marks:
-        return None
-    seen = JsonCounts()
-    is_inside = is_escaped = False
+def _slices(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield where each slice of `body` begins, and the slice without escaped quotes."""
+    is_escaped = False
     for start in range(0, len(body), SLICE_BYTES):
         part = body[start : start + SLICE_BYTES]
         if is_escaped:
-            part = part[1:]
-        part = part.replace(rb"\\", b"").replace(rb"\"", b"")
+            part = b"_" + part[1:]
+        part = part.replace(rb"\\", b"__").replace(rb"\"", b"__")
         is_escaped = part.endswith(b"\\")
-        pieces = part.split(b'"')
-        outside = b'"'.join(pieces[is_inside::2])
-        seen.strings += (len(pieces) - is_inside) // 2
-        seen.commas += outside.count(b",")
-        seen.colons += outside.count(b":")
-        seen.opened += outside.count(b"[") + outside.count(b"{")
-        seen.closed += outside.count(b"]") + outside.count(b"}")
-        seen.is_ascii = outside.isascii()
-        seen.has_long_number = len(outside) > MAX_NUMBER_DIGITS and outside.isdigit()
-        if seen.marks > max_marks or not seen.is_ascii or seen.has_long_number:
-            return seen
-        is_inside ^= len(pieces) % 2 == 0
-    return None
+        yield start, part
 
 
 class LongStrings:
@@ -127,15 +87,14 @@ class LongStrings:
         """Return which string `text`, found in the rest, stands for; None if it is one itself."""
         return int(text[len(self._mark) :]) if text.startswith(self._mark) else None
 
-    def raw(self, number: int) -> bytes:
+    def raw(self, number: int) -> memoryview:
         """Return a string as it stands in the body, with its quotes."""
         start, end = self._places[number]
-        return self._body[start:end]
+        return memoryview(self._body)[start:end]
 
     def read(self, number: int) -> str:
         """Return a string, decoded. Raises JSONDecodeError."""
-        start, end = self._places[number]
-        text: str = orjson.loads(memoryview(self._body)[start:end])
+        text: str = orjson.loads(self.raw(number))
         return text
 
     def least_chars(self, number: int) -> int:
@@ -176,27 +135,14 @@ class LongStringTexts(DeferredTexts):
 
 def _long_strings(body: bytes, *, max_strings: int) -> Iterator[tuple[int, int]]:
     """Yield start and end of the long strings, quotes included; of one without an end, too."""
-    opened = -1
-    left = 2 * max_strings
-    is_escaped = False
-    for start in range(0, len(body), SLICE_BYTES):
-        part = body[start : start + SLICE_BYTES]
-        if is_escaped:
-            part = b"_" + part[1:]
-        part = part.replace(rb"\\", b"__").replace(rb"\"", b"__")
-        is_escaped = part.endswith(b"\\")
-        at = part.find(b'"')
-        while at >= 0 and left:
-            left -= 1
-            if opened < 0:
-                opened = start + at
-            else:
-                if start + at - opened > LONG_BYTES:
-                    yield opened, start + at + 1
-                opened = -1
-            at = part.find(b'"', at + 1)
-    if opened >= 0 and left:
-        yield opened, len(body)
+    found = (
+        start + quote.start() for start, part in _slices(body) for quote in _QUOTE.finditer(part)
+    )
+    quotes = itertools.islice(found, 2 * max_strings)
+    for opened in quotes:
+        end = next(quotes, len(body) - 1) + 1
+        if end - opened > LONG_BYTES + 1:
+            yield opened, end
 
 
 def _bad(what: str) -> Problem:
@@ -207,42 +153,35 @@ def _unprocessable(what: str) -> Problem:
     return Problem("bad-value", what)
 
 
-def _too_large(limit: int) -> Problem:
-    return Problem(
-        "too-large",
-        f"the body is larger than {limit} bytes",
-        next_step="send fewer texts at a time"
-        + (", or start with a larger --max-body-mb" if limit < MOST_BODY_MB * MB else ""),
-        closes=True,
-    )
-
-
 async def read(request: Request, *, max_bytes: int) -> bytes:
     """Return the body of a JSON request.
 
     Raises Problem: 415 for another type or a content encoding, 413 for a body over `max_bytes`.
     """
     refuse_kind(request)
-    return await collect(request, max_bytes=max_bytes, too_large=_too_large)
+    step = "send fewer texts at a time"
+    if max_bytes < MOST_BODY_MB * MB:
+        step += ", or start with a larger --max-body-mb"
+    return await collect(request, "the body", max_bytes=max_bytes, next_step=step)
 
 
-async def collect(
-    request: Request, *, max_bytes: int, too_large: Callable[[int], Problem]
-) -> bytes:
+async def collect(request: Request, what: str, *, max_bytes: int, next_step: str) -> bytes:
     """Return the body, whatever it is.
 
-    Raises Problem: what `too_large` gives for a body over `max_bytes`, declared or not, before it
-    has all been read; 499 if the client left.
+    Raises Problem: 413 for a body over `max_bytes`, declared or not, before it has all been read,
+    which tells of `what` it is and what to do instead; 499 if the client left.
     """
+    large = f"{what} is larger than {max_bytes} bytes"
+    too_large = Problem("too-large", large, next_step=next_step, closes=True)
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > max_bytes:
-        raise too_large(max_bytes)
+        raise too_large
     body = bytearray()
     try:
         async for chunk in request.stream():
             body += chunk
             if len(body) > max_bytes:
-                raise too_large(max_bytes)
+                raise too_large
     except ClientDisconnect as error:
         raise client_gone() from error
     return bytes(body)
@@ -316,7 +255,7 @@ def parse_texts(body: bytes) -> tuple[dict[str, Any], Callable[[Sequence[str]], 
             try:
                 length = len(long.read(number))
             except orjson.JSONDecodeError:
-                _strict(b'{"":' + long.raw(number) + b"}", place=place_of(number))
+                _strict(b'{"":' + bytes(long.raw(number)) + b"}", place=place_of(number))
                 raise
         lengths.append(length)
 
@@ -330,40 +269,48 @@ def parse_texts(body: bytes) -> tuple[dict[str, Any], Callable[[Sequence[str]], 
 
 
 def _refuse_many(body: bytes) -> None:
-    found = counts_above(body, max_marks=MAX_VALUES)
-    if found is None:
+    """Raise Problem for a body that has more than MAX_VALUES values, or is no JSON.
+
+    A value has a mark before it, but for the first; of the strings, keys have a colon. The rest is
+    not looked at once there are too many, a byte outside of strings is none of ASCII, which no JSON
+    has, or a slice holds but digits: parsers copy a number.
+    """
+    if len(body) <= MAX_VALUES:
         return
-    if found.has_long_number:
-        raise _long_number()
     first = body[:SLICE_BYTES].lstrip(b" \t\r\n")[:1]
-    if first == b"[":
-        raise _no_object() if found.is_ascii else _no_json(body)
-    if first != b"{" or not found.is_ascii:
-        raise _no_json(body)
-    if found.opened - found.closed > MAX_DEPTH:
-        raise _too_deep()
+    strings = colons = marks = depth = 0
+    is_inside = False
+    for _, part in _slices(body):
+        pieces = part.split(b'"')
+        outside = b'"'.join(pieces[is_inside::2])
+        if not outside.isascii():
+            raise _no_json(body)
+        if len(outside) > MAX_NUMBER_DIGITS and outside.isdigit():
+            raise _bad(LONG_NUMBER)
+        strings += (len(pieces) - is_inside) // 2
+        is_inside ^= len(pieces) % 2 == 0
+        opened = outside.count(b"[") + outside.count(b"{")
+        depth += opened - outside.count(b"]") - outside.count(b"}")
+        colons += outside.count(b":")
+        marks += outside.count(b",") + outside.count(b":") + opened
+        if marks > MAX_VALUES:
+            break
+    else:
+        return
+    if first != b"{":
+        raise _unprocessable(NO_OBJECT) if first == b"[" else _no_json(body)
+    if depth > MAX_DEPTH:
+        raise _bad(TOO_DEEP)
     what = f"the body has more than {MAX_VALUES} values"
     instead = "send fewer texts at a time; GET /info names the most, max_texts"
-    if found.texts > MAX_VALUES // 2:
+    if strings - colons > MAX_VALUES // 2:
         raise Problem("too-many-texts", what, next_step=instead)
     raise Problem("too-many-values", what, next_step=instead)
-
-
-def _no_object() -> Problem:
-    return _unprocessable("the body is not a JSON object")
 
 
 def _no_json(body: bytes) -> Problem:
     is_marked = body.startswith(_BOM)
     return _bad("the body begins with a byte order mark" if is_marked else "the body is not JSON")
-
-
-def _long_number() -> Problem:
-    return _bad("the body has a number with too many digits")
-
-
-def _too_deep() -> Problem:
-    return _bad("the body is nested too deeply")
 
 
 def _plain(body: bytes) -> dict[str, Any] | None:
@@ -409,12 +356,12 @@ def _strict(body: bytes, fields: Container[str] = (), *, place: str = "the body"
             parse_int=_int,
         )
     except RecursionError as error:
-        raise _too_deep() from error
+        raise _bad(TOO_DEEP) from error
     except ValueError as error:
         raise _no_json(body) from error
     del text  # as large as the body
     if not isinstance(value, dict):
-        raise _no_object()
+        raise _unprocessable(NO_OBJECT)
     if _SURROGATE.search(body):
         for name, found in value.items():
             where = _half_pair([name, found], name if name in fields else place)
@@ -449,7 +396,7 @@ def _float(text: str) -> float:
 
 def _int(text: str) -> int:
     if len(text) > MAX_NUMBER_DIGITS:
-        raise _long_number()
+        raise _bad(LONG_NUMBER)
     return int(text)
 
 

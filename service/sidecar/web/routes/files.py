@@ -47,7 +47,12 @@ async def embed_file(request: Request) -> Response:
     service.encoder.require_room()
     limits = service.settings.limits
     bodies.refuse_kind(request)
-    body = await bodies.collect(request, max_bytes=MAX_BODY_BYTES, too_large=_too_large)
+    body = await bodies.collect(
+        request,
+        "the body, which is to hold a path and options alone,",
+        max_bytes=MAX_BODY_BYTES,
+        next_step="send the document itself to /embed-file/upload",
+    )
     asked = await validated(schemas.EmbedFileRequest, body)
     wanted = asked.chunking(engine)
     file = await asyncio.to_thread(
@@ -82,10 +87,8 @@ async def upload(request: Request) -> Response:
     options = _options(request)
     asked = schemas.validate(schemas.FileOptions, options, is_spelled=True)
     wanted = asked.chunking(engine)
-    limits = service.settings.limits
-    data = await bodies.collect(
-        request, max_bytes=limits.max_file_bytes, too_large=_too_large_document
-    )
+    instead, most = "split it, or send its text alone", service.settings.limits.max_file_bytes
+    data = await bodies.collect(request, "the document", max_bytes=most, next_step=instead)
     return await _answer(request, data, suffix, asked, wanted)
 
 
@@ -121,15 +124,6 @@ async def _answer(
         }
 
     return json_response(await with_vectors(found.rows, rest, encoding=asked.encoding))
-
-
-def _too_large(limit: int) -> Problem:
-    return Problem(
-        "too-large",
-        f"the body is larger than {limit} bytes, and holds only a path and options",
-        next_step="send the document itself to /embed-file/upload",
-        closes=True,
-    )
 
 
 def _suffix_of(request: Request) -> str:
@@ -192,13 +186,3 @@ def _charset_of(request: Request) -> str | None:
     if declared.get_content_maintype() != "text":
         return None
     return declared.get_content_charset() or None
-
-
-def _too_large_document(limit: int) -> Problem:
-    """Return the problem of a document that is too large to be read."""
-    return Problem(
-        "too-large",
-        f"the document is larger than {limit} bytes",
-        next_step="split it, or send its text alone",
-        closes=True,
-    )

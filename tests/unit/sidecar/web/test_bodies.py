@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def read(chunks: Sequence[bytes], *, declared: str | None = None, leaves: bool = False) -> bytes:
+def read(
+    chunks: Sequence[bytes],
+    *,
+    declared: str | None = None,
+    leaves: bool = False,
+    max_bytes: int = 10,
+) -> bytes:
     headers = [(b"content-type", b"application/json")]
     if declared is not None:
         headers.append((b"content-length", declared.encode()))
@@ -29,7 +35,7 @@ def read(chunks: Sequence[bytes], *, declared: str | None = None, leaves: bool =
         return next(pulled)
 
     request = Request({"type": "http", "headers": headers, "method": "POST"}, receive)
-    return asyncio.run(bodies.read(request, max_bytes=10))
+    return asyncio.run(bodies.read(request, max_bytes=max_bytes))
 
 
 def test_a_body_at_the_cap_is_read_whole() -> None:
@@ -38,9 +44,10 @@ def test_a_body_at_the_cap_is_read_whole() -> None:
 
 @pytest.mark.parametrize(("megabytes", "is_advised"), [(32, True), (1024, False)])
 def test_no_larger_limit_is_advised_than_there_is(megabytes: int, *, is_advised: bool) -> None:
-    step = bodies._too_large(megabytes << 20).next_step
-    assert "fewer texts" in step
-    assert ("--max-body-mb" in step) is is_advised
+    with pytest.raises(Problem) as caught:
+        read([], declared="9" * 20, max_bytes=megabytes << 20)
+    assert "fewer texts" in caught.value.next_step
+    assert ("--max-body-mb" in caught.value.next_step) is is_advised
 
 
 @pytest.mark.parametrize("declared", ["11", "9" * 400])

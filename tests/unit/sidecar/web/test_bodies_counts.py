@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.problems import Problem
 from sidecar.web import bodies
 
 MOST = 3
@@ -26,6 +27,15 @@ def counted(value: Any) -> tuple[int, int]:
     return 0, 0
 
 
+def kind(body: bytes) -> str | None:
+    """Return the problem of a body, before anything but its values was counted."""
+    try:
+        bodies._refuse_many(body)
+    except Problem as problem:
+        return problem.kind
+    return None
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1 << 16])
 def test_marks_outside_of_strings_are_counted(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "SLICE_BYTES", size)
@@ -35,35 +45,43 @@ def test_marks_outside_of_strings_are_counted(size: int, monkeypatch: pytest.Mon
         value = {"a": texts[:4], texts[4]: [{"b": [1, None, texts[5]]}, []]}
         body = json.dumps(value).encode()
         marks, strings = counted(value)
-        assert bodies.counts_above(body, max_marks=marks) is None
-        found = bodies.counts_above(body + b",", max_marks=marks)
-        assert found is not None
-        assert (found.marks, found.strings) == (marks + 1, strings)
-        assert found.opened == found.closed
+        monkeypatch.setattr(bodies, "MAX_VALUES", marks)
+        assert kind(body) is None
+        keys = 3
+        assert kind(body + b",") == expected(strings - keys > marks // 2)
+        monkeypatch.setattr(bodies, "MAX_VALUES", marks - 1)
+        assert kind(body) == expected(strings - keys > (marks - 1) // 2)
 
 
-def test_no_more_is_looked_at_than_it_takes_to_exceed(monkeypatch: pytest.MonkeyPatch) -> None:
+def expected(are_texts: bool) -> str:
+    return "too-many-texts" if are_texts else "too-many-values"
+
+
+@pytest.fixture
+def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "SLICE_BYTES", 8)
-    found = bodies.counts_above(b"[" + b"0," * 100_000, max_marks=MOST)
-    assert found is not None
-    assert found.commas == MOST
+    monkeypatch.setattr(bodies, "MAX_VALUES", MOST)
 
 
+@pytest.mark.usefixtures("_few")
+def test_no_more_is_looked_at_than_it_takes_to_exceed() -> None:
+    assert kind(b'{"a":[' + b"0," * 9 + "é".encode()) == "too-many-values"
+    assert kind(b'{"a":[' + "é".encode() + b"0," * 9) == "bad-json"
+
+
+@pytest.mark.usefixtures("_few")
 def test_a_body_with_other_than_ascii_outside_of_strings_is_looked_at_no_further() -> None:
-    assert bodies.counts_above('{"é": "é"}'.encode(), max_marks=MOST) is None
-    found = bodies.counts_above('{"é": é}'.encode(), max_marks=MOST)
-    assert found is not None
-    assert not found.is_ascii
+    assert kind('{"é": "é"}'.encode()) is None
+    assert kind('{"é": é}'.encode() + b"," * 99) == "bad-json"
 
 
+@pytest.mark.usefixtures("_few")
 @pytest.mark.parametrize("body", [b'"' * 99, b"\\" * 99, b'"\\' * 50, b"}" * 99])
 def test_what_is_no_json_is_counted_without_failing(body: bytes) -> None:
-    assert bodies.counts_above(body, max_marks=MOST) is None
+    assert kind(body) is None
 
 
 def test_a_number_as_long_as_a_slice_ends_the_count() -> None:
     digits = b"9" * (3 * bodies.SLICE_BYTES)
-    found = bodies.counts_above(b'{"a":' + digits + b"}", max_marks=MOST)
-    assert found is not None
-    assert found.has_long_number
-    assert bodies.counts_above(b'{"a":"' + digits + b'"}', max_marks=MOST) is None
+    assert kind(b'{"a":' + digits + b"}") == "bad-json"
+    assert kind(b'{"a":"' + digits + b'"}') is None
