@@ -23,12 +23,11 @@ from sidecar.process import diagnosis, limits
 from sidecar.process.clock import Clock
 from sidecar.process.listener import BACKLOG
 from sidecar.scheduling.encoder import Encoder
-from sidecar.web import preload
-from sidecar.web.app import create_app
+from sidecar.web.app import create_app, preload
 from sidecar.web.budget import Budget
 from sidecar.web.http_protocol import ACCEPTS_PER_TURN, Connections
 from sidecar.web.middleware import AccessLog
-from sidecar.web.state import Service
+from sidecar.web.routes import Service
 
 if TYPE_CHECKING:
     from sidecar.process.signals import Stop
@@ -133,7 +132,7 @@ class _Server(uvicorn.Server):
                 "degraded": loaded.degraded,
             },
         )
-        await preload.load(self._service.pdf_pool)
+        await preload(self._service.pdf_pool)
 
 
 def serve(settings: Settings, *, sock: socket.socket, stop: Stop, events: EventWriter) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
 from sidecar.manifest import read
-from sidecar.web.preload import LOADED
+from sidecar.web.app import LOADED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

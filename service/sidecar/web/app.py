@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import codecs
+import contextlib
+import encodings
+import importlib
+import logging
+import pkgutil
 from collections.abc import Callable
 from functools import partial
 
-from fastapi import FastAPI
+from fastapi import FastAPI, routing
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from sidecar import __version__, problems
 from sidecar.documents.allowed_dirs import AllowedDirs
+from sidecar.documents.encodings import load_ahead
 from sidecar.documents.pdf_pool import PdfPool
+from sidecar.process import limits
 from sidecar.process.clock import Clock
 from sidecar.process.presence import Presence
 from sidecar.scheduling.encoder import Encoder
@@ -24,9 +34,19 @@ from sidecar.web.middleware import (
     AccessMiddleware,
     HealthMiddleware,
 )
-from sidecar.web.routes import PATHS, router
-from sidecar.web.routes.status import answer_health
-from sidecar.web.state import Service
+from sidecar.web.routes import Service, embedding, files, status
+
+PARTS = (status.router, embedding.router, files.router)
+PATHS = frozenset(route.path for part in PARTS for route in part.routes if isinstance(route, Route))
+# Left to the first requests, which a start is measured by.
+WAIT_S = 1.0
+LOADED = "everything that requests need is loaded"
+# Some 30 MB are taken, the process that reads PDFs included, and 23 more with the first text whose
+# encoding is detected. Where a container or a limit leaves little, requests have it, and load what
+# they need when they come.
+LEAST_LEFT = 192 << 20
+MODULES = ("sidecar.web.prometheus",)
+log = logging.getLogger("sidecar.app")
 
 
 class _App(FastAPI):
@@ -75,13 +95,49 @@ def create_app(
     app.state.layers = [
         partial(AccessLogMiddleware, access_log=access_log, counts=encoder.counts, routes=PATHS),
         partial(AccessMiddleware, hosts=hosts, token=settings.token),
-        partial(HealthMiddleware, answer=partial(answer_health, service)),
+        partial(HealthMiddleware, answer=partial(status.answer_health, service)),
         partial(BudgetMiddleware, budget=budget),
     ]
-    app.include_router(router)
+    for part in PARTS:
+        app.include_router(part)
     app.add_exception_handler(problems.Problem, errors.answer_problem)
     app.add_exception_handler(HTTPException, errors.answer_http)
     for kind in (MemoryError, RuntimeError, OSError):
         app.add_exception_handler(kind, errors.answer_memory)
     app.add_exception_handler(Exception, errors.answer_bug)
     return app
+
+
+async def preload(pdf_pool: PdfPool) -> None:
+    """Load what requests need of the bundle's files later, while they are there.
+
+    An updater may move, replace or delete the bundle at any time after the start. It is loaded on
+    a thread; then a process that reads PDFs is started, where memory allows.
+    """
+    await asyncio.sleep(WAIT_S)
+    for room in (limits.control_group(), limits.address_space()):
+        if room is not None and room.lacks(LEAST_LEFT):
+            log.info("nothing is preloaded: %d bytes of the %s are left", room.left, room.name)
+            return
+    try:
+        await asyncio.to_thread(_load)
+    except Exception:
+        log.exception("preloading failed")
+    await pdf_pool.start_ahead()
+    log.info("%s", LOADED)
+
+
+def _load() -> None:
+    for name in MODULES:
+        importlib.import_module(name)
+    # A text file may be declared to be in any of them, or be found to be.
+    for module in pkgutil.iter_modules(encodings.__path__):
+        with contextlib.suppress(LookupError):  # those of Windows
+            codecs.lookup(module.name)
+    load_ahead()
+    # FastAPI reads a route's source at its first request, for messages to developers.
+    look = getattr(routing, "_extract_endpoint_context", None)
+    for part in PARTS:
+        for route in part.routes:
+            if look is not None and isinstance(route, Route):
+                look(route.endpoint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import Any
@@ -21,17 +22,20 @@ from prometheus_client.registry import Collector
 from sidecar import __version__
 from sidecar.metrics import BUCKETS_S, Histogram
 from sidecar.problems import CLIENT_CLOSED
-from sidecar.web.state import Service
+from sidecar.scheduling.encoder import Encoder
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 TOO_MANY = 429
 _BOUNDS = [*map(str, BUCKETS_S), "+Inf"]
 
 
-def render(service: Service) -> bytes:
-    """Return the numbers of `service` and of this process in Prometheus' text format."""
+def render(encoder: Encoder, pdfs: Counter[str]) -> bytes:
+    """Return the numbers of `encoder`, of the `pdfs` by their ends and of this process.
+
+    They are in Prometheus' text format.
+    """
     registry = CollectorRegistry()
-    registry.register(_Run(service))
+    registry.register(_Run(encoder, pdfs))
     ProcessCollector(registry=registry)  # of Linux; elsewhere there is nothing of it
     return generate_latest(registry)
 
@@ -39,9 +43,9 @@ def render(service: Service) -> bytes:
 class _Run(Collector):
     """Reads everything at the moment it is asked."""
 
-    def __init__(self, service: Service) -> None:
-        self._encoder = service.encoder
-        self._pdfs = service.pdf_pool.counts
+    def __init__(self, encoder: Encoder, pdfs: Counter[str]) -> None:
+        self._encoder = encoder
+        self._pdfs = pdfs
 
     def collect(self) -> Iterable[Metric]:
         encoder, counts, pdfs = self._encoder, self._encoder.counts, self._pdfs

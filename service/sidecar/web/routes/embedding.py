@@ -17,7 +17,7 @@ from sidecar.web.responses import (
     validated,
     with_vectors,
 )
-from sidecar.web.state import service_of
+from sidecar.web.routes import service_of
 
 router = APIRouter()
 BINARY = "application/octet-stream"

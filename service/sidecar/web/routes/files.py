@@ -25,8 +25,7 @@ from sidecar.web.responses import (
     validated,
     with_vectors,
 )
-from sidecar.web.routes import ndjson
-from sidecar.web.state import service_of
+from sidecar.web.routes import ndjson, service_of
 
 router = APIRouter()
 MAX_BODY_BYTES = 1 << 16  # of a path and options: the longest path that systems open is half of it

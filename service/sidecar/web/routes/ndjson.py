@@ -23,8 +23,8 @@ from sidecar.scheduling.cancellation import Disconnected
 from sidecar.scheduling.encoder import Embedded
 from sidecar.web import errors
 from sidecar.web.responses import departure, with_vectors
+from sidecar.web.routes import Service, service_of
 from sidecar.web.schemas import FileOptions
-from sidecar.web.state import Service, service_of
 
 MEDIA_TYPE = "application/x-ndjson"
 PROGRESS_S = 1.0

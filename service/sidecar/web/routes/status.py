@@ -14,7 +14,7 @@ from sidecar import __version__
 from sidecar.web import bodies, schemas
 from sidecar.web.middleware import IS_TRUSTED, OPEN_PATH
 from sidecar.web.responses import answer, problem_responses
-from sidecar.web.state import Service, service_of
+from sidecar.web.routes import Service, service_of
 
 router = APIRouter()
 
@@ -121,6 +121,7 @@ async def metrics(request: Request) -> Response:
     def render() -> Response:
         from sidecar.web import prometheus  # noqa: PLC0415 (not before somebody asks)
 
-        return Response(prometheus.render(service), media_type=prometheus.CONTENT_TYPE)
+        made = prometheus.render(service.encoder, service.pdf_pool.counts)
+        return Response(made, media_type=prometheus.CONTENT_TYPE)
 
     return await asyncio.to_thread(render)

@@ -12,8 +12,8 @@ JAPANESE = "契約書を確認してください。"
 LOADED_AHEAD = """
 import sys
 from sidecar.documents import encodings
-from sidecar.web import preload
-preload._load()
+from sidecar.web import app
+app._load()
 tables = sys.modules["chardet.models"]
 assert not tables._load_models_data.cache_info().currsize
 opened = []

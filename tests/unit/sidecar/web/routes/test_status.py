@@ -6,7 +6,7 @@ import pytest
 
 from sidecar import __version__
 from sidecar.settings import Settings
-from sidecar.web.routes import PATHS
+from sidecar.web.app import PATHS
 from tests.support.answered import problem
 from tests.support.stub_engine import Served
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.process import limits
-from sidecar.web import preload
+from sidecar.web import app
 
 if TYPE_CHECKING:
     from tests.support.stub_engine import Served
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preload, "WAIT_S", 0)
+    monkeypatch.setattr(app, "WAIT_S", 0)
 
 
 def test_a_process_for_pdfs_is_there_before_the_first_one(served: Served) -> None:
-    served.run(preload.load(served.workers))
+    served.run(app.preload(served.workers))
     assert served.workers.processes == 1
 
 
 def test_what_cannot_be_loaded_is_told_and_the_rest_goes_on(
     served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(preload, "MODULES", ("sidecar.web.that_is_gone",))
-    served.run(preload.load(served.workers))
+    monkeypatch.setattr(app, "MODULES", ("sidecar.web.that_is_gone",))
+    served.run(app.preload(served.workers))
     assert served.workers.processes == 1
     assert "preloading failed" in caplog.text
 
@@ -34,7 +34,7 @@ def test_what_cannot_be_loaded_is_told_and_the_rest_goes_on(
 def test_where_little_memory_is_left_requests_have_it(
     served: Served, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    room = limits.Limit(name="memory", value=1 << 30, left=preload.LEAST_LEFT - 1, remedy="")
+    room = limits.Limit(name="memory", value=1 << 30, left=app.LEAST_LEFT - 1, remedy="")
     monkeypatch.setattr(limits, name, lambda: room)
-    served.run(preload.load(served.workers))
+    served.run(app.preload(served.workers))
     assert served.workers.processes == 0
