@@ -65,123 +65,110 @@ def fetch(
     to the rest; after a success nothing unfinished is left but what living processes write.
     Raises IntegrityError, UnreachableError, DiskError.
     """
-    task = _Fetch(store, network, progress or Progress())
     unique = {request.artifact.digest.sha256: request for request in requests}
     if offline:
-        held = task.held_offline(unique)
+        held = _held_offline(unique, store)
     else:
-        held = task.run(unique, at_once)
+        _make_sure_of_room([request.artifact for request in unique.values()], store)
+        with network.client() as client:
+            downloader = Downloader(network, progress or Progress())
+            held = _Fetch(store, network, client, downloader).run(unique, at_once)
         store.sweep()
     return {request.artifact: held[request.artifact.digest.sha256] for request in requests}
 
 
+def _held_offline(requests: Mapping[str, Request], store: Store) -> dict[str, Path]:
+    """Return the entries. Raises UnreachableError naming what is missing, IntegrityError."""
+    held, missing = {}, []
+    for sha256, request in requests.items():
+        try:
+            held[sha256] = store.verified(request.artifact.digest, request.artifact.name)
+        except UnreachableError:
+            missing.append(request.artifact.name)
+    if missing:
+        more = len(missing) - NAMED_AT_MOST
+        raise UnreachableError(
+            f"not in the store: {', '.join(missing[:NAMED_AT_MOST])}"
+            + (f" and {more} more" if more > 0 else ""),
+            why=f"this run is offline, and {store.root} does not have them",
+            next_step="run the fetch command once with a network, without --offline",
+        )
+    return held
+
+
+def _make_sure_of_room(artifacts: Sequence[Artifact], store: Store) -> None:
+    """Raise DiskError before anything is fetched if what has a known size cannot fit."""
+    missing = [a.digest.size or 0 for a in artifacts if store.path(a.digest) is None]
+    needed = sum(missing)
+    if needed > store.free_bytes():
+        store.sweep()
+    free = store.free_bytes()
+    if needed > free:
+        raise DiskError(
+            f"the disk is full: no room for {len(missing)} artifacts",
+            why=f"{needed} bytes are needed, {free} bytes are free at {store.root}",
+            next_step="free some space there and run the same command again",
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class _Fetch:
-    """One call of `fetch`."""
+    """One call of `fetch` with a network."""
 
-    def __init__(self, store: Store, network: Network, progress: Progress) -> None:
-        self.store = store
-        self.network = network
-        self.progress = progress
-
-    def held_offline(self, requests: Mapping[str, Request]) -> dict[str, Path]:
-        """Return the entries. Raises UnreachableError naming what is missing, IntegrityError."""
-        held, missing = {}, []
-        for sha256, request in requests.items():
-            try:
-                held[sha256] = self._held(request.artifact)
-            except UnreachableError:
-                missing.append(request.artifact.name)
-        if missing:
-            more = len(missing) - NAMED_AT_MOST
-            raise UnreachableError(
-                f"not in the store: {', '.join(missing[:NAMED_AT_MOST])}"
-                + (f" and {more} more" if more > 0 else ""),
-                why=f"this run is offline, and {self.store.root} does not have them",
-                next_step="run the fetch command once with a network, without --offline",
-            )
-        return held
+    store: Store
+    network: Network
+    client: httpx2.Client
+    downloader: Downloader
 
     def run(self, requests: Mapping[str, Request], at_once: int) -> dict[str, Path]:
         """Return the entries, fetching what is missing; the first failure stops the others."""
-        self._make_sure_of_room([request.artifact for request in requests.values()])
-        stopped = threading.Event()
         held: dict[str, Path] = {}
-        with self.network.client() as client, ThreadPoolExecutor(at_once) as pool:
-            downloader = Downloader(self.network, self.progress, stopped)
-            futures = {
-                pool.submit(self._one, request, downloader, client): sha256
-                for sha256, request in requests.items()
-            }
+        with ThreadPoolExecutor(at_once) as pool:
+            futures = {pool.submit(self._one, one): sha256 for sha256, one in requests.items()}
             try:
                 for future in as_completed(futures):
                     with suppress(StoppedError):
                         held[futures[future]] = future.result()
             finally:
                 # After a success nothing is left to stop.
-                stopped.set()
+                self.downloader.stopped.set()
                 pool.shutdown(wait=True, cancel_futures=True)
         return held
 
-    def _held(self, artifact: Artifact) -> Path:
-        return self.store.verified(artifact.digest, artifact.name)
-
-    def _make_sure_of_room(self, artifacts: Sequence[Artifact]) -> None:
-        """Raise DiskError before anything is fetched if what has a known size cannot fit."""
-        missing = [a.digest.size or 0 for a in artifacts if self.store.path(a.digest) is None]
-        needed = sum(missing)
-        if needed > self.store.free_bytes():
-            self.store.sweep()
-        free = self.store.free_bytes()
-        if needed > free:
-            raise DiskError(
-                f"the disk is full: no room for {len(missing)} artifacts",
-                why=f"{needed} bytes are needed, {free} bytes are free at {self.store.root}",
-                next_step="free some space there and run the same command again",
-            )
-
-    def _one(self, request: Request, downloader: Downloader, client: httpx2.Client) -> Path:
-        if downloader.stopped.is_set():
-            raise StoppedError
-        try:
-            return self._ensure(request, downloader, client)
-        except Exception:
-            downloader.stopped.set()
-            raise
-
-    def _ensure(self, request: Request, downloader: Downloader, client: httpx2.Client) -> Path:
+    def _one(self, request: Request) -> Path:
         """Return the entry for `request`, from the store if it is there and right."""
         artifact = request.artifact
+        self.downloader.pause(0)
         try:
-            return self._held(artifact)
-        except UnreachableError:
-            pass
+            with suppress(UnreachableError):
+                return self.store.verified(artifact.digest, artifact.name)
         except IntegrityError:
-            self.progress.note(artifact.name, "its stored copy was damaged; fetching it again")
-        with self.store.writer(artifact.digest, artifact.name) as writer:
-            if writer.is_complete:
-                path = writer.commit()
-            else:
-                path = self._bring(request, downloader, client, writer)
-        self.progress.finish(artifact.name)
+            damage = "its stored copy was damaged; fetching it again"
+            self.downloader.progress.note(artifact.name, damage)
+        try:
+            with self.store.writer(artifact.digest, artifact.name) as writer:
+                path = writer.commit() if writer.is_complete else self._bring(request, writer)
+        except Exception:
+            self.downloader.stopped.set()
+            raise
+        self.downloader.progress.finish(artifact.name)
         return path
 
-    def _bring(
-        self, request: Request, downloader: Downloader, client: httpx2.Client, writer: Writer
-    ) -> Path:
+    def _bring(self, request: Request, writer: Writer) -> Path:
         """Return the entry, from the first place that has it."""
         artifact = request.artifact
         tried: list[str] = []
         wrong: str | None = None
-        for place in request.places(downloader.pause):
+        for place in request.places(self.downloader.pause):
             if isinstance(place, Miss):
                 tried.append(f"{place.place}: {place.reason}")
                 wrong = wrong or place.sha256
                 continue
             with suppress(UnreachableError, IntegrityError):
                 # Another builder may have been faster.
-                return self._held(artifact)
+                return self.store.verified(artifact.digest, artifact.name)
             try:
-                return downloader.bring(writer, partial(self._answer, client, place))
+                return self.downloader.bring(writer, partial(self._answer, place))
             except PlaceError as error:
                 tried.append(f"{shown(place.url)}: {error}")
             except WrongBytesError as error:
@@ -198,9 +185,9 @@ class _Fetch:
         raise out_of_reach(artifact.name, asked, OUT_OF_REACH)
 
     def _answer(
-        self, client: httpx2.Client, place: Location, headers: Mapping[str, str]
+        self, place: Location, headers: Mapping[str, str]
     ) -> AbstractContextManager[Response]:
-        return self.network.answer(client, place.url, {**place.headers, **headers})
+        return self.network.answer(self.client, place.url, {**place.headers, **headers})
 
 
 # How long a run that need not have a file waits to hear whether it can be had.

@@ -65,12 +65,8 @@ def changes(root: Path) -> Change | None:
         main, base = "HEAD", git(root, "rev-parse", "HEAD")
     if not base:
         return None
-    changed = git(root, "diff", "--name-only", "--no-renames", "-z", base[0])
-    fresh = git(root, "ls-files", "--others", "--exclude-standard", "-z")
-    if changed is None or fresh is None:
-        return None
-    paths = tuple(sorted({*changed, *fresh}))
-    return Change(base=f"{main} ({base[0][:8]})", paths=paths)
+    paths = _difference(root, base[0])
+    return None if paths is None else Change(base=f"{main} ({base[0][:8]})", paths=paths)
 
 
 def select(root: Path, paths: Iterable[str]) -> Selection:
@@ -255,11 +251,14 @@ def changed_within_a_day(root: Path) -> tuple[str, ...] | None:
     None where that is unknown: no git, or a history that does not reach so far back.
     """
     base = git(root, "rev-list", "-1", f"--before=@{int(time.time()) - DAY_S}", "HEAD")
-    if not base:
-        return None
-    changed = git(root, "diff", "--name-only", "-z", base[0])
+    return _difference(root, base[0]) if base else None
+
+
+def _difference(root: Path, base: str) -> tuple[str, ...] | None:
+    """Return the paths that differ from the commit `base`, the working tree included."""
+    changed = git(root, "diff", "--name-only", "--no-renames", "-z", base)
     fresh = git(root, "ls-files", "--others", "--exclude-standard", "-z")
-    return None if changed is None or fresh is None else (*changed, *fresh)
+    return None if changed is None or fresh is None else tuple(sorted({*changed, *fresh}))
 
 
 def git(root: Path, *words: str) -> tuple[str, ...] | None:

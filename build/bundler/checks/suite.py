@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -10,7 +11,6 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
-from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from bundler.checks import selection
 from sidecar.process import cores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bundler.checks.selection import Area
     from bundler.console import Console
@@ -217,21 +217,13 @@ class Suite:
         with self._timed(name):
             return _run(self.project, command, self.bundles)
 
-    def _timed(self, name: str) -> _Timed:
-        return _Timed(name, self.walls)
-
-
-class _Timed:
-    """Notes how long a block took."""
-
-    def __init__(self, name: str, walls: dict[str, float]) -> None:
-        self.name, self.walls, self.began = name, walls, time.monotonic()
-
-    def __enter__(self) -> None:
-        self.began = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self.walls[self.name] = time.monotonic() - self.began
+    @contextlib.contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.walls[name] = time.monotonic() - began
 
 
 def _processes(*, most: int = sys.maxsize) -> tuple[str, ...]:
@@ -258,28 +250,17 @@ def _run(project: Project, arguments: list[str], more: Mapping[str, str] | None 
 LEAST_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spent:
-    """What one file of tests took: set-up, calls and teardown, in seconds of one process."""
-
-    file: str
-    tests: int
-    seconds: float
-
-    @property
-    def folder(self) -> str:
-        """The folder below tests/ that the file lies in."""
-        return self.file.split("/")[1]
+# By file of tests: how many, and their set-up, calls and teardown in seconds of one process.
+Spent = dict[str, tuple[int, float]]
 
 
-def read_durations(reports: Iterable[Path]) -> tuple[Spent, ...]:
+def read_durations(reports: Iterable[Path]) -> Spent:
     """Return what each file took in the runs that wrote `reports`.
 
     A run that broke off leaves a report that is missing, cut short or without names: what is not in
     it has no durations.
     """
-    counts: dict[str, int] = defaultdict(int)
-    seconds: dict[str, float] = defaultdict(float)
+    spent: Spent = {}
     for report in reports:
         try:
             cases = list(ET.parse(report).iter("testcase"))  # noqa: S314 - pytest wrote it
@@ -287,15 +268,15 @@ def read_durations(reports: Iterable[Path]) -> tuple[Spent, ...]:
             continue
         for case in cases:
             # Collection errors have no class name.
-            name = case.attrib.get("classname") or case.attrib.get("name")
-            if not name or "." not in name:
-                continue
-            file = _file(name)
-            counts[file] += 1
-            seconds[file] += float(case.attrib.get("time", 0))
-    return tuple(
-        Spent(file=file, tests=counts[file], seconds=seconds[file]) for file in sorted(counts)
-    )
+            name = case.get("classname") or case.get("name") or ""
+            if "." in name:
+                _add(spent, _file(name), 1, float(case.get("time", 0)))
+    return spent
+
+
+def _add(spent: Spent, name: str, tests: int, seconds: float) -> None:
+    before = spent.get(name, (0, 0.0))
+    spent[name] = before[0] + tests, before[1] + seconds
 
 
 def _file(name: str) -> str:
@@ -305,22 +286,19 @@ def _file(name: str) -> str:
     return f"{'/'.join(parts[: last + 1])}.py"
 
 
-def durations_table(spent: Iterable[Spent], walls: Mapping[str, float]) -> str:
+def durations_table(spent: Spent, walls: Mapping[str, float]) -> str:
     """Return the durations as text: `walls` (seconds by name of a run), folders, then files."""
-    files = sorted(spent, key=lambda one: -one.seconds)
-    folders: dict[str, tuple[int, float]] = {}
-    for one in files:
-        tests, seconds = folders.get(one.folder, (0, 0.0))
-        folders[one.folder] = tests + one.tests, seconds + one.seconds
+    folders: Spent = {}
+    for file, (tests, seconds) in spent.items():
+        _add(folders, "/".join(file.split("/")[:2]), tests, seconds)
+    slow = {file: took for file, took in spent.items() if took[1] >= LEAST_SECONDS}
     lines = ["where the time went (seconds; folders and files are sums over all processes)"]
     lines += [f"{seconds:8.1f}  {name}" for name, seconds in walls.items()]
-    lines += [
-        f"{seconds:8.1f}  tests/{name}, {tests} tests"
-        for name, (tests, seconds) in sorted(folders.items(), key=lambda item: -item[1][1])
-    ]
-    slow = [one for one in files if one.seconds >= LEAST_SECONDS]
-    lines += [f"{one.seconds:8.1f}  {one.file}, {one.tests} tests" for one in slow]
-    if rest := files[len(slow) :]:
-        seconds = sum(one.seconds for one in rest)
-        lines.append(f"{seconds:8.1f}  {len(rest)} files below {LEAST_SECONDS:.0f} s each")
+    for group in (folders, slow):
+        lines += [
+            f"{seconds:8.1f}  {name}, {tests} tests"
+            for name, (tests, seconds) in sorted(group.items(), key=lambda item: -item[1][1])
+        ]
+    if rest := [took[1] for file, took in spent.items() if file not in slow]:
+        lines.append(f"{sum(rest):8.1f}  {len(rest)} files below {LEAST_SECONDS:.0f} s each")
     return "\n".join(lines)
