@@ -154,7 +154,7 @@ def start(system: System, first: Sequence[object], *, threads: int) -> Running:
     arguments = [str(port) if part == PORT else part for part in system.command]
     body = system.api.body(first)
     started = time.perf_counter()
-    service = RunningService.run(arguments, environment=environment, is_apart=True)
+    service = RunningService.start(arguments, environment=environment, is_apart=True)
     service.ready = {"port": port}
     try:
         _set_up(system, environment)

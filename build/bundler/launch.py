@@ -76,37 +76,17 @@ class RunningService:
     @classmethod
     def start(
         cls,
-        bundle: Path,
-        arguments: Sequence[str] = (),
-        *,
-        environment: Mapping[str, str] | None = None,
-        is_quiet: bool = True,
-        is_apart: bool = False,
-        through: Sequence[str] = (),
-    ) -> RunningService:
-        """Start the service of `bundle`. A quiet one keeps its log for `tail`.
-
-        One that is apart hears no signal from our terminal, only those we send. `environment` is
-        all that it gets, but for what its system starts no Python without. `through` is a script,
-        and arguments, that the interpreter runs in the service's stead.
-        """
-        return cls.run(
-            command(bundle, arguments, through),
-            environment=environment,
-            is_quiet=is_quiet,
-            is_apart=is_apart,
-        )
-
-    @classmethod
-    def run(
-        cls,
         words: Sequence[str],
         *,
         environment: Mapping[str, str] | None = None,
         is_quiet: bool = True,
         is_apart: bool = False,
     ) -> RunningService:
-        """Start a service by the words of its command line."""
+        """Start a service by the words of its command line. A quiet one keeps its log for `tail`.
+
+        One that is apart hears no signal from our terminal, only those we send. `environment` is
+        all that it gets, but for what its system starts no Python without.
+        """
         flags, group = apart(is_apart=is_apart, is_windows=IS_WINDOWS)
         process = subprocess.Popen(
             words,
@@ -234,6 +214,12 @@ class RunningService:
         self._join()
         return self.process.returncode
 
+    def end(self) -> None:
+        """Stop it. Raises SmokeError with the evidence where it does not end well."""
+        code = self.stop()
+        if code != 0:
+            raise self.failure(f"when stopped, it ended with exit code {code}")
+
     def __enter__(self) -> Self:
         """Return the service."""
         return self
@@ -356,8 +342,7 @@ def serve(bundle: Path, port: int, arguments: Sequence[str], console: Console) -
     previous = {number: signal.signal(number, stop) for number in STOPPING}
     try:
         service = RunningService.start(
-            bundle,
-            [*TEXT, "--port", str(port), *arguments],
+            command(bundle, [*TEXT, "--port", str(port), *arguments]),
             is_quiet=False,
             is_apart=True,
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bundler.console import Progress
 from bundler.errors import SmokeError
 from bundler.inspection.trace import Proved, prove
-from bundler.launch import RunningService
+from bundler.launch import RunningService, command
 from bundler.targets import target_named
 from bundler.verify import verify
 from sidecar.models.golden import MIN_COSINE, Golden
@@ -88,7 +88,7 @@ def _run(bundle: Path, model: str, engine: str, golden: Golden) -> tuple[float, 
     """Return the worst cosine of one engine, and the seconds until it was ready."""
     started = time.monotonic()
     arguments = ["--port", "0", "--model", model, "--engine", engine]
-    with RunningService.start(bundle, arguments, environment={}) as service:
+    with RunningService.start(command(bundle, arguments), environment={}) as service:
         service.wait_ready(START_SECONDS)
         ready_s = time.monotonic() - started
         vectors: list[list[float]] = []
@@ -101,7 +101,5 @@ def _run(bundle: Path, model: str, engine: str, golden: Golden) -> tuple[float, 
             raise service.failure(
                 f"with --engine {engine} the worst cosine to the golden vectors is {worst:.6f}"
             )
-        code = service.stop()
-    if code != 0:
-        raise service.failure(f"when stopped, it ended with exit code {code}")
+        service.end()
     return worst, ready_s

@@ -17,7 +17,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from bundler import archive
-from bundler.launch import RunningService
+from bundler.launch import RunningService, command
 from bundler.project import Project
 from bundler.targets import TARGETS
 from sidecar.manifest import read
@@ -226,7 +226,7 @@ def test_a_packaged_bundle_serves_from_where_it_is_and_stays_as_it_was(
     assert model.golden is not None
     golden = read_golden(packaged.resources / model.golden)
     arguments = ["--port", "0", "--model", model.name]
-    with RunningService.start(packaged.resources, arguments, environment={}) as service:
+    with RunningService.start(command(packaged.resources, arguments), environment={}) as service:
         service.wait_ready(START_SECONDS)
         vectors: list[list[float]] = []
         for at in range(0, len(golden.texts), BATCH):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from bundler.launch import RunningService
+from bundler.launch import RunningService, command
 from tests.support.clients import Client, worst_cosine
 from tests.support.mixture import Answered, Mixture, load
 from tests.support.variety import COUNT
@@ -28,7 +28,7 @@ ROUNDING = 2e-6
 
 @pytest.fixture(scope="module")
 def client(bundle: Path) -> Iterator[Client]:
-    with RunningService.start(bundle, ["--port", "0"], environment={}) as service:
+    with RunningService.start(command(bundle, ["--port", "0"]), environment={}) as service:
         service.wait_ready(START_SECONDS)
         yield Client(port=service.port)
         assert service.stop() == 0

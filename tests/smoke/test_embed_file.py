@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bundler.inspection.trace import pdf
-from bundler.launch import RunningService
+from bundler.launch import RunningService, command
 from tests.support.clients import Answer, Client
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def reader(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
     (allowed / "link.txt").symlink_to(beside / "note.txt")
     (allowed / "broken.pdf").write_bytes(b"%PDF-1.4\n%nothing follows")
     arguments = ["--port", "0", "--allow-dir", str(allowed)]
-    with RunningService.start(bundle, arguments, environment={}) as service:
+    with RunningService.start(command(bundle, arguments), environment={}) as service:
         service.wait_ready(START_SECONDS)
         yield Reader(client=Client(port=service.port), allowed=allowed, beside=beside)
         assert service.stop() == 0

@@ -107,7 +107,7 @@ class Emulator:
         """Start the service of `bundle`."""
         python = self.words(processor, bundle / read(bundle).runtime.executable)
         program = [*python, "-I", "-B", str(bundle / "embedding_sidecar"), "--port", "0", *options]
-        return RunningService.run(program, environment={})
+        return RunningService.start(program, environment={})
 
     def read_pdf(self, processor: Processor, bundle: Path, data: bytes) -> list[dict[str, Any]]:
         """Return what the program that reads PDFs says of one, a message a page."""

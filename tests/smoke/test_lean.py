@@ -27,7 +27,7 @@ ABSENT = ("torch", "transformers", "sentence_transformers", "scipy", "sklearn", 
 
 @pytest.fixture(scope="module")
 def service(lean: Path) -> Iterator[RunningService]:
-    with RunningService.start(lean, ["--port", "0"], environment={}) as running:
+    with RunningService.start(command(lean, ["--port", "0"]), environment={}) as running:
         running.wait_ready(START_SECONDS)
         yield running
 

@@ -9,7 +9,7 @@ import pytest
 from bundler.assembly.model_graph import graph
 from bundler.inspection import tracer
 from bundler.inspection.trace import exercise, parse
-from bundler.launch import RunningService
+from bundler.launch import RunningService, command
 from bundler.targets import target_named
 from sidecar.engines.packed import engine as packed
 from sidecar.engines.packed.architecture import GRAPH, read, weights_file
@@ -33,9 +33,8 @@ def model_of(bundle: Path) -> Path:
 
 
 def test_it_serves_the_default_model_on_the_cpu(bundle: Path) -> None:
-    with RunningService.start(
-        bundle, ["--port", "0", "--device", "cpu"], environment={}
-    ) as service:
+    words = command(bundle, ["--port", "0", "--device", "cpu"])
+    with RunningService.start(words, environment={}) as service:
         service.wait_ready(START_SECONDS)
         info = service.request("/info")
         assert service.stop() == 0

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundler.launch import RunningService
+from bundler.launch import RunningService, command
 from sidecar.process.listener import raise_limit
 from tests.support.doorstep import post
 from tests.support.vitals import percentile
@@ -164,7 +164,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if options.bundle is None or not 1 <= options.requests <= MAX_REQUESTS:
         parser.error(f"needs a bundle, and at most {MAX_REQUESTS} requests")
-    with RunningService.start(options.bundle, ["--port", "0"], environment={}) as service:
+    with RunningService.start(command(options.bundle, ["--port", "0"]), environment={}) as service:
         service.wait_ready(START_SECONDS)
         seen = storm(service.port, mixture(options.requests))
         code = service.stop()

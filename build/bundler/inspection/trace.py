@@ -8,18 +8,23 @@ would have shrugged it off.
 
 from __future__ import annotations
 
+import ctypes
+import io
 import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pypdfium2 as pdfium  # type: ignore[import-untyped]
+import pypdfium2.raw as pdfium_c  # type: ignore[import-untyped]
+
 from bundler.assembly import runtime
 from bundler.assembly.exclusions import removing
 from bundler.errors import SmokeError
 from bundler.inspection import tracer
 from bundler.inspection.inventory import source_of
-from bundler.launch import RunningService
+from bundler.launch import RunningService, command
 from bundler.profiles import parse_rules, rules_for
 from bundler.targets import target_named
 from sidecar.manifest import Manifest, read
@@ -80,7 +85,7 @@ def prove(bundle: Path, recipe: Recipe, texts: Sequence[str], *, engine: str = "
         through = (tracer.__file__, str(record), str(bundle))
         exercise(bundle, folder, texts, through=through, engine=engine)
         seen = parse(record.read_text(encoding="utf-8"))
-    found = attempts(seen, bundle, runtime_rules(manifest), rules_of(recipe, manifest))
+    found = attempts(seen, bundle, manifest, recipe)
     if found:
         raise SmokeError(
             f"this bundle looks for {len(found)} things that its diet removed",
@@ -115,16 +120,14 @@ def exercise(
     (documents / "note.md").write_text(f"# A note\n\n{SAID}\n", encoding="utf-8")
     (documents / "page.pdf").write_bytes(pdf(SAID))
     arguments = ["--port", "0", "--engine", engine, "--allow-dir", str(documents)]
-    with RunningService.start(bundle, arguments, environment={}, through=through) as service:
+    with RunningService.start(command(bundle, arguments, through), environment={}) as service:
         service.wait_ready(START_SECONDS)
         service.request("/embed", {"texts": list(texts)})
         for document in sorted(documents.iterdir()):
             answer = service.request("/embed-file", {"path": str(document)})
             if SAID not in " ".join(answer["chunks"]):
                 raise service.failure(f"{document.name} was read as {answer['chunks']!r}")
-        code = service.stop()
-    if code != 0:
-        raise service.failure(f"when stopped, it ended with exit code {code}")
+        service.end()
 
 
 def parse(report: str) -> Trace:
@@ -142,29 +145,19 @@ def parse(report: str) -> Trace:
     )
 
 
-def rules_of(recipe: Recipe, manifest: Manifest) -> tuple[DietRule, ...]:
-    """Return the recipe's rules for the profile and target of a bundle."""
+def attempts(seen: Trace, bundle: Path, manifest: Manifest, recipe: Recipe) -> tuple[Attempt, ...]:
+    """Return each attempt at a path that is not in the bundle because of a rule, sorted."""
+    target = target_named(manifest.target)
+    site, python = f"{target.site_packages}/", "python/"
     rules = parse_rules(recipe.sections.get("diet", {}))
-    return rules_for(
+    of_wheels = rules_for(
         rules,
         profile=manifest.profile,
-        target=target_named(manifest.target),
+        target=target,
         packages=frozenset(rule.package for rule in rules),
     )
-
-
-def runtime_rules(manifest: Manifest) -> tuple[DietRule, ...]:
-    """Return the rules that made the runtime small; a stand-in lacks the same things."""
-    rules = runtime.rules_for(target_named(manifest.target))
-    return tuple(rule for rule in rules if rule.name not in REMADE)
-
-
-def attempts(
-    seen: Trace, bundle: Path, of_runtime: Sequence[DietRule], of_wheels: Sequence[DietRule]
-) -> tuple[Attempt, ...]:
-    """Return each attempt at a path that is not in the bundle because of a rule, sorted."""
-    target = target_named(read(bundle).target)
-    site, python = f"{target.site_packages}/", "python/"
+    # A stand-in for the locked runtime lacks the same things.
+    of_runtime = [rule for rule in runtime.rules_for(target) if rule.name not in REMADE]
 
     def rule_for(path: str) -> DietRule | None:
         source = source_of(path)
@@ -202,26 +195,15 @@ def _is_there(bundle: Path, path: str) -> bool:
 
 
 def pdf(text: str) -> bytes:
-    """Return a PDF 1.4 with one page that says `text`, in as few objects as readers take."""
-    shown = text.replace("\\", r"\\").replace("(", r"\(").replace(")", r"\)")
-    drawn = f"BT /F1 12 Tf 72 720 Td ({shown}) Tj ET".encode("latin-1")
-    objects = [
-        b"<< /Type /Catalog /Pages 2 0 R >>",
-        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Resources 6 0 R >>",
-        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(drawn), drawn),
-        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
-        b"<< /Font << /F1 5 0 R >> >>",
-    ]
-    data = b"%PDF-1.4\n"
-    places = []
-    for number, body in enumerate(objects, start=1):
-        places.append(len(data))
-        data += b"%d 0 obj\n%s\nendobj\n" % (number, body)
-    table = b"".join(b"%010d 00000 n \n" % place for place in places)
-    return (
-        data
-        + b"xref\n0 %d\n0000000000 65535 f \n%s" % (len(objects) + 1, table)
-        + b"trailer\n<< /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n"
-        % (len(objects) + 1, len(data))
-    )
+    """Return a PDF with one page that says `text`."""
+    document = pdfium.PdfDocument.new()
+    page = document.new_page(width=612, height=792)
+    shape = pdfium_c.FPDFPageObj_NewTextObj(document, b"Helvetica", 12)
+    said = f"{text}\0".encode("utf-16-le")
+    pdfium_c.FPDFText_SetText(shape, (ctypes.c_ushort * (len(said) // 2)).from_buffer_copy(said))
+    pdfium_c.FPDFPageObj_Transform(shape, 1, 0, 0, 1, 72, 720)
+    pdfium_c.FPDFPage_InsertObject(page, shape)
+    page.gen_content()
+    made = io.BytesIO()
+    document.save(made)
+    return made.getvalue()

@@ -17,18 +17,14 @@ from tests.support import stub_service
 from tests.support.miniature import Miniature
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
 READY = 'print(\'PROGRESS:{"type": "ready", "data": {"port": 4711}}\', flush=True)\n'
 
 
-def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str) -> RunningService:
-    def command(_: Path, arguments: Sequence[str], *_rest: object) -> list[str]:
-        return [sys.executable, "-I", "-c", code, *arguments]
-
-    monkeypatch.setattr(launch, "command", command)
-    return RunningService.start(tmp_path)
+def start(code: str) -> RunningService:
+    return RunningService.start([sys.executable, "-I", "-c", code])
 
 
 def test_what_redirects_a_loader_or_an_interpreter_is_taken_away() -> None:
@@ -81,21 +77,17 @@ def test_a_ready_line_gives_its_data() -> None:
     }
 
 
-def test_a_service_is_waited_for_through_other_lines(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    with start(monkeypatch, tmp_path, f"print('noise')\n{READY}import time\ntime.sleep(60)") as it:
+def test_a_service_is_waited_for_through_other_lines() -> None:
+    with start(f"print('noise')\n{READY}import time\ntime.sleep(60)") as it:
         assert it.wait_ready(30) == {"port": 4711}
         assert it.port == 4711
     assert it.process.returncode != 0
 
 
-def test_a_service_that_ends_early_is_reported_with_its_last_words(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_service_that_ends_early_is_reported_with_its_last_words() -> None:
     code = "import sys\nfor n in range(50): print('line', n, file=sys.stderr)\nsys.exit(11)"
     with (
-        start(monkeypatch, tmp_path, code) as service,
+        start(code) as service,
         pytest.raises(SmokeError) as caught,
     ):
         service.wait_ready(30)
@@ -114,31 +106,25 @@ def test_lines_of_its_log_are_shown_as_people_read_them() -> None:
         assert readable(other) == other
 
 
-def test_a_service_that_talks_for_ever_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_service_that_talks_for_ever_is_not_waited_for() -> None:
     with (
-        start(monkeypatch, tmp_path, "while True: print('still loading', flush=True)") as service,
+        start("while True: print('still loading', flush=True)") as service,
         pytest.raises(SmokeError, match="of this bundle fails") as caught,
     ):
         service.wait_ready(0.2)
     assert "not ready within" in caught.value.why
 
 
-def test_stopping_twice_gives_the_same_code(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    service = start(monkeypatch, tmp_path, "raise SystemExit(5)")
+def test_stopping_twice_gives_the_same_code() -> None:
+    service = start("raise SystemExit(5)")
     service.process.wait()
     assert service.stop() == service.stop() == 5
 
 
-def test_a_service_that_does_not_listen_is_killed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_service_that_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "STOP_SECONDS", 0.2)
     code = f"import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{READY}"
-    service = start(monkeypatch, tmp_path, code + "time.sleep(60)")
+    service = start(code + "time.sleep(60)")
     service.wait_ready(30)
     assert service.stop() == -9
 
@@ -163,7 +149,7 @@ def test_on_windows_a_ready_service_is_asked_by_a_request_and_ends_with_0(
 ) -> None:
     sent: list[int] = []
     monkeypatch.setattr(subprocess.Popen, "send_signal", lambda _, number: sent.append(number))
-    with RunningService.run(
+    with RunningService.start(
         [sys.executable, "-B", stub_service.__file__, "--port", "0"]
     ) as service:
         service.wait_ready(60)
@@ -183,10 +169,8 @@ time.sleep(60)
 
 @pytest.mark.usefixtures("windows")
 @pytest.mark.parametrize("is_ready", [True, False])
-def test_on_windows_a_service_that_takes_no_request_hears_ctrl_break(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, is_ready: bool
-) -> None:
-    with start(monkeypatch, tmp_path, BREAKABLE) as service:
+def test_on_windows_a_service_that_takes_no_request_hears_ctrl_break(*, is_ready: bool) -> None:
+    with start(BREAKABLE) as service:
         assert service.lines.get(timeout=30) == "listening"
         service.ready = {"port": 9} if is_ready else {}
         assert service.stop() == 21
@@ -194,9 +178,9 @@ def test_on_windows_a_service_that_takes_no_request_hears_ctrl_break(
 
 @pytest.mark.usefixtures("windows")
 def test_on_windows_a_service_that_is_asked_again_hears_ctrl_break(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answering: RunningService
+    answering: RunningService,
 ) -> None:
-    with start(monkeypatch, tmp_path, BREAKABLE) as service:
+    with start(BREAKABLE) as service:
         assert service.lines.get(timeout=30) == "listening"
         service.ready = answering.ready
         service.ask_to_stop()
@@ -206,13 +190,11 @@ def test_on_windows_a_service_that_is_asked_again_hears_ctrl_break(
 
 
 @pytest.mark.usefixtures("windows")
-def test_on_windows_without_a_console_a_service_is_ended(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_on_windows_without_a_console_a_service_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_console(*_: object) -> None:
         raise OSError(6, "The handle is invalid")
 
-    service = start(monkeypatch, tmp_path, f"{READY}import time\ntime.sleep(60)")
+    service = start(f"{READY}import time\ntime.sleep(60)")
     assert service.lines.get(timeout=30)
     monkeypatch.setattr(subprocess.Popen, "send_signal", no_console)
     monkeypatch.setattr(subprocess.Popen, "terminate", lambda it: os.kill(it.pid, 15))
@@ -225,9 +207,9 @@ def test_a_service_gets_what_its_system_needs_and_what_it_is_given(
     monkeypatch.setattr(launch, "needed", lambda _: {"SYSTEMROOT": "C:\\Windows"})
     code = "import os\nprint(sorted(set(os.environ) - {'LC_CTYPE'}), flush=True)"
     words = [sys.executable, "-I", "-c", code]
-    with RunningService.run(words, environment={"GIVEN": "1", "PYTHONHOME": "/no"}) as service:
+    with RunningService.start(words, environment={"GIVEN": "1", "PYTHONHOME": "/no"}) as service:
         assert service.lines.get(timeout=30) == "['GIVEN', 'SYSTEMROOT']"
-    with RunningService.run(words, environment={}) as service:
+    with RunningService.start(words, environment={}) as service:
         assert service.lines.get(timeout=30) == "['SYSTEMROOT']"
 
 
@@ -252,11 +234,11 @@ class Answers(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def answering(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[RunningService]:
+def answering() -> Iterator[RunningService]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
-    with start(monkeypatch, tmp_path, "") as service:
+    with start("") as service:
         service.ready = {"port": server.server_address[1]}
         yield service
     server.shutdown()

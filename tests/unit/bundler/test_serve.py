@@ -133,7 +133,7 @@ def test_on_windows_a_stop_is_a_request_and_the_exit_code_the_services(
     monkeypatch.setattr(
         launch,
         "command",
-        lambda _, arguments, __: [sys.executable, "-B", stub_service.__file__, *arguments],
+        lambda _, arguments: [sys.executable, "-B", stub_service.__file__, *arguments],
     )
     sent: list[int] = []
     monkeypatch.setattr(subprocess.Popen, "send_signal", lambda _, number: sent.append(number))

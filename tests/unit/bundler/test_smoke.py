@@ -36,9 +36,9 @@ class Stub:
         self.poolings: set[str] = set()
         self.engines: list[str] = []
 
-    def start(self, _: Path, arguments: Sequence[str], **options: Any) -> Stub:
+    def start(self, words: Sequence[str], **options: Any) -> Stub:
         assert options["environment"] == {}
-        self.engines.append(arguments[arguments.index("--engine") + 1])
+        self.engines.append(words[words.index("--engine") + 1])
         return self
 
     def wait_ready(self, _: float) -> None: ...
@@ -51,8 +51,9 @@ class Stub:
     def failure(self, why: str) -> SmokeError:
         return SmokeError("failed", why=why)
 
-    def stop(self) -> int:
-        return self.code
+    def end(self) -> None:
+        if self.code:
+            raise self.failure(f"exit code {self.code}")
 
     def __enter__(self) -> Self:
         """Return the service."""

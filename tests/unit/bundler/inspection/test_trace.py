@@ -15,8 +15,6 @@ from bundler.inspection.trace import (
     parse,
     pdf,
     prove,
-    rules_of,
-    runtime_rules,
 )
 from bundler.verify import verify
 from tests.support.miniature import TARGET
@@ -41,8 +39,7 @@ def found(
         listed=frozenset(listed.split()),
         modules=frozenset(modules.split()),
     )
-    rules = rules_of(stocked.miniature.recipe, manifest)
-    return attempts(seen, stocked.bundle, runtime_rules(manifest), rules)
+    return attempts(seen, stocked.bundle, manifest, stocked.miniature.recipe)
 
 
 def test_what_is_there_is_no_attempt(stocked: Stocked) -> None:
