@@ -24,7 +24,7 @@ from bundler.targets import host_target
 from bundler.verify import verify
 from sidecar.manifest import MANIFEST, encode, read
 from tests.support.badserver import BadServer, cut_at, status, wrong
-from tests.support.miniature import RELEASE, TARGET, Miniature
+from tests.support.miniature import TARGET, VERSION, Miniature
 from tests.support.treesearch import holding
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Builder:
         """Put the archive where the release has it."""
         name = self.spec.artifact.name
         data = (self.miniature.inputs / name).read_bytes()
-        self.server.add(f"{RELEASE['tag']}/{name}", data, *script, forever=forever)
+        self.server.add(f"{self.spec.tag}/{name}", data, *script, forever=forever)
 
     def options(self, *arguments: str, mirror: str = "") -> Any:
         """Return the options of an assembly, from the server or another mirror."""
@@ -116,7 +116,7 @@ def test_it_is_fetched_checked_unpacked_and_stripped_of_its_past(builder: Builde
     assert builder.assemble("--runtime", "standalone") == 0
     manifest = verify(builder.output, Progress()).manifest
     assert manifest.runtime.source == "standalone"
-    assert manifest.runtime.version == RELEASE["version"]
+    assert manifest.runtime.version == VERSION
     assert manifest.unreleasable == ()
     assert builder.store.path(builder.spec.artifact.digest) is not None
     place = builder.output / "python"
@@ -126,7 +126,7 @@ def test_it_is_fetched_checked_unpacked_and_stripped_of_its_past(builder: Builde
     assert [path for path in paths if path.name.startswith(("pip", "idle", "Eterm"))] == []
     assert sorted(path.name for path in (place / "bin").iterdir()) == ["python3.11"]
     assert [one.path for one in builder.server.seen] == [
-        f"/{RELEASE['tag']}/{builder.spec.artifact.name}"
+        f"/{builder.spec.tag}/{builder.spec.artifact.name}"
     ]
 
 
@@ -249,7 +249,7 @@ def test_a_bundle_with_a_stand_in_gets_the_locked_one_once_it_can_be_had(builder
     builder.stand()
     builder.publish()
     assert builder.assemble() == 0
-    assert f"CPython {RELEASE['version']} can be downloaded now" in builder.said.getvalue()
+    assert f"CPython {VERSION} can be downloaded now" in builder.said.getvalue()
     manifest = read(builder.output)
     assert manifest.runtime.source == "standalone"
     assert manifest.unreleasable == ()

@@ -23,17 +23,16 @@ from bundler.assembly.tree import digest_of, python_sources
 from bundler.console import Progress
 from bundler.digests import Artifact, Digest
 from bundler.locks.models import Cosines, Int8, ModelFile, ModelSpec, read_models, render_models
-from bundler.locks.runtime import FLAVOUR, archive_name
 from bundler.locks.runtime import read_lock as read_runtimes
+from bundler.locks.runtime import write_lock as write_runtimes
 from bundler.locks.wheels import read_lock as read_wheels
 from bundler.plan import BundlePlan, Locks, Sources, plan
 from bundler.project import Project
 from bundler.recipe import Recipe, read_recipe
 from bundler.targets import TARGETS
 from tests.support.badserver import BadServer
-from tests.support.standalone import few_entries
+from tests.support.standalone import SYSTEM_OF_LINUX, write_release
 from tests.support.tinybinaries import elf
-from tests.support.tinytar import write_tar
 from tests.support.tinywheel import tiny_wheel
 
 if TYPE_CHECKING:
@@ -42,23 +41,10 @@ if TYPE_CHECKING:
     from bundler.artifacts.store import Store
 
 TARGET = TARGETS["linux-x64"]
-RELEASE = {
-    "version": "3.11.9",
-    "tag": "20240101",
-    "triple": TARGET.triple,
-    "flavour": FLAVOUR,
-}
-
-
-def encode_row(row: Sequence[float]) -> str:
-    """Return `row` as golden files have it."""
-    return base64.b64encode(struct.pack(f"<{len(row)}f", *row)).decode("ascii")
-
-
+VERSION = "3.11.9"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 EPOCH = 1_700_000_000
 PREFIX = "wheeled/model/"
-ELF = b"\x7fELF"
 ALLOW = 'allow = ["config.json", "model.safetensors", "[0-9]_*/config.json"]'
 RECIPE = f"""
 [bundle]
@@ -92,7 +78,7 @@ prefix = "{PREFIX}"
 
 [audit.linux]
 floor = "2.28"
-system = ["libc.so.6"]
+system = {json.dumps(["libc.so.6", "libcrypt.so.1", *SYSTEM_OF_LINUX])}
 
 [licences]
 allowed = ["MIT", "Python-2.0"]
@@ -125,6 +111,11 @@ SERVICE_FILES = {
     "sidecar/__init__.py": '"""Tiny."""\n\n__version__ = "0.0.1"\n',
     "sidecar/cli.py": "def main() -> int:\n    return 0\n",
 }
+
+
+def encode_row(row: Sequence[float]) -> str:
+    """Return `row` as golden files have it."""
+    return base64.b64encode(struct.pack(f"<{len(row)}f", *row)).decode("ascii")
 
 
 @dataclass(kw_only=True)
@@ -235,7 +226,7 @@ class Miniature:
 
     def plan(self, **options: Any) -> BundlePlan:
         """Return the plan; `options` are those of bundler.plan.plan."""
-        options = {"compiler": "3.11.9", "models": ("tiny", "wheeled"), **options}
+        options = {"compiler": VERSION, "models": ("tiny", "wheeled"), **options}
         return plan(self.recipe, self.locks, TARGET, self.sources, **options)
 
     def gather(self, components: Iterable[str]) -> FetchedInputs:
@@ -272,20 +263,8 @@ class Miniature:
         )
 
     def _make_runtime(self) -> None:
-        name = archive_name(**RELEASE)
-        # What passes for a library must pass the audit, which reads headers.
-        entries = [
-            replace(entry, data=elf(program=entry.name.endswith("/python3.11")))
-            if entry.data.startswith(ELF)
-            else entry
-            for entry in few_entries(TARGET)
-        ]
-        archive = write_tar(self.inputs / name, entries)
-        lines = [f'{key} = "{value}"' for key, value in RELEASE.items()]
-        lines += [f'url = "https://runtime.invalid/{RELEASE["tag"]}/{name}"']
-        lines += [f'sha256 = "{Digest.of_file(archive).sha256}"']
-        text = f"[{TARGET.name}]\n" + "\n".join(lines) + "\n"
-        self.project.runtime_lock.write_text(text, encoding="utf-8")
+        spec = write_release(self.inputs, TARGET, "https://runtime.invalid", version=VERSION)
+        write_runtimes(self.project.runtime_lock, {TARGET.name: spec})
 
     def _make_wheels(self) -> None:
         feather = tiny_wheel(

@@ -304,9 +304,7 @@ def test_without_a_runtime_its_libraries_are_granted_told_and_in_no_paper(
     with pytest.raises(PolicyError, match="binary audit"):
         assemble(planned, miniature.gather, tmp_path / "bundle", progress)
     text = miniature.project.recipe.read_text(encoding="utf-8")
-    text = text.replace(
-        'system = ["libc.so.6"]', 'system = ["libc.so.6"]\nruntime = ["libpython3*"]'
-    )
+    text = text.replace('floor = "2.28"', 'floor = "2.28"\nruntime = ["libpython3*"]')
     miniature.project.recipe.write_text(text, encoding="utf-8")
     planned = miniature.plan(parts=("wheels", "service"))
     assemble(planned, miniature.gather, tmp_path / "bundle", progress)
