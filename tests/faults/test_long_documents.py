@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from typing import TYPE_CHECKING
@@ -33,23 +34,25 @@ def test_bulk_requests_are_served_beside_documents_that_overlap_themselves(port:
     seen, (whole, by_line) = crowded.beside(port, bodies, clients=3, requests=4, texts=200)
     assert seen.statuses == [200] * 12
     assert max(seen.queued) <= BUDGET
-    status, body = whole.answer()
-    assert status == 200
-    answer = json.loads(body)
+    with contextlib.closing(whole):
+        response = whole.getresponse()
+        assert response.status == 200
+        answer = json.loads(response.read())
     assert len(answer["vectors"]) == CHUNKS
     assert sum(span["tokens"] for span in answer["spans"]) > BUDGET
-    status, body = by_line.answer()
-    assert status == 200
-    lines = [json.loads(line) for line in body.splitlines()]
+    with contextlib.closing(by_line):
+        response = by_line.getresponse()
+        assert response.status == 200
+        lines = [json.loads(line) for line in response]
     assert lines[-1] == {"type": "end", "data": {}}
     vectors = [row for line in lines if line["type"] == "chunks" for row in line["data"]["vectors"]]
     assert vectors == answer["vectors"]
 
 
 def test_documents_whose_clients_leave_end_at_once(port: int) -> None:
-    documents = [crowded.Document(port, DOCUMENT * 4, is_lines=bool(n % 2)) for n in range(4)]
+    documents = [crowded.sent(port, DOCUMENT * 4, is_lines=bool(n % 2)) for n in range(4)]
     crowded.until_long(port, len(documents))
     for document in documents:
-        document.connection.close()
+        document.close()
     crowded.until_long(port, 0)
     assert crowded.waiting(port) == (0, 0)

@@ -27,7 +27,7 @@ def test_bulk_requests_are_served_beside_millions_of_tokens(lean: Path) -> None:
         assert max(seen.queued) <= Limits().max_queued_tokens
         assert crowded.waiting(port)[1] == seen.long_requests == len(documents)
         for document in documents:
-            document.connection.close()
+            document.close()
         crowded.until_long(port, 0)
         assert crowded.waiting(port) == (0, 0)
         assert service.stop() == 0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.clients import Client
 
@@ -27,39 +28,28 @@ class Seen:
     """What became of the bulk requests, and how much waited meanwhile."""
 
     statuses: list[int] = field(default_factory=list)
-    slowest_s: float = 0.0
     queued: list[int] = field(default_factory=list)
     long_requests: int = 0
 
 
-class Document:
-    """One document that is sent on a connection of its own; closing it is leaving."""
-
-    def __init__(self, port: int, body: bytes, *, is_lines: bool) -> None:
-        """Send it, and wait for nothing."""
-        self.connection = HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
-        headers = {**TEXT, **(LINES if is_lines else {})}
-        self.connection.request("POST", f"/embed-file/upload?{QUERY}", body, headers)
-
-    def answer(self) -> tuple[int, bytes]:
-        """Return status and body once they are there, and leave."""
-        try:
-            answer = self.connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            self.connection.close()
+def sent(port: int, body: bytes, *, is_lines: bool) -> HTTPConnection:
+    """Send a document on a connection of its own, and wait for nothing; closing it is leaving."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
+    headers = {**TEXT, **(LINES if is_lines else {})}
+    connection.request("POST", f"/embed-file/upload?{QUERY}", body, headers)
+    return connection
 
 
 def waiting(port: int) -> tuple[int, int]:
     """Return the bulk tokens that wait, and how many long requests are computed."""
     body = Client(port=port).ask("/metrics").body.decode()
-
-    def value(name: str) -> int:
-        found = re.search(rf"^{re.escape(name)} (\S+)$", body, re.MULTILINE)
-        assert found is not None, name
-        return int(float(found[1]))
-
-    return value('sidecar_queued_tokens{lane="bulk"}'), value("sidecar_long_requests")
+    values = {
+        (sample.name, sample.labels.get("lane")): int(sample.value)
+        for family in text_string_to_metric_families(body)
+        for sample in family.samples
+        if sample.name in ("sidecar_queued_tokens", "sidecar_long_requests")
+    }
+    return values["sidecar_queued_tokens", "bulk"], values["sidecar_long_requests", None]
 
 
 def until_long(port: int, count: int) -> None:
@@ -72,7 +62,7 @@ def until_long(port: int, count: int) -> None:
 
 def beside(
     port: int, bodies: Sequence[tuple[bytes, bool]], *, clients: int, requests: int, texts: int
-) -> tuple[Seen, list[Document]]:
+) -> tuple[Seen, list[HTTPConnection]]:
     """Send documents, then `requests` bulk requests by each of `clients`, one after the other.
 
     `bodies` are documents, and whether they are answered in lines. What waits is looked at all
@@ -80,37 +70,29 @@ def beside(
     """
     seen = Seen()
     with ExitStack() as stack:
-        documents = [Document(port, body, is_lines=is_lines) for body, is_lines in bodies]
+        documents = [sent(port, body, is_lines=is_lines) for body, is_lines in bodies]
         for document in documents:
-            stack.callback(document.connection.close)
+            stack.callback(document.close)
         until_long(port, len(bodies))
-        threads = [
-            threading.Thread(target=_ask, args=(port, seen, requests, texts, client))
-            for client in range(clients)
-        ]
-        for thread in threads:
-            thread.start()
-        while any(thread.is_alive() for thread in threads):
-            queued, long_requests = waiting(port)
-            seen.queued.append(queued)
-            seen.long_requests = max(seen.long_requests, long_requests)
-            time.sleep(0.05)
+        with ThreadPoolExecutor(clients) as pool:
+            asked = [pool.submit(_ask, port, requests, texts, client) for client in range(clients)]
+            while not all(one.done() for one in asked):
+                queued, long_requests = waiting(port)
+                seen.queued.append(queued)
+                seen.long_requests = max(seen.long_requests, long_requests)
+                time.sleep(0.05)
+        seen.statuses = [status for one in asked for status in one.result()]
         stack.pop_all()
     return seen, documents
 
 
-def _ask(port: int, seen: Seen, requests: int, texts: int, client: int) -> None:
-    asker = Client(port=port, timeout_s=WAIT_S)
+def _ask(port: int, requests: int, texts: int, client: int) -> list[int]:
+    asker, found = Client(port=port, timeout_s=WAIT_S), []
     for number in range(requests):
-        body = {
-            "texts": [f"{client} {number} {text} {SENTENCE}" for text in range(texts)],
-            "priority": "bulk",
-            "encoding": "base64",
-        }
-        began = time.monotonic()
+        asked = [f"{client} {number} {text} {SENTENCE}" for text in range(texts)]
+        body = {"texts": asked, "priority": "bulk", "encoding": "base64"}
         try:
-            status = asker.ask("/embed", body).status
+            found.append(asker.ask("/embed", body).status)
         except (OSError, HTTPException):
-            status = 0
-        seen.slowest_s = max(seen.slowest_s, time.monotonic() - began)
-        seen.statuses.append(status)
+            found.append(0)
+    return found

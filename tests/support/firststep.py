@@ -6,17 +6,18 @@ wheel of a few bytes, so that an environment takes seconds.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
 import sysconfig
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.assembly import host_python
+from bundler.digests import Digest
+from bundler.locks.runtime import RuntimeSpec, read_lock, write_lock
 from bundler.project import Project
 from bundler.targets import host_target
 from tests.support.miniature import package
@@ -93,22 +94,16 @@ class Checkout:
     @property
     def address(self) -> str:
         """The archive's address below that of all releases."""
-        entry = self._entry()
-        release = self.project.recipe.read_text(encoding="utf-8").partition('\nruntime = "')[2]
-        return entry["url"].removeprefix(f"{release.partition(chr(34))[0]}/")
+        return "/".join(self._spec().url.rsplit("/", 2)[1:])
 
-    def _entry(self) -> dict[str, str]:
-        import tomllib  # noqa: PLC0415
-
-        text = self.project.runtime_lock.read_text(encoding="utf-8")
-        entry: dict[str, str] = tomllib.loads(text)[host_target().name]
-        return entry
+    def _spec(self) -> RuntimeSpec:
+        return read_lock(self.project.runtime_lock)[host_target().name]
 
     def _lock_runtime(self) -> None:
-        lock, old = self.project.runtime_lock, self._entry()["sha256"]
-        sha256 = hashlib.sha256(self.archive.read_bytes()).hexdigest()
-        text = lock.read_text(encoding="utf-8").replace(old, sha256)
-        lock.write_text(text, encoding="utf-8")
+        spec = self._spec()
+        artifact = replace(spec.artifact, digest=Digest.of_file(self.archive))
+        locked = {host_target().name: replace(spec, artifact=artifact)}
+        write_lock(self.project.runtime_lock, locked)
 
     def run(
         self, python: Path | str, *arguments: str, **environment: str
