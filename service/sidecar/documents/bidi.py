@@ -39,10 +39,11 @@ _MOST_BYTES, _MOST_LETTERS = 64, 4
 
 
 @dataclass(slots=True, kw_only=True)
-class ActualText:
-    """What is said, in the order of reading, and where the last glyph of it is drawn, in points.
+class Glyph:
+    """What is drawn at one place, in points, and its place among the characters of PDFium's.
 
-    A letter from right to left comes after its marks. `left` and `right` are those of its ink.
+    `left` and `right` are those of its ink. With `is_said`, `text` is what glyphs are said to read
+    as, and has no place `at` before one of them is met.
     """
 
     text: str
@@ -50,12 +51,19 @@ class ActualText:
     y: float = 0.0
     left: float = 0.0
     right: float = 0.0
-    is_put: bool = False
+    size: float = 1.0
+    at: int = -1
+    is_turned: bool = False
+    is_said: bool = False
 
 
-def spans(page: object) -> dict[int, ActualText]:
-    """Return what the page's glyphs read as, by the addresses of their objects."""
-    found: dict[int, ActualText] = {}
+def spans(page: object) -> dict[int, Glyph]:
+    """Return what the page's glyphs are said to read as, by the addresses of their objects.
+
+    Each is in the order of reading, where a letter from right to left comes after its marks, and
+    where the last glyph of it is drawn.
+    """
+    found: dict[int, Glyph] = {}
     before, span = 0, None
     for index in range(pdfium.FPDFPage_CountObjects(page)):
         drawn = pdfium.FPDFPage_GetObject(page, index)
@@ -65,7 +73,7 @@ def spans(page: object) -> dict[int, ActualText]:
         at = address(mark)
         if at != before:
             text = _said(mark) if at else ""
-            before, span = at, ActualText(text=text) if text else None
+            before, span = at, Glyph(text=text, is_said=True) if text else None
         if span is not None:
             found[address(drawn)] = span
             _put(span, drawn)
@@ -91,7 +99,7 @@ def _said(mark: object) -> str:
     return text if 0 < marks < len(text) <= marks + _MOST_LETTERS else ""
 
 
-def _put(span: ActualText, drawn: object) -> None:
+def _put(span: Glyph, drawn: object) -> None:
     matrix = pdfium.FS_MATRIX()
     pdfium.FPDFPageObj_GetMatrix(drawn, ctypes.byref(matrix))
     sides = [ctypes.c_float() for _ in range(4)]
@@ -300,21 +308,6 @@ _MOST = 1_000
 _MOST_PIECES = 16
 
 
-@dataclass(slots=True, kw_only=True)
-class _Glyph:
-    """What is drawn at one place, in points, and its place among the characters of PDFium's."""
-
-    text: str
-    x: float
-    y: float
-    left: float
-    right: float
-    size: float
-    at: int
-    is_turned: bool
-    is_said: bool = False
-
-
 def ordered(page: object, text_page: object, text: str) -> str:
     """Return `text` with its lines that have letters from right to left in logical order."""
     if not _LETTER.search(text):
@@ -322,7 +315,7 @@ def ordered(page: object, text_page: object, text: str) -> str:
     is_read_right = is_right(text)
     places = _places(text_page, {line for line in text.split(_BREAK) if _LETTER.search(line)})
     said = spans(page)
-    lines: list[str | list[_Glyph]] = []
+    lines: list[str | list[Glyph]] = []
     for line in text.split(_BREAK):
         found = places.get(line)
         indices = found.pop() if found and len(line) <= _MOST else None
@@ -380,13 +373,13 @@ def _places(text_page: object, wanted: set[str]) -> dict[str, list[list[int]]]:
 
 
 def _glyphs(
-    text_page: object, indices: list[int], line: str, said: dict[int, ActualText]
-) -> list[_Glyph] | None:
+    text_page: object, indices: list[int], line: str, said: dict[int, Glyph]
+) -> list[Glyph] | None:
     """Return what the line consists of, None where it is not level.
 
     `said` is what glyphs are said to read as, by their objects.
     """
-    glyphs: list[_Glyph] = []
+    glyphs: list[Glyph] = []
     for at, (index, (letter, is_turned)) in enumerate(zip(indices, _turned(line), strict=True)):
         left, right = _reach(text_page, index)
         if letter == " " and right - left < _SAME:  # PDFium's own
@@ -396,9 +389,9 @@ def _glyphs(
         drawn = address(pdfium.FPDFText_GetTextObject(text_page, index)) if said else 0
         span = said.get(drawn)
         if span is not None:
-            if not span.is_put:
-                span.is_put = True
-                glyphs.append(_of_span(span, size=_size(text_page, index), at=at))
+            if span.at < 0:
+                span.size, span.at = _size(text_page, index), at
+                glyphs.append(span)
             continue
         x, y = _origin(text_page, index)
         if glyphs and at == glyphs[-1].at + len(glyphs[-1].text) and letter != " ":
@@ -409,34 +402,22 @@ def _glyphs(
                     last.left, wide = last.x, (right - left) * len(last.text)
                     last.right = last.x + wide
                 continue
-        size = _size(text_page, index)
-        glyphs.append(
-            _Glyph(
-                text=letter, x=x, y=y, left=left, right=right, size=size, at=at, is_turned=is_turned
-            )
-        )
+        glyph = Glyph(text=letter, x=x, y=y, left=left, right=right, at=at, is_turned=is_turned)
+        glyph.size = _size(text_page, index)
+        glyphs.append(glyph)
     return glyphs
 
 
-def _of_span(span: ActualText, *, size: float, at: int) -> _Glyph:
-    sides = {"x": span.x, "y": span.y, "left": span.left, "right": span.right}
-    return _Glyph(text=span.text, **sides, size=size, at=at, is_turned=False, is_said=True)
-
-
-def _is_same_line(glyphs: list[_Glyph], others: list[_Glyph]) -> bool:
+def _is_same_line(glyphs: list[Glyph], others: list[Glyph]) -> bool:
     """Return whether PDFium broke a line in two, as it does at marks."""
     if len(glyphs) + len(others) > _MOST:
         return False
-    places = [
-        next(((one.y, one.size) for one in line if not _is_mark(one)), None)
-        for line in (glyphs[::-1], others)
-    ]
-    first, second = places
-    return None in places or (
-        first is not None
-        and second is not None
-        and abs(first[0] - second[0]) < _SAME_LINE * max(first[1], second[1])
+    first, second = (
+        next((one for one in line if not _is_mark(one)), None) for line in (glyphs[::-1], others)
     )
+    if first is None or second is None:
+        return True
+    return abs(first.y - second.y) < _SAME_LINE * max(first.size, second.size)
 
 
 def _origin(text_page: object, index: int) -> tuple[float, float]:
@@ -460,19 +441,15 @@ def _size(text_page: object, index: int) -> float:
 
 def _turned(line: str) -> list[tuple[str, bool]]:
     """Return the characters as they are drawn, and whether PDFium turned and mirrored each."""
-    runs = [direction for direction, _ in groupby(map(_direction, line))]
-    is_turned = 0 < runs.count(1) >= runs.count(-1)
+    kinds = (unicodedata.bidirectional(letter) for letter in line)
+    sides = [kind in _RIGHTS if kind in (*_RIGHTS, _LEFT) else None for kind in kinds]
+    runs = [side for side, _ in groupby(sides)]
+    is_turned = 0 < runs.count(True) >= runs.count(False)
     found: list[tuple[str, bool]] = []
-    for letter in line:
-        direction = _direction(letter)
-        is_turned = direction > 0 if direction else is_turned
+    for letter, side in zip(line, sides, strict=True):
+        is_turned = is_turned if side is None else side
         found.append((mirrored(letter) if is_turned else letter, is_turned))
     return found
-
-
-def _direction(letter: str) -> int:
-    kind = unicodedata.bidirectional(letter)
-    return 1 if kind in ("R", "AL") else -1 if kind == "L" else 0
 
 
 def _as_read(text: str, *, is_turned: bool) -> str:
@@ -492,13 +469,13 @@ def _ligatures() -> frozenset[str]:
     return frozenset(form for form in forms if len(form) > 1)
 
 
-def _is_mark(glyph: _Glyph) -> bool:
+def _is_mark(glyph: Glyph) -> bool:
     return all(unicodedata.category(letter) in _MARKS for letter in glyph.text)
 
 
-def _rows(glyphs: list[_Glyph]) -> list[list[str]]:
+def _rows(glyphs: list[Glyph]) -> list[list[str]]:
     """Return the glyphs by line, from the top, each from left to right with spaces and marks."""
-    rows: list[list[_Glyph]] = []
+    rows: list[list[Glyph]] = []
     letters = [glyph for glyph in glyphs if not _is_mark(glyph)]
     for glyph in sorted(letters, key=lambda one: -one.y):
         if rows and rows[-1][0].y - glyph.y < _STEP * max(glyph.size, rows[-1][0].size):
@@ -511,7 +488,7 @@ def _rows(glyphs: list[_Glyph]) -> list[list[str]]:
     return [[one if isinstance(one, str) else one.text for one in row] for row in spaced]
 
 
-def _put_marks(marks: list[_Glyph], letters: list[_Glyph]) -> None:
+def _put_marks(marks: list[Glyph], letters: list[Glyph]) -> None:
     """Put letters of one glyph in logical order, and after them the marks drawn over them."""
     for glyph in letters:
         if not glyph.is_said:
@@ -525,9 +502,9 @@ def _put_marks(marks: list[_Glyph], letters: list[_Glyph]) -> None:
             base.text += mark.text
 
 
-def _spaced(row: list[_Glyph]) -> list[_Glyph | str]:
+def _spaced(row: list[Glyph]) -> list[Glyph | str]:
     """Return the glyphs, and a space for each gap between words."""
-    letters: list[_Glyph] = []
+    letters: list[Glyph] = []
     gaps: list[float] = []
     drawn: set[int] = set()
     end = -math.inf
@@ -545,7 +522,7 @@ def _spaced(row: list[_Glyph]) -> list[_Glyph | str]:
         if 0 < at < len(letters)
         and (gaps[at] > _DRAWN_GAP or any(map(_is_marked, letters[at - 1 : at + 1])))
     }
-    out: list[_Glyph | str] = letters[:1]  # type: ignore[assignment]
+    out: list[Glyph | str] = letters[:1]  # type: ignore[assignment]
     for at in range(1, len(letters)):
         least = _least_gap(*letters[at - 1 : at + 1], has_spaces=bool(drawn))
         if at in drawn or gaps[at] > least:
@@ -554,7 +531,7 @@ def _spaced(row: list[_Glyph]) -> list[_Glyph | str]:
     return out
 
 
-def _least_gap(before: _Glyph, after: _Glyph, *, has_spaces: bool) -> float:
+def _least_gap(before: Glyph, after: Glyph, *, has_spaces: bool) -> float:
     """Return from which share of the font's size on a gap between two glyphs is a space.
 
     Where the line has spaces that are drawn, others are PDFium's or wide; of a letter with marks
@@ -573,5 +550,5 @@ def _least_gap(before: _Glyph, after: _Glyph, *, has_spaces: bool) -> float:
     return _WIDE_GAP if has_spaces else _GAP
 
 
-def _is_marked(glyph: _Glyph) -> bool:
+def _is_marked(glyph: Glyph) -> bool:
     return len(glyph.text) > 1 and any(map(unicodedata.combining, glyph.text))

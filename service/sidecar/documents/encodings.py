@@ -272,10 +272,6 @@ _CALLED = {
     "euc_jis_2004": "euc-jp",
     "iso2022_jp_2": "iso-2022-jp",
     "mac-roman": "macintosh",
-    "utf-16-be": "utf-16be",
-    "utf-16-le": "utf-16le",
-    "utf-32-be": "utf-32be",
-    "utf-32-le": "utf-32le",
 }
 
 
@@ -328,6 +324,8 @@ def name_of(codec: str) -> str:
         return f"windows-{match[1]}"
     if match := re.fullmatch(r"iso8859-(\d+)", codec):
         return f"iso-8859-{match[1]}"
+    if match := re.fullmatch(r"utf-(16|32)-([bl]e)", codec):
+        return f"utf-{match[1]}{match[2]}"
     return _CALLED.get(codec, codec.replace("_", "-"))
 
 
