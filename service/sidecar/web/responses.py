@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
@@ -21,6 +22,7 @@ from sidecar.web import bodies, schemas
 from sidecar.web.errors import MEDIA_TYPE
 
 CHUNK_VALUES = 1 << 16
+_WEIGHT = re.compile(r"(?:^|;)\s*q=([01](?:\.[0-9]{0,3})?)\s*(?:;|$)")
 _WIDTH = 4  # bytes of a float32
 # A value below 1 with its nine digits, as `rows_as_json` writes it; the others as they are.
 _VALUE_BYTES = {"float": 13.0, "base64": _WIDTH * 4 / 3, "binary": float(_WIDTH)}
@@ -117,23 +119,37 @@ async def departure(request: Request) -> AsyncIterator[Disconnected]:
         task.cancel()
 
 
-async def validated(kind: type[schemas.Request], body: bytes) -> schemas.Request:
-    """Return what `body` asks for; texts of a large one are decoded when they are read.
+async def validated(body: bytes, *kinds: type[schemas.Request]) -> schemas.Request:
+    """Return what `body` asks for: the first of `kinds` that it has all required fields of.
 
-    Raises Problem 400 and 422.
+    Texts of a large one are decoded when they are read. Raises Problem 400 and 422.
     """
 
     def read() -> schemas.Request:
-        if len(body) < LARGE_BODY or "texts" not in kind.model_fields:
-            return schemas.validate(kind, bodies.parse(body, fields=kind.model_fields))
+        fields = {name for kind in kinds for name in kind.model_fields}
+        if len(body) < LARGE_BODY or "texts" not in fields:
+            return schemas.validate(bodies.parse(body, fields=fields), *kinds)
         value, texts = bodies.parse_texts(body)
-        asked: Any = schemas.validate(kind, value)
-        made: schemas.Request = asked.model_copy(update={"texts": texts(asked.texts)})
-        return made
+        asked: Any = schemas.validate(value, *kinds)
+        if "texts" in asked.model_fields_set:
+            asked = asked.model_copy(update={"texts": texts(asked.texts)})
+        return cast("schemas.Request", asked)
 
     if len(body) < LARGE_BODY:
         return read()
     return await asyncio.get_running_loop().run_in_executor(_reading, read)
+
+
+def prefers(request: Request, kind: str) -> bool:
+    """Return whether the client names `kind` and does not rate JSON above it (RFC 9110, 12.5.1)."""
+    rated = {}
+    for entry in ",".join(request.headers.getlist("accept")).lower().split(","):
+        name, _, parameters = entry.partition(";")
+        weight = _WEIGHT.search(parameters)
+        rated[name.strip()] = float(weight[1]) if weight else 1.0
+    ranges = ("application/json", "application/*", "*/*")  # the most specific counts
+    json = next((rated[name] for name in ranges if name in rated), 0.0)
+    return 0 < rated.get(kind, 0) >= json
 
 
 def json_response(body: bytes) -> Response:
@@ -163,9 +179,10 @@ async def with_vectors(
     return await asyncio.get_running_loop().run_in_executor(_writing, build)
 
 
-def body_of(kind: type[schemas.Wire]) -> dict[str, Any]:
-    """Return how OpenAPI says that a route takes a JSON body of `kind`."""
-    schema = kind.model_json_schema()
+def body_of(*kinds: type[schemas.Wire]) -> dict[str, Any]:
+    """Return how OpenAPI says that a route takes a JSON body of one of `kinds`."""
+    found = [kind.model_json_schema() for kind in kinds]
+    schema = found[0] if len(found) == 1 else {"oneOf": found}
     return {
         "requestBody": {
             "required": True,

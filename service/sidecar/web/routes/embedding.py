@@ -35,11 +35,9 @@ async def embed(request: Request) -> Response:
     """Embed texts."""
     service = service_of(request)
     loaded = service.encoder.ready()
-    asked = await validated(
-        schemas.EmbedRequest,
-        await bodies.read(request, max_bytes=service.settings.limits.max_body_bytes),
-    )
-    is_binary = BINARY in request.headers.get("accept", "")
+    body = await bodies.read(request, max_bytes=service.settings.limits.max_body_bytes)
+    asked = await validated(body, schemas.EmbedRequest)
+    is_binary = responses.prefers(request, BINARY)
     encoding = "binary" if is_binary else asked.encoding
     size = responses.size_of(len(asked.texts), loaded.engine.dim, encoding=encoding)
     share_of(request).expect(size)

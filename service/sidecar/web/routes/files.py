@@ -52,7 +52,7 @@ async def embed_file(request: Request) -> Response:
         max_bytes=MAX_BODY_BYTES,
         next_step="send the document itself to /embed-file/upload",
     )
-    asked = await validated(schemas.EmbedFileRequest, body)
+    asked = await validated(body, schemas.EmbedFileRequest)
     wanted = asked.chunking(engine)
     file = await asyncio.to_thread(
         service.allowed_dirs.read, asked.path, max_bytes=limits.max_file_bytes
@@ -84,7 +84,7 @@ async def upload(request: Request) -> Response:
     if suffix == ".pdf":
         service.pdf_pool.require_room()
     options = _options(request)
-    asked = schemas.validate(schemas.FileOptions, options, is_spelled=True)
+    asked = schemas.validate(options, schemas.FileOptions, is_spelled=True)
     wanted = asked.chunking(engine)
     instead, most = "split it, or send its text alone", service.settings.limits.max_file_bytes
     data = await bodies.collect(request, "the document", max_bytes=most, next_step=instead)
@@ -98,7 +98,7 @@ async def _answer(
     asked: schemas.FileOptions,
     wanted: Chunking,
 ) -> Response:
-    if ndjson.MEDIA_TYPE in request.headers.get("accept", ""):
+    if responses.prefers(request, ndjson.MEDIA_TYPE):
         return await ndjson.answer(request, data, suffix, asked, wanted)
     service = service_of(request)
     loaded = service.encoder.ready()

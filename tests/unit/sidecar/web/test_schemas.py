@@ -12,15 +12,15 @@ from tests.support.stub_engine import StubEngine
 
 def refused(kind: Any, value: dict[str, Any]) -> str:
     with pytest.raises(Problem) as caught:
-        validate(kind, value)
+        validate(value, kind)
     assert caught.value.status == 422
     return caught.value.what
 
 
 def test_the_defaults_are_those_of_v1() -> None:
-    asked = validate(EmbedRequest, {"texts": ["a"]})
+    asked = validate({"texts": ["a"]}, EmbedRequest)
     assert (asked.normalize, asked.pooling, asked.batch_size) == (True, "mean", 16)
-    file = validate(EmbedFileRequest, {"path": "p"})
+    file = validate({"path": "p"}, EmbedFileRequest)
     assert (file.chunk_size, file.chunk_overlap, file.max_chunks) == (800, 100, 200)
     assert file.normalize is True
 
@@ -32,7 +32,7 @@ def test_a_problem_names_the_field_and_its_place_but_not_the_value() -> None:
 
 def test_one_error_is_collected_however_many_texts_are_wrong() -> None:
     with pytest.raises(Problem) as caught:
-        validate(EmbedRequest, {"texts": ["a", *[0] * 1_000]})
+        validate({"texts": ["a", *[0] * 1_000]}, EmbedRequest)
     assert caught.value.what == "texts.1: Input should be a valid string"
     assert isinstance(caught.value.__cause__, ValidationError)
     assert caught.value.__cause__.error_count() == 1
@@ -51,7 +51,7 @@ def test_one_error_is_collected_however_many_texts_are_wrong() -> None:
     ids=str,
 )
 def test_sizes_follow_the_unit(value: dict[str, Any], sizes: tuple[int, int]) -> None:
-    asked = validate(EmbedFileRequest, {"path": "p", **value})
+    asked = validate({"path": "p", **value}, EmbedFileRequest)
     found = asked.chunking(StubEngine())
     assert (found.size, found.overlap) == sizes
 
@@ -62,7 +62,7 @@ def test_sizes_follow_the_unit(value: dict[str, Any], sizes: tuple[int, int]) ->
     ids=str,
 )
 def test_an_overlap_as_long_as_the_chunk_is_refused(value: dict[str, Any]) -> None:
-    asked = validate(EmbedFileRequest, {"path": "p", **value})
+    asked = validate({"path": "p", **value}, EmbedFileRequest)
     with pytest.raises(Problem) as caught:
         asked.chunking(StubEngine())
     assert caught.value.status == 422
@@ -82,4 +82,4 @@ def test_a_value_of_another_type_is_refused_and_not_converted(name: str, value: 
 
 
 def test_an_integer_may_be_written_with_a_point() -> None:
-    assert validate(EmbedRequest, {"texts": [], "batch_size": 16.0}).batch_size == 16
+    assert validate({"texts": [], "batch_size": 16.0}, EmbedRequest).batch_size == 16
