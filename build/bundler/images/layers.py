@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import multiprocessing
 import re
@@ -31,7 +32,7 @@ from sidecar.process import cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from concurrent.futures import Future
+    from concurrent.futures import Executor, Future
     from pathlib import Path
     from typing import Self
 
@@ -121,11 +122,16 @@ class Foundation:
 class Layers:
     """Makes layers, or takes them from `store` if they were made before. A context."""
 
-    def __init__(self, store: Store, progress: Progress, *, processes: int | None = None) -> None:
+    def __init__(self, store: Store, progress: Progress) -> None:
         """Keep what is made in `store`, and tell `progress`."""
         self._store = store
         self._progress = progress
-        self._compressors = Compressors(processes)
+        self._processes = min(cores.count(), MOST_PROCESSES)
+        # Processes, since the wheel keeps the interpreter's lock while it works; started afresh and
+        # not forked, since the caller may have threads. The first starts with the second block.
+        self._pool = ProcessPoolExecutor(
+            self._processes, mp_context=multiprocessing.get_context("spawn")
+        )
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -133,7 +139,7 @@ class Layers:
 
     def __exit__(self, *_: object) -> None:
         """End the processes that compress."""
-        self._compressors.close()
+        self._pool.shutdown(cancel_futures=True)
 
     def layer(self, part: Part | Foundation) -> Layer:
         """Return the layer of `part`; one that was made before is hashed and not made again.
@@ -170,7 +176,7 @@ class Layers:
             disk_errors(self._store.root, purpose=f"the layer {part.name}"),
             contextlib.closing(partial),
         ):
-            for packed in self._compressors.members(counted()):
+            for packed in members(counted(), self._pool, WAITING * self._processes):
                 partial.write(packed)
             digest = Digest(sha256=partial.sha256, size=partial.offset)
             path = self._store.publish(partial, digest.sha256)
@@ -210,51 +216,24 @@ def member(block: bytes) -> bytes:
     return bytes(deflate.gzip_compress(block, LEVEL))
 
 
-class Compressors:
-    """As many processes as there are cores to use, started when the second block comes.
+def members(blocks: Iterable[bytes], pool: Executor, most: int) -> Iterator[bytes]:
+    """Yield every block's member, in order, made by `pool`; at most so many blocks wait for it.
 
-    Processes, since the wheel keeps the interpreter's lock while it works; started afresh and not
-    forked, since the caller may have threads.
+    One that stands alone is compressed here.
     """
-
-    def __init__(self, processes: int | None = None) -> None:
-        """Name how many there may be; none is started yet."""
-        self._processes = processes or min(cores.count(), MOST_PROCESSES)
-        self._pool: ProcessPoolExecutor | None = None
-
-    def members(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield every block's member, in order; a few blocks at a time are in memory."""
-        stream = iter(blocks)
-        first = next(stream, None)
-        if first is None:
-            return
-        second = next(stream, None)
-        if second is None:
-            yield member(first)
-            return
-        pool = self._started()
-        waiting: deque[Future[bytes]] = deque()
-        waiting.append(pool.submit(member, first))
-        waiting.append(pool.submit(member, second))
-        for block in stream:
-            waiting.append(pool.submit(member, block))
-            if len(waiting) > WAITING * self._processes:
-                yield waiting.popleft().result()
-        while waiting:
+    stream = iter(blocks)
+    first, second = next(stream, None), next(stream, None)
+    if first is None:
+        return
+    if second is None:
+        yield member(first)
+        return
+    waiting: deque[Future[bytes]] = deque()
+    for block in itertools.chain((first, second), stream):
+        waiting.append(pool.submit(member, block))
+        if len(waiting) > most:
             yield waiting.popleft().result()
-
-    def _started(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                self._processes, mp_context=multiprocessing.get_context("spawn")
-            )
-        return self._pool
-
-    def close(self) -> None:
-        """End the processes."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
+    yield from (one.result() for one in waiting)
 
 
 LIBC = "libc.so.6"

@@ -2,15 +2,28 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.images.layers import BLOCK_BYTES, LEVEL, Compressors, compressor, in_blocks, member
+from bundler.artifacts.store import Store
+from bundler.console import Progress
+from bundler.images.layers import (
+    BLOCK_BYTES,
+    LEVEL,
+    Layers,
+    compressor,
+    in_blocks,
+    member,
+    members,
+)
 from sidecar.process import cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 # Noise does not shrink, repetition does: both ways of the compressor are taken.
 DATA = b"".join(
@@ -39,49 +52,43 @@ def test_a_member_is_gzip_without_a_name_a_date_or_a_system() -> None:
     assert packed[9] == 255
 
 
-def test_members_are_one_stream_whatever_the_number_of_processes() -> None:
+@pytest.fixture
+def pool() -> Iterator[ProcessPoolExecutor]:
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as made:
+        yield made
+
+
+@pytest.mark.parametrize("most", [1, 3, 100])
+def test_members_are_one_stream_however_many_wait(pool: ProcessPoolExecutor, most: int) -> None:
     blocks = list(in_blocks([DATA], 2000))
-    streams = []
-    for processes in (1, 3):
-        compressors = Compressors(processes)
-        try:
-            streams.append(b"".join(compressors.members(blocks)))
-        finally:
-            compressors.close()
-    assert streams[0] == streams[1] == b"".join(map(member, blocks))
-    assert gzip.decompress(streams[0]) == DATA
+    stream = b"".join(members(blocks, pool, most))
+    assert stream == b"".join(map(member, blocks))
+    assert gzip.decompress(stream) == DATA
 
 
-def test_little_is_compressed_without_starting_a_process() -> None:
-    compressors = Compressors(2)
-    assert list(compressors.members([DATA])) == [member(DATA)]
-    assert list(compressors.members([])) == []
-    assert compressors._pool is None
-    compressors.close()
+def test_little_is_compressed_without_starting_a_process(pool: ProcessPoolExecutor) -> None:
+    assert list(members([DATA], pool, 3)) == [member(DATA)]
+    assert list(members([], pool, 3)) == []
+    assert not pool._processes
 
 
-def test_an_error_in_the_stream_reaches_the_caller_and_the_processes_end() -> None:
+def test_an_error_in_the_stream_reaches_the_caller(pool: ProcessPoolExecutor) -> None:
     def failing() -> Iterator[bytes]:
         yield b"a"
         yield b"b"
         raise ValueError("read")
 
-    compressors = Compressors(1)
-    try:
-        with pytest.raises(ValueError, match="read"):
-            list(compressors.members(failing()))
-    finally:
-        compressors.close()
-    assert compressors._pool is None
+    with pytest.raises(ValueError, match="read"):
+        list(members(failing(), pool, 3))
 
 
 @pytest.mark.parametrize(("usable", "expected"), [(1, 1), (6, 6), (128, 61)])
-def test_processes_are_as_many_as_usable_cores_unless_told(
-    monkeypatch: pytest.MonkeyPatch, usable: int, expected: int
+def test_processes_are_as_many_as_usable_cores(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, usable: int, expected: int
 ) -> None:
     monkeypatch.setattr(cores, "count", lambda: usable)
-    assert Compressors()._processes == expected
-    assert Compressors(3)._processes == 3
+    with Layers(Store(tmp_path), Progress()) as layers:
+        assert layers._processes == expected
 
 
 def test_what_decides_the_bytes_is_said() -> None:
