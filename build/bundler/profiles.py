@@ -94,10 +94,10 @@ class DietRule:
 
     name: str
     package: str
-    action: str
     paths: tuple[str, ...]
     reason: str
-    profiles: tuple[str, ...]
+    action: str = "remove"
+    profiles: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
 

@@ -115,7 +115,6 @@ def _left_out(package: str, rules: Mapping[str, Any]) -> Iterable[LeftOut]:
                 action=told["action"],
                 reason=told["reason"],
                 paths=(),
-                profiles=(),
             )
         for path, size in told["files"]:
             yield LeftOut(path=path, size=size, rule=rule)

@@ -30,14 +30,7 @@ def _rule(
     name: str, reason: str, *paths: str, keep: tuple[str, ...] = (), targets: tuple[str, ...] = ()
 ) -> DietRule:
     return DietRule(
-        name=name,
-        package="python",
-        action="remove",
-        paths=paths,
-        keep=keep,
-        targets=targets,
-        reason=reason,
-        profiles=(),
+        name=name, package="python", paths=paths, keep=keep, targets=targets, reason=reason
     )
 
 
