@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,7 @@ from bundler.assembly.path_rules import ArchiveLimits, Member, MemberCheck
 from bundler.atomic import FOLDER, keeps_modes
 from bundler.bundle import read_bundle, unfit
 from bundler.errors import PolicyError, VerificationError, printable
-from sidecar.manifest import (
-    MANIFEST,
-    Damage,
-    Manifest,
-    damages,
-    strays,
-)
+from sidecar.manifest import MANIFEST, Damage, Manifest, damages, strays
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,12 +28,15 @@ UMASK = 0o277
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """What was compared: the manifest, how many files, how many bytes; and what else was seen."""
+    """What was compared: the manifest, how many files, how many bytes.
+
+    `linked` files have other names (hard links): a change there is a change here.
+    """
 
     manifest: Manifest
     files: int
     size: int
-    notes: tuple[str, ...] = ()
+    linked: int = 0
 
 
 def verify(root: Path, progress: Progress) -> Verified:
@@ -64,20 +62,14 @@ def verify(root: Path, progress: Progress) -> Verified:
     if found:
         raise VerificationError(
             f"{root} differs from its manifest in {len(found)} places",
-            why="\n    ".join(
-                printable(
-                    f"{damage.kind}: {damage.path}"
-                    + (f" ({damage.detail})" if damage.detail else "")
-                )
-                for damage in found
-            ),
+            why="\n    ".join(printable(str(damage)) for damage in found),
             next_step="python3 build assemble repairs it",
         )
     return Verified(
         manifest=bundle.manifest,
         files=len(entries),
         size=sum(entry.size for entry in entries),
-        notes=tuple(_notes(statuses.values())),
+        linked=sum(status.st_nlink > 1 for status in statuses.values()),
     )
 
 
@@ -95,20 +87,9 @@ def _statuses(root: Path, paths: Iterable[str]) -> dict[str, os.stat_result]:
     """Return what the regular files at `paths` are, as far as they are there."""
     found = {}
     for path in paths:
-        try:
-            status = os.lstat(f"{root}/{path}")
-        except OSError:
-            continue
-        if stat.S_ISREG(status.st_mode):
-            found[path] = status
-    return found
-
-
-def _notes(statuses: Iterable[os.stat_result]) -> Iterator[str]:
-    """Yield what is no difference, and should be known."""
-    linked = sum(status.st_nlink > 1 for status in statuses)
-    if linked:
-        yield f"{linked} files have other names (hard links): a change there is a change here"
+        with suppress(OSError):
+            found[path] = os.lstat(f"{root}/{path}")
+    return {path: status for path, status in found.items() if stat.S_ISREG(status.st_mode)}
 
 
 def _mode_damages(

@@ -133,6 +133,10 @@ class Damage:
     path: str
     detail: str = ""
 
+    def __str__(self) -> str:
+        """Return it in words."""
+        return f"{self.kind}: {self.path}" + (f" ({self.detail})" if self.detail else "")
+
 
 def canonical(value: object) -> bytes:
     """Return the one JSON spelling of `value`: sorted keys, no spaces, UTF-8, final newline."""

@@ -15,11 +15,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundler.bundle import SBOM, read_bundle
 from bundler.commands.options import NAME, REPEATABLE, add_store, base_at, bundles_at
-from bundler.errors import UnreachableError, UnsupportedError, UsageError, VerificationError
+from bundler.errors import UnreachableError, UnsupportedError, UsageError
 from bundler.recipe import epoch_for, read_recipe
 from bundler.targets import host_target, target_named
-from sidecar.manifest import ManifestError, read
+from sidecar.manifest import read
 
 if TYPE_CHECKING:
     import argparse
@@ -68,11 +69,7 @@ def check(options: argparse.Namespace, project: Project) -> None:
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Compose, write, load; print where the archive is, and say the image's digest."""
     from bundler.artifacts.store import Store
-    from bundler.images.image import (
-        compose,
-        names_in_engine,
-        write,
-    )
+    from bundler.images.image import compose, names_in_engine, write
     from bundler.images.layers import Layers
 
     started = time.monotonic()
@@ -111,7 +108,8 @@ def _bundles(options: argparse.Namespace, project: Project) -> list[Path]:
     if not (options.path or targets):
         targets = [host_target().name]
     folders = bundles_at(project, options.path, targets, options.profile)
-    names = [_target(folder) for folder in folders]
+    read = [read_bundle(folder, purpose="become an image") for folder in folders]
+    names = [bundle.manifest.target for bundle in read]
     if len(set(names)) < len(names):
         raise UsageError(
             "two of the bundles are for the same machine",
@@ -119,18 +117,6 @@ def _bundles(options: argparse.Namespace, project: Project) -> list[Path]:
             next_step="name each target once",
         )
     return folders
-
-
-def _target(bundle: Path) -> str:
-    """Return the target of a bundle. Raises VerificationError for a damaged one."""
-    try:
-        return read(bundle).target
-    except ManifestError as error:
-        raise VerificationError(
-            f"{bundle} is not a bundle that can become an image",
-            why=str(error),
-            next_step="python3 build assemble",
-        ) from error
 
 
 def _base(given: str | None, bundle: Path, project: Project) -> Path | None:
@@ -151,8 +137,6 @@ def _file_name(images: list[Image]) -> str:
 
 def _copy_sboms(bundles: list[Path], images: list[Image], output: Path) -> None:
     """Lay each bundle's bill of materials beside the archive, for who reads no layers."""
-    from bundler.bundle import SBOM
-
     for bundle, image in zip(bundles, images, strict=True):
         infix = f".{image.architecture}" if len(images) > 1 else ""
         if (bundle / SBOM).is_file():

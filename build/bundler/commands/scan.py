@@ -36,8 +36,12 @@ def _address(text: str) -> str:
 
 def check(options: argparse.Namespace, project: Project) -> None:
     """Refuse a path where there is neither a bundle nor a file."""
-    if options.path is None or not options.path.is_file():
-        own_bundle(project, options.path)
+    _sbom(options, project)
+
+
+def _sbom(options: argparse.Namespace, project: Project) -> Path:
+    path: Path | None = options.path
+    return path if path and path.is_file() else own_bundle(project, path) / SBOM
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
@@ -48,11 +52,9 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     from bundler.errors import PolicyError
     from bundler.recipe import read_recipe
     from bundler.release.vulnerabilities import ask, purls
-    from bundler.targets import host_target
 
     table = read_recipe(project.recipe).sections.get("scan", {})
-    path: Path = options.path or project.output(host_target().name)
-    names = purls(path / SBOM if path.is_dir() else path)
+    names = purls(_sbom(options, project))
     network = configured_network(pip_options(os.environ), Network())
     found = ask(names, options.address or table["address"], network, table.get("accepted", {}))
     for one in found:

@@ -47,10 +47,9 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
         weigh,
     )
     from bundler.recipe import read_recipe
-    from bundler.targets import host_target
 
     recipe = read_recipe(project.recipe)
-    sizes = weigh(take_stock(options.path or project.output(host_target().name)))
+    sizes = weigh(take_stock(own_bundle(project, options.path)))
     if unknown := sizes.components_without_report:
         console.say(f"savings are not known, for want of a report: {', '.join(unknown)}")
     elif not options.saves:

@@ -15,10 +15,11 @@ from bundler.recipe import epoch_for, read_recipe
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from bundler.console import Console
     from bundler.project import Project
-    from bundler.release.update import Update
+    from bundler.release.update import Moved
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,17 +40,20 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Measure; print it."""
     from bundler.release import update
 
-    measured = _measured(options, project, console)
+    found = _measured(options, project, console)
     if options.json:
-        print_json(measured.document())
+        print_json({title: moved and update.document(moved) for title, moved in found.items()})
         return 0
-    for title, moved in (("bundle", measured.bundle), ("image", measured.image)):
+    for title, moved in found.items():
         if moved is not None:
             print_lines(update.lines(title, moved))
     return 0
 
 
-def _measured(options: argparse.Namespace, project: Project, console: Console) -> Update:
+def _measured(
+    options: argparse.Namespace, project: Project, console: Console
+) -> dict[str, Sequence[Moved] | None]:
+    """Return what moves for a bundle, and for an image; None where that cannot be known."""
     from bundler.artifacts.store import Store
     from bundler.errors import UsageError
     from bundler.images.layers import Layers
@@ -58,7 +62,7 @@ def _measured(options: argparse.Namespace, project: Project, console: Console) -
     places: tuple[Path, Path] = (options.before, options.after)
     images = [update.is_image(place) for place in places]
     if all(images):
-        return update.Update(bundle=None, image=update.archive_update(*places))
+        return {"bundle": None, "image": update.archive_update(*places)}
     if any(images):
         raise UsageError(
             "an image cannot be compared with a bundle",
@@ -78,4 +82,4 @@ def _measured(options: argparse.Namespace, project: Project, console: Console) -
             )
     else:
         console.say("image: not known; name two folders of a Linux bundle, or two .oci.tar")
-    return update.Update(bundle=bundle, image=layered)
+    return {"bundle": bundle, "image": layered}

@@ -60,7 +60,11 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     seen = verified.manifest
     size = f"{verified.files} files, {verified.size / 1e6:.0f} MB"
     told = [f"verified: {size}, plan {seen.plan[:12]}, {seen.target}"]
-    told += [f"note: {note}" for note in verified.notes]
+    if verified.linked:
+        told.append(
+            f"note: {verified.linked} files have other names (hard links): "
+            "a change there is a change here"
+        )
     told += [f"not for release: {finding}" for finding in seen.unreleasable]
     for line in told:
         console.say(printable(line))

@@ -33,8 +33,7 @@ def check(options: argparse.Namespace, project: Project) -> None:
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:  # noqa: ARG001
     """Look it up; print what is known. Raises UsageError where nothing is."""
     from bundler.inspection.inventory import take_stock, why
-    from bundler.targets import host_target
 
-    bundle: Path = options.bundle or project.output(host_target().name)
+    bundle = own_bundle(project, options.bundle)
     print_lines(why(options.file, bundle, take_stock(bundle)))
     return 0

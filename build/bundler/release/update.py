@@ -46,26 +46,13 @@ class Moved:
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Update:
-    """What moves for a bundle, and for an image; None where that cannot be known."""
-
-    bundle: tuple[Moved, ...] | None
-    image: tuple[Moved, ...] | None
-
-    def document(self) -> dict[str, Any]:
-        """Return it as plain data, with totals."""
-        named = {"bundle": self.bundle, "image": self.image}
-        return {
-            name: None
-            if moved is None
-            else {
-                "parts": [asdict(one) for one in moved],
-                "size": sum(one.size for one in moved),
-                "compressed": sum(one.compressed for one in moved),
-            }
-            for name, moved in named.items()
-        }
+def document(moved: Sequence[Moved]) -> dict[str, Any]:
+    """Return it as plain data, with totals."""
+    return {
+        "parts": [asdict(one) for one in moved],
+        "size": sum(one.size for one in moved),
+        "compressed": sum(one.compressed for one in moved),
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,7 @@ from sidecar.manifest import (
     MANIFEST,
     MANIFESTS,
     MOST_PAPER_BYTES,
+    Damage,
     FileEntry,
     Manifest,
     decode,
@@ -95,7 +96,7 @@ class Report:
 
     def differ(self, kind: str, path: str, detail: str = "") -> None:
         """Record a difference: missing, extra or changed."""
-        self.differences.append(printable(f"{kind}: {path}" + (f" ({detail})" if detail else "")))
+        self.differences.append(printable(str(Damage(kind=kind, path=path, detail=detail))))
 
     def lines(self) -> Iterator[str]:
         """Yield what people read, fit for a terminal."""

@@ -145,12 +145,11 @@ def test_people_read_a_line_for_each_part_and_the_sum(versions: Versions) -> Non
     assert shown[-1].startswith("bundle  all       ")
 
 
-def test_as_data_there_are_totals_and_what_is_unknown_is_null(versions: Versions) -> None:
+def test_as_data_there_are_totals(versions: Versions) -> None:
     moved = tuple(versions.bundle("first", "service").values())
-    document = update.Update(bundle=moved, image=None).document()
-    assert document["image"] is None
-    assert document["bundle"]["compressed"] == sum(one.compressed for one in moved)
-    assert document["bundle"]["parts"][0] == {
+    document = update.document(moved)
+    assert document["compressed"] == sum(one.compressed for one in moved)
+    assert document["parts"][0] == {
         "name": "python",
         "files": 0,
         "size": 0,
