@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import client, measurement, systems
+from bench import SHAPES, client, measurement, systems
 from bench.client import send_all
 from bench.measurement import Subject, effort_for, measure
 from bench.report import BenchReport
-from bench.shapes import SHAPES
 from bench.synthetic import write_model
 from bundler.assembly.derivation import derive
 from bundler.errors import UsageError

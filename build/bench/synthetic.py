@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bench.shapes import Shape
+    from bench import Shape
 
     Matrix = NDArray[np.float32]
     from collections.abc import Iterable

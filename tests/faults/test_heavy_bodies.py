@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.shapes import TINY_BERT
+from bench import TINY_BERT
 from bench.synthetic import write_model
 from tests.support import heavy
 from tests.support.doorstep import CLOSE, HOST, post, rest, status

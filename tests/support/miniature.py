@@ -148,7 +148,7 @@ class Miniature:
         Its golden vectors are the engine's own in float32; `least` is locked for its int8.
         """
         # numpy, onnx and ONNX Runtime, which few tests need.
-        from bench.shapes import TINY_BERT  # noqa: PLC0415
+        from bench import TINY_BERT  # noqa: PLC0415
         from bench.synthetic import write_model  # noqa: PLC0415
         from sidecar.engines.packed import engine  # noqa: PLC0415
         from tests.support.twins import WORDS, write_graph  # noqa: PLC0415

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from bundler.artifacts.store import Store
 from bundler.bundle import read_bundle
 from bundler.console import Progress
-from bundler.release.contents import ReleaseContents, write_release
-from bundler.release.provenance import ReleaseBuild
+from bundler.release.contents import ReleaseBuild, ReleaseContents, write_release
 from tests.support.miniature import EPOCH, Miniature
 from tests.support.tinybase import tiny_base
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from safetensors.numpy import save
 
-from bench.shapes import TINY_BERT
+from bench import TINY_BERT
 from bench.synthetic import MODULE, RECORD
 from bench.synthetic import write_model as write_synthetic
 

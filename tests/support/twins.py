@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from bench.shapes import TINY_BERT, TINY_XLMR, Shape
+from bench import TINY_BERT, TINY_XLMR, Shape
 from bench.synthetic import write_model
 from bundler.assembly.model_graph import graph, quantized_graph
 from sidecar.engines.packed import engine as packed

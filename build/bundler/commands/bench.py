@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.shapes import SHAPES
+from bench import SHAPES
 from bundler.commands.options import FOLDER, REPEATABLE, file, folder, own_bundle, place
 from bundler.console import print_lines
 from sidecar.arguments import number

@@ -29,8 +29,7 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:  # noqa: ARG001
     """Compare; print the differences. A difference is no failure."""
-    from bundler.inspection.differences import compare, lines
-    from bundler.inspection.inventory import take_stock
+    from bundler.inspection.inventory import compare, lines, take_stock
 
     difference = compare(take_stock(options.before), take_stock(options.after))
     if options.json:

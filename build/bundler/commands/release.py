@@ -87,13 +87,13 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     from bundler.artifacts.store import Store
     from bundler.build_context import BuildOptions
     from bundler.locks.models import read_models
-    from bundler.release import contents, provenance
+    from bundler.release import contents
     from bundler.staging import publish, stage_beside
 
     started = time.monotonic()
     recipe, is_dry = read_recipe(project.recipe), options.dry_run
     output = _output(options, project)
-    commit, findings = provenance.read_checkout(project.root)
+    commit, findings = contents.read_checkout(project.root)
     locked = read_models(project.model_lock, recipe)
     models, stand_ins = contents.models_of(recipe, locked, options.model, is_dry=is_dry)
     findings += stand_ins
@@ -117,7 +117,7 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     if not present:
         raise next(iter(missing.values()))
     bases = _bases(present, project, console, is_dry=is_dry)
-    build = provenance.ReleaseBuild(
+    build = contents.ReleaseBuild(
         asked={
             "targets": list(targets),
             "models": list(models),
@@ -135,7 +135,7 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
         inputs=_inputs(project, bases),
         commit=commit,
         source=options.source,
-        builder=options.builder or provenance.LOCAL_BUILDER,
+        builder=options.builder or contents.LOCAL_BUILDER,
         versions=contents.compressor_versions(),
     )
     with stage_beside(output) as stage, console.progress("release") as progress:

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from bench import MINILM_L6
 from bench.measurement import Sizes, ceiling, read_sizes
-from bench.shapes import MINILM_L6
 from bench.synthetic import write_model
 from bench.systems import GEMM, Running, library, start
 from bundler.errors import UsageError
@@ -63,7 +63,7 @@ def test_matrices_are_multiplied_without_a_model(tmp_path: Path) -> None:
 
 
 def test_a_synthetic_model_has_the_sizes_of_its_shape(tmp_path: Path) -> None:
-    from bench.shapes import TINY_BERT  # noqa: PLC0415
+    from bench import TINY_BERT  # noqa: PLC0415
 
     found = read_sizes(write_model(tmp_path / "model", TINY_BERT, TEXTS))
     assert (found.layers, found.width, found.inner) == (2, 32, 64)

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from bench.shapes import MINILM_L6, TINY_BERT, TINY_XLMR, XLMR_BASE, Shape
+from bench import MINILM_L6, TINY_BERT, TINY_XLMR, XLMR_BASE, Shape
 from bench.synthetic import weights, write_model
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from bench.shapes import TINY_BERT, TINY_XLMR, Shape
+from bench import TINY_BERT, TINY_XLMR, Shape
 from bench.synthetic import write_model
 from bundler.assembly.derivation import Proof, derive, measure_int8
 from bundler.errors import ModelError

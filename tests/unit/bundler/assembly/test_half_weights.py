@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from bench.shapes import TINY_BERT, TINY_XLMR, Shape
+from bench import TINY_BERT, TINY_XLMR, Shape
 from bench.synthetic import write_model
 from bundler.assembly.model_graph import ALIGNMENT, write_half
 from sidecar.engines.packed.architecture import WEIGHTS, read

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import onnx
 import pytest
 
-from bench.shapes import TINY_BERT, TINY_XLMR, Shape
+from bench import TINY_BERT, TINY_XLMR, Shape
 from bench.synthetic import write_model
 from bundler.assembly.model_graph import quantized_graph
 from sidecar.engines.packed.architecture import WEIGHTS, read

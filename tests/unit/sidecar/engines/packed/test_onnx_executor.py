@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from bench.shapes import TINY_BERT, TINY_XLMR
+from bench import TINY_BERT, TINY_XLMR
 from bench.synthetic import write_model
 from sidecar.engines.packed.architecture import GRAPH, HALF_WEIGHTS, WEIGHTS
 from sidecar.engines.packed.onnx_executor import OnnxExecutor, open_graph
@@ -19,7 +19,7 @@ from tests.support.twins import LONG_SHAPES, cosines, lots, make_twin, write_gra
 from tests.support.twins import WORDS as TEXTS
 
 if TYPE_CHECKING:
-    from bench.shapes import Shape
+    from bench import Shape
     from tests.support.twins import Twin
 
 WORDS = "embeddings.word_embeddings.weight"

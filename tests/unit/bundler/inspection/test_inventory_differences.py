@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.inspection.differences import compare, lines
-from bundler.inspection.inventory import PAPERS, take_stock
+from bundler.inspection.inventory import PAPERS, compare, lines, take_stock
 from tests.support.miniature import Miniature
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bundler.inspection.differences import Difference
-    from bundler.inspection.inventory import Inventory
+    from bundler.inspection.inventory import Difference, Inventory
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from bundler.release.provenance import BUILD_TYPE, LOCAL_BUILDER, ReleaseBuild, render_statement
+from bundler.release.contents import BUILD_TYPE, LOCAL_BUILDER, ReleaseBuild, render_statement
 
 BUILD = ReleaseBuild(
     asked={"targets": ["linux-x64"]},

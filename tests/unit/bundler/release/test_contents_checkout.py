@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.release.provenance import read_checkout
+from bundler.release.contents import read_checkout
 
 if TYPE_CHECKING:
     from pathlib import Path
