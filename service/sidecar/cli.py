@@ -29,7 +29,7 @@ from sidecar.process import (
 )
 from sidecar.process.cpu_features import CpuFeatures
 from sidecar.process.listener import LAST_PORT, host_name, listen, raise_limit
-from sidecar.process.parent_watch import ParentWatch
+from sidecar.process.signals import ParentWatch
 from sidecar.process.stdio import claim_stdout
 from sidecar.settings import MB, MOST_AGE_S, MOST_BODY_MB, MOST_DOCUMENT_S, Bounds, Limits, Settings
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from sidecar.problems import Problem
-from sidecar.scheduling import bisection
+from sidecar.scheduling import inference
 from sidecar.scheduling.jobs import Batch, BatchKey, Job, Reservation
 from sidecar.scheduling.scheduler import BatchLimits, Lane, Scheduler
 from sidecar.settings import Limits
@@ -98,7 +98,7 @@ class Clients(RuleBasedStateMachine):
             if job.close():
                 self.disconnected.add(job)
             self.scheduler.remove(job)
-        outcome = bisection.run(batch.items, encode, canary=CANARY)  # type: ignore[arg-type]
+        outcome = inference.run(batch.items, encode, canary=CANARY)  # type: ignore[arg-type]
         self.scheduler.pace.observe(batch.tokens, 0.01 + seconds / 100)
         for job in outcome.ended:
             self.scheduler.remove(job)

@@ -15,9 +15,8 @@ from sidecar.documents.extraction import Document
 from sidecar.documents.losses import Loss, Note, merged
 from sidecar.documents.pdf_pool import PdfPool
 from sidecar.problems import Problem
-from sidecar.scheduling.cancellation import Disconnected
 from sidecar.scheduling.encoder import Embedded, Encoder
-from sidecar.scheduling.texts import DeferredTexts
+from sidecar.scheduling.tokenizing import DeferredTexts, Disconnected
 from sidecar.settings import Limits
 
 # Rises with every change that gives some document another text or other chunks, so that an index

@@ -26,12 +26,16 @@ from sidecar.models.loader import Loaded
 from sidecar.models.snapshot import Phase, Report
 from sidecar.problems import Problem, not_ready, stopping
 from sidecar.scheduling import tokenizing
-from sidecar.scheduling.cancellation import Cancellation, Disconnected
 from sidecar.scheduling.inference import Inference
 from sidecar.scheduling.jobs import BatchKey, Job, Reservation
 from sidecar.scheduling.scheduler import Priority, is_interactive
-from sidecar.scheduling.texts import lengths_of, refuse_oversize
-from sidecar.scheduling.tokenizing import Tokenizing
+from sidecar.scheduling.tokenizing import (
+    Cancellation,
+    Disconnected,
+    Tokenizing,
+    lengths_of,
+    refuse_oversize,
+)
 from sidecar.settings import Limits
 
 # Of a long request so many parts wait at a time: while one is computed the next is there, and
@@ -74,16 +78,16 @@ class Encoder:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[Job, asyncio.Future[None]] = {}
         self._phase: Phase = "starting"
-        self._loaded: Loaded | None = None
+        self.loaded: Loaded | None = None  # once it is ready
         self._fingerprint: Callable[[BatchKey], str] = str  # replaced once there is a model
-        self._is_stopping = False
+        self.is_stopping = False  # requests are refused, because the service ends
 
     @property
     def phase(self) -> str:
         """What the encoder does now: a phase of loading, ready, or stopping."""
-        if self._is_stopping:
+        if self.is_stopping:
             return "stopping"
-        return self._phase if self._loaded is None else "ready"
+        return self._phase if self.loaded is None else "ready"
 
     @property
     def status(self) -> Status:
@@ -92,24 +96,14 @@ class Encoder:
         `stuck` is an engine that does not come back, `dead` a thread that ended and could not be
         replaced yet; to ask is to try again.
         """
-        if self._is_stopping:
+        if self.is_stopping:
             return "stopping"
-        if self._loaded is None:
+        if self.loaded is None:
             return "loading"
         state = self._inference.state
         if state == "dead":
             self._inference.revive()
         return state
-
-    @property
-    def is_stopping(self) -> bool:
-        """Whether requests are refused because the service ends."""
-        return self._is_stopping
-
-    @property
-    def loaded(self) -> Loaded | None:
-        """The model once it is ready, else None."""
-        return self._loaded
 
     @property
     def queued(self) -> dict[str, int]:
@@ -131,7 +125,7 @@ class Encoder:
             return found[0].engine
 
         await asyncio.wrap_future(self._inference.begin(load))
-        loaded = self._loaded = found[0]
+        loaded = self.loaded = found[0]
         self._fingerprint = functools.cache(
             lambda key: loaded.fingerprint(pooling=key.pooling, normalize=key.normalize)
         )
@@ -139,13 +133,13 @@ class Encoder:
 
     def ready(self) -> Loaded:
         """Return the loaded model. Raises Problem 503 before that and while stopping."""
-        if self._is_stopping:
+        if self.is_stopping:
             raise stopping()
         return self._require_loaded()
 
     def refuse_new(self) -> None:
         """Refuse requests from now on; the running ones go on."""
-        self._is_stopping = True
+        self.is_stopping = True
 
     def abandon(self) -> None:
         """Answer the running requests with 503 now; the batch in work is left to itself."""
@@ -154,7 +148,7 @@ class Encoder:
 
     def close(self, *, wait: bool = True) -> None:
         """Compute no more than the batch in work, and wait for it if asked to."""
-        self._is_stopping = True
+        self.is_stopping = True
         self._tokenizing.close()
         self._inference.close(wait=wait)
 
@@ -439,9 +433,9 @@ class Encoder:
                 done.set_result(None)
 
     def _require_loaded(self) -> Loaded:
-        if self._loaded is None:
+        if self.loaded is None:
             raise not_ready(self._phase)
-        return self._loaded
+        return self.loaded
 
     def _report(self, phase: Phase) -> None:
         self._phase = phase

@@ -7,17 +7,101 @@ import functools
 import itertools
 import queue
 import threading
+from abc import abstractmethod
 from array import array
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from sidecar.engines import Engine, Tokens
-from sidecar.problems import Problem, stopping
-from sidecar.scheduling.cancellation import Cancellation, Disconnected
+from sidecar.problems import Problem, client_gone, stopping
 from sidecar.scheduling.scheduler import Priority
+from sidecar.settings import Limits
+
+
+class DeferredTexts(Sequence[str]):
+    """A sequence of texts of which the lengths alone are known: `lengths`, in characters."""
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        """Have as many texts as `lengths`."""
+        self.lengths = lengths
+
+    @abstractmethod
+    def text(self, index: int) -> str:
+        """Make the text at `index`, which is within the sequence; any thread may call it."""
+
+    def __len__(self) -> int:
+        """Return how many texts there are."""
+        return len(self.lengths)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        """Make one text, or all of a slice."""
+        indices = range(len(self))
+        if isinstance(index, slice):
+            return [self.text(one) for one in indices[index]]
+        return self.text(indices[index])
+
+
+def lengths_of(texts: Sequence[str]) -> Sequence[int]:
+    """Return the lengths of `texts` in characters, without making any."""
+    return texts.lengths if isinstance(texts, DeferredTexts) else [len(text) for text in texts]
+
+
+def refuse_oversize(lengths: Sequence[int], limits: Limits) -> None:
+    """Raise Problem 422 for more texts, or a longer one, than `limits` allow."""
+    if len(lengths) > limits.max_texts:
+        what = f"texts: more than {limits.max_texts} in one request"
+        raise Problem("too-many-texts", what)
+    for index, length in enumerate(lengths):
+        if length > limits.max_text_chars:
+            what = f"texts.{index}: longer than {limits.max_text_chars} characters"
+            raise Problem("text-too-long", what)
+
 
 R = TypeVar("R")
+Disconnected = asyncio.Future[None]  # done when the client has left
+
+
+class Cancellation:
+    """Whether the running requests are given up; for one event loop."""
+
+    def __init__(self) -> None:
+        """Nothing is given up."""
+        self._future: asyncio.Future[None] | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether requests were given up."""
+        return self._made().done()
+
+    def abandon(self) -> None:
+        """Give up the running requests, and those to come."""
+        if not self._made().done():
+            self._made().set_result(None)
+
+    async def unless_left(self, future: asyncio.Future[R], disconnected: Disconnected | None) -> R:
+        """Return the future's result.
+
+        Raises Problem: 499 when `disconnected` is done, 503 if requests are abandoned.
+        """
+        waited: set[asyncio.Future[Any]] = {future, self._made()}
+        if disconnected is not None:
+            waited.add(disconnected)
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        if future.done():
+            return future.result()
+        raise client_gone() if disconnected is not None and disconnected.done() else stopping()
+
+    def _made(self) -> asyncio.Future[None]:
+        if self._future is None:
+            self._future = asyncio.get_running_loop().create_future()
+        return self._future
+
+
 _URGENT, _LATER = 0, 1
 # Its urgency, its number, the work, None to end, and the future of what the work returns.
 _Errand = tuple[int, int, Callable[[], Any] | None, "Future[Any]"]

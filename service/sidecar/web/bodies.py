@@ -19,7 +19,7 @@ import orjson
 from starlette.requests import ClientDisconnect
 
 from sidecar.problems import Problem, client_gone
-from sidecar.scheduling.texts import DeferredTexts
+from sidecar.scheduling.tokenizing import DeferredTexts
 from sidecar.settings import MB, MOST_BODY_MB, Limits
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sidecar.engines import Vectors
-from sidecar.scheduling.cancellation import Disconnected
+from sidecar.scheduling.tokenizing import Disconnected
 from sidecar.web import bodies, schemas
 from sidecar.web.errors import MEDIA_TYPE
 

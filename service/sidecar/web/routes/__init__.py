@@ -12,8 +12,8 @@ from sidecar.documents.allowed_dirs import AllowedDirs
 from sidecar.documents.chunking import Chunking, Chunks
 from sidecar.documents.pdf_pool import PdfPool
 from sidecar.process.presence import Presence
-from sidecar.scheduling.cancellation import Disconnected
 from sidecar.scheduling.encoder import Encoder
+from sidecar.scheduling.tokenizing import Disconnected
 from sidecar.settings import Settings
 
 

@@ -19,8 +19,8 @@ from starlette.types import Receive, Scope, Send
 
 from sidecar.documents.chunking import Chunking
 from sidecar.problems import Problem
-from sidecar.scheduling.cancellation import Disconnected
 from sidecar.scheduling.encoder import Embedded
+from sidecar.scheduling.tokenizing import Disconnected
 from sidecar.web import errors
 from sidecar.web.responses import departure, with_vectors
 from sidecar.web.routes import Service, service_of

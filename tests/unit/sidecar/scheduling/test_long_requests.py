@@ -10,7 +10,7 @@ import pytest
 
 from sidecar.problems import CLIENT_CLOSED, Problem
 from sidecar.scheduling import encoder, tokenizing
-from sidecar.scheduling.texts import DeferredTexts
+from sidecar.scheduling.tokenizing import DeferredTexts
 from sidecar.settings import Limits
 from tests.support.encoder_bench import Bench, status_of, until_entered, until_queued
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sidecar.problems import Problem
-from sidecar.scheduling.texts import DeferredTexts
+from sidecar.scheduling.tokenizing import DeferredTexts
 from sidecar.web import bodies
 
 if TYPE_CHECKING:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.errors import UsageError
-from sidecar.process import parent_watch
-from sidecar.process.parent_watch import ParentWatch, PosixParent
-from sidecar.process.signals import Stop
+from sidecar.process import signals
+from sidecar.process.signals import ParentWatch, PosixParent, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,7 +138,7 @@ def test_an_orphan_knows_that_its_parent_is_gone() -> None:
     # A process whose own parent ends as soon as it looked for the first time.
     orphan = (
         "import os, sys, time\n"
-        "from sidecar.process.parent_watch import PosixParent\n"
+        "from sidecar.process.signals import PosixParent\n"
         "reading, writing = os.pipe()\n"
         "if os.fork():\n"
         "    os.read(reading, 1)\n"
@@ -152,7 +151,7 @@ def test_an_orphan_knows_that_its_parent_is_gone() -> None:
         "    time.sleep(0.01)\n"
         "print(found.is_gone())\n"
     )
-    service = str(Path(parent_watch.__file__).parents[2])
+    service = str(Path(signals.__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-B", "-c", orphan],
         env={"PYTHONPATH": service},

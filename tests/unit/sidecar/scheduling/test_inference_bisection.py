@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from sidecar.scheduling import bisection
+from sidecar.scheduling import inference
 from sidecar.scheduling.jobs import BatchItem, BatchKey, Job
 
 if TYPE_CHECKING:
@@ -39,13 +39,13 @@ def jobs(*texts: Sequence[int]) -> list[Job]:
     return [Job([[t] for t in one], dim=2, key=KEY, is_interactive=False) for one in texts]
 
 
-def run(made: Sequence[Job], engine: Engine, *, counts: Sequence[int]) -> bisection.Outcome:
+def run(made: Sequence[Job], engine: Engine, *, counts: Sequence[int]) -> inference.Outcome:
     items = [
         BatchItem(job, place)
         for job, count in zip(made, counts, strict=True)
         for place in range(count)
     ]
-    return bisection.run(items, engine, canary=CANARY)
+    return inference.run(items, engine, canary=CANARY)
 
 
 def test_a_batch_that_works_is_one_call_and_ends_its_jobs() -> None:
@@ -134,7 +134,7 @@ def test_a_canary_that_is_not_finite_is_a_failure_of_the_engine() -> None:
 def test_rows_of_another_shape_are_a_failure(shape: tuple[int, ...]) -> None:
     made = jobs([10], [11])
     items = [BatchItem(job, 0) for job in made]
-    bisection.run(items, lambda _: np.zeros(shape, dtype=np.float32), canary=CANARY)
+    inference.run(items, lambda _: np.zeros(shape, dtype=np.float32), canary=CANARY)
     assert all(job.problem is not None for job in made)
 
 
