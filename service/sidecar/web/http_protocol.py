@@ -96,8 +96,7 @@ class AcceptPacing:
 class Connections:
     """What the connections of one server share, and the look at all of them.
 
-    Time is that of `clock`: in a suspension nobody was slow. Those that wait are each known by what
-    closes it unless a request is there already, and returns whether it was closed.
+    Time is that of `clock`: in a suspension nobody was slow.
     """
 
     def __init__(self, bounds: Bounds, access_log: AccessLog, counts: Counts, clock: Clock) -> None:
@@ -108,7 +107,6 @@ class Connections:
         self.clock = clock
         self.pacing = AcceptPacing()
         self.unread: set[ResponseWriter] = set()  # whose clients have not taken everything
-        self._waiting: dict[Callable[[], bool], float] = {}
         self._is_looking = False
 
     def protocol(self) -> type[BoundedProtocol]:
@@ -118,22 +116,6 @@ class Connections:
     def unsent(self) -> int:
         """Return the bytes of all answers that were written and not yet taken."""
         return sum(writer.buffered for writer in self.unread)
-
-    def join(self, drop: Callable[[], bool]) -> None:
-        """Let one be the youngest of those that wait for a request."""
-        self._waiting.pop(drop, None)
-        self._waiting[drop] = self.clock.time()
-
-    def leave(self, drop: Callable[[], bool]) -> None:
-        """Let one wait no more: it has a request, or is gone."""
-        self._waiting.pop(drop, None)
-
-    def make_room(self) -> None:
-        """Drop the one that waited longest now; none if all are at work."""
-        for drop in list(self._waiting):
-            self.leave(drop)
-            if drop():
-                break
 
     def watch(self, connections: set[BoundedProtocol]) -> None:
         """Look every LOOK_S at what is over, for as long as there are connections."""
@@ -146,24 +128,26 @@ class Connections:
         try:
             for connection in list(connections):
                 connection.look()
-            self.thin_out()
+            self._thin_out(connections)
             self.end_slow()
         finally:
             self._is_looking = False
             self.watch(connections)
 
-    def thin_out(self) -> None:
-        """Drop those that have waited longest where too many wait.
+    def _thin_out(self, connections: set[BoundedProtocol]) -> None:
+        """Drop those that have waited longest for a request where there are too many.
 
-        They are kept for a grace period: a burst has not had time to send yet.
+        If too many wait, they are kept for a grace period: a burst has not had time to send yet.
         """
         patient = self.clock.time() - self.bounds.grace_s
-        surplus = len(self._waiting) - self.bounds.max_idle
-        for drop, since in list(self._waiting.items())[: max(surplus, 0)]:
-            if since > patient:
+        waiting = sorted((one for one in connections if one.is_waiting), key=lambda one: one.since)
+        excess = len(connections) - self.bounds.max_connections
+        surplus = len(waiting) - self.bounds.max_idle
+        for one in waiting:
+            if excess <= 0 and (surplus <= 0 or one.since > patient):
                 break
-            self.leave(drop)
-            drop()
+            surplus -= 1
+            excess -= one.drop()
 
     def end_slow(self) -> None:
         """End the connections of clients that take too little of their answers."""
@@ -366,7 +350,7 @@ class BoundedProtocol(H11Protocol):
         self._clock = shared.clock
         self._stage: Stage = "idle"
         self._request: object = None
-        self._since = self._deadline = 0.0
+        self.since = self._deadline = 0.0
         self._held = bytearray()
         self._is_ending = False
         self._socket: asyncio.Transport
@@ -376,8 +360,6 @@ class BoundedProtocol(H11Protocol):
         """Begin to wait for a request."""
         self._socket = transport
         self._shared.pacing.arrive()
-        if len(self.connections) >= self._bounds.max_connections:
-            self._shared.make_room()
         self._writer = ResponseWriter(self._shared, transport, self._unwritten)
         self._writer.close = self._close  # a client that still sends hears the answer first
         super().connection_made(cast("asyncio.Transport", self._writer))
@@ -387,7 +369,6 @@ class BoundedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._held.clear()
-        self._shared.leave(self.drop)
         super().connection_lost(exc)
         del self._writer.close
 
@@ -425,6 +406,11 @@ class BoundedProtocol(H11Protocol):
         elif self._stage != "held":  # it has its turn soon, and is answered
             super().shutdown()
         self._is_ending = True
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for a request, since `since`."""
+        return self._stage in ("idle", "head") and not self._socket.is_closing()
 
     def drop(self) -> bool:
         """Close a connection that waits for a request; others need its place.
@@ -465,20 +451,16 @@ class BoundedProtocol(H11Protocol):
 
     def _enter(self, stage: Stage) -> None:
         request = self.cycle if stage == "body" else None
-        if stage == self._stage and request is self._request and self._deadline > self._since:
+        if stage == self._stage and request is self._request and self._deadline > self.since:
             return
         self._stage, self._request = stage, request
-        self._since = self._clock.time()
+        self.since = self._clock.time()
         waits_s = {
             "head": self._bounds.head_s,
             "body": self._bounds.body_s,
             "lingering": self._bounds.linger_s,
         }
-        self._deadline = self._since + waits_s.get(stage, self._bounds.idle_s)
-        if stage in ("idle", "head"):
-            self._shared.join(self.drop)
-        else:
-            self._shared.leave(self.drop)
+        self._deadline = self.since + waits_s.get(stage, self._bounds.idle_s)
 
     def look(self) -> None:
         """End what is over, unless there is something to read first, or the wait is for us."""
@@ -499,7 +481,7 @@ class BoundedProtocol(H11Protocol):
             problem = Problem(
                 "too-slow",
                 f"the {self._stage} of the request did not arrive in time",
-                why=f"timed out after {now - self._since:.0f} s",
+                why=f"timed out after {now - self.since:.0f} s",
                 next_step="send it without pauses, in parts if it is large",
             )
             self._refuse(problem)
@@ -521,7 +503,7 @@ class BoundedProtocol(H11Protocol):
                 answer = errors.response(problem)
                 headers = [*answer.raw_headers, (b"connection", b"close")]
                 headers.append((request_id.HEADER, str(request_id.current()).encode()))
-                seconds = self._clock.time() - self._since
+                seconds = self._clock.time() - self.since
                 self._shared.access_log.tell(problem.status, problem.kind, seconds)
             if is_known:  # it is counted where it ends
                 cast("dict[str, Any]", self.scope)[errors.REFUSED] = problem.status
