@@ -22,6 +22,7 @@ from bundler.bootstrap import connection
 from bundler.bootstrap.interpreters import become, without_python
 from bundler.bootstrap.pip_options import pip_environment, pip_options
 from bundler.errors import DiskError, IntegrityError, UnreachableError, UsageError
+from bundler.project import parse_toml, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -70,16 +71,10 @@ def is_inside(project: Project) -> bool:
 
 def requirements(project: Project, groups: Iterable[str]) -> str:
     """Return pip's requirements for `groups` of pdm.lock: versions pinned, files hashed."""
-    import tomllib  # noqa: PLC0415 - Python 3.9 and 3.10 have none
-
     wanted = set(groups)
     entries: dict[str, set[str]] = {}
-    try:
-        lock = tomllib.loads(project.wheel_lock.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            "pdm.lock cannot be read", why=str(error), next_step="git checkout pdm.lock"
-        ) from error
+    remedy = "git checkout pdm.lock"
+    lock = parse_toml(read_text(project.wheel_lock, remedy), "pdm.lock", remedy)
     for package in lock["package"]:
         if not wanted & set(package.get("groups", ("default",))):
             continue

@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import tomllib
 
 from bundler.errors import UsageError, unknown
 
@@ -104,3 +106,23 @@ def parse_mirrors(given: Iterable[str], sources: Mapping[str, str]) -> Mapping[s
             raise unknown("source", name, sorted(sources), option="--mirror")
         mirrors[name] = address
     return mirrors
+
+
+def read_text(path: Path, next_step: str = "") -> str:
+    """Return the text of a file of the checkout. Raises UsageError, with what brings it back."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise UsageError(f"{path.name} cannot be read", why=why, next_step=next_step) from error
+    except UnicodeDecodeError as error:
+        why = "it is not UTF-8"
+        raise UsageError(f"{path.name} cannot be read", why=why, next_step=next_step) from error
+
+
+def parse_toml(text: str, name: str, next_step: str = "") -> dict[str, Any]:
+    """Return the document that `text`, of the file called `name`, is. Raises UsageError."""
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{name} is not TOML", why=str(error), next_step=next_step) from error

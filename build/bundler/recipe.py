@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from bundler.errors import UsageError, unknown
+from bundler.project import parse_toml, read_text
 from bundler.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -92,18 +92,13 @@ class Recipe:
 
 def read_recipe(path: Path) -> Recipe:
     """Return the recipe in the file at `path`. Raises UsageError."""
-    try:
-        return parse_recipe(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"{path.name} cannot be read", why=str(error), next_step="git checkout bundle"
-        ) from error
+    return parse_recipe(read_text(path, "git checkout bundle"))
 
 
 def parse_recipe(text: str) -> Recipe:
     """Return the recipe written in `text`. Raises UsageError."""
+    raw = parse_toml(text, "recipe.toml")
     try:
-        raw = tomllib.loads(text)
         bundle, models = raw["bundle"], raw["models"]
         catalogue = {
             name: CatalogueModel(name=name, **entry) for name, entry in models["catalogue"].items()
@@ -121,8 +116,6 @@ def parse_recipe(text: str) -> Recipe:
             targets={name: TargetRules(**entry) for name, entry in raw.get("targets", {}).items()},
             sections=raw,
         )
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError("recipe.toml is not TOML", why=str(error)) from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError("recipe.toml lacks or misspells a key", why=str(error)) from error
     for model in catalogue.values():

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-import tomllib
-
 from bundler.artifacts.download import Patience
 from bundler.artifacts.store import Store
 from bundler.atomic import disk_error
@@ -26,10 +24,9 @@ from bundler.errors import (
     PolicyError,
     UnreachableError,
     UnsupportedError,
-    UsageError,
 )
 from bundler.locks.runtime import read_lock
-from bundler.project import parse_mirrors
+from bundler.project import parse_mirrors, parse_toml, read_text
 from bundler.staging import publish, stage_beside
 
 if TYPE_CHECKING:
@@ -122,7 +119,7 @@ class Standalone:
                 f"{artifact.name} is not in the store",
                 why=f"this run is offline, and {self.store} has no {artifact.name}",
             )
-        url = locked.address(self.mirror or _sources(self.project)["runtime"])
+        url = locked.address(self.mirror or _sources(self.project).get("runtime", ""))
         self.console.say(f"fetching CPython {locked.version}, which runs the builder (once)")
         return download.fetch(
             artifact,
@@ -186,16 +183,10 @@ def _refusal(name: str) -> PolicyError:
     )
 
 
-def _sources(project: Project) -> Mapping[str, str]:
+def _sources(project: Project) -> dict[str, str]:
     """Return the addresses in the recipe. Raises UsageError."""
-    path = project.recipe
-    try:
-        found: Mapping[str, str] = tomllib.loads(path.read_text(encoding="utf-8"))["sources"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(
-            f"{path.name} cannot be read", why=str(error), next_step="git checkout bundle"
-        ) from error
-    return found
+    text = read_text(project.recipe, "git checkout bundle")
+    return dict(parse_toml(text, project.recipe.name, "git checkout bundle").get("sources", {}))
 
 
 def suitable_python(

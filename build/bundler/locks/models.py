@@ -6,12 +6,12 @@ when a model is locked, by arithmetic that is the same on every processor.
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from bundler.digests import Artifact, Digest
 from bundler.errors import PolicyError, UnsupportedError, UsageError
+from bundler.project import parse_toml, read_text
 from bundler.recipe import REVISION
 
 if TYPE_CHECKING:
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from bundler.recipe import Recipe
 
 HEADER = "Written by `python3 build lock --models`. Review it as a diff; never edit it by hand."
+
+
+# What is written as it is.
+NUMBERS = ("dim", "max_tokens")
+KEYS = ("name", "repository", "revision", "license", *NUMBERS, "pooling")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,21 +81,14 @@ def read_models(path: Path, recipe: Recipe) -> Mapping[str, ModelSpec]:
 
     Raises UsageError (unreadable) and PolicyError (a file or revision that the recipe refuses).
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path.name} cannot be read", why=str(error)) from error
-    return parse_models(text, recipe)
+    return parse_models(read_text(path), recipe) if path.exists() else {}
 
 
 def parse_models(text: str, recipe: Recipe) -> Mapping[str, ModelSpec]:
     """Return the models written in `text`, after every gate. Raises UsageError, PolicyError."""
+    raw = parse_toml(text, "models.lock.toml")
     try:
-        models = [_spec(entry) for entry in tomllib.loads(text).get("model", ())]
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError("models.lock.toml is not TOML", why=str(error)) from error
+        models = [_spec(entry) for entry in raw.get("model", ())]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
             "models.lock.toml lacks or misspells a value",
@@ -104,14 +102,10 @@ def parse_models(text: str, recipe: Recipe) -> Mapping[str, ModelSpec]:
 
 def _spec(entry: Mapping[str, Any]) -> ModelSpec:
     wheel = entry.get("wheel")
+    values: dict[str, Any] = {key: entry[key] for key in KEYS}
+    values |= {key: int(entry[key]) for key in NUMBERS}
     return ModelSpec(
-        name=entry["name"],
-        repository=entry["repository"],
-        revision=entry["revision"],
-        license=entry["license"],
-        dim=int(entry["dim"]),
-        max_tokens=int(entry["max_tokens"]),
-        pooling=entry["pooling"],
+        **values,
         files=tuple(
             ModelFile(path=file["path"], digest=Digest(sha256=file["sha256"], size=file["size"]))
             for file in entry["files"]
@@ -173,48 +167,36 @@ def render_models(models: Iterable[ModelSpec]) -> str:
     """Return the text of models.lock.toml: sorted, so that a refresh reads as a diff."""
     import tomlkit  # noqa: PLC0415 - the lock is read before it is installed
 
+    def inline(values: Mapping[str, Any]) -> InlineTable:
+        table = tomlkit.inline_table()
+        table.update({key: value for key, value in values.items() if value is not None})
+        return table
+
     document = tomlkit.document()
     document.add(tomlkit.comment(HEADER))
     entries = tomlkit.aot()
     for model in sorted(models, key=lambda model: model.name):
         entry = tomlkit.table()
-        for key in ("name", "repository", "revision", "license", "dim", "max_tokens", "pooling"):
+        for key in KEYS:
             entry.add(key, getattr(model, key))
         entry.add("golden", model.golden.sha256)
         if model.int8:
-            entry.add("int8", _int8_table(model.int8))
+            # The figures and the limits; none for a model without int8.
+            figures = {"measured": model.int8.measured, "least": model.int8.least}
+            entry.add("int8", inline({k: v and inline(asdict(v)) for k, v in figures.items()}))
         if model.wheel:
-            wheel = tomlkit.inline_table()
-            wheel.update(
-                {
-                    "file": model.wheel.name,
-                    "sha256": model.wheel.digest.sha256,
-                    "prefix": model.prefix,
-                }
+            digest, prefix = model.wheel.digest.sha256, model.prefix
+            entry.add(
+                "wheel", inline({"file": model.wheel.name, "sha256": digest, "prefix": prefix})
             )
-            entry.add("wheel", wheel)
         files = tomlkit.array().multiline(multiline=True)
         for file in sorted(model.files, key=lambda file: file.path):
-            line = tomlkit.inline_table()
-            line.update({"path": file.path, "size": file.digest.size, "sha256": file.digest.sha256})
-            files.append(line)
+            size, sha256 = file.digest.size, file.digest.sha256
+            files.append(inline({"path": file.path, "size": size, "sha256": sha256}))
         entry.add("files", files)
         entries.append(entry)
     document.add("model", entries)
     return tomlkit.dumps(document)
-
-
-def _int8_table(int8: Int8) -> InlineTable:
-    """Return the figures and, below them, the limits; none for a model without int8."""
-    import tomlkit  # noqa: PLC0415 - as above
-
-    table = tomlkit.inline_table()
-    for name, cosines in (("measured", int8.measured), ("least", int8.least)):
-        if cosines is not None:
-            inner = tomlkit.inline_table()
-            inner.update({"worst": cosines.worst, "mean": cosines.mean})
-            table.append(name, inner)
-    return table
 
 
 DIGITS = 4

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-import tomllib
-
 from bundler.atomic import replace_files
 from bundler.digests import Artifact, Digest
 from bundler.errors import PolicyError, UnsupportedError, UsageError
+from bundler.project import parse_toml, read_text
 from bundler.targets import PYTHON, TARGETS
 
 if TYPE_CHECKING:
@@ -59,22 +58,12 @@ def archive_name(*, version: str, tag: str, triple: str, flavour: str) -> str:
 
 def read_lock(path: Path) -> Mapping[str, RuntimeSpec]:
     """Return the locked runtimes by target name. Raises UsageError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UsageError(f"{path.name} cannot be read", why=why or "", next_step=REFRESH) from error
-    return parse_lock(text)
+    return parse_lock(read_text(path, REFRESH))
 
 
 def parse_lock(text: str) -> Mapping[str, RuntimeSpec]:
     """Return the runtimes written in `text`, by target name. Raises UsageError."""
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(
-            "runtime.lock.toml is not TOML", why=str(error), next_step=REFRESH
-        ) from error
+    document = parse_toml(text, "runtime.lock.toml", REFRESH)
     return {name: _parse_entry(name, entry) for name, entry in document.items()}
 
 

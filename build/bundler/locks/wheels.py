@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from bundler.digests import SHA256, Artifact, Digest
 from bundler.errors import PolicyError, UnsupportedError, UsageError
+from bundler.project import parse_toml, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from bundler.targets import Target
 
+REFRESH = "python3 build lock --wheels"
 # CUDA builds weigh gigabytes and never ship; one of these means that torch's source slipped.
 FORBIDDEN = ("nvidia-", "cuda-", "triton")
 
@@ -59,29 +60,20 @@ class WheelLock:
 
 def read_lock(path: Path) -> WheelLock:
     """Return the lock in the file at `path`. Raises UsageError."""
-    try:
-        return parse_lock(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"{path.name} cannot be read",
-            why=str(error),
-            next_step="python3 build lock --wheels",
-        ) from error
+    return parse_lock(read_text(path, REFRESH))
 
 
 def parse_lock(text: str) -> WheelLock:
     """Return the lock written in `text`. Raises UsageError, naming the package at fault."""
+    raw = parse_toml(text, "pdm.lock")
     try:
-        raw = tomllib.loads(text)
         content_hash = raw["metadata"]["content_hash"]
         packages = tuple(_package(entry) for entry in raw["package"])
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError("pdm.lock is not TOML", why=str(error)) from error
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             "pdm.lock lacks or misspells a key",
             why=f"{type(error).__name__}: {error}",
-            next_step="python3 build lock --wheels",
+            next_step=REFRESH,
         ) from error
     for package in packages:
         if package.name.startswith(FORBIDDEN):
@@ -102,7 +94,7 @@ def _package(entry: Mapping[str, Any]) -> LockedPackage:
             raise UsageError(
                 f"pdm.lock has no sha256 for {name}",
                 why=f"{file.get('file', 'a file')} carries {file.get('hash') or 'no hash'}",
-                next_step="python3 build lock --wheels",
+                next_step=REFRESH,
             )
         files.append(Artifact(name=file["file"], digest=Digest(sha256=value)))
     return LockedPackage(
@@ -135,17 +127,14 @@ def content_hash(pyproject: Mapping[str, Any]) -> str:
 
 def require_current(lock: WheelLock, pyproject: Path) -> None:
     """Raise UsageError if `lock` was made from another pyproject.toml than the one there."""
-    try:
-        wanted = content_hash(tomllib.loads(pyproject.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    if not pyproject.exists():
         return
-    except (OSError, ValueError) as error:
-        raise UsageError("pyproject.toml cannot be read", why=str(error)) from error
+    wanted = content_hash(parse_toml(read_text(pyproject), pyproject.name))
     if lock.content_hash.removeprefix("sha256:") != wanted:
         raise UsageError(
             "pdm.lock is older than pyproject.toml",
             why="the dependencies changed since the last lock",
-            next_step="python3 build lock --wheels",
+            next_step=REFRESH,
         )
 
 
@@ -222,7 +211,7 @@ def _choose(name: str, packages: Iterable[LockedPackage], target: Target) -> Loc
         raise UsageError(
             f"pdm.lock holds more than one wheel of {name} for {target.name}",
             why=", ".join(names),
-            next_step="python3 build lock --wheels",
+            next_step=REFRESH,
         )
     return LockedWheel(package=name, version=best[2].version, artifact=best[3])
 
@@ -256,5 +245,5 @@ def _check_closed(
                     raise UnsupportedError(
                         f"{needed} is not locked for {target.name}",
                         why=f"{wheel.package} {wheel.version} needs it there",
-                        next_step="python3 build lock --wheels",
+                        next_step=REFRESH,
                     )

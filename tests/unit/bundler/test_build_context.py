@@ -21,10 +21,11 @@ from tests.support.miniature import Miniature
 if TYPE_CHECKING:
     from pathlib import Path
 
-# What assembling imports from elsewhere: it moves bytes, tells people, or stands in the plan.
+# What assembling imports from elsewhere: it moves or reads bytes, tells people, or
+# stands in the plan.
 NEUTRAL = {
-    *("atomic", "bundle", "checkpoints", "digests", "errors", "plan", "profiles", "recipe"),
-    *("staging", "targets", "bootstrap.platforms"),
+    *("atomic", "bundle", "checkpoints", "digests", "errors", "plan", "profiles"),
+    *("project", "recipe", "staging", "targets", "bootstrap.platforms"),
     *("locks.models", "locks.runtime", "locks.wheels"),
 }
 
