@@ -9,14 +9,6 @@ from starlette.responses import Response
 from sidecar.scheduling.encoder import Embedded
 from sidecar.web import bodies, responses, schemas
 from sidecar.web.budget import share_of
-from sidecar.web.responses import (
-    body_of,
-    departure,
-    json_response,
-    problem_responses,
-    validated,
-    with_vectors,
-)
 from sidecar.web.routes import service_of
 
 router = APIRouter()
@@ -25,10 +17,10 @@ BINARY = "application/octet-stream"
 
 @router.post(
     "/embed",
-    openapi_extra=body_of(schemas.EmbedRequest),
+    openapi_extra=responses.body_of(schemas.EmbedRequest),
     responses={
         200: {"model": schemas.EmbedAnswer, "content": {BINARY: {}}},
-        **problem_responses(400, 413, 415, 422, 429, 503, 507),
+        **responses.problem_responses(400, 413, 415, 422, 429, 503, 507),
     },
 )
 async def embed(request: Request) -> Response:
@@ -36,12 +28,12 @@ async def embed(request: Request) -> Response:
     service = service_of(request)
     loaded = service.encoder.ready()
     body = await bodies.read(request, max_bytes=service.settings.limits.max_body_bytes)
-    asked = await validated(body, schemas.EmbedRequest)
+    asked = await responses.validated(body, schemas.EmbedRequest)
     is_binary = responses.prefers(request, BINARY)
     encoding = "binary" if is_binary else asked.encoding
     size = responses.size_of(len(asked.texts), loaded.engine.dim, encoding=encoding)
     share_of(request).expect(size)
-    async with departure(request) as disconnected:
+    async with responses.departure(request) as disconnected:
         found = await service.encoder.embed(
             asked.texts,
             pooling=asked.pooling,
@@ -59,7 +51,9 @@ async def embed(request: Request) -> Response:
         "truncated": found.truncated,
         "fingerprint": found.fingerprint,
     }
-    return json_response(await with_vectors(found.rows, lambda: rest, encoding=asked.encoding))
+    return responses.json_response(
+        await responses.with_vectors(found.rows, lambda: rest, encoding=asked.encoding)
+    )
 
 
 def _headers(found: Embedded) -> dict[str, str]:

@@ -1,43 +1,57 @@
-"""Documents to chunks and their vectors: from an allowed folder, or carried by the request."""
+"""Documents to chunks and their vectors: from an allowed folder, or carried by the request.
+
+Answers to long ones may be read line by line: JSON objects with a `type` and its `data`. They are
+`progress` while the document is read, then `start`, any number of `chunks`, with `progress` while
+they wait for their turn, and `end`; or, at any point after the first line, `problem`. What goes
+wrong before the first line is an ordinary answer.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import binascii
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from email.message import Message
+from functools import partial
+from typing import Any
 
+import orjson
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from sidecar.documents import extraction
-from sidecar.documents.chunking import Chunking
+from sidecar.documents.chunking import Chunking, Chunks
 from sidecar.problems import Problem
-from sidecar.web import bodies, responses, schemas
+from sidecar.scheduling.encoder import Embedded
+from sidecar.scheduling.tokenizing import Disconnected
+from sidecar.web import bodies, errors, responses, schemas
 from sidecar.web.budget import share_of
-from sidecar.web.responses import (
-    body_of,
-    departure,
-    json_response,
-    problem_responses,
-    query_of,
-    validated,
-    with_vectors,
-)
-from sidecar.web.routes import ndjson, service_of
+from sidecar.web.routes import Service, service_of
 
+Read = Callable[..., Coroutine[Any, Any, Chunks]]
+log = logging.getLogger("sidecar.files")
 router = APIRouter()
 MAX_BODY_BYTES = 1 << 16  # of a path and options: the longest path that systems open is half of it
+LINES = "application/x-ndjson"
+PROGRESS_S = 1.0
+CHUNKS_PER_LINE = 48
 HEADER = "X-Document-Password"
 SENT = f"Content-Type: {', '.join(extraction.MEDIA_TYPES)}"
-ANSWER = {"model": schemas.EmbedFileAnswer, "content": {ndjson.MEDIA_TYPE: {}}}
+ANSWER = {"model": schemas.EmbedFileAnswer, "content": {LINES: {}}}
 
 
 @router.post(
     "/embed-file",
-    openapi_extra=body_of(schemas.EmbedFileRequest),
-    responses={200: ANSWER, **problem_responses(400, 403, 404, 409, 413, 415, 422, 429, 503, 507)},
+    openapi_extra=responses.body_of(schemas.EmbedFileRequest),
+    responses={
+        200: ANSWER,
+        **responses.problem_responses(400, 403, 404, 409, 413, 415, 422, 429, 503, 507),
+    },
 )
 async def embed_file(request: Request) -> Response:
     """Cut a document from an allowed folder into chunks and embed them."""
@@ -52,7 +66,7 @@ async def embed_file(request: Request) -> Response:
         max_bytes=MAX_BODY_BYTES,
         next_step="send the document itself to /embed-file/upload",
     )
-    asked = await validated(body, schemas.EmbedFileRequest)
+    asked = await responses.validated(body, schemas.EmbedFileRequest)
     wanted = asked.chunking(engine)
     file = await asyncio.to_thread(
         service.allowed_dirs.read, asked.path, max_bytes=limits.max_file_bytes
@@ -64,7 +78,7 @@ async def embed_file(request: Request) -> Response:
 @router.post(
     "/embed-file/upload",
     openapi_extra={
-        "parameters": [*query_of(schemas.FileOptions), schemas.PASSWORD_HEADER],
+        "parameters": [*responses.query_of(schemas.FileOptions), schemas.PASSWORD_HEADER],
         "requestBody": {
             "required": True,
             "content": {
@@ -73,7 +87,7 @@ async def embed_file(request: Request) -> Response:
             },
         },
     },
-    responses={200: ANSWER, **problem_responses(400, 413, 415, 422, 429, 503, 507)},
+    responses={200: ANSWER, **responses.problem_responses(400, 413, 415, 422, 429, 503, 507)},
 )
 async def upload(request: Request) -> Response:
     """Cut the document that is the body into chunks and embed them; no folder need be allowed."""
@@ -98,12 +112,13 @@ async def _answer(
     asked: schemas.FileOptions,
     wanted: Chunking,
 ) -> Response:
-    if responses.prefers(request, ndjson.MEDIA_TYPE):
-        return await ndjson.answer(request, data, suffix, asked, wanted)
     service = service_of(request)
+    read = partial(service.read, data, suffix, wanted)
+    if responses.prefers(request, LINES):
+        return await _in_lines(request, asked, read)
     loaded = service.encoder.ready()
-    async with departure(request) as disconnected:
-        chunks = await service.read(data, suffix, wanted, disconnected=disconnected)
+    async with responses.departure(request) as disconnected:
+        chunks = await read(disconnected=disconnected)
         share_of(request).expect(
             sum(chunks.lengths)
             + responses.size_of(len(chunks), loaded.engine.dim, encoding=asked.encoding)
@@ -122,7 +137,9 @@ async def _answer(
             "fingerprint": found.fingerprint,
         }
 
-    return json_response(await with_vectors(found.rows, rest, encoding=asked.encoding))
+    return responses.json_response(
+        await responses.with_vectors(found.rows, rest, encoding=asked.encoding)
+    )
 
 
 def _suffix_of(request: Request) -> str:
@@ -185,3 +202,131 @@ def _charset_of(request: Request) -> str | None:
     if declared.get_content_maintype() != "text":
         return None
     return declared.get_content_charset() or None
+
+
+class Lines(StreamingResponse):
+    """The answer that sends lines as they are made; it ends with the client, as they do."""
+
+    def __init__(self, lines: AsyncGenerator[bytes]) -> None:
+        super().__init__(lines, media_type=LINES)
+        self._lines = lines
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Send everything; whoever makes the lines listens for the client's leaving."""
+        async with contextlib.aclosing(self._lines):
+            with contextlib.suppress(OSError):
+                await self.stream_response(send)
+
+
+async def _in_lines(request: Request, asked: schemas.FileOptions, read: Read) -> Lines:
+    """Return the answer once its first line is there. Raises Problem for what fails before."""
+    lines = _lines(request, asked, read)
+    first = await anext(lines)
+
+    async def all_of_them() -> AsyncGenerator[bytes]:
+        async with contextlib.aclosing(lines):
+            yield first
+            async for line in lines:
+                yield line
+
+    return Lines(all_of_them())
+
+
+def line(kind: str, data: bytes) -> bytes:
+    """Return a line of type `kind` with the JSON in `data`."""
+    return b'{"type":"' + kind.encode() + b'","data":' + data + b"}\n"
+
+
+async def _lines(request: Request, asked: schemas.FileOptions, read: Read) -> AsyncGenerator[bytes]:
+    is_begun = False
+    try:
+        async with responses.departure(request) as disconnected:
+            made = _made(service_of(request), asked, read, disconnected)
+            async with contextlib.aclosing(made):
+                async for found in made:
+                    yield found
+                    is_begun = True
+    except Problem as problem:
+        if not is_begun:
+            raise
+        yield line("problem", bytes(errors.response(problem).body))
+    except Exception as error:
+        if not is_begun:
+            raise
+        try:
+            said = await errors.answer_memory(request, error)
+        except Exception:
+            log.exception("lines of an answer ended early")
+            said = await errors.answer_bug(request, error)
+        yield line("problem", bytes(said.body))
+
+
+async def _made(
+    service: Service,
+    asked: schemas.FileOptions,
+    read: Read,
+    disconnected: Disconnected,
+) -> AsyncGenerator[bytes]:
+    loaded = service.encoder.ready()
+    reading = asyncio.ensure_future(read(disconnected=disconnected))
+    try:
+        while not (await asyncio.wait({reading}, timeout=PROGRESS_S))[0]:
+            yield line("progress", b'{"phase":"reading"}')
+        found = reading.result()
+    finally:
+        reading.cancel()
+    total, done = len(found), 0
+    start = {
+        "pages": found.document.pages,
+        "chunks": total,
+        **found.said(),
+        "model": loaded.snapshot.repository,
+        "dim": loaded.engine.dim,
+        "fingerprint": loaded.fingerprint(pooling=asked.pooling, normalize=asked.normalize),
+    }
+    yield line("start", orjson.dumps(start))
+    parts = service.encoder.parts(
+        found,
+        pooling=asked.pooling,
+        normalize=asked.normalize,
+        disconnected=disconnected,
+        is_patient=True,
+    )
+    steps = _steps(parts)
+    async with contextlib.aclosing(parts), contextlib.aclosing(steps):
+        async for part in steps:
+            if part is None:
+                yield line("progress", b'{"phase":"waiting"}')
+                continue
+            spans = found.spans(part, done)
+            for at in range(0, len(spans), CHUNKS_PER_LINE):
+                own = slice(at, at + CHUNKS_PER_LINE)
+                first, done = done, done + len(spans[own])
+                rest = {
+                    "first": first,
+                    "chunks": found[first:done],
+                    "spans": spans[own],
+                    "done": done,
+                    "total": total,
+                }
+                rows, encoding = part.rows[own], asked.encoding
+                yield line(
+                    "chunks", await responses.with_vectors(rows, rest.copy, encoding=encoding)
+                )
+    yield line("end", b"{}")
+
+
+async def _steps(parts: AsyncGenerator[Embedded]) -> AsyncGenerator[Embedded | None]:
+    """Yield what `parts` does, and None for every PROGRESS_S that it takes."""
+    is_over = False
+    while not is_over:
+        step = asyncio.ensure_future(anext(parts, None))
+        try:
+            while not (await asyncio.wait({step}, timeout=PROGRESS_S))[0]:
+                yield None
+            part = step.result()
+        finally:
+            step.cancel()
+        is_over = part is None
+        if part is not None:
+            yield part

@@ -13,7 +13,7 @@ from sidecar.problems import Problem
 from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Limits, Settings
 from sidecar.web import responses
-from sidecar.web.routes import ndjson
+from sidecar.web.routes import files
 from tests.support.answered import problem
 from tests.support.stub_engine import Served
 from tests.support.tinypdf import pdf
@@ -298,7 +298,7 @@ def test_what_fails_later_is_a_line(
             raise MemoryError("secret")
         raise Problem("out-of-memory", "not enough")
 
-    monkeypatch.setattr(ndjson, "with_vectors", fail)
+    monkeypatch.setattr(responses, "with_vectors", fail)
     query = "/embed-file/upload?chunk_size=20"
     answer = served.request("POST", query, content=WORDS, headers={**PLAIN, **NDJSON})
     *rest, (kind, data) = read_lines(answer)
@@ -311,7 +311,7 @@ def test_what_fails_later_is_a_line(
 def test_while_a_document_is_read_lines_say_so(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ndjson, "PROGRESS_S", 0.01)
+    monkeypatch.setattr(files, "PROGRESS_S", 0.01)
     headers = {"content-type": "application/pdf", **NDJSON}
     content = pdf(["text"] * 3)
     answer = served.request("POST", "/embed-file/upload", content=content, headers=headers)
@@ -326,7 +326,7 @@ def test_while_a_document_is_read_lines_say_so(
 def test_while_chunks_wait_for_their_turn_lines_say_so(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ndjson, "PROGRESS_S", 0.01)
+    monkeypatch.setattr(files, "PROGRESS_S", 0.01)
     parts = Encoder.parts
 
     async def late(self: Encoder, *texts: Any, **options: Any) -> AsyncGenerator[Any]:
