@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import itertools
 import logging
 import os
 import re
@@ -84,16 +86,10 @@ def find(folder: Path, name: str) -> str | None:
         return name
     if not has_other_spelling(name):
         return None
-    found: str | None = None
     with os.scandir(folder) as entries:
-        for count, entry in enumerate(entries):
-            if count == MAX_ENTRIES:
-                return None
-            if is_same(entry.name, name):
-                if found is not None:
-                    return None
-                found = entry.name
-    return found
+        some = [entry.name for entry in itertools.islice(entries, MAX_ENTRIES + 1)]
+    found = [other for other in some if is_same(other, name)]
+    return found[0] if len(found) == 1 and len(some) <= MAX_ENTRIES else None
 
 
 _LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -128,25 +124,6 @@ def _folder_missing(number: int) -> Problem:
         f"the allowed folder that the file is in is not there ({number} of those at the start)",
         why="it was moved, or its drive or network share is not connected",
         next_step="connect it or move it back; it is used as soon as it exists",
-    )
-
-
-def _no_permission() -> Problem:
-    return Problem(
-        "no-permission",
-        "the service may not read the file",
-        why="the system refuses it to the account that the service runs as, or another program "
-        "keeps the file to itself",
-        next_step="let that account read it, or send the document to /embed-file/upload",
-    )
-
-
-def _disk_error(error: OSError) -> Problem:
-    return Problem(
-        "disk-error",
-        "the system could not read the file from its disk",
-        why=os.strerror(error.errno) if error.errno else type(error).__name__,
-        next_step="check the disk, or send the request again once it is reachable",
     )
 
 
@@ -257,9 +234,20 @@ class AllowedDirs:
         if error.errno in (errno.ENXIO, errno.EISDIR):  # a socket; a folder on Windows
             return _not_regular()
         if error.errno in _DENIED:
-            return _no_permission()
+            return Problem(
+                "no-permission",
+                "the service may not read the file",
+                why="the system refuses it to the account that the service runs as, or another "
+                "program keeps the file to itself",
+                next_step="let that account read it, or send the document to /embed-file/upload",
+            )
         if error.errno not in _MISSING:
-            return _disk_error(error)
+            return Problem(
+                "disk-error",
+                "the system could not read the file from its disk",
+                why=os.strerror(error.errno) if error.errno else type(error).__name__,
+                next_step="check the disk, or send the request again once it is reachable",
+            )
         for folder in self.listed():
             if not folder.is_there and path.is_relative_to(folder.path):
                 return _folder_missing(folder.number)
@@ -283,16 +271,11 @@ def _below(roots: Sequence[Path], resolved: Path) -> tuple[Path, Path] | None:
         # A file system that knows both spellings of a name gives back the one that was asked for.
         depth = len(root.parts)
         top = Path(*resolved.parts[:depth])
-        if is_same(str(top), str(root)) and _is_same_folder(top, root):
-            return root, root.joinpath(*resolved.parts[depth:])
+        if is_same(str(top), str(root)):
+            with contextlib.suppress(OSError):
+                if top.samefile(root):
+                    return root, root.joinpath(*resolved.parts[depth:])
     return None
-
-
-def _is_same_folder(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except OSError:
-        return False
 
 
 def _respelled(roots: Sequence[Path], asked: Path) -> tuple[Path, Path] | None:
@@ -303,12 +286,13 @@ def _respelled(roots: Sequence[Path], asked: Path) -> tuple[Path, Path] | None:
     place, rest = _deepest(asked)
     if _below(roots, place) is None:
         named = place.joinpath(*rest)
-        depths = (len(root.parts) for root in roots)
-        tops = zip(roots, (Path(*named.parts[:depth]) for depth in depths), strict=True)
-        root = next((root for root, top in tops if is_same(str(top), str(root))), None)
-        if root is None:
+        for root in roots:
+            depth = len(root.parts)
+            if is_same(str(Path(*named.parts[:depth])), str(root)):
+                place, rest = root, named.parts[depth:]
+                break
+        else:
             return None
-        place, rest = root, named.parts[len(root.parts) :]
     for name in rest:
         try:
             called = find(place, name) if name != os.pardir else name

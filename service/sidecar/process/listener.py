@@ -10,7 +10,6 @@ import re
 import socket
 import sys
 import time
-from dataclasses import dataclass
 
 from sidecar.errors import AddressInUseError, UsageError
 
@@ -138,44 +137,34 @@ _VERSION = re.compile(r"[0-9A-Za-z.+-]{1,32}")
 _PROBLEM = "urn:sidecar:problem:"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PortOwner:
-    """What listens on a port; a Sidecar that does not tell them has no instance and no version."""
-
-    is_sidecar: bool
-    instance: str | None = None
-    version: str | None = None
-
-
 def named(error: AddressInUseError, host: str, port: int) -> AddressInUseError:
     """Return `error` with what is known of who holds the port."""
     found = ask(host, port)
-    if not found.is_sidecar:
+    if found is None:
         why = f"{error.why}; what listens there does not answer as a Sidecar"
         facts: dict[str, str | int] = {"holder": "stranger"}
         return AddressInUseError(error.what, why=why, next_step=error.next_step, facts=facts)
-    told = {"instance": found.instance, "version": found.version}
-    facts = {"holder": "sidecar", **{f"holder_{k}": v for k, v in told.items() if v is not None}}
+    facts = {"holder": "sidecar", **{f"holder_{name}": value for name, value in found.items()}}
     what = f"port {port} on {host} is taken by another Sidecar"
-    why = ", ".join(f"{name} {value}" for name, value in told.items() if value is not None)
+    why = ", ".join(f"{name} {value}" for name, value in found.items())
     step = f"stop that one with POST /shutdown, or choose another port: {other_ports(port)}"
     return AddressInUseError(
         what, why=why or "its instance is unknown", next_step=step, facts=facts
     )
 
 
-def ask(host: str, port: int, *, within_s: float = ASK_S) -> PortOwner:
-    """Ask whoever listens on `port` of this machine for its health, without any token.
+def ask(host: str, port: int, *, within_s: float = ASK_S) -> dict[str, str] | None:
+    """Return the instance and version of the Sidecar on `port` of this machine, if it tells them.
 
-    An address that means all of them is asked on loopback, one that is not this machine's only, not
-    at all. What it answers is believed no further than that it has the right form.
+    None for any other program. It is asked for its health, without any token. An address that means
+    all of them is asked on loopback, one that is not this machine's only, not at all. An answer is
+    believed no further than that it has the right form.
     """
     address = _loopback(host)
-    if address is None:
-        return PortOwner(is_sidecar=False)
     answer = b""
-    with contextlib.suppress(OSError):
-        answer = _fetch(address, port, deadline=time.monotonic() + within_s)
+    if address is not None:
+        with contextlib.suppress(OSError):
+            answer = _fetch(address, port, deadline=time.monotonic() + within_s)
     return _understood(answer)
 
 
@@ -212,20 +201,21 @@ def _left(deadline: float) -> float:
     return max(0.001, deadline - time.monotonic())
 
 
-def _understood(answer: bytes) -> PortOwner:
+def _understood(answer: bytes) -> dict[str, str] | None:
     head, _, body = answer.partition(b"\r\n\r\n")
-    if not head.startswith(b"HTTP/1.1 "):
-        return PortOwner(is_sidecar=False)
-    try:
-        said = json.loads(body)
-    except (ValueError, RecursionError):
-        return PortOwner(is_sidecar=False)
+    said = None
+    if head.startswith(b"HTTP/1.1 "):
+        with contextlib.suppress(ValueError, RecursionError):
+            said = json.loads(body)
     if not isinstance(said, dict):
-        return PortOwner(is_sidecar=False)
-    if isinstance(said.get("type"), str) and said["type"].startswith(_PROBLEM):
-        return PortOwner(is_sidecar=True)  # one that asks for a token even here
-    instance, version = said.get("instance"), said.get("version")
-    if not isinstance(instance, str) or not INSTANCE.fullmatch(instance) or "status" not in said:
-        return PortOwner(is_sidecar=False)
-    is_version = isinstance(version, str) and _VERSION.fullmatch(version)
-    return PortOwner(is_sidecar=True, instance=instance, version=version if is_version else None)
+        return None
+    if str(said.get("type")).startswith(_PROBLEM):
+        return {}  # one that asks for a token even here
+    forms = {"instance": INSTANCE, "version": _VERSION}
+    told = {name: said.get(name) for name in forms}
+    found = {
+        name: value
+        for name, value in told.items()
+        if isinstance(value, str) and forms[name].fullmatch(value)
+    }
+    return found if "instance" in found and "status" in said else None

@@ -10,13 +10,12 @@ import pytest
 
 from sidecar.errors import AddressInUseError
 from sidecar.process import listener
-from sidecar.process.listener import PortOwner, ask, named
+from sidecar.process.listener import ask, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HEALTH = {"status": "ok", "instance": "an-instance-1", "version": "0.1.0"}
-STRANGER = PortOwner(is_sidecar=False)
 ERROR = AddressInUseError("port is taken", why="in use", next_step="--port 1")
 
 
@@ -125,18 +124,18 @@ def test_anything_else_is_a_stranger(listeners: list[Listener], answer: bytes) -
 def test_a_version_that_is_none_is_not_repeated(listeners: list[Listener]) -> None:
     listeners.append(Listener(http({**HEALTH, "version": "0.1 <b>"})))
     found = ask("127.0.0.1", listeners[0].port)
-    assert found == PortOwner(is_sidecar=True, instance="an-instance-1")
+    assert found == {"instance": "an-instance-1"}
 
 
 def test_one_that_drips_its_answer_is_not_waited_for(listeners: list[Listener]) -> None:
     listeners.append(Listener(http(HEALTH), is_slow=True))
-    assert ask("127.0.0.1", listeners[0].port, within_s=0.2) == STRANGER
+    assert ask("127.0.0.1", listeners[0].port, within_s=0.2) is None
 
 
 def test_nobody_there_is_a_stranger_too() -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
-    assert ask("127.0.0.1", port) == STRANGER
+    assert ask("127.0.0.1", port) is None
 
 
 @pytest.mark.parametrize(
