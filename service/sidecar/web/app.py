@@ -100,10 +100,8 @@ def create_app(
     ]
     for part in PARTS:
         app.include_router(part)
-    app.add_exception_handler(problems.Problem, errors.answer_problem)
-    app.add_exception_handler(HTTPException, errors.answer_http)
-    for kind in (MemoryError, RuntimeError, OSError):
-        app.add_exception_handler(kind, errors.answer_memory)
+    for kind in (problems.Problem, HTTPException, MemoryError, RuntimeError, OSError):
+        app.add_exception_handler(kind, errors.answer_known)
     app.add_exception_handler(Exception, errors.answer_bug)
     return app
 

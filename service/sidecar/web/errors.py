@@ -93,60 +93,58 @@ def _body(problem: Problem) -> dict[str, object]:
     }
 
 
-async def answer_problem(_request: Request, error: Exception) -> Response:
-    """Answer a Problem."""
-    if not isinstance(error, Problem):
-        raise error
-    return response(error)
-
-
-async def answer_http(_request: Request, error: Exception) -> Response:
-    """Answer what the framework itself refuses: an unknown path, a wrong method."""
-    if not isinstance(error, HTTPException):
-        raise error
-    kind = {404: "unknown-path", 405: "wrong-method"}.get(error.status_code)
-    if kind is None:
-        raise error
-    return response(Problem(kind, HTTPStatus(error.status_code).phrase), error.headers)
-
-
-async def answer_memory(_request: Request, error: Exception) -> Response:
-    """Answer that memory did not suffice for a request, outside of the engine.
+def known(error: Exception) -> Problem | None:
+    """Return the problem that `error` means, None for a bug.
 
     A limit of threads or files is told as that, with its value and what raises it.
     """
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, HTTPException):  # what the framework itself refuses
+        kind = {404: "unknown-path", 405: "wrong-method"}.get(error.status_code)
+        return None if kind is None else Problem(kind, HTTPStatus(error.status_code).phrase)
     limit = limits.named(error)
     if limit is not None:
         log.warning("a request met a limit: %s", limit)
-        return response(at_limit("a limit of the system leaves too little for this request", limit))
+        return at_limit("a limit of the system leaves too little for this request", limit)
     is_process = isinstance(error, OSError) and error.errno == errno.ENOMEM
     if not (isinstance(error, MemoryError) or is_process):
-        raise error
+        return None
     log.warning("memory did not suffice for a request")
-    return response(
-        Problem(
-            "out-of-memory",
-            "there is not enough memory for this request",
-            next_step="send fewer texts at once, or give the service more memory",
-            retry_s=5,
-        )
+    return Problem(
+        "out-of-memory",
+        "there is not enough memory for this request",
+        next_step="send fewer texts at once, or give the service more memory",
+        retry_s=5,
     )
 
 
-async def answer_bug(request: Request, error: Exception) -> Response:
-    """Answer an exception that nobody foresaw, without its message, which may quote the input.
+def bug(request: Request, error: Exception) -> Problem:
+    """Return the problem of an exception that nobody foresaw.
 
-    Where the bundle is gone, code may miss any file of it.
+    It is without its message, which may quote the input. Where the bundle is gone, code may miss
+    any file of it.
     """
     if request.app.state.service.presence.is_gone:
         log.warning("the bundle is gone, and a request failed: %s", type(error).__name__)
-        return response(bundle_gone())
+        return bundle_gone()
     log.debug("answered 500 for %s", type(error).__name__)
-    return response(
-        Problem(
-            "bug",
-            "the service failed on this request",
-            why=type(error).__name__,
-            next_step="see the log; this is a bug of the service",
-        )
+    return Problem(
+        "bug",
+        "the service failed on this request",
+        why=type(error).__name__,
+        next_step="see the log; this is a bug of the service",
     )
+
+
+async def answer_known(_request: Request, error: Exception) -> Response:
+    """Answer what a problem is known for. Raises any other error again."""
+    problem = known(error)
+    if problem is None:
+        raise error
+    return response(problem, error.headers if isinstance(error, HTTPException) else None)
+
+
+async def answer_bug(request: Request, error: Exception) -> Response:
+    """Answer any other error."""
+    return response(bug(request, error))

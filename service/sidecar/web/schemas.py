@@ -26,6 +26,15 @@ from sidecar.process.presence import State
 
 MAX_PASSWORD_CHARS = 1024
 Pooling = Literal["mean", "cls", "max"]
+Normalize = Annotated[bool, Field(description="Scale every vector to length 1.")]
+Pooled = Annotated[Pooling, Field(description="How token vectors are pooled into one.")]
+Fingerprint = Annotated[
+    str, Field(description="Vectors with other fingerprints are not comparable.")
+]
+Pages = Annotated[
+    list[int],
+    Field(description=f"In a PDF, the pages (from 1) that it concerns, up to {MAX_LISTED}."),
+]
 
 
 def _codec(name: str) -> str:
@@ -70,8 +79,8 @@ class EmbedRequest(Wire):
     texts: Annotated[list[str], FailFast()] = Field(
         description="The texts, in any number; empty ones are allowed."
     )
-    normalize: bool = Field(default=True, description="Scale every vector to length 1.")
-    pooling: Pooling = Field(default="mean", description="How token vectors are pooled into one.")
+    normalize: Normalize = True
+    pooling: Pooled = "mean"
     batch_size: int = Field(
         default=16,
         ge=1,
@@ -100,8 +109,8 @@ class FileOptions(Wire):
     max_chunks: int = Field(
         default=200, ge=1, le=65_536, description="Further chunks are left out."
     )
-    normalize: bool = Field(default=True, description="Scale every vector to length 1.")
-    pooling: Pooling = Field(default="mean", description="How token vectors are pooled into one.")
+    normalize: Normalize = True
+    pooling: Pooled = "mean"
     unit: Unit = Field(
         default="chars",
         description="Unit of the chunk's length. With tokens, a chunk_size that is "
@@ -178,7 +187,7 @@ class EmbedAnswer(Answer):
     dim: int
     tokens: list[int] = Field(description="Tokens of each text, before any cut.")
     truncated: list[int] = Field(description="Indices of the texts that the model cut.")
-    fingerprint: str = Field(description="Vectors with other fingerprints are not comparable.")
+    fingerprint: Fingerprint
 
 
 class Span(Answer):
@@ -196,10 +205,7 @@ class LossAnswer(Answer):
 
     kind: LossKind
     count: int
-    pages: list[int] = Field(
-        default=[],
-        description=f"In a PDF, the pages (from 1) that it concerns, up to {MAX_LISTED}.",
-    )
+    pages: Pages = []
 
 
 class NoteAnswer(Answer):
@@ -210,10 +216,7 @@ class NoteAnswer(Answer):
     share: float | None = Field(
         default=None, description="Share of unknown tokens in all, up to 1; null for other kinds."
     )
-    pages: list[int] = Field(
-        default=[],
-        description=f"In a PDF, the pages (from 1) that it concerns, up to {MAX_LISTED}.",
-    )
+    pages: Pages = []
 
 
 class EmbedFileAnswer(Answer):
@@ -236,7 +239,7 @@ class EmbedFileAnswer(Answer):
     )
     model: str
     dim: int
-    fingerprint: str = Field(description="Vectors with other fingerprints are not comparable.")
+    fingerprint: Fingerprint
 
 
 class HealthAnswer(Answer):

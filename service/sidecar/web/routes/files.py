@@ -246,19 +246,14 @@ async def _lines(request: Request, asked: schemas.FileOptions, read: Read) -> As
                 async for found in made:
                     yield found
                     is_begun = True
-    except Problem as problem:
-        if not is_begun:
-            raise
-        yield line("problem", bytes(errors.response(problem).body))
     except Exception as error:
         if not is_begun:
             raise
-        try:
-            said = await errors.answer_memory(request, error)
-        except Exception:
+        problem = errors.known(error)
+        if problem is None:
             log.exception("lines of an answer ended early")
-            said = await errors.answer_bug(request, error)
-        yield line("problem", bytes(said.body))
+            problem = errors.bug(request, error)
+        yield line("problem", bytes(errors.response(problem).body))
 
 
 async def _made(
