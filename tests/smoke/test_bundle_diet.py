@@ -11,9 +11,9 @@ from bundler.errors import SmokeError
 from bundler.inspection import tracer
 from bundler.inspection.inventory import take_stock
 from bundler.inspection.sizes import weigh
-from bundler.inspection.trace import exercise, parse, prove
 from bundler.project import Project
 from bundler.recipe import read_recipe
+from bundler.smoke import exercise, parse, prove
 from sidecar.manifest import read
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from bundler.inspection.trace import pdf
 from bundler.launch import RunningService, command
+from bundler.smoke import pdf
 from tests.support.clients import Answer, Client
 
 if TYPE_CHECKING:

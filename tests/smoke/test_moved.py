@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bundler.console import Progress
-from bundler.inspection.trace import pdf
+from bundler.smoke import pdf
 from bundler.verify import verify
 from sidecar.manifest import read
 from sidecar.models.golden import MIN_COSINE, Golden

@@ -8,8 +8,8 @@ import pytest
 
 from bundler.assembly.model_graph import graph
 from bundler.inspection import tracer
-from bundler.inspection.trace import exercise, parse
 from bundler.launch import RunningService, command
+from bundler.smoke import exercise, parse
 from bundler.targets import target_named
 from sidecar.engines.packed import engine as packed
 from sidecar.engines.packed.architecture import GRAPH, read, weights_file

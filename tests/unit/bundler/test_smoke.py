@@ -8,9 +8,8 @@ import pytest
 
 from bundler import smoke as smoking
 from bundler.errors import SmokeError, VerificationError
-from bundler.inspection.trace import Proved
 from bundler.launch import command
-from bundler.smoke import REFERENCE, smoke
+from bundler.smoke import REFERENCE, Proved, smoke
 from sidecar.manifest import read
 from sidecar.models.golden import read as read_golden
 from tests.support.stocked import SITE, Stocked

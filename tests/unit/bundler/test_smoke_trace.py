@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from bundler import smoke
 from bundler.console import Progress
 from bundler.errors import SmokeError
-from bundler.inspection import trace
-from bundler.inspection.trace import (
+from bundler.smoke import (
     SAID,
     Attempt,
     Trace,
@@ -128,7 +128,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, report: str) -> None:
         assert (through[1], engine) == (str(folder / "report"), "auto")
         Path(through[1]).write_text(report, encoding="utf-8")
 
-    monkeypatch.setattr(trace, "exercise", exercise)
+    monkeypatch.setattr(smoke, "exercise", exercise)
 
 
 @pytest.mark.parametrize("text", [SAID, r"(in) \ brackets"])
