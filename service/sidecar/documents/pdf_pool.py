@@ -42,10 +42,7 @@ _OWN_SIGNALS = {
     int(getattr(signal, f"SIG{name}", 0))  # not every system has all
     for name in ("SEGV", "BUS", "ILL", "FPE", "ABRT", "TRAP", "SYS", "XCPU")
 }
-_LIMITS = {
-    worker.ENDED_THREADLESS: limits.threads,
-    worker.ENDED_POOR: limits.memory_limit,
-}
+_LIMITS = {worker.ENDED_THREADLESS: limits.threads, worker.ENDED_POOR: limits.memory_limit}
 # A character takes six bytes of JSON at most; a page its quotes, its comma and its share.
 _CHAR_BYTES, _PAGE_BYTES = 6, 16
 log = logging.getLogger("sidecar.pdf_pool")

@@ -51,10 +51,7 @@ def _numbers(column: int) -> list[int]:
 
 
 # By the name of the machine: its number for filters, that of seccomp itself, and those calls.
-_MACHINES = {
-    "x86_64": (0xC000_003E, 317, _numbers(1)),
-    "aarch64": (0xC000_00B7, 277, _numbers(2)),
-}
+_MACHINES = {"x86_64": (0xC000_003E, 317, _numbers(1)), "aarch64": (0xC000_00B7, 277, _numbers(2))}
 _JOB_LIMITS = 9  # JobObjectExtendedLimitInformation
 _JOB_FLAGS = 0x100 | 0x8 | 0x2  # memory of a process, number of processes, time of a process
 

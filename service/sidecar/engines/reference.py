@@ -102,9 +102,7 @@ class ReferenceEngine:
         """Return one row of shape (dim,) per sequence of ids, in order; `batch` is not empty."""
         # Padding leaves the state of the fast tokenizer alone, which another thread may be using.
         padded = self._tokenizer.pad(
-            {"input_ids": [list(ids) for ids in batch]},
-            padding=True,
-            return_tensors="pt",
+            {"input_ids": [list(ids) for ids in batch]}, padding=True, return_tensors="pt"
         )
         features: dict[str, Any] = {name: tensor.to(self.device) for name, tensor in padded.items()}
         features["modality"] = "text"

@@ -67,15 +67,9 @@ class _Progress(tqdm):  # type: ignore[misc]  # untyped
         is_bytes = self.unit == "B"
         if is_bytes and (self.n - self.said >= STEP_BYTES or self.n == self.total):
             self.said = int(self.n)
-            data: dict[str, object] = {
-                "model": self.repository,
-                "downloaded": int(self.n),
-            }
+            data: dict[str, object] = {"model": self.repository, "downloaded": int(self.n)}
             if self.total:
-                data |= {
-                    "total": int(self.total),
-                    "percent": round(100 * self.n / self.total, 1),
-                }
+                data |= {"total": int(self.total), "percent": round(100 * self.n / self.total, 1)}
             self.events.write_event("download_progress", data)
         return drawn
 

@@ -66,10 +66,7 @@ def read(path: Path) -> Golden:
         if len(texts) != len(vectors) or vectors.shape[1] != raw["dim"]:
             raise ValueError  # noqa: TRY301
         return Golden(
-            texts=texts,
-            vectors=vectors,
-            pooling=raw["pooling"],
-            normalize=bool(raw["normalize"]),
+            texts=texts, vectors=vectors, pooling=raw["pooling"], normalize=bool(raw["normalize"])
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         what = f"{path.name} is not a file of reference vectors"

@@ -70,10 +70,7 @@ def listen(host: str, port: int, *, allow_remote: bool, has_token: bool = False)
     """
     try:
         found = socket.getaddrinfo(
-            host,
-            port,
-            type=socket.SOCK_STREAM,
-            flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV,
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
         )
     except (OSError, UnicodeError) as error:
         what = f"the host {host!r} has no address on this machine"

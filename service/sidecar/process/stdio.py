@@ -60,13 +60,7 @@ def is_writable(descriptor: int) -> bool:
     return bool(select.select([], [descriptor], [], 0)[1])
 
 
-Event = Literal[
-    "model_cached",
-    "download_started",
-    "download_progress",
-    "model_loaded",
-    "ready",
-]
+Event = Literal["model_cached", "download_started", "download_progress", "model_loaded", "ready"]
 PREFIX = "PROGRESS:"
 
 

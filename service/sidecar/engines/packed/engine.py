@@ -8,12 +8,7 @@ from typing import Protocol
 
 from sidecar.engines import SpaceClass, Vectors
 from sidecar.engines.packed import tokens, weights
-from sidecar.engines.packed.architecture import (
-    GRAPHS,
-    Architecture,
-    qualify,
-    weights_file,
-)
+from sidecar.engines.packed.architecture import GRAPHS, Architecture, qualify, weights_file
 from sidecar.settings import Precision
 
 # On a processor: what caches hold of a larger batch, each step pushes out again. Elsewhere a batch

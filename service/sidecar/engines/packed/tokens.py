@@ -12,12 +12,7 @@ from typing import Any
 from tokenizers import Encoding, Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer, Precompiled
-from tokenizers.pre_tokenizers import (
-    BertPreTokenizer,
-    ByteLevel,
-    Metaspace,
-    WhitespaceSplit,
-)
+from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel, Metaspace, WhitespaceSplit
 from tokenizers.pre_tokenizers import Sequence as Steps
 
 from sidecar.engines import Tokens
