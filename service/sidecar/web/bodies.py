@@ -214,8 +214,8 @@ def refuse_encoding(request: Request) -> None:
         raise Problem("content-encoding", what, next_step=step)
 
 
-def parse(body: bytes, *, fields: Container[str] = ()) -> dict[str, Any]:
-    """Return the JSON object in `body`, of which `fields` may be named in a problem.
+def parse(body: bytes, *, fields: Container[str] = (), place: str = "the body") -> dict[str, Any]:
+    """Return the JSON object in `body`, of which `fields` may be named in a problem, or `place`.
 
     Raises Problem: 400 for what is not JSON in UTF-8 (a byte order mark, a duplicate key, deep
     nesting and overlong numbers included), 422 for values that no JSON text should carry: NaN,
@@ -224,8 +224,39 @@ def parse(body: bytes, *, fields: Container[str] = ()) -> dict[str, Any]:
     anything else is looked at.
     """
     _refuse_many(body)
-    plain = _plain(body)
-    return _strict(body, fields) if plain is None else plain
+    if body.startswith(_BOM):
+        raise _no_json(body)
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _bad("the body is not UTF-8") from error
+    try:
+        value = json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_constant=_constant,
+            parse_float=_float,
+            parse_int=_int,
+        )
+    except RecursionError as error:
+        raise _bad(TOO_DEEP) from error
+    except ValueError as error:
+        raise _no_json(body) from error
+    del text  # as large as the body
+    if not isinstance(value, dict):
+        raise _unprocessable(NO_OBJECT)
+    if _SURROGATE.search(body):
+        for name, found in value.items():
+            where = _half_pair([name, found], name if name in fields else place)
+            if where:
+                what = f"{where}: it has half of a surrogate pair, which is no character"
+                raise Problem(
+                    "bad-value",
+                    what,
+                    why="text was cut in the middle of an emoji or another rare character",
+                    next_step="leave out the half, or send U+FFFD instead",
+                )
+    return value
 
 
 def parse_texts(body: bytes) -> tuple[dict[str, Any], Callable[[Sequence[str]], Sequence[str]]]:
@@ -255,7 +286,7 @@ def parse_texts(body: bytes) -> tuple[dict[str, Any], Callable[[Sequence[str]], 
             try:
                 length = len(long.read(number))
             except orjson.JSONDecodeError:
-                _strict(b'{"":' + bytes(long.raw(number)) + b"}", place=place_of(number))
+                parse(b'{"":' + bytes(long.raw(number)) + b"}", place=place_of(number))
                 raise
         lengths.append(length)
 
@@ -311,69 +342,6 @@ def _refuse_many(body: bytes) -> None:
 def _no_json(body: bytes) -> Problem:
     is_marked = body.startswith(_BOM)
     return _bad("the body begins with a byte order mark" if is_marked else "the body is not JSON")
-
-
-def _plain(body: bytes) -> dict[str, Any] | None:
-    """Return the object in a body that is as plain as requests are; None for any other.
-
-    orjson reads large bodies several times faster, but keeps the last of duplicate keys and makes
-    floats of long integers. What has no nested objects, no numbers but short integers, and as many
-    strings as were read has neither: no key was lost.
-    """
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(value, dict):
-        return None
-    strings = len(value)
-    for found in value.values():
-        if isinstance(found, str):
-            strings += 1
-        elif isinstance(found, list):
-            if not all(type(text) is str for text in found):
-                return None
-            strings += len(found)
-        elif found is not None and not isinstance(found, int):
-            return None
-    escaped = body.replace(rb"\\", b"").count(rb"\"") if b"\\" in body else 0
-    return value if body.count(b'"') - escaped == 2 * strings else None
-
-
-def _strict(body: bytes, fields: Container[str] = (), *, place: str = "the body") -> dict[str, Any]:
-    if body.startswith(_BOM):
-        raise _no_json(body)
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _bad("the body is not UTF-8") from error
-    try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_constant=_constant,
-            parse_float=_float,
-            parse_int=_int,
-        )
-    except RecursionError as error:
-        raise _bad(TOO_DEEP) from error
-    except ValueError as error:
-        raise _no_json(body) from error
-    del text  # as large as the body
-    if not isinstance(value, dict):
-        raise _unprocessable(NO_OBJECT)
-    if _SURROGATE.search(body):
-        for name, found in value.items():
-            where = _half_pair([name, found], name if name in fields else place)
-            if where:
-                what = f"{where}: it has half of a surrogate pair, which is no character"
-                raise Problem(
-                    "bad-value",
-                    what,
-                    why="text was cut in the middle of an emoji or another rare character",
-                    next_step="leave out the half, or send U+FFFD instead",
-                )
-    return value
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

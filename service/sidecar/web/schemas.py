@@ -26,11 +26,6 @@ from sidecar.process.presence import State
 
 MAX_PASSWORD_CHARS = 1024
 Pooling = Literal["mean", "cls", "max"]
-Normalize = Annotated[bool, Field(description="Scale every vector to length 1.")]
-Pooled = Annotated[Pooling, Field(description="How token vectors are pooled into one.")]
-Fingerprint = Annotated[
-    str, Field(description="Vectors with other fingerprints are not comparable.")
-]
 Pages = Annotated[
     list[int],
     Field(description=f"In a PDF, the pages (from 1) that it concerns, up to {MAX_LISTED}."),
@@ -79,8 +74,8 @@ class EmbedRequest(Wire):
     texts: Annotated[list[str], FailFast()] = Field(
         description="The texts, in any number; empty ones are allowed."
     )
-    normalize: Normalize = True
-    pooling: Pooled = "mean"
+    normalize: bool = Field(default=True, description="Scale every vector to length 1.")
+    pooling: Pooling = Field(default="mean", description="How token vectors are pooled into one.")
     batch_size: int = Field(
         default=16,
         ge=1,
@@ -109,8 +104,8 @@ class FileOptions(Wire):
     max_chunks: int = Field(
         default=200, ge=1, le=65_536, description="Further chunks are left out."
     )
-    normalize: Normalize = True
-    pooling: Pooled = "mean"
+    normalize: bool = Field(default=True, description="Scale every vector to length 1.")
+    pooling: Pooling = Field(default="mean", description="How token vectors are pooled into one.")
     unit: Unit = Field(
         default="chars",
         description="Unit of the chunk's length. With tokens, a chunk_size that is "
@@ -187,7 +182,7 @@ class EmbedAnswer(Answer):
     dim: int
     tokens: list[int] = Field(description="Tokens of each text, before any cut.")
     truncated: list[int] = Field(description="Indices of the texts that the model cut.")
-    fingerprint: Fingerprint
+    fingerprint: str = Field(description="Vectors with other fingerprints are not comparable.")
 
 
 class Span(Answer):
@@ -239,7 +234,7 @@ class EmbedFileAnswer(Answer):
     )
     model: str
     dim: int
-    fingerprint: Fingerprint
+    fingerprint: str = Field(description="Vectors with other fingerprints are not comparable.")
 
 
 class HealthAnswer(Answer):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -134,10 +135,8 @@ def test_half_a_pair_is_told_by_field_and_index_of_the_text(body: bytes, place: 
     ],
     ids=range(4),
 )
-def test_a_plain_body_is_read_the_fast_way_with_the_same_result(body: bytes) -> None:
-    plain = bodies._plain(body)
-    assert plain is not None
-    assert plain == bodies._strict(body)
+def test_a_body_is_read_as_json_says(body: bytes) -> None:
+    assert bodies.parse(body) == json.loads(body)
 
 
 @pytest.mark.parametrize(
@@ -146,19 +145,15 @@ def test_a_plain_body_is_read_the_fast_way_with_the_same_result(body: bytes) -> 
         b'{"a": 1, "a": 2}',
         b'{"a": ["x", "y"], "a": "z"}',
         rb'{"a\"": 1, "a\u0022": 2}',
-        b'{"a": 18446744073709551616}',
-        b'{"a": 1.0}',
-        b'{"a": {"b": 1}}',
-        b'{"a": [["b"]]}',
-        b'["a"]',
-        b'"a"',
-        b'{"a": NaN}',
+        b'{"b": {"a": 1, "a": 2}}',
         b"\xef\xbb\xbf{}",
     ],
-    ids=range(11),
+    ids=range(5),
 )
-def test_what_the_fast_way_could_mistake_goes_the_strict_way(body: bytes) -> None:
-    assert bodies._plain(body) is None
+def test_a_key_twice_and_a_mark_of_byte_order_are_refused(body: bytes) -> None:
+    with pytest.raises(Problem) as caught:
+        bodies.parse(body)
+    assert (caught.value.status, caught.value.kind) == (400, "bad-json")
 
 
 MANY = bodies.MAX_VALUES
