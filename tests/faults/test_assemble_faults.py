@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler import checkpoints
+from bundler import atomic
 from bundler.archive import write_tar_zst
 from bundler.artifacts.store import Store
 from bundler.assembly.assemble import assemble
@@ -73,7 +73,7 @@ def check_finished(miniature: Miniature, destination: Path, undisturbed: Finishe
     assert list((miniature.project.store / "partial").iterdir()) == []
 
 
-@pytest.mark.parametrize("name", checkpoints.NAMES)
+@pytest.mark.parametrize("name", atomic.CHECKPOINTS)
 @pytest.mark.parametrize("is_first", [True, False], ids=["new", "over an old one"])
 def test_a_build_killed_anywhere_ends_as_if_it_had_not_been_when_it_is_run_again(
     miniature: Miniature, destination: Path, undisturbed: Finished, name: str, is_first: bool
@@ -113,14 +113,14 @@ def test_every_checkpoint_is_reached_by_fetching_assembling_and_packing(
     miniature: Miniature, destination: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reached: list[str] = []
-    monkeypatch.setattr(checkpoints, "_listeners", [])
-    checkpoints.listen(reached.append)
+    monkeypatch.setattr(atomic, "_listeners", [])
+    atomic.listen(reached.append)
     miniature.fetch(Store(miniature.project.store))
     miniature.assemble(destination)
     changed(miniature)
     miniature.assemble(destination)
     write_tar_zst(destination, destination.with_name("bundle.tar.zst"), epoch=EPOCH)
-    assert set(reached) == set(checkpoints.NAMES)
+    assert set(reached) == set(atomic.CHECKPOINTS)
     assert reached.count("assemble.component") == 5 + 1
 
 
@@ -202,7 +202,7 @@ def test_a_bundle_renewed_while_it_is_taken_over_makes_the_run_begin_again(
             swapped.append(destination.rename(destination.with_name("gone")))
             other.rename(destination)
 
-    monkeypatch.setattr(checkpoints, "_listeners", [listener])
+    monkeypatch.setattr(atomic, "_listeners", [listener])
     miniature.asked.clear()
     assembled = miniature.assemble(destination)
     assert len(miniature.asked) == 2

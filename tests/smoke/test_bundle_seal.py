@@ -14,10 +14,10 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from bundler.assembly.bytecode import TAG
+from bundler.atomic import MARK, OLD
 from bundler.inspection.inventory import take_stock
 from bundler.project import Project
 from bundler.recipe import read_recipe
-from bundler.staging import MARK, OLD
 from tests.support.treesearch import demands, holding
 
 HEADER_BYTES = 16

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from bundler import checkpoints
+from bundler import atomic
 from bundler.archive import write_tar_zst
 from bundler.artifacts.store import Store
 from bundler.assembly import assemble as assembling
@@ -83,7 +83,7 @@ def die_at(name: str, times: int) -> None:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    checkpoints.listen(listener)
+    atomic.listen(listener)
 
 
 def stop_at(name: str) -> None:
@@ -95,7 +95,7 @@ def stop_at(name: str) -> None:
             sys.stdout.flush()
             sys.stdin.readline()
 
-    checkpoints.listen(listener)
+    atomic.listen(listener)
 
 
 def turn_folders_round() -> None:
@@ -134,8 +134,8 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("root", type=Path)
     parser.add_argument("destination", type=Path)
-    parser.add_argument("--die-at", choices=checkpoints.NAMES)
-    parser.add_argument("--stop-at", choices=checkpoints.NAMES)
+    parser.add_argument("--die-at", choices=atomic.CHECKPOINTS)
+    parser.add_argument("--stop-at", choices=atomic.CHECKPOINTS)
     parser.add_argument("--times", type=int, default=1)
     parser.add_argument("--umask", type=lambda text: int(text, 8), default=0o022)
     parser.add_argument("--modeless", type=lambda text: int(text, 8), metavar="BITS")

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
+from bundler.atomic import publish, stage_beside
 from bundler.errors import UnreachableError
-from bundler.staging import publish, stage_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

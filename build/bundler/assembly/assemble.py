@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bundler import checkpoints
 from bundler.assembly import path_rules
 from bundler.assembly.build_report import ComponentReport, read_report, report_path, write_report
 from bundler.assembly.components import build_component, paths_of
@@ -33,15 +32,18 @@ from bundler.atomic import (
     PLAIN,
     disk_error,
     keeps_modes,
+    publish,
+    reach,
     rename,
     replace,
     set_date,
     set_mode,
+    stage_beside,
+    sweep,
 )
 from bundler.bundle import read_bundle, refuse_foreign
 from bundler.digests import Digest
 from bundler.errors import UsageError, VerificationError
-from bundler.staging import publish, stage_beside, sweep
 from bundler.targets import target_named
 from sidecar.manifest import (
     MANIFEST,
@@ -130,7 +132,7 @@ def _assemble(plan: BundlePlan, fetch: Fetch, destination: Path, progress: Progr
     fetched = fetch(made if papers_hold else tuple(sorted({*made, *DESCRIBED})))
     wheels = () if papers_hold else read_wheels(plan, fetched)
     with stage_beside(destination) as stage:
-        checkpoints.reach("assemble.staged")
+        reach("assemble.staged")
         if winreg := path_rules.windows_registry():
             deepest = stage.with_name(f"{stage.name}.0")
             path_rules.require_room(deepest, paths_of(made, plan, fetched), winreg)
@@ -148,14 +150,14 @@ def _assemble(plan: BundlePlan, fetch: Fetch, destination: Path, progress: Progr
                 reports[name] = ComponentReport(inputs=plan.inputs(name), sources=built.sources)
                 check_paths(work, plan.path_budget)
                 entries = entries_of(work, built.modes)
-                checkpoints.reach("assemble.component")
+                reach("assemble.component")
                 for entry, target in _places(stage, entries):
                     rename(work / entry.path, target)
                 shutil.rmtree(work, ignore_errors=True)
             components.append(_list(stage, name, plan.inputs(name), entries))
             paths += [entry.path for entry in entries]
         check_collisions(paths)
-        checkpoints.reach("assemble.merged")
+        reach("assemble.merged")
         if old is not None and papers_hold:
             documents = old.manifest.documents
             _link(old.root, stage, documents, plan.epoch)
@@ -168,7 +170,7 @@ def _assemble(plan: BundlePlan, fetch: Fetch, destination: Path, progress: Progr
         manifest = describe(plan, components, documents, floor=floor)
         (stage / MANIFEST).write_bytes(encode(manifest))
         _settle(stage, manifest, plan.epoch)
-        checkpoints.reach("assemble.manifest")
+        reach("assemble.manifest")
         if old is not None and not old.is_there():
             raise _SupersededError
         _publish(stage, destination, {n: reports[n] for n in plan.components if n in reports})

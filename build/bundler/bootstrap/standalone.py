@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from bundler.artifacts.download import Patience
 from bundler.artifacts.store import Store
-from bundler.atomic import disk_error
+from bundler.atomic import disk_error, publish, stage_beside
 from bundler.bootstrap import download, interpreters
 from bundler.bootstrap.pip_options import pip_options
 from bundler.console import Lines
@@ -27,7 +27,6 @@ from bundler.errors import (
 )
 from bundler.locks.runtime import read_lock
 from bundler.project import parse_mirrors, parse_toml, read_text
-from bundler.staging import publish, stage_beside
 
 if TYPE_CHECKING:
     import argparse

@@ -85,10 +85,10 @@ def _output(options: argparse.Namespace, project: Project) -> Path:
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Make it; print where it is."""
     from bundler.artifacts.store import Store
+    from bundler.atomic import publish, stage_beside
     from bundler.build_context import BuildOptions
     from bundler.locks.models import read_models
     from bundler.release import contents
-    from bundler.staging import publish, stage_beside
 
     started = time.monotonic()
     recipe, is_dry = read_recipe(project.recipe), options.dry_run

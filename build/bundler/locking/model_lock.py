@@ -13,13 +13,13 @@ from bundler.artifacts.fetch import Request, fetch
 from bundler.artifacts.store import lay
 from bundler.assembly.derivation import measure_int8
 from bundler.assembly.wheel_installer import opened
+from bundler.atomic import stage_beside
 from bundler.bootstrap import connection
 from bundler.bootstrap.connection import shown
 from bundler.digests import Artifact, Digest
 from bundler.errors import PolicyError
 from bundler.golden import keep_or_replace, make_golden, render_golden
 from bundler.locks.models import ModelFile, ModelSpec, check_model, judge, settle
-from bundler.staging import stage_beside
 from sidecar.manifest import file_sha256
 from sidecar.models import trust
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 # What assembling imports from elsewhere: it moves or reads bytes, tells people, or
 # stands in the plan.
 NEUTRAL = {
-    *("atomic", "bundle", "checkpoints", "digests", "errors", "plan", "profiles"),
-    *("project", "recipe", "staging", "targets", "bootstrap.platforms"),
+    *("atomic", "bundle", "digests", "errors", "plan", "profiles"),
+    *("project", "recipe", "targets", "bootstrap.platforms"),
     *("locks.models", "locks.runtime", "locks.wheels"),
 }
 

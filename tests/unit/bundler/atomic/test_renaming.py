@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler import atomic
-from bundler.atomic import disk_error, rename, replace, whole
+from bundler.atomic import disk_error, publish, rename, replace, stage_beside, whole
 from bundler.errors import DiskError
-from bundler.staging import publish, stage_beside
 from tests.support.miniature import Miniature
 
 if TYPE_CHECKING:

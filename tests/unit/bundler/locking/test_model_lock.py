@@ -13,6 +13,7 @@ import pytest
 
 from bundler.artifacts.sources import Indexes, IndexSource
 from bundler.artifacts.store import Store
+from bundler.atomic import stage_beside
 from bundler.console import Progress
 from bundler.errors import (
     BundlerError,
@@ -25,7 +26,6 @@ from bundler.locking.hub import Hub
 from bundler.locking.model_lock import WORKPLACE, Locker
 from bundler.locks.models import Cosines, judge, parse_models, render_models
 from bundler.recipe import CatalogueModel, Recipe
-from bundler.staging import stage_beside
 from tests.support.badserver import BadServer, status, wrong
 from tests.support.hub import REVISION, LoopbackNetwork, TinyHub
 from tests.support.miniature import encode_row
@@ -189,7 +189,7 @@ def test_what_was_locked_is_in_the_store_and_nothing_else_is_left(locker: Locker
 DIE = """
 import os, signal, sys
 from pathlib import Path
-from bundler.staging import stage_beside
+from bundler.atomic import stage_beside
 
 with stage_beside(Path(sys.argv[1])) as folder:
     (folder / "model.safetensors").write_bytes(b"weights")

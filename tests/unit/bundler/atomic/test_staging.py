@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from bundler import checkpoints, staging
-from bundler.staging import MARK, OLD, publish, stage_beside, sweep
+from bundler import atomic
+from bundler.atomic import MARK, OLD, publish, stage_beside, sweep
 from tests.support import assembler
 
 HOLDER = """
 import sys
 from pathlib import Path
-from bundler.staging import stage_beside
+from bundler.atomic import stage_beside
 with stage_beside(Path(sys.argv[1])) as stage:
     stage.with_name(f"{stage.name}.kin").mkdir()
     print(stage, flush=True)
@@ -107,7 +107,7 @@ def test_a_bundle_that_another_run_publishes_in_between_is_replaced(
             fill(place, "other")
 
     seen: list[str] = []
-    monkeypatch.setattr(checkpoints, "_listeners", [other])
+    monkeypatch.setattr(atomic, "_listeners", [other])
     with stage_beside(place) as stage:
         publish(fill(stage, "new"), place)
     assert seen
@@ -150,11 +150,11 @@ def test_what_belongs_to_other_places_is_left_alone(place: Path) -> None:
 def test_on_windows_what_stands_beside_a_bundle_has_a_short_name(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(staging, "IS_WINDOWS", True)
-    monkeypatch.setattr(staging, "try_lock", lambda _: None)
+    monkeypatch.setattr(atomic, "IS_WINDOWS", True)
+    monkeypatch.setattr(atomic, "try_lock", lambda _: None)
     fill(place, "old")
     aside: list[str] = []
-    monkeypatch.setattr(checkpoints, "_listeners", [lambda _: aside.extend(names(place))])
+    monkeypatch.setattr(atomic, "_listeners", [lambda _: aside.extend(names(place))])
     with stage_beside(place) as stage:
         publish(fill(stage, "new"), place)
     beside = {name for name in aside if name != "bundle"}
@@ -167,7 +167,7 @@ def test_on_windows_what_stands_beside_a_bundle_has_a_short_name(
 def test_on_windows_what_dead_runs_left_is_known_by_its_short_name(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(staging, "IS_WINDOWS", True)
+    monkeypatch.setattr(atomic, "IS_WINDOWS", True)
     with stage_beside(place) as stage, stage_beside(place.with_name("bundle-two")) as other:
         pass
     for path in (stage, stage.with_name(f"{stage.name}.0"), other):
@@ -214,7 +214,7 @@ def test_a_stage_whose_process_lives_is_left_alone_with_its_kin(place: Path) -> 
 def test_where_locks_do_not_work_only_what_is_a_day_old_is_swept(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(staging, "try_lock", lambda _: None)
+    monkeypatch.setattr(atomic, "try_lock", lambda _: None)
     young, old = (fill(place.with_name(f"{MARK}bundle-{n}"), "") for n in ("11", "22"))
     os.utime(old, (1, 1))
     sweep(place)
