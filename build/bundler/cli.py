@@ -59,38 +59,35 @@ class Command:
 
 
 COMMANDS = (
-    Command(name="up", summary="assemble the bundle for this machine and serve it on port 8421"),
-    Command(name="test", summary="run every test", groups=("build", "default", "reference", "dev")),
+    Command("up", "assemble the bundle for this machine and serve it on port 8421"),
+    Command("test", "run every test", groups=("build", "default", "reference", "dev")),
     Command(
-        name="check",
-        summary="run the static checks, and the unit tests that a change needs",
+        "check",
+        "run the static checks, and the unit tests that a change needs",
         groups=("build", "default", "dev"),
     ),
-    Command(name="plan", summary="show what would be assembled, and from which bytes"),
-    Command(name="fetch", summary="download what a plan names into the store"),
-    Command(name="assemble", summary="assemble a bundle"),
-    Command(name="verify", summary="compare a bundle with its manifest, file by file"),
-    Command(name="smoke", summary="start a bundle, compare its vectors, trace what it opens"),
-    Command(name="archive", summary="pack a bundle into one file, the same bytes every time"),
-    Command(name="image", summary="write a bundle as a container image, with no engine"),
+    Command("plan", "show what would be assembled, and from which bytes"),
+    Command("fetch", "download what a plan names into the store"),
+    Command("assemble", "assemble a bundle"),
+    Command("verify", "compare a bundle with its manifest, file by file"),
+    Command("smoke", "start a bundle, compare its vectors, trace what it opens"),
+    Command("archive", "pack a bundle into one file, the same bytes every time"),
+    Command("image", "write a bundle as a container image, with no engine"),
+    Command("electron", "write the electron-builder files that pack, sign and check bundles"),
+    Command("release", "make every artifact of a release, provenance and checksums"),
+    Command("size", "show the size of a bundle, and what the diet left out"),
     Command(
-        name="electron",
-        summary="write the electron-builder files that pack, sign and check bundles",
-    ),
-    Command(name="release", summary="make every artifact of a release, provenance and checksums"),
-    Command(name="size", summary="show the size of a bundle, and what the diet left out"),
-    Command(
-        name="bench",
-        summary="measure speed and memory, beside sentence-transformers and every installed peer",
+        "bench",
+        "measure speed and memory, beside sentence-transformers and every installed peer",
         groups=("build", "default", "reference"),
     ),
-    Command(name="why", summary="name the package of a file, or the rule that left it out"),
-    Command(name="diff", summary="show how two bundles differ"),
-    Command(name="update-size", summary="show how many bytes an update moves, bundle and image"),
-    Command(name="scan", summary="look a bill of materials up in a database of vulnerabilities"),
+    Command("why", "name the package of a file, or the rule that left it out"),
+    Command("diff", "show how two bundles differ"),
+    Command("update-size", "show how many bytes an update moves, bundle and image"),
+    Command("scan", "look a bill of materials up in a database of vulnerabilities"),
     Command(
-        name="lock",
-        summary="refresh a lock: runtime, wheels or models",
+        "lock",
+        "refresh a lock: runtime, wheels or models",
         groups=("build", "lock", "default"),
         reference_for="models",
     ),
@@ -155,15 +152,16 @@ def main(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one exit for each 
         return 0
     except OSError as error:
         if error.errno in NO_SPACE:
-            full = DiskError("the disk is full", why=str(error), next_step="free space, then again")
-            console.say(full.render())
-            return full.exit_code
-        if error.errno in NO_RIGHT:
+            refused = DiskError(
+                "the disk is full", why=str(error), next_step="free space, then again"
+            )
+        elif error.errno in NO_RIGHT:
             refused = DiskError("a file or folder cannot be used", why=str(error))
-            console.say(refused.render())
-            return refused.exit_code
-        traceback.print_exc()
-        return 1
+        else:
+            traceback.print_exc()
+            return 1
+        console.say(refused.render())
+        return refused.exit_code
     except Exception:  # noqa: BLE001 - whatever is left is a bug, and is shown as one
         traceback.print_exc()
         console.say("error: this is a bug in the builder; the traceback is above")

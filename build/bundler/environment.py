@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bundler.atomic import replace
+from bundler.atomic import replace_files
 from bundler.bootstrap import connection
 from bundler.bootstrap.interpreters import become, without_python
 from bundler.bootstrap.pip_options import pip_environment, pip_options
@@ -130,20 +130,22 @@ def ensure(project: Project, groups: Iterable[str], say: Callable[[str], None]) 
             say("making the project's own environment in bundle/out/env (once)")
             stamp.unlink(missing_ok=True)
             _create(project)
-        first = [group for group in everything if group != FETCHED]
-        if set(first) - set(installed):
-            _install(project, first, [], say)
-            _prove(project, first)
-            _write_stamp(project, stamp, sorted({*installed, *first}))
-        if FETCHED in missing:
-            links = project.out / "links"
-            # By name: where the group is not locked, the plan of this profile says so.
-            safe = ["--only", "wheels", "--profile", "safe"]
-            _run_builder(project, ["fetch", *safe, "--links", str(links)])
-            _install(project, everything, ["--find-links", str(links)], say)
-            _prove(project, everything)
+        links = project.out / "links"
+        for part in ([group for group in everything if group != FETCHED], everything):
+            if set(part) <= set(installed):
+                continue
+            options = []
+            if FETCHED in part:
+                # By name: where the group is not locked, the plan of this profile says so.
+                safe = ["--only", "wheels", "--profile", "safe"]
+                _run_builder(project, ["fetch", *safe, "--links", str(links)])
+                options = ["--find-links", str(links)]
+            _install(project, part, options, say)
+            _prove(project, part)
             shutil.rmtree(links, ignore_errors=True)
-            _write_stamp(project, stamp, everything)
+            installed = sorted({*installed, *part})
+            record = {"groups": installed, "value": _stamp_value(project, installed)}
+            replace_files({stamp: json.dumps(record)})
 
 
 def _stamp_value(project: Project, groups: Iterable[str]) -> str:
@@ -162,15 +164,6 @@ def _installed(project: Project, stamp: Path) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError):
         return []
     return groups
-
-
-def _write_stamp(project: Project, stamp: Path, groups: list[str]) -> None:
-    """Write beside and rename, so that a stamp is never half there."""
-    fresh = stamp.with_suffix(".new")
-    fresh.write_text(
-        json.dumps({"groups": groups, "value": _stamp_value(project, groups)}), encoding="utf-8"
-    )
-    replace(fresh, stamp)
 
 
 @contextlib.contextmanager

@@ -65,6 +65,24 @@ class Sources:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostRuntime:
+    """A host's CPython: its version, its program, and one digest of all that would be copied.
+
+    `root` is the root file system of Debian's packages that it lies in; None on this host itself.
+    """
+
+    version: str
+    executable: Path
+    digest: Digest
+    root: Path | None = None
+
+    @property
+    def source(self) -> Literal["host", "debian"]:
+        """Where it comes from, as the manifest says it."""
+        return "debian" if self.root else "host"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedWheel:
     """A wheel, and the component it lands in."""
 
@@ -133,13 +151,7 @@ class BundlePlan:
     @property
     def runtime_source(self) -> str:
         """How the runtime is had, as the manifest says it."""
-        match self.runtime:
-            case None:
-                return "none"
-            case HostRuntime():
-                return self.runtime.source
-            case _:
-                return "standalone"
+        return self.runtime.source if self.runtime else "none"
 
     def inputs(self, component: str) -> str:
         """Return the sha256 of the part of the plan that decides `component`."""
@@ -293,25 +305,3 @@ def _models(recipe: Recipe, locks: Locks, names: Iterable[str]) -> tuple[ModelSp
         replace(spec, files=tuple(sorted(spec.files, key=lambda file: file.path)))
         for spec in {spec.name: spec for spec in specs}.values()
     )
-
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostRuntime:
-    """A host's CPython: its version, its program, and one digest of all that would be copied.
-
-    `root` is the root file system of Debian's packages that it lies in; None on this host itself.
-    """
-
-    version: str
-    executable: Path
-    digest: Digest
-    root: Path | None = None
-
-    @property
-    def source(self) -> Literal["host", "debian"]:
-        """Where it comes from, as the manifest says it."""
-        return "debian" if self.root else "host"

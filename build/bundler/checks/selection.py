@@ -17,12 +17,12 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 UNIT = "tests/unit"
-# Where modules lie, and the packages there.
-ROOTS = {"service": ("sidecar",), "build": ("bench", "bundler"), "": ("tests",)}
+# Where packages of ours lie.
+PACKAGES = ("service/sidecar", "build/bench", "build/bundler", "tests")
 # Tests at the top of tests/unit look at the whole checkout: documents and sources of every kind;
 # those of the pipelines read these.
 PIPELINES = (".ci/", ".github/", "ci/", "Dockerfile")
@@ -112,15 +112,11 @@ def _documents(path: str, files: Iterable[str]) -> set[str] | None:
 def module_of(path: str) -> str | None:
     """Return the module that a path of the checkout holds, None where it is none of ours."""
     pure = PurePosixPath(path)
-    if pure.suffix != ".py":
+    package = next((one for one in PACKAGES if path.startswith(f"{one}/")), None)
+    if package is None or pure.suffix != ".py":
         return None
-    for root, packages in ROOTS.items():
-        parts = pure.parts[1:] if root and pure.parts[0] == root else pure.parts
-        if (root and parts is pure.parts) or parts[0] not in packages or len(parts) < 2:  # noqa: PLR2004
-            continue
-        names = (*parts[:-1], pure.stem)
-        return ".".join(names[:-1] if names[-1] == "__init__" else names)
-    return None
+    names = pure.with_suffix("").relative_to(PurePosixPath(package).parent).parts
+    return ".".join(names[:-1] if names[-1] == "__init__" else names)
 
 
 def _test_files(root: Path) -> frozenset[str]:
@@ -157,22 +153,16 @@ def _mirror(path: str, files: Iterable[str]) -> set[str]:
 def _importers(root: Path) -> Mapping[str, set[str]]:
     """Return by module's name the paths of those that import it."""
     importers: dict[str, set[str]] = defaultdict(set)
-    for path in _sources(root):
+    for path in (path for package in PACKAGES for path in (root / package).rglob("*.py")):
         name = path.relative_to(root).as_posix()
         for module in imported(path.read_text(encoding="utf-8"), module_of(name) or ""):
             importers[module].add(name)
     return importers
 
 
-def _sources(root: Path) -> Iterator[Path]:
-    for folder, packages in ROOTS.items():
-        for package in packages:
-            yield from (root / folder / package).rglob("*.py")
-
-
 def imported(source: str, module: str = "") -> set[str]:
     """Return the names of ours that a module's source imports, each package above them included."""
-    ours = tuple(package for packages in ROOTS.values() for package in packages)
+    ours = {package.rpartition("/")[2] for package in PACKAGES}
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

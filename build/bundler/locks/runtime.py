@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import unquote, urlsplit
 
 from bundler.atomic import replace_files
@@ -44,6 +44,7 @@ class RuntimeSpec:
     flavour: str
     artifact: Artifact
     url: str
+    source: ClassVar[str] = "standalone"
 
     def address(self, release: str) -> str:
         """Return the archive's address where `release` is the beginning of every release's."""
