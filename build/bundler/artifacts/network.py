@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import httpx2
 from unearth.auth import get_keyring_auth
+from unearth.fetchers import PyPIClient
 from unearth.utils import get_netrc_auth
 
 from bundler.artifacts.download import (
@@ -49,24 +50,27 @@ class Network(Patience):
         connection.add_trust(made, self.ca_bundle, self.client_certificate)
         return made
 
-    def client(self) -> httpx2.Client:
-        """Return a client for downloads; across a redirect to another host no credentials go."""
+    def client(
+        self,
+        trust: ssl.SSLContext | None = None,
+        **options: Any,  # noqa: ANN401 - as httpx2 has them
+    ) -> PyPIClient:
+        """Return a client for downloads; across a redirect to another host no credentials go.
+
+        `trust` is what `verify` gave, where that is known; `options` are httpx2's own.
+        """
         insecure = {
             f"all://{host}": httpx2.HTTPTransport(verify=False, proxy=self.proxy)
             for host in self.trusted_hosts
         }
-        return httpx2.Client(
-            verify=self.verify(),
+        return PyPIClient(
+            verify=trust or self.verify(),
             proxy=self.proxy,
             mounts=insecure,
-            timeout=self.timeout,
+            timeout=httpx2.Timeout(self.read_s, connect=self.connect_s),
             follow_redirects=True,
+            **options,
         )
-
-    @property
-    def timeout(self) -> httpx2.Timeout:
-        """How long a server may be silent."""
-        return httpx2.Timeout(self.read_s, connect=self.connect_s)
 
     @contextlib.contextmanager
     def sorting_failures(self) -> Iterator[None]:

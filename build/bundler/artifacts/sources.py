@@ -16,7 +16,6 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import httpx2
 from packaging.utils import parse_wheel_filename
 from unearth import PackageFinder
-from unearth.fetchers import PyPIClient
 
 from bundler.artifacts.download import PlaceError
 from bundler.artifacts.network import Credentials, without_credentials
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from unearth import Package
-    from unearth.fetchers import Fetcher
+    from unearth.fetchers import Fetcher, PyPIClient
     from unearth.link import Link
 
     from bundler.artifacts.network import Network
@@ -156,15 +155,8 @@ class IndexSource:
         self, project: str, pause: Pause = time.sleep
     ) -> Iterator[tuple[str, str, list[Package]]]:
         """Yield each place, fit to be shown, why it could not be asked, and what it has."""
-        with PyPIClient(
-            trusted_hosts=self._network.trusted_hosts,
-            verify=self._trust,
-            proxy=self._network.proxy,
-            timeout=self._network.timeout,
-            auth=self._authorize,
-            follow_redirects=True,
-            event_hooks={"response": [_refuse]},
-        ) as client:
+        hooks = {"response": [_refuse]}
+        with self._network.client(self._trust, auth=self._authorize, event_hooks=hooks) as client:
             for url, kind in self._places:
                 problem, packages = self._ask(client, url, kind, project, pause)
                 yield shown(url), problem, packages
