@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
+import io
 import zlib
 from typing import TYPE_CHECKING
 from unicodedata import combining
 
-from tests.support.aes import encrypted_cbc
+from pypdf import PdfWriter
+
 from tests.support.tinypdf import CATALOG, FONT, page, stream, tree, written
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ DEPOSIT = "Page three says the deposit is 4,200 euros."
 WIN_ANSI = FONT.replace(b" >>", b" /Encoding /WinAnsiEncoding >>")
 # A letter of Helvetica: what has no shape is no text to PDFium.
 _FIRST = ord("K")  # from here on no glyph of Helvetica is narrow
-_PADDING = bytes.fromhex("28BF4E5E4E758A4164004E56FFFA01082E2E00B6D0683E802F0CA9FE6453697A")
 
 
 def lines(*texts: str) -> bytes:
@@ -173,52 +173,12 @@ def form() -> bytes:
 
 
 def locked(*, cipher: str, password: str = "") -> bytes:
-    """Return a PDF that is encrypted and that `password` opens.
-
-    By RC4 with a key of 40 or 128 bits (`rc4-40`, `rc4-128`), or AES of 128 bits (`aes-128`);
-    PDF 1.7, 7.6.
-    """
-    size = 5 if cipher == "rc4-40" else 16
-    revision, version = {"rc4-40": (2, 1), "rc4-128": (3, 2), "aes-128": (4, 4)}[cipher]
-    owner, identity, rights = b"o" * 32, bytes(range(16)), (-4).to_bytes(4, "little", signed=True)
-    padded = (password.encode("latin-1") + _PADDING)[:32]
-    key = hashlib.md5(padded + owner + rights + identity).digest()[:size]  # noqa: S324 - PDF's
-    for _ in range(50 * (revision > 2)):
-        key = hashlib.md5(key[:size]).digest()[:size]  # noqa: S324
-    if revision == 2:
-        user = rc4(key, _PADDING)
-    else:
-        user = hashlib.md5(_PADDING + identity).digest()  # noqa: S324
-        for step in range(20):
-            user = rc4(bytes(byte ^ step for byte in key), user)
-        user += bytes(16)
-    of_stream = key + (5).to_bytes(3, "little") + bytes(2) + b"sAlT" * (cipher == "aes-128")
-    own = hashlib.md5(of_stream).digest()[: min(size + 5, 16)]  # noqa: S324
-    plain = lines(*LEASE)
-    body = encrypted_cbc(own, plain) if cipher == "aes-128" else rc4(own, plain)
-    lock = b"<< /Filter /Standard /V %d /R %d /Length %d /P -4 /O <%s> /U <%s>" % (
-        *(version, revision, size * 8, owner.hex().encode(), user.hex().encode()),
-    )
-    if cipher == "aes-128":
-        lock += b" /CF << /StdCF << /CFM /AESV2 /Length 16 >> >> /StmF /StdCF /StrF /StdCF"
-    objects = [CATALOG, tree([4]), WIN_ANSI, page(5), stream(body), lock + b" >>"]
-    hexed = identity.hex().encode()
-    return written(objects, trailer=b" /Encrypt 6 0 R /ID [<%s> <%s>]" % (hexed, hexed))
-
-
-def rc4(key: bytes, data: bytes) -> bytes:
-    """Return `data` under the stream cipher RC4."""
-    state, j = list(range(256)), 0
-    for i in range(256):
-        j = (j + state[i] + key[i % len(key)]) % 256
-        state[i], state[j] = state[j], state[i]
-    out, i, j = bytearray(), 0, 0
-    for byte in data:
-        i = (i + 1) % 256
-        j = (j + state[i]) % 256
-        state[i], state[j] = state[j], state[i]
-        out.append(byte ^ state[(state[i] + state[j]) % 256])
-    return bytes(out)
+    """Return a PDF that is encrypted by a cipher, as pypdf names it, and that `password` opens."""
+    writer = PdfWriter(clone_from=io.BytesIO(drawing(lines(*LEASE))))
+    writer.encrypt(password, "the owner's", algorithm=cipher)
+    out = io.BytesIO()
+    writer.write(out)
+    return out.getvalue()
 
 
 def large_drawing(size: int) -> bytes:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WORD = "Zauberwort-öffne"
-LOCKED = locked(cipher="rc4-128", password=WORD)
+LOCKED = locked(cipher="RC4-128", password=WORD)
 ENCODED = base64.b64encode(WORD.encode()).decode()
 PDF = {"content-type": "application/pdf"}
 HEADER = "X-Document-Password"
