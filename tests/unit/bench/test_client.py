@@ -10,7 +10,7 @@ import pytest
 from bench.client import Connection, beside_bulk, parts, send_all
 from bench.systems import SIDECAR, free_port
 from bundler.errors import SmokeError
-from tests.support.benched import server
+from tests.unit.bench.conftest import server
 
 TEXTS = [f"text {number}" for number in range(12)]
 SMALL = replace(SIDECAR, largest=5)

@@ -16,7 +16,7 @@ from bench.report import (
 )
 from bench.systems import INT8, OURS
 from bundler.errors import UsageError, VerificationError
-from tests.support.benched import MACHINE, made_up
+from tests.unit.bench.conftest import MACHINE, made_up
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ from bench.measurement import FULL, LARGE, QUICK, Measured, OtherLoad, Subject, 
 from bench.report import BenchReport, ratios
 from bench.systems import INT8, OURS
 from bundler.errors import SmokeError
-from tests.support.benched import MACHINE, TEXTS, TINY, made_up, stub_systems
+from tests.unit.bench.conftest import MACHINE, TEXTS, TINY, made_up, stub_systems
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

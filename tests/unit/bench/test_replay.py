@@ -10,7 +10,7 @@ from bench.client import Answer
 from bench.run import Replayed, kind_of, read_requests, replay
 from bench.systems import SIDECAR, free_port
 from bundler.errors import UsageError
-from tests.support.benched import server
+from tests.unit.bench.conftest import server
 
 if TYPE_CHECKING:
     from pathlib import Path

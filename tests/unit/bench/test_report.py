@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.report import COLUMNS, BenchReport, comparison
 from bench.systems import INT8, OURS
-from tests.support.benched import MACHINE, made_up
+from tests.unit.bench.conftest import MACHINE, made_up
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from bench.measurement import Sizes, ceiling, read_sizes
 from bench.synthetic import write_model
 from bench.systems import GEMM, Running, library, start
 from bundler.errors import UsageError
-from tests.support.benched import TEXTS, server
+from tests.unit.bench.conftest import TEXTS, server
 
 if TYPE_CHECKING:
     from pathlib import Path

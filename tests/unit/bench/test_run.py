@@ -21,8 +21,8 @@ from bundler.errors import UsageError, VerificationError
 from bundler.project import Project
 from bundler.recipe import read_recipe
 from sidecar.engines.packed import engine
-from tests.support.benched import MACHINE, ROOT, TINY, made_up
 from tests.support.miniature import Miniature
+from tests.unit.bench.conftest import MACHINE, ROOT, TINY, made_up
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -26,7 +26,7 @@ from bench.systems import (
     thread_settings,
 )
 from bundler.errors import SmokeError
-from tests.support.benched import stub_systems
+from tests.unit.bench.conftest import stub_systems
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,8 +14,8 @@ from sidecar.problems import Problem
 from sidecar.scheduling import tokenizing
 from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Limits
-from tests.support.encoder_bench import Bench, bench, status_of, until_entered, until_queued
 from tests.support.stub_engine import SNAPSHOT, StubEngine
+from tests.unit.sidecar.scheduling.conftest import Bench, status_of, until_entered, until_queued
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from sidecar.scheduling.scheduler import Priority
     from tests.support.stub_engine import Served
 
-__all__ = ["bench"]
 
 ONES = Limits(max_batch_rows=1)
 THREES = Limits(max_batch_rows=3)

@@ -9,13 +9,12 @@ import pytest
 
 from sidecar.problems import CLIENT_CLOSED, Problem
 from sidecar.settings import Limits
-from tests.support.encoder_bench import Bench, bench, status_of, until_entered, until_queued
+from tests.unit.sidecar.scheduling.conftest import Bench, status_of, until_entered, until_queued
 
 if TYPE_CHECKING:
     from sidecar.scheduling.encoder import Embedded
     from tests.support.stub_engine import Served
 
-__all__ = ["bench"]
 
 ONES = Limits(max_batch_rows=1)
 

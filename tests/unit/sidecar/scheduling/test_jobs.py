@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from sidecar.problems import stopping
-from tests.support.made_jobs import job
+from tests.unit.sidecar.scheduling.conftest import job
 
 
 def test_the_longest_text_is_taken_first_and_equals_in_their_order() -> None:

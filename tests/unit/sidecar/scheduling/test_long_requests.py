@@ -12,7 +12,7 @@ from sidecar.problems import CLIENT_CLOSED, Problem
 from sidecar.scheduling import encoder, tokenizing
 from sidecar.scheduling.tokenizing import DeferredTexts
 from sidecar.settings import Limits
-from tests.support.encoder_bench import Bench, status_of, until_entered, until_queued
+from tests.unit.sidecar.scheduling.conftest import Bench, status_of, until_entered, until_queued
 
 if TYPE_CHECKING:
     from sidecar.scheduling.encoder import Embedded

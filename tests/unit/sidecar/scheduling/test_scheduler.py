@@ -14,7 +14,7 @@ from sidecar.scheduling.scheduler import (
     is_interactive,
 )
 from sidecar.settings import Limits
-from tests.support.made_jobs import job, lengths
+from tests.unit.sidecar.scheduling.conftest import job, lengths
 
 PER_TOKEN = 1e-4
 

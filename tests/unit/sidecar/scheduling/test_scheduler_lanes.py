@@ -4,7 +4,7 @@ import pytest
 
 from sidecar.scheduling.jobs import BatchKey, Reservation
 from sidecar.scheduling.scheduler import LOOKED_AT, BatchLimits, Lane
-from tests.support.made_jobs import job, lengths
+from tests.unit.sidecar.scheduling.conftest import job, lengths
 
 
 def lane(*jobs: object) -> Lane:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bench.client import Api, Connect
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 STUB = ROOT / "tests" / "support" / "stub_service.py"
 TEXTS = tuple(f"text number {number} has words" for number in range(24))
 TINY = Effort(

@@ -1,4 +1,4 @@
-"""An encoder around the stub engine, and what to wait for while it works."""
+"""An encoder around the stub engine, what to wait for while it works, and jobs of lengths alone."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ import pytest
 from sidecar.models.loader import Loaded
 from sidecar.problems import Problem
 from sidecar.scheduling.encoder import Encoder
+from sidecar.scheduling.jobs import BatchKey, Job
 from sidecar.settings import Limits
 from tests.support.stub_engine import SNAPSHOT, StubEngine
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+
+    from sidecar.scheduling.jobs import Batch, Reservation
+
+KEY = BatchKey("mean", normalize=True)
 
 
 class Bench:
@@ -63,3 +68,21 @@ async def until_queued(encoder: Encoder, tokens: int) -> None:
     async with asyncio.timeout(30):
         while sum(encoder.queued.values()) < tokens:  # noqa: ASYNC110 (other threads change it)
             await asyncio.sleep(0.001)
+
+
+def job(
+    lengths: Iterable[int],
+    *,
+    key: BatchKey = KEY,
+    is_interactive: bool = False,
+    reservation: Reservation | None = None,
+) -> Job:
+    """Return a job with one text of each length."""
+    ids = [[7] * length for length in lengths]
+    return Job(ids, dim=2, key=key, is_interactive=is_interactive, reservation=reservation)
+
+
+def lengths(batch: Batch | None) -> list[int]:
+    """Return the lengths of the batch's texts, in its order."""
+    assert batch is not None
+    return [len(item.ids) for item in batch.items]
