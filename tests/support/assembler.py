@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 from bundler import atomic
 from bundler.archive import write_tar_zst
@@ -27,7 +27,7 @@ from tests.support.miniature import EPOCH, Miniature
 from tests.support.modeless import forget_modes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Mapping
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -68,9 +68,10 @@ def start(
 
 
 def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment that this program runs in."""
-    paths = [CHECKOUT, CHECKOUT / "build", CHECKOUT / "service"]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), **(changes or {})}
+    """Return the environment that this program runs in; PYTHONPATH of `changes` is added."""
+    paths = [str(CHECKOUT), str(CHECKOUT / "build"), str(CHECKOUT / "service")]
+    changed = {**os.environ, "PYTHONPATH": "", **(changes or {})}
+    return {**changed, "PYTHONPATH": os.pathsep.join([*paths, changed["PYTHONPATH"]])}
 
 
 def die_at(name: str, times: int) -> None:
@@ -98,37 +99,6 @@ def stop_at(name: str) -> None:
     atomic.listen(listener)
 
 
-def turn_folders_round() -> None:
-    """Make every look into a folder show its names in the opposite order."""
-    listdir, scandir = os.listdir, os.scandir
-
-    class Reversed:
-        """What os.scandir returns, the other way round."""
-
-        def __init__(self, path: Any) -> None:
-            with scandir(path) as found:
-                self.entries = iter(sorted(found, key=lambda entry: entry.name, reverse=True))
-
-        def __iter__(self) -> Iterator[os.DirEntry[str]]:
-            return self.entries
-
-        def __next__(self) -> os.DirEntry[str]:
-            return next(self.entries)
-
-        def __enter__(self) -> Self:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            self.close()
-
-        def close(self) -> None:
-            """Do nothing: all was read at once."""
-
-    replace: Callable[[object, str, object], None] = setattr
-    replace(os, "listdir", lambda path=".": sorted(listdir(path), reverse=True))
-    replace(os, "scandir", lambda path=".": Reversed(path))
-
-
 def main() -> int:
     """Do as the command line says; return 0, or the exit code of the failure."""
     parser = argparse.ArgumentParser()
@@ -139,14 +109,11 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=1)
     parser.add_argument("--umask", type=lambda text: int(text, 8), default=0o022)
     parser.add_argument("--modeless", type=lambda text: int(text, 8), metavar="BITS")
-    parser.add_argument("--reversed", action="store_true")
     parser.add_argument("--profile", default="safe")
     options = parser.parse_args()
     os.umask(options.umask)
     if options.modeless is not None:
         forget_modes(options.modeless)
-    if options.reversed:
-        turn_folders_round()
     if options.die_at:
         die_at(options.die_at, options.times)
     if options.stop_at:
