@@ -17,26 +17,13 @@ from bundler.errors import BundlerError, UnreachableError
 from bundler.recipe import read_recipe
 from bundler.release.contents import models_of
 from sidecar import __version__
-from tests.support.pages import (
-    CONTAINERS,
-    CURL,
-    DOCUMENTS,
-    ENDING,
-    ROOT,
-    SERVING,
-    TAG,
-    shown,
-)
+from tests.support.pages import DOCUMENTS, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 PAGE = "docs/commands.md"
-
-
-def test_commands_that_tests_run_are_shown() -> None:
-    assert {*ENDING, TAG, *SERVING, CURL, *CONTAINERS} <= set(shown())
 
 
 def test_commands_page_has_a_row_for_every_command() -> None:
@@ -130,7 +117,7 @@ def test_ports_are_published_on_loopback_or_with_a_token() -> None:
             for port in re.findall(r"(?:-p|--publish)[ =\n]\D*?([\d.]*:?8421:8421)", line):
                 seen += 1
                 assert port.startswith("127.0.0.1:") or "token" in line.lower(), f"{name}: {line}"
-    assert seen > len(CONTAINERS)
+    assert seen > 6
 
 
 def test_links_between_the_documents_resolve() -> None:
