@@ -56,16 +56,17 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     table = read_recipe(project.recipe).sections.get("scan", {})
     names = purls(_sbom(options, project))
     network = configured_network(pip_options(os.environ), Network())
-    found = ask(names, options.address or table["address"], network, table.get("accepted", {}))
-    for one in found:
-        told = f"  accepted: {one.accepted}" if one.accepted else ""
-        sys.stdout.write(f"{one.name}  {one.purl}{told}\n")
-    refused = [one for one in found if not one.accepted]
+    found = ask(names, options.address or table["address"], network)
+    accepted = table.get("accepted", {})
+    for purl, name in found:
+        told = f"  accepted: {accepted[name]}" if accepted.get(name) else ""
+        sys.stdout.write(f"{name}  {purl}{told}\n")
+    refused = [name for _, name in found if not accepted.get(name)]
     console.say(f"{len(names)} packages, {len(found)} findings, {len(refused)} not accepted")
     if refused:
         raise PolicyError(
             "the bundle has known vulnerabilities",
-            why=", ".join(sorted({one.name for one in refused})),
+            why=", ".join(sorted(set(refused))),
             next_step="python3 build lock --wheels, or a reason in the recipe's [scan.accepted]",
         )
     return 0

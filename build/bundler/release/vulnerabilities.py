@@ -6,7 +6,6 @@ Source: the OSV API, version 1, `querybatch`. Only names and versions of public 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -26,15 +25,6 @@ if TYPE_CHECKING:
 KNOWN = ("pkg:pypi/", "pkg:npm/", "pkg:cargo/", "pkg:golang/")
 BATCH = 500
 MOST_PAGES = 50
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vulnerability:
-    """A vulnerability of a package, and why it is accepted, if it is."""
-
-    purl: str
-    name: str
-    accepted: str | None = None
 
 
 def purls(sbom: Path) -> tuple[str, ...]:
@@ -62,14 +52,12 @@ def _purls(components: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield from _purls(component.get("components", ()))
 
 
-def ask(
-    names: Sequence[str], address: str, network: Network, accepted: Mapping[str, str]
-) -> tuple[Vulnerability, ...]:
-    """Return what the database at `address` knows of `names`, in their order.
+def ask(names: Sequence[str], address: str, network: Network) -> list[tuple[str, str]]:
+    """Return what the database at `address` knows of `names`, in their order: of which, and what.
 
     Raises UnreachableError if it does not answer, or not to the point.
     """
-    found: dict[tuple[str, str], Vulnerability] = {}
+    found: set[tuple[str, str]] = set()
     waiting = [{"package": {"purl": name}} for name in names]
     pages = 0
     with network.client() as client:
@@ -79,15 +67,9 @@ def ask(
             try:
                 answer = client.post(address, json={"queries": batch})
                 answer.raise_for_status()
-                results = answer.json()["results"]
-                pairs = list(zip(batch, results, strict=True))
-                for query, result in pairs:
+                for query, result in list(zip(batch, answer.json()["results"], strict=True)):
                     purl = query["package"]["purl"]
-                    for entry in result.get("vulns", ()):
-                        name = str(entry["id"])
-                        found[purl, name] = Vulnerability(
-                            purl=purl, name=name, accepted=accepted.get(name)
-                        )
+                    found |= {(purl, str(entry["id"])) for entry in result.get("vulns", ())}
                     if token := result.get("next_page_token"):
                         waiting.append({**query, "page_token": token})
             except httpx2.HTTPError as error:
@@ -97,7 +79,7 @@ def ask(
             if pages > MOST_PAGES:
                 raise _silent(address, f"it has more than {MOST_PAGES} pages to tell")
     order = {name: at for at, name in enumerate(names)}
-    return tuple(sorted(found.values(), key=lambda one: (order[one.purl], one.name)))
+    return sorted(found, key=lambda one: (order[one[0]], one[1]))
 
 
 def _silent(address: str, why: str) -> UnreachableError:

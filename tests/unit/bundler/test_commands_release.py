@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bundler import environment
+from bundler import environment, recipe
 from bundler.cli import main
 from bundler.project import Project
+from bundler.release import vulnerabilities
 from bundler.release.verify_sidecar import SUMS
 from tests.support.commandline import Run, running
 from tests.support.stocked import Stocked
@@ -230,3 +232,19 @@ def test_scan_without_a_database_exits_5(run: Run, stocked: Stocked) -> None:
     done = run("scan", stocked.bundle, "--address", "http://127.0.0.1:9/")
     assert done.code == 5
     assert "the database of vulnerabilities did not answer" in done.talk
+
+
+def test_scan_exits_7_for_what_the_recipe_does_not_accept(
+    run: Run, stocked: Stocked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [("pkg:pypi/feather@1.0", "A-1"), ("pkg:pypi/feather@1.0", "A-2")]
+    monkeypatch.setattr(vulnerabilities, "ask", lambda *_: found)
+    sections = {**stocked.miniature.recipe.sections}
+    sections["scan"] = {"address": "http://127.0.0.1:9/", "accepted": {"A-1": "not called"}}
+    scanned = replace(stocked.miniature.recipe, sections=sections)
+    monkeypatch.setattr(recipe, "read_recipe", lambda _: scanned)
+    done = run("scan", stocked.bundle)
+    assert done.code == 7
+    assert "A-1  pkg:pypi/feather@1.0  accepted: not called\n" in done.output
+    assert "2 findings, 1 not accepted" in done.talk
+    assert "why: A-2\n" in done.talk

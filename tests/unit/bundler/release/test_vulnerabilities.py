@@ -10,7 +10,7 @@ import pytest
 from bundler.artifacts.network import Network
 from bundler.errors import UnreachableError, UsageError
 from bundler.release import vulnerabilities
-from bundler.release.vulnerabilities import Vulnerability, ask, purls
+from bundler.release.vulnerabilities import ask, purls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,10 +65,10 @@ def vulns(*names: str) -> dict[str, Any]:
 
 def test_findings_come_in_the_order_of_the_packages(database: Database) -> None:
     database.answers = [(200, {"results": [vulns("B", "A"), {}]})]
-    assert ask(NAMES, database.address, Network(), {"A": "not called"}) == (
-        Vulnerability(purl=NAMES[0], name="A", accepted="not called"),
-        Vulnerability(purl=NAMES[0], name="B"),
-    )
+    assert ask(NAMES, database.address, Network()) == [
+        (NAMES[0], "A"),
+        (NAMES[0], "B"),
+    ]
     assert database.asked == [[{"package": {"purl": name}} for name in NAMES]]
 
 
@@ -77,8 +77,8 @@ def test_further_pages_are_asked_for(database: Database) -> None:
         (200, {"results": [{}, {**vulns("A"), "next_page_token": "more"}]}),
         (200, {"results": [vulns("B")]}),
     ]
-    found = ask(NAMES, database.address, Network(), {})
-    assert [one.name for one in found] == ["A", "B"]
+    found = ask(NAMES, database.address, Network())
+    assert [name for _, name in found] == ["A", "B"]
     assert database.asked[1] == [{"package": {"purl": NAMES[1]}, "page_token": "more"}]
 
 
@@ -87,7 +87,7 @@ def test_many_packages_are_asked_about_in_batches(
 ) -> None:
     monkeypatch.setattr(vulnerabilities, "BATCH", 1)
     database.answers = [(200, {"results": [{}]}), (200, {"results": [vulns("A")]})]
-    assert [one.purl for one in ask(NAMES, database.address, Network(), {})] == [NAMES[1]]
+    assert [purl for purl, _ in ask(NAMES, database.address, Network())] == [NAMES[1]]
 
 
 def test_a_database_that_never_ends_is_left(
@@ -96,7 +96,7 @@ def test_a_database_that_never_ends_is_left(
     monkeypatch.setattr(vulnerabilities, "MOST_PAGES", 2)
     database.answers = [(200, {"results": [{"next_page_token": "more"}]})] * 5
     with pytest.raises(UnreachableError) as caught:
-        ask(NAMES[:1], database.address, Network(), {})
+        ask(NAMES[:1], database.address, Network())
     assert "more than 2 pages" in caught.value.why
 
 
@@ -114,14 +114,14 @@ def test_what_is_no_answer_is_out_of_reach(
 ) -> None:
     database.answers = [answer]
     with pytest.raises(UnreachableError) as caught:
-        ask(NAMES, database.address, Network(), {})
+        ask(NAMES, database.address, Network())
     assert why in caught.value.why
     assert "secret" not in caught.value.why
 
 
 def test_nobody_there_is_out_of_reach() -> None:
     with pytest.raises(UnreachableError, match="did not answer"):
-        ask(NAMES, "http://127.0.0.1:9/", Network(connect_s=1), {})
+        ask(NAMES, "http://127.0.0.1:9/", Network(connect_s=1))
 
 
 def test_only_public_packages_are_asked_about(tmp_path: Path) -> None:
