@@ -118,14 +118,8 @@ class Encoder:
     async def start(self) -> Loaded:
         """Load the model. Raises ServiceError, and whatever else loading raises."""
         self._loop = asyncio.get_running_loop()
-        found: list[Loaded] = []
-
-        def load() -> Engine:
-            found.append(self._load(self._report))
-            return found[0].engine
-
-        await asyncio.wrap_future(self._inference.begin(load))
-        loaded = self.loaded = found[0]
+        load = functools.partial(self._load, self._report)
+        loaded = self.loaded = await asyncio.wrap_future(self._inference.begin(load))
         self._fingerprint = functools.cache(
             lambda key: loaded.fingerprint(pooling=key.pooling, normalize=key.normalize)
         )

@@ -21,6 +21,7 @@ import numpy as np
 
 from sidecar.engines import Engine, Vectors
 from sidecar.metrics import Counts
+from sidecar.models.loader import Loaded
 from sidecar.problems import Problem, busy, stopping
 from sidecar.process.limits import is_memory, trimmer
 from sidecar.scheduling.jobs import Batch, BatchItem, BatchKey, Job, Reservation
@@ -202,9 +203,9 @@ class Inference:
         is_dead = self._thread is not None and not self._thread.is_alive()
         return "dead" if is_dead and self._engine is not None and not self._is_closed else "ok"
 
-    def begin(self, load: Callable[[], Engine]) -> Future[None]:
-        """Load the engine on the thread; the future tells when, or how it failed."""
-        loading: Future[None] = Future()
+    def begin(self, load: Callable[[], Loaded]) -> Future[Loaded]:
+        """Return the future of what is loaded on the thread; its engine computes from then on."""
+        loading: Future[Loaded] = Future()
         if not self._spawn(functools.partial(self._load, load, loading)):
             loading.set_exception(RuntimeError("the system starts no thread"))
         return loading
@@ -311,11 +312,12 @@ class Inference:
                     self._spawn(self._serve)
             self._post(ended)
 
-    def _load(self, load: Callable[[], Engine], loading: Future[None]) -> None:
+    def _load(self, load: Callable[[], Loaded], loading: Future[Loaded]) -> None:
         if not loading.set_running_or_notify_cancel():
             return
         try:
-            engine = load()
+            loaded = load()
+            engine = loaded.engine
             canary = engine.tokenize([""])[0].ids
         except BaseException as error:  # noqa: BLE001 (whoever waits raises it)
             loading.set_exception(error)
@@ -325,7 +327,7 @@ class Inference:
             self.scheduler.pads = engine.pads
             self.scheduler.best_tokens = engine.best_tokens
             self._engine = engine
-        loading.set_result(None)
+        loading.set_result(loaded)
         self._serve()
 
     def _serve(self) -> None:

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sidecar.models.loader import Loaded
 from sidecar.problems import Problem
 from sidecar.scheduling.inference import Inference
 from sidecar.scheduling.jobs import BatchKey, Job
 from sidecar.settings import Limits
-from tests.support.stub_engine import StubEngine
+from tests.support.stub_engine import SNAPSHOT, StubEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +32,8 @@ class Bench:
         self.inference = Inference(limits or Limits(), self._post, **options)
 
     def begin(self) -> Bench:
-        self.inference.begin(lambda: self.engine).result(30)
+        loaded = Loaded(engine=self.engine, snapshot=SNAPSHOT)
+        self.inference.begin(lambda: loaded).result(30)
         return self
 
     def submit(self, *texts: list[int]) -> Job:
@@ -89,7 +91,7 @@ def test_jobs_are_computed_and_handed_back(make: Callable[..., Bench]) -> None:
 
 
 def test_what_keeps_the_engine_from_loading_is_told(make: Callable[..., Bench]) -> None:
-    def load() -> StubEngine:
+    def load() -> Loaded:
         raise SystemExit(3)
 
     bench = make()
@@ -101,9 +103,10 @@ def test_a_system_without_threads_is_told_when_loading(
     make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = make()
+    loaded = Loaded(engine=bench.engine, snapshot=SNAPSHOT)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", no_thread)
-        failed = bench.inference.begin(lambda: bench.engine).exception(30)
+        failed = bench.inference.begin(lambda: loaded).exception(30)
     assert isinstance(failed, RuntimeError)
     bench.inference._thread = None  # for the teardown: it cannot be joined
 
