@@ -17,6 +17,7 @@ from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 
 from sidecar.engines import SpaceClass, Tokens, Vectors
+from sidecar.engines.packed.torch_executor import empty_cache
 from sidecar.errors import ModelError, UsageError
 from sidecar.settings import Precision
 
@@ -120,10 +121,7 @@ class ReferenceEngine:
 
     def trim(self) -> None:
         """Give back what the device's allocator holds for batches that may not come again."""
-        if self.device == "mps":
-            torch.mps.empty_cache()
-        elif self.device == "cuda":
-            torch.cuda.empty_cache()
+        empty_cache(self.device)
 
     def _read(self, text: str | list[str], **wanted: Any) -> Any:  # noqa: ANN401 (untyped)
         settings = {"truncation": False, **wanted}

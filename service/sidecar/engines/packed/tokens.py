@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -350,10 +350,10 @@ def refuse_rebuilt(tokenizer: Tokenizer, around: list[tuple[int, ...]], config: 
     name = str(config.get("tokenizer_class") or _DEFAULTS.get(model)).removesuffix("Fast")
     if name in _FAITHFUL:
         return
-    if name not in _STEPS:
+    if name not in _AROUND:
         raise UnpackableError(f"its tokenizer is a {name}")
     try:
-        normalizer, pre_tokenizer = _STEPS[name](tokenizer, config)
+        normalizer, pre_tokenizer = _steps(name, tokenizer, config)
     except TypeError as error:
         raise UnpackableError("tokenizer_config.json has a setting of the wrong kind") from error
     named = [_named(config.get(key, default)) for key, default in _AROUND[name].items()]
@@ -366,33 +366,23 @@ def refuse_rebuilt(tokenizer: Tokenizer, around: list[tuple[int, ...]], config: 
             raise UnpackableError(f"tokenizer.json and the class {name} differ in {what}")
 
 
-def _bert(_tokenizer: Tokenizer, config: Config) -> tuple[Any, Any]:
-    normalizer = BertNormalizer(
-        clean_text=True,
-        handle_chinese_chars=config.get("tokenize_chinese_chars", True),
-        strip_accents=config.get("strip_accents"),
-        lowercase=config.get("do_lower_case", True),
-    )
-    return normalizer, BertPreTokenizer()
-
-
-def _xlm_roberta(tokenizer: Tokenizer, config: Config) -> tuple[Any, Any]:
-    # Of a sequence of normalisers they keep the map of characters alone.
+def _steps(name: str, tokenizer: Tokenizer, config: Config) -> tuple[Any, Any]:
+    """Return the normaliser and pre-tokenizer that the class `name` makes."""
+    if name == "BertTokenizer":
+        normalizer = BertNormalizer(
+            clean_text=True,
+            handle_chinese_chars=config.get("tokenize_chinese_chars", True),
+            strip_accents=config.get("strip_accents"),
+            lowercase=config.get("do_lower_case", True),
+        )
+        return normalizer, BertPreTokenizer()
+    if name == "RobertaTokenizer":
+        return None, ByteLevel(add_prefix_space=config.get("add_prefix_space", False))
+    # Of a sequence of normalisers XLM-RoBERTa's keeps the map of characters alone.
     is_kept = isinstance(tokenizer.normalizer, Precompiled)
     scheme = "always" if config.get("add_prefix_space", True) else "never"
     metaspace = Metaspace(replacement="\u2581", prepend_scheme=scheme)
     return tokenizer.normalizer if is_kept else None, Steps([WhitespaceSplit(), metaspace])
-
-
-def _roberta(_tokenizer: Tokenizer, config: Config) -> tuple[Any, Any]:
-    return None, ByteLevel(add_prefix_space=config.get("add_prefix_space", False))
-
-
-_STEPS: Mapping[str, Callable[[Tokenizer, Config], tuple[Any, Any]]] = {
-    "BertTokenizer": _bert,
-    "XLMRobertaTokenizer": _xlm_roberta,
-    "RobertaTokenizer": _roberta,
-}
 
 
 def _named(token: object) -> str:

@@ -160,10 +160,7 @@ class TorchExecutor:
     def trim(self) -> None:
         """Give back what the device's allocator holds for shapes that may not come again."""
         with self._turn:
-            if self.device == "mps":
-                torch.mps.empty_cache()
-            elif self.device == "cuda":
-                torch.cuda.empty_cache()
+            empty_cache(self.device)
 
 
 def open_tensors(stored: Weights, *, architecture: Architecture, device: str) -> TorchExecutor:
@@ -177,6 +174,12 @@ def open_tensors(stored: Weights, *, architecture: Architecture, device: str) ->
             for name in sorted(names_read(architecture))
         }
     return TorchExecutor(weights, architecture=architecture, device=device)
+
+
+def empty_cache(device: str) -> None:
+    """Give back what the allocator of `device` holds."""
+    if device != "cpu":
+        getattr(torch, device).empty_cache()
 
 
 def _up(value: int, step: int) -> int:
