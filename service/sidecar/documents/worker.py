@@ -230,8 +230,8 @@ def _pages(
         if number + (not is_cut) <= document.count and is_last:
             losses.append(_rest("limit", number + (not is_cut), document.count))
         notes = [_entry(kind, count, number) for kind, count in page.notes.items() if count]
-        part = _part(document.count, losses=losses, notes=notes, more=not is_last)
-        yield {**part, "pages": [page.text[:room]]}
+        pages = [page.text[:room]]
+        yield _part(document.count, pages=pages, losses=losses, notes=notes, more=not is_last)
         room -= len(page.text)
         if is_last:
             return
@@ -268,8 +268,8 @@ def main() -> int:
     asked, data = receive(), receive()
     if asked is None or data is None:
         return 0
-    wanted = json.loads(asked)
-    pace = Pace(wanted.get("seconds", seconds))
+    wanted = {"room": max_chars, "seconds": seconds, **json.loads(asked)}
+    pace = Pace(wanted.pop("seconds"))
     # A clock that does not need the interpreter, which a library may hold.
     try:
         threading.Thread(target=watch, args=(parent, own_status()), daemon=True).start()
@@ -277,16 +277,7 @@ def main() -> int:
     except RuntimeError:  # the system has no thread to give
         return ENDED_THREADLESS
     held = sandbox.seal()
-    first, room = wanted.get("first", 1), wanted.get("room", max_chars)
-    read = parts(
-        data,
-        max_pages=max_pages,
-        room=room,
-        first=first,
-        pace=pace,
-        password=wanted.get("password"),
-    )
-    for part in read:
+    for part in parts(data, max_pages=max_pages, pace=pace, **wanted):
         send({**part, "cpu": pace.taken, "sandbox": held})
         if not part.get("more"):
             break
