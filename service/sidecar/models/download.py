@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ class _Progress(tqdm):  # type: ignore[misc]  # untyped
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         start: Any = super().__init__  # untyped
-        start(*args, **{**kwargs, "disable": False, "file": _Silence()})
+        start(*args, **{**kwargs, "disable": False, "file": io.StringIO()})
 
     def update(self, n: float | None = 1) -> bool | None:
         drawn: bool | None = super().update(n)
@@ -72,11 +73,3 @@ class _Progress(tqdm):  # type: ignore[misc]  # untyped
                 data |= {"total": int(self.total), "percent": round(100 * self.n / self.total, 1)}
             self.events.write_event("download_progress", data)
         return drawn
-
-
-class _Silence:
-    def write(self, _text: str) -> None:
-        """Draw nothing."""
-
-    def flush(self) -> None:
-        """Draw nothing."""

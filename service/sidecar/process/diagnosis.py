@@ -13,7 +13,6 @@ import mmap
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from sidecar.errors import ServiceError, UnsupportedError
@@ -38,14 +37,6 @@ MAX_SAID_CHARS = 1_000
 log = logging.getLogger("sidecar.diagnosis")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InjectedLibrary:
-    """A library that a variable brought in."""
-
-    variable: str
-    library: Path
-
-
 def told(environment: Mapping[str, str]) -> None:
     """Log which of the variables are set: a library that crashes leaves no other word."""
     found = [name for name in (*FOLDERS, *FILES) if environment.get(name)]
@@ -58,31 +49,31 @@ def named(error: BaseException, environment: Mapping[str, str]) -> UnsupportedEr
     for said in _linkers(error):
         found = find(said, environment)
         if found is not None:
+            variable, library = found
             return UnsupportedError(
-                f"{found.library.name}, which {found.variable} brings in, breaks a library of this "
-                "program",
-                why=f"{found.library}: {said}",
-                next_step=f"start it without that variable: env -u {found.variable} COMMAND; "
-                "an app that starts it leaves the variable out of its environment",
-                facts={"variable": found.variable, "library": found.library.name},
+                f"{library.name}, which {variable} brings in, breaks a library of this program",
+                why=f"{library}: {said}",
+                next_step=f"start it without that variable: env -u {variable} COMMAND; an app "
+                "that starts it leaves the variable out of its environment",
+                facts={"variable": variable, "library": library.name},
             )
     return None
 
 
-def find(said: str, environment: Mapping[str, str]) -> InjectedLibrary | None:
-    """Return the library that the dynamic linker's words `said` are due to, if a variable did it.
+def find(said: str, environment: Mapping[str, str]) -> tuple[str, Path] | None:
+    """Return the variable and its library that the dynamic linker's words `said` are due to.
 
     It is a file that they name, or one that the file needs which they name.
     """
     brought = list(_brought(environment))
-    spelled = [one for one in brought if str(one.library) in said]
+    spelled = [(variable, library) for variable, library in brought if str(library) in said]
     if spelled:  # libz.so.1.3 holds the name of libz.so.1
-        return max(spelled, key=lambda one: len(str(one.library)))
+        return max(spelled, key=lambda found: len(str(found[1])))
     for text in dict.fromkeys((*_WHOLE.findall(said), *_PATH.findall(said))):
-        needed = _needed(Path(text), [one.library.name for one in brought])
-        for one in brought:
-            if one.library.name in needed:
-                return one
+        needed = _needed(Path(text), [library.name for _, library in brought])
+        for variable, library in brought:
+            if library.name in needed:
+                return variable, library
     return None
 
 
@@ -100,12 +91,12 @@ def _linkers(error: BaseException) -> Iterator[str]:
         yield text[:MAX_SAID_CHARS]
 
 
-def _brought(environment: Mapping[str, str]) -> Iterator[InjectedLibrary]:
-    """Yield the libraries that the variables offer."""
+def _brought(environment: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
+    """Yield each variable with a library that it offers."""
     for variable in FILES:
         for text in re.split(r"[\s:]+", environment.get(variable, "")):
             if text:
-                yield InjectedLibrary(variable=variable, library=Path(text))
+                yield variable, Path(text)
     for variable in FOLDERS:
         value = environment.get(variable)
         for text in re.split(r"[:;]", value) if value else ():
@@ -116,7 +107,7 @@ def _brought(environment: Mapping[str, str]) -> Iterator[InjectedLibrary]:
                 continue
             for library in sorted(libraries):
                 if ".so" in library.name or library.suffix == ".dylib":
-                    yield InjectedLibrary(variable=variable, library=library)
+                    yield variable, library
 
 
 def _needed(file: Path, names: list[str]) -> set[str]:
@@ -126,11 +117,7 @@ def _needed(file: Path, names: list[str]) -> set[str]:
             file.open("rb") as opened,
             mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data,
         ):
-            return {
-                name
-                for name in dict.fromkeys(names)
-                if data.find(b"\0" + os.fsencode(name) + b"\0") >= 0
-            }
+            return {name for name in names if data.find(b"\0%s\0" % os.fsencode(name)) >= 0}
     except (OSError, ValueError):
         return set()
 

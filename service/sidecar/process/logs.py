@@ -14,6 +14,7 @@ import re
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from types import TracebackType
 from typing import Literal
 
@@ -78,7 +79,8 @@ class JsonFormatter(logging.Formatter):
             line["frames"] = frames(record.exc_info[2])
         failure = getattr(record, "failure", None)
         if isinstance(failure, ServiceError):
-            line |= {name: discreet(text) for name, text in _reasons(failure)}
+            reasons = {"why": failure.why, "next": failure.next_step}
+            line |= {name: discreet(text) for name, text in reasons.items() if text}
             line |= {"exit_code": failure.exit_code, **failure.facts}
         return json.dumps(line, ensure_ascii=False, separators=(",", ":"))
 
@@ -102,15 +104,9 @@ class TextFormatter(logging.Formatter):
     def formatException(self, ei: _ExcInfo) -> str:  # noqa: N802 (logging's own name)
         """Return the frames and the type."""
         kind, _, tb = ei
-        return "\n".join([*(f"  {frame}" for frame in frames(tb)), _name(kind)])
-
-
-def _name(kind: type[BaseException] | None) -> str:
-    return kind.__name__ if kind else "no exception"
-
-
-def _reasons(failure: ServiceError) -> list[tuple[str, str]]:
-    return [(n, t) for n, t in (("why", failure.why), ("next", failure.next_step)) if t]
+        return "\n".join(
+            [*(f"  {frame}" for frame in frames(tb)), kind.__name__ if kind else "no exception"]
+        )
 
 
 class DescriptorHandler(logging.Handler):
@@ -147,21 +143,15 @@ def configure(level: str, form: Format = "json") -> None:
 def catch_uncaught() -> None:
     """Log what nobody catches in a thread or a finalizer, which Python prints with its message."""
 
-    def of_thread(failure: threading.ExceptHookArgs) -> None:
-        _uncaught("a thread", failure.exc_type, failure.exc_value, failure.exc_traceback)
+    def hook(where: str) -> Callable[[threading.ExceptHookArgs | sys.UnraisableHookArgs], None]:
+        def log(failure: threading.ExceptHookArgs | sys.UnraisableHookArgs) -> None:
+            error = failure.exc_value or failure.exc_type()
+            info = (failure.exc_type, error, failure.exc_traceback)
+            logging.getLogger(OURS).error("unhandled exception in %s", where, exc_info=info)
 
-    def of_finalizer(failure: sys.UnraisableHookArgs) -> None:
-        _uncaught("a finalizer", failure.exc_type, failure.exc_value, failure.exc_traceback)
+        return log
 
-    threading.excepthook = of_thread
-    sys.unraisablehook = of_finalizer
-
-
-def _uncaught(
-    where: str, kind: type[BaseException], error: BaseException | None, tb: TracebackType | None
-) -> None:
-    info = (kind, error or kind(), tb)
-    logging.getLogger(OURS).error("unhandled exception in %s", where, exc_info=info)
+    threading.excepthook, sys.unraisablehook = hook("a thread"), hook("a finalizer")
 
 
 def tell_end(failure: ServiceError) -> None:
