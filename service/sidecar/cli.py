@@ -85,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = made.add_argument
+    flag = functools.partial(add, action="store_true")
     add("--version", action="version", version=__version__)
     add("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     add(
@@ -93,11 +94,7 @@ def parser() -> argparse.ArgumentParser:
         default=8421,
         help="port to listen on; 0 takes a free one (8421)",
     )
-    add(
-        "--allow-remote",
-        action="store_true",
-        help="allow a --host that other machines can reach without a token",
-    )
+    flag("--allow-remote", help="allow a --host that other machines can reach without a token")
     token = made.add_mutually_exclusive_group()
     token.add_argument(
         "--token-stdin",
@@ -123,10 +120,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="a Hugging Face cache to look in outside a bundle",
     )
-    add(
-        "--allow-download",
-        action="store_true",
-        help="download a missing model (for development; bundles never pass it)",
+    flag(
+        "--allow-download", help="download a missing model (for development; bundles never pass it)"
     )
     add(
         "--device",
@@ -210,12 +205,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="ID",
         help="name of this run in /health and the ready line, 8 to 64 letters and digits (random)",
     )
-    add(
+    flag(
         "--parent-watch",
-        action="store_true",
         help="stop when standard input is closed, end at once when the parent process dies",
     )
-    add("--check-options", action="store_true", help="check the options, and end")
+    flag("--check-options", help="check the options, and end")
     add(
         "--log-level",
         choices=logs.LEVELS,
