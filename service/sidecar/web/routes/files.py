@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -183,10 +182,9 @@ def _password_of(request: Request) -> str | None:
     if not sent:
         return None
     try:
-        if len(sent) > 1:
-            raise ValueError  # noqa: TRY301 (which it is cannot be told)
-        return base64.b64decode(sent[0], validate=True).decode("utf-8")
-    except (binascii.Error, ValueError):
+        (only,) = sent
+        return base64.b64decode(only, validate=True).decode("utf-8")
+    except ValueError:
         # No cause: what is wrong with it would say some of it.
         raise Problem(
             "bad-value",
