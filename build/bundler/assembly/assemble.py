@@ -57,7 +57,7 @@ from sidecar.manifest import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from bundler.assembly.components import FetchedInputs
@@ -122,11 +122,9 @@ def _assemble(plan: BundlePlan, fetch: Fetch, destination: Path, progress: Progr
     old = _reusable(destination, progress)
     if old is not None and old.manifest.plan == plan.id and old.is_whole:
         return Assembled(manifest=old.manifest, made=())
-    kept = {
-        name: entries
-        for name in plan.components
-        if old and (entries := old.entries_for(name, plan.inputs(name))) is not None
-    }
+    sound = old.sound if old else {}
+    inputs = {name: plan.inputs(name) for name in plan.components}
+    kept = {name: sound[one] for name in inputs if (one := (name, inputs[name])) in sound}
     made = tuple(name for name in plan.components if name not in kept)
     papers_hold = old is not None and _papers_hold(old, plan)
     fetched = fetch(made if papers_hold else tuple(sorted({*made, *DESCRIBED})))
@@ -136,7 +134,11 @@ def _assemble(plan: BundlePlan, fetch: Fetch, destination: Path, progress: Progr
         if winreg := path_rules.windows_registry():
             deepest = stage.with_name(f"{stage.name}.0")
             path_rules.require_room(deepest, paths_of(made, plan, fetched), winreg)
-        reports = _known(destination, plan, kept)
+        reports = {
+            name: report
+            for name, report in read_report(destination).items()
+            if name in kept and report.inputs == inputs[name]
+        }
         components: list[Component] = []
         paths: list[str] = []
         for number, name in enumerate(plan.components):
@@ -147,14 +149,14 @@ def _assemble(plan: BundlePlan, fetch: Fetch, destination: Path, progress: Progr
                 work = stage.with_name(f"{stage.name}.{number}")
                 work.mkdir()
                 built = build_component(name, plan, fetched, work, progress)
-                reports[name] = ComponentReport(inputs=plan.inputs(name), sources=built.sources)
+                reports[name] = ComponentReport(inputs=inputs[name], sources=built.sources)
                 check_paths(work, plan.path_budget)
                 entries = entries_of(work, built.modes)
                 reach("assemble.component")
                 for entry, target in _places(stage, entries):
                     rename(work / entry.path, target)
                 shutil.rmtree(work, ignore_errors=True)
-            components.append(_list(stage, name, plan.inputs(name), entries))
+            components.append(_list(stage, name, inputs[name], entries))
             paths += [entry.path for entry in entries]
         check_collisions(paths)
         reach("assemble.merged")
@@ -163,10 +165,8 @@ def _assemble(plan: BundlePlan, fetch: Fetch, destination: Path, progress: Progr
             _link(old.root, stage, documents, plan.epoch)
         else:
             documents = write_documents(plan, fetched, wheels, stage)
-        if old is not None and old.manifest.floor and not NATIVE & set(made):
-            floor = old.manifest.floor
-        else:
-            floor = audited(plan, fetched, stage, progress)
+        held = old.manifest.floor if old and not NATIVE & set(made) else {}
+        floor = held or audited(plan, fetched, stage, progress)
         manifest = describe(plan, components, documents, floor=floor)
         (stage / MANIFEST).write_bytes(encode(manifest))
         _settle(stage, manifest, plan.epoch)
@@ -190,17 +190,6 @@ def _publish(stage: Path, destination: Path, reports: Mapping[str, ComponentRepo
     publish(stage, destination)
 
 
-def _known(
-    destination: Path, plan: BundlePlan, kept: Collection[str]
-) -> dict[str, ComponentReport]:
-    """Return what the report of the present bundle says of components that are taken over."""
-    return {
-        name: report
-        for name, report in read_report(destination).items()
-        if name in kept and report.inputs == plan.inputs(name)
-    }
-
-
 def _note_modes(plan: BundlePlan, destination: Path, progress: Progress) -> None:
     """Tell of a file system that keeps no executable bits, where they are wanted."""
     if keeps_modes(destination.parent) is False and target_named(plan.target).os != "win":
@@ -213,12 +202,15 @@ def _note_modes(plan: BundlePlan, destination: Path, progress: Progress) -> None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Old:
-    """The bundle that is there already, and which of its components are still what they were."""
+    """The bundle that is there already.
+
+    `sound` has the files of the components that are still what they were, by name and inputs.
+    """
 
     root: Path
     identity: tuple[int, int]
     manifest: Manifest
-    sound: Mapping[str, tuple[FileEntry, ...]]
+    sound: Mapping[tuple[str, str], tuple[FileEntry, ...]]
     is_whole: bool
 
     def is_there(self) -> bool:
@@ -228,13 +220,6 @@ class _Old:
         except FileNotFoundError:
             return False
 
-    def entries_for(self, name: str, inputs: str) -> tuple[FileEntry, ...] | None:
-        """Return the files of component `name` if it is sound and was made from `inputs`."""
-        for component in self.manifest.components:
-            if component.name == name and component.inputs == inputs:
-                return self.sound.get(name)
-        return None
-
 
 def _reusable(destination: Path, progress: Progress) -> _Old | None:
     try:
@@ -242,12 +227,13 @@ def _reusable(destination: Path, progress: Progress) -> _Old | None:
         bundle = read_bundle(destination)
     except (VerificationError, FileNotFoundError):
         return None
-    manifest, lists = bundle.manifest, bundle.lists
+    manifest = bundle.manifest
     total = sum(component.size for component in manifest.components)
     progress.start("the present bundle", total)
     has_modes = keeps_modes(destination.parent) is not False
     sound = {}
-    for name, entries in lists.items():
+    for component in manifest.components:
+        entries = bundle.lists[component.name]
         found = damages(
             destination,
             entries,
@@ -255,10 +241,10 @@ def _reusable(destination: Path, progress: Progress) -> _Old | None:
             on_bytes=lambda size: progress.advance("the present bundle", size),
         )
         if next(found, None) is None:
-            sound[name] = entries
+            sound[component.name, component.inputs] = entries
     progress.finish("the present bundle")
     is_whole = (
-        len(sound) == len(lists)
+        len(sound) == len(bundle.lists)
         and next(damages(destination, manifest.documents), None) is None
         and next(strays(destination, bundle.everything), None) is None
     )

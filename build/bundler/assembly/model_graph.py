@@ -91,10 +91,7 @@ class GraphOperations:
         """Return the branch for one text: its rows are neither gathered nor put back."""
         text = self._int("text", 1, -1, self._architecture.width)
         taken = ["whole_query", "whole_key", "whole_value"]
-        nodes = [
-            helper.make_node("Reshape", [part, text], [name])
-            for part, name in zip(parts, taken, strict=True)
-        ]
+        nodes = _each("Reshape", [[part, text] for part in parts], taken)
         nodes += self._heads(taken, "whole")
         return helper.make_graph(nodes, "single", [], [_rows("whole")])
 
@@ -102,12 +99,8 @@ class GraphOperations:
         """Return the branch for many texts: take every grid out of the rows, and put it back."""
         nodes = []
         for index in range(GRIDS):
-            cells = f"cells_{index}"
             taken = [f"{name}_{index}" for name in ("query", "key", "value")]
-            nodes += [
-                helper.make_node("Gather", [part, cells], [name])
-                for part, name in zip(parts, taken, strict=True)
-            ]
+            nodes += _each("Gather", [[part, f"cells_{index}"] for part in parts], taken)
             nodes += self._heads([*taken, "", f"mask_{index}"], f"seen_{index}")
         seen = [f"seen_{index}" for index in range(GRIDS)]
         nodes.append(helper.make_node("Concat", seen, ["seen"], axis=0))
@@ -125,18 +118,11 @@ class GraphOperations:
 
     def pool(self, x: str) -> str:
         """Multiply by the pooling's matrix or take maxima over cells; then scale, if asked."""
-        largest = [
-            helper.make_node("Gather", [x, f"cells_{index}"], [f"tokens_{index}"])
-            for index in range(GRIDS)
-        ]
         axis = self._int("axis", 1)
-        largest += [
-            helper.make_node(
-                "ReduceMax", [f"tokens_{index}", axis], [f"largest_{index}"], keepdims=0
-            )
-            for index in range(GRIDS)
-        ]
+        tokens = [f"tokens_{index}" for index in range(GRIDS)]
         names = [f"largest_{index}" for index in range(GRIDS)]
+        largest = _each("Gather", [[x, f"cells_{index}"] for index in range(GRIDS)], tokens)
+        largest += _each("ReduceMax", [[name, axis] for name in tokens], names, keepdims=0)
         largest.append(helper.make_node("Concat", names, ["largest"], axis=0))
         product = helper.make_node("MatMul", ["pooling", x], ["product"])
         pooled = self._node(
@@ -194,25 +180,35 @@ class GraphOperations:
         return name
 
 
+def _each(
+    kind: str,
+    inputs: list[list[str]],
+    outputs: list[str],
+    **attributes: Any,  # noqa: ANN401 (as onnx takes them)
+) -> list[onnx.NodeProto]:
+    """Return a node for each output."""
+    return [
+        helper.make_node(kind, taken, [given], **attributes)
+        for taken, given in zip(inputs, outputs, strict=True)
+    ]
+
+
 def _rows(name: str) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
 
 
 def _inputs() -> list[onnx.ValueInfoProto]:
-    made = [
-        helper.make_tensor_value_info(name, TensorProto.INT64, ["tokens"])
-        for name in ("ids", "positions", "places")
+    shapes: list[tuple[str, int, list[str]]] = [
+        (name, TensorProto.INT64, ["tokens"]) for name in ("ids", "positions", "places")
     ]
     for index in range(GRIDS):
-        shape = [f"texts_{index}", f"longest_{index}"]
-        made.append(helper.make_tensor_value_info(f"cells_{index}", TensorProto.INT64, shape))
-        made.append(helper.make_tensor_value_info(f"mask_{index}", TensorProto.INT32, shape))
-    made.append(helper.make_tensor_value_info("pooling", TensorProto.FLOAT, ["texts", "tokens"]))
-    made += [
-        helper.make_tensor_value_info(name, TensorProto.BOOL, [])
-        for name in ("is_single", "is_max", "is_normalized")
-    ]
-    return made
+        grid = [f"texts_{index}", f"longest_{index}"]
+        shapes.append((f"cells_{index}", TensorProto.INT64, grid))
+        shapes.append((f"mask_{index}", TensorProto.INT32, grid))
+    shapes.append(("pooling", TensorProto.FLOAT, ["texts", "tokens"]))
+    switches = ("is_single", "is_max", "is_normalized")
+    shapes += [(name, TensorProto.BOOL, []) for name in switches]
+    return [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in shapes]
 
 
 def graph(architecture: Architecture, weights: Weights) -> bytes:
@@ -225,22 +221,19 @@ def serialised(ops: GraphOperations, architecture: Architecture) -> bytes:
     result = forward(ops, architecture)
     ops.nodes[-1].output[0] = "vectors"
     assert result == f"v{len(ops.nodes)}", "the forward ends with its result"  # noqa: S101
+    shape: list[str | int | None] = ["rows", architecture.dim]
+    vectors = helper.make_tensor_value_info("vectors", TensorProto.FLOAT, shape)
+    constants = list(ops.constants.values())
     model = helper.make_model(
-        helper.make_graph(
-            ops.nodes,
-            "packed",
-            _inputs(),
-            [
-                helper.make_tensor_value_info(
-                    "vectors", TensorProto.FLOAT, ["rows", architecture.dim]
-                )
-            ],
-            initializer=list(ops.constants.values()),
-        ),
+        helper.make_graph(ops.nodes, "packed", _inputs(), [vectors], initializer=constants),
         opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)],
         ir_version=IR_VERSION,
         producer_name="sidecar",
     )
+    return _serialised(model)
+
+
+def _serialised(model: onnx.ModelProto) -> bytes:
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 
@@ -330,8 +323,7 @@ def widened(graph: bytes) -> bytes:
         ]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
+    return _serialised(model)
 
 
 def _in_float64(name: str, wide: str) -> onnx.NodeProto:
