@@ -176,9 +176,9 @@ def _forbidden(root: Path, path: str, rules: AuditRules) -> Iterator[Finding]:
         mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
         for library in rules.forbidden:
-            found = [marker for marker in library.markers if data.find(marker) != -1]
+            found = [word for word in library.markers if data.find(word.encode()) != -1]
             if found:
-                what = f"holds {library.name} (it says {found[0].decode()!r}); {library.why}"
+                what = f"holds {library.name} (it says {found[0]!r}); {library.why}"
                 yield Finding("forbidden-library", path, library.name, what)
 
 

@@ -86,7 +86,10 @@ def read(path: Path, *, architecture: str = "") -> Binary | None:
         return None
     # Its parsers write to stderr by themselves; what is wrong becomes our error instead.
     lief.logging.disable()
-    found = _parsed(path, form, architecture)
+    if form == "elf":
+        found = _elf(path)
+    else:
+        found = _pe(path) if form == "pe" else _macho(path, architecture)
     if found is None:
         raise VerificationError(
             f"{path.name} begins as a {form} file and cannot be read as one",
@@ -94,17 +97,6 @@ def read(path: Path, *, architecture: str = "") -> Binary | None:
             next_step="fetch it again; if the locked file is damaged, drop it with a diet rule",
         )
     return found
-
-
-def _parsed(path: Path, form: Format, architecture: str) -> Binary | None:
-    """Return what the parser of `form` makes of the file."""
-    match form:
-        case "elf":
-            return _elf(path)
-        case "macho":
-            return _macho(path, architecture)
-        case "pe":
-            return _pe(path)
 
 
 def _format(path: Path) -> Format | None:

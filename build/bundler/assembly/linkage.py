@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bundler.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bundler.assembly.binaries import Binary, Import
 
@@ -35,19 +35,11 @@ _SYSTEM_KEYS = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DllFolder:
-    """A folder that a package adds to Windows' search for the files that match `importers`."""
-
-    importers: str
-    folder: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """Libraries of which one process should have one copy, and what happens with two."""
 
     name: str
-    files: tuple[str, ...]
+    files: Sequence[str]
     why: str
 
 
@@ -56,7 +48,7 @@ class Forbidden:
     """A library that no file may hold, linked in or not: words of its data, and why it may not."""
 
     name: str
-    markers: tuple[bytes, ...]
+    markers: Sequence[str]
     why: str
 
 
@@ -86,7 +78,8 @@ class AuditRules:
     audited without it; with it they must be found like any other. `floor` is the oldest system
     that the bundle promises to run on; `introduced` names system libraries that came with a later
     version than that; `versioned` libraries must be no older than the tools that built what
-    imports them.
+    imports them. `folders` are pairs: a glob of importers, and a folder that their package adds to
+    Windows' search.
     """
 
     system: tuple[str, ...] = ()
@@ -95,7 +88,7 @@ class AuditRules:
     floor: str = ""
     introduced: Mapping[str, str] = field(default_factory=dict)
     versioned: tuple[str, ...] = ()
-    folders: tuple[DllFolder, ...] = ()
+    folders: tuple[tuple[str, str], ...] = ()
     families: tuple[Family, ...] = ()
     forbidden: tuple[Forbidden, ...] = ()
     waivers: tuple[Waiver, ...] = ()
@@ -129,22 +122,11 @@ def from_recipe(table: Mapping[str, Any], *, system: str, target: str) -> AuditR
             floor=own["floor"],
             introduced={name.lower(): since for name, since in own.get("introduced", {}).items()},
             versioned=tuple(own.get("versioned", ())),
-            folders=tuple(
-                DllFolder(importers=one["for"], folder=one["folder"])
-                for one in own.get("folder", ())
-            ),
+            folders=tuple((one["for"], one["folder"]) for one in own.get("folder", ())),
             families=tuple(
-                Family(name=one["name"], files=tuple(one["files"]), why=one["why"])
-                for one in (*table.get("duplicate", ()), *own.get("duplicate", ()))
+                Family(**one) for one in (*table.get("duplicate", ()), *own.get("duplicate", ()))
             ),
-            forbidden=tuple(
-                Forbidden(
-                    name=one["name"],
-                    markers=tuple(marker.encode() for marker in one["markers"]),
-                    why=one["why"],
-                )
-                for one in table.get("forbidden", ())
-            ),
+            forbidden=tuple(Forbidden(**one) for one in table.get("forbidden", ())),
             waivers=tuple(
                 Waiver(path=one["path"], subject=one["subject"], reason=one["reason"])
                 for one in waivers
@@ -152,6 +134,8 @@ def from_recipe(table: Mapping[str, Any], *, system: str, target: str) -> AuditR
         )
     except KeyError as error:
         raise _misfit(system, f"{error.args[0]!r} is missing") from error
+    except TypeError as error:
+        raise _misfit(system, str(error)) from error
 
 
 def _misfit(system: str, why: str) -> UsageError:
@@ -186,9 +170,6 @@ class _Process:
 
     names: dict[str, str] = field(default_factory=dict)
     paths: set[str] = field(default_factory=set)
-
-    def copy(self) -> _Process:
-        return _Process(dict(self.names), set(self.paths))
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,15 +245,12 @@ class _Loader:
                 yield from self._macho_places(path, name, chain)
             case "pe":
                 added = (
-                    one.folder
-                    for one in self.rules.folders
-                    if matches(path, (one.importers,)) or matches(root, (one.importers,))
+                    folder
+                    for importers, folder in self.rules.folders
+                    if matches(path, (importers,)) or matches(root, (importers,))
                 )
-                for folder in (
-                    posixpath.dirname(root),
-                    posixpath.dirname(self.program),
-                    *added,
-                ):
+                own = (posixpath.dirname(root), posixpath.dirname(self.program))
+                for folder in (*own, *added):
                     yield posixpath.normpath(f"{folder}/{name}")
 
     def _elf_folders(self, path: str, chain: tuple[str, ...]) -> Iterator[str]:
@@ -300,10 +278,7 @@ class _Loader:
 
     def _expanded(self, name: str, place: str) -> Iterator[str]:
         """Yield the bundle path of a name that begins with @loader_path or @executable_path."""
-        for mark, origin in (
-            ("@loader_path", place),
-            ("@executable_path", self.program),
-        ):
+        for mark, origin in (("@loader_path", place), ("@executable_path", self.program)):
             if name.startswith(f"{mark}/"):
                 yield posixpath.normpath(posixpath.dirname(origin) + name.removeprefix(mark))
 
@@ -344,7 +319,8 @@ def links(
     first = [path for path in sorted(native) if posixpath.basename(path).lower() not in named]
     for path in (*first, *sorted(native)):
         if path not in reached:
-            process = _Process() if native[path].kind == "program" else base.copy()
+            start = _Process() if native[path].kind == "program" else base
+            process = _Process(dict(start.names), set(start.paths))
             yield from fresh(loader.load(path, process))
             reached |= process.paths
 

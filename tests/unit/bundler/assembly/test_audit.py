@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler.assembly.audit import REMEDIES, audit, require_clean
-from bundler.assembly.linkage import AuditRules, DllFolder, Family, Forbidden, Waiver
+from bundler.assembly.linkage import AuditRules, Family, Forbidden, Waiver
 from bundler.errors import PolicyError
 from bundler.targets import TARGETS
 from tests.support import tinybinaries
@@ -252,7 +252,7 @@ def test_a_folder_that_a_package_adds_answers_its_own_modules(tmp_path: Path) ->
     site = "python/Lib/site-packages"
     write(tmp_path, f"{site}/numpy/core.pyd", tinybinaries.pe(needed=["blas.dll"]))
     write(tmp_path, f"{site}/numpy.libs/blas.dll", tinybinaries.pe())
-    folders = (DllFolder(importers="*/numpy/*", folder=f"{site}/numpy.libs"),)
+    folders = (("*/numpy/*", f"{site}/numpy.libs"),)
     assert audit(tmp_path, WINDOWS, AuditRules(folders=folders)).findings == ()
     assert only(audit(tmp_path, WINDOWS, AuditRules())).subject == "blas.dll"
 
@@ -308,7 +308,7 @@ def test_a_runtime_that_is_there_must_bring_its_own_libraries(tmp_path: Path) ->
 def test_a_library_that_is_forbidden_is_found_inside_native_files_alone(tmp_path: Path) -> None:
     berkeley = Forbidden(
         name="Berkeley DB",
-        markers=(b"Berkeley DB", b"Sleepycat"),
+        markers=("Berkeley DB", "Sleepycat"),
         why="its licence asks for all sources",
     )
     tree(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bundler.assembly import linkage
-from bundler.assembly.linkage import AuditRules, DllFolder, Family, Forbidden, Waiver
+from bundler.assembly.linkage import AuditRules, Family, Forbidden, Waiver
 from bundler.errors import UsageError
 
 RECIPE = """
@@ -60,9 +60,9 @@ def test_a_target_gets_its_system_s_rules_and_those_of_all() -> None:
         system=("libc.so.6",),
         required=("libz.so.1",),
         floor="2.28",
-        families=(Family(name="OpenMP", files=("libgomp*",), why="cores are claimed twice"),),
+        families=(Family(name="OpenMP", files=["libgomp*"], why="cores are claimed twice"),),
         forbidden=(
-            Forbidden(name="Berkeley DB", markers=(b"Sleepycat",), why="it asks for all sources"),
+            Forbidden(name="Berkeley DB", markers=["Sleepycat"], why="it asks for all sources"),
         ),
         waivers=(Waiver(path="*/torch/*", subject="OpenMP", reason="one of them sleeps"),),
     )
@@ -75,7 +75,7 @@ def test_a_waiver_for_one_target_is_not_another_s() -> None:
 
 def test_windows_has_folders_that_packages_add_and_libraries_that_came_later() -> None:
     rules = linkage.from_recipe(table(), system="win", target="win-x64")
-    assert rules.folders == (DllFolder(importers="*/torch/*", folder="torch/lib"),)
+    assert rules.folders == (("*/torch/*", "torch/lib"),)
     assert rules.introduced == {"api-ms-new.dll": "10.0"}
     assert rules.versioned == ("msvcp140.dll",)
 
@@ -87,6 +87,10 @@ def test_windows_has_folders_that_packages_add_and_libraries_that_came_later() -
         ('[linux]\nfloor = "2.28"', "'system' is missing"),
         ("[linux]\nsystem = []", "'floor' is missing"),
         ("", "'system' is missing"),
+        (
+            'duplicate = [{ name = "OpenMP", files = [] }]\nlinux = { floor = "1", system = [] }',
+            "'why'",
+        ),
         (
             'linux = { floor = "1", system = [], waiver = [{ path = "*", subject = "*" }] }',
             "a waiver has no reason",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bundler.assembly.binaries import Binary, Import
-from bundler.assembly.linkage import AuditRules, DllFolder, links
+from bundler.assembly.linkage import AuditRules, links
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -193,13 +193,13 @@ def test_windows_looks_beside_the_module_being_loaded_and_not_beside_its_librari
         "libs/one.dll": pe("two.dll"),
         "libs/two.dll": pe(),
     }
-    rules = AuditRules(folders=(DllFolder(importers="s/a.pyd", folder="libs"),))
+    rules = AuditRules(folders=(("s/a.pyd", "libs"),))
     assert answers(tree)["s/a.pyd", "one.dll"] == "nothing"
     assert answers(tree, rules)["libs/one.dll", "two.dll"] == "libs/two.dll"
 
 
 def test_a_folder_that_one_package_adds_does_not_serve_another() -> None:
-    rules = AuditRules(folders=(DllFolder(importers="*/sklearn/*", folder="p/sklearn/.libs"),))
+    rules = AuditRules(folders=(("*/sklearn/*", "p/sklearn/.libs"),))
     tree = {
         "p/sklearn/a.pyd": pe("MSVCP140.dll"),
         "p/sklearn/.libs/msvcp140.dll": pe(),
