@@ -6,7 +6,6 @@ It is verified before it is packed, and again where it arrives.
 from __future__ import annotations
 
 import hashlib
-import shutil
 import stat
 import tarfile
 import tempfile
@@ -161,16 +160,11 @@ def content(root: Path, entry: FileEntry) -> Iterator[bytes]:
             next_step="python3 build assemble repairs it",
         ) from error
     if left or digest.hexdigest() != entry.sha256:
-        raise changed(entry.path, digest.hexdigest())
-
-
-def changed(name: str, sha256: str) -> VerificationError:
-    """Return the error for a file that is not what was listed when it is packed."""
-    return VerificationError(
-        f"{name} is not what the manifest says",
-        why=f"read to be packed, its sha256 was {sha256}",
-        next_step="stop programs that write there; python3 build assemble repairs a bundle",
-    )
+        raise VerificationError(
+            f"{entry.path} is not what the manifest says",
+            why=f"read to be packed, its sha256 was {digest.hexdigest()}",
+            next_step="stop programs that write there; python3 build assemble repairs a bundle",
+        )
 
 
 def tar_header(
@@ -258,16 +252,16 @@ def verify_packed(archive: Path, progress: Progress) -> Verified:
     or IntegrityError for an archive that is damaged or hostile, and DiskError.
     """
     with disk_errors(archive.parent, purpose=f"what {archive.name} holds"):
-        folder = Path(tempfile.mkdtemp(prefix=f".{archive.name}.", dir=archive.parent))
-    try:
+        folder = tempfile.TemporaryDirectory(
+            prefix=f".{archive.name}.", dir=archive.parent, ignore_cleanup_errors=True
+        )
+    with folder as name:
         step = "unpack"
         progress.start(step, None)
-        root = folder / "bundle"
+        root = Path(name, "bundle")
         unpack(archive, root, on_bytes=lambda size: progress.advance(step, size))
         progress.finish(step)
         return verify(root, progress)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def split_file(path: Path, part_bytes: int) -> tuple[Path, ...]:

@@ -81,6 +81,7 @@ def paths_of(names: Collection[str], plan: BundlePlan, fetched: FetchedInputs) -
             continue
         for path in wheel_installer.written(
             fetched.files[wheel.sha256],
+            wheel.filename,
             keep=keeps(_rules(plan, wheel.package)),
             longest=plan.path_budget - len(site),
         ):

@@ -240,13 +240,13 @@ def write_record(site_packages: Path, dist_info: str, paths: Iterable[str]) -> N
 
 
 def written(
-    wheel: Path, *, keep: Callable[[str], bool] = keep_all, longest: int | None = None
+    wheel: Path, name: str, *, keep: Callable[[str], bool] = keep_all, longest: int | None = None
 ) -> Iterator[str]:
     """Yield the paths that `install` writes for a wheel, and some that it passes over.
 
-    They are names in the archive, unchecked, data files under the folder they have there.
+    They are names in the archive, data files under the folder they have there.
     """
-    with _opened(wheel, wheel.name) as archive:
+    with opened(wheel, name) as archive:
         for path in archive.namelist():
             is_kept = ".dist-info/" in path or keep(path)
             if is_kept and not path.endswith("/") and not _is_too_long(path, longest):
@@ -279,17 +279,10 @@ def opened(wheel: Path, name: str) -> Iterator[zipfile.ZipFile]:
     What is read of it may fail later, and is reported in the same way. Raises IntegrityError,
     PolicyError.
     """
-    with _opened(wheel, name) as archive:
-        _check_members(archive, name, wheel.stat().st_size)
-        yield archive
-
-
-@contextmanager
-def _opened(wheel: Path, name: str) -> Iterator[zipfile.ZipFile]:
-    """Open `wheel` under its own name. Raises IntegrityError, PolicyError."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             archive.filename = name
+            _check_members(archive, name, wheel.stat().st_size)
             yield archive
     except (InstallerError, AssertionError) as error:
         raise PolicyError(

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import deflate
 
-from bundler.archive import changed, folders_of, tar_pieces
+from bundler.archive import content, folders_of, tar_pieces
 from bundler.assembly.linkage import version_key
-from bundler.atomic import disk_errors
+from bundler.atomic import PLAIN, disk_errors
 from bundler.digests import Digest
 from bundler.errors import (
     IntegrityError,
@@ -27,7 +27,7 @@ from bundler.errors import (
     UnreachableError,
     UsageError,
 )
-from sidecar.manifest import CHUNK_BYTES, canonical
+from sidecar.manifest import FileEntry, canonical
 from sidecar.process import cores
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from bundler.artifacts.store import Store
     from bundler.console import Progress
-    from sidecar.manifest import FileEntry, Manifest
+    from sidecar.manifest import Manifest
 
 # Where a bundle lies in an image, as the names of a tar spell it.
 PLACE = "opt/sidecar"
@@ -95,28 +95,23 @@ class Foundation:
     """The layer below the bundle's: a tar of a root file system, taken as it is."""
 
     path: Path
-    identity: str
+    digest: Digest
     name: str = "base"
 
     @property
     def key(self) -> str:
         """What decides the bytes of the layer, and nothing else."""
-        return f"image layer {FORMAT}, {self.name}, {self.identity}"
+        return f"image layer {FORMAT}, {self.name}, {self.digest.sha256}"
 
     @property
     def size(self) -> int:
         """The bytes of the tar."""
-        return self.path.stat().st_size
+        return self.digest.size or 0
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the tar. Raises VerificationError if it is not what it was."""
-        digest = hashlib.sha256()
-        with self.path.open("rb") as stream:
-            while chunk := stream.read(CHUNK_BYTES):
-                digest.update(chunk)
-                yield chunk
-        if digest.hexdigest() != self.identity:
-            raise changed(self.path.name, digest.hexdigest())
+        tar = FileEntry(path=self.path.name, mode=PLAIN, size=self.size, sha256=self.digest.sha256)
+        return content(self.path.parent, tar)
 
 
 class Layers:
@@ -271,7 +266,7 @@ def check_base(path: Path, manifest: Manifest, architecture: str) -> Foundation:
         raise _unfit_base(
             path, f"its C library has the symbols of {newest}, the bundle wants {floor}"
         )
-    return Foundation(path=path, identity=Digest.of_file(path).sha256)
+    return Foundation(path=path, digest=Digest.of_file(path))
 
 
 def _content_of(tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> bytes:

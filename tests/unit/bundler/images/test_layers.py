@@ -142,7 +142,7 @@ def test_a_failed_layer_leaves_nothing_in_the_store(part: Part, store: Store) ->
 def test_a_base_that_changed_meanwhile_is_found(tmp_path: Path, store: Store) -> None:
     path = tmp_path / "base.tar"
     path.write_bytes(b"root file system")
-    foundation = Foundation(path=path, identity=Digest.of_file(path).sha256)
+    foundation = Foundation(path=path, digest=Digest.of_file(path))
     path.write_bytes(b"another one")
     with Layers(store, Progress()) as layers, pytest.raises(VerificationError, match=r"base\.tar"):
         layers.layer(foundation)
