@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Check; return 0 if all is well."""
     from bundler import environment
-    from bundler.checks.suite import static_checks, unit_tests
+    from bundler.checks import static_checks, unit_tests
 
     version = ".".join(map(str, sys.version_info[:3]))
     console.say(

@@ -131,8 +131,7 @@ def _lock_models(options: argparse.Namespace, project: Project, console: Console
     from bundler.artifacts.sources import IndexSource
     from bundler.atomic import replace_files
     from bundler.golden import TEXTS, read_texts
-    from bundler.locking.hub import Hub
-    from bundler.locking.model_lock import Locker
+    from bundler.locking.model_lock import Hub, Locker
     from bundler.locks.models import read_models, render_models
 
     recipe = read_recipe(project.recipe)

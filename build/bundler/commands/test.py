@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Test; return 0 if all is well."""
-    from bundler.checks.suite import Suite, some_tests
+    from bundler.checks import Suite, some_tests
 
     if options.pytest:
         if options.full:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler.errors import IntegrityError, UnreachableError, UsageError
-from bundler.locking.hub import Hub, Listing, blob_id
+from bundler.locking.model_lock import Hub, Listing, blob_id
 from tests.support.badserver import BadServer, cut_at, extra, status, wrong
 from tests.support.hub import REVISION, LoopbackNetwork, TinyHub
 from tests.support.hub import blob_id as git_id

@@ -22,8 +22,7 @@ from bundler.errors import (
     UnreachableError,
 )
 from bundler.golden import Made
-from bundler.locking.hub import Hub
-from bundler.locking.model_lock import WORKPLACE, Locker
+from bundler.locking.model_lock import WORKPLACE, Hub, Locker
 from bundler.locks.models import Cosines, judge, parse_models, render_models
 from bundler.recipe import CatalogueModel, Recipe
 from tests.support.badserver import BadServer, status, wrong

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.checks.selection import UNIT, changes, imported, module_of, select
+from bundler.checks import UNIT, changes, imported, module_of, select
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,14 +34,14 @@ FILES = {
     "tests/unit/sidecar/text/test_cut.py": "",
     "tests/unit/bundler/test_commands.py": "from bundler.cli import main",
     "tests/unit/bundler/assembly/test_exclusions.py": "",
-    "tests/unit/bundler/checks/test_areas.py": "",
+    "tests/unit/bundler/test_checks_areas.py": "",
 }
 DOCUMENTS = {"test_documents.py"}
 BUILDER = {
     "test_pipelines.py",
     "bundler/test_commands.py",
     "bundler/assembly/test_exclusions.py",
-    "bundler/checks/test_areas.py",
+    "bundler/test_checks_areas.py",
 }
 WEB = {"sidecar/test_cli.py", "sidecar/web/test_app.py", "sidecar/web/test_routes.py"}
 
@@ -81,7 +81,7 @@ def chosen(root: Path, *paths: str) -> set[str]:
         ("tests/support/served.py", {"sidecar/test_cli.py"} | DOCUMENTS),
         ("tests/unit/sidecar/web/test_app.py", {"sidecar/web/test_app.py"} | DOCUMENTS),
         ("tests/unit/sidecar/text/conftest.py", {"sidecar/text/test_cut.py"} | DOCUMENTS),
-        ("tests/smoke/test_lean.py", {"bundler/checks/test_areas.py"} | DOCUMENTS),
+        ("tests/smoke/test_lean.py", {"bundler/test_checks_areas.py"} | DOCUMENTS),
         ("docs/api.md", DOCUMENTS),
         ("tests/surface.txt", DOCUMENTS),
         ("bundle/recipe.toml", BUILDER | DOCUMENTS),
@@ -97,7 +97,7 @@ def test_change_selects_its_packages_tests_and_importers(
 
 def test_changes_add_up(root: Path) -> None:
     paths = ("service/sidecar/web/app.py", "tests/smoke/test_lean.py")
-    assert chosen(root, *paths) == {"bundler/checks/test_areas.py"} | WEB | DOCUMENTS
+    assert chosen(root, *paths) == {"bundler/test_checks_areas.py"} | WEB | DOCUMENTS
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.checks.suite import durations_table, read_durations
+from bundler.checks import durations_table, read_durations
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler import atomic
-from bundler.checks import selection, suite
-from bundler.checks.suite import NO_TESTS, Suite
+from bundler import atomic, checks
+from bundler.checks import NO_TESTS, Suite
 from bundler.console import Console
 from bundler.errors import DiskError
 from bundler.project import Project
@@ -70,10 +69,10 @@ class Runs:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     found = Runs()
-    monkeypatch.setattr(suite, "_run", found)
-    monkeypatch.setattr(selection, "changed_within_a_day", lambda _: ("service/a.py",))
+    monkeypatch.setattr(checks, "_run", found)
+    monkeypatch.setattr(checks, "changed_within_a_day", lambda _: ("service/a.py",))
     monkeypatch.setattr(atomic, "free_bytes", lambda _: 1 << 40)
-    for variable in suite.BUNDLES:
+    for variable in checks.BUNDLES:
         monkeypatch.setenv(variable, "a-bundle")
     return found
 
@@ -86,7 +85,7 @@ def said() -> io.StringIO:
 @pytest.fixture
 def made(tmp_path: Path, said: io.StringIO) -> Suite:
     (tmp_path / "tests").mkdir()
-    (tmp_path / selection.TABLE).write_text(TABLE, encoding="utf-8")
+    (tmp_path / checks.TABLE).write_text(TABLE, encoding="utf-8")
     return Suite(project=Project(root=tmp_path), console=Console(said))
 
 
@@ -94,14 +93,14 @@ def test_a_static_check_that_fails_does_not_hide_the_next(
     made: Suite, runs: Runs, said: io.StringIO
 ) -> None:
     runs.codes = {"format": 3, "mypy": 1}
-    assert suite.static_checks(made.project, made.console) == 3
+    assert checks.static_checks(made.project, made.console) == 3
     assert "format: failed; python3 build check --fix corrects it\n" in said.getvalue()
     assert "lint: clean" in said.getvalue()
     assert "types: failed\n" in said.getvalue()
     assert "imports: clean" in said.getvalue()
 
 
-ALWAYS = [list(suite.QUICK), list(suite.SLOW)]
+ALWAYS = [list(checks.QUICK), list(checks.SLOW)]
 
 
 def test_a_plain_run_leaves_out_what_is_full_size(made: Suite, runs: Runs) -> None:
@@ -148,7 +147,7 @@ def test_a_failure_ends_the_run_and_still_shows_the_durations(
 ) -> None:
     runs.codes["tests/unit"] = 1
     assert made.run(full=True, changed=True, within_min=None) == 1
-    assert runs.tests() == [list(suite.QUICK)]
+    assert runs.tests() == [list(checks.QUICK)]
     assert "where the time went" in said.getvalue()
 
 
@@ -171,12 +170,12 @@ def test_what_a_killed_run_left_in_scratch_is_removed(runs: Runs, made: Suite) -
 
 
 def change(monkeypatch: pytest.MonkeyPatch, *paths: str) -> None:
-    found = selection.Change(base="main (0000)", paths=paths)
-    monkeypatch.setattr(selection, "changes", lambda _: found)
+    found = checks.Change(base="main (0000)", paths=paths)
+    monkeypatch.setattr(checks, "changes", lambda _: found)
 
 
 def checked(made: Suite, *, everything: bool = False) -> int:
-    return suite.unit_tests(made.project, made.console, everything=everything)
+    return checks.unit_tests(made.project, made.console, everything=everything)
 
 
 def test_check_runs_what_a_change_needs(
@@ -230,8 +229,8 @@ def test_import_checker_speaks_only_of_broken_contracts(
     (tmp_path / "build" / "low" / "two.py").touch()
     (tmp_path / "pyproject.toml").write_text(CONTRACT, encoding="utf-8")
     project = Project(root=tmp_path)
-    assert suite._run(project, ["-c", suite.IMPORTS]) == 0
+    assert checks._run(project, ["-c", checks.IMPORTS]) == 0
     assert capfd.readouterr() == ("", "")
     source.write_text("import low.two\n", encoding="utf-8")
-    assert suite._run(project, ["-c", suite.IMPORTS]) == 1
+    assert checks._run(project, ["-c", checks.IMPORTS]) == 1
     assert "low.one is not allowed to import low.two" in capfd.readouterr().err

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bundler.checks.selection import DAY_S, Area, changed_within_a_day, concerned, read_areas
+from bundler.checks import DAY_S, Area, changed_within_a_day, concerned, read_areas
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[3]
 
 
 def area(name: str, *sources: str) -> Area:

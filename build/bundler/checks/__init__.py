@@ -1,1 +1,0 @@
-"""The project's own checks and tests: what runs, at which size, and how long it took."""
