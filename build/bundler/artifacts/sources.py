@@ -1,10 +1,12 @@
-"""Where a locked artifact may be had; its digest makes any place safe."""
+"""Where a locked artifact may be had; its digest makes any place safe.
+
+`pip download` does not take the place of this: a wheel that is cut, or comes wrong once, ends it.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,10 +23,11 @@ from bundler.artifacts.download import PlaceError
 from bundler.artifacts.network import Credentials, without_credentials
 from bundler.bootstrap.connection import shown
 from bundler.errors import UsageError
+from bundler.project import parse_toml, read_text
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from unearth import Package
     from unearth.fetchers import Fetcher, PyPIClient
@@ -228,13 +231,6 @@ class Indexes:
     index_urls: tuple[str, ...] = field(default=(), repr=False)
     find_links: tuple[str, ...] = field(default=(), repr=False)
 
-    def and_also(self, other: Indexes) -> Indexes:
-        """Return these and then those of `other`, each once."""
-        return Indexes(
-            index_urls=tuple(dict.fromkeys(self.index_urls + other.index_urls)),
-            find_links=tuple(dict.fromkeys(self.find_links + other.find_links)),
-        )
-
 
 def default_index() -> str:
     """Return the default index."""
@@ -246,14 +242,19 @@ def configured_indexes(options: Mapping[str, str], project: Path) -> Indexes:
 
     Raises UsageError if pdm.toml cannot be read.
     """
-    pdm = _pdm_indexes(project / PDM_CONFIGURATION)
-    find_links = Indexes(find_links=tuple(options.get("find-links", "").split()))
+    listed = _pdm_sources(project / PDM_CONFIGURATION)
+    links = options.get("find-links", "").split()
+    links += [url for url, kind in listed if kind == "find_links"]
+    urls = [url for url, kind in listed if url and kind != "find_links"]
+    main = options.get("index-url", "") or ("" if urls else default_index())
+    urls = [main, *options.get("extra-index-url", "").split(), *urls]
     if options.get("no-index", "") in {"1", "true", "yes", "on"}:
-        return find_links.and_also(replace(pdm, index_urls=()))
-    main = options.get("index-url", "") or ("" if pdm.index_urls else default_index())
-    extra = options.get("extra-index-url", "").split()
-    pip = Indexes(index_urls=tuple(url for url in (main, *extra) if url))
-    return find_links.and_also(pip).and_also(pdm)
+        urls = []
+    return Indexes(index_urls=_each_once(urls), find_links=_each_once(links))
+
+
+def _each_once(urls: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(filter(None, urls)))
 
 
 def configured_network(options: Mapping[str, str], network: Network) -> Network:
@@ -269,27 +270,20 @@ def configured_network(options: Mapping[str, str], network: Network) -> Network:
     )
 
 
-def _pdm_indexes(path: Path) -> Indexes:
-    """Return the sources in a pdm.toml; none if there is no such file."""
+def _pdm_sources(path: Path) -> list[tuple[str, str | None]]:
+    """Return the addresses in a pdm.toml, each with its type; none if there is no such file."""
+    if not path.exists():
+        return []
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8")).get("pypi", {})
+        table = parse_toml(read_text(path), path.name).get("pypi", {})
         own = [table, *(value for value in table.values() if isinstance(value, dict))]
-        listed = [(_with_credentials(source), source.get("type")) for source in own]
-    except FileNotFoundError:
-        return Indexes()
-    except (OSError, ValueError, AttributeError) as error:
+        return [(_with_credentials(source), source.get("type")) for source in own]
+    except (UsageError, AttributeError) as error:
         raise UsageError(
             f"{path.name} cannot be read",
-            why=f"{type(error).__name__}: {error}",
+            why=getattr(error, "why", str(error)),
             next_step=f"correct or remove {path}",
         ) from error
-    return Indexes(
-        index_urls=_urls(listed, find_links=False), find_links=_urls(listed, find_links=True)
-    )
-
-
-def _urls(listed: Sequence[tuple[str, str | None]], *, find_links: bool) -> tuple[str, ...]:
-    return tuple(url for url, kind in listed if url and (kind == "find_links") == find_links)
 
 
 def _with_credentials(source: Mapping[str, Any]) -> str:

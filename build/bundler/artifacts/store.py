@@ -18,7 +18,6 @@ from sidecar.manifest import CHUNK_BYTES, canonical, file_sha256
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-    from types import TracebackType
     from typing import Self
 
 
@@ -59,11 +58,8 @@ class Store:
     def __init__(self, root: Path) -> None:
         """Name the folder; it is made when something is first written."""
         self.root = root
+        self._unfinished = root / "partial"
         self._verified: dict[str, tuple[int, int, int]] = {}
-
-    @property
-    def _unfinished(self) -> Path:
-        return self.root / "partial"
 
     def _entry(self, sha256: str) -> Path:
         return self.root / "sha256" / sha256[:2] / sha256
@@ -253,12 +249,7 @@ class Writer:
         """Return the writer."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Let go of the file, keeping what another writer can continue."""
         resumable = error is not None and not isinstance(error, DiskError) and self.offset > 0
         self.partial.close(keep=resumable)

@@ -74,13 +74,6 @@ def test_a_project_without_sources_of_its_own_adds_none(tmp_path: Path) -> None:
     assert configured_indexes({}, tmp_path).index_urls == (default_index(),)
 
 
-def test_indexes_are_joined_without_repeats() -> None:
-    one = Indexes(index_urls=("a",), find_links=("x",))
-    assert one.and_also(Indexes(index_urls=("b", "a"))) == Indexes(
-        index_urls=("a", "b"), find_links=("x",)
-    )
-
-
 def test_certificates_proxy_and_trusted_hosts_are_taken_over() -> None:
     options = {"cert": "/ca.pem", "proxy": "http://proxy:1", "trusted-host": "a b:8"}
     options |= {"client-cert": "/mine.pem", "keyring-provider": "subprocess"}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import stat
 import zipfile
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -77,7 +78,7 @@ def test_a_remote_wheel_without_a_hash_is_refused(server: BadServer) -> None:
 def test_a_folder_is_asked_before_an_index(tmp_path: Path, server: BadServer) -> None:
     wheel = tiny_wheel(tmp_path)
     indexes = index(server, f"/f/tiny-1.0-py3-none-any.whl#sha256={'a' * 64}")
-    both = indexes.and_also(Indexes(find_links=(str(tmp_path),)))
+    both = replace(indexes, find_links=(str(tmp_path),))
     assert find_wheel("tiny==1.0", IndexSource(both, NETWORK)).digest.sha256 == sha256(wheel)
     assert server.seen == []
 
@@ -86,9 +87,9 @@ def test_another_version_or_a_source_distribution_will_not_do(
     tmp_path: Path, server: BadServer
 ) -> None:
     indexes = index(server, f"/f/tiny-1.0.tar.gz#sha256={'a' * 64}", "/f/tiny-2.0-py3-none-any.whl")
-    missing = Indexes(find_links=(str(tmp_path / "none"),))
+    indexes = replace(indexes, find_links=(str(tmp_path / "none"),))
     with pytest.raises(UnreachableError, match=r"tiny==1\.0 is out of reach") as caught:
-        find_wheel("tiny==1.0", IndexSource(indexes.and_also(missing), NETWORK))
+        find_wheel("tiny==1.0", IndexSource(indexes, NETWORK))
     assert f"{server.url('simple')}: has no such wheel" in caught.value.why
     assert str(tmp_path / "none") in caught.value.why
 
