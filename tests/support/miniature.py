@@ -10,9 +10,11 @@ import base64
 import json
 import struct
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import tomlkit
 
 from bundler.artifacts.fetch import Request, fetch
 from bundler.artifacts.network import Network
@@ -22,7 +24,7 @@ from bundler.assembly.components import FetchedInputs
 from bundler.assembly.tree import digest_of, python_sources
 from bundler.console import Progress
 from bundler.digests import Artifact, Digest
-from bundler.locks.models import Cosines, Int8, ModelFile, ModelSpec, read_models, render_models
+from bundler.locks.models import ModelFile, ModelSpec, read_models, render_models
 from bundler.locks.runtime import read_lock as read_runtimes
 from bundler.locks.runtime import write_lock as write_runtimes
 from bundler.locks.wheels import read_lock as read_wheels
@@ -92,12 +94,6 @@ paths = ["feather/tests/**"]
 profiles = ["safe"]
 reason = "tests"
 """
-TWIN = f"""
-[models.catalogue.twin]
-repository = "example/twin"
-license = "MIT"
-revision = "{REVISION}"
-"""
 # A safetensors file without tensors: eight bytes of length, then a header (the format's README).
 SAFETENSORS = (8).to_bytes(8, "little") + b"{}      "
 MODEL_FILES = {
@@ -141,48 +137,6 @@ class Miniature:
         miniature._make_wheels()
         miniature._make_models()
         return miniature
-
-    def add_twin(self, least: Cosines | None) -> None:
-        """Add the model `twin`, which is small but real: the packed engine runs it.
-
-        Its golden vectors are the engine's own in float32; `least` is locked for its int8.
-        """
-        # numpy, onnx and ONNX Runtime, which few tests need.
-        from bench import TINY_BERT  # noqa: PLC0415
-        from bench.synthetic import write_model  # noqa: PLC0415
-        from sidecar.engines.packed import engine  # noqa: PLC0415
-        from tests.support.twins import WORDS, write_graph  # noqa: PLC0415
-
-        folder = write_model(self.inputs / "twin", TINY_BERT, WORDS)
-        (folder / "synthetic.json").unlink()
-        files = {
-            path.relative_to(folder).as_posix(): path.read_bytes()
-            for path in folder.rglob("*")
-            if path.is_file()
-        }
-        made = engine.load(write_graph(folder), device="cpu", threads=1)
-        tokens = [found.ids for found in made.tokenize(WORDS)]
-        rows = made.encode(tokens, pooling="mean", normalize=True)
-        document = {
-            "model": "twin",
-            "pooling": "mean",
-            "normalize": True,
-            "dim": made.dim,
-            "texts": WORDS,
-            "vectors": [encode_row(row) for row in rows.tolist()],
-        }
-        spec = self._spec("twin", REVISION, files, document=document)
-        spec = replace(
-            spec,
-            dim=made.dim,
-            max_tokens=made.max_tokens,
-            int8=Int8(measured=Cosines(worst=1.0, mean=1.0), least=least),
-        )
-        names = json.dumps(sorted({*self.recipe.allow, *files}))
-        text = RECIPE.replace(ALLOW, f"allow = {names}") + TWIN
-        self.project.recipe.write_text(text, encoding="utf-8")
-        models = [*self.locks.models.values(), spec]
-        self.project.model_lock.write_text(render_models(models), encoding="utf-8")
 
     @property
     def project(self) -> Project:
@@ -305,12 +259,12 @@ class Miniature:
             extra={f"{PREFIX}{path}": data for path, data in contents.items()},
         )
         models = [
-            self._spec("tiny", REVISION, MODEL_FILES),
-            self._spec("wheeled", Digest.of_file(wheel).sha256[:40], contents, wheel),
+            self.spec("tiny", REVISION, MODEL_FILES),
+            self.spec("wheeled", Digest.of_file(wheel).sha256[:40], contents, wheel),
         ]
         self.project.model_lock.write_text(render_models(models), encoding="utf-8")
 
-    def _spec(
+    def spec(
         self,
         name: str,
         revision: str,
@@ -352,26 +306,13 @@ def artifact(path: Path) -> Artifact:
     return Artifact(name=path.name, digest=Digest.of_file(path))
 
 
-def package(
-    name: str,
-    version: str,
-    files: Iterable[Path],
-    *,
-    dependencies: Iterable[str] = (),
-    groups: Iterable[str] = ("default",),
-    marker: str | None = None,
-) -> str:
-    """Return an entry of pdm.lock."""
-    lines = ["", "[[package]]", f'name = "{name}"', f'version = "{version}"']
-    lines += [f"groups = {json.dumps(list(groups))}"]
-    lines += [f"dependencies = {json.dumps(list(dependencies))}"]
-    lines += [f"marker = {json.dumps(marker)}"] if marker else []
-    lines += ["files = ["]
-    lines += [
-        f'    {{file = "{path.name}", hash = "sha256:{Digest.of_file(path).sha256}"}},'
-        for path in files
+def package(name: str, version: str, files: Iterable[Path], **facts: Any) -> str:
+    """Return an entry of pdm.lock; `facts` are keys beside those that every entry has."""
+    listed = [
+        {"file": path.name, "hash": f"sha256:{Digest.of_file(path).sha256}"} for path in files
     ]
-    return "\n".join([*lines, "]", ""])
+    entry = {"name": name, "version": version, "groups": ["default"], "dependencies": []}
+    return tomlkit.dumps({"package": [{**entry, **facts, "files": listed}]}) + "\n"
 
 
 def snapshot(root: Path) -> dict[str, tuple[str, int, float]]:

@@ -11,12 +11,10 @@ from bundler.assembly.assemble import assemble
 from bundler.assembly.build_report import read_report
 from bundler.console import Progress
 from bundler.digests import Digest
-from bundler.errors import ModelError, PolicyError, UsageError
-from bundler.locks.models import Cosines
+from bundler.errors import PolicyError, UsageError
 from bundler.plan import COMPONENTS
 from bundler.verify import verify
 from sidecar.manifest import MANIFEST, MANIFESTS, Manifest, read, read_entries
-from sidecar.process.cpu_features import CpuFeatures
 from tests.support.miniature import EPOCH, REVISION, Miniature, snapshot
 from tests.support.modeless import forget_modes
 from tests.support.tinybinaries import elf
@@ -25,7 +23,6 @@ from tests.support.tinywheel import tiny_wheel
 if TYPE_CHECKING:
     from pathlib import Path
 
-NEAR = Cosines(worst=0.99, mean=0.99)
 SITE = "python/lib/python3.11/site-packages"
 
 
@@ -81,69 +78,6 @@ def test_a_model_out_of_a_wheel_has_the_files_its_lock_names_and_no_code(bundle:
         "config.json",
         "model.safetensors",
     ]
-
-
-@pytest.fixture(scope="module")
-def twins_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a bundle with a model that has int8."""
-    root = tmp_path_factory.mktemp("twin")
-    miniature = Miniature.make(root / "project")
-    miniature.add_twin(NEAR)
-    miniature.assemble(root / "bundle", models=("twin",))
-    return root / "bundle"
-
-
-@pytest.mark.parametrize("has_byte_products", [True, False, None])
-def test_plan_and_bytes_are_the_same_with_and_without_byte_instructions(
-    tmp_path: Path,
-    miniature: Miniature,
-    twins_bundle: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    has_byte_products: bool | None,
-) -> None:
-    features = CpuFeatures(level=2, has_byte_products=has_byte_products)
-    monkeypatch.setattr("sidecar.process.cpu_features.detect", lambda **_: features)
-    miniature.add_twin(NEAR)
-    made = miniature.assemble(tmp_path / "bundle", models=("twin",)).manifest
-    assert made.plan == read(twins_bundle).plan
-    assert snapshot(tmp_path / "bundle") == snapshot(twins_bundle)
-
-
-def test_the_limit_of_int8_is_in_the_manifest_and_its_graph_in_the_bundle(
-    twins_bundle: Path,
-) -> None:
-    (model,) = verified(twins_bundle).models
-    assert model.least_int8 == NEAR.worst
-    assert (twins_bundle / model.snapshot / "packed-int8.onnx").is_file()
-
-
-def test_only_a_lock_that_says_so_leaves_int8_out(
-    tmp_path: Path, miniature: Miniature, twins_bundle: Path
-) -> None:
-    miniature.add_twin(None)
-    made = miniature.assemble(tmp_path / "bundle", models=("twin",)).manifest
-    (model,) = made.models
-    assert model.least_int8 is None
-    assert not (tmp_path / "bundle" / model.snapshot / "packed-int8.onnx").exists()
-    assert made.plan != read(twins_bundle).plan
-
-
-@pytest.mark.parametrize("has_byte_products", [True, False])
-def test_int8_that_misses_its_limits_fails_the_assembly_everywhere(
-    tmp_path: Path,
-    miniature: Miniature,
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    has_byte_products: bool,
-) -> None:
-    features = CpuFeatures(level=4, has_byte_products=has_byte_products)
-    monkeypatch.setattr("sidecar.process.cpu_features.detect", lambda **_: features)
-    miniature.add_twin(Cosines(worst=0.9999999, mean=0.9999999))
-    with pytest.raises(ModelError, match="int8 of twin") as caught:
-        miniature.assemble(tmp_path / "bundle", models=("twin",))
-    assert caught.value.exit_code == 11
-    assert not (tmp_path / "bundle").exists()
 
 
 def test_what_the_diet_takes_is_gone_from_tree_record_and_lists(
