@@ -5,19 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from bundler.assembly.tree import mode_of
+from bundler.assembly import assemble
+from bundler.assembly.tree import entries_of, mode_of
 from bundler.atomic import EXECUTABLE, PLAIN
 from bundler.targets import TARGETS
-from sidecar.manifest import (
-    MANIFEST,
-    MANIFESTS,
-    Component,
-    FileEntry,
-    Manifest,
-    Runtime,
-    encode,
-    encode_entries,
-)
+from sidecar.manifest import MANIFEST, Manifest, Runtime, encode
 from tests.support import tinybinaries
 
 if TYPE_CHECKING:
@@ -25,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bundler.targets import Target
+    from sidecar.manifest import FileEntry
 
 # The files of one component lie together; more than one name because updates go by component.
 COMPONENTS = {"python": "python/", "models": "models/", "service": "embedding_sidecar/"}
@@ -62,30 +55,21 @@ def contents(target: Target) -> dict[str, bytes]:
 
 def make(root: Path, name: str, files: Mapping[str, bytes] | None = None) -> Path:
     """Write a bundle for the target `name` at `root`/`name`, and return its folder."""
-    target = TARGETS[name]
-    bundle = root / name
-    given = contents(target) if files is None else dict(files)
-    for path, data in {**given, **PAPERS}.items():
+    target, bundle = TARGETS[name], root / name
+    given = {**(contents(target) if files is None else files), **PAPERS}
+    modes = {
+        path: mode_of(path, EXECUTABLE if path == target.executable else PLAIN, target)
+        for path in given
+    }
+    for path, data in given.items():
         file = bundle / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
-        file.chmod(_mode(path, target))
-    components = []
-    (bundle / MANIFESTS).mkdir()
-    for component, prefix in COMPONENTS.items():
-        paths = [path for path in given if path.startswith(prefix)]
-        entries = [_entry(path, given[path], target) for path in paths]
-        data = encode_entries(entries)
-        (bundle / MANIFESTS / f"{component}.json").write_bytes(data)
-        components.append(
-            Component(
-                name=component,
-                digest=hashlib.sha256(data).hexdigest(),
-                inputs=PLAN,
-                files=len(entries),
-                size=sum(entry.size for entry in entries),
-            )
-        )
+        file.chmod(modes[path])
+
+    def entries(*prefixes: str) -> tuple[FileEntry, ...]:
+        return entries_of(bundle, {p: m for p, m in modes.items() if p.startswith(prefixes)})
+
     manifest = Manifest(
         plan=PLAN,
         papers=PLAN,
@@ -95,21 +79,11 @@ def make(root: Path, name: str, files: Mapping[str, bytes] | None = None) -> Pat
         runtime=Runtime(version="3.11.9", source="standalone", executable=target.executable),
         default_model=None,
         models=(),
-        components=tuple(components),
-        documents=tuple(_entry(path, data, target) for path, data in PAPERS.items()),
+        components=tuple(
+            assemble._list(bundle, component, PLAN, entries(prefix))
+            for component, prefix in COMPONENTS.items()
+        ),
+        documents=entries(*PAPERS),
     )
     (bundle / MANIFEST).write_bytes(encode(manifest))
     return bundle
-
-
-def _mode(path: str, target: Target) -> int:
-    return mode_of(path, EXECUTABLE if path == target.executable else PLAIN, target)
-
-
-def _entry(path: str, data: bytes, target: Target) -> FileEntry:
-    return FileEntry(
-        path=path,
-        mode=_mode(path, target),
-        size=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
-    )
