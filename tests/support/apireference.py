@@ -57,26 +57,18 @@ def _routes(api: dict[str, Any]) -> Iterator[str]:
 
 
 def _answers(responses: dict[str, Any]) -> str:
-    lines = []
+    lines, problems = [], []
     for status, response in responses.items():
-        kinds = {
-            kind: content.get("schema", {}).get("$ref", "").rpartition("/")[2]
-            for kind, content in response.get("content", {}).items()
-        }
-        if set(kinds) == {"application/problem+json"}:
+        contents = response.get("content", {})
+        if set(contents) == {"application/problem+json"}:
+            problems.append(status)
             continue
-        named = [
-            f"`{kind}`" + (f" [{name}](#{name.lower()})" if name else "")
-            for kind, name in kinds.items()
-        ]
+        named = []
+        for kind, content in contents.items():
+            name = content.get("schema", {}).get("$ref", "").rpartition("/")[2]
+            named.append(f"`{kind}`" + (f" [{name}](#{name.lower()})" if name else ""))
         lines.append(f"- **{status}**: {', '.join(named)}")
-    problems = [
-        status
-        for status, response in responses.items()
-        if set(response.get("content", {})) == {"application/problem+json"}
-    ]
-    if problems:
-        lines.append(f"- problems: {', '.join(problems)}")
+    lines += [f"- problems: {', '.join(problems)}"] if problems else []
     return "\n".join(lines)
 
 

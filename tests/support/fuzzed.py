@@ -71,20 +71,18 @@ def archive_seeds() -> Mapping[str, bytes]:
 
     import zstandard  # noqa: PLC0415
 
-    plain = tar_bytes(
-        [Entry(name="top/a", data=b"a"), Entry(name="top/b/c", data=b"bc", mode=0o755)]
-    )
-    links = tar_bytes(
-        [
-            Entry(name="top/a", data=b"a"),
-            Entry(name="top/l", type=b"2", link="a"),
+    a = Entry(name="top/a", data=b"a")
+    entries = {
+        "plain": [a, Entry(name="top/b/c", data=b"bc", mode=0o755)],
+        "links": [
+            *(a, Entry(name="top/l", type=b"2", link="a")),
             Entry(name="top/h", type=b"1", link="top/a"),
-        ]
-    )
-    outside = tar_bytes([Entry(name="top/../../x", data=b"x"), Entry(name="/y", data=b"y")])
-    long = tar_bytes([Entry(name="top/" + "n" * 200, data=b"n", headers={"comment": "c" * 99})])
-    device = tar_bytes([Entry(name="top/null", type=b"3")])
-    made = {"plain": plain, "links": links, "outside": outside, "long": long, "device": device}
+        ],
+        "outside": [Entry(name="top/../../x", data=b"x"), Entry(name="/y", data=b"y")],
+        "long": [Entry(name="top/" + "n" * 200, data=b"n", headers={"comment": "c" * 99})],
+        "device": [Entry(name="top/null", type=b"3")],
+    }
+    made = {name: tar_bytes(members) for name, members in entries.items()}
     packed = {f"{name}.gz": gzip.compress(data, mtime=0) for name, data in made.items()}
     zipped = {f"{name}.zst": zstandard.compress(data) for name, data in made.items()}
     return {**made, **packed, **zipped}
