@@ -223,9 +223,10 @@ class PackedBundle:
     manifest: Manifest
 
 
-def name_of(manifest: Manifest) -> str:
-    """Return the file name of a bundle's archive."""
-    return f"{PRODUCT}-{manifest.version}-{label(manifest.target, manifest.profile)}{SUFFIX}"
+def name_of(*manifests: Manifest, suffix: str = SUFFIX) -> str:
+    """Return the file name of an archive of bundles."""
+    targets = "-".join(label(one.target, one.profile) for one in manifests)
+    return f"{PRODUCT}-{manifests[0].version}-{targets}{suffix}"
 
 
 def pack_verified(

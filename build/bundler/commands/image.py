@@ -68,6 +68,7 @@ def check(options: argparse.Namespace, project: Project) -> None:
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Compose, write, load; print where the archive is, and say the image's digest."""
+    from bundler.archive import name_of
     from bundler.artifacts.store import Store
     from bundler.images.image import compose, names_in_engine, write
     from bundler.images.layers import Layers
@@ -86,7 +87,8 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
             for bundle, base in zip(bundles, bases, strict=True)
         ]
     version = images[0].bundle.version
-    output = (options.output or bundles[0].parent / _file_name(images)).resolve()
+    own_name = name_of(*(image.bundle for image in images), suffix=".oci.tar")
+    output = (options.output or bundles[0].parent / own_name).resolve()
     digest = write(images, output, name=tag or f"sidecar:{version}", epoch=epoch)
     _copy_sboms(bundles, images, output)
     for image in images:
@@ -126,13 +128,6 @@ def _base(given: str | None, bundle: Path, project: Project) -> Path | None:
     if given:
         return Path(given).resolve()
     return base_at(project, read(bundle).target, instead="; --base none leaves it out")
-
-
-def _file_name(images: list[Image]) -> str:
-    from bundler.profiles import label
-
-    targets = "-".join(label(image.bundle.target, image.bundle.profile) for image in images)
-    return f"sidecar-{images[0].bundle.version}-{targets}.oci.tar"
 
 
 def _copy_sboms(bundles: list[Path], images: list[Image], output: Path) -> None:

@@ -33,7 +33,6 @@ from bundler.errors import (
 from bundler.images import image
 from bundler.images.layers import Layers
 from bundler.locks.runtime import RuntimeSpec
-from bundler.profiles import label
 from bundler.release import verify_sidecar
 from bundler.targets import host_target
 from sidecar import manifest
@@ -165,7 +164,7 @@ def check_written(path: Path, progress: Progress) -> list[verify_sidecar.Report]
 def _archives(
     bundle: ListedBundle, edition: ReleaseContents, folder: Path, progress: Progress
 ) -> None:
-    stem = name_of(bundle.manifest).removesuffix(SUFFIX)
+    stem = name_of(bundle.manifest, suffix="")
     size = sum(component.size for component in bundle.manifest.components)
     for name, write_archive in (
         (f"{stem}{SUFFIX}", write_tar_zst),
@@ -200,9 +199,7 @@ def _image(edition: ReleaseContents, folder: Path, store: Store, progress: Progr
             )
             for bundle in chosen
         ]
-    manifests = [bundle.manifest for bundle in chosen]
-    targets = "-".join(label(one.target, one.profile) for one in manifests)
-    name = f"{PRODUCT}-{edition.version}-{targets}.oci.tar"
+    name = name_of(*(bundle.manifest for bundle in chosen), suffix=".oci.tar")
     image.write(images, folder / name, name=f"{PRODUCT}:{edition.version}", epoch=edition.epoch)
     _cut(folder / name, edition)
 

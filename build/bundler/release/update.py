@@ -7,7 +7,6 @@ layers, as every registry does it.
 
 from __future__ import annotations
 
-import json
 import tarfile
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -211,29 +210,21 @@ def _content(member: TarMember) -> Iterator[bytes]:
 
 def _layers(archive: Path) -> list[tuple[str, str, int]]:
     """Return name, digest and compressed size of each layer. Raises VerificationError."""
-    found = []
     try:
         with tarfile.open(archive, "r:") as tar:
-
-            def document(path: str) -> dict[str, Any]:
-                stream = tar.extractfile(path)
-                loaded: dict[str, Any] = json.load(stream) if stream else {}
-                return loaded
-
-            waiting = [document("index.json")]
-            while waiting:
-                one = waiting.pop(0)
-                waiting += [
-                    document("blobs/" + named["digest"].replace(":", "/"))
-                    for named in one.get("manifests", [])
-                ]
-                for layer in one.get("layers", []):
-                    name = layer.get("annotations", {}).get("sidecar.layer", "layer")
-                    found.append((str(name), str(layer["digest"]), int(layer["size"])))
+            image = verify_sidecar.ImageLayout(tar, verify_sidecar.Report(archive.name))
+            return [
+                (
+                    str(layer.get("annotations", {}).get("sidecar.layer", "layer")),
+                    str(layer["digest"]),
+                    int(layer["size"]),
+                )
+                for document in image.documents()
+                for layer in document.get("layers", [])
+            ]
     except verify_sidecar.UNREADABLE as error:
         raise VerificationError(
             f"{archive} is not an image's archive",
             why=str(error),
             next_step=f"python3 build verify {archive}",
         ) from error
-    return found

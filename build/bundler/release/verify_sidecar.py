@@ -428,8 +428,8 @@ class ImageLayout:
         self._used = {"oci-layout", "index.json", MANIFEST}
         self._images: list[tuple[str, list[str]]] = []
 
-    def compare(self) -> None:
-        """Compare everything with the digests that name it, and record each difference."""
+    def documents(self) -> Iterator[dict[str, Any]]:
+        """Yield what the index names, directly or not, each compared with its digest."""
         waiting = json.load(self._tar.extractfile("index.json") or io.BytesIO())["manifests"]
         seen = set()
         while waiting:
@@ -439,6 +439,11 @@ class ImageLayout:
             seen.add(named["digest"])
             document = json.load(self._blob(named))
             waiting += document.get("manifests", [])
+            yield document
+
+    def compare(self) -> None:
+        """Compare everything with the digests that name it, and record each difference."""
+        for document in self.documents():
             if "layers" in document:
                 self._compare_layers(document)
         self._compare_docker()
