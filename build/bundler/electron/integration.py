@@ -16,9 +16,11 @@ from bundler.assembly.tree import text_of
 from bundler.atomic import EXECUTABLE, PLAIN, replace, set_mode
 from bundler.bundle import DOCUMENTS, SERVICE
 from bundler.electron.signing import (
+    ALLOW_JIT,
+    APP_SANDBOX,
+    INHERIT,
     Signable,
-    app_entitlements,
-    python_entitlements,
+    entitlements,
     signables,
     signing_table,
 )
@@ -120,12 +122,15 @@ def compose(bundles: Sequence[ListedBundle], place: AppPaths, templates: Path) -
         place, top_names(bundles), made_for=made_for
     ).encode()
     mac = [one for target, found in native.items() if target.startswith("mac-") for one in found]
+    # V8 compiles as it runs; of Python only a library that writes code needs a right.
+    own = [ALLOW_JIT] if any(one.writes_code for one in mac) else []
     files |= {
-        "entitlements.app.plist": app_entitlements(),
-        "entitlements.app.no-team.plist": app_entitlements(has_team=False),
-        "entitlements.python.plist": python_entitlements(mac),
-        "entitlements.python.no-team.plist": python_entitlements(mac, has_team=False),
-        "entitlements.python.mas.plist": python_entitlements(mac, is_sandboxed=True),
+        "entitlements.app.plist": entitlements(ALLOW_JIT),
+        "entitlements.app.no-team.plist": entitlements(ALLOW_JIT, has_team=False),
+        "entitlements.python.plist": entitlements(*own),
+        "entitlements.python.no-team.plist": entitlements(*own, has_team=False),
+        # In an app of the Mac App Store a program shares the sandbox of the app that starts it.
+        "entitlements.python.mas.plist": entitlements(*own, APP_SANDBOX, INHERIT),
     }
     for target, found in native.items():
         if found:
@@ -293,7 +298,7 @@ class Payload:
 
     @property
     def whole(self) -> PayloadPart:
-        """All parts together: 7z packs each file by itself."""
+        """All parts together."""
         return PayloadPart(
             name="all",
             files=sum(part.files for part in self.parts),

@@ -174,32 +174,12 @@ APP_SANDBOX = "com.apple.security.app-sandbox"
 INHERIT = "com.apple.security.inherit"
 
 
-def app_entitlements(*, has_team: bool = True) -> bytes:
-    """Return the property list for the app and its helpers: V8 compiles as it runs.
+def entitlements(*rights: str, has_team: bool = True) -> bytes:
+    """Return the property list of an app with its helpers, or of the programs in a bundle.
 
     A signature without a team, ad-hoc or self-signed, also needs its libraries not to be compared
-    with it: macOS takes them for somebody else's.
+    with it: macOS takes them for somebody else's. Where one team signs all, library validation
+    stays on. Nothing is debugged, and no DYLD_ variable is set.
     """
-    return _property_list({ALLOW_JIT, *_lacking(has_team=has_team)})
-
-
-def python_entitlements(
-    native: Iterable[Signable], *, has_team: bool = True, is_sandboxed: bool = False
-) -> bytes:
-    """Return the property list for the programs of a bundle with the files `native`.
-
-    Every library is signed by the app's own team, so library validation stays on; nothing is
-    debugged, and no DYLD_ variable is set. Only a library that writes code needs a right. In an app
-    of the Mac App Store (`is_sandboxed`) a program shares the sandbox of the app that starts it.
-    """
-    jit = {ALLOW_JIT} if any(one.writes_code for one in native) else set()
-    sandbox = {APP_SANDBOX, INHERIT} if is_sandboxed else set()
-    return _property_list({*jit, *sandbox, *_lacking(has_team=has_team)})
-
-
-def _lacking(*, has_team: bool) -> set[str]:
-    return set() if has_team else {DISABLE_LIBRARY_VALIDATION}
-
-
-def _property_list(rights: set[str]) -> bytes:
-    return plistlib.dumps(dict.fromkeys(rights, True), fmt=plistlib.FMT_XML, sort_keys=True)
+    lacking = () if has_team else (DISABLE_LIBRARY_VALIDATION,)
+    return plistlib.dumps(dict.fromkeys((*rights, *lacking), True), sort_keys=True)

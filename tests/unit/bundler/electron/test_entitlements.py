@@ -1,45 +1,49 @@
 from __future__ import annotations
 
 import plistlib
+from typing import TYPE_CHECKING
 
-from bundler.electron import signing
-from bundler.electron.signing import Signable
+import pytest
 
+from bundler.bundle import read_bundle
+from bundler.electron.integration import AppPaths, compose
+from bundler.project import Project
+from bundler.targets import TARGETS
+from tests.support import smallbundle
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEMPLATES = Project.here().root / "bundle" / "electron" / "builder"
 JIT = "com.apple.security.cs.allow-jit"
 UNVALIDATED = "com.apple.security.cs.disable-library-validation"
+SANDBOX = {"com.apple.security.app-sandbox", "com.apple.security.inherit"}
 
 
-def native(*, writes_code: bool) -> Signable:
-    return Signable(path="a", kind="library", sha256="", code="", writes_code=writes_code)
+def rights(root: Path, target: str = "mac-arm64", *, jit: bool) -> dict[str, set[str]]:
+    """Return the rights that are written for a bundle, by the file's name without its ending."""
+    files = smallbundle.contents(TARGETS[target])
+    name = next(name for name in files if name.endswith("er/native.so"))
+    files[name] += smallbundle.JIT if jit else b""
+    bundle = read_bundle(smallbundle.make(root, target, files))
+    place = AppPaths(bundles="../out", integration="build/sidecar")
+    written = compose([bundle], place, TEMPLATES).files
+    lists = {name: plistlib.loads(written[name]) for name in written if name.endswith(".plist")}
+    assert all(value is True for found in lists.values() for value in found.values())
+    return {name[len("entitlements.") : -len(".plist")]: set(lists[name]) for name in lists}
 
 
-def test_the_app_may_compile_as_it_runs_and_nothing_else() -> None:
-    assert plistlib.loads(signing.app_entitlements()) == {JIT: True}
-
-
-def test_python_has_no_rights_unless_a_library_asks_for_one() -> None:
-    assert plistlib.loads(signing.python_entitlements([native(writes_code=False)])) == {}
-    several = [native(writes_code=False), native(writes_code=True)]
-    assert plistlib.loads(signing.python_entitlements(several)) == {JIT: True}
-
-
-def test_nothing_may_be_debugged_or_load_what_others_signed() -> None:
-    texts = (signing.app_entitlements(), signing.python_entitlements([native(writes_code=True)]))
-    for refused in (b"get-task-allow", b"library-validation", b"dyld", b"unsigned-executable"):
-        assert not any(refused in text for text in texts)
-
-
-def test_a_signature_without_a_team_lets_foreign_libraries_in() -> None:
-    assert plistlib.loads(signing.app_entitlements(has_team=False)) == {
-        JIT: True,
-        UNVALIDATED: True,
+@pytest.mark.parametrize("jit", [False, True])
+def test_an_app_compiles_and_python_does_if_a_library_asks(tmp_path: Path, jit: bool) -> None:
+    own = {JIT} if jit else set()
+    assert rights(tmp_path, jit=jit) == {
+        "app": {JIT},
+        "app.no-team": {JIT, UNVALIDATED},
+        "python": own,
+        "python.no-team": own | {UNVALIDATED},
+        "python.mas": own | SANDBOX,
     }
-    assert plistlib.loads(signing.python_entitlements([], has_team=False)) == {UNVALIDATED: True}
 
 
-def test_in_the_app_store_python_shares_the_apps_sandbox() -> None:
-    rights = plistlib.loads(signing.python_entitlements([], is_sandboxed=True))
-    assert rights == {
-        "com.apple.security.app-sandbox": True,
-        "com.apple.security.inherit": True,
-    }
+def test_what_a_library_for_linux_asks_gives_no_right(tmp_path: Path) -> None:
+    assert rights(tmp_path, "linux-x64", jit=True)["python"] == set()
