@@ -506,7 +506,8 @@ def check(path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> list[
         if not (path / MANIFEST).is_file():
             raise ArgumentError(f"{path} is neither a release ({SUMS}) nor a bundle ({MANIFEST})")
         report = Report(path.name, on_bytes)
-        guarded(report, lambda: Tree().take(folder_members(path), report).compare(report))
+        with readable(report):
+            Tree().take(folder_members(path), report).compare(report)
         return [report]
     if not path.is_file():
         raise ArgumentError(f"there is nothing at {path}")
@@ -530,28 +531,26 @@ def look_inside(path: Path, report: Report) -> bool:
     if not name.endswith(ARCHIVES) or (part and part.group(2) != "001"):
         return False
 
-    def compare() -> None:
-        with opened(path) as stream:
-            if name.endswith(".oci.tar"):
-                with tarfile.open(fileobj=stream, mode="r:") as tar:
-                    ImageLayout(tar, report).compare()
-            elif name.endswith(".zip"):
-                Tree().take(zip_members(stream), report).compare(report)
-            else:
-                with unzstd(stream) as unpacked:
-                    if unpacked is None:
-                        report.notes.append(f"only its sha256 was compared: {NO_ZSTD}")
-                    else:
-                        Tree().take(tar_members(unpacked), report).compare(report)
-
-    guarded(report, compare)
+    with readable(report), opened(path) as stream:
+        if name.endswith(".oci.tar"):
+            with tarfile.open(fileobj=stream, mode="r:") as tar:
+                ImageLayout(tar, report).compare()
+        elif name.endswith(".zip"):
+            Tree().take(zip_members(stream), report).compare(report)
+        else:
+            with unzstd(stream) as unpacked:
+                if unpacked is None:
+                    report.notes.append(f"only its sha256 was compared: {NO_ZSTD}")
+                else:
+                    Tree().take(tar_members(unpacked), report).compare(report)
     return True
 
 
-def guarded(report: Report, compare: Callable[[], None]) -> None:
+@contextlib.contextmanager
+def readable(report: Report) -> Iterator[None]:
     """Take what cannot be read for a difference."""
     try:
-        compare()
+        yield
     except UNREADABLE as error:
         report.differ("changed", report.subject, f"it cannot be read: {error!r:.200}")
 
@@ -571,7 +570,8 @@ def check_release(folder: Path, on_bytes: Callable[[int], None]) -> list[Report]
     for name in sorted(sums):
         report = Report(name, on_bytes)
         if name.endswith(".provenance.json") and (folder / name).is_file():
-            guarded(report, functools.partial(check_statement, folder / name, sums, report))
+            with readable(report):
+                check_statement(folder / name, sums, report)
             reports.append(report)
         elif (folder / name).is_file() and look_inside(folder / name, report):
             reports.append(report)
