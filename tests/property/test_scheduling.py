@@ -7,8 +7,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from sidecar.problems import Problem
 from sidecar.scheduling import inference
-from sidecar.scheduling.jobs import Batch, BatchKey, Job, Reservation
-from sidecar.scheduling.scheduler import BatchLimits, Lane, Scheduler
+from sidecar.scheduling.scheduler import (
+    Batch,
+    BatchKey,
+    BatchLimits,
+    Job,
+    Lane,
+    Reservation,
+    Scheduler,
+)
 from sidecar.settings import Limits
 
 LIMITS = Limits(max_batch_rows=5, max_batch_tokens=80)

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sidecar.documents import extraction
-from sidecar.documents.extraction import Document
-from sidecar.documents.losses import Loss, Note, merged
+from sidecar.documents.losses import Document, Loss, Note, merged
 from sidecar.documents.pdf_pool import PdfPool
 from sidecar.problems import Problem
 from sidecar.scheduling.encoder import Embedded, Encoder

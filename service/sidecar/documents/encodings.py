@@ -19,7 +19,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable, TraversableResources
 from typing import Any, cast
 
-from sidecar.documents.losses import Loss, merged
+from sidecar.documents.losses import Document, Loss, merged
 from sidecar.problems import Problem
 
 # Work is bounded by these: three windows of a file that may have 20 MB.
@@ -276,19 +276,6 @@ _CALLED = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decoded:
-    """The text of a file, the encoding that it was read in, and what it lost thereby.
-
-    `confidence` is the detection's, above 0 and up to 1; None where nothing was guessed.
-    """
-
-    text: str
-    encoding: str
-    confidence: float | None = None
-    losses: tuple[Loss, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Reading:
     """Bytes read by one codec: the text without controls, and what was counted meanwhile."""
 
@@ -329,7 +316,7 @@ def name_of(codec: str) -> str:
     return _CALLED.get(codec, codec.replace("_", "-"))
 
 
-def decode_clean(data: bytes) -> Decoded | None:
+def decode_clean(data: bytes) -> Document | None:
     """Return the text of UTF-8 that has no mark and no controls; None for all other bytes."""
     if data.startswith((codecs.BOM_UTF16_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF8)):
         return None
@@ -338,10 +325,10 @@ def decode_clean(data: bytes) -> Decoded | None:
     except UnicodeDecodeError:
         return None
     is_clean = not _CONTROL.search(text)
-    return Decoded(text=text, encoding=name_of("utf-8")) if is_clean else None
+    return Document(text=text, encoding=name_of("utf-8")) if is_clean else None
 
 
-def decode(data: bytes, *, codec: str | None = None) -> Decoded:
+def decode(data: bytes, *, codec: str | None = None) -> Document:
     """Return the text in `data`, declared to be in `codec` if that is given.
 
     A mark at the beginning says more than a declaration. Raises Problem 422 for bytes that are no
@@ -370,7 +357,7 @@ def decode(data: bytes, *, codec: str | None = None) -> Decoded:
     return _decoded(found, guess.codec, guess=guess)
 
 
-def _decoded(found: _Reading, codec: str, *, guess: Guess | None = None) -> Decoded:
+def _decoded(found: _Reading, codec: str, *, guess: Guess | None = None) -> Document:
     if found.foul > max(FEW_FOUL, MOST_FOUL * found.chars) or (
         found.controls and not found.text.strip()
     ):
@@ -381,7 +368,7 @@ def _decoded(found: _Reading, codec: str, *, guess: Guess | None = None) -> Deco
         is_same = not codec.startswith(("utf-16", "utf-32", "iso2022"))
         unsure = max(1, found.wide + found.replaced) if is_same else found.chars
     losses = [Loss(kind="encoding", count=unsure), Loss(kind="controls", count=found.controls)]
-    return Decoded(
+    return Document(
         text=found.text,
         encoding=name_of(codec),
         confidence=None if guess is None else guess.confidence,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from sidecar.documents import encodings
-from sidecar.documents.losses import Loss, Note, merged
+from sidecar.documents.losses import Document, Loss, Note, merged
 from sidecar.documents.pdf_pool import PdfPool
 from sidecar.problems import Problem
 
@@ -18,32 +17,6 @@ SUFFIXES = (".pdf", ".txt", ".md")
 MEDIA_TYPES = {"application/pdf": ".pdf", "text/plain": ".txt", "text/markdown": ".md"}
 PAGE_BREAK = "\n"
 _INLINE_BYTES = 1 << 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
-    """A text; `page_starts` are the offsets at which its pages begin, empty if it has none.
-
-    `losses` are what the document has and the text lacks, `notes` what was done to the text.
-    `encoding` is what the bytes of a text file were read as, `confidence` that of the detection,
-    None where nothing was guessed.
-    """
-
-    text: str
-    page_starts: tuple[int, ...] = ()
-    losses: tuple[Loss, ...] = ()
-    notes: tuple[Note, ...] = ()
-    encoding: str | None = None
-    confidence: float | None = None
-
-    def page_at(self, offset: int) -> int | None:
-        """Return the page, from 1, that the character at `offset` is on."""
-        return bisect_right(self.page_starts, offset) or None
-
-    @property
-    def pages(self) -> int | None:
-        """The number of pages that were read, None if the document has none."""
-        return len(self.page_starts) or None
 
 
 def suffix_of(path: str) -> str:
@@ -78,14 +51,9 @@ async def read(
     decoded = encodings.decode_clean(data) if is_short else None
     if decoded is None:
         decoded = await asyncio.to_thread(encodings.decode, data, codec=codec)
-    text = decoded.text
-    lost = Loss(kind="limit", count=max(0, len(text) - max_chars))
-    return Document(
-        text=text[:max_chars],
-        losses=merged([*decoded.losses, lost]),
-        encoding=decoded.encoding,
-        confidence=decoded.confidence,
-    )
+    lost = Loss(kind="limit", count=max(0, len(decoded.text) - max_chars))
+    losses = merged([*decoded.losses, lost])
+    return replace(decoded, text=decoded.text[:max_chars], losses=losses)
 
 
 def joined(

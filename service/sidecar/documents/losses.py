@@ -1,10 +1,11 @@
-"""What a document lost on its way to text, and what was done to it: by kind, counted.
+"""A document's text, what it lost on its way there, and what was done to it: by kind, counted.
 
 docs/files.md says what each kind counts. A loss makes an answer incomplete; a note never does.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
@@ -40,6 +41,32 @@ class Tally(Generic[K]):
 
 Loss = Tally[LossKind]
 Note = Tally[NoteKind]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A text; `page_starts` are the offsets at which its pages begin, empty if it has none.
+
+    `losses` are what the document has and the text lacks, `notes` what was done to the text.
+    `encoding` is what the bytes of a text file were read as, `confidence` that of the detection,
+    None where nothing was guessed.
+    """
+
+    text: str
+    page_starts: tuple[int, ...] = ()
+    losses: tuple[Loss, ...] = ()
+    notes: tuple[Note, ...] = ()
+    encoding: str | None = None
+    confidence: float | None = None
+
+    def page_at(self, offset: int) -> int | None:
+        """Return the page, from 1, that the character at `offset` is on."""
+        return bisect_right(self.page_starts, offset) or None
+
+    @property
+    def pages(self) -> int | None:
+        """The number of pages that were read, None if the document has none."""
+        return len(self.page_starts) or None
 
 
 def merged(tallies: Iterable[Tally[K]]) -> tuple[Tally[K], ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # What PDFium writes for a hyphen at the end of a line, whose break it leaves out.
 HYPHEN = "\x02"
@@ -54,16 +54,16 @@ _SUSPENDED = frozenset(
 _KEEPING = frozenset(("self", "quasi"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Normal:
-    """A text, what was lost on the way to it, and what was done, both by kind."""
+@dataclass(slots=True, kw_only=True)
+class Page:
+    """A page's text, what is lost of it and what was done to it, both by kind."""
 
-    text: str
-    losses: Counter[str]
-    notes: Counter[str]
+    text: str = ""
+    losses: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
 
 
-def normal(text: str, *, before: str = "") -> Normal:
+def normal(text: str, *, before: str = "") -> Page:
     """Return `text` as it is read. `before` is text that came earlier, which tells words apart.
 
     `text` has words divided at line ends by HYPHEN, or by a hyphen and a line feed.
@@ -77,7 +77,7 @@ def normal(text: str, *, before: str = "") -> Normal:
         text, lost, symbols = known(text)
     text, hyphens = joined(text, before=before)
     losses, notes = Counter(encoding=lost), Counter(symbols=symbols, hyphens=hyphens)
-    return Normal(text=text, losses=+losses, notes=+notes)
+    return Page(text=text, losses=+losses, notes=+notes)
 
 
 def letters(text: str) -> str:

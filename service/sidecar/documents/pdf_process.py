@@ -45,15 +45,12 @@ class PdfText:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Part(PdfText):
     """A message of a worker's: the next pages of a document that has `of`.
 
     `cpu` are the seconds that it computed so far, `sandbox` what holds it.
     """
 
-    pages: list[str]
-    losses: tuple[Loss, ...]
-    notes: tuple[Note, ...]
     of: int | None = None
     cpu: float = 0.0
     sandbox: Sandbox | None = None

@@ -12,7 +12,6 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import pypdfium2_raw as pdfium
 
@@ -108,15 +107,6 @@ class PageError(Exception):
     """A page cannot be read."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Page:
-    """What a page shows, and what is lost of it and done to it, by kind."""
-
-    text: str = ""
-    losses: Counter[str] = field(default_factory=Counter)
-    notes: Counter[str] = field(default_factory=Counter)
-
-
 def start() -> None:
     """Get PDFium ready, with no fonts but its own."""
     no_fonts = (ctypes.POINTER(ctypes.c_char) * 1)()
@@ -172,7 +162,7 @@ class PdfDocument:
             pdfium.FPDFDOC_ExitFormFillEnvironment(self._form)
         pdfium.FPDF_CloseDocument(self._document)
 
-    def read(self, number: int, *, most: int) -> Page:
+    def read(self, number: int, *, most: int) -> normal.Page:
         """Return the page with this number, from 1, after those before it; at most `most` are read.
 
         Raises PageError.
@@ -182,9 +172,8 @@ class PdfDocument:
             raise PageError
         try:
             text = _shown(handle)
-            said = normal.normal(text, before=self._before)
-            page = Page(text=said.text, losses=said.losses, notes=said.notes)
-            self._before = said.text
+            page = normal.normal(text, before=self._before)
+            self._before = page.text
             if not text.strip():
                 page.losses["picture"] += _is_picture(handle)
             objects = pdfium.FPDFPage_CountObjects(handle)
@@ -202,7 +191,7 @@ class PdfDocument:
             self._has_damage = self.count <= most and has_damage(self._data)
         return self._has_damage
 
-    def _add_annotations(self, handle: object, page: Page) -> None:
+    def _add_annotations(self, handle: object, page: normal.Page) -> None:
         count = min(pdfium.FPDFPage_GetAnnotCount(handle), _MAX_ANNOTATIONS)
         lines = [page.text] if page.text else []
         for index in range(count):

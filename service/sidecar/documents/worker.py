@@ -213,7 +213,7 @@ def parts(
 def _pages(
     document: PdfDocument, last: int, *, room: int, first: int, pace: Pace | None
 ) -> Iterator[dict[str, object]]:
-    from sidecar.documents import pdfium  # noqa: PLC0415 (after the limits)
+    from sidecar.documents import normal, pdfium  # noqa: PLC0415 (after the limits)
 
     for number in range(first, last + 1):
         if pace is not None and not pace.begin_page(last + 1 - number):
@@ -222,7 +222,7 @@ def _pages(
         try:
             page = document.read(number, most=last)
         except pdfium.PageError:
-            page = pdfium.Page()
+            page = normal.Page()
             page.losses["page"] += 1
         is_cut = len(page.text) > room
         losses = [_entry(kind, count, number) for kind, count in page.losses.items() if count]

@@ -27,8 +27,7 @@ from sidecar.models.snapshot import Phase, Report
 from sidecar.problems import Problem, not_ready, stopping
 from sidecar.scheduling import tokenizing
 from sidecar.scheduling.inference import Inference
-from sidecar.scheduling.jobs import BatchKey, Job, Reservation
-from sidecar.scheduling.scheduler import Priority, is_interactive
+from sidecar.scheduling.scheduler import BatchKey, Job, Priority, Reservation, is_interactive
 from sidecar.scheduling.tokenizing import (
     Cancellation,
     Disconnected,

@@ -24,8 +24,7 @@ from sidecar.metrics import Counts
 from sidecar.models.loader import Loaded
 from sidecar.problems import Problem, busy, stopping
 from sidecar.process.limits import is_memory, trimmer
-from sidecar.scheduling.jobs import Batch, BatchItem, BatchKey, Job, Reservation
-from sidecar.scheduling.scheduler import Scheduler
+from sidecar.scheduling.scheduler import Batch, BatchItem, BatchKey, Job, Reservation, Scheduler
 from sidecar.settings import Limits
 
 Encode = Callable[[Sequence[Sequence[int]]], Vectors]

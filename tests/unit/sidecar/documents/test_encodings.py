@@ -4,11 +4,15 @@ import codecs
 import random
 import unicodedata
 import zlib
+from typing import TYPE_CHECKING
 
 import pytest
 
 from sidecar.documents import encodings
 from sidecar.problems import Problem
+
+if TYPE_CHECKING:
+    from sidecar.documents.losses import Document
 
 JAPANESE = "四半期の売上報告書です。東京支店の契約書を確認してください。"
 RUSSIAN = "Отчёт о продажах за квартал. Проверьте договор филиала."
@@ -16,7 +20,7 @@ CHINESE = "季度销售报告。请检查合同。"
 ENGLISH = "Production database host is orion-db-7"
 
 
-def losses(found: encodings.Decoded) -> dict[str, int]:
+def losses(found: Document) -> dict[str, int]:
     return {loss.kind: loss.count for loss in found.losses}
 
 

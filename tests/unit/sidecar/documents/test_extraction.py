@@ -13,7 +13,7 @@ from sidecar.settings import Limits
 from tests.support.tinypdf import pdf
 
 if TYPE_CHECKING:
-    from sidecar.documents.extraction import Document
+    from sidecar.documents.losses import Document
 
 
 def read(data: bytes, suffix: str = ".pdf", *, max_chars: int = 100) -> Document:

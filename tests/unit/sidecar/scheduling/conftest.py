@@ -10,14 +10,14 @@ import pytest
 from sidecar.models.loader import Loaded
 from sidecar.problems import Problem
 from sidecar.scheduling.encoder import Encoder
-from sidecar.scheduling.jobs import BatchKey, Job
+from sidecar.scheduling.scheduler import BatchKey, Job
 from sidecar.settings import Limits
 from tests.support.stub_engine import SNAPSHOT, StubEngine
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 
-    from sidecar.scheduling.jobs import Batch, Reservation
+    from sidecar.scheduling.scheduler import Batch, Reservation
 
 KEY = BatchKey("mean", normalize=True)
 

@@ -9,7 +9,7 @@ import pytest
 from sidecar.models.loader import Loaded
 from sidecar.problems import Problem
 from sidecar.scheduling.inference import Inference
-from sidecar.scheduling.jobs import BatchKey, Job
+from sidecar.scheduling.scheduler import BatchKey, Job
 from sidecar.settings import Limits
 from tests.support.stub_engine import SNAPSHOT, StubEngine
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sidecar.scheduling import inference
-from sidecar.scheduling.jobs import BatchItem, BatchKey, Job
+from sidecar.scheduling.scheduler import BatchItem, BatchKey, Job
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.scheduling.jobs import Batch, Reservation
 from sidecar.scheduling.scheduler import (
     BUSY_MOST_S,
     BUSY_S,
@@ -10,6 +9,8 @@ from sidecar.scheduling.scheduler import (
     INTERACTIVE_TOKENS,
     LATELY_S,
     TURNS,
+    Batch,
+    Reservation,
     Scheduler,
     is_interactive,
 )

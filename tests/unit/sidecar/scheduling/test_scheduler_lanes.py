@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.scheduling.jobs import BatchKey, Reservation
-from sidecar.scheduling.scheduler import LOOKED_AT, BatchLimits, Lane
+from sidecar.scheduling.scheduler import LOOKED_AT, BatchKey, BatchLimits, Lane, Reservation
 from tests.unit.sidecar.scheduling.conftest import job, lengths
 
 
