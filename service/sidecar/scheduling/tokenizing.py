@@ -206,17 +206,12 @@ URGENT_CHARS, URGENT_ROWS = 2_000, 64
 PART_TOKENS = 4_096
 
 
-class Tokenizing:
-    """Reads texts on a thread of its own, for any number of requests."""
+class Tokenizing(TokenizerThread):
+    """Reads texts on its thread, for any number of requests, until `cancellation`."""
 
     def __init__(self, cancellation: Cancellation) -> None:
-        """Read until `cancellation`."""
+        super().__init__()
         self._cancellation = cancellation
-        self._reader = TokenizerThread()
-
-    def close(self) -> None:
-        """Read no more."""
-        self._reader.close()
 
     def at_once(
         self,
@@ -232,7 +227,7 @@ class Tokenizing:
         They are read in less time than it takes to change threads and back. Raises Problem 422 as
         `parts` does.
         """
-        if not (_is_urgent(lengths, priority) and self._reader.is_idle):
+        if not (_is_urgent(lengths, priority) and self.is_idle):
             return None
         found = engine.tokenize(texts[:])
         if not truncate:
@@ -297,7 +292,7 @@ class Tokenizing:
     ) -> R:
         if self._cancellation.is_done:
             raise stopping()
-        future = asyncio.wrap_future(self._reader.submit(work, is_urgent=is_urgent))
+        future = asyncio.wrap_future(self.submit(work, is_urgent=is_urgent))
         try:
             return await self._cancellation.unless_left(future, disconnected)
         finally:
