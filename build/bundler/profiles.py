@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bundler.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from bundler.locks.wheels import LockedWheel, WheelLock
     from bundler.targets import Target
@@ -71,11 +71,6 @@ def wheels_of(lock: WheelLock, target: Target, profile: Profile) -> tuple[Locked
     without = {canonicalize_name(package) for package in profile.without}
     return tuple(wheel for wheel in chosen if wheel.package not in without)
 
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from bundler.targets import Target
 
 ACTIONS = ("remove", "strip")
 

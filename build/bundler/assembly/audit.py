@@ -127,9 +127,7 @@ def audit(
     foreign = list(_foreign(tree, FORMATS[target.os], architecture))
     outside = {finding.path for finding in foreign}
     native = {path: binary for path, binary in tree.items() if path not in outside}
-    links = list(
-        linkage.links(native, program=target.executable, architecture=architecture, rules=rules)
-    )
+    links = linkage.links(native, program=target.executable, architecture=architecture, rules=rules)
     computed = linkage.minimum_system(native, links, system=target.os, introduced=rules.introduced)
     findings += foreign
     findings += _unresolved(links)

@@ -178,22 +178,16 @@ def _try_out(executable: Path, spec: RuntimeSpec) -> None:
             timeout=TRIAL_S,
             check=False,
         )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise _cannot_run(spec, _said(error)) from error
-    if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
-        raise _cannot_run(spec, f"exit status {done.returncode}: {last}")
-    if done.stdout.strip() != spec.version:
-        raise _cannot_run(spec, f"it says it is {done.stdout.strip()!r}")
-
-
-def _said(error: Exception) -> str:
-    """Return the error without the path of the program, which differs between machines."""
-    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
-
-
-def _cannot_run(spec: RuntimeSpec, why: str) -> UsageError:
-    return UsageError(
+        why = f"exit status {done.returncode}: {last}"
+        if not done.returncode:
+            if done.stdout.strip() == spec.version:
+                return
+            why = f"it says it is {done.stdout.strip()!r}"
+    except (OSError, subprocess.SubprocessError) as error:
+        # Without the path of the program, which differs between machines.
+        why = getattr(error, "strerror", None) or type(error).__name__
+    raise UsageError(
         f"the locked CPython {spec.version} does not run on this machine",
         why=why,
         next_step="build on a machine that it supports",

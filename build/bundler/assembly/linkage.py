@@ -290,8 +290,8 @@ def _folded(name: str, binary: Binary) -> str:
 
 def links(
     tree: Mapping[str, Binary], *, program: str, architecture: str, rules: AuditRules
-) -> Iterator[Link]:
-    """Yield every link of the binaries in `tree` (bundle path to binary), each in its process.
+) -> list[Link]:
+    """Return every link of the binaries in `tree` (bundle path to binary), each in its process.
 
     `program` is loaded first, as in life; then each module that no other names, in a process of
     its own; then whatever none of those has reached. The same link is given once.
@@ -299,30 +299,24 @@ def links(
     native = {path: binary for path, binary in tree.items() if binary.kind != "object"}
     folded = {(p.lower() if b.format == "pe" else p): p for p, b in native.items()}
     loader = _Loader(native, folded, program, architecture, rules)
-    seen: set[Link] = set()
-    reached: set[str] = set()
-    base = _Process()
-
-    def fresh(found: Iterator[Link]) -> Iterator[Link]:
-        for link in found:
-            key = replace(link, root="")
-            if key not in seen:
-                seen.add(key)
-                yield link
-
-    if program in native:
-        yield from fresh(loader.load(program, base))
-        reached |= base.paths
     named = {
         posixpath.basename(wanted.name).lower() for b in native.values() for wanted in b.imports
     }
     first = [path for path in sorted(native) if posixpath.basename(path).lower() not in named]
-    for path in (*first, *sorted(native)):
-        if path not in reached:
+    found: dict[Link, Link] = {}
+    reached: set[str] = set()
+    base = _Process()
+    for path in (*((program,) if program in native else ()), *first, *sorted(native)):
+        if path in reached:
+            continue
+        process = base
+        if path != program:
             start = _Process() if native[path].kind == "program" else base
             process = _Process(dict(start.names), set(start.paths))
-            yield from fresh(loader.load(path, process))
-            reached |= process.paths
+        for link in loader.load(path, process):
+            found.setdefault(replace(link, root=""), link)
+        reached |= process.paths
+    return list(found.values())
 
 
 NAMES = {"linux": "glibc", "mac": "macOS", "win": "Windows"}

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from bundler.assembly.licences import LicensedWheel
     from bundler.console import Progress
     from bundler.plan import BundlePlan
-    from bundler.targets import Target
 
 # The parts that the papers speak of; our own service is not among them.
 DESCRIBED = ("python", "heavy", "packages", "models")
@@ -87,7 +86,10 @@ def _packages(
         ),
     ]
     if plan.runtime is not None:
-        text = _runtime_licence(stage, target_named(plan.target)) if stage else None
+        # CPython's licence lies beside python.exe, or in the standard library.
+        folders = (stage / target_named(plan.target).stdlib, stage / "python") if stage else ()
+        places = (folder / "LICENSE.txt" for folder in folders)
+        text = next((place for place in places if place.is_file()), None)
         packages.append(
             LicensedPart(
                 name="CPython",
@@ -116,12 +118,6 @@ def _libraries(plan: BundlePlan, fetched: FetchedInputs) -> list[LicensedPart]:
         for name, entry in sorted(table.items())
         if {target.name, target.os} & set(entry.get("targets", (target.os,)))
     ]
-
-
-def _runtime_licence(stage: Path, target: Target) -> Path | None:
-    """Return where CPython's licence lies: beside python.exe, or in the standard library."""
-    places = (stage / folder / "LICENSE.txt" for folder in (target.stdlib, "python"))
-    return next((place for place in places if place.is_file()), None)
 
 
 def _dist_info(wheel: Path) -> dict[str, bytes]:
