@@ -46,33 +46,28 @@ EARLIEST = 315_532_800
 ZSTD_LEVEL = 6
 WINDOW_LOG = 23
 JOB_BYTES = 16 << 20
+THREADS = 2
 # What a bundle holds is known: more than any archive from elsewhere.
 BUNDLE_LIMITS = ArchiveLimits(member_bytes=16 << 30, total_bytes=64 << 30, ratio=1_000)
 
 
 def write_tar_zst(
-    root: Path,
-    output: Path,
-    *,
-    epoch: int,
-    level: int = ZSTD_LEVEL,
-    threads: int = 2,
-    on_bytes: Callable[[int], None] = lambda _: None,
+    root: Path, output: Path, *, epoch: int, on_bytes: Callable[[int], None] = lambda _: None
 ) -> None:
     """Write the bundle at `root` to `output`, a tar.zst with every time set to `epoch` (seconds).
 
     Entries are sorted by path; owners are 0 and nameless; modes are the manifest's. zstd cuts its
-    input into jobs of a fixed size, so the count of `threads` (at least one) never shows. Written
+    input into jobs of a fixed size, so the count of threads (at least one) never shows. Written
     beside, synced, renamed: a crash leaves the old archive or the new one, and perhaps a hidden
     file that the next run sweeps. Raises VerificationError for a file that is not the manifest's
     or changes meanwhile, DiskError.
     """
     entries = _listed(root)
     parameters = zstandard.ZstdCompressionParameters.from_level(
-        level,
+        ZSTD_LEVEL,
         window_log=WINDOW_LOG,
         job_size=JOB_BYTES,
-        threads=max(1, threads),
+        threads=THREADS,
         write_checksum=True,
     )
     compressor = zstandard.ZstdCompressor(compression_params=parameters)
@@ -94,15 +89,6 @@ def _listed(root: Path) -> dict[str, FileEntry]:
             next_step="remove it and assemble again",
         )
     return dict(sorted(entries.items()))
-
-
-def unpack(
-    packed: Path, destination: Path, *, on_bytes: Callable[[int], None] = lambda _: None
-) -> dict[str, int]:
-    """Unpack what `archive` wrote into the new folder `destination`, as archives.extract does."""
-    return safe_extract.extract(
-        packed, destination, strip=0, limits=BUNDLE_LIMITS, on_bytes=on_bytes
-    )
 
 
 def folders_of(paths: Iterable[str]) -> list[str]:
@@ -260,7 +246,13 @@ def verify_packed(archive: Path, progress: Progress) -> Verified:
         step = "unpack"
         progress.start(step, None)
         root = Path(name, "bundle")
-        unpack(archive, root, on_bytes=lambda size: progress.advance(step, size))
+        safe_extract.extract(
+            archive,
+            root,
+            strip=0,
+            limits=BUNDLE_LIMITS,
+            on_bytes=lambda size: progress.advance(step, size),
+        )
         progress.finish(step)
         return verify(root, progress)
 

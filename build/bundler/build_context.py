@@ -114,6 +114,8 @@ class BuildContext:
         wheels = read_wheels(project.wheel_lock)
         require_current(wheels, project.root / "pyproject.toml")
         target = target_named(options.target) if options.target else host_target()
+        assembly = tree.digest_of(tree.python_sources(project.assembly))
+        packed = project.service / "sidecar/engines/packed"
         context = cls(
             options=options,
             project=project,
@@ -127,8 +129,9 @@ class BuildContext:
             sources=Sources(
                 service=tree.digest_of(tree.python_sources(project.service)),
                 version=project.version,
-                forward=_digest_of(project.service / "sidecar/engines/packed", FORWARD),
-                builder=_builder_digest(project, target),
+                forward=tree.digest_of({n: packed / n for n in FORWARD if (packed / n).is_file()}),
+                # The code that assembles, and the layout it is told to follow.
+                builder=Digest.of_bytes(canonical([assembly.sha256, *target.layout])),
             ),
             target=target,
             resolver=Resolver(
@@ -409,14 +412,3 @@ def refuse_unreleasable(planned: BundlePlan) -> None:
             why="; ".join(planned.unreleasable),
             next_step="assemble without --release, or where everything can be reached",
         )
-
-
-def _builder_digest(project: Project, target: Target) -> Digest:
-    """Return the digest of the code that assembles, and of the layout it is told to follow."""
-    code = tree.digest_of(tree.python_sources(project.assembly))
-    return Digest.of_bytes(canonical([code.sha256, *target.layout]))
-
-
-def _digest_of(folder: Path, names: Collection[str]) -> Digest:
-    files = {name: folder / name for name in names}
-    return tree.digest_of({name: file for name, file in files.items() if file.is_file()})

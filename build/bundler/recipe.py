@@ -100,15 +100,12 @@ def parse_recipe(text: str) -> Recipe:
     raw = parse_toml(text, "recipe.toml")
     try:
         bundle, models = raw["bundle"], raw["models"]
+        bundle |= {key: int(bundle[key]) for key in ("epoch", "path_budget")}
         catalogue = {
             name: CatalogueModel(name=name, **entry) for name, entry in models["catalogue"].items()
         }
         recipe = Recipe(
-            epoch=int(bundle["epoch"]),
-            path_budget=int(bundle["path_budget"]),
-            default_profile=bundle["default_profile"],
-            default_model=bundle["default_model"],
-            release_model=bundle["release_model"],
+            **bundle,
             heavy=frozenset(raw["components"]["heavy"]),
             allow=tuple(models["allow"]),
             catalogue=catalogue,

@@ -159,8 +159,6 @@ def _root_facts(root: Path) -> Mapping[str, Any]:
         "root": root,
         "executable": root / "usr/bin/python3.11",
         "stdlib": root / "usr/lib/python3.11",
-        "dynload": None,
-        "libraries": None,
         "site_packages": ["dist-packages"],
         "licence": root / "usr/share/doc/python3.11-minimal/copyright",
     }
@@ -186,14 +184,14 @@ def _facts(executable: Path) -> Mapping[str, Any]:
 def _sources(facts: Mapping[str, Any]) -> Mapping[str, Path]:
     """Return the host's file for every path of the copy, sorted by path, libraries included."""
     stdlib = Path(facts["stdlib"])
-    dynload = Path(facts["dynload"] or stdlib / "lib-dynload")
+    dynload = Path(facts.get("dynload") or stdlib / "lib-dynload")
     found = {PROGRAM: Path(facts["executable"])}
     for path in dynload.glob("*.so"):
         if not MODULES_LEFT_OUT.fullmatch(path.name.partition(".")[0]):
             found[f"{DYNLOAD}/{path.name}"] = path
     programs = [path for _, path in sorted(found.items()) if is_elf(path)]
     libraries = closure(
-        programs, fallback=Path(facts["libraries"] or stdlib.parent), root=facts.get("root")
+        programs, fallback=Path(facts.get("libraries") or stdlib.parent), root=facts.get("root")
     )
     found |= {f"lib/{name}": path for name, path in libraries.items()}
     for path in _files(stdlib):
