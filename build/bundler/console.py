@@ -7,6 +7,7 @@ import json
 import sys
 import threading
 import time
+from collections import defaultdict
 from typing import TYPE_CHECKING, Literal, TextIO
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 Unit = Literal["bytes", "steps"]
 LINE_SECONDS = 5.0
 QUIET_BYTES = 5_000_000
+NOT_BEGUN: tuple[None, Unit] = (None, "bytes")
 
 
 class Console:
@@ -80,23 +82,21 @@ class Lines(Progress):
         """Write through `console`."""
         self.console = console
         self.label = label
-        self.units: dict[str, Unit] = {}
-        self.totals: dict[str, int | None] = {}
-        self.counts: dict[str, int] = {}
+        self.totals: dict[str, tuple[int | None, Unit]] = {}
+        self.counts: dict[str, int] = defaultdict(int)
         self.spoken = time.monotonic()
         self.lock = threading.Lock()
 
     def start(self, name: str, total: int | None, *, unit: Unit = "bytes") -> None:
         """Begin `name`."""
         with self.lock:
-            self.units[name] = unit
-            self.totals[name] = total
+            self.totals[name] = total, unit
             self.counts[name] = 0
 
     def advance(self, name: str, amount: int) -> None:
         """Count, and speak if it has been quiet for a while."""
         with self.lock:
-            self.counts[name] = self.counts.get(name, 0) + amount
+            self.counts[name] += amount
             now = time.monotonic()
             if now - self.spoken >= LINE_SECONDS:
                 self.spoken = now
@@ -105,7 +105,8 @@ class Lines(Progress):
     def finish(self, name: str) -> None:
         """Say that `name` is done, if it was worth waiting for."""
         with self.lock:
-            if self._unit(name) == "bytes" and self.counts.get(name, 0) < QUIET_BYTES:
+            _, unit = self.totals.get(name, NOT_BEGUN)
+            if unit == "bytes" and self.counts[name] < QUIET_BYTES:
                 return
             self.spoken = time.monotonic()
             self.console.say(f"{self.label} {name}: {self._amount(name)}, done")
@@ -114,12 +115,9 @@ class Lines(Progress):
         """Say it."""
         self.console.say(f"{self.label} {name}: {text}")
 
-    def _unit(self, name: str) -> Unit:
-        return self.units.get(name, "bytes")
-
     def _amount(self, name: str) -> str:
-        count, total = self.counts.get(name, 0), self.totals.get(name)
-        if self._unit(name) == "steps":
+        count, (total, unit) = self.counts[name], self.totals.get(name, NOT_BEGUN)
+        if unit == "steps":
             return f"{count} of {total} steps" if total else f"{count} steps"
         of = f" of {total / 1e6:.1f}" if total else ""
         return f"{count / 1e6:.1f}{of} MB"

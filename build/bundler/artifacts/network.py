@@ -6,12 +6,12 @@ import base64
 import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import httpx2
 from unearth.auth import get_keyring_auth
 from unearth.fetchers import PyPIClient
-from unearth.utils import get_netrc_auth
+from unearth.utils import get_netrc_auth, split_auth_from_url
 
 from bundler.artifacts.download import (
     CUT,
@@ -123,8 +123,7 @@ def may_pass(error: Exception, text: str) -> bool:
 
 def without_credentials(url: str) -> str:
     """Return `url` without the user and password in it."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return str(split_auth_from_url(url)[1])
 
 
 def reason(error: Exception, network: Network) -> str:
@@ -171,33 +170,25 @@ class Credentials:
 
     def __init__(self, urls: Collection[str] = (), *, asks_keyring: bool = False) -> None:
         """Collect what stands in `urls`."""
-        self._by_host = {}
+        split = [split_auth_from_url(url) for url in urls]
+        self._by_host = {urlsplit(plain).netloc: auth for auth, plain in split if auth}
+        self._indexes = {urlsplit(plain).netloc: plain for _, plain in split if asks_keyring}
         self._asked: dict[str, tuple[str, str] | None] = {}
-        for url in urls:
-            userinfo, at, host = urlsplit(url).netloc.rpartition("@")
-            if at:
-                self._by_host[host] = userinfo
-        self._indexes = (
-            {urlsplit(without_credentials(url)).netloc: without_credentials(url) for url in urls}
-            if asks_keyring
-            else {}
-        )
 
     def header(self, url: str) -> dict[str, str]:
         """Return the Authorization header for `url`, or nothing."""
-        userinfo, at, host = urlsplit(url).netloc.rpartition("@")
-        if not at:
-            userinfo = self._by_host.get(host, "")
-        user, colon, password = userinfo.partition(":")
-        kept = None if colon else self._from_keyring(host, unquote(user))
-        own = (unquote(user), unquote(password)) if userinfo else None
-        pair = kept or own or get_netrc_auth(url)
+        auth, plain = split_auth_from_url(url)
+        host = urlsplit(plain).netloc
+        user, password = auth or self._by_host.get(host) or (None, None)
+        pair = None if user is None else (user, password or "")
+        if password is None:
+            pair = self._from_keyring(host, user) or pair or get_netrc_auth(plain)
         if pair is None:
             return {}
         token = base64.b64encode(":".join(pair).encode()).decode()
         return {"Authorization": f"Basic {token}"}
 
-    def _from_keyring(self, host: str, user: str) -> tuple[str, str] | None:
+    def _from_keyring(self, host: str, user: str | None) -> tuple[str, str] | None:
         if host in self._indexes and host not in self._asked:
             self._asked[host] = get_keyring_auth(self._indexes[host], user or None)
         return self._asked.get(host)

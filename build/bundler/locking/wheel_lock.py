@@ -11,10 +11,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
 
 import tomlkit
+from unearth import Link
 
 from bundler.errors import UnreachableError, UnsupportedError, UsageError
 from bundler.locks.wheels import parse_lock, select
@@ -59,19 +58,12 @@ def configuration(indexes: Indexes, torch_index: str) -> str:
         url = f"{torch_index.rstrip('/')}/torch/"
     elif "://" not in url:
         url = Path(url).absolute().as_uri()
-    source = tomlkit.table()
-    source.update({"url": url, "type": "find_links"})
-    document = tomlkit.document()
-    document.add("pypi", tomlkit.table(is_super_table=True).add("pytorch", source))
-    return tomlkit.dumps(document)
+    return tomlkit.dumps({"pypi": {"pytorch": {"url": url, "type": "find_links"}}})
 
 
 def _holds_torch(place: str) -> bool:
-    parts = urlsplit(place)
-    if parts.scheme not in {"", "file"}:
-        return False
-    folder = Path(url2pathname(unquote(parts.path))) if parts.scheme else Path(place)
-    return any(folder.glob(TORCH))
+    link = Link(place if "://" in place else Path(place).absolute().as_uri())
+    return link.is_file and any(link.file_path.glob(TORCH))
 
 
 def refresh(
@@ -152,13 +144,9 @@ def _run_pdm(folder: Path, platform: str, python: str, *, append: bool) -> None:
 
 def _environment(inherited: Mapping[str, str], python: str) -> dict[str, str]:
     """Return the environment for pdm: the user's, without what would tie the lock to a project."""
-    kept = {
-        name: value
-        for name, value in inherited.items()
-        if name not in {"PDM_PROJECT", "PDM_LOCKFILE", "PDM_OVERRIDE", "VIRTUAL_ENV", "PYTHONPATH"}
-    }
+    own = {"PDM_PROJECT", "PDM_LOCKFILE", "PDM_OVERRIDE", "VIRTUAL_ENV", "PYTHONPATH"}
     return {
-        **kept,
+        **{name: value for name, value in inherited.items() if name not in own},
         "PDM_CHECK_UPDATE": "0",
         "PDM_IGNORE_SAVED_PYTHON": "1",
         "PDM_NON_INTERACTIVE": "1",
