@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bundler.commands.options import (
@@ -52,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--builder", metavar="URI", help="id of the builder, for the provenance statement")
     add("--output", **FOLDER, type=place, help="the folder to write (bundle/out/release)")
     add_fetch_options(parser)
+    parser.set_defaults(runtime="auto", only=None)
 
 
 def check(options: argparse.Namespace, project: Project) -> None:
@@ -92,20 +94,14 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
 
     started = time.monotonic()
     recipe, is_dry = read_recipe(project.recipe), options.dry_run
+    options.release = not is_dry
     output = _output(options, project)
     commit, findings = contents.read_checkout(project.root)
     locked = read_models(project.model_lock, recipe)
     models, stand_ins = contents.models_of(recipe, locked, options.model, is_dry=is_dry)
     findings += stand_ins
     _mark(findings, console, is_dry=is_dry)
-    own = BuildOptions(
-        models=models,
-        profile=options.profile,
-        is_release=not is_dry,
-        is_offline=options.offline,
-        mirrors=tuple(options.mirror),
-        store=options.store,
-    )
+    own = replace(BuildOptions.of(options), target=None, output=None, models=models)
     targets = tuple(dict.fromkeys(options.target)) or tuple(TARGETS)
     present, missing = contents.assembled(targets, own, project, console)
     found = [
