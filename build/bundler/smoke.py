@@ -35,7 +35,7 @@ from sidecar.models.golden import MIN_COSINE, Golden
 from sidecar.models.golden import read as read_golden
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bundler.profiles import DietRule
     from bundler.recipe import Recipe
@@ -131,15 +131,6 @@ def _run(bundle: Path, model: str, engine: str, golden: Golden) -> tuple[float, 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trace:
-    """What a running bundle reached for: paths from its root, and modules by name."""
-
-    opened: frozenset[str]
-    listed: frozenset[str]
-    modules: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """An attempt at something that a rule removed: what it was, and the path that is not there."""
 
@@ -181,8 +172,8 @@ def prove(bundle: Path, recipe: Recipe, texts: Sequence[str], *, engine: str = "
         )
     target = target_named(manifest.target)
     return Proved(
-        modules=sum(any(_is_there(bundle, p) for p in _places(m, target)) for m in seen.modules),
-        files=sum(_is_there(bundle, path) for path in seen.opened),
+        modules=sum(any(_is_there(bundle, p) for p in _places(m, target)) for m in seen["module"]),
+        files=sum(_is_there(bundle, path) for path in seen["open"]),
     )
 
 
@@ -213,22 +204,23 @@ def exercise(
         service.end()
 
 
-def parse(report: str) -> Trace:
-    """Return what the tracer wrote. Raises SmokeError where that is nothing."""
+def parse(report: str) -> dict[str, set[str]]:
+    """Return what the tracer wrote: paths opened and listed, and modules that were looked for.
+
+    Raises SmokeError where that is nothing.
+    """
     names: dict[str, set[str]] = {"open": set(), "list": set(), "module": set()}
     for line in report.splitlines():
         kind, name = json.loads(line)
         names[kind].add(name)
     if not names["open"] or not names["module"]:
         raise SmokeError("the trace is empty", why="the service was started without it")
-    return Trace(
-        opened=frozenset(names["open"]),
-        listed=frozenset(names["list"]),
-        modules=frozenset(names["module"]),
-    )
+    return names
 
 
-def attempts(seen: Trace, bundle: Path, manifest: Manifest, recipe: Recipe) -> tuple[Attempt, ...]:
+def attempts(
+    seen: Mapping[str, Iterable[str]], bundle: Path, manifest: Manifest, recipe: Recipe
+) -> tuple[Attempt, ...]:
     """Return each attempt at a path that is not in the bundle because of a rule, sorted."""
     target = target_named(manifest.target)
     site, python = f"{target.site_packages}/", "python/"
@@ -254,9 +246,9 @@ def attempts(seen: Trace, bundle: Path, manifest: Manifest, recipe: Recipe) -> t
         return None
 
     # A listed folder that is there shows only what is there; one that is not stands for its files.
-    wanted: list[tuple[str, tuple[str, ...]]] = [("opened", (path,)) for path in seen.opened]
-    wanted += [("listed", (f"{p}/x",)) for p in seen.listed if not _is_there(bundle, p)]
-    wanted += [(f"imported {name}", _places(name, target)) for name in seen.modules]
+    wanted: list[tuple[str, tuple[str, ...]]] = [("opened", (path,)) for path in seen["open"]]
+    wanted += [("listed", (f"{p}/x",)) for p in seen["list"] if not _is_there(bundle, p)]
+    wanted += [(f"imported {name}", _places(name, target)) for name in seen["module"]]
     found = []
     for what, places in wanted:
         if any(_is_there(bundle, place) for place in places):

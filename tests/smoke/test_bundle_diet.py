@@ -52,8 +52,8 @@ def test_the_reader_of_pdfs_is_traced_too(bundle: Path, tmp_path: Path) -> None:
     record = tmp_path / "report"
     exercise(bundle, tmp_path, [], through=(tracer.__file__, str(record), str(bundle)))
     seen = parse(record.read_text(encoding="utf-8"))
-    assert {"pypdfium2_raw", "sidecar", "numpy"} <= seen.modules
-    assert any(path.endswith(".so") for path in seen.opened)
+    assert {"pypdfium2_raw", "sidecar", "numpy"} <= seen["module"]
+    assert any(path.endswith(".so") for path in seen["open"])
 
 
 def test_savings_are_known_for_every_package(bundle: Path) -> None:

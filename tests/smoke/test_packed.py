@@ -50,7 +50,7 @@ def test_a_service_that_answers_has_opened_nothing_of_the_heavy_libraries(
     packages = target_named(read_manifest(bundle).target).site_packages
     used = {
         path.removeprefix(f"{packages}/").partition("/")[0]
-        for path in seen.opened
+        for path in seen["open"]
         if path.startswith(f"{packages}/")
     }
     assert {"onnxruntime", "tokenizers", "numpy"} <= used

@@ -10,7 +10,6 @@ from bundler.errors import SmokeError
 from bundler.smoke import (
     SAID,
     Attempt,
-    Trace,
     attempts,
     parse,
     pdf,
@@ -34,11 +33,7 @@ def found(
 ) -> tuple[Attempt, ...]:
     """Return the attempts in a trace of the names given, each a list with spaces."""
     manifest = stocked.inventory().manifest
-    seen = Trace(
-        opened=frozenset(opened.split()),
-        listed=frozenset(listed.split()),
-        modules=frozenset(modules.split()),
-    )
+    seen = {"open": opened.split(), "list": listed.split(), "module": modules.split()}
     return attempts(seen, stocked.bundle, manifest, stocked.miniature.recipe)
 
 
@@ -94,7 +89,7 @@ def test_a_report_of_nothing_proves_nothing() -> None:
 
 def test_a_report_is_read_by_kind() -> None:
     seen = parse('["module", "m"]\n["open", "a"]\n["list", "b"]\n["open", "a"]\n')
-    assert seen == Trace(opened=frozenset({"a"}), listed=frozenset({"b"}), modules=frozenset({"m"}))
+    assert seen == {"open": {"a"}, "list": {"b"}, "module": {"m"}}
 
 
 def test_a_proof_counts_what_is_there_and_leaves_the_bundle_as_it_is(
