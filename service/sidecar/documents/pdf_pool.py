@@ -17,7 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from sidecar.documents import sandbox, worker
+from sidecar.documents import worker
 from sidecar.documents.pdf_process import (
     LIGHTER,
     Part,
@@ -250,7 +250,7 @@ class PdfPool:
         self._is_closed = False
         self.counts: Counter[str] = Counter()
         # What holds the processes, as far as is known.
-        self.sandbox: sandbox.Sandbox = sandbox.kind()
+        self.sandbox: worker.Sandbox = worker.possible_sandbox()
         self._is_warned = False
 
     @property
@@ -364,7 +364,7 @@ class PdfPool:
             raise answer
         self._note(answer.sandbox)
 
-    def _note(self, held: sandbox.Sandbox | None) -> None:
+    def _note(self, held: worker.Sandbox | None) -> None:
         """Take what holds a process, and say once where that is less than it should be."""
         self.sandbox = held or self.sandbox
         if held == "rlimits" and sys.platform != "darwin" and not self._is_warned:

@@ -23,8 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sidecar.documents import worker
 from sidecar.documents.losses import Loss, LossKind, Note, merged
-from sidecar.documents.sandbox import Sandbox
-from sidecar.documents.worker import LEAST_PAGE_S, PAGE_SHARE
+from sidecar.documents.worker import LEAST_PAGE_S, PAGE_SHARE, Sandbox
 from sidecar.problems import Problem
 from sidecar.process.children import is_stopped, needed
 from sidecar.scheduling.tokenizing import fulfil

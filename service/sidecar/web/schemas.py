@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 from sidecar.documents import encodings
 from sidecar.documents.chunking import Chunking, Unit
 from sidecar.documents.losses import MAX_LISTED, LossKind, NoteKind
-from sidecar.documents.sandbox import Sandbox
+from sidecar.documents.worker import Sandbox
 from sidecar.engines import Degraded, Engine
 from sidecar.problems import Problem
 from sidecar.process.presence import State

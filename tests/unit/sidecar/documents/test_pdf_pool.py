@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar.documents import pdf_pool, pdf_process, sandbox, worker
+from sidecar.documents import pdf_pool, pdf_process, worker
 from sidecar.documents.losses import Loss, LossKind
 from sidecar.documents.pdf_pool import PdfPool
 from sidecar.documents.pdf_process import MAX_SKIPPED, PdfText
@@ -82,12 +82,12 @@ def test_pages_come_in_order_and_a_process_waits_for_the_next_document(
         assert not spare.is_alive
         assert made.processes == 1
         assert made.counts == {"read": 2}
-        assert made.sandbox == sandbox.kind()  # as the worker said
+        assert made.sandbox == worker.possible_sandbox()  # as the worker said
 
     run(work)
 
 
-@pytest.mark.skipif(sandbox.kind() != "seccomp", reason="the kernel has no filters")
+@pytest.mark.skipif(worker.possible_sandbox() != "seccomp", reason="the kernel has no filters")
 def test_a_process_that_reads_is_held_by_the_filter_in_all_its_threads(
     run: Callable[..., Any],
 ) -> None:

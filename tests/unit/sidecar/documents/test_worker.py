@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar.documents import pdfium, sandbox, worker
+from sidecar.documents import pdfium, worker
 from sidecar.documents.losses import Loss
 from sidecar.documents.pdf_process import PdfText
 from tests.support.pdfparts import read, said
@@ -223,8 +223,8 @@ def test_the_program_reads_a_document_and_writes_a_message_a_page(
     messages = iter([b'{"first": 2, "seconds": 3.5, "room": 4}', pdf(["one", "hello"])])
     sent: list[dict[str, Any]] = []
     monkeypatch.setattr(sys, "argv", ["worker.py", "5", "100", "3", str(os.getppid())])
-    monkeypatch.setattr(sandbox, "confine", begun.append)
-    monkeypatch.setattr(sandbox, "seal", lambda: "seccomp")
+    monkeypatch.setattr(worker, "confine", begun.append)
+    monkeypatch.setattr(worker, "seal", lambda: "seccomp")
     monkeypatch.setattr(worker, "die_with", begun.append)
     monkeypatch.setattr(worker, "receive", lambda: next(messages) if is_wanted else None)
     monkeypatch.setattr(worker, "send", sent.append)

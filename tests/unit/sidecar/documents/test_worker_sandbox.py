@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from sidecar.documents import sandbox
+from sidecar.documents import worker
 
-ROOT = Path(sandbox.__file__).parents[2]
+ROOT = Path(worker.__file__).parents[2]
 # What a process tries that the filter holds; it says by its exit code what it could do.
 TRIES = """
 import ctypes, errno, os, resource, socket, sys, threading
 sys.path.insert(0, sys.argv[1])
-from sidecar.documents import sandbox
+from sidecar.documents import worker
 if sys.argv[2]:
     os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[2]))
 libc = ctypes.CDLL(None, use_errno=True)
@@ -33,8 +33,8 @@ def within_thread():
         other.append(error.errno)
 thread = threading.Thread(target=within_thread)
 thread.start()
-sandbox.confine(30)
-held = sandbox.seal()
+worker.confine(30)
+held = worker.seal()
 def fails(try_it):
     try:
         try_it()
@@ -75,7 +75,7 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, tuple[int, int]]]
     return asked
 
 
-@pytest.mark.skipif(sandbox.kind() != "seccomp", reason="the kernel has no filters")
+@pytest.mark.skipif(worker.possible_sandbox() != "seccomp", reason="the kernel has no filters")
 @pytest.mark.parametrize("user", ["", "65534"])
 def test_files_sockets_and_processes_are_denied_as_any_user(user: str) -> None:
     if user and os.getuid() != 0:
@@ -96,10 +96,10 @@ def test_time_memory_and_dumps_are_limited_from_the_start(
     asked: list[tuple[int, ...]] = []
     library = SimpleNamespace(prctl=lambda *given: asked.append(given))
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: library)
-    sandbox.confine(10)
+    worker.confine(10)
     assert dict(limits) == {
         resource.RLIMIT_CPU: (10, 11),
-        resource.RLIMIT_AS: (sandbox.MEMORY_BYTES, sandbox.MEMORY_BYTES),
+        resource.RLIMIT_AS: (worker.ADDRESS_BYTES, worker.ADDRESS_BYTES),
         resource.RLIMIT_CORE: (0, 0),
     }
     assert asked == [(38, 1, 0, 0, 0)]  # no new privileges
@@ -116,8 +116,8 @@ def test_a_kernel_that_refuses_the_filter_leaves_the_limits(
             return answer
 
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: SimpleNamespace(syscall=Call()))
-    assert sandbox.kind() == "rlimits"
-    assert sandbox.seal() == "rlimits"
+    assert worker.possible_sandbox() == "rlimits"
+    assert worker.seal() == "rlimits"
     names = (resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC)
     assert dict(limits) == dict.fromkeys(names, (0, 0))
 
@@ -126,7 +126,7 @@ def test_a_machine_without_numbers_has_the_limits_alone(
     monkeypatch: pytest.MonkeyPatch, limits: list[tuple[int, tuple[int, int]]]
 ) -> None:
     monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="riscv64"))
-    assert (sandbox.kind(), sandbox.seal()) == ("rlimits", "rlimits")
+    assert (worker.possible_sandbox(), worker.seal()) == ("rlimits", "rlimits")
     assert len(limits) == 3
 
 
@@ -135,9 +135,9 @@ def test_the_filter_allows_its_list_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch, machine: str
 ) -> None:
     monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine=machine))
-    program = sandbox._program()
+    program = worker._program()
     assert program is not None
-    architecture, _, calls = sandbox._MACHINES[machine]
+    architecture, _, calls = worker._MACHINES[machine]
     steps = [struct.unpack_from("=HBBI", program, at) for at in range(0, len(program), 8)]
 
     def run(number: int, architecture: int) -> int:
@@ -176,7 +176,7 @@ def test_on_windows_a_job_object_of_one_process_is_asked_for(
         IsProcessInJob=lambda *_: 0,
     )
     on_windows(monkeypatch, kernel)
-    sandbox.confine(10)
+    worker.confine(10)
     (job, kind, given, size), (other, _) = asked
     assert job.value == other.value == 7
     assert kind == 9
@@ -184,11 +184,11 @@ def test_on_windows_a_job_object_of_one_process_is_asked_for(
     assert struct.unpack_from("<q", given, 0) == (10 * 10_000_000,)
     assert struct.unpack_from("<I", given, 16) == (0x10A,)
     assert struct.unpack_from("<I", given, 40) == (1,)
-    assert struct.unpack_from("<Q", given, 112) == (sandbox.MEMORY_BYTES,)
-    assert (sandbox.kind(), sandbox.seal()) == ("job", "rlimits")
+    assert struct.unpack_from("<Q", given, 112) == (worker.ADDRESS_BYTES,)
+    assert (worker.possible_sandbox(), worker.seal()) == ("job", "rlimits")
 
 
 def test_a_system_without_any_limits_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     on_windows(monkeypatch, SimpleNamespace())
-    sandbox.confine(10)
-    assert sandbox.seal() == "rlimits"
+    worker.confine(10)
+    assert worker.seal() == "rlimits"
