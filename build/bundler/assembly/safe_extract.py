@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import shutil
@@ -16,7 +17,15 @@ from typing import TYPE_CHECKING, Protocol, cast
 import zstandard
 
 from bundler.assembly.path_rules import ArchiveLimits, Member, MemberCheck, keep_all
-from bundler.atomic import EXECUTABLE, FOLDER, PLAIN, rename, set_mode
+from bundler.atomic import (
+    EXECUTABLE,
+    FOLDER,
+    PLAIN,
+    disk_errors,
+    free_bytes,
+    rename,
+    set_mode,
+)
 from bundler.errors import DiskError, IntegrityError, PolicyError
 
 if TYPE_CHECKING:
@@ -112,27 +121,17 @@ def extract(
         layout = _survey(raw, check, on_dropped)
         needed = sum(source.size * len(paths) for source, paths in layout.values())
         destination.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(destination.parent).free
-        if needed > free:
-            raise DiskError(
-                f"{destination.name} does not fit on the disk",
-                why=f"it takes {needed} bytes, {free} are free",
-                next_step=f"make room at {destination.parent}",
-            )
-        work = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
-        try:
-            _write(raw, check, layout, work, on_bytes)
-            if destination.is_dir():
-                destination.rmdir()
-            rename(work, destination)
-        except OSError as error:
-            raise DiskError(
-                f"{archive.name} could not be unpacked",
-                why=error.strerror or str(error),
-                next_step=f"make room for {needed} bytes at {destination.parent}",
-            ) from error
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        with disk_errors(destination.parent, purpose=archive.name, needed=needed):
+            if needed > free_bytes(destination.parent):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            work = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+            try:
+                _write(raw, check, layout, work, on_bytes)
+                if destination.is_dir():
+                    destination.rmdir()
+                rename(work, destination)
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
     return {
         path: _mode(source)
         for path, source in sorted((p, source) for source, paths in layout.values() for p in paths)

@@ -166,17 +166,12 @@ def test_a_full_disk_exits_6_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed = write_tar(tmp_path / "a.tar", FILES)
-    monkeypatch.setattr("bundler.assembly.safe_extract.shutil.disk_usage", lambda _: Usage(free=3))
-    with pytest.raises(DiskError, match="does not fit"):
+    monkeypatch.setattr("bundler.atomic.free_bytes", lambda _: 3)
+    monkeypatch.setattr("bundler.assembly.safe_extract.free_bytes", lambda _: 3)
+    with pytest.raises(DiskError, match=r"the disk is full: no room for a\.tar") as caught:
         extract(packed, tmp_path / "out")
+    assert "bytes are needed, 3 bytes are free" in caught.value.why
     assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
-
-
-class Usage:
-    """What shutil.disk_usage returns, as far as it is read."""
-
-    def __init__(self, free: int) -> None:
-        self.free = free
 
 
 def test_a_disk_that_fills_meanwhile_exits_6_and_leaves_nothing(
@@ -189,7 +184,7 @@ def test_a_disk_that_fills_meanwhile_exits_6_and_leaves_nothing(
     monkeypatch.setattr("bundler.assembly.safe_extract.shutil.copyfileobj", full)
     with pytest.raises(DiskError, match=r"a\.tar") as caught:
         extract(packed, tmp_path / "out")
-    assert "No space left" in caught.value.why
+    assert "bytes are needed" in caught.value.why
     assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
 
 
