@@ -156,9 +156,10 @@ def _elf(path: Path) -> Binary | None:
                 has_text_relocations |= is_plain and entry.has(flags)
             case _:
                 has_text_relocations |= entry.tag == lief.ELF.DynamicEntry.TAG.TEXTREL
+    kind = _elf_kind(elf)
     return Binary(
         format="elf",
-        kind=_elf_kind(elf),
+        kind=kind,
         architectures=(_architecture(elf.header.machine_type),),
         imports=tuple(
             Import(
@@ -170,7 +171,7 @@ def _elf(path: Path) -> Binary | None:
         name=name,
         rpaths=tuple(runpaths or rpaths),
         rpath_is_inherited=bool(rpaths) and not runpaths,
-        has_executable_stack=_has_executable_stack(elf),
+        has_executable_stack=kind != "object" and _has_executable_stack(elf),
         has_text_relocations=has_text_relocations,
     )
 
@@ -198,8 +199,6 @@ def _elf_kind(elf: lief.ELF.Binary) -> Kind:
 
 def _has_executable_stack(elf: lief.ELF.Binary) -> bool:
     """Return whether loading it makes stacks executable; without PT_GNU_STACK glibc does."""
-    if elf.header.file_type == lief.ELF.Header.FILE_TYPE.REL:
-        return False
     flags = [s.flags for s in elf.segments if s.type == lief.ELF.Segment.TYPE.GNU_STACK]
     return not flags or any(lief.ELF.Segment.FLAGS.X in flag for flag in flags)
 
@@ -218,20 +217,16 @@ def _macho(path: Path, architecture: str) -> Binary | None:
         return None
     identity = lief.MachO.LoadCommand.TYPE.ID_DYLIB
     weak = lief.MachO.LoadCommand.TYPE.LOAD_WEAK_DYLIB
+    minimum = macho.version_min.version if macho.version_min is not None else []
     if macho.build_version is not None:
         minimum = macho.build_version.minos
-    else:
-        minimum = macho.version_min.version if macho.version_min is not None else []
-    match macho.header.file_type:
-        case lief.MachO.Header.FILE_TYPE.EXECUTE:
-            kind: Kind = "program"
-        case lief.MachO.Header.FILE_TYPE.OBJECT:
-            kind = "object"
-        case _:
-            kind = "library"
+    kinds: dict[object, Kind] = {
+        lief.MachO.Header.FILE_TYPE.EXECUTE: "program",
+        lief.MachO.Header.FILE_TYPE.OBJECT: "object",
+    }
     return Binary(
         format="macho",
-        kind=kind,
+        kind=kinds.get(macho.header.file_type, "library"),
         architectures=tuple(names),
         imports=tuple(
             Import(name=str(one.name), optional=one.command == weak)

@@ -8,6 +8,7 @@ release must refuse it.
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import json
 import os
@@ -342,13 +343,11 @@ def read_program(path: Path) -> Binary:
     # lief takes most of a second to import, and only a stand-in needs it before the audit.
     from bundler.assembly.binaries import read  # noqa: PLC0415
 
-    try:
+    with contextlib.suppress(VerificationError):
         program = read(path)
-    except VerificationError as error:
-        raise unsuitable(f"{path} is not a readable ELF file") from error
-    if program is None or program.format != "elf":
-        raise unsuitable(f"{path} is not a readable ELF file")
-    return program
+        if program is not None and program.format == "elf":
+            return program
+    raise unsuitable(f"{path} is not a readable ELF file")
 
 
 def closure(
