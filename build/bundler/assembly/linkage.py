@@ -352,23 +352,23 @@ def version_key(version: str) -> tuple[int, ...]:
 
 def minimum_system(
     binaries: Mapping[str, Binary],
-    links: Iterable[Link],
+    links: Sequence[Link],
     *,
     system: str,
     introduced: Mapping[str, str],
 ) -> MinimumSystem:
     """Return the floor of a tree (bundle path to binary) for `system`: linux, mac or win."""
-    made = tuple(links)
-    claims = sorted(_claims(binaries, made, system, introduced))
-    best = max(claims, key=lambda claim: version_key(claim[0]), default=("", "", ""))
+    claims = sorted(_claims(binaries, links, system, introduced))
     # Of several files with the same claim, the first by path is named, on every machine.
-    first = next((c for c in claims if c[0] == best[0]), best)
+    version, forced_by, because = max(
+        claims, key=lambda claim: version_key(claim[0]), default=("", "", "")
+    )
     return MinimumSystem(
         system=NAMES[system],
-        version=first[0],
-        forced_by=first[1],
-        because=first[2],
-        libraries=_libraries(made),
+        version=version,
+        forced_by=forced_by,
+        because=because,
+        libraries=_libraries(links),
     )
 
 
