@@ -15,7 +15,6 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from bundler.digests import Artifact, Digest
 from bundler.locks.runtime import FLAVOUR, RuntimeSpec, archive_name
@@ -378,4 +377,4 @@ def write_release(
     folder.mkdir(parents=True, exist_ok=True)
     archive = write_tar(folder / name, listed)
     artifact = Artifact(name=name, digest=Digest.of_file(archive))
-    return RuntimeSpec(artifact=artifact, url=f"{source}/{TAG}/{quote(name)}", **facts)
+    return RuntimeSpec(artifact=artifact, url=f"{source}/{TAG}/{name}", **facts)

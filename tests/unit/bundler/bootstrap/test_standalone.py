@@ -53,7 +53,7 @@ class Checkout:
 
     def publish(self, *script: object, forever: object = None) -> None:
         """Put the archive where the release has it."""
-        path = f"{self.spec.tag}/{self.spec.artifact.name.replace('+', '%2B')}"
+        path = f"{self.spec.tag}/{self.spec.artifact.name}"
         self.server.add(path, self.archive.read_bytes(), *script, forever=forever)  # type: ignore[arg-type]
 
     def standalone(self, *, is_offline: bool = False, mirror: str | None = None) -> Standalone:
