@@ -12,7 +12,7 @@ import socket
 import uuid
 from asyncio import constants
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uvicorn
 
@@ -22,17 +22,15 @@ from sidecar.models.loader import load
 from sidecar.process import diagnosis, limits
 from sidecar.process.clock import Clock
 from sidecar.process.listener import BACKLOG
+from sidecar.process.signals import Stop
+from sidecar.process.stdio import EventWriter
 from sidecar.scheduling.encoder import Encoder
+from sidecar.settings import Settings
 from sidecar.web.app import create_app, preload
 from sidecar.web.budget import Budget
 from sidecar.web.http_protocol import ACCEPTS_PER_TURN, Connections
 from sidecar.web.middleware import AccessLog
 from sidecar.web.routes import Service
-
-if TYPE_CHECKING:
-    from sidecar.process.signals import Stop
-    from sidecar.process.stdio import EventWriter
-    from sidecar.settings import Settings
 
 NOT_ACCEPTED = "socket.accept() out of system resource"  # as the loop's own handler is told it
 log = logging.getLogger("sidecar")

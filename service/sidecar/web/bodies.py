@@ -13,19 +13,15 @@ import json
 import math
 import re
 import secrets
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Container, Iterator, Sequence
+from typing import Any, NoReturn
 
 import orjson
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 
 from sidecar.problems import Problem, client_gone
 from sidecar.scheduling.tokenizing import DeferredTexts
 from sidecar.settings import MB, MOST_BODY_MB, Limits
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Sequence
-
-    from starlette.requests import Request
 
 SLICE_BYTES = 1 << 16
 LONG_BYTES = 64  # a shorter string takes no more room than what would stand for it

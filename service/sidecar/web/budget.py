@@ -43,10 +43,11 @@ class Budget:
         self.freed = freed
         self._unsent = unsent
 
-    def require(self, wanted: int, *, counted: int = 0) -> None:
+    def require(self, wanted: int, *, counted: int = 0, closes: bool = False) -> None:
         """Raise Problem 429 unless one of whom `counted` bytes count may have `wanted` in all.
 
-        A share that is alone, but for small change of others, may have any size.
+        A share that is alone, but for small change of others, may have any size. The problem
+        `closes` the connection where a body is not read because of it.
         """
         unsent = self._unsent()
         others = self.in_shares + unsent - counted
@@ -56,11 +57,13 @@ class Budget:
         else:
             has_room = others <= max(reserved, self.max_bytes - reserved - wanted)
         if not has_room:
-            raise problems.busy(
+            problem = problems.busy(
                 "too many bytes are held for requests",
                 f"bodies, documents and answers may have {self.max_bytes} bytes together",
                 retry_s=SLOW_RETRY_S if 2 * unsent > others else RETRY_S,
             )
+            problem.closes = closes
+            raise problem
 
 
 class Share:
@@ -73,9 +76,10 @@ class Share:
         self._is_large = False
         self.unwritten = 0  # of the answer, while it is written
 
-    def take(self, size: int) -> None:
-        """Have `size` more bytes of what came. Raises Problem 429."""
-        self._budget.require(self._came + self._answer + size, counted=self._counted)
+    def take(self, size: int, *, closes: bool = False) -> None:
+        """Have `size` more bytes of what came. Raises Problem 429, which may close."""
+        wanted = self._came + self._answer + size
+        self._budget.require(wanted, counted=self._counted, closes=closes)
         self._hold(self._came + size, self._answer)
 
     def expect(self, size: int) -> None:
@@ -125,10 +129,7 @@ class BudgetMiddleware:
             message = await receive()
             size = len(message.get("body", b""))
             if size:
-                try:
-                    share.take(size)
-                except Problem as problem:
-                    raise _closing(problem) from None
+                share.take(size, closes=True)
             return message
 
         async def held(message: Message) -> None:
@@ -145,9 +146,9 @@ class BudgetMiddleware:
             share.answer(0)
 
         try:
-            self._budget.require(_declared(scope))
+            self._budget.require(_declared(scope), closes=True)
         except Problem as problem:
-            await errors.response(_closing(problem))(scope, receive, send)
+            await errors.response(problem)(scope, receive, send)
             return
         try:
             await self._app(scope, counted, held)
@@ -168,12 +169,6 @@ async def _send_in_parts(message: Message, share: Share, send: Send) -> None:
             await asyncio.sleep(0)
     finally:
         share.unwritten = 0
-
-
-def _closing(problem: Problem) -> Problem:
-    """Let `problem` end the connection: its body is not read."""
-    problem.closes = True
-    return problem
 
 
 def _declared(scope: Scope) -> int:

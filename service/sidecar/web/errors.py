@@ -5,21 +5,17 @@ from __future__ import annotations
 import errno
 import json
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from sidecar import request_id
 from sidecar.problems import Problem, at_limit, bundle_gone
 from sidecar.process import limits
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from starlette.requests import Request
-    from starlette.types import Receive, Scope, Send
 
 MEDIA_TYPE = "application/problem+json"
 REFUSED = "sidecar.refused"  # in the scope: the status of a refusal that was answered below the app
