@@ -13,7 +13,7 @@ import json
 import math
 import re
 import secrets
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import orjson
@@ -23,6 +23,7 @@ from sidecar.problems import Problem, client_gone
 from sidecar.scheduling.tokenizing import DeferredTexts
 from sidecar.settings import MB, MOST_BODY_MB, Limits
 
+JSON = "application/json"
 SLICE_BYTES = 1 << 16
 LONG_BYTES = 64  # a shorter string takes no more room than what would stand for it
 MAX_NUMBER_DIGITS = 400
@@ -154,7 +155,7 @@ async def read(request: Request, *, max_bytes: int) -> bytes:
 
     Raises Problem: 415 for another type or a content encoding, 413 for a body over `max_bytes`.
     """
-    refuse_kind(request)
+    kind_of(request)
     step = "send fewer texts at a time"
     if max_bytes < MOST_BODY_MB * MB:
         step += ", or start with a larger --max-body-mb"
@@ -189,25 +190,22 @@ def is_sent(request: Request) -> bool:
     return length != "0" or "transfer-encoding" in request.headers
 
 
-def refuse_kind(request: Request) -> None:
-    """Raise Problem 415 unless the body is declared as plain JSON.
+def kind_of(request: Request, known: Iterable[str] = (JSON,)) -> str:
+    """Return the media type of the body, one of `known`.
 
-    A page can send any other type anywhere without asking; JSON takes a preflight.
+    A page can send any other type anywhere without asking; JSON takes a preflight. Raises Problem
+    415, for a body that is compressed, too: a few bytes could become any number.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        what = "the Content-Type is not application/json"
-        step = "send the header Content-Type: application/json"
-        raise Problem("media-type", what, next_step=step)
-    refuse_encoding(request)
-
-
-def refuse_encoding(request: Request) -> None:
-    """Raise Problem 415 for a body that is compressed: a few bytes could become any number."""
+    if kind not in known:
+        kinds = " or ".join(known)
+        step = f"send the header Content-Type: {kinds}"
+        raise Problem("media-type", f"the Content-Type is not {kinds}", next_step=step)
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         what = "an encoded body is not accepted"
         step = "send it without Content-Encoding"
         raise Problem("content-encoding", what, next_step=step)
+    return kind
 
 
 def parse(body: bytes, *, fields: Container[str] = (), place: str = "the body") -> dict[str, Any]:

@@ -40,7 +40,6 @@ LINES = "application/x-ndjson"
 PROGRESS_S = 1.0
 CHUNKS_PER_LINE = 48
 HEADER = "X-Document-Password"
-SENT = f"Content-Type: {', '.join(extraction.MEDIA_TYPES)}"
 ANSWER = {"model": schemas.EmbedFileAnswer, "content": {LINES: {}}}
 
 
@@ -58,7 +57,7 @@ async def embed_file(request: Request) -> Response:
     engine = service.encoder.ready().engine
     service.encoder.require_room()
     limits = service.settings.limits
-    bodies.refuse_kind(request)
+    bodies.kind_of(request)
     body = await bodies.collect(
         request,
         "the body, which is to hold a path and options alone,",
@@ -93,7 +92,7 @@ async def upload(request: Request) -> Response:
     service = service_of(request)
     engine = service.encoder.ready().engine
     service.encoder.require_room()
-    suffix = _suffix_of(request)
+    suffix = extraction.MEDIA_TYPES[bodies.kind_of(request, extraction.MEDIA_TYPES)]
     if suffix == ".pdf":
         service.pdf_pool.require_room()
     options = _options(request)
@@ -139,19 +138,6 @@ async def _answer(
     return responses.json_response(
         await responses.with_vectors(found.rows, rest, encoding=asked.encoding)
     )
-
-
-def _suffix_of(request: Request) -> str:
-    """Return the suffix that decides how the body is read, by its media type.
-
-    Raises Problem 415 for a type that is not read, or a content encoding.
-    """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind not in extraction.MEDIA_TYPES:
-        what = "the Content-Type is not that of a supported document"
-        raise Problem("media-type", what, next_step=SENT)
-    bodies.refuse_encoding(request)
-    return extraction.MEDIA_TYPES[kind]
 
 
 def _options(request: Request) -> dict[str, str]:

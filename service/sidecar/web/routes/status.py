@@ -107,7 +107,7 @@ async def _folders(service: Service) -> list[dict[str, object]]:
 async def shutdown(request: Request) -> Response:
     """Stop the service once its running requests are answered."""
     if bodies.is_sent(request):
-        bodies.refuse_kind(request)
+        bodies.kind_of(request)
     service_of(request).request_stop()
     return answer({"status": "stopping"}, HTTPStatus.ACCEPTED)
 
