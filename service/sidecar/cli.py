@@ -317,12 +317,11 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
     token = credentials.read(
         is_on_stdin=options.token_stdin, file=options.token_file, variable=variable
     )
-    settings = dataclasses.replace(settings, token=token)
+    settings = dataclasses.replace(settings, token=token, bounds=bounded(settings.bounds))
     if lease is not None:
         lease.listen()  # not before: the first line may be the token
     limits.require_memory(limits.LIBRARIES, is_model=False)
     limits.require(threads_needed=limits.THREADS + settings.threads + cores.logical())
-    settings = dataclasses.replace(settings, bounds=bounded(settings.bounds))
     diagnosis.told(os.environ)
     # The web stack is imported only once the port is ours.
     from sidecar.server import serve  # noqa: PLC0415
