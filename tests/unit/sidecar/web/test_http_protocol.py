@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import socket
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sidecar import server
 from sidecar.process import clock
 from sidecar.settings import Bounds, Limits, Settings
 from sidecar.web.http_protocol import AcceptPacing
@@ -427,6 +429,20 @@ def peeked(client: socket.socket) -> bytes:
         return rest(client)
     except TimeoutError:
         return b""
+
+
+def test_failures_to_accept_are_told_in_a_few_lines(
+    door: Doorstep, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = door.encoder._loop
+    assert loop is not None
+    failed = {"message": server.NOT_ACCEPTED, "exception": OSError(errno.EMFILE, "too many")}
+    for _ in range(200):
+        loop.call_soon_threadsafe(loop.call_exception_handler, failed)
+    assert status(door.get("/health")) == 200
+    told = [record.getMessage() for record in caplog.records]
+    assert 1 <= len(told) < 20
+    assert told[0].startswith("connections wait to be accepted: the limit of open files")
 
 
 def test_one_line_is_logged_for_what_is_refused_and_none_for_what_is_served(

@@ -79,6 +79,16 @@ def test_embed_file_gives_chunks_vectors_and_places(reading: Served, documents: 
         assert span["truncated"] is (span["tokens"] > 10)
 
 
+def test_a_file_of_another_kind_is_refused_before_it_is_read(
+    reading: Served, documents: Path
+) -> None:
+    large = b"x" * (reading.settings.limits.max_file_bytes + 1)
+    for name, status, kind in (("a.exe", 422, "file-kind"), ("a.txt", 413, "too-large")):
+        (documents / name).write_bytes(large)
+        refused = problem(reading.post("/embed-file", {"path": str(documents / name)}), status)
+        assert refused["type"].endswith(kind)
+
+
 def test_chunks_counted_in_tokens_fit_the_model_by_default(
     reading: Served, documents: Path
 ) -> None:
