@@ -70,13 +70,12 @@ class AcceptPacing:
 
     def give(self, begin: Callable[[], None]) -> None:
         """Call `begin` now, or in a later turn if enough was begun in this one."""
-        if not self._waiting and self._begun < REQUESTS_PER_TURN:
-            self._begun += 1
-            self._schedule()
-            begin()
-        else:
+        self._schedule()
+        if self._waiting or self._begun >= REQUESTS_PER_TURN:
             self._waiting.append(begin)
-            self._schedule()
+        else:
+            self._begun += 1
+            begin()
 
     def _schedule(self) -> None:
         if not self._is_scheduled:

@@ -80,9 +80,8 @@ class AccessLogMiddleware:
 class AccessLog:
     """Writes the lines, a few in a second at most: a flood of requests makes no flood of lines."""
 
-    def __init__(self, *, lines_per_s: int = LINES_PER_S) -> None:
+    def __init__(self) -> None:
         """Begin with nothing told."""
-        self._lines_per_s = lines_per_s
         self._second = -1
         self._told = 0
         self._untold = 0
@@ -100,7 +99,7 @@ class AccessLog:
             if self._untold:
                 log.info("%d more requests were not served", self._untold)
             self._second, self._told, self._untold = now, 0, 0
-        if self._told >= self._lines_per_s:
+        if self._told >= LINES_PER_S:
             self._untold += 1
             return
         self._told += 1

@@ -117,7 +117,8 @@ def test_a_flood_of_refusals_is_told_in_a_few_lines_and_a_number(
 ) -> None:
     now = [7.0]
     monkeypatch.setattr("sidecar.web.middleware.time.monotonic", lambda: now[0])
-    access_log = AccessLog(lines_per_s=3)
+    monkeypatch.setattr("sidecar.web.middleware.LINES_PER_S", 3)
+    access_log = AccessLog()
     for _ in range(10):
         access_log.tell(429, "busy", 0.001)
     assert len(caplog.records) == 3
