@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import tarfile
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -241,41 +241,32 @@ def _unix(target: Target) -> list[Entry]:
     ]
 
 
+def _programs(files: dict[str, bytes]) -> list[Entry]:
+    return [Entry(name=f"python/{path}", data=data, mode=0o775) for path, data in files.items()]
+
+
 def _natives_of_linux(target: Target) -> list[Entry]:
     machine = target.name.rpartition("-")[2]
-    versions = {"libc.so.6": ["GLIBC_2.17"]}
-    suffix = f"cpython-311-{ARCHITECTURES[target.name]}.so"
-    own = elf(needed=SYSTEM_OF_LINUX, versions=versions, machine=machine, soname="libtcl9.0.so")
-    program = elf(
-        needed=SYSTEM_OF_LINUX,
-        versions=versions,
-        machine=machine,
-        rpath="$ORIGIN/../lib",
-        program=True,
-    )
-    shared = elf(
-        needed=SYSTEM_OF_LINUX, versions=versions, machine=machine, soname="libpython3.11.so.1.0"
-    )
-    stable = elf(needed=["$ORIGIN/../lib/libpython3.11.so.1.0"], machine=machine)
-    modules = {
-        "_crypt": elf(needed=["libcrypt.so.1"], versions=versions, machine=machine),
-        "_dbm": elf(versions=versions, machine=machine) + BERKELEY_DB,
-        "_tkinter": elf(needed=["libtcl9.0.so", "libtcl9tk9.0.so"], machine=machine),
-    }
-    assert tuple(modules) == SHARED_MODULES
-    libraries = ("libtcl9.0.so", "libtcl9tk9.0.so")
-    packages = ("itcl4.3.8/libtcl9itcl4.3.8.so", "thread3.0.6/libtcl9thread3.0.6.so")
-    return [
-        *_files("bin", ["python3.11"], program, 0o775),
-        *_files("lib", ["libpython3.11.so.1.0"], shared, 0o775),
-        *_links("lib", {"libpython3.11.so": "libpython3.11.so.1.0"}),
-        *_files("lib", ["libpython3.so"], stable, 0o775),
-        *_files("lib", [*libraries, *packages], own, 0o775),
-        *(
-            entry
-            for name, data in modules.items()
-            for entry in _files("lib/python3.11/lib-dynload", [f"{name}.{suffix}"], data, 0o775)
+    made = partial(elf, versions={"libc.so.6": ["GLIBC_2.17"]}, machine=machine)
+    own = made(needed=SYSTEM_OF_LINUX, soname="libtcl9.0.so")
+    dynload, suffix = "lib/python3.11/lib-dynload", f"cpython-311-{ARCHITECTURES[target.name]}.so"
+    natives = {
+        "bin/python3.11": made(needed=SYSTEM_OF_LINUX, rpath="$ORIGIN/../lib", program=True),
+        "lib/libpython3.11.so.1.0": made(needed=SYSTEM_OF_LINUX, soname="libpython3.11.so.1.0"),
+        "lib/libpython3.so": elf(needed=["$ORIGIN/../lib/libpython3.11.so.1.0"], machine=machine),
+        "lib/libtcl9.0.so": own,
+        "lib/libtcl9tk9.0.so": own,
+        "lib/itcl4.3.8/libtcl9itcl4.3.8.so": own,
+        "lib/thread3.0.6/libtcl9thread3.0.6.so": own,
+        f"{dynload}/_crypt.{suffix}": made(needed=["libcrypt.so.1"]),
+        f"{dynload}/_dbm.{suffix}": made() + BERKELEY_DB,
+        f"{dynload}/_tkinter.{suffix}": elf(
+            needed=["libtcl9.0.so", "libtcl9tk9.0.so"], machine=machine
         ),
+    }
+    return [
+        *_programs(natives),
+        *_links("lib", {"libpython3.11.so": "libpython3.11.so.1.0"}),
         # ncurses has terminals whose names differ in case alone, and others by two names.
         *_files("share/terminfo", TERMINALS, b"\x1a\x01"),
         *_links("share/terminfo", TERMINAL_LINKS),
@@ -283,23 +274,22 @@ def _natives_of_linux(target: Target) -> list[Entry]:
 
 
 def _natives_of_mac() -> list[Entry]:
-    system = SYSTEM_OF_MAC[:1]
-    program = macho(needed=SYSTEM_OF_MAC, rpaths=["@executable_path/../lib"], program=True)
-    entries = _files("bin", ["python3.11"], program, 0o775)
+    system, tk = SYSTEM_OF_MAC[:1], ("@rpath/libtcl9.0.dylib", "@rpath/libtcl9tk9.0.dylib")
+    natives = {
+        "bin/python3.11": macho(
+            needed=SYSTEM_OF_MAC, rpaths=["@executable_path/../lib"], program=True
+        ),
+        "lib/itcl4.3.8/libtcl9itcl4.3.8.dylib": macho(needed=system),
+        "lib/thread3.0.6/libtcl9thread3.0.6.dylib": macho(needed=system),
+    }
     for name in ("libpython3.11.dylib", "libtcl9.0.dylib", "libtcl9tk9.0.dylib"):
-        needed = SYSTEM_OF_MAC if "python" in name else system
-        data = macho(install_name=f"@rpath/{name}", needed=needed)
-        entries += _files("lib", [name], data, 0o775)
-    packages = ("itcl4.3.8/libtcl9itcl4.3.8.dylib", "thread3.0.6/libtcl9thread3.0.6.dylib")
-    entries += _files("lib", packages, macho(needed=system), 0o775)
-    tk = ["@rpath/libtcl9.0.dylib", "@rpath/libtcl9tk9.0.dylib"]
+        imports = SYSTEM_OF_MAC if "python" in name else system
+        natives[f"lib/{name}"] = macho(install_name=f"@rpath/{name}", needed=imports)
     for name in SHARED_MODULES:
-        own = (*tk, *system) if name == "_tkinter" else system
-        data = macho(needed=own, rpaths=["@loader_path/../.."])
-        entries += _files(
-            "lib/python3.11/lib-dynload", [f"{name}.cpython-311-darwin.so"], data, 0o775
-        )
-    return entries
+        needed = (*tk, *system) if name == "_tkinter" else system
+        module = f"lib/python3.11/lib-dynload/{name}.cpython-311-darwin.so"
+        natives[module] = macho(needed=needed, rpaths=["@loader_path/../.."])
+    return _programs(natives)
 
 
 def _windows() -> list[Entry]:
