@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bundler.launch import RunningService, command
 from sidecar.process.listener import raise_limit
@@ -50,16 +50,20 @@ class Storm:
         known = self.outcomes[str(SERVED)] + self.outcomes[str(BUSY)]
         return self.outcomes.total() - known + self.health_failures
 
-    def report(self) -> str:
-        """Return the figures as people read them."""
-        lines = [f"requests   {self.outcomes.total()} at once, over in {self.wall_s:.1f} s"]
-        lines += [f"           {count} x {what}" for what, count in self.outcomes.most_common()]
-        for name, found in (("200", self.served), ("429", self.refused), ("/health", self.health)):
-            half, most, worst = (1000 * percentile(found, rank) for rank in (50, 99, 100))
-            lines.append(f"{name:<10} p50 {half:.0f}  p99 {most:.0f}  worst {worst:.0f} ms")
-        lines.append(f"/health    {len(self.health)} polls, {self.health_failures} failed")
-        lines.append(f"unanswered {self.unanswered}")
-        return "\n".join(lines)
+    def figures(self) -> dict[str, Any]:
+        """Return the figures, as JSON takes them; times in milliseconds."""
+        times = {"200": self.served, "429": self.refused, "/health": self.health}
+        return {
+            "outcomes": self.outcomes,
+            "health_polls": len(self.health),
+            "health_failures": self.health_failures,
+            "unanswered": self.unanswered,
+            "wall_s": self.wall_s,
+            "latency_ms": {
+                name: {f"p{rank}": 1000 * percentile(found, rank) for rank in (50, 99, 100)}
+                for name, found in times.items()
+            },
+        }
 
 
 async def _ask(port: int, request: bytes) -> tuple[str, float]:
@@ -82,10 +86,6 @@ async def _ask(port: int, request: bytes) -> tuple[str, float]:
     if status == str(BUSY) and RETRY not in head.lower():
         status = "429 without Retry-After"
     return status, time.monotonic() - started
-
-
-async def _burst(port: int, requests: Sequence[bytes]) -> list[tuple[str, float]]:
-    return await asyncio.gather(*(_ask(port, request) for request in requests))
 
 
 async def _poll(port: int, stop: asyncio.Event) -> list[tuple[str, float, float]]:
@@ -116,13 +116,17 @@ def storm(port: int, requests: Sequence[bytes]) -> Storm:
 
     /health is asked by a process of its own, so that its latency is not that of this one.
     """
+
+    async def burst() -> list[tuple[str, float]]:
+        return await asyncio.gather(*(_ask(port, request) for request in requests))
+
     raise_limit()
     command = [sys.executable, "-m", "tests.support.storm", "--poll", str(port)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as poller:
         assert poller.stdout is not None
         poller.stdout.readline()  # it polls
         began = time.time()
-        seen = asyncio.run(_burst(port, requests))
+        seen = asyncio.run(burst())
         ended = time.time()
         polled, _ = poller.communicate()
     # Those of the storm alone: the calm before it would flatter the median.
@@ -168,7 +172,7 @@ def main(arguments: Sequence[str]) -> int:
         service.wait_ready(START_SECONDS)
         seen = storm(service.port, mixture(options.requests))
         code = service.stop()
-    sys.stdout.write(f"{seen.report()}\nstopped    with {code}\n")
+    sys.stdout.write(f"{json.dumps({**seen.figures(), 'exit_code': code}, indent=1)}\n")
     return 1 if seen.unanswered or code else 0
 
 
