@@ -75,7 +75,7 @@ def check_finished(miniature: Miniature, destination: Path, undisturbed: Finishe
 
 @pytest.mark.parametrize("name", atomic.CHECKPOINTS)
 @pytest.mark.parametrize("is_first", [True, False], ids=["new", "over an old one"])
-def test_a_build_killed_anywhere_ends_as_if_it_had_not_been_when_it_is_run_again(
+def test_build_killed_anywhere_ends_well_when_run_again(
     miniature: Miniature, destination: Path, undisturbed: Finished, name: str, is_first: bool
 ) -> None:
     if is_first and name == "assemble.aside":
@@ -109,7 +109,7 @@ def test_a_build_killed_at_a_later_component_or_download_starts_over(
     check_finished(miniature, destination, undisturbed)
 
 
-def test_every_checkpoint_is_reached_by_fetching_assembling_and_packing(
+def test_fetching_assembling_and_packing_reach_checkpoints(
     miniature: Miniature, destination: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reached: list[str] = []
@@ -124,9 +124,7 @@ def test_every_checkpoint_is_reached_by_fetching_assembling_and_packing(
     assert reached.count("assemble.component") == 5 + 1
 
 
-def test_a_killed_publish_gives_the_old_bundle_back_even_if_the_next_run_fails(
-    miniature: Miniature, destination: Path
-) -> None:
+def test_old_bundle_is_back_after_a_killed_publish(miniature: Miniature, destination: Path) -> None:
     miniature.assemble(destination)
     old = snapshot(destination)
     changed(miniature)

@@ -69,9 +69,7 @@ def begin(service: Process) -> tuple[http.client.HTTPConnection, int]:
 
 
 @pytest.mark.parametrize("name", sorted(name for name in bombs() if name != "forms in forms"))
-def test_a_bomb_is_refused_its_process_is_gone_and_the_next_document_is_read(
-    service: Process, name: str
-) -> None:
+def test_bomb_is_refused_and_the_next_document_is_read(service: Process, name: str) -> None:
     data, kind = bombs()[name]
     status, answer = send(service, data)
     if kind:

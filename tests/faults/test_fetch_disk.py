@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("tenth", range(1, 10))
-def test_a_disk_that_is_full_at_any_tenth_ends_in_exit_6_and_keeps_what_is_whole(
+def test_disk_full_at_any_tenth_exits_6_and_keeps_wholes(
     small_disk: Callable[[int], Path], server: BadServer, tenth: int
 ) -> None:
     contents = [some_bytes(n, 300_000) for n in range(8)]

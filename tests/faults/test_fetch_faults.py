@@ -110,7 +110,7 @@ def test_a_server_without_ranges_costs_no_more_than_a_fresh_start(
 
 
 @pytest.mark.parametrize("code", [403, 416])
-def test_one_that_refuses_the_whole_file_too_is_given_up_with_what_came_kept(
+def test_server_that_refuses_the_whole_file_is_given_up(
     store: Store, server: BadServer, code: int
 ) -> None:
     url = server.add("a.whl", DATA, cut_at(100_000), forever=status(code))

@@ -117,9 +117,7 @@ def vectors(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     return make_golden(folder, read_texts(ROOT / "bundle" / "golden" / "texts.json")).vectors
 
 
-def test_a_model_is_locked_from_a_hub_that_cuts_and_stalls_and_fetched_again_elsewhere(
-    hubs: Hubs, tmp_path: Path
-) -> None:
+def test_model_is_locked_from_a_hub_that_cuts_and_stalls(hubs: Hubs, tmp_path: Path) -> None:
     hubs.weights(cut_at(5_000), stall_at(5_000), status(503), cut_at(9_000))
     assert hubs.lock() == 0
     spec = hubs.locked()

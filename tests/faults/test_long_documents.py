@@ -29,7 +29,7 @@ def port() -> Iterator[int]:
         yield started.wait_ready()
 
 
-def test_bulk_requests_are_served_beside_documents_that_overlap_themselves(port: int) -> None:
+def test_bulk_requests_are_served_beside_long_documents(port: int) -> None:
     bodies = [(DOCUMENT, False), (DOCUMENT, True)]
     seen, (whole, by_line) = crowded.beside(port, bodies, clients=3, requests=4, texts=200)
     assert seen.statuses == [200] * 12

@@ -39,7 +39,7 @@ def last_words(command: Sequence[str], *, megabytes: int | None = None) -> tuple
     return done.returncode, json.loads(done.stderr.splitlines()[-1])
 
 
-def test_a_limit_below_what_the_libraries_need_is_told_before_they_are_loaded() -> None:
+def test_limit_below_the_libraries_need_is_told_first() -> None:
     code, last = last_words([*SERVICE, "--engine", "hash"], megabytes=200)
     assert (code, last["exit_code"]) == (11, 11)
     assert last["limit_bytes"] == 200 * MIB
@@ -63,7 +63,7 @@ def empty_model(folder: Path) -> Path:
     return folder
 
 
-def test_a_group_too_small_for_the_libraries_is_told_before_they_are_loaded() -> None:
+def test_group_too_small_for_the_libraries_is_told_first() -> None:
     with memory_group(24 * MIB) as inside:
         code, last = last_words([*inside, *SERVICE, "--engine", "hash"])
     assert (code, last["exit_code"]) == (11, 11)
@@ -95,7 +95,7 @@ def test_what_a_group_keeps_of_files_is_not_taken_for_memory_in_use(tmp_path: Pa
         assert service.stop() == 0
 
 
-def test_a_limit_that_is_hit_by_a_request_refuses_that_request_and_serves_others() -> None:
+def test_memory_limit_refuses_the_request_that_hits_it() -> None:
     import resource  # noqa: PLC0415 (not on Windows)
 
     with running([*SERVICE, "--engine", "hash"]) as service:

@@ -46,7 +46,7 @@ def start() -> Iterator[Callable[..., Process]]:
         process.popen.communicate()
 
 
-def test_sigterm_ends_a_ready_service_with_0_and_only_protocol_lines_on_stdout(
+def test_sigterm_ends_a_ready_service_with_0(
     start: Callable[..., Process],
 ) -> None:
     service = start()

@@ -158,7 +158,7 @@ def is_able_to_seclude() -> bool:
 
 
 @pytest.mark.skipif(not is_able_to_seclude(), reason="no network namespace can be made here")
-def test_without_a_network_and_with_names_that_nobody_resolves_nothing_is_even_tried() -> None:
+def test_service_without_a_network_tries_no_connection() -> None:
     words = ["unshare", "--net", "--mount", sys.executable]
     words += ["-m", "tests.support.secluded", *HASHING]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)

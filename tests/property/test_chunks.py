@@ -94,9 +94,7 @@ def test_token_chunks_end_between_words_where_words_are_short(words: list[str]) 
 
 
 @given(text=TEXTS, most=st.integers(1, 40))
-def test_turns_are_the_whole_text_in_pieces_that_begin_with_white_space_if_they_can(
-    text: str, most: int
-) -> None:
+def test_turns_are_the_whole_text_cut_at_white_space(text: str, most: int) -> None:
     found = list(islice(turns(text, max_chars=most), len(text) + 1))
     assert "".join(text[start:end] for start, end in found) == text
     assert all(0 < end - start <= most for start, end in found)

@@ -115,7 +115,7 @@ def test_poolings_and_lengths_are_spaces_of_their_own(client: Client) -> None:
     assert client.ask("/info").json()["fingerprint"] == prints[0]
 
 
-def test_texts_that_the_model_cuts_are_told_by_index_with_their_real_length(
+def test_cut_texts_are_told_by_index_and_real_length(
     client: Client,
 ) -> None:
     limit = client.ask("/info").json()["max_tokens"]

@@ -29,7 +29,7 @@ def test_nothing_that_runs_reaches_for_what_the_diet_removed(bundle: Path) -> No
     assert 300 < packed.files < 1000 < reference.files
 
 
-def test_an_import_that_is_shrugged_off_is_a_failure_if_a_rule_removed_the_module(
+def test_optional_import_of_a_removed_module_is_a_failure(
     bundle: Path,
 ) -> None:
     """FastAPI looks for ujson and goes on without it; no bundle has it."""

@@ -192,7 +192,7 @@ def test_alone_on_a_machine_it_announces_itself_and_stops_with_0(alone: Any) -> 
     assert alone["rest"] == ""
 
 
-def test_the_machine_had_no_python_no_shell_no_network_no_place_to_write_and_no_such_user(
+def test_machine_had_no_python_shell_network_or_user(
     alone: Any,
 ) -> None:
     place = PLACE.split("/", maxsplit=1)[0]
@@ -218,9 +218,7 @@ def test_nothing_is_left_in_the_temporary_folder(hostile: tuple[Lived, Path]) ->
     assert list(temporary.iterdir()) == []
 
 
-def test_the_old_spelling_works_with_no_flag_and_a_home_that_cannot_be_written(
-    moved: Moved, plain: Lived
-) -> None:
+def test_old_spelling_works_with_an_unwritable_home(moved: Moved, plain: Lived) -> None:
     assert moved.golden.cosines(plain.vectors).min() >= MIN_COSINE
     assert plain.code == 0
 

@@ -69,7 +69,7 @@ def test_its_graph_is_made_again_byte_for_byte_from_the_weights_alone(
 
 
 @pytest.mark.parametrize(("profile", "least"), [("bundle", SAME), ("lean", HALF)])
-def test_two_hundred_texts_pooled_in_each_way_are_as_sentence_transformers_has_them(
+def test_poolings_match_sentence_transformers(
     request: pytest.FixtureRequest,
     texts: list[str],
     truth: Reference,

@@ -164,7 +164,7 @@ def test_what_is_assembled_again_is_the_model_that_a_release_carries() -> None:
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=named)
-def test_a_script_passes_the_shells_checker_and_stops_at_the_first_failure(path: Path) -> None:
+def test_script_passes_shellcheck_and_stops_at_failures(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert os.access(path, os.X_OK)
     assert "\nset -euo pipefail\n" in text

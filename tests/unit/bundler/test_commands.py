@@ -72,7 +72,7 @@ def test_source_date_epoch_decides_the_date(
     assert json.loads(capsys.readouterr().out)["epoch"] == 12345
 
 
-def test_assemble_prints_the_place_on_standard_output_and_talks_on_the_other(
+def test_assemble_prints_the_place_alone_on_stdout(
     miniature: Miniature, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = tmp_path / "made" / "bundle"

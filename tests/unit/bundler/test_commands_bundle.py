@@ -85,9 +85,7 @@ def test_size_as_data_and_as_a_picture(run: Run, stocked: Stocked, tmp_path: Pat
     assert (tmp_path / "s.svg").read_text(encoding="utf-8").startswith("<svg ")
 
 
-def test_size_prints_what_the_recipe_records_and_says_what_is_stale_there(
-    run: Run, stocked: Stocked
-) -> None:
+def test_size_says_what_is_stale_in_the_recipe(run: Run, stocked: Stocked) -> None:
     done = run("size", stocked.bundle)
     assert "stale in bundle/recipe.toml: tests: no bytes in the recipe" in done.talk
     assert f"python3 build size --saves {stocked.bundle} prints" in done.talk

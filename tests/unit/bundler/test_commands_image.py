@@ -57,7 +57,7 @@ def test_the_archive_is_named_after_the_bundle_and_lies_beside_it(
 
 
 @pytest.mark.usefixtures("base")
-def test_a_profile_other_than_the_default_has_a_folder_and_an_archive_of_its_own(
+def test_other_profile_has_a_folder_and_archive_of_its_own(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert image("--profile", "none") == 2

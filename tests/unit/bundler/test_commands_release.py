@@ -140,9 +140,7 @@ def test_a_model_that_is_not_locked_has_a_stand_in_in_a_dry_run_alone(
         recipe.write_text(text, encoding="utf-8")
 
 
-def test_an_image_without_a_base_is_missing_from_a_dry_run_and_ends_a_real_one(
-    run: Run, stocked: Stocked, tmp_path: Path
-) -> None:
+def test_image_without_a_base_ends_a_real_run(run: Run, stocked: Stocked, tmp_path: Path) -> None:
     base = stocked.miniature.project.out / "base-amd64.tar"
     aside = base.rename(tmp_path / "aside")
     try:

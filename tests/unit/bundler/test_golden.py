@@ -140,7 +140,7 @@ def test_the_committed_texts_are_many_and_of_every_kind() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.json")), ids=lambda path: path.stem)
-def test_every_committed_golden_file_holds_unit_vectors_for_the_committed_texts(
+def test_golden_files_hold_unit_vectors_of_the_texts(
     path: Path,
 ) -> None:
     if path.name == "texts.json":

@@ -49,7 +49,7 @@ def names(profile: Profile) -> set[str]:
     return {wheel.package for wheel in found}
 
 
-def test_a_profile_without_contents_of_its_own_holds_everything_as_it_is_locked() -> None:
+def test_profile_without_contents_holds_everything() -> None:
     profile = profile_named("none", small())
     assert (profile.groups, profile.weights, profile.without) == (GROUPS, "whole", {})
     assert names(profile) == {"kept", "left-out", "big"}
@@ -81,7 +81,7 @@ def test_the_recipes_default_is_the_profile_that_no_name_says() -> None:
     )
 
 
-def test_the_lean_profile_of_this_project_has_no_package_of_the_reference_engine() -> None:
+def test_lean_profile_has_no_package_of_the_reference() -> None:
     project = Project.here()
     recipe = read_recipe(project.recipe)
     profile = profile_named("lean", recipe.sections["diet"])

@@ -152,7 +152,7 @@ def test_on_windows_a_stop_is_a_request_and_the_exit_code_the_services(
     assert stream.getvalue().endswith("stopped\n")
 
 
-def test_on_windows_ctrl_break_is_not_passed_on_to_a_service_that_heard_it(
+def test_windows_ctrl_break_is_not_passed_on_twice(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(serving, "HEARD", signal.SIGINT)

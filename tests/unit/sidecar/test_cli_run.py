@@ -184,7 +184,7 @@ def test_a_bundle_without_a_manifest_is_judged_where_the_model_is_verified(
     ],
 )
 @pytest.mark.usefixtures("logging_as_before")
-def test_the_process_ends_with_the_code_of_what_happened_and_a_last_line_that_says_it(
+def test_process_ends_with_the_errors_code_and_line(
     monkeypatch: pytest.MonkeyPatch, ended: list[int], error: BaseException, code: int
 ) -> None:
     def fail(_argv: object) -> int:

@@ -211,7 +211,7 @@ def test_a_bundle_without_a_manifest_is_refused(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_a_component_list_is_read_only_if_it_has_the_digest_the_manifest_names(
+def test_component_list_must_have_the_manifests_digest(
     tmp_path: Path,
 ) -> None:
     data = encode_entries([entry()])

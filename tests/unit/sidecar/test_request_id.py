@@ -11,7 +11,7 @@ def test_outside_of_a_request_there_is_no_id() -> None:
     assert request_id.current() is None
 
 
-def test_an_id_is_current_for_as_long_as_its_request_and_in_its_tasks_and_threads() -> None:
+def test_request_id_is_current_in_tasks_and_threads() -> None:
     async def work() -> tuple[str | None, str | None]:
         task = asyncio.create_task(asyncio.to_thread(request_id.current))
         return await task, request_id.current()

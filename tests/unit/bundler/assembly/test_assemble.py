@@ -213,9 +213,7 @@ def test_what_does_not_belong_into_a_bundle_goes(bundle: Path, miniature: Miniat
     assert snapshot(bundle) == before
 
 
-def test_without_a_runtime_its_libraries_are_granted_told_and_in_no_paper(
-    tmp_path: Path, miniature: Miniature
-) -> None:
+def test_libraries_of_a_left_out_runtime_are_granted(tmp_path: Path, miniature: Miniature) -> None:
     wheel = next(miniature.inputs.glob("heavy_weight-*.whl"))
     lock = miniature.project.wheel_lock.read_text(encoding="utf-8")
     before = Digest.of_file(wheel).sha256

@@ -104,7 +104,7 @@ def test_a_mac_import_from_a_package_manager_is_outside(tmp_path: Path) -> None:
     assert (finding.code, finding.fails) == ("outside-import", True)
 
 
-def test_a_binary_for_another_processor_is_one_finding_and_answers_nobody(tmp_path: Path) -> None:
+def test_binary_for_another_processor_is_one_finding(tmp_path: Path) -> None:
     tree(
         tmp_path,
         a=tinybinaries.elf(needed=["libb"], runpath="$ORIGIN"),
@@ -279,7 +279,7 @@ def test_the_same_tree_gives_the_same_report_in_any_place(tmp_path: Path) -> Non
     assert reports[0] == reports[1]
 
 
-def test_a_tree_without_its_runtime_takes_what_that_brings_for_granted_and_says_so(
+def test_tree_without_runtime_assumes_its_libraries(
     tmp_path: Path,
 ) -> None:
     write(tmp_path, "python/Lib/site-packages/a.pyd", tinybinaries.pe(needed=["PYTHON311.dll"]))

@@ -73,7 +73,7 @@ def test_a_waiver_for_one_target_is_not_another_s() -> None:
     assert [waiver.reason for waiver in rules.waivers] == ["one of them sleeps", "elsewhere"]
 
 
-def test_windows_has_folders_that_packages_add_and_libraries_that_came_later() -> None:
+def test_windows_has_added_folders_and_later_libraries() -> None:
     rules = linkage.from_recipe(table(), system="win", target="win-x64")
     assert rules.folders == (("*/torch/*", "torch/lib"),)
     assert rules.introduced == {"api-ms-new.dll": "10.0"}

@@ -118,7 +118,7 @@ def test_an_elf_file_with_an_interpreter_is_a_program_of_its_architecture(tmp_pa
     assert (found.kind, found.architectures) == ("program", ("arm64",))
 
 
-def test_a_macho_library_tells_imports_weak_ones_folders_and_the_oldest_system(
+def test_macho_library_tells_imports_and_oldest_system(
     tmp_path: Path,
 ) -> None:
     found = read(

@@ -169,7 +169,7 @@ def test_what_does_not_compile_is_skipped_and_named(tmp_path: Path) -> None:
     assert not (tmp_path / "templates/__pycache__").exists()
 
 
-def test_python_runs_the_bytecode_even_if_times_differ_and_shows_the_source_line(
+def test_bytecode_runs_whatever_the_times_of_sources(
     tmp_path: Path,
 ) -> None:
     make(tmp_path)

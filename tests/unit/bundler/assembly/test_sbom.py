@@ -154,7 +154,7 @@ def test_the_order_of_the_parts_changes_no_byte() -> None:
     assert len(rendered) == 1
 
 
-def test_the_serial_number_follows_the_plan_and_the_time_follows_the_epoch() -> None:
+def test_serial_number_follows_the_plan_and_time_the_epoch() -> None:
     first, same = json.loads(render()), json.loads(render(epoch=1_700_000_001))
     assert first["serialNumber"] == same["serialNumber"]
     assert first["metadata"]["timestamp"] == "2023-11-14T22:13:20+00:00"
@@ -171,7 +171,7 @@ def test_the_bundle_depends_on_every_part() -> None:
     assert depends[root["bom-ref"]] == references
 
 
-def test_the_runtime_names_its_archive_and_what_is_not_known_of_its_libraries() -> None:
+def test_runtime_names_its_archive_and_unknown_libraries() -> None:
     found = component(render(), "cpython")
     assert (found["version"], found["type"]) == ("3.11.17", "platform")
     assert found["hashes"] == [{"alg": "SHA-256", "content": "b" * 64}]
@@ -211,7 +211,7 @@ def test_a_local_version_and_an_unknown_licence_are_kept_as_they_are() -> None:
     assert "licenses" not in found
 
 
-def test_what_a_wheel_says_of_its_inside_is_taken_in_without_its_builder_s_paths() -> None:
+def test_sbom_in_a_wheel_is_taken_without_builder_paths() -> None:
     data = render()
     inside = {one["name"]: one for one in component(data, "to-ken")["components"]}
     assert set(inside) == {"x", "ahash", "deep"}

@@ -115,7 +115,7 @@ def test_a_manifest_that_names_a_path_outside_is_refused(linux: Integrated) -> N
     assert "names a path outside" in linux.verify().stderr
 
 
-def test_a_folder_without_a_bundle_is_told_of_and_so_is_a_wrong_command_line(
+def test_folder_without_a_bundle_is_told_of(
     linux: Integrated,
 ) -> None:
     (linux.bundle / "manifest.json").unlink()

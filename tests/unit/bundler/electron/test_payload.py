@@ -72,7 +72,7 @@ def test_the_same_files_give_the_same_estimate(tmp_path: Path) -> None:
     assert weigh_payload(one) == weigh_payload(other)
 
 
-def test_a_payload_near_the_limit_is_refused_by_nsis_and_the_ways_out_are_named() -> None:
+def test_payload_near_the_nsis_limit_is_refused() -> None:
     (first, second) = payload_findings(
         of(models=(NSIS_BYTES, NSIS_BYTES - 100 * MB), python=(MB, MB))
     )

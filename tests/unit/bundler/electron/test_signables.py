@@ -22,7 +22,7 @@ def listed(root: Path) -> tuple[Signable, ...]:
     return signables(root, TARGETS[bundle.manifest.target], bundle.entries)
 
 
-def test_a_mac_signs_every_mach_o_file_libraries_first_and_the_deepest_before_all(
+def test_mac_signs_libraries_first_and_deepest_first(
     tmp_path: Path,
 ) -> None:
     found = listed(smallbundle.make(tmp_path, "mac-arm64"))

@@ -158,9 +158,7 @@ def test_the_configuration_says_what_runs_and_as_whom(bundle: Path, tmp_path: Pa
     assert health["Timeout"] == TIMEOUT_S * 10**9 < health["Interval"]
 
 
-def test_the_configuration_names_tars_and_the_manifest_names_what_is_compressed(
-    bundle: Path, tmp_path: Path
-) -> None:
+def test_configuration_names_tars_and_manifest_the_packed(bundle: Path, tmp_path: Path) -> None:
     image = composed(bundle, tmp_path, None)
     document = json.loads(image.config.data)
     assert document["rootfs"]["diff_ids"] == [f"sha256:{one.diff_id}" for one in image.layers]

@@ -196,7 +196,7 @@ with stage_beside(Path(sys.argv[1])) as folder:
 """
 
 
-def test_what_a_killed_run_left_in_the_store_is_swept_and_a_living_runs_folder_is_not(
+def test_only_folders_of_killed_runs_are_swept(
     locker: Locker,
 ) -> None:
     place = locker.store.root / WORKPLACE
@@ -241,7 +241,7 @@ def test_a_model_that_cannot_be_quantised_well_is_locked_without_int8(
     assert spec.int8 == (judge(found) if found else None)
 
 
-def test_measured_by_the_packed_engine_itself_a_stand_in_for_vectors_is_far_off(
+def test_made_up_vectors_are_far_from_the_packed_engines(
     locker: Locker,
 ) -> None:
     spec = locker.lock(FROM_HUB).spec

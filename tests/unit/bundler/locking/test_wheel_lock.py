@@ -90,7 +90,7 @@ def read(notes: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in notes.read_text().splitlines()]
 
 
-def test_every_target_is_resolved_by_its_exact_platform_and_added_to_one_lock(
+def test_targets_are_resolved_by_platform_into_one_lock(
     project: Path, notes: Path, pdm: Callable[..., str]
 ) -> None:
     said: list[str] = []
@@ -105,7 +105,7 @@ def test_every_target_is_resolved_by_its_exact_platform_and_added_to_one_lock(
     assert [line.partition(" for ")[2].partition(" ")[0] for line in said] == list(PLATFORMS)
 
 
-def test_the_checkout_is_not_touched_and_pdm_sees_a_copy_without_the_old_lock(
+def test_pdm_sees_a_copy_without_the_old_lock(
     project: Path, notes: Path, pdm: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PDM_PROJECT", str(project))

@@ -332,7 +332,7 @@ def test_where_folders_have_no_descriptors_files_are_read_and_nothing_else(root:
 
 
 @pytest.mark.usefixtures("without_descriptors")
-def test_where_folders_have_no_descriptors_a_file_that_was_swapped_is_not_read(
+def test_swapped_file_is_not_read_without_descriptors(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_ = os.open

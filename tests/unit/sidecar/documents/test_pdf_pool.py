@@ -460,7 +460,7 @@ BY_KIND = (
 )
 
 
-def test_a_quick_document_behind_ten_slow_ones_is_read_and_none_of_them_is_lost(
+def test_quick_document_behind_ten_slow_ones_is_read(
     run: Callable[..., Any], program: Callable[[str], None]
 ) -> None:
     program(BY_KIND)
@@ -612,7 +612,7 @@ def test_a_process_that_fails_once_the_bundle_is_gone_blames_no_file(
     run(work, is_gone=bundle)
 
 
-def test_a_process_that_began_in_one_bundle_and_got_ready_in_another_reads_nothing(
+def test_process_of_a_replaced_bundle_reads_nothing(
     run: Callable[..., Any], program: Callable[[str], None]
 ) -> None:
     program(f"{GREET}{ANSWER}")
@@ -709,7 +709,7 @@ def test_a_process_that_could_not_get_ready_names_the_limit_not_the_file(
     run(work)
 
 
-def test_a_process_gets_no_environment_no_paths_and_no_descriptor_but_its_pipes(
+def test_process_gets_no_environment_or_descriptors(
     run: Callable[..., Any],
     program: Callable[[str], None],
     monkeypatch: pytest.MonkeyPatch,

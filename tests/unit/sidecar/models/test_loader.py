@@ -92,7 +92,7 @@ def test_offline_the_libraries_see_no_cache_no_token_and_no_network(
     assert environment["PATH"] == "/bin"
 
 
-def test_threads_that_wait_leave_their_core_to_others_unless_told_otherwise(
+def test_waiting_threads_leave_their_core_to_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     environment = {"KMP_BLOCKTIME": "7"}
@@ -192,7 +192,7 @@ def test_files_that_may_not_be_read_are_exit_6(
 
 
 @pytest.mark.torch
-def test_with_downloads_allowed_the_hub_comes_last_and_the_libraries_may_reach_it(
+def test_hub_is_asked_last_where_downloads_are_allowed(
     model: Path, reference: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetched: list[str] = []

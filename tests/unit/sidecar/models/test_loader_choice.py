@@ -98,7 +98,7 @@ def test_the_reference_engine_serves_when_asked_for_and_says_so(bert: Path) -> N
 
 
 @pytest.mark.usefixtures("reference")
-def test_a_model_that_does_not_qualify_is_served_by_the_reference_and_the_reason_is_told(
+def test_unqualified_model_is_served_by_the_reference(
     bert: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (bert / GRAPH).unlink()
@@ -278,7 +278,7 @@ def test_a_runtime_that_cannot_be_imported_is_exit_11_and_named(
 
 
 @pytest.mark.parametrize("engine", ["auto", "packed"])
-def test_a_device_that_nobody_named_and_that_fails_is_given_up_for_the_processor(
+def test_unnamed_device_that_fails_yields_to_the_cpu(
     bert: Path,
     engine: EngineName,
     monkeypatch: pytest.MonkeyPatch,

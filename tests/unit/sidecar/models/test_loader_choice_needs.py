@@ -99,9 +99,7 @@ def test_weights_that_cannot_be_read_are_not_weighed(tmp_path: Path, sized: Arch
     assert loader.packed_needs(sized, tmp_path / WEIGHTS, precision="float32") == loader.PACKED
 
 
-def test_the_reference_takes_its_libraries_the_mapped_weights_and_the_vocabulary(
-    bert: Path, xlmr: Path
-) -> None:
+def test_reference_needs_libraries_weights_and_vocabulary(bert: Path, xlmr: Path) -> None:
     size = (bert / WEIGHTS).stat().st_size
     need = loader.reference_needs(bert)
     assert need.private == loader.REFERENCE.private + 600 * 250

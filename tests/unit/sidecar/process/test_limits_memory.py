@@ -265,7 +265,7 @@ def test_a_model_that_does_not_fit_keeps_its_numbers_on_the_way_out(
     ],
     ids=repr,
 )
-def test_memory_that_runs_out_around_the_engine_refuses_the_request_with_507(
+def test_memory_that_runs_out_refuses_the_request_with_507(
     served: Served, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
 ) -> None:
     async def fail(*_: object, **__: object) -> None:

@@ -66,7 +66,7 @@ def test_an_address_that_is_allowed_or_guarded_by_a_token_is_taken() -> None:
         ((-1, -1), None),
     ],
 )
-def test_the_limit_on_open_files_is_raised_as_far_as_it_goes_and_never_lowered(
+def test_limit_on_open_files_is_raised_and_never_lowered(
     monkeypatch: pytest.MonkeyPatch, had: tuple[int, int], gets: tuple[int, int] | None
 ) -> None:
     import resource  # noqa: PLC0415 (there is none on Windows)

@@ -92,7 +92,7 @@ def fail_on(text: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-def test_an_exception_shows_places_and_type_and_neither_its_message_nor_a_path(
+def test_exception_shows_places_and_type_alone(
     logged: Callable[[], str], form: logs.Format
 ) -> None:
     logs.configure("info", form)
@@ -165,7 +165,7 @@ def test_warnings_are_logged_without_the_file_they_come_from(logged: Callable[[]
     assert (line["logger"], line["message"]) == ("py.warnings", "DeprecationWarning: old")
 
 
-def test_the_error_that_ends_the_service_is_a_line_with_reason_next_step_code_and_facts(
+def test_fatal_error_is_one_line_with_reason_and_code(
     logged: Callable[[], str],
 ) -> None:
     error = AddressInUseError(

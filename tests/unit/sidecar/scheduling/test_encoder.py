@@ -98,7 +98,7 @@ def test_a_short_text_is_read_where_it_arrives_while_nothing_else_is_read(
     assert threads[-1] == ("MainThread" if is_here else "reader")
 
 
-def test_all_of_many_requests_compute_on_one_thread_and_get_their_own_vectors(
+def test_many_requests_compute_on_one_thread(
     bench: Bench,
 ) -> None:
     async def work() -> list[Embedded]:

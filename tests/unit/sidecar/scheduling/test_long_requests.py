@@ -135,7 +135,7 @@ def test_a_long_request_of_short_texts_does_not_go_ahead_of_bulk_work(bench: Ben
     assert {queued["interactive"] for queued in seen} == {0}
 
 
-def test_long_requests_over_their_part_of_the_budget_are_refused_and_short_ones_are_not(
+def test_long_requests_alone_are_refused_over_their_part(
     bench: Bench,
 ) -> None:
     async def work() -> tuple[int, int, int]:
@@ -221,7 +221,7 @@ def test_a_text_that_fails_is_named_by_its_place_in_the_request(bench: Bench) ->
     assert left == 0
 
 
-def test_a_text_that_may_not_be_cut_refuses_a_long_request_before_it_is_computed(
+def test_uncut_long_text_is_refused_before_computing(
     bench: Bench,
 ) -> None:
     texts = [*LONG, "a " * 9]

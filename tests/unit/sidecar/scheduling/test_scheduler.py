@@ -120,7 +120,7 @@ def test_a_claim_finds_no_room_where_short_requests_have_the_budget() -> None:
     assert scheduler.reservation_wait_s(Reservation(tokens=11, is_interactive=False)) > 0
 
 
-def test_long_requests_and_short_ones_lead_in_turn_however_many_jobs_each_has() -> None:
+def test_long_and_short_requests_lead_in_turn() -> None:
     scheduler = made(Limits(max_batch_rows=1))
     reservations = [Reservation(tokens=100, is_interactive=False) for _ in range(3)]
     for reservation in reservations:

@@ -70,7 +70,7 @@ def test_no_more_is_looked_at_than_it_takes_to_exceed() -> None:
 
 
 @pytest.mark.usefixtures("_few")
-def test_a_body_with_other_than_ascii_outside_of_strings_is_looked_at_no_further() -> None:
+def test_non_ascii_outside_of_strings_ends_the_count() -> None:
     assert kind('{"é": "é"}'.encode()) is None
     assert kind('{"é": é}'.encode() + b"," * 99) == "bad-json"
 

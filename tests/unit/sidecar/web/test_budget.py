@@ -49,7 +49,7 @@ async def ask(door: BudgetMiddleware, *chunks: bytes, declared: bytes = b"") -> 
     return int(sent[0]["status"]) if sent else 0
 
 
-def test_bodies_are_let_in_until_they_are_too_much_together_and_again_when_some_are_done() -> None:
+def test_bodies_are_let_in_while_the_budget_has_room() -> None:
     async def work() -> None:
         app = Application()
         bodies = BudgetMiddleware(app, Budget(10))
@@ -91,7 +91,7 @@ def test_whoever_is_refused_is_told_when_to_come_again(wait_s: float, said: int)
     assert problems.busy("what", "why", retry_s=wait_s).retry_s == said
 
 
-def test_the_end_of_a_large_share_is_told_once_and_that_of_a_small_one_is_not() -> None:
+def test_only_the_end_of_a_large_share_is_told() -> None:
     freed: list[str] = []
     for come, answer in (("small", 0), ("large", 0), ("small", 65 * KB)):
         share = Share(Budget(1 << 30, freed=lambda: freed.append("freed")))
@@ -162,7 +162,7 @@ def test_small_requests_are_served_where_large_ones_hold_all_that_they_may() -> 
         Share(budget).expect(64 * KB)
 
 
-def test_an_answer_above_the_budget_is_made_beside_others_and_alone_among_its_like() -> None:
+def test_one_answer_above_the_budget_is_made_at_a_time() -> None:
     budget = Budget(1600 * KB)
     small, huge = Share(budget), Share(budget)
     small.expect(64 * KB)
@@ -175,7 +175,7 @@ def test_an_answer_above_the_budget_is_made_beside_others_and_alone_among_its_li
         huge.expect(9000 * KB)
 
 
-def test_what_an_application_sends_is_held_while_its_client_does_not_take_it() -> None:
+def test_answer_is_held_while_its_client_does_not_take_it() -> None:
     budget = Budget(100)
     held: list[int] = []
 

@@ -79,7 +79,7 @@ def test_a_request_that_is_in_order_is_served_and_named(door: Doorstep) -> None:
         (b"HEAD /info HTTP/1.1\r\n" + HOST + b"X: y\r\n" * 100 + b"\r\n", 431),
     ],
 )
-def test_a_head_that_is_malformed_or_too_large_is_refused_and_the_connection_closed(
+def test_bad_head_is_refused_and_its_connection_closed(
     door: Doorstep, head: bytes, expected: int
 ) -> None:
     answer = door.say(head)
@@ -236,7 +236,7 @@ def test_what_was_waited_for_long_does_not_keep_an_idle_connection_open(
 
 
 @pytest.mark.parametrize("is_slow", [True, False])
-def test_a_client_that_takes_too_little_is_ended_and_one_that_takes_slowly_is_not(
+def test_client_that_takes_too_little_is_ended(
     open_door: Callable[..., Doorstep], *, is_slow: bool
 ) -> None:
     door = open_door(bounds=Bounds(idle_s=0.1, window_s=1.0))
@@ -358,7 +358,7 @@ def test_an_upgrade_is_not_done_and_not_complained_about(
     assert caplog.records == []
 
 
-def test_two_hundred_idle_connections_leave_room_for_requests_and_the_oldest_go(
+def test_idle_connections_leave_room_and_the_oldest_go(
     open_door: Callable[..., Doorstep],
 ) -> None:
     door = open_door(bounds=Bounds(grace_s=0.2))

@@ -21,7 +21,7 @@ def test_positions_begin_behind_the_row_of_padding() -> None:
     assert made.positions.tolist() == [2, 3, 2]
 
 
-def test_padding_that_a_text_spells_out_has_its_own_row_and_is_not_counted() -> None:
+def test_spelled_padding_has_its_own_row() -> None:
     # transformers: positions are counted over what is not padding, padding's is its own number.
     made = arrange([[0, 1, 7, 1, 1, 8, 2], [1, 1], [0, 1]], first_position=2)
     assert made.positions.tolist() == [2, 1, 3, 1, 1, 4, 5, 1, 1, 2, 1]
@@ -31,7 +31,7 @@ def test_without_a_row_of_padding_every_token_is_counted() -> None:
     assert arrange([[0, 1, 0]], first_position=0).positions.tolist() == [0, 1, 2]
 
 
-def test_texts_of_one_length_keep_their_order_and_share_a_grid_without_padding() -> None:
+def test_texts_of_one_length_share_an_unpadded_grid() -> None:
     made = arrange([[1, 2], [3, 4], [5, 6]], first_position=0)
     assert made.order.tolist() == [0, 1, 2]
     assert len(made.grids) == 1

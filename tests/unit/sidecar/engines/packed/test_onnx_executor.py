@@ -69,9 +69,7 @@ def test_neighbours_do_not_change_a_vector(
     np.testing.assert_allclose(shuffled[::-1], together, atol=ROUNDING)
 
 
-def test_padding_that_a_text_spells_out_is_read_as_the_reference_reads_it(
-    twin: Twin, executor: OnnxExecutor
-) -> None:
+def test_spelled_padding_is_read_as_the_reference_does(twin: Twin, executor: OnnxExecutor) -> None:
     batch = [(0, 7, 1, 1, 8, 2), (0, 0, 0), (1, 1), (0, 9, 2)]
     for pooling in ("mean", "cls", "max"):
         ours = executor.run(batch, pooling=pooling, normalize=True)

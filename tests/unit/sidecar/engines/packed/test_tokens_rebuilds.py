@@ -97,7 +97,7 @@ def test_a_file_that_the_class_of_bert_rebuilds_differently_is_refused(
         (lambda t: setattr(t, "pre_tokenizer", pre_tokenizers.Metaspace()), "pre-tokenizer"),
     ],
 )
-def test_a_file_that_the_class_of_xlm_roberta_rebuilds_differently_is_refused(
+def test_file_rebuilt_differently_by_xlm_roberta_is_refused(
     xlmr: Path, change: Change, what: str
 ) -> None:
     change_file(xlmr, change)
@@ -149,7 +149,7 @@ def test_a_setting_of_the_wrong_kind_is_refused(bert: Path) -> None:
         load(bert, max_tokens=48)
 
 
-def test_robertas_own_tokenizer_is_one_of_ours_if_it_is_built_as_its_class_builds_it() -> None:
+def test_roberta_tokenizer_qualifies_if_built_as_its_class() -> None:
     made = Tokenizer(models.BPE({"<s>": 0, "</s>": 1, "a": 2}, []))
     made.add_special_tokens([AddedToken("<s>"), AddedToken("</s>")])
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -88,7 +88,7 @@ def test_tensors_that_do_not_fit_are_refused_by_name(
         require(open_weights(rewrite(bert, change)), read(bert))
 
 
-def test_a_position_table_of_another_length_than_the_configuration_is_refused(bert: Path) -> None:
+def test_position_table_of_another_length_is_refused(bert: Path) -> None:
     name = "embeddings.position_embeddings.weight"
     path = rewrite(bert, lambda t: t.update({name: t[name][:50].copy()}))
     with pytest.raises(UnpackableError, match=r"has the shape \(50, 32\)"):

@@ -116,7 +116,7 @@ def test_the_document_of_the_api_describes_every_route(served: Served) -> None:
     assert properties["pooling"]["default"] == "mean"
 
 
-def test_the_document_of_the_api_says_that_problems_have_a_type_of_their_own(
+def test_api_document_gives_problems_a_media_type(
     served: Served,
 ) -> None:
     paths = served.get("/openapi.json").json()["paths"]
