@@ -24,7 +24,7 @@ MOST_PAPER_BYTES = 64 << 20  # twice what a list of 200,000 files takes
 MOST_FILE_BYTES = 1 << 50
 MOST_MODE = 0o7777
 SLICE_FILES = 64
-_FOLDER = "a folder"
+FOLDER = "a folder"
 _NEVER = re.compile(r"[\\:\0\ud800-\udfff]")
 _JUNCTION = 0xA0000003  # IO_REPARSE_TAG_MOUNT_POINT
 # A pipe that takes a file's place must not be waited for.
@@ -358,17 +358,18 @@ def strays(root: Path, known: Iterable[str], folder: str = "") -> Iterator[Damag
     No link is followed. A folder that cannot be listed is `changed`; OSError if it is the first.
     """
     paths = frozenset(known)
-    waiting = _below(root, folder)
+    waiting = below(root, folder)
     if folder and not waiting:
         yield Damage(kind="extra", path=folder, detail="empty folder")
     while waiting:
-        path, kind = waiting.pop()
-        if kind != _FOLDER:
+        path, entry = waiting.pop()
+        kind = kind_of(entry)
+        if kind != FOLDER:
             if path not in paths:
                 yield Damage(kind="extra", path=path, detail=kind)
             continue
         try:
-            inside = _below(root, path)
+            inside = below(root, path)
         except OSError as error:
             yield Damage(kind="changed", path=path, detail=f"cannot be listed: {error.strerror}")
             continue
@@ -377,19 +378,19 @@ def strays(root: Path, known: Iterable[str], folder: str = "") -> Iterator[Damag
         waiting += inside
 
 
-def _below(root: Path, folder: str) -> list[tuple[str, str]]:
-    """Return what lies in a folder, last name first: the path, and what it is if not a file."""
+def below(root: Path, folder: str) -> list[tuple[str, os.DirEntry[str]]]:
+    """Return what lies in a folder by its path from `root`, the last name first."""
     with os.scandir(f"{root}/{folder}") as listing:
         entries = sorted(listing, key=lambda entry: entry.name, reverse=True)
-    return [(f"{folder}/{e.name}" if folder else e.name, _kind(e)) for e in entries]
+    return [(f"{folder}/{entry.name}" if folder else entry.name, entry) for entry in entries]
 
 
-def _kind(entry: os.DirEntry[str]) -> str:
+def kind_of(entry: os.DirEntry[str]) -> str:
     """Return in words what `entry` is; nothing if it is a regular file."""
     if entry.is_dir(follow_symlinks=False):
         status = entry.stat(follow_symlinks=False) if os.name == "nt" else None
         is_junction = getattr(status, "st_reparse_tag", 0) == _JUNCTION
-        return "a link" if is_junction else _FOLDER
+        return "a link" if is_junction else FOLDER
     if entry.is_symlink():
         return "a link"
     return "" if entry.is_file(follow_symlinks=False) else "not a regular file"

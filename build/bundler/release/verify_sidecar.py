@@ -40,15 +40,18 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 from sidecar.manifest import (
     CHUNK_BYTES,
+    FOLDER,
     MANIFEST,
     MANIFESTS,
     MOST_PAPER_BYTES,
     Damage,
     FileEntry,
     Manifest,
+    below,
     decode,
     decode_entries,
     is_inside,
+    kind_of,
 )
 
 if TYPE_CHECKING:
@@ -98,21 +101,19 @@ class Report:
         """Record a difference: missing, extra or changed."""
         self.differences.append(printable(str(Damage(kind=kind, path=path, detail=detail))))
 
-    def lines(self) -> Iterator[str]:
-        """Yield what people read, fit for a terminal."""
-        yield from map(printable, self._lines())
-
-    def _lines(self) -> Iterator[str]:
+    def lines(self) -> list[str]:
+        """Return what people read, fit for a terminal."""
         word = "DIFFERS" if self.differences else "ok"
         told = [f"{self.files} files, {self.size / 1e6:.1f} MB"] if self.files else []
         if self.manifest:
             seen = self.manifest
             told += [f"{seen.version} {seen.target} {seen.profile}", f"plan {seen.plan[:12]}"]
-        yield f"{word}: {', '.join([self.subject, *told])}"
-        yield from (f"  {line}" for line in self.differences[:SHOWN])
+        found = [f"{word}: {', '.join([self.subject, *told])}"]
+        found += [f"  {line}" for line in self.differences[:SHOWN]]
         if len(self.differences) > SHOWN:
-            yield f"  and {len(self.differences) - SHOWN} more"
-        yield from (f"  note: {line}" for line in self.notes)
+            found.append(f"  and {len(self.differences) - SHOWN} more")
+        found += [f"  note: {line}" for line in self.notes]
+        return list(map(printable, found))
 
 
 def printable(text: str) -> str:
@@ -279,23 +280,15 @@ def folder_members(root: Path) -> Iterator[TarMember]:
     waiting = below(root, "")
     while waiting:
         name, entry = waiting.pop()
-        mode = None
+        kind, mode = kind_of(entry), None
         if os.name != "nt":
             mode = stat.S_IMODE(entry.stat(follow_symlinks=False).st_mode)
-        if entry.is_dir(follow_symlinks=False):
+        if kind == FOLDER:
             yield TarMember(name, True, mode, None)
-            waiting += below(root, f"{name}/")
-        elif entry.is_file(follow_symlinks=False):
-            yield TarMember(name, False, mode, functools.partial(io.FileIO, entry.path))
+            waiting += below(root, name)
         else:
-            yield TarMember(name, False, None, None)
-
-
-def below(root: Path, folder: str) -> list[tuple[str, os.DirEntry[str]]]:
-    """Return what lies in a folder, by path, the last name first."""
-    with os.scandir(f"{root}/{folder}") as listing:
-        entries = sorted(listing, key=lambda entry: entry.name, reverse=True)
-    return [(folder + entry.name, entry) for entry in entries]
+            opened = None if kind else functools.partial(io.FileIO, entry.path)
+            yield TarMember(name, False, mode, opened)
 
 
 def tar_members(stream: IO[bytes]) -> Iterator[TarMember]:
