@@ -24,7 +24,7 @@ from bench.report import BenchReport
 from bench.synthetic import write_model
 from bundler.assembly.derivation import derive
 from bundler.errors import UsageError
-from bundler.launch import command
+from bundler.launch import TEXT, command
 from bundler.profiles import profile_named
 from sidecar.manifest import read
 
@@ -94,14 +94,14 @@ def replay_in(options: Options, recipe: Recipe, folder: Path, clients: int) -> R
 def _subjects(options: Options, recipe: Recipe, home: Path) -> Iterator[Subject]:
     """Yield the bundle's own model, if there is one, then the synthetic model that is asked for."""
     if options.bundle is None:
-        program = [sys.executable, "-I", "-B", str(options.service)]
+        program = [sys.executable, "-I", "-B", str(options.service), *TEXT]
         snapshot, served = _synthetic(options, options.synthetic or CHECKOUT_MODEL, "whole")
         model_options = ["--model", str(served)]
         yield _subject(
             options, snapshot, [*program, *model_options], "the checkout, whole weights", home
         )
         return
-    program, manifest = command(options.bundle, ()), read(options.bundle)
+    program, manifest = command(options.bundle, TEXT), read(options.bundle)
     by = f"the bundle {options.bundle.name}"
     model = next((m for m in manifest.models if m.name == manifest.default_model), None)
     if model is not None:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from bundler.console import Console
 
+# The log as people read it.
+TEXT = ("--log-format", "text")
 # A process cannot defend itself against these, so its parent removes them.
 SCRUBBED = ("LD_", "DYLD_", "PYTHON")
 IS_WINDOWS = os.name == "nt"
@@ -118,7 +120,7 @@ class RunningService:
         if self.process.stderr is not None:
             with self.process.stderr as stream:
                 for line in stream:
-                    self.tail = [*self.tail[-19:], readable(line.rstrip("\n"))]
+                    self.tail = [*self.tail[-19:], line.rstrip("\n")]
 
     def _join(self) -> None:
         """Let the readers end; a grandchild that keeps a pipe open is not waited for."""
@@ -244,23 +246,7 @@ def parse_ready(line: str) -> dict[str, Any] | None:
     return data if isinstance(data, dict) and "port" in data else None
 
 
-def readable(line: str) -> str:
-    """Return a line of the service's log as people read it; any other line as it is."""
-    try:
-        said = json.loads(line)
-    except ValueError:
-        return line
-    if not isinstance(said, dict) or "message" not in said:
-        return line
-    words = f"{said.get('level', 'info')}: {said['message']}"
-    parts = [f"{name}: {said[name]}" for name in ("error", "why", "next") if name in said]
-    if said.get("frames"):
-        parts.append(f"at: {said['frames'][-1]}")
-    return "; ".join([words, *parts])
-
-
 POLL_SECONDS = 0.2
-TEXT = ("--log-format", "text")
 STOPPING = tuple(
     getattr(signal, name)
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")

@@ -26,7 +26,7 @@ from bundler.console import Progress
 from bundler.errors import SmokeError
 from bundler.inspection import tracer
 from bundler.inspection.inventory import source_of
-from bundler.launch import RunningService, command
+from bundler.launch import TEXT, RunningService, command
 from bundler.profiles import parse_rules, rules_for
 from bundler.targets import target_named
 from bundler.verify import verify
@@ -112,7 +112,7 @@ def engines(bundle: Path, manifest: Manifest) -> tuple[str, ...]:
 def _run(bundle: Path, model: str, engine: str, golden: Golden) -> tuple[float, float]:
     """Return the worst cosine of one engine, and the seconds until it was ready."""
     started = time.monotonic()
-    arguments = ["--port", "0", "--model", model, "--engine", engine]
+    arguments = [*TEXT, "--port", "0", "--model", model, "--engine", engine]
     with RunningService.start(command(bundle, arguments), environment={}) as service:
         service.wait_ready(START_SECONDS)
         ready_s = time.monotonic() - started
@@ -193,7 +193,7 @@ def exercise(
     documents.mkdir()
     (documents / "note.md").write_text(f"# A note\n\n{SAID}\n", encoding="utf-8")
     (documents / "page.pdf").write_bytes(pdf(SAID))
-    arguments = ["--port", "0", "--engine", engine, "--allow-dir", str(documents)]
+    arguments = [*TEXT, "--port", "0", "--engine", engine, "--allow-dir", str(documents)]
     with RunningService.start(command(bundle, arguments, through), environment={}) as service:
         service.wait_ready(START_SECONDS)
         service.request("/embed", {"texts": list(texts)})

@@ -12,7 +12,7 @@ import pytest
 
 from bundler import launch
 from bundler.errors import SmokeError
-from bundler.launch import RunningService, parse_ready, readable, scrubbed
+from bundler.launch import RunningService, parse_ready, scrubbed
 from tests.support import stub_service
 from tests.support.miniature import Miniature
 
@@ -95,15 +95,6 @@ def test_a_service_that_ends_early_is_reported_with_its_last_words() -> None:
     assert caught.value.why.endswith("line 49")
     assert "line 42" in caught.value.why
     assert "line 41" not in caught.value.why
-
-
-def test_lines_of_its_log_are_shown_as_people_read_them() -> None:
-    line = '{"time":"t","level":"error","logger":"a","message":"it is damaged","why":"a bit"}'
-    assert readable(line) == "error: it is damaged; why: a bit"
-    bug = '{"level":"error","message":"a bug","error":"ImportError","frames":["a:1:f","b:2:g"]}'
-    assert readable(bug) == "error: a bug; error: ImportError; at: b:2:g"
-    for other in ("words", "1", "[]", '{"a": 1}', "{", '"message"'):
-        assert readable(other) == other
 
 
 def test_a_service_that_talks_for_ever_is_not_waited_for() -> None:
