@@ -105,11 +105,11 @@ class Clients(RuleBasedStateMachine):
             if job.close():
                 self.disconnected.add(job)
             self.scheduler.remove(job)
-        outcome = inference.run(batch.items, encode, canary=CANARY)  # type: ignore[arg-type]
+        ended, _ = inference.run(batch.items, encode, canary=CANARY)  # type: ignore[arg-type]
         self.scheduler.pace.observe(batch.tokens, 0.01 + seconds / 100)
-        for job in outcome.ended:
+        for job in ended:
             self.scheduler.remove(job)
-        self.ended += outcome.ended
+        self.ended += ended
 
     def check(self, batch: Batch) -> None:
         assert {item.job.key for item in batch.items} == {batch.key}

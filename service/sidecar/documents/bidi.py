@@ -238,7 +238,7 @@ def _number(read: list[str], kinds: list[str], at: int, *, is_arabic: bool) -> i
         elif (
             end + 1 < len(read)
             and kinds[end + 1] == kinds[at]
-            and _joins(kinds, end, is_arabic=is_arabic)
+            and (kinds[end] == "CS" or (kinds[end] == "ES" and not is_arabic))
         ):
             end += 2
         else:
@@ -246,10 +246,6 @@ def _number(read: list[str], kinds: list[str], at: int, *, is_arabic: bool) -> i
     if not is_arabic and end < len(read) and kinds[end] == "ET":
         end += 1
     return end
-
-
-def _joins(kinds: list[str], at: int, *, is_arabic: bool) -> bool:
-    return kinds[at] == "CS" or (kinds[at] == "ES" and not is_arabic)
 
 
 def _edged(read: list[str], kinds: list[str], start: int, end: int) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 from sidecar.documents import encodings
@@ -60,10 +61,6 @@ def joined(
     pages: Sequence[str], *, losses: tuple[Loss, ...] = (), notes: tuple[Note, ...] = ()
 ) -> Document:
     """Return the document that consists of `pages`."""
-    starts: list[int] = []
-    offset = 0
-    for page in pages:
-        starts.append(offset)
-        offset += len(page) + len(PAGE_BREAK)
+    starts = tuple(accumulate((len(page) + len(PAGE_BREAK) for page in pages[:-1]), initial=0))
     text = PAGE_BREAK.join(pages)
-    return Document(text=text, page_starts=tuple(starts), losses=losses, notes=notes)
+    return Document(text=text, page_starts=starts if pages else (), losses=losses, notes=notes)

@@ -121,11 +121,6 @@ class PdfQueue:
         self._running: list[PdfTurn] = []  # in the order in which they were granted
         self._timer: asyncio.TimerHandle | None = None
 
-    @property
-    def waiting(self) -> int:
-        """How many wait."""
-        return len(self._waiting)
-
     def join(self, size: int) -> PdfTurn:
         """Return the slot of a document of `size` bytes. Raises Problem 429."""
         self.require_room()

@@ -340,21 +340,17 @@ def _proven(engine: Engine, found: Snapshot, report: Report) -> Engine:
         what = f"the model gives {engine.dim} dimensions, the bundle says {found.dim}"
         raise ModelError(what, next_step=REPAIR)
     report("checking")
+    least = golden.MIN_COSINE
+    if engine.space == "int8" and found.least_int8 is not None:  # without one it must be exact
+        least = found.least_int8
     try:
-        golden.check(engine, found.golden, least=_least(engine, found))
+        golden.check(engine, found.golden, least=least)
     except ServiceError:
         raise
     except Exception as error:
         what = f"the engine {engine.name} fails on {engine.device}"
         raise ModelError(what, why=f"{type(error).__name__}: {error}", next_step=REPAIR) from error
     return engine
-
-
-def _least(engine: Engine, found: Snapshot) -> float:
-    """Return the least cosine to the reference vectors; int8 without one must be exact."""
-    if engine.space == "int8" and found.least_int8 is not None:
-        return found.least_int8
-    return golden.MIN_COSINE
 
 
 def _unimportable(error: ImportError) -> ModelError:

@@ -29,9 +29,6 @@ class Presence:
         """Note what is there now; outside of a bundle nothing is looked at, and all is present."""
         self._bundle = bundle
         self._known: dict[_Stamp, bool] = {}
-        self._manifest: bytes | None = None
-        self._program: str | None = None
-        self._inode: _Stamp | None = None
         if bundle is None:
             return
         self._paper = str(bundle / MANIFEST)  # looked at for each /health
@@ -39,9 +36,9 @@ class Presence:
         self._manifest = _content(bundle)
         if stamp is not None:
             self._known[stamp] = True
-        if Path(program).is_relative_to(bundle):
-            # Its inode is held for as long as it runs, so that no other file can have it.
-            self._program, self._inode = program, _inode(program)
+        # Its inode is held for as long as it runs, so that no other file can have it.
+        self._program = program if Path(program).is_relative_to(bundle) else None
+        self._inode = _inode(program)
 
     @property
     def state(self) -> State:

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -34,16 +33,12 @@ class NotFiniteError(ArithmeticError):
     """The engine gave a vector with an infinity or NaN in it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """The jobs that a batch brought to their end, well or not, and whether the engine failed."""
-
-    ended: list[Job]
-    is_clean: bool
-
-
-def run(items: Sequence[BatchItem], encode: Encode, *, canary: Sequence[int]) -> Outcome:
+def run(
+    items: Sequence[BatchItem], encode: Encode, *, canary: Sequence[int]
+) -> tuple[list[Job], bool]:
     """Encode `items` and give their jobs the rows.
+
+    Returns the jobs that came to their end, well or not, and whether the engine failed nowhere.
 
     A batch that fails is halved until the texts at fault stand alone; their jobs fail with a
     Problem, and the rest of their texts is left out. If the engine fails on `canary` too, which
@@ -72,7 +67,7 @@ def run(items: Sequence[BatchItem], encode: Encode, *, canary: Sequence[int]) ->
         else:
             middle = len(bad) // 2
             groups += [bad[middle:], bad[:middle]]
-    return Outcome(ended=ended, is_clean=is_clean)
+    return ended, is_clean
 
 
 def _encode(
@@ -361,18 +356,18 @@ class Inference:
             return
         encode = functools.partial(self._encode, engine, batch.key)
         started = self._now()
-        outcome = run(batch.items, encode, canary=self._canary)
+        ended, is_clean = run(batch.items, encode, canary=self._canary)
         took = self._now() - started
         self._counts.batches += 1
         self._counts.batch_s += took
         with self._change:
-            if outcome.is_clean:
+            if is_clean:
                 self.scheduler.pace.observe(batch.tokens, took)
-            for job in outcome.ended:
+            for job in ended:
                 self.scheduler.remove(job)  # what is left of one that failed
         self._computed = None
-        if outcome.ended:
-            self._post(outcome.ended)
+        if ended:
+            self._post(ended)
 
     def _encode(self, engine: Engine, key: BatchKey, ids: Sequence[Sequence[int]]) -> Vectors:
         self._encoding_since = self._now()

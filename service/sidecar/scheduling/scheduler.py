@@ -371,10 +371,8 @@ class Scheduler:
         What finds its lane empty has room, however much it is: else it would never be computed.
         """
         lane = self._lane(is_interactive=is_interactive)
-        taken = lane.queued_tokens
-        for reservation in self.reservations:
-            if reservation.is_interactive == is_interactive:
-                taken += self._unused(reservation)
+        alike = (one for one in self.reservations if one.is_interactive == is_interactive)
+        taken = lane.queued_tokens + sum(map(self._unused, alike))
         surplus = taken + tokens - self._limits.max_queued_tokens
         if not taken or surplus <= 0:
             return 0.0

@@ -474,7 +474,7 @@ def test_quick_document_behind_ten_slow_ones_is_read(
         for task in slow:
             task.cancel()
         await asyncio.gather(*slow, return_exceptions=True)
-        assert made._queue.waiting == 0
+        assert len(made._queue._waiting) == 0
         assert made.counts["left"] == 10
         assert (await made.read(DATA + b".")).pages == ["a"]
 
@@ -532,14 +532,14 @@ def test_more_pdfs_than_may_wait_are_refused_and_one_that_leaves_makes_room(
 
     async def work(made: PdfPool) -> None:
         slow = [asyncio.create_task(made.read(DATA)) for _ in range(5)]
-        await until(lambda: made._queue.waiting == 2)
+        await until(lambda: len(made._queue._waiting) == 2)
         with pytest.raises(Problem):
             made.require_room()
         problem = await refused(made)
         assert (problem.status, problem.kind) == (429, "busy")
         assert (problem.retry_s or 0) >= 1
         slow.pop().cancel()
-        await until(lambda: made._queue.waiting == 1)
+        await until(lambda: len(made._queue._waiting) == 1)
         made.require_room()
         assert (await made.read(DATA + b".")).pages == ["a"]
 

@@ -252,7 +252,7 @@ def test_who_leaves_gives_the_place_to_the_next_at_once(
         every = joined(made, *[0] * 6)
         every[number].granted.cancel()
         every[number].leave()
-        assert made.waiting == 2
+        assert len(made._waiting) == 2
         assert every[3].granted.done() is (number == 0)
 
     run(work)
@@ -265,6 +265,6 @@ def test_one_that_was_cancelled_and_has_not_left_yet_harms_nobody(run: Callable[
         every[0].leave()
         every[3].leave()
         assert every[4].granted.done()
-        assert made.waiting == 0
+        assert len(made._waiting) == 0
 
     run(work)

@@ -39,7 +39,7 @@ def jobs(*texts: Sequence[int]) -> list[Job]:
     return [Job([[t] for t in one], dim=2, key=KEY, is_interactive=False) for one in texts]
 
 
-def run(made: Sequence[Job], engine: Engine, *, counts: Sequence[int]) -> inference.Outcome:
+def run(made: Sequence[Job], engine: Engine, *, counts: Sequence[int]) -> tuple[list[Job], bool]:
     items = [
         BatchItem(job, place)
         for job, count in zip(made, counts, strict=True)
@@ -52,7 +52,7 @@ def test_a_batch_that_works_is_one_call_and_ends_its_jobs() -> None:
     made = jobs([10, 11], [12])
     engine = Engine()
     outcome = run(made, engine, counts=[2, 1])
-    assert (outcome.ended, outcome.is_clean) == (made, True)
+    assert outcome == (made, True)
     assert engine.calls == [3]
     assert made[0].rows[:, 0].tolist() == [10, 11]
     assert [job.problem for job in made] == [None, None]
@@ -60,7 +60,7 @@ def test_a_batch_that_works_is_one_call_and_ends_its_jobs() -> None:
 
 def test_a_job_with_texts_in_other_batches_goes_on() -> None:
     made = jobs([10, 11])
-    assert run(made, Engine(), counts=[1]).ended == []
+    assert run(made, Engine(), counts=[1])[0] == []
     assert made[0].is_open
 
 
@@ -69,9 +69,9 @@ def test_only_the_job_with_the_poison_fails_and_its_index_is_named(
     failure: float | None,
 ) -> None:
     made = jobs(range(10, 20), [20, 66, 21], range(30, 35))
-    outcome = run(made, Engine(66, failure=failure), counts=[10, 3, 5])
-    assert set(outcome.ended) == set(made)
-    assert not outcome.is_clean
+    ended, is_clean = run(made, Engine(66, failure=failure), counts=[10, 3, 5])
+    assert set(ended) == set(made)
+    assert not is_clean
     assert [job.problem is None for job in made] == [True, False, True]
     problem = made[1].problem
     assert problem is not None
@@ -116,8 +116,8 @@ def test_an_engine_that_fails_on_everything_blames_no_text(
 ) -> None:
     made = jobs([66, 66], [66])
     engine = Engine(66, *CANARY, failure=failure)
-    outcome = run(made, engine, counts=[2, 1])
-    assert set(outcome.ended) == set(made)
+    ended, _ = run(made, engine, counts=[2, 1])
+    assert set(ended) == set(made)
     assert [job.problem.status for job in made if job.problem] == [status, status]
     assert all("texts." not in job.problem.what for job in made if job.problem)
     assert engine.calls == [3, 1]
@@ -142,5 +142,5 @@ def test_texts_of_a_job_that_ended_meanwhile_are_left_out() -> None:
     made = jobs([10], [11])
     made[0].close()
     engine = Engine()
-    assert run(made, engine, counts=[1, 1]).ended == [made[1]]
+    assert run(made, engine, counts=[1, 1])[0] == [made[1]]
     assert engine.calls == [1]
