@@ -108,7 +108,7 @@ log = logging.getLogger("sidecar.allowed_dirs")
 
 
 def _not_found() -> Problem:
-    # One answer for outside and for missing, so that nobody can ask what exists.
+    # One answer for outside and for missing, so that no client can ask what exists.
     what = "there is no such file in the allowed folders"
     step = "check the path, or start the service with --allow-dir FOLDER"
     return Problem("no-file", what, next_step=step)
@@ -148,7 +148,7 @@ class AllowedDirs:
     """Reads regular files below a fixed set of folders, and nothing else.
 
     A folder that is not there is used from when it is. Logs say which by its number: a path may
-    tell who somebody is.
+    tell who a user is.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:

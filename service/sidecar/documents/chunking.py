@@ -76,7 +76,7 @@ def token_chunks(
 
     A chunk has at most `most_chars(size)` characters, too. A tokenizer takes a whole paragraph of
     a script that it does not know for one token: one that is longer than `size` usual tokens is
-    divided, and stands in chunks of its own.
+    divided, and shares its chunks with no other token.
     """
     longest, longest_token = most_chars(size), max(LEAST_CHARS, size * USUAL_CHARS)
     begins_word = bytes(

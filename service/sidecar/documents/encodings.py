@@ -87,7 +87,7 @@ def other_bytes(data: bytes) -> Guess | None:
 def _wide(data: bytes, *, least: float) -> Guess | None:
     """Return UTF-16 or UTF-32 if `data` is text in it.
 
-    Text in any script has spaces, line ends or punctuation of its own; bytes of another encoding
+    Text in any script has spaces, line ends or its script's punctuation; bytes of another encoding
     that are read so become characters from everywhere, few of which are those.
     """
     head = data[:WINDOW_BYTES]

@@ -56,7 +56,7 @@ _KEEPING = frozenset(("self", "quasi"))
 
 @dataclass(slots=True, kw_only=True)
 class Page:
-    """A page's text, what is lost of it and what was done to it, both by kind."""
+    """A page's text, its losses and its notes, both counted by kind."""
 
     text: str = ""
     losses: Counter[str] = field(default_factory=Counter)

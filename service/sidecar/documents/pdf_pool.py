@@ -111,7 +111,7 @@ class PdfQueue:
     def __init__(
         self, size: int, *, max_waiting: int, turn_s: float = TURN_S, round_s: float = ROUND_S
     ) -> None:
-        """Begin with nobody; `max_waiting` may wait for their first turn, and as many after it."""
+        """Begin empty; `max_waiting` may wait for their first turn, and as many after it."""
         self._size = size
         self._max_waiting = max_waiting
         self._turn_s = turn_s
@@ -146,7 +146,7 @@ class PdfQueue:
         self.arrange()
 
     def forget(self, slot: PdfTurn) -> None:
-        """Take `slot` away from wherever it is."""
+        """Take `slot` out of the queue, or out of those that are read."""
         for found in (self._waiting, self._running):
             if slot in found:
                 found.remove(slot)
@@ -156,7 +156,7 @@ class PdfQueue:
         self._mean_s = MEMORY * self._mean_s + (1 - MEMORY) * seconds
 
     def arrange(self) -> None:
-        """Grant what is free, and end the turns of those who keep others waiting."""
+        """Grant what is free, and end the turns of those that keep others waiting."""
         now = asyncio.get_running_loop().time()
         fresh = [slot for slot in self._waiting if not slot.is_long]
         again = [slot for slot in self._waiting if slot.is_long]
@@ -202,7 +202,7 @@ class PdfQueue:
 
 
 def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():  # whoever waits for it may have been cancelled
+    if not future.done():  # the task that waits for it may have been cancelled
         future.set_result(None)
 
 
@@ -215,7 +215,7 @@ class _StoppedError(Exception):
 
 
 class PdfPool:
-    """Reads PDFs, a few at a time, each in a process of its own that is then gone.
+    """Reads PDFs, a few at a time, each in a separate process that is then gone.
 
     A process takes 0.15 s of CPU until it can read. From `start_ahead` or the first PDF on one is
     kept ready: it reads a PDF even where the bundle that it came from is gone (`is_gone`).
@@ -393,7 +393,7 @@ class PdfPool:
                     answer = answering.result()
                     if answer is not None:
                         return answer
-                    # What was suspended with this process ends by timers of its own then.
+                    # What was suspended with this process ends by its own timers then.
                     if clock.absences > absences:
                         raise _StoppedError
                     raise self._ended(process)

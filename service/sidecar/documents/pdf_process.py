@@ -263,7 +263,7 @@ class PdfProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=needed(os.environ),  # no token or key goes along
-            cwd=os.path.abspath(os.sep),  # noqa: PTH100 (nobody's folder is held)
+            cwd=os.path.abspath(os.sep),  # noqa: PTH100 (it holds no folder in use)
         )
         self._is_gone = is_gone
         try:
@@ -344,7 +344,7 @@ class PdfProcess:
         return False
 
     def kill(self) -> None:
-        """End it at once, whatever it does; it is waited for by whoever asked it."""
+        """End it at once; `ask` waits for its end."""
         self._popen.kill()
 
     def end(self) -> None:

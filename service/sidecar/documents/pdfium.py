@@ -243,7 +243,7 @@ def _shown(handle: object) -> str:
         pdfium.FPDF_GetPageBoundingBox(handle, ctypes.byref(box))
         area = (box.left, box.top, box.right, box.bottom)
         # A character may be two, and the last one is NUL.
-        # Of few sizes: each is a type of its own, which takes longer to make than the text to copy.
+        # Of few sizes: each makes another type, which takes longer to make than the text to copy.
         size = 1 << (2 * count + 1).bit_length()
         buffer = (ctypes.c_ushort * size)()
         text = _decoded(buffer, pdfium.FPDFText_GetBoundedText(text_page, *area, buffer, size))
@@ -421,7 +421,7 @@ def _with_trailer(data: bytes) -> bytes:
 _MOST = 4 << 20
 _STEP = 1 << 16
 _PACKED = re.compile(rb"<<([^<>]{0,400}/FlateDecode\b[^<>]{0,400})>>\s{0,8}stream\r?\n")
-# Of pictures, fonts, tables of objects and whatever names what it is; or packed more than once.
+# Of pictures, fonts, tables of objects and all that names its type; or packed more than once.
 _OTHER = re.compile(
     rb"/(?:Type|Subtype|Length1|Predictor|DecodeParms|FunctionType|N"
     rb"|ASCII85Decode|A85|ASCIIHexDecode|AHx|LZWDecode|LZW|RunLengthDecode|RL|Crypt)\b"

@@ -102,7 +102,7 @@ def confine(seconds: int) -> None:
 
 
 def seal() -> Sandbox:
-    """Take from this process, all of its threads, whatever it does not need to compute.
+    """Deny this process, all of its threads, the system calls that computing does not need.
 
     To be called when all is imported and every thread runs. Returns what holds it then.
     """
@@ -243,7 +243,7 @@ class Pace:
         return left > 0
 
     def keep(self) -> None:
-        """End this process when the time is over; for a thread of its own."""
+        """End this process when the time is over; runs on a separate thread."""
         while True:
             if time.process_time() > self.until:
                 os._exit(ENDED_SLOW)
@@ -319,7 +319,7 @@ def is_poor(error: MemoryError | OSError) -> bool:
 
 
 def prepare() -> None:
-    """Load all that reading needs, while nobody waits for it and the bundle is there."""
+    """Load all that reading needs, before a document comes and while the bundle is there."""
     from sidecar.documents import pdfium  # noqa: PLC0415 (after the limits)
 
     pdfium.start()

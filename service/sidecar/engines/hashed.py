@@ -2,7 +2,7 @@
 
 Words and the trigrams of their letters are hashed to columns (feature hashing), so texts that share
 words, or parts of words, are near each other. It knows nothing of meaning. It serves only when it
-is asked for by name, and says so wherever it can.
+is asked for by name, and says so in its answers and its log.
 """
 
 from __future__ import annotations

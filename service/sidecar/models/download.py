@@ -47,7 +47,7 @@ def fetch(repository: str, cache: Path | None, events: EventWriter) -> Snapshot:
 class _Progress(tqdm):  # type: ignore[misc]  # untyped
     """A progress bar that announces instead of drawing.
 
-    Not the hub's own class: that counts nothing where somebody turned drawing off, as we do.
+    Not the hub's own class: that counts nothing where drawing is turned off, as we do.
     """
 
     events: EventWriter

@@ -43,7 +43,7 @@ class Loaded:
     """A model that gives its reference vectors, and where it came from.
 
     `unpacked_because` says why the packed engine does not serve it, if it does not; `degraded` what
-    stands in for what nobody asked to be replaced, if something does, and `degraded_because` why.
+    stands in for what no option asked to replace, if something does, and `degraded_because` why.
     """
 
     engine: Engine
@@ -135,7 +135,7 @@ def go_offline() -> None:
 
 
 def yield_cores() -> None:
-    """Tell the libraries, before they are loaded, to leave the cores to whoever has work for them.
+    """Tell the libraries, before they are loaded, to leave idle cores to other programs.
 
     OpenMP's threads then sleep while they wait for each other. By default they spin. On a machine
     whose cores are wanted by other programs too, the spinning thread holds the core that the
@@ -241,7 +241,7 @@ def choose(settings: Settings, found: Snapshot, report: Report) -> Loaded:
 def _accelerated(
     settings: Settings, found: Snapshot, report: Report, device: str
 ) -> tuple[Engine | None, str | None]:
-    """Return the packed engine on a device that nobody named, or why that one is given up.
+    """Return the packed engine on a device that no option named, or why that one is given up.
 
     Neither for a model that is not the packed engine's: that has nothing to do with the device.
     """

@@ -153,7 +153,7 @@ def missing(settings: Settings, *, known: tuple[str, ...] = ()) -> UnreachableEr
 
 
 def refuse_code(path: Path) -> None:
-    """Raise PolicyError if the snapshot could run code of its own when it is loaded.
+    """Raise PolicyError if the snapshot could run its own code when it is loaded.
 
     In a bundle every name and byte is vouched for; a local folder is gated here alone, and loaders
     have trusted those more than the hub's (sentence-transformers issue 3801).

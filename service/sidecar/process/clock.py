@@ -23,7 +23,7 @@ GRACE_S = 1.0
 class Clock:
     """Seconds in which the event loop of this process turned.
 
-    `absences` counts how often it was away, for who started work that nobody looked after then.
+    `absences` counts how often it was away, for those that started work that went unwatched then.
     """
 
     def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:

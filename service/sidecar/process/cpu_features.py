@@ -22,7 +22,7 @@ from typing import Any
 from sidecar.process import cores
 
 # For tests: features to treat as absent, by the names below, separated by commas. It can take
-# features away and never add one, so it is safe wherever it is set.
+# features away and never add one, so it is always safe to set.
 VARIABLE = "SIDECAR_CPU_LACKS"
 BYTE_PRODUCTS = "byte-products"
 LEVELS = {"x86-64-v2": 1, "x86-64-v3": 2, "x86-64-v4": 3}  # what is left without it

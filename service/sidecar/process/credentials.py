@@ -74,7 +74,7 @@ def from_stdin(descriptor: int = STDIN, *, wait_s: float = STDIN_WAIT_S) -> byte
 
 
 def from_file(path: Path) -> bytes:
-    """Return the one line in the file `path`, which nobody else may read. Raises UsageError."""
+    """Return the one line in the file `path`, which no other user may read. Raises UsageError."""
     step = f"make it your file with mode 0600: chmod 600 {path}"
     try:
         # Opened before it is looked at, so that what is looked at is what is read; a pipe without

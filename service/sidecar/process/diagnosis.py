@@ -125,7 +125,7 @@ def _needed(file: Path, names: list[str]) -> set[str]:
 def of_system(error: BaseException) -> ServiceError | None:
     """Return the end of a start that `error` is: by a foreign library, a limit, memory; else None.
 
-    What `error` came of counts: whoever could not open one file more may have blamed the file.
+    What `error` came of counts: code that could not open one file more may have blamed the file.
     """
     if isinstance(error, limits.LimitError | UnsupportedError):
         return error

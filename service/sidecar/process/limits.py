@@ -97,7 +97,7 @@ def require(*, files_needed: int = FILES, threads_needed: int = THREADS) -> None
 def on_spent_time(end: Callable[[LimitError], object]) -> None:
     """Call `end` when the processor time that this process may use is spent, if it is limited.
 
-    That is a second before the system kills it, which tells nobody why. To be called on the main
+    That is a second before the system kills it, without saying why. To be called on the main
     thread.
     """
     if sys.platform == "win32":

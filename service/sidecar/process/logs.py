@@ -118,7 +118,7 @@ class DescriptorHandler(logging.Handler):
         self._descriptor = descriptor
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record, or drop it when nobody reads."""
+        """Write one record, or drop it when its reader is gone or slow."""
         try:
             line = self.format(record)
         except Exception:  # noqa: BLE001 (a record that cannot be spelled ends nothing)
@@ -141,7 +141,7 @@ def configure(level: str, form: Format = "json") -> None:
 
 
 def catch_uncaught() -> None:
-    """Log what nobody catches in a thread or a finalizer, which Python prints with its message."""
+    """Log uncaught exceptions of threads and finalizers, which Python prints with its message."""
 
     def hook(where: str) -> Callable[[threading.ExceptHookArgs | sys.UnraisableHookArgs], None]:
         def log(failure: threading.ExceptHookArgs | sys.UnraisableHookArgs) -> None:

@@ -36,7 +36,7 @@ class Stop:
     """
 
     def __init__(self, *, early: Callable[[], object] = lambda: None) -> None:
-        """No stop is requested; `early` is called for one that nobody is there to hear yet."""
+        """No stop is requested; `early` is called for one that comes before `on_request`."""
         self.is_requested = False
         self._hear = early
         self._gate = threading.Lock()
@@ -74,7 +74,7 @@ def install(stop: Stop) -> None:
     """Handle SIGINT, SIGTERM and SIGHUP (SIGBREAK on Windows).
 
     The first asks `stop`; the second ends the process at once with 128 plus its number. A SIGHUP
-    that whoever started us has turned off, as nohup does, stays off. Writing to a reader that is
+    that our parent has turned off, as nohup does, stays off. Writing to a reader that is
     gone is an error and no signal.
     """
     is_warned = False
@@ -98,7 +98,7 @@ def install(stop: Stop) -> None:
 
 
 def watch(stop: Stop, *, hard_stop_s: float = HARD_STOP_S) -> None:
-    """End the process with code 0 when `hard_stop_s` have passed since `stop`, whatever hangs.
+    """End the process with code 0 when `hard_stop_s` have passed since `stop`, even if it hangs.
 
     The thread starts now, as a handler of a signal cannot safely start one.
     """
@@ -232,9 +232,9 @@ def parent() -> Parent:
 
 
 class ParentWatch:
-    """Watches the parent on a thread of its own.
+    """Watches the parent on a separate thread.
 
-    When the parent is gone, the process ends at once, whatever hangs: nobody is left to answer.
+    When the parent is gone, the process ends at once, even if it hangs: no client is left.
     When stdin is closed by a parent that lives, `stop` is requested.
     """
 

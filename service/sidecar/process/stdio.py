@@ -68,7 +68,7 @@ class EventWriter(Protocol):
     """Tells the parent process what happens."""
 
     def write_event(self, event: Event, data: dict[str, object]) -> None:
-        """Write one line, or drop it when nobody reads."""
+        """Write one line, or drop it when its reader is gone or slow."""
 
 
 class PipeEventWriter:
@@ -82,7 +82,7 @@ class PipeEventWriter:
         self._descriptor = descriptor
 
     def write_event(self, event: Event, data: dict[str, object]) -> None:
-        """Write one line, or drop it when nobody reads."""
+        """Write one line, or drop it when its reader is gone or slow."""
         line = json.dumps({"type": event, "data": data}, separators=(",", ":"))
         offer(self._descriptor, f"{PREFIX}{line}\n".encode())
 

@@ -115,7 +115,7 @@ class Encoder:
         return len(self._inference.scheduler.reservations)
 
     async def start(self) -> Loaded:
-        """Load the model. Raises ServiceError, and whatever else loading raises."""
+        """Load the model. Raises ServiceError, and what else loading raises."""
         self._loop = asyncio.get_running_loop()
         load = functools.partial(self._load, self._report)
         loaded = self.loaded = await asyncio.wrap_future(self._inference.begin(load))
@@ -311,7 +311,7 @@ class Encoder:
                 self._leave(job)
 
     async def while_wanted(self, work: Coroutine[Any, Any, R], *, disconnected: Disconnected) -> R:
-        """Return what `work` returns, and cancel it when nobody waits for it any more.
+        """Return what `work` returns, and cancel it when its request is left.
 
         Raises Problem: 499 when `disconnected` is done, 503 when requests are abandoned.
         """
@@ -414,9 +414,9 @@ class Encoder:
             self._inference.drop(job)
 
     def _post(self, jobs: list[Job]) -> None:
-        """Tell whoever waits for `jobs` that they ended; called by any thread."""
+        """Tell the requests that wait for `jobs` that they ended; called by any thread."""
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and no request waits
                 self._loop.call_soon_threadsafe(self._settle, jobs)
 
     def _settle(self, jobs: list[Job]) -> None:

@@ -250,7 +250,7 @@ class Inference:
             raise busy("the queue is full", why, retry_s=wait_s)
 
     def drop(self, job: Job) -> None:
-        """Forget `job`: nobody waits for it any more."""
+        """Forget `job`: its request was left."""
         job.close()
         with self._change:
             self.scheduler.remove(job)
@@ -313,7 +313,7 @@ class Inference:
             loaded = load()
             engine = loaded.engine
             canary = engine.tokenize([""])[0].ids
-        except BaseException as error:  # noqa: BLE001 (whoever waits raises it)
+        except BaseException as error:  # noqa: BLE001 (the future raises it)
             loading.set_exception(error)
             return
         with self._change:

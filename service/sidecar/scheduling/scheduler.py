@@ -1,8 +1,8 @@
-"""What is computed next: pure policy, no thread and no clock of its own.
+"""Which texts are computed next: pure policy, without a thread and without a clock.
 
-Requests of any clients share batches. Two lanes: a few tokens that somebody waits for go ahead of
+Requests of any clients share batches. Two lanes: a few tokens that a user waits for go ahead of
 bulk work, between its batches. A batch is as large as it takes time: long ones are efficient, but
-hold up whoever comes next, so they are short while interactive requests come in.
+hold up the next request, so they are short while interactive requests come in.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ class Throughput:
 
 
 WASTE = 1.5  # computed tokens per real one that padding may cost
-WASTE_TOKENS = 64  # and this many on top, where a call of its own would cost more
+WASTE_TOKENS = 64  # and this many on top, where a separate call would cost more
 LOOKED_AT = 256  # jobs in line whose texts may share a batch: more cost more than they save
 
 
@@ -327,7 +327,7 @@ class Lane:
 
 Priority = Literal["auto", "interactive", "bulk"]
 INTERACTIVE_TOKENS = 256  # of a request that does not say what it is
-CALM_S = 0.4  # a batch that holds up nobody who is waited for
+CALM_S = 0.4  # a batch that holds up no interactive request
 BUSY_S = 0.016  # a bulk batch that an interactive request may come to wait for
 FIXED_PARTS = 3  # of its fixed cost, if that is more: else little but that would be computed
 BUSY_MOST_S = 3 * BUSY_S

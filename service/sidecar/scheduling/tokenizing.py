@@ -156,7 +156,7 @@ def fulfil(work: Callable[[], R], made: Future[R]) -> None:
     """Do `work`, and let the running future `made` tell what it returned or raised."""
     try:
         found = work()
-    except BaseException as error:  # noqa: BLE001 (whoever waits raises it)
+    except BaseException as error:  # noqa: BLE001 (the future raises it)
         made.set_exception(error)
     else:
         made.set_result(found)
@@ -247,7 +247,7 @@ class Tokenizing(TokenizerThread):
         """Yield the tokens of `texts` of these `lengths`, PART_TOKENS or one text at a time.
 
         Raises Problem 422 for a text that would be cut, unless with `truncate`, and what `Encoder`
-        does when nobody waits for it any more.
+        does when the request is left.
         """
         is_urgent = _is_urgent(lengths, priority)
         first = 0

@@ -36,7 +36,7 @@ _HARMLESS_SETTINGS: Mapping[str, object] = {
     "module_output_name": "token_embeddings",
     "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
 }
-# How the first word's position is counted: from nought, or behind the padding's own.
+# How the first word's position is counted: from zero, or behind the padding's own.
 _POSITION_AFTER_PAD = {"bert": False, "roberta": True, "xlm-roberta": True}
 
 
@@ -197,7 +197,7 @@ def read_table(path: Path) -> dict[str, Any]:
     return found
 
 
-def _config(path: Path) -> Any:  # noqa: ANN401 (whatever JSON it holds)
+def _config(path: Path) -> Any:  # noqa: ANN401 (any JSON)
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -228,7 +228,7 @@ class Operations(Protocol[V]):
         """Return the exact GELU of `x` plus the bias."""
 
     def attention(self, query: V, key: V, value: V) -> V:
-        """Return multi-head attention of every token to the tokens of its own text alone."""
+        """Return multi-head attention of every token to the tokens of the same text alone."""
 
     def pool(self, x: V) -> V:
         """Return one row per text as the request pools, of length 1 if it asks for that."""

@@ -68,7 +68,7 @@ class Layout:
 def arrange(batch: Sequence[Sequence[int]], *, first_position: int) -> Layout:
     """Return the layout of `batch`, sequences of at least one token id.
 
-    Positions count up from `first_position`. Where that is not nought the row before it belongs to
+    Positions count up from `first_position`. Where that is not zero the row before it belongs to
     padding, whose token is of the same number (RoBERTa); a text that spells out that token gets
     that row for it, and the position is not counted.
     """

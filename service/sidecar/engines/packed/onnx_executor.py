@@ -99,14 +99,14 @@ def open_graph(
 
     With `rearranges` matrices are copied into the order in which they are multiplied: that is
     faster for short texts, and as much private memory as they are large. `constants` are those
-    that the graph leaves open, by name. Raises whatever ONNX Runtime raises
-    for a graph or weights that it cannot load.
+    that the graph leaves open, by name. Raises what ONNX Runtime raises for a
+    graph or weights that it cannot load.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # A thread that spins while it waits takes the core from whoever should wake it. For as long as
-    # one that sleeps takes to wake it is worth while: a sixth to a fifth of a short text's time.
+    # A thread that spins while it waits takes the core from the one that should wake it. For as
+    # long as one that sleeps takes to wake it pays: a sixth to a fifth of a short text's time.
     options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN_US)
     options.add_session_config_entry("session.force_spinning_stop", "1")
     # The graph is written as it should run; only constants are left to fold.

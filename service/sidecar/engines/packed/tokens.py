@@ -122,7 +122,7 @@ class Added:
 
     @property
     def are_plain(self) -> bool:
-        """Whether each is found as it is spelled, whatever stands beside it."""
+        """Whether each is found as it is spelled, next to any character."""
         return not any(
             token.normalized or token.single_word or token.lstrip or token.rstrip
             for token in self._tokens
@@ -146,7 +146,7 @@ class Added:
 
 
 def rule_of(tokenizer: Tokenizer) -> Rule:
-    """Return what is known of `tokenizer`."""
+    """Return the rule for `tokenizer`."""
     added = Added(tokenizer)
     normalizer, splitter = tokenizer.normalizer, tokenizer.pre_tokenizer
     if not added.are_signs:

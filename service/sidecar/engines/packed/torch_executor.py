@@ -166,7 +166,7 @@ class TorchExecutor:
 def open_tensors(stored: Weights, *, architecture: Architecture, device: str) -> TorchExecutor:
     """Return the executor for `stored`: what the forward reads of it, in float32 on `device`.
 
-    Raises whatever torch raises for a device that is not there.
+    Raises what torch raises for a device that is not there.
     """
     with safe_open(str(stored.path), framework="pt") as file:
         weights = {

@@ -140,12 +140,12 @@ def _expected(architecture: Architecture) -> dict[str, tuple[int | None, ...]]:
 
 
 # Of linear layers as whole numbers of eight bits, made while a model is loaded from the file that
-# the exact graph reads, so that nothing is shipped twice. Each output has a factor of its own.
+# the exact graph reads, so that nothing is shipped twice. Each output has its factor.
 BYTES = ".bytes"
 FACTORS = ".factors"
 Constant = tuple[str, NDArray[np.generic]]
 MOST = 127
-# A row of noughts has no largest value to divide by.
+# A row of zeros has no largest value to divide by.
 SMALLEST = 1e-30
 _LAYER = "encoder.layer."
 
