@@ -159,10 +159,7 @@ class Inference:
         limits: Limits,
         post: Post,
         *,
-        counts: Counts | None = None,
-        trim: Callable[[], None] | None = None,
-        trim_after_s: float = TRIM_AFTER_S,
-        stuck_s: float = STUCK_S,
+        counts: Counts,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """Do nothing until `begin`; `now` is a clock in seconds, for any thread to read.
@@ -171,11 +168,10 @@ class Inference:
         is asked once to give back what memory it can, and then `trim` is called; a call of the
         engine that takes longer than `stuck_s` is stuck.
         """
+        self.trim = trimmer()
+        self.trim_after_s, self.stuck_s = TRIM_AFTER_S, STUCK_S
         self._post = post
-        self._counts = counts or Counts()
-        self._trim = trim or trimmer()
-        self._trim_after_s = trim_after_s
-        self._stuck_s = stuck_s
+        self._counts = counts
         self._now = now
         self.scheduler = Scheduler(limits)
         # Guards the scheduler and all below; a thread that has it may take it again.
@@ -192,7 +188,7 @@ class Inference:
     def state(self) -> State:
         """Whether the thread lives, and is not stuck in one call of the engine."""
         since = self._encoding_since
-        if since is not None and self._now() - since > self._stuck_s:
+        if since is not None and self._now() - since > self.stuck_s:
             return "stuck"
         is_dead = self._thread is not None and not self._thread.is_alive()
         return "dead" if is_dead and self._engine is not None and not self._is_closed else "ok"
@@ -337,7 +333,7 @@ class Inference:
                 self._has_freed |= batch is not None
                 if batch is not None or self._is_closed:
                     return batch
-                if self._change.wait(self._trim_after_s if self._has_freed else None):
+                if self._change.wait(self.trim_after_s if self._has_freed else None):
                     continue
                 self._has_freed = False
             self._give_back()
@@ -348,7 +344,7 @@ class Inference:
                 self._engine.trim()
             except Exception as error:  # noqa: BLE001 (requests may still be served)
                 log.warning("the engine keeps its memory: %s", type(error).__name__)
-        self._trim()
+        self.trim()
 
     def _compute(self, batch: Batch) -> None:
         engine = self._engine

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sidecar.metrics import Counts
 from sidecar.models.loader import Loaded
 from sidecar.problems import Problem
 from sidecar.scheduling.inference import Inference
@@ -28,8 +29,10 @@ class Bench:
         self.ended: list[Job] = []
         self.change = threading.Condition()
         self.trims: list[str] = []
-        options = {"trim": self._trim, "trim_after_s": 600.0, **options}
-        self.inference = Inference(limits or Limits(), self._post, **options)
+        now = options.pop("now", time.monotonic)
+        self.inference = Inference(limits or Limits(), self._post, counts=Counts(), now=now)
+        for name, value in {"trim": self._trim, "trim_after_s": 600.0, **options}.items():
+            setattr(self.inference, name, value)
 
     def begin(self) -> Bench:
         loaded = Loaded(engine=self.engine, snapshot=SNAPSHOT)
