@@ -71,16 +71,8 @@ RULES: tuple[DietRule, ...] = (
         *("lib/python3.11/lib-dynload/_tkinter.*", "DLLs/_tkinter.*"),
         *("DLLs/tcl*.dll", "DLLs/tk*.dll", "DLLs/zlib1.dll"),
     ),
-    _rule(
-        "idle",
-        "an editor",
-        *("lib/python3.11/idlelib/**", "Lib/idlelib/**"),
-    ),
-    _rule(
-        "lib2to3",
-        "translates Python 2; deprecated",
-        *("lib/python3.11/lib2to3/**", "Lib/lib2to3/**"),
-    ),
+    _rule("idle", "an editor", "lib/python3.11/idlelib/**", "Lib/idlelib/**"),
+    _rule("lib2to3", "for Python 2; deprecated", "lib/python3.11/lib2to3/**", "Lib/lib2to3/**"),
     _rule(
         "tests",
         "CPython's own tests",
@@ -135,11 +127,7 @@ RULES: tuple[DietRule, ...] = (
         "lib/libpython3.11.dylib",
         targets=UNIX,
     ),
-    _rule(
-        "bytecode",
-        "the builder compiles its own",
-        "**/__pycache__/**",
-    ),
+    _rule("bytecode", "the builder compiles its own", "**/__pycache__/**"),
 )
 
 

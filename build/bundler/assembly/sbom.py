@@ -33,12 +33,7 @@ if TYPE_CHECKING:
 
 NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "urn:sidecar:plan")
 PREFIX: Final = "sidecar"
-_HASHES: Final = {
-    "SHA-1": HashAlgorithm.SHA_1,
-    "SHA-256": HashAlgorithm.SHA_256,
-    "SHA-384": HashAlgorithm.SHA_384,
-    "SHA-512": HashAlgorithm.SHA_512,
-}
+_HASHES: Final = {one.value: one for one in HashAlgorithm if one.value.startswith("SHA-")}
 
 
 def render(
