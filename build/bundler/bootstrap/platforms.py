@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.errors import UnsupportedError, UsageError
-from sidecar.process import min_system
-from sidecar.process.min_system import GLIBC, MACOS, WINDOWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
 # What the bundle carries, and what runs the builder.
 PYTHON = (3, 11)
 
+GLIBC, MACOS, WINDOWS = "glibc", "macOS", "Windows"
 MACHINES = {"amd64": "x86_64", "x64": "x86_64", "aarch64": "arm64"}
 DOCKER = "docker build --platform linux/amd64 --tag sidecar ."
 BITS = 64
@@ -193,14 +192,21 @@ def _x86_level() -> int | None:
 
 
 def _library() -> tuple[str, tuple[int, ...]]:
-    name, text = min_system.present()
-    if name == MACOS:
+    if sys.platform == "win32":
+        version = sys.getwindowsversion()
+        return WINDOWS, (version.major, version.minor)
+    if sys.platform == "darwin":
         # A Python that was built for an older system is told that this one is 10.16.
-        text = output("/usr/bin/sw_vers", "-productVersion", SYSTEM_VERSION_COMPAT="0") or text
-    if name == GLIBC and not text:
-        is_musl = any(Path("/lib").glob("ld-musl-*"))
-        return "musl" if is_musl else "a C library that is not glibc", ()
-    return name, _numbers(text)
+        told = output("/usr/bin/sw_vers", "-productVersion", SYSTEM_VERSION_COMPAT="0")
+        return MACOS, _numbers(told or platform.mac_ver()[0])
+    try:
+        name, _, text = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
+    except (AttributeError, OSError, ValueError):
+        name, text = "", ""
+    if name == GLIBC:
+        return GLIBC, _numbers(text)
+    is_musl = any(Path("/lib").glob("ld-musl-*"))
+    return "musl" if is_musl else "a C library that is not glibc", ()
 
 
 def output(*command: str, **environment: str) -> str:

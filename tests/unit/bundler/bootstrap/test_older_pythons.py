@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -60,3 +61,10 @@ def test_of_the_lock_and_the_recipe_every_string_on_a_line_is_read() -> None:
     assert found["bundle"]["default_profile"] == raw["bundle"]["default_profile"]
     for spec in parse_lock(lock).values():
         assert spec.address(raw["sources"]["runtime"]) == spec.url
+
+
+def test_a_python_without_ctypes_still_reads_the_command_line() -> None:
+    # One that was built without libffi must come to where it is told what it lacks.
+    program = "import sys; sys.modules['ctypes'] = None; import bundler.cli; bundler.cli.parser()"
+    environment = {**os.environ, "PYTHONPATH": str(BUILD.with_name("service"))}
+    subprocess.run([sys.executable, "-c", program], cwd=BUILD, check=True, env=environment)
