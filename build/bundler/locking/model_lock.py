@@ -64,9 +64,9 @@ class Locked:
 class Locker:
     """What locking needs: the recipe, where to look, where to put, and whom to tell.
 
-    `make` turns a snapshot's folder
-    and texts into reference vectors; `measure` uses up the folder to find how near int8 comes to
-    the vectors in a golden file. `before` is the lock and `golden` holds the golden files so far.
+    `make` turns a snapshot's folder and texts into reference vectors; `measure` uses up the folder
+    to find how near int8 comes to the vectors in a golden file. `before` is the lock and `golden`
+    holds the golden files so far.
     """
 
     recipe: Recipe
@@ -226,12 +226,6 @@ FLAGS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Module:
-    kind: str
-    path: str
-
-
 def refuse_names(model: str, names: Collection[str]) -> None:
     """Raise PolicyError unless the repository has its weights as plain tensors."""
     if WEIGHTS in names:
@@ -262,12 +256,12 @@ def refuse_code(model: str, folder: Path) -> None:
 
 def refuse_missing_weights(model: str, folder: Path, names: Collection[str]) -> None:
     """Raise PolicyError if a module's weights are not among `names`, the files to be locked."""
-    for module in _modules(model, folder):
-        path = f"{module.path}/{WEIGHTS}" if module.path else WEIGHTS
-        if _short(module.kind) in WEIGHTED and path not in names:
+    for kind, place in _modules(model, folder):
+        path = f"{place}/{WEIGHTS}" if place else WEIGHTS
+        if kind in WEIGHTED and path not in names:
             raise PolicyError(
                 f"{model} has no {path}",
-                why=f"{_short(module.kind)} needs weights, and only plain tensors are loaded",
+                why=f"{kind} needs weights, and only plain tensors are loaded",
                 next_step="choose a model, or a revision of it, that has them",
             )
 
@@ -275,9 +269,9 @@ def refuse_missing_weights(model: str, folder: Path, names: Collection[str]) -> 
 def read_pooling(model: str, folder: Path) -> str:
     """Return how the snapshot in `folder` pools. Raises PolicyError unless it is in one way."""
     modes: list[str] = []
-    for module in _modules(model, folder):
-        if _short(module.kind) == "Pooling":
-            raw = _read(model, folder / module.path / "config.json")
+    for kind, place in _modules(model, folder):
+        if kind == "Pooling":
+            raw = _read(model, folder / place / "config.json")
             stated = raw.get("pooling_mode") or [
                 mode for flag, mode in FLAGS.items() if raw.get(flag)
             ]
@@ -291,20 +285,17 @@ def read_pooling(model: str, folder: Path) -> str:
     return modes[0]
 
 
-def _modules(model: str, folder: Path) -> tuple[_Module, ...]:
+def _modules(model: str, folder: Path) -> list[tuple[str, str]]:
+    """Return the class and the folder of each module of the snapshot in `folder`."""
     raw = _read(model, folder / "modules.json")
     try:
-        return tuple(_Module(kind=str(entry["type"]), path=str(entry["path"])) for entry in raw)
+        return [(str(entry["type"]).rpartition(".")[2], str(entry["path"])) for entry in raw]
     except (KeyError, TypeError) as error:
         raise PolicyError(
             f"modules.json of {model} cannot be understood",
             why=f"{type(error).__name__}: {error}",
             next_step=REFUSED,
         ) from error
-
-
-def _short(kind: str) -> str:
-    return kind.rpartition(".")[2]
 
 
 def _read(model: str, file: Path) -> Any:  # noqa: ANN401 - whatever JSON it holds
@@ -440,10 +431,11 @@ class Hub:
             )
         if info.gated and not self.token:
             raise self._gated(repository)
+        stated = getattr(info.card_data, "license", None)
         return Listing(
             repository=repository,
             revision=found,
-            license=_license(info),
+            license=stated if isinstance(stated, str) and stated else None,
             files=files,
         )
 
@@ -579,11 +571,6 @@ def blob_id(data: bytes) -> str:
     """Return git's id for a file with the content `data`."""
     header = b"blob %d\0" % len(data)
     return hashlib.sha1(header + data, usedforsecurity=False).hexdigest()
-
-
-def _license(info: ModelInfo) -> str | None:
-    stated = getattr(info.card_data, "license", None)
-    return stated if isinstance(stated, str) and stated else None
 
 
 def _file(sibling: RepoSibling) -> HubFile:
