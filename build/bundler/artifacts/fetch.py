@@ -139,12 +139,8 @@ class _Fetch:
         """Return the entry for `request`, from the store if it is there and right."""
         artifact = request.artifact
         self.downloader.pause(0)
-        try:
-            with suppress(UnreachableError):
-                return self.store.verified(artifact.digest, artifact.name)
-        except IntegrityError:
-            damage = "its stored copy was damaged; fetching it again"
-            self.downloader.progress.note(artifact.name, damage)
+        if (held := self.store.held(artifact, self.downloader.progress)) is not None:
+            return held
         try:
             with self.store.writer(artifact.digest, artifact.name) as writer:
                 path = writer.commit() if writer.is_complete else self._bring(request, writer)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
+    from bundler.console import Progress
+    from bundler.digests import Artifact
+
 
 CACHEDIR_TAG = (
     b"Signature: 8a477f597d28d172789f06886806bc55\n"
@@ -115,6 +118,16 @@ class Store:
             )
         self._verified[digest.sha256] = before
         return path
+
+    def held(self, artifact: Artifact, progress: Progress) -> Path | None:
+        """Return the verified entry; None where there is none, or it was damaged, which is told."""
+        try:
+            return self.verified(artifact.digest, artifact.name)
+        except UnreachableError:
+            return None
+        except IntegrityError:
+            progress.note(artifact.name, "its stored copy was damaged; fetching it again")
+            return None
 
     def writer(self, digest: Digest, name: str = "") -> Writer:
         """Return a writer for `digest`, begun with what a dead one left. Raises DiskError."""

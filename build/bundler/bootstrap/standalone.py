@@ -104,15 +104,9 @@ class Standalone:
 
     def _archive(self, locked: RuntimeSpec) -> Path:
         """Return the archive in the store, with the locked content."""
-        store, artifact = Store(self.store), locked.artifact
-        try:
-            return store.verified(artifact.digest, artifact.name)
-        except UnreachableError:
-            pass
-        except IntegrityError:
-            self.console.say(
-                f"fetch {artifact.name}: its stored copy was damaged; fetching it again"
-            )
+        store, artifact, progress = Store(self.store), locked.artifact, Lines(self.console, "fetch")
+        if (held := store.held(artifact, progress)) is not None:
+            return held
         if self.is_offline:
             raise UnreachableError(
                 f"{artifact.name} is not in the store",
@@ -120,14 +114,8 @@ class Standalone:
             )
         url = locked.address(self.mirror or _sources(self.project).get("runtime", ""))
         self.console.say(f"fetching CPython {locked.version}, which runs the builder (once)")
-        return download.fetch(
-            artifact,
-            url,
-            store,
-            download.route(pip_options(self.environ), url),
-            Lines(self.console, "fetch"),
-            self.patience,
-        )
+        way = download.route(pip_options(self.environ), url)
+        return download.fetch(artifact, url, store, way, progress, self.patience)
 
 
 def unpack(archive: Path, folder: Path) -> None:
