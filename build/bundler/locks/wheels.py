@@ -36,8 +36,8 @@ class LockedPackage:
     name: str
     version: str
     groups: frozenset[str]
-    marker: str | None
-    dependencies: tuple[str, ...]
+    marker: Marker | None
+    dependencies: tuple[Requirement, ...]
     files: tuple[Artifact, ...]
 
 
@@ -97,14 +97,18 @@ def _package(entry: Mapping[str, Any]) -> LockedPackage:
                 next_step=REFRESH,
             )
         files.append(Artifact(name=file["file"], digest=Digest(sha256=value)))
-    return LockedPackage(
-        name=name,
-        version=entry["version"],
-        groups=frozenset(entry.get("groups", ("default",))),
-        marker=entry.get("marker"),
-        dependencies=tuple(entry.get("dependencies", ())),
-        files=tuple(files),
-    )
+    try:
+        return LockedPackage(
+            name=name,
+            version=entry["version"],
+            groups=frozenset(entry.get("groups", ("default",))),
+            marker=Marker(entry["marker"]) if "marker" in entry else None,
+            dependencies=tuple(map(Requirement, entry.get("dependencies", ()))),
+            files=tuple(files),
+        )
+    except (InvalidMarker, InvalidRequirement) as error:
+        what = "marker" if isinstance(error, InvalidMarker) else "dependency"
+        raise UsageError(f"pdm.lock has a {what} that cannot be read, for {name}") from error
 
 
 def content_hash(pyproject: Mapping[str, Any]) -> str:
@@ -148,7 +152,7 @@ def select(
     """
     candidates: dict[str, list[LockedPackage]] = {}
     for package in lock.packages:
-        if package.groups.intersection(groups) and _holds(package.marker, target, package.name):
+        if package.groups.intersection(groups) and _holds(package.marker, target):
             candidates.setdefault(package.name, []).append(package)
     chosen: list[LockedWheel] = []
     missing: list[str] = []
@@ -168,13 +172,8 @@ def select(
     return tuple(chosen)
 
 
-def _holds(marker: str | None, target: Target, name: str) -> bool:
-    if marker is None:
-        return True
-    try:
-        return Marker(marker).evaluate(dict(target.markers))
-    except InvalidMarker as error:
-        raise UsageError(f"pdm.lock has a marker that cannot be read, for {name}") from error
+def _holds(marker: Marker | None, target: Target) -> bool:
+    return marker is None or marker.evaluate({**target.markers, "extra": ""})
 
 
 def _choose(name: str, packages: Iterable[LockedPackage], target: Target) -> LockedWheel | None:
@@ -216,13 +215,6 @@ def _choose(name: str, packages: Iterable[LockedPackage], target: Target) -> Loc
     return LockedWheel(package=name, version=best[2].version, artifact=best[3])
 
 
-def _requirement(text: str, name: str) -> Requirement:
-    try:
-        return Requirement(text)
-    except InvalidRequirement as error:
-        raise UsageError(f"pdm.lock has a dependency that cannot be read, for {name}") from error
-
-
 def _check_closed(
     chosen: Iterable[LockedWheel],
     candidates: Mapping[str, Iterable[LockedPackage]],
@@ -234,14 +226,9 @@ def _check_closed(
         for package in candidates[wheel.package]:
             if package.version != wheel.version:
                 continue
-            for text in package.dependencies:
-                requirement = _requirement(text, wheel.package)
-                if requirement.marker and not requirement.marker.evaluate(
-                    {**target.markers, "extra": ""}
-                ):
-                    continue
+            for requirement in package.dependencies:
                 needed = canonicalize_name(requirement.name)
-                if needed not in present:
+                if needed not in present and _holds(requirement.marker, target):
                     raise UnsupportedError(
                         f"{needed} is not locked for {target.name}",
                         why=f"{wheel.package} {wheel.version} needs it there",
