@@ -117,14 +117,14 @@ def _lock_wheels(options: argparse.Namespace, project: Project, console: Console
     else:
         settings = wheel_lock.configuration(resolver.indexes, resolver.address("torch"))
         console.say(f"wheels: writing {PDM_CONFIGURATION}, which says where torch's CPU build is")
-    refreshed = wheel_lock.refresh(
+    text, counts = wheel_lock.refresh(
         project.root, settings, platforms=wheel_lock.PLATFORMS, say=console.say
     )
     old = _versions(wheels.read_lock(project.wheel_lock)) if project.wheel_lock.exists() else {}
-    replace_files({settings_file: refreshed.configuration, project.wheel_lock: refreshed.lock})
-    new = _versions(wheels.parse_lock(refreshed.lock))
+    replace_files({settings_file: settings, project.wheel_lock: text})
+    new = _versions(wheels.parse_lock(text))
     _print(f"wheel {line}" for line in differences(old, new))
-    _print(f"target {name}: {count} wheels" for name, count in refreshed.wheels.items())
+    _print(f"target {name}: {count} wheels" for name, count in counts.items())
 
 
 def _lock_models(options: argparse.Namespace, project: Project, console: Console) -> None:

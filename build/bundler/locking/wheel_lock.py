@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,15 +37,6 @@ PROBLEM = re.compile(r"\[\w+\]: |ERROR: |Unable to find a resolution")
 SIGNS_OF_NO_NETWORK = ("ConnectError", "ConnectTimeout", "Name or service", "Connection refused")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refreshed:
-    """The new pdm.lock, the pdm.toml behind it, and how many wheels each target gets."""
-
-    lock: str
-    configuration: str
-    wheels: Mapping[str, int]
-
-
 def configuration(indexes: Indexes, torch_index: str) -> str:
     """Return a pdm.toml that says where torch's CPU build is: a folder that has it, or its index.
 
@@ -73,8 +63,8 @@ def refresh(
     platforms: Mapping[str, str],
     say: Callable[[str], None],
     python: str = sys.executable,
-) -> Refreshed:
-    """Return the wheels of `project` locked anew for each of `platforms`, by target.
+) -> tuple[str, Mapping[str, int]]:
+    """Return a new pdm.lock of `project` for `platforms`, by target, and how many wheels each gets.
 
     Nothing is written: pdm works on a copy of pyproject.toml, so that neither a half-made lock nor
     a virtual environment is ever left in the checkout. `python` has pdm installed. Raises
@@ -96,7 +86,7 @@ def refresh(
             why=why,
             next_step="check pyproject.toml; the old lock was kept",
         )
-    return Refreshed(lock=text, configuration=settings, wheels=wheels)
+    return text, wheels
 
 
 def check(text: str, targets: Iterable[str]) -> tuple[Mapping[str, int], Mapping[str, str]]:

@@ -12,7 +12,6 @@ import pytest
 from bundler.commands import lock
 from bundler.console import Console
 from bundler.errors import UsageError
-from bundler.locking.wheel_lock import Refreshed
 from bundler.locks import runtime
 from bundler.project import Project
 from bundler.targets import TARGETS
@@ -245,9 +244,9 @@ def test_wheels_are_written_at_the_end_with_what_pdm_was_told(
     )
     asked: list[Any] = []
 
-    def refresh(root: Path, settings: str, **options: Any) -> Refreshed:
+    def refresh(root: Path, _: str, **options: Any) -> tuple[str, dict[str, int]]:
         asked.append((root, options["platforms"]))
-        return Refreshed(lock=text, configuration=settings, wheels={"win-x64": 1})
+        return text, {"win-x64": 1}
 
     monkeypatch.setattr("bundler.locking.wheel_lock.refresh", refresh)
     code, out = run("--wheels")
@@ -268,7 +267,7 @@ def test_a_pdm_configuration_that_is_there_is_used_and_kept(
     (project.root / "pdm.toml").write_text(settings)
     before = written(project)
 
-    def refresh(_: Path, given: str, **__: Any) -> Refreshed:
+    def refresh(_: Path, given: str, **__: Any) -> tuple[str, dict[str, int]]:
         assert given == settings
         raise UsageError("pdm cannot lock")
 

@@ -94,8 +94,8 @@ def test_targets_are_resolved_by_platform_into_one_lock(
     project: Path, notes: Path, pdm: Callable[..., str]
 ) -> None:
     said: list[str] = []
-    done = refresh(project, "[pypi]\n", platforms=PLATFORMS, say=said.append, python=pdm())
-    assert dict(done.wheels) == dict.fromkeys(TARGETS, 1)
+    _, wheels = refresh(project, "[pypi]\n", platforms=PLATFORMS, say=said.append, python=pdm())
+    assert wheels == dict.fromkeys(TARGETS, 1)
     calls = [str(note["argv"]) for note in read(notes)]
     for platform, call in zip(PLATFORMS.values(), calls, strict=True):
         assert f"--platform={platform}" in call
