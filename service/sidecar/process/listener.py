@@ -90,7 +90,9 @@ def listen(host: str, port: int, *, allow_remote: bool, has_token: bool = False)
     try:
         claim(sock)
         if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            # Of both families where it is every address.
+            is_one = address[0] != "::"
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, is_one)
         sock.bind(address)
         sock.listen(BACKLOG)
     except OSError as error:

@@ -139,6 +139,17 @@ def test_ipv6_is_listened_on_alone() -> None:
         assert sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
 
 
+def test_every_address_of_ipv6_is_every_address_of_ipv4_too() -> None:
+    try:
+        sock = listener.listen("::", 0, allow_remote=True)
+    except UsageError:
+        pytest.skip("this machine has no IPv6")
+    with sock:
+        port = sock.getsockname()[1]
+        for address in ("127.0.0.1", "::1"):
+            socket.create_connection((address, port), timeout=30).close()
+
+
 @pytest.mark.parametrize(
     ("number", "kind"), [(errno.EADDRINUSE, AddressInUseError), (errno.EACCES, UsageError)]
 )
