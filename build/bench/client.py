@@ -184,26 +184,14 @@ SHORTEST, LONGEST, FEWEST_WORDS = 40, 1_500, 6
 PROSE = 0.8  # of the characters are letters and spaces: no tables, no code
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Corpus:
-    """The texts of a run, in random order."""
-
-    texts: tuple[str, ...]
-
-    @property
-    def digest(self) -> str:
-        """The sha256 of all texts in order."""
-        return hashlib.sha256("\0".join(self.texts).encode()).hexdigest()
-
-
-def gather_corpus(count: int, documents: Iterable[str] = ()) -> Corpus:
+def gather_corpus(count: int, documents: Iterable[str] = ()) -> tuple[str, ...]:
     """Return up to `count` distinct paragraphs of `documents`, or of Python's topics.
 
     Their hashes decide which are taken and in which order: random, and the same everywhere.
     """
     texts = {text for document in documents or topics.values() for text in paragraphs(document)}
     ranked = sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest())
-    return Corpus(texts=tuple(ranked[:count]))
+    return tuple(ranked[:count])
 
 
 def paragraphs(document: str) -> Iterator[str]:

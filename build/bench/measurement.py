@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import os
 import platform
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bench.client import Corpus
     from bench.systems import Running, System
 
     Say = Callable[[str], None]
@@ -112,7 +112,7 @@ class Measured:
         return self.samples.get(system, {}).get(measure, [])
 
 
-def measure(subject: Subject, corpus: Corpus, effort: Effort, say: Say) -> Measured:
+def measure(subject: Subject, texts: Sequence[str], effort: Effort, say: Say) -> Measured:
     """Return everything that was measured of `subject`.
 
     Raises SmokeError if our service does not start, or a system fails once it has started.
@@ -123,28 +123,31 @@ def measure(subject: Subject, corpus: Corpus, effort: Effort, say: Say) -> Measu
         served_by=subject.served_by,
         threads=subject.threads,
         effort=effort,
-        corpus={"texts": len(corpus.texts), "sha256": corpus.digest},
+        corpus={
+            "texts": len(texts),
+            "sha256": hashlib.sha256("\0".join(texts).encode()).hexdigest(),
+        },
         absent=dict(subject.absent),
     )
     with ExitStack() as stack:
         multiplier = library(subject.snapshot, subject.threads, api=GEMM)
         meter = start(multiplier, [], threads=subject.threads)
         stack.callback(meter.service.stop)
-        running = _start_all(subject, corpus, measured, stack, say)
+        running = _start_all(subject, texts, measured, stack, say)
         for each in running:
             with each.connect() as connection:
-                connection.embed(corpus.texts[: effort.request_size])  # warms up, is not measured
+                connection.embed(texts[: effort.request_size])  # warms up, is not measured
         bodies: dict[str, list[bytes]] = {}
         for number in range(effort.rounds):
             say(f"measuring, round {number + 1} of {effort.rounds}")
             load = OtherLoad()
             order = running if number % 2 == 0 else running[::-1]
             before = ceiling(meter, sizes, effort.ceiling_rows)
-            bodies = {each.system.name: _whole(each, corpus, measured) for each in order}
+            bodies = {each.system.name: _whole(each, texts, measured) for each in order}
             after = ceiling(meter, sizes, effort.ceiling_rows)
             for name, rate in before.items():
                 measured.add(name, "ceiling", [mean((rate, after[name]))])
-            _in_turn(order, corpus, measured)
+            _in_turn(order, texts, measured)
             measured.add(MACHINE, "others", [share := load.share()])
             if share > BUSY:
                 say(f"not quiet: other programs took {share:.0%} of the machine in this round")
@@ -157,7 +160,7 @@ def measure(subject: Subject, corpus: Corpus, effort: Effort, say: Say) -> Measu
 
 
 def _start_all(
-    subject: Subject, corpus: Corpus, measured: Measured, stack: ExitStack, say: Say
+    subject: Subject, texts: Sequence[str], measured: Measured, stack: ExitStack, say: Say
 ) -> list[Running]:
     """Start every system in every round, one after the other; return those of the last round.
 
@@ -170,7 +173,7 @@ def _start_all(
             if system.name in measured.absent:
                 continue
             try:
-                started = start(system, corpus.texts[:1], threads=subject.threads)
+                started = start(system, texts[:1], threads=subject.threads)
             except (SmokeError, OSError) as error:
                 if system.name == OURS:
                     raise
@@ -186,19 +189,19 @@ def _start_all(
     return running
 
 
-def _whole(each: Running, corpus: Corpus, measured: Measured) -> list[bytes]:
+def _whole(each: Running, texts: Sequence[str], measured: Measured) -> list[bytes]:
     """Send all texts in as few requests as the system takes; return the responses."""
     with watch_private(each.service.process.pid) as sizes, each.connect() as connection:
-        seconds, bodies = connection.embed(corpus.texts)
+        seconds, bodies = connection.embed(texts)
     measured.add(each.system.name, "whole", [seconds])
     if sizes:
         measured.add(each.system.name, "private", [max(sizes)])
     return bodies
 
 
-def _in_turn(order: Sequence[Running], corpus: Corpus, measured: Measured) -> None:
+def _in_turn(order: Sequence[Running], texts: Sequence[str], measured: Measured) -> None:
     """Send requests of mixed lengths, then single texts, then single texts beside bulk."""
-    effort, texts = measured.effort, corpus.texts
+    effort = measured.effort
     requests = client.parts(texts, effort.request_size)[: effort.requests]
     singles = client.parts(texts[: effort.singles], 1)
     for name, batches in (("requests", requests), ("single", singles)):

@@ -61,9 +61,7 @@ class BenchReport:
             for number, values in enumerate(rounds, 1)
             for value in values
         ]
-        text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
-        return text.getvalue()
+        return csv_text([COLUMNS, *rows])
 
     def tables(self) -> Iterator[str]:
         """Yield the run as lines of Markdown."""
@@ -149,7 +147,7 @@ def comparison(before: Mapping[str, float], now: Mapping[str, float]) -> Iterato
         cells = ["not measured", ""] if change is None else [f"{now[key]:.2f}", f"{change:.2f}"]
         verdict = f"below {LEAST}" if change is not None and change < LEAST else ""
         rows.append([key, f"{before[key]:.2f}", *cells, verdict])
-    yield from _table(["ratio", "before", "now", "now / before", ""], rows)
+    yield from table(["ratio", "before", "now", "now / before", ""], rows)
 
 
 def _model(measured: Measured) -> Iterator[str]:
@@ -166,7 +164,7 @@ def _model(measured: Measured) -> Iterator[str]:
         [name, *(f.text(f.value(measured, name)) for f in FIGURES), f"{info['least_cosine']:.6f}"]
         for name, info in measured.systems.items()
     ]
-    yield from _table(["system", *columns, "least cosine"], rows)
+    yield from table(["system", *columns, "least cosine"], rows)
     yield "Ratios, more is better (lowest to highest round):"
     yield ""
     found = ratios(measured)
@@ -176,7 +174,7 @@ def _model(measured: Measured) -> Iterator[str]:
         spread = f"{ratio.value:.2f} ({min(ratio.rounds):.2f} to {max(ratio.rounds):.2f})"
         cells.setdefault(f"{ratio.system} over {ratio.against}", {})[ratio.name] = spread
     rows = [[pair, *(row.get(name, "") for name in names)] for pair, row in cells.items()]
-    yield from _table(["", *names], rows)
+    yield from table(["", *names], rows)
     yield from _notes(measured)
 
 
@@ -201,10 +199,18 @@ def _notes(measured: Measured) -> Iterator[str]:
     yield ""
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yield a table of Markdown, and an empty line."""
     for cells in (columns, ["---"] * len(columns), *rows):
         yield f"| {' | '.join(cells)} |"
     yield ""
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Return rows as CSV."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def _text(x: float, y: int, text: str, colour: str = "#6b6f76") -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import shutil
@@ -20,7 +18,7 @@ import numpy as np
 from bench import SHAPES, client, measurement, systems
 from bench.client import send_all
 from bench.measurement import Subject, effort_for, measure
-from bench.report import BenchReport
+from bench.report import BenchReport, csv_text, table
 from bench.synthetic import write_model
 from bundler.assembly.derivation import derive
 from bundler.errors import UsageError
@@ -70,7 +68,7 @@ def run(options: Options, recipe: Recipe, say: Say) -> BenchReport:
             sizes = measurement.read_sizes(subject.snapshot)
             effort = options.effort or effort_for(sizes, is_quick=options.is_quick)
             texts = client.gather_corpus(effort.texts)
-            say(f"{subject.name}: {len(texts.texts)} texts, {subject.threads} threads")
+            say(f"{subject.name}: {len(texts)} texts, {subject.threads} threads")
             models.append(measure(subject, texts, effort, say))
     return BenchReport(machine=described, models=models)
 
@@ -180,13 +178,12 @@ class Replayed:
             f"{rate:.1f} requests/s"
         )
         yield ""
-        yield "| status | requests | p50 ms | p95 ms | p99 ms |"
-        yield "| --- | --- | --- | --- | --- |"
+        rows = []
         for status in sorted({answer.status for _, answer in self.answers}):
             seconds = [answer.seconds for _, answer in self.answers if answer.status == status]
-            p50, p95, p99 = (f"{value * 1e3:.1f}" for value in np.percentile(seconds, (50, 95, 99)))
-            name = str(status or "no response")
-            yield f"| {name} | {len(seconds)} | {p50} | {p95} | {p99} |"
+            quantiles = [f"{value * 1e3:.1f}" for value in np.percentile(seconds, (50, 95, 99))]
+            rows.append([str(status or "no response"), str(len(seconds)), *quantiles])
+        yield from table(["status", "requests", "p50 ms", "p95 ms", "p99 ms"], rows)
         failed: dict[str, list[str]] = {}
         for name, answer in self.answers:
             if not answer.is_ok:
@@ -197,12 +194,8 @@ class Replayed:
 
     def csv(self) -> str:
         """Return a line for every request, under COLUMNS."""
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for name, answer in self.answers:
-            writer.writerow((name, answer.status, kind_of(answer), answer.seconds))
-        return text.getvalue()
+        rows = [(name, one.status, kind_of(one), one.seconds) for name, one in self.answers]
+        return csv_text([COLUMNS, *rows])
 
 
 def read_requests(folder: Path) -> list[tuple[str, bytes]]:

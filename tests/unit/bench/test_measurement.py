@@ -11,7 +11,6 @@ import pytest
 
 from bench import measurement
 from bench import measurement as module
-from bench.client import Corpus
 from bench.measurement import FULL, LARGE, QUICK, Measured, OtherLoad, Subject, effort_for, measure
 from bench.report import BenchReport, ratios
 from bench.systems import INT8, OURS
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.systems import Running, System
-
-CORPUS = Corpus(texts=TEXTS)
 
 
 def subject(folder: Path, *systems: System) -> Subject:
@@ -66,15 +63,15 @@ def measured(tmp_path_factory: pytest.TempPathFactory, notes: Notes) -> Measured
     missing = replace(ours, name="missing", kind="peer", command=[str(folder / "nothing")])
     in_turn = module._in_turn
 
-    def noted(order: Sequence[Running], corpus: Corpus, measured: Measured) -> None:
+    def noted(order: Sequence[Running], texts: Sequence[str], measured: Measured) -> None:
         notes.orders.append([each.system.name for each in order])
-        in_turn(order, corpus, measured)
+        in_turn(order, texts, measured)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_in_turn", noted)
         patch.setattr(OtherLoad, "share", lambda _: 0.25)
         systems = (again, ours, int8, missing)
-        return measure(subject(folder, *systems), CORPUS, TINY, notes.said.append)
+        return measure(subject(folder, *systems), TEXTS, TINY, notes.said.append)
 
 
 def test_every_sample_of_every_round_is_kept(measured: Measured) -> None:
@@ -139,7 +136,7 @@ def test_a_busy_machine_is_reported(measured: Measured, notes: Notes) -> None:
 def test_our_service_must_start(tmp_path: Path) -> None:
     (ours,) = stub_systems("--no-such-option")
     with pytest.raises(SmokeError):
-        measure(subject(tmp_path, ours), CORPUS, TINY, lambda _: None)
+        measure(subject(tmp_path, ours), TEXTS, TINY, lambda _: None)
 
 
 def test_other_vectors_give_another_cosine() -> None:
