@@ -186,7 +186,10 @@ class RunningService:
         if not IS_WINDOWS:
             self.process.terminate()
         elif self.asked > 1 or not self._is_told():
-            self._break()
+            try:
+                self.process.send_signal(CTRL_BREAK)
+            except OSError:  # there is no console, by which it would go
+                self.process.terminate()
 
     def _is_told(self) -> bool:
         """Return whether it answered POST /shutdown; one with a token does not answer us."""
@@ -197,12 +200,6 @@ class RunningService:
         except SmokeError:
             return False
         return True
-
-    def _break(self) -> None:
-        try:
-            self.process.send_signal(CTRL_BREAK)
-        except OSError:  # there is no console, by which it would go
-            self.process.terminate()
 
     def stop(self) -> int:
         """Ask the service to end, insist if it does not, and return its exit code."""
@@ -358,13 +355,9 @@ def _follow(service: RunningService, console: Console) -> int:
         event = parse_ready(line)
         if event is not None:
             service.ready = event
-            _greet(int(event["port"]), console)
-
-
-def _greet(port: int, console: Console) -> None:
-    address = f"http://127.0.0.1:{port}"
-    console.say(f"\nready: {address}   (Ctrl-C stops it)\ntry:")
-    console.say(
-        f"  curl {address}/embed -H 'Content-Type: application/json' "
-        '-d \'{"texts": ["hello world"]}\''
-    )
+            address = f"http://127.0.0.1:{event['port']}"
+            console.say(f"\nready: {address}   (Ctrl-C stops it)\ntry:")
+            console.say(
+                f"  curl {address}/embed -H 'Content-Type: application/json' "
+                '-d \'{"texts": ["hello world"]}\''
+            )
