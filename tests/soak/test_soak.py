@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support import stub_service
@@ -124,7 +125,7 @@ def test_a_look_counts_handles_threads_and_children() -> None:
     assert during.children == before.children + 1
     assert during.cpu_s >= before.cpu_s > 0
     assert during.family_mb > during.rss_mb > during.anon_mb > 0
-    with pytest.raises(OSError, match=str(child.pid)):
+    with pytest.raises(psutil.Error, match=str(child.pid)):
         look(child.pid)
 
 

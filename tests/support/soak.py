@@ -19,6 +19,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from tests.support.clients import Client
 from tests.support.mixture import Answered, Mixture, load, plan_of
 from tests.support.running import program, running
@@ -157,7 +159,7 @@ def _watch(pid: int, port: int, seen: Soaked, ended: threading.Event) -> None:
             seen.vitals.append(look(pid))
             started = time.monotonic()
             status = client.ask("/health").status
-        except OSError as error:
+        except (OSError, psutil.Error) as error:
             seen.failures[f"health: {type(error).__name__}"] += 1
             continue
         seen.health_s.append(time.monotonic() - started)

@@ -1,17 +1,19 @@
-"""What a process and those that it started hold and have computed, as Linux tells it.
+"""What a process and those that it started hold and have computed.
 
 And what figures of many looks, or of many requests, come to.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-import os
 import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 PROC = Path("/proc")
 WAIT_S = 60
-ENDED = ("Z", "X")
 # So much has a process computed that reads a document, and none that only starts.
 BUSY_S = 0.3
 
@@ -43,16 +44,21 @@ class Vitals:
 
 
 def look(pid: int) -> Vitals:
-    """Return what the process `pid` holds now. Raises OSError once it is gone."""
-    family = _descendants(pid)
+    """Return what the process `pid` holds now. Raises psutil.Error once it is gone."""
+    process = psutil.Process(pid)
+    rss, family = process.memory_info().rss, process.children(recursive=True)
+    held = rss
+    for one in family:
+        with contextlib.suppress(psutil.Error):  # it ended meanwhile
+            held += one.memory_info().rss
     return Vitals(
         at_s=time.monotonic(),
-        rss_mb=memory(pid) / 1e6,
+        rss_mb=rss / 1e6,
         anon_mb=memory(pid, "RssAnon") / 1e6,
-        handles=len(list((PROC / str(pid) / "fd").iterdir())),
-        threads=len(list((PROC / str(pid) / "task").iterdir())),
+        handles=process.num_fds(),
+        threads=process.num_threads(),
         children=len(family),
-        family_mb=(memory(pid) + sum(map(_held, family))) / 1e6,
+        family_mb=held / 1e6,
         cpu_s=cpu_s(pid),
     )
 
@@ -75,15 +81,20 @@ def forget_peak(pid: int) -> None:
 
 
 def cpu_s(pid: int) -> float:
-    """Return the seconds that `pid` has computed; 0 where there is no such process, or no /proc."""
-    return sum(map(int, _stat(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
+    """Return the seconds that `pid` has computed; 0 where there is no such process."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def children(pid: int) -> set[int]:
     """Return the processes that `pid` has started and that still run."""
-    pids = [int(folder.name) for folder in PROC.iterdir() if folder.name.isdecimal()]
-    found = {one: _stat(one)[:2] for one in pids}
-    return {one for one, stat in found.items() if stat[1:] == [str(pid)] and stat[0] not in ENDED}
+    try:
+        return {child.pid for child in psutil.Process(pid).children() if _runs(child.pid)}
+    except psutil.Error:
+        return set()
 
 
 def still_there(pids: Iterable[int], *, within_s: float) -> set[int]:
@@ -116,26 +127,8 @@ def percentile(values: Sequence[float], percent: int) -> float:
     return ranked[max(0, -(-len(ranked) * percent // 100) - 1)] if ranked else math.nan
 
 
-def _descendants(pid: int) -> set[int]:
-    found = children(pid)
-    return found.union(*map(_descendants, found))
-
-
-def _held(pid: int) -> int:
-    try:
-        return memory(pid)
-    except OSError:  # it ended meanwhile
-        return 0
-
-
 def _runs(pid: int) -> bool:
-    return bool(stat := _stat(pid)) and stat[0] not in ENDED
-
-
-def _stat(pid: int) -> list[str]:
-    """Return the fields of a process from its state on; none if there is no such process."""
     try:
-        text = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    return text.rpartition(")")[2].split()
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
