@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,23 @@ from sidecar.manifest import read
 from sidecar.models.golden import read as read_golden
 from tests.support.lacking import lack
 from tests.support.reference import Reference, reference
-from tests.support.variety import varied
 
 OUT_OF_REACH = 5
+COUNT = 200
+PIECES = (
+    "the tide tables for Tuesday",
+    "潮汐表在星期二更新",
+    "港の朝は静かだ",
+    "جدول المد والجزر ليوم الثلاثاء",
+    "לוח הגאות",
+    "расписание приливов",
+    "🌊🛶 👩🏽‍🚒 🇵🇹",
+    "ﬁ ﬂ e\u0301 Å ß İ",
+    "\u200b\u200d\u202e\ufeff",
+    "SELECT * FROM tides;",
+    "½ 42 3.14 1e-9",
+    "\t\r\n",
+)
 CHECKOUT = Path(__file__).parents[2]
 
 
@@ -73,6 +88,16 @@ def path_of(done: subprocess.CompletedProcess[str]) -> Path:
     if done.returncode:
         pytest.fail(f"no bundle could be assembled, exit code {done.returncode}\n{done.stderr}")
     return Path(done.stdout.strip())
+
+
+def varied(known: tuple[str, ...]) -> list[str]:
+    """Return COUNT texts: those of the golden file, then mixtures from nothing to very long."""
+    chance = random.Random(8421)
+    texts = [*known, "", "\0", "x" * 10_000, "word " * 2_000, "𝔘𝔫𝔦" * 300]
+    while len(texts) < COUNT:
+        length = chance.choice((1, 1, 2, 3, 5, 8, 13, 40))
+        texts.append(" ".join(chance.choice(PIECES) for _ in range(length)))
+    return texts
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -10,9 +11,9 @@ import numpy as np
 import pytest
 
 from bundler.launch import RunningService, command
-from tests.support.clients import Client, worst_cosine
+from tests.smoke.conftest import COUNT
+from tests.support.clients import BINARY, Client, worst_cosine
 from tests.support.mixture import Answered, Mixture, load
-from tests.support.variety import COUNT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,9 +74,13 @@ def test_raw_rows_and_base64_are_what_the_numbers_are(client: Client, texts: lis
     # One text is one batch; how several are cut into batches follows the speed of the moment.
     one, few = texts[:1], texts[:24]
     numbers = client.embed(one)
-    np.testing.assert_array_equal(client.embed_base64(one), numbers)
-    np.testing.assert_array_equal(client.embed_binary(one)[0], numbers)
-    rows, headers = client.embed_binary(few)
+    packed = client.ask("/embed", {"texts": one, "encoding": "base64"}).json()["vectors"]
+    rows = np.stack([np.frombuffer(base64.b64decode(row), "<f4") for row in packed])
+    np.testing.assert_array_equal(rows, numbers)
+    answer = client.ask("/embed", {"texts": one}, headers={"accept": BINARY})
+    np.testing.assert_array_equal(np.frombuffer(answer.body, "<f4"), numbers[0])
+    answer = client.ask("/embed", {"texts": few}, headers={"accept": BINARY})
+    headers, rows = answer.headers, np.frombuffer(answer.body, "<f4").reshape(len(few), -1)
     np.testing.assert_allclose(rows, client.embed(few), atol=ROUNDING)
     asked = client.ask("/embed", {"texts": few}).json()
     assert headers["x-sidecar-count"] == "24"

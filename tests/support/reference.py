@@ -1,12 +1,11 @@
 """What sentence-transformers itself makes of texts, in a process of its own.
 
 Run as text by a bundle's interpreter, with the folder of a model: reads texts as JSON from standard
-input, writes rows of float32 in base64.
+input, writes rows as JSON.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import subprocess
 import sys
@@ -48,11 +47,7 @@ def reference(python: Path, model: Path, texts: Sequence[str]) -> Reference:
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    rows = {
-        name: np.frombuffer(base64.b64decode(data), "<f4").reshape(len(texts), -1)
-        for name, data in found.items()
-    }
-    return Reference(**rows)
+    return Reference(**{name: np.array(rows, np.float32) for name, rows in found.items()})
 
 
 def main(model: str) -> None:
@@ -69,10 +64,7 @@ def main(model: str) -> None:
         "cls": [found[0] for found in single],
         "max": [found.max(axis=0) for found in single],
     }
-    written = {
-        name: base64.b64encode(np.asarray(found, dtype="<f4").tobytes()).decode()
-        for name, found in rows.items()
-    }
+    written = {name: np.asarray(found, np.float32).tolist() for name, found in rows.items()}
     sys.stdout.write(json.dumps(written))
 
 
