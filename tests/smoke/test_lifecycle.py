@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from bench.systems import free_port
 from sidecar.manifest import read
-from tests.support.clients import Answer, Client, free_port
+from tests.support.clients import Answer, Client
 from tests.support.running import Running, ended, program, running
 
 POLL_SECONDS = 0.02

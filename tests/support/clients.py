@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import json
-import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,20 +71,6 @@ class Client:
         assert answer.status == 200, answer.body
         return np.array(answer.json()["vectors"], dtype=np.float32)
 
-    def embed_base64(self, texts: Sequence[str]) -> Rows:
-        """Return the vectors of `texts` that came as base64."""
-        answer = self.ask("/embed", {"texts": list(texts), "encoding": "base64"})
-        assert answer.status == 200, answer.body
-        rows = [np.frombuffer(base64.b64decode(row), "<f4") for row in answer.json()["vectors"]]
-        return np.stack(rows)
-
-    def embed_binary(self, texts: Sequence[str]) -> tuple[Rows, Mapping[str, str]]:
-        """Return the vectors of `texts` that came as raw rows, and the headers beside them."""
-        answer = self.ask("/embed", {"texts": list(texts)}, headers={"accept": BINARY})
-        assert answer.status == 200, answer.body
-        rows = np.frombuffer(answer.body, "<f4")
-        return rows.reshape(-1, int(answer.headers["x-sidecar-dim"])), answer.headers
-
 
 def worst_cosine(left: Rows, right: Rows) -> float:
     """Return the smallest cosine between rows of equal shape, whatever their length."""
@@ -94,10 +78,3 @@ def worst_cosine(left: Rows, right: Rows) -> float:
     a, b = left.astype(np.float64), right.astype(np.float64)
     sizes = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return float(((a * b).sum(axis=1) / sizes).min())
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

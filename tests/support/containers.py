@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 from sidecar.manifest import CHUNK_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from docker.models.containers import Container  # type: ignore[import-untyped]
 
 PLACE = "opt/sidecar"
@@ -119,18 +117,12 @@ def tree_in(stream: Any) -> Tree:
         for member in tar:
             name = member.name.removeprefix("./")
             if member.isfile():
-                digest = hashlib.sha256()
-                for chunk in _chunks(tar, member):
-                    digest.update(chunk)
+                content = tar.extractfile(member)
+                assert content is not None
+                digest = hashlib.file_digest(content, "sha256")  # type: ignore[arg-type]
                 mode = stat.S_IMODE(member.mode)
                 owner = (member.uid, member.gid)
                 tree.files[name] = (digest.hexdigest(), member.size, mode, owner)
             elif member.issym() or member.islnk():
                 tree.links[name] = member.linkname
     return tree
-
-
-def _chunks(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
-    stream = tar.extractfile(member)
-    while stream and (chunk := stream.read(CHUNK_BYTES)):
-        yield chunk

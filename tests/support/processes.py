@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from bench.systems import free_port
 from tests.support import stub_service
-from tests.support.clients import Client, free_port
+from tests.support.clients import Client
 
 PROGRAM = [sys.executable, "-B", str(Path(stub_service.__file__))]
 WAIT_S = 60

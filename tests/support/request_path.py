@@ -14,8 +14,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from bench.systems import free_port
 from sidecar import cli
-from tests.support.clients import free_port
 
 if TYPE_CHECKING:
     from types import FrameType
