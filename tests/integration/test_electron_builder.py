@@ -229,15 +229,15 @@ def small(tmp_path_factory: pytest.TempPathFactory, modules: Path) -> App:
     return app
 
 
-def test_its_blockmaps_see_what_changed_and_little_more(tmp_path: Path, modules: Path) -> None:
-    bundle = smallbundle.make(tmp_path / "bundles", "linux-x64")
+def test_blockmaps_see_what_changed_and_little_more(tmp_path: Path, modules: Path) -> None:
+    files = smallbundle.contents(TARGETS["linux-x64"])
     # Weights that do not compress, as real ones do not: a few dozen blocks.
-    (bundle / "models/hub/weights.safetensors").write_bytes(random.Random(1).randbytes(1 << 20))
+    files["models/hub/weights.safetensors"] = random.Random(1).randbytes(1 << 20)
     zips = [tmp_path / "before.zip", tmp_path / "after.zip"]
-    archive.write_zip(bundle, zips[0], epoch=EPOCH)
-    with (bundle / "embedding_sidecar/__main__.py").open("a", encoding="utf-8") as file:
-        file.write("# One line more.\n")
-    archive.write_zip(bundle, zips[1], epoch=EPOCH)
+    for path in zips:
+        bundle = smallbundle.make(tmp_path / path.stem, "linux-x64", files)
+        archive.write_zip(bundle, path, epoch=EPOCH)
+        files["embedding_sidecar/__main__.py"] += b"# One line more.\n"
     done = subprocess.run(
         ["node", SOURCES / "blockmap.cjs", *zips],
         cwd=modules.parent,
