@@ -51,11 +51,7 @@ def refuse_foreign(destination: Path) -> None:
         raise UsageError(
             "the output is not a folder", why=str(destination), next_step="name another --output"
         )
-    if not destination.is_dir():
-        return
-    if _has_lists(destination):
-        return
-    if next(destination.iterdir(), None) is not None:
+    if destination.is_dir() and not _has_lists(destination) and any(destination.iterdir()):
         raise UsageError(
             "the output folder holds something that is not a bundle",
             why=f"{destination} has files, but not {MANIFEST} and {MANIFESTS}; nothing was deleted",

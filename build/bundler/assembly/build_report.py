@@ -83,7 +83,10 @@ def read_report(bundle: Path) -> dict[str, ComponentReport]:
         return {
             name: ComponentReport(
                 inputs=component["inputs"],
-                sources=tuple(_source(source) for source in component["sources"]),
+                sources=tuple(
+                    SourceReport(**{**raw, "left_out": tuple(_left_out(raw))})
+                    for raw in component["sources"]
+                ),
             )
             for name, component in document["components"].items()
         }
@@ -100,21 +103,11 @@ def _by_rule(left_out: Iterable[LeftOut]) -> dict[str, dict[str, Any]]:
     return rules
 
 
-def _source(raw: Mapping[str, Any]) -> SourceReport:
-    left_out = tuple(_left_out(raw["package"], raw["left_out"]))
-    return SourceReport(**{**raw, "left_out": left_out})
-
-
-def _left_out(package: str, rules: Mapping[str, Any]) -> Iterable[LeftOut]:
-    for name, told in rules.items():
+def _left_out(source: Mapping[str, Any]) -> Iterable[LeftOut]:
+    for name, told in source["left_out"].items():
         rule = None
         if name:
-            rule = DietRule(
-                name=name,
-                package=package,
-                action=told["action"],
-                reason=told["reason"],
-                paths=(),
-            )
+            why = {"action": told["action"], "reason": told["reason"]}
+            rule = DietRule(name=name, package=source["package"], paths=(), **why)
         for path, size in told["files"]:
             yield LeftOut(path=path, size=size, rule=rule)
