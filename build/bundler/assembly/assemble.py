@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from sidecar.manifest import FileEntry
 
 
+# What a disk, or the rights on it, can do to us.
 REFUSALS = frozenset(
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "EBUSY", "EIO")
@@ -94,27 +95,20 @@ def assemble(plan: BundlePlan, fetch: Fetch, destination: Path, progress: Progre
     begins again. Raises UsageError where `destination` holds something else, DiskError, and what
     `fetch` raises.
     """
-    with _disk_errors(destination):
+    try:
         sweep(destination)
         refuse_foreign(destination)
         while True:
             with contextlib.suppress(_SupersededError):
                 return _assemble(plan, fetch, destination, progress)
-
-
-class _SupersededError(Exception):
-    """The bundle whose files were to be taken over is no longer at its place."""
-
-
-@contextlib.contextmanager
-def _disk_errors(destination: Path) -> Iterator[None]:
-    """Turn what a disk, or the rights on it, can do to us into DiskError."""
-    try:
-        yield
     except OSError as error:
         if error.errno not in REFUSALS:
             raise
         raise disk_error(error, destination.parent, purpose=f"the bundle {destination}") from error
+
+
+class _SupersededError(Exception):
+    """The bundle whose files were to be taken over is no longer at its place."""
 
 
 def _assemble(plan: BundlePlan, fetch: Fetch, destination: Path, progress: Progress) -> Assembled:
