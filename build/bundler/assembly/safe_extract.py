@@ -16,16 +16,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import zstandard
 
+from bundler import atomic
 from bundler.assembly.path_rules import ArchiveLimits, Member, MemberCheck, keep_all
-from bundler.atomic import (
-    EXECUTABLE,
-    FOLDER,
-    PLAIN,
-    disk_errors,
-    free_bytes,
-    rename,
-    set_mode,
-)
 from bundler.errors import DiskError, IntegrityError, PolicyError
 
 if TYPE_CHECKING:
@@ -121,15 +113,15 @@ def extract(
         layout = _survey(raw, check, on_dropped)
         needed = sum(source.size * len(paths) for source, paths in layout.values())
         destination.parent.mkdir(parents=True, exist_ok=True)
-        with disk_errors(destination.parent, purpose=archive.name, needed=needed):
-            if needed > free_bytes(destination.parent):
+        with atomic.disk_errors(destination.parent, purpose=archive.name, needed=needed):
+            if needed > atomic.free_bytes(destination.parent):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             work = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
             try:
                 _write(raw, check, layout, work, on_bytes)
                 if destination.is_dir():
                     destination.rmdir()
-                rename(work, destination)
+                atomic.rename(work, destination)
             finally:
                 shutil.rmtree(work, ignore_errors=True)
     return {
@@ -139,7 +131,7 @@ def extract(
 
 
 def _mode(member: Member) -> int:
-    return EXECUTABLE if member.mode & 0o111 else PLAIN
+    return atomic.EXECUTABLE if member.mode & 0o111 else atomic.PLAIN
 
 
 @contextmanager
@@ -271,7 +263,7 @@ def _write(
             for place in places[1:]:
                 shutil.copyfile(places[0], place)
             for place in places:
-                set_mode(place, _mode(source))
+                atomic.set_mode(place, _mode(source))
             on_bytes(source.size * len(paths))
     for folder, _, _ in os.walk(work):
-        set_mode(folder, FOLDER)
+        atomic.set_mode(folder, atomic.FOLDER)
