@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import types
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,12 +18,13 @@ from sidecar.errors import (
     UsageError,
 )
 from sidecar.models import loader, snapshot
+from sidecar.models.loader import Loaded
 from sidecar.models.snapshot import Snapshot
 from sidecar.settings import Settings
 from tests.support.stub_engine import SNAPSHOT, StubEngine
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from sidecar.engines import SpaceClass
 
 
 class Recorder:
@@ -243,3 +245,40 @@ def test_spaces_are_told_apart_by_what_makes_vectors_differ() -> None:
     }
     assert len(prints) == 3
     assert loaded.fingerprint(pooling="mean", normalize=True) in prints
+
+
+BASE: dict[str, Any] = {
+    "repository": "a/b",
+    "revision": "0" * 40,
+    "pooling": "mean",
+    "normalize": True,
+    "space": "exact",
+}
+
+
+def fingerprint(
+    *, repository: str, revision: str, pooling: str, normalize: bool, space: SpaceClass
+) -> str:
+    engine = StubEngine()
+    engine.space = space
+    found = Snapshot(repository=repository, revision=revision, path=Path())
+    return Loaded(engine=engine, snapshot=found).fingerprint(pooling=pooling, normalize=normalize)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"repository": "a/c"},
+        {"revision": "1" * 40},
+        {"pooling": "cls"},
+        {"normalize": False},
+        {"space": "int8"},
+    ],
+    ids=str,
+)
+def test_another_space_has_another_fingerprint(change: dict[str, Any]) -> None:
+    assert fingerprint(**BASE) != fingerprint(**(BASE | change))
+
+
+def test_fingerprint_is_the_same_on_every_machine() -> None:
+    assert fingerprint(**BASE) == "9c4f1018d67feb73"

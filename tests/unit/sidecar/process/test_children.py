@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from sidecar.process.children import is_stopped
+from sidecar.process.children import is_stopped, needed
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows stops no process")
 
@@ -33,3 +33,13 @@ def seen_within(pid: int, *, is_expected: bool) -> None:
     while is_stopped(pid) is not is_expected:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+ENVIRONMENT = {"SYSTEMROOT": "C:\\Windows", "PATH": "C:\\", "SIDECAR_TOKEN": "secret"}
+
+
+def test_windows_starts_python_with_one_variable_and_others_without() -> None:
+    assert needed(ENVIRONMENT, platform="win32") == {"SYSTEMROOT": "C:\\Windows"}
+    assert needed({}, platform="win32") == {}
+    for platform in ("linux", "darwin"):
+        assert needed(ENVIRONMENT, platform=platform) == {}

@@ -1,20 +1,27 @@
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 from safetensors.numpy import load_file, save_file
 
 from bench import TINY_BERT, TINY_XLMR
 from bench.synthetic import write_model
+from sidecar.engines.packed import onnx_executor
 from sidecar.engines.packed.architecture import GRAPH, HALF_WEIGHTS, WEIGHTS
 from sidecar.engines.packed.onnx_executor import OnnxExecutor, open_graph
 from sidecar.process import limits
+from sidecar.process.cpu_features import detect
 from tests.support.twins import LONG_SHAPES, cosines, lots, make_twin, write_graph
 from tests.support.twins import WORDS as TEXTS
 
@@ -200,3 +207,62 @@ def test_memory_that_is_given_back_changes_no_vector(twin: Twin, executor: OnnxE
     before = executor.run(batch, pooling="mean", normalize=True)
     executor.trim()
     assert np.array_equal(executor.run(batch, pooling="mean", normalize=True), before)
+
+
+ROOT = Path(__file__).parents[5]
+SERVICE = ROOT / "service"
+PROGRAM = (
+    "from sidecar.engines.packed.onnx_executor import onnxruntime; onnxruntime.SessionOptions()"
+)
+
+
+def test_loading_it_leaves_no_file_anywhere(tmp_path: Path) -> None:
+    home, temporary = tmp_path / "home", tmp_path / "temporary"
+    home.mkdir()
+    temporary.mkdir()
+    told = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(temporary)}
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", PROGRAM],
+        env=told | {"PYTHONPATH": str(SERVICE), "ORT_DISABLE_TELEMETRY": "0"},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(tmp_path.rglob("*")) == [home, temporary]
+
+
+def test_nothing_else_loads_it() -> None:
+    """Whoever imported it first would have it report."""
+    importers = set()
+    for folder in (SERVICE, ROOT / "build"):
+        for path in folder.rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                names = (
+                    [alias.name for alias in node.names]
+                    if isinstance(node, ast.Import)
+                    else [node.module or ""]
+                    if isinstance(node, ast.ImportFrom)
+                    else []
+                )
+                if any(name.split(".")[0] == "onnxruntime" for name in names):
+                    importers.add(path.relative_to(ROOT).as_posix())
+    assert importers == {"service/sidecar/engines/packed/onnx_executor.py"}
+
+
+def test_the_graph_that_asks_is_what_onnx_writes() -> None:
+    node = helper.make_node("MatMulInteger", ["left", "right"], ["sums"])
+    left = helper.make_tensor_value_info("left", TensorProto.UINT8, [1, 4])
+    right = helper.make_tensor_value_info("right", TensorProto.INT8, [4, 16])
+    sums = helper.make_tensor_value_info("sums", TensorProto.INT32, [1, 16])
+    graph = helper.make_graph([node], "probe", [left, right], [sums])
+    opset = onnx.OperatorSetIdProto(version=20)
+    model = helper.make_model(graph, ir_version=9, opset_imports=[opset])
+    onnx.checker.check_model(model, full_check=True)
+    assert model.SerializeToString() == onnx_executor.PRODUCT_GRAPH
+
+
+def test_sums_are_clipped_where_x86_lacks_the_instructions_alone() -> None:
+    found = detect()
+    is_x86 = found.level is not None
+    assert onnx_executor.clips() is (is_x86 and not found.has_byte_products)
