@@ -146,9 +146,11 @@ class Suite:
             if code:
                 return code
             chosen = () if full and not changed else NOT_FULL
+            # A gate on what the quick tests cover; they take longer for it.
+            covered = [] if chosen else ["--cov", f"--cov-report=html:{self.reports / 'coverage'}"]
             slow = [*_processes(most=MOST_SLOW), *BY_GROUP, "-v", *chosen, *SLOW]
             code = (
-                self._pytest("unit and property", [*_processes(), "-q", *chosen, *QUICK])
+                self._pytest("unit and property", [*_processes(), "-q", *covered, *chosen, *QUICK])
                 or self._assemble()
                 or self._pytest("faults, soak, smoke, integration", slow)
             )

@@ -107,12 +107,15 @@ def test_a_plain_run_leaves_out_what_is_full_size(made: Suite, runs: Runs) -> No
     assert made.run(full=False, changed=False, within_min=None) == 0
     assert runs.tests() == ALWAYS
     assert all("not full" in words for words in runs.asked if "pytest" in words)
+    assert not [words for words in runs.asked if "--cov" in words]
 
 
 def test_a_full_run_selects_every_test_at_once(made: Suite, runs: Runs) -> None:
     assert made.run(full=True, changed=False, within_min=None) == 0
     assert runs.tests() == ALWAYS
     assert not [words for words in runs.asked if "not full" in words]
+    (covered,) = [words for words in runs.asked if "--cov" in words]
+    assert covered[-2:] == list(checks.QUICK)
 
 
 def test_changed_areas_follow_the_shortest_first(
