@@ -64,11 +64,7 @@ def write_tar_zst(
     """
     entries = _listed(root)
     parameters = zstandard.ZstdCompressionParameters.from_level(
-        ZSTD_LEVEL,
-        window_log=WINDOW_LOG,
-        job_size=JOB_BYTES,
-        threads=THREADS,
-        write_checksum=True,
+        ZSTD_LEVEL, window_log=WINDOW_LOG, job_size=JOB_BYTES, threads=THREADS, write_checksum=True
     )
     compressor = zstandard.ZstdCompressor(compression_params=parameters)
     members = dict.fromkeys(folders_of(entries)) | entries

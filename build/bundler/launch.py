@@ -325,9 +325,7 @@ def serve(bundle: Path, port: int, arguments: Sequence[str], console: Console) -
     previous = {number: signal.signal(number, stop) for number in STOPPING}
     try:
         service = RunningService.start(
-            command(bundle, [*TEXT, "--port", str(port), *arguments]),
-            is_quiet=False,
-            is_apart=True,
+            command(bundle, [*TEXT, "--port", str(port), *arguments]), is_quiet=False, is_apart=True
         )
         if asked:
             service.ask_to_stop()

@@ -33,10 +33,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 def run(
-    miniature: Miniature,
-    destination: Path,
-    *options: str,
-    changes: Mapping[str, str] | None = None,
+    miniature: Miniature, destination: Path, *options: str, changes: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run this program to its end, and return how that was."""
     process = start(miniature, destination, *options, changes=changes)
@@ -45,10 +42,7 @@ def run(
 
 
 def start(
-    miniature: Miniature,
-    destination: Path,
-    *options: str,
-    changes: Mapping[str, str] | None = None,
+    miniature: Miniature, destination: Path, *options: str, changes: Mapping[str, str] | None = None
 ) -> subprocess.Popen[str]:
     """Start this program, with `changes` in its environment."""
     return subprocess.Popen(

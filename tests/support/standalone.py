@@ -144,10 +144,7 @@ SYSCONFIGDATA = {
     "abs_srcdir": "/build/Python-3.11.17/.",
     "prefix": "/install",
 }
-SOURCES = {
-    "os.py": b"name = 'made up'\n",
-    "json/__init__.py": b"def loads(text): ...\n",
-}
+SOURCES = {"os.py": b"name = 'made up'\n", "json/__init__.py": b"def loads(text): ...\n"}
 # What a short archive has of the standard library.
 SHORT = (
     *("os.py", "crypt.py", "json/__init__.py", "unittest/__init__.py", "dbm/__init__.py"),

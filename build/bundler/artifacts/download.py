@@ -52,12 +52,7 @@ class AgainError(Exception):
     """
 
     def __init__(
-        self,
-        text: str,
-        retry_after: str = "",
-        *,
-        is_resumable: bool = True,
-        is_answer: bool = True,
+        self, text: str, retry_after: str = "", *, is_resumable: bool = True, is_answer: bool = True
     ) -> None:
         super().__init__(text)
         self.retry_after = retry_after

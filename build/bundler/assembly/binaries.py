@@ -162,10 +162,7 @@ def _elf(path: Path) -> Binary | None:
         kind=kind,
         architectures=(_architecture(elf.header.machine_type),),
         imports=tuple(
-            Import(
-                name=str(library),
-                versions=tuple(sorted(set(wanted.get(str(library), ())))),
-            )
+            Import(name=str(library), versions=tuple(sorted(set(wanted.get(str(library), ())))))
             for library in elf.libraries
         ),
         name=name,

@@ -40,11 +40,7 @@ SITE_PACKAGES = "site-packages/"
 
 
 def compile_tree(
-    root: Path,
-    *,
-    interpreter: Path,
-    jobs: int,
-    on_file: Callable[[str], None] = lambda _: None,
+    root: Path, *, interpreter: Path, jobs: int, on_file: Callable[[str], None] = lambda _: None
 ) -> dict[str, str]:
     """Compile every .py file below `root` with `interpreter`, a Python 3.11, in `jobs` processes.
 

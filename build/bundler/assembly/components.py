@@ -268,10 +268,7 @@ def _model_sources(models: Iterable[ModelSpec]) -> Iterator[SourceReport]:
             files = {model.wheel.name: model.wheel.digest}
         for name, digest in files.items():
             yield SourceReport(
-                package=model.repository,
-                version=model.revision,
-                file=name,
-                sha256=digest.sha256,
+                package=model.repository, version=model.revision, file=name, sha256=digest.sha256
             )
 
 

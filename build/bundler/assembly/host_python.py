@@ -115,10 +115,7 @@ def _identified(facts: Mapping[str, Any], version: str) -> HostRuntime:
 
 
 def copy(
-    host: HostRuntime,
-    destination: Path,
-    *,
-    on_file: Callable[[str], None] = lambda _: None,
+    host: HostRuntime, destination: Path, *, on_file: Callable[[str], None] = lambda _: None
 ) -> dict[str, int]:
     """Fill `destination`, a bundle's python/, with `host`, relocated and, if it is ours, tried out.
 

@@ -11,12 +11,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from license_expression import (  # type: ignore[import-untyped]
-    AND,
-    OR,
-    ExpressionError,
-    Licensing,
-)
+from license_expression import AND, OR, ExpressionError, Licensing  # type: ignore[import-untyped]
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from packaging.metadata import parse_email
 from packaging.utils import canonicalize_name

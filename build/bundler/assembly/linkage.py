@@ -205,12 +205,7 @@ class _Loader:
             process.names.setdefault(_folded(name, binary), path)
 
     def _answer(
-        self,
-        path: str,
-        wanted: Import,
-        chain: tuple[str, ...],
-        root: str,
-        process: _Process,
+        self, path: str, wanted: Import, chain: tuple[str, ...], root: str, process: _Process
     ) -> Link:
         """Return what answers one import of the binary at `path`, loaded through `chain`."""
         binary = self.tree[path]

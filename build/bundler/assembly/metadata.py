@@ -195,11 +195,7 @@ def audited(
     rules = linkage.from_recipe(table, system=target.os, target=target.name)
     is_enforced = not isinstance(plan.runtime, HostRuntime)
     report = audit.audit(
-        stage,
-        target,
-        rules,
-        floor_is_enforced=is_enforced,
-        lacks_runtime=plan.runtime is None,
+        stage, target, rules, floor_is_enforced=is_enforced, lacks_runtime=plan.runtime is None
     )
     if report.left_to_runtime:
         names = ", ".join(report.left_to_runtime)

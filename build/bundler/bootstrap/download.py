@@ -109,12 +109,7 @@ def route(options: Mapping[str, str], url: str) -> Route:
 
 
 def fetch(
-    artifact: Artifact,
-    url: str,
-    store: Store,
-    way: Route,
-    progress: Progress,
-    patience: Patience,
+    artifact: Artifact, url: str, store: Store, way: Route, progress: Progress, patience: Patience
 ) -> Path:
     """Return the store's entry for `artifact` after fetching it from `url`.
 
@@ -143,8 +138,7 @@ def _request(url: str, headers: Mapping[str, str]) -> urllib.request.Request:
     parts = urlsplit(url)
     userinfo, at, host = parts.netloc.rpartition("@")
     request = urllib.request.Request(  # noqa: S310 - what comes is hashed, wherever it is from
-        urlunsplit(parts._replace(netloc=host)),
-        headers={"User-Agent": "sidecar-build", **headers},
+        urlunsplit(parts._replace(netloc=host)), headers={"User-Agent": "sidecar-build", **headers}
     )
     if at:
         token = base64.b64encode(unquote(userinfo).encode()).decode()

@@ -185,9 +185,7 @@ def _x86_level() -> int | None:
         return cpu_features.detect(lacks=os.environ.get(name, "")).level
     except ValueError as error:
         raise UsageError(
-            f"the environment variable {name} is invalid",
-            why=str(error),
-            next_step=f"unset {name}",
+            f"the environment variable {name} is invalid", why=str(error), next_step=f"unset {name}"
         ) from error
 
 

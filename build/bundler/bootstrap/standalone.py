@@ -19,12 +19,7 @@ from bundler.atomic import disk_error, publish, stage_beside
 from bundler.bootstrap import download, interpreters
 from bundler.bootstrap.pip_options import pip_options
 from bundler.console import Lines
-from bundler.errors import (
-    IntegrityError,
-    PolicyError,
-    UnreachableError,
-    UnsupportedError,
-)
+from bundler.errors import IntegrityError, PolicyError, UnreachableError, UnsupportedError
 from bundler.locks.runtime import read_lock
 from bundler.project import parse_mirrors, parse_toml, read_text
 

@@ -162,10 +162,7 @@ def bundles_at(
 def own_bundle(project: Project, path: Path | None) -> Path:
     """Return the bundle at `path`, or this machine's. Raises UsageError where there is none."""
     return bundles_at(
-        project,
-        [] if path is None else [path],
-        [host_target().name] if path is None else [],
-        None,
+        project, [] if path is None else [path], [host_target().name] if path is None else [], None
     )[0]
 
 

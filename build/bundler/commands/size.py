@@ -38,14 +38,7 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Weigh; print the table."""
     from bundler.atomic import replace_files
     from bundler.inspection.inventory import take_stock
-    from bundler.inspection.sizes import (
-        SAVES_COMMAND,
-        draw,
-        saves_entries,
-        stale,
-        table,
-        weigh,
-    )
+    from bundler.inspection.sizes import SAVES_COMMAND, draw, saves_entries, stale, table, weigh
     from bundler.recipe import read_recipe
 
     recipe = read_recipe(project.recipe)

@@ -92,12 +92,7 @@ class Image:
 
 
 def compose(
-    root: Path,
-    layers: Layers,
-    *,
-    base: Path | None,
-    epoch: int,
-    revision: str | None = None,
+    root: Path, layers: Layers, *, base: Path | None, epoch: int, revision: str | None = None
 ) -> Image:
     """Return the image of the bundle at `root` on the tar `base`, making the layers it lacks.
 

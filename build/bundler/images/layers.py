@@ -21,12 +21,7 @@ from bundler.archive import content, folders_of, tar_pieces
 from bundler.assembly.linkage import version_key
 from bundler.atomic import PLAIN, disk_errors
 from bundler.digests import Digest
-from bundler.errors import (
-    IntegrityError,
-    PolicyError,
-    UnreachableError,
-    UsageError,
-)
+from bundler.errors import IntegrityError, PolicyError, UnreachableError, UsageError
 from sidecar.manifest import FileEntry, canonical
 from sidecar.process import cores
 

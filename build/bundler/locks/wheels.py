@@ -216,9 +216,7 @@ def _choose(name: str, packages: Iterable[LockedPackage], target: Target) -> Loc
 
 
 def _check_closed(
-    chosen: Iterable[LockedWheel],
-    candidates: Mapping[str, Iterable[LockedPackage]],
-    target: Target,
+    chosen: Iterable[LockedWheel], candidates: Mapping[str, Iterable[LockedPackage]], target: Target
 ) -> None:
     """Refuse a selection in which a wheel needs a package that was not selected."""
     present = {wheel.package for wheel in chosen}

@@ -166,10 +166,7 @@ def _archives(
 ) -> None:
     stem = name_of(bundle.manifest, suffix="")
     size = sum(component.size for component in bundle.manifest.components)
-    for name, write_archive in (
-        (f"{stem}{SUFFIX}", write_tar_zst),
-        (f"{stem}.zip", write_zip),
-    ):
+    for name, write_archive in ((f"{stem}{SUFFIX}", write_tar_zst), (f"{stem}.zip", write_zip)):
         progress.start(name, size)
         write_archive(
             bundle.root,

@@ -122,12 +122,7 @@ def bundle_update(before: Held, after: Held) -> tuple[Moved, ...]:
             for chunk in _content(member):
                 sinks[owners[member.name]].write(chunk)
     return tuple(
-        Moved(
-            name=name,
-            compressed=sinks[name].finish(),
-            files=len(entries),
-            size=sinks[name].size,
-        )
+        Moved(name=name, compressed=sinks[name].finish(), files=len(entries), size=sinks[name].size)
         for name, entries in wanted.items()
     )
 

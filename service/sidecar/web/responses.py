@@ -161,12 +161,7 @@ def body_of(*kinds: type[schemas.Wire]) -> dict[str, Any]:
     """Return how OpenAPI says that a route takes a JSON body of one of `kinds`."""
     found = [kind.model_json_schema() for kind in kinds]
     schema = found[0] if len(found) == 1 else {"oneOf": found}
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": schema}},
-        }
-    }
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def query_of(kind: type[schemas.Wire]) -> list[dict[str, Any]]:

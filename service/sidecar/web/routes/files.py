@@ -104,11 +104,7 @@ async def upload(request: Request) -> Response:
 
 
 async def _answer(
-    request: Request,
-    data: bytes,
-    suffix: str,
-    asked: schemas.FileOptions,
-    wanted: Chunking,
+    request: Request, data: bytes, suffix: str, asked: schemas.FileOptions, wanted: Chunking
 ) -> Response:
     service = service_of(request)
     read = partial(service.read, data, suffix, wanted)
@@ -241,10 +237,7 @@ async def _lines(request: Request, asked: schemas.FileOptions, read: Read) -> As
 
 
 async def _made(
-    service: Service,
-    asked: schemas.FileOptions,
-    read: Read,
-    disconnected: Disconnected,
+    service: Service, asked: schemas.FileOptions, read: Read, disconnected: Disconnected
 ) -> AsyncGenerator[bytes]:
     loaded = service.encoder.ready()
     reading = asyncio.ensure_future(read(disconnected=disconnected))

@@ -22,10 +22,7 @@ router = APIRouter()
 @router.head(OPEN_PATH, include_in_schema=False)
 @router.get(
     OPEN_PATH,
-    responses={
-        200: {"model": schemas.HealthAnswer},
-        503: {"model": schemas.HealthAnswer},
-    },
+    responses={200: {"model": schemas.HealthAnswer}, 503: {"model": schemas.HealthAnswer}},
 )
 async def health(request: Request) -> Response:
     """Return the status, at all times.
