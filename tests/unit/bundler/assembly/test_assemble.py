@@ -3,12 +3,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bundler.assembly.assemble import assemble
 from bundler.assembly.build_report import read_report
+from bundler.assembly.metadata import audited
 from bundler.console import Progress
 from bundler.digests import Digest
 from bundler.errors import PolicyError, UsageError
@@ -21,6 +22,7 @@ from tests.support.tinybinaries import elf
 from tests.support.tinywheel import tiny_wheel
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 SITE = "python/lib/python3.11/site-packages"
@@ -130,6 +132,24 @@ def test_a_changed_service_remakes_the_service_only(bundle: Path, miniature: Min
 
 def verified(bundle: Path) -> Manifest:
     return verify(bundle, Progress()).manifest
+
+
+@pytest.mark.parametrize(("damaged", "audits"), [("service", 0), ("heavy", 1)])
+def test_native_files_are_audited_anew_where_they_were_remade(
+    bundle: Path, miniature: Miniature, monkeypatch: pytest.MonkeyPatch, damaged: str, audits: int
+) -> None:
+    seen = []
+
+    def audit(*given: Any) -> Mapping[str, str]:
+        seen.append(given)
+        return audited(*given)
+
+    monkeypatch.setattr("bundler.assembly.assemble.audited", audit)
+    floor = read(bundle).floor
+    file = next(bundle / path for path, owner in owners(bundle).items() if owner == damaged)
+    file.write_bytes(b"damaged")
+    assert miniature.assemble(bundle).made == (damaged,)
+    assert (len(seen), read(bundle).floor) == (audits, floor)
 
 
 def test_a_removed_file_of_the_service_leaves_the_bundle(
