@@ -39,6 +39,8 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     """Test; return 0 if all is well."""
     from bundler.checks import Suite, some_tests
 
+    if options.begin_within is not None and options.full != "changed":
+        raise UsageError("--begin-within needs --full changed")
     if options.pytest:
         if options.full:
             raise UsageError(
@@ -46,8 +48,6 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
                 next_step="python3 build test -- -m full PATH",
             )
         return some_tests(project, console, options.pytest)
-    if options.begin_within is not None and options.full != "changed":
-        raise UsageError("--begin-within needs --full changed")
     return Suite(project=project, console=console).run(
         full=options.full is not None,
         changed=options.full == "changed",

@@ -3,15 +3,22 @@ from __future__ import annotations
 import io
 import json
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bundler import checks
 from bundler.artifacts.store import Store
 from bundler.cli import parser
-from bundler.commands import assemble, fetch, plan, smoke, up, verify
+from bundler.commands import assemble, fetch, plan, smoke, test, up, verify
 from bundler.console import Console
-from bundler.errors import AddressInUseError, SmokeError, UnreachableError, VerificationError
+from bundler.errors import (
+    AddressInUseError,
+    SmokeError,
+    UnreachableError,
+    UsageError,
+    VerificationError,
+)
 from tests.support.miniature import Miniature
 
 if TYPE_CHECKING:
@@ -124,3 +131,29 @@ def test_up_notices_a_taken_port_before_it_assembles(miniature: Miniature) -> No
         options = parser().parse_args(["up", "--port", str(listener.getsockname()[1])])
         with pytest.raises(AddressInUseError):
             up.check(options, miniature.project)
+
+
+@pytest.mark.parametrize("full", [(), ("--full",), ("--full", "all")])
+def test_a_limit_of_time_for_tests_needs_those_that_changed(
+    miniature: Miniature, full: tuple[str, ...]
+) -> None:
+    with pytest.raises(UsageError, match="needs --full changed"):
+        run(test, miniature, *full, "--begin-within", "5")
+
+
+def test_full_size_tests_are_begun_within_the_time_given(
+    miniature: Miniature, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def record(_suite: checks.Suite, **given: Any) -> int:
+        asked.append(given)
+        return 0
+
+    monkeypatch.setattr(checks.Suite, "run", record)
+    run(test, miniature, "--full", "changed", "--begin-within", "5")
+    run(test, miniature)
+    assert asked == [
+        {"full": True, "changed": True, "within_min": 5.0},
+        {"full": False, "changed": False, "within_min": None},
+    ]
