@@ -35,33 +35,35 @@ RETRY = b"retry-after:"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storm:
-    """What came back: how often each status or failure, how /health fared, and the seconds."""
+    """What came back for each request and each poll of /health, and how soon; and the seconds."""
 
-    outcomes: Counter[str]
-    served: tuple[float, ...]
-    refused: tuple[float, ...]
-    health: tuple[float, ...]
-    health_failures: int
+    requests: list[tuple[str, float]]
+    polls: list[tuple[str, float]]
     wall_s: float
+
+    @property
+    def outcomes(self) -> Counter[str]:
+        """How often each status, or what went wrong."""
+        return Counter(what for what, _ in self.requests)
 
     @property
     def unanswered(self) -> int:
         """How many requests, polls of /health included, got no answer or a wrong one."""
-        known = self.outcomes[str(SERVED)] + self.outcomes[str(BUSY)]
-        return self.outcomes.total() - known + self.health_failures
+        lost = [what for what, _ in self.requests if what not in (str(SERVED), str(BUSY))]
+        return len(lost + [what for what, _ in self.polls if what != str(SERVED)])
 
     def figures(self) -> dict[str, Any]:
         """Return the figures, as JSON takes them; times in milliseconds."""
-        times = {"200": self.served, "429": self.refused, "/health": self.health}
+        took: dict[str, list[float]] = {}
+        for what, seconds in [*self.requests, *((f"/health {w}", s) for w, s in self.polls)]:
+            took.setdefault(what, []).append(seconds)
         return {
-            "outcomes": self.outcomes,
-            "health_polls": len(self.health),
-            "health_failures": self.health_failures,
+            "count": {what: len(found) for what, found in took.items()},
             "unanswered": self.unanswered,
             "wall_s": self.wall_s,
             "latency_ms": {
-                name: {f"p{rank}": 1000 * percentile(found, rank) for rank in (50, 99, 100)}
-                for name, found in times.items()
+                what: {f"p{rank}": 1000 * percentile(found, rank) for rank in (50, 99, 100)}
+                for what, found in took.items()
             },
         }
 
@@ -88,27 +90,20 @@ async def _ask(port: int, request: bytes) -> tuple[str, float]:
     return status, time.monotonic() - started
 
 
-async def _poll(port: int, stop: asyncio.Event) -> list[tuple[str, float, float]]:
-    """Ask /health at a fixed rate, whether or not the last answer has come.
+async def _poll(port: int) -> list[tuple[str, float, float]]:
+    """Ask /health at a fixed rate, whether or not the last answer has come, until stdin ends.
 
     Returns what _ask does, and when it was asked.
     """
     request = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     asked: list[tuple[float, asyncio.Task[tuple[str, float]]]] = []
-    while not stop.is_set():
+    ended = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    sys.stdout.write("polling\n")
+    sys.stdout.flush()
+    while not ended.done():
         asked.append((time.time(), asyncio.create_task(_ask(port, request))))
         await asyncio.sleep(1 / POLLS_PER_S)
     return [(*await task, began) for began, task in asked]
-
-
-async def _poll_until_stdin_ends(port: int) -> list[tuple[str, float, float]]:
-    stop = asyncio.Event()
-    sys.stdout.write("polling\n")
-    sys.stdout.flush()
-    asyncio.get_running_loop().run_in_executor(None, sys.stdin.read).add_done_callback(
-        lambda _: stop.set()
-    )
-    return await _poll(port, stop)
 
 
 def storm(port: int, requests: Sequence[bytes]) -> Storm:
@@ -131,14 +126,7 @@ def storm(port: int, requests: Sequence[bytes]) -> Storm:
         polled, _ = poller.communicate()
     # Those of the storm alone: the calm before it would flatter the median.
     polls = [(what, took) for what, took, at in json.loads(polled) if began <= at <= ended]
-    return Storm(
-        outcomes=Counter(what for what, _ in seen),
-        served=tuple(took for what, took in seen if what == str(SERVED)),
-        refused=tuple(took for what, took in seen if what == str(BUSY)),
-        health=tuple(took for what, took in polls if what == str(SERVED)),
-        health_failures=sum(what != str(SERVED) for what, _ in polls),
-        wall_s=ended - began,
-    )
+    return Storm(requests=seen, polls=polls, wall_s=ended - began)
 
 
 def mixture(count: int, *, large: int = 160) -> list[bytes]:
@@ -164,7 +152,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("requests", type=int, nargs="?", default=1000)
     options = parser.parse_args(arguments)
     if options.poll is not None:
-        sys.stdout.write(json.dumps(asyncio.run(_poll_until_stdin_ends(options.poll))))
+        sys.stdout.write(json.dumps(asyncio.run(_poll(options.poll))))
         return 0
     if options.bundle is None or not 1 <= options.requests <= MAX_REQUESTS:
         parser.error(f"needs a bundle, and at most {MAX_REQUESTS} requests")
