@@ -17,7 +17,7 @@ import pytest
 
 from sidecar.documents import worker
 from tests.support import stub_service, tinypdf
-from tests.support.groups import pids_group
+from tests.support.groups import group
 from tests.support.processes import WAIT_S
 from tests.support.running import ended, running
 
@@ -84,13 +84,13 @@ def test_too_few_files_for_a_start_exit_11_with_the_limit(number: int) -> None:
 
 
 def test_too_few_threads_in_a_group_exit_11_with_the_limit() -> None:
-    with pids_group(3) as (inside, _):
+    with group("pids", 3) as (inside, _):
         done = ended([*inside, *HASHING])
     assert told(done.returncode, last_of(done.stderr)) == (11, 11, GROUP, 3)
 
 
 def test_a_group_without_a_single_thread_more_exits_11_with_the_limit() -> None:
-    with pids_group(1) as (inside, _):
+    with group("pids", 1) as (inside, _):
         done = ended([*inside, *HASHING])
     assert told(done.returncode, last_of(done.stderr)) == (11, 11, GROUP, 1)
     assert "bug" not in done.stderr
@@ -165,7 +165,7 @@ def upload(client: Client, pdf: bytes) -> tuple[int, Any]:
 
 
 def test_a_process_that_cannot_start_for_a_pdf_names_the_limit() -> None:
-    with pids_group(64) as (inside, file), running([*inside, *HASHING]) as service:
+    with group("pids", 64) as (inside, file), running([*inside, *HASHING]) as service:
         with contextlib.closing(Client(service.wait_ready())) as client:
             file.write_text("2", encoding="ascii")
             status, problem = upload(client, tinypdf.pdf(["hello"]))
@@ -179,7 +179,7 @@ def test_a_process_that_cannot_start_for_a_pdf_names_the_limit() -> None:
 
 def test_a_thread_that_cannot_start_for_a_text_names_the_limit() -> None:
     many = {"texts": ["word " * 100] * 200}  # these are tokenised on a thread of their own
-    with pids_group(64) as (inside, file), running([*inside, *HASHING]) as service:
+    with group("pids", 64) as (inside, file), running([*inside, *HASHING]) as service:
         with contextlib.closing(Client(service.wait_ready())) as client:
             file.write_text("2", encoding="ascii")
             status, problem = client.post("/embed", many)
@@ -191,7 +191,7 @@ def test_a_thread_that_cannot_start_for_a_text_names_the_limit() -> None:
 
 def test_a_reader_of_pdfs_without_a_thread_says_so_by_its_code() -> None:
     pdf = tinypdf.pdf(["hello"])
-    with pids_group(1) as (inside, _):
+    with group("pids", 1) as (inside, _):
         words = [*inside, sys.executable, "-I", "-B", worker.__file__, "9", "99", "9"]
         done = subprocess.run(
             [*words, str(os.getpid())],

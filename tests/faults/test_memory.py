@@ -13,7 +13,7 @@ import pytest
 from sidecar.models import loader
 from tests.support import stub_service
 from tests.support.clients import Client
-from tests.support.groups import memory_group
+from tests.support.groups import group
 from tests.support.processes import WAIT_S
 from tests.support.running import running
 
@@ -64,7 +64,7 @@ def empty_model(folder: Path) -> Path:
 
 
 def test_group_too_small_for_the_libraries_is_told_first() -> None:
-    with memory_group(24 * MIB) as inside:
+    with group("memory", 24 * MIB) as (inside, _):
         code, last = last_words([*inside, *SERVICE, "--engine", "hash"])
     assert (code, last["exit_code"]) == (11, 11)
     assert last["limit_bytes"] == 24 * MIB
@@ -74,7 +74,7 @@ def test_group_too_small_for_the_libraries_is_told_first() -> None:
 
 
 def test_a_group_too_small_for_the_model_is_told_before_it_is_loaded(tmp_path: Path) -> None:
-    with memory_group(256 * MIB) as inside:
+    with group("memory", 256 * MIB) as (inside, _):
         code, last = last_words([*inside, *SERVICE, "--model", str(empty_model(tmp_path))])
     assert (code, last["exit_code"]) == (11, 11)
     assert last["needed_bytes"] == loader.REFERENCE.private
@@ -87,7 +87,7 @@ def test_what_a_group_keeps_of_files_is_not_taken_for_memory_in_use(tmp_path: Pa
         large.truncate(300 * MIB)
     read = ["/bin/sh", "-c", 'cat "$0" > /dev/null; exec "$@"', str(tmp_path / "read")]
     with (
-        memory_group(128 * MIB) as inside,
+        group("memory", 128 * MIB) as (inside, _),
         running([*inside, *read, *SERVICE, "--engine", "hash"]) as service,
     ):
         client = Client(port=service.wait_ready())

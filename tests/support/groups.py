@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -16,33 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NUMBERS = itertools.count()
+# The file of a limit in version 1 of groups, and in version 2.
+FILES = {"memory": ("memory.limit_in_bytes", "memory.max"), "pids": ("pids.max", "pids.max")}
 
 
 @contextlib.contextmanager
-def memory_group(limit: int) -> Iterator[list[str]]:
-    """Yield the words that run a command in a group of `limit` bytes of memory.
+def group(controller: Literal["memory", "pids"], limit: int) -> Iterator[tuple[list[str], Path]]:
+    """Yield the words that run a command in a group of `limit` bytes, or threads and processes.
 
-    Skips the test where no such group can be made.
+    The path is that of the file with the limit, which may be changed while it runs. Skips the test
+    where no such group can be made.
     """
-    with _group("memory", limit, second="memory.max", first="memory.limit_in_bytes") as (words, _):
-        yield words
-
-
-@contextlib.contextmanager
-def pids_group(limit: int) -> Iterator[tuple[list[str], Path]]:
-    """Yield the words that run a command in a group of `limit` threads and processes.
-
-    The path is that of the file with the limit, which may be changed while it runs. Skips as above.
-    """
-    with _group("pids", limit, second="pids.max", first="pids.max") as made:
-        yield made
-
-
-@contextlib.contextmanager
-def _group(
-    controller: str, limit: int, *, second: str, first: str
-) -> Iterator[tuple[list[str], Path]]:
-    """Yield words and the limit's file, called `second` or `first` in such a version of groups."""
+    first, second = FILES[controller]
     outer = _outermost(controller, first)
     own = outer / f"sidecar-test-{os.getpid()}-{next(_NUMBERS)}"
     is_second = (outer / "cgroup.controllers").exists()
