@@ -129,15 +129,15 @@ def storm(port: int, requests: Sequence[bytes]) -> Storm:
     return Storm(requests=seen, polls=polls, wall_s=ended - began)
 
 
-def mixture(count: int, *, large: int = 160) -> list[bytes]:
-    """Return `count` requests of one to eight sentences, every tenth of `large`.
+def mixture(count: int) -> list[bytes]:
+    """Return `count` requests of one to eight sentences, every tenth of 160.
 
-    With 160, those of a thousand are more than the service lets wait.
+    Those of a thousand are more than the service lets wait.
     """
     line = "a harbour at dawn has room for boats that bring salt and news from the north"
     made = []
     for number in range(count):
-        texts = large if number % 10 == 0 else 1 + number % 8
+        texts = 160 if number % 10 == 0 else 1 + number % 8
         made.append(post({"texts": [f"{number} {n}: {line}" for n in range(texts)]}))
     return made
 

@@ -22,12 +22,10 @@ def pdf(pages: Sequence[str]) -> bytes:
     return written(objects)
 
 
-def written(
-    objects: Sequence[bytes], *, trailer: bytes = b"", previous: int | None = None
-) -> bytes:
+def written(objects: Sequence[bytes], *, trailer: bytes = b"", is_circular: bool = False) -> bytes:
     """Return the file that consists of `objects`, numbered from 1; the first is the catalogue.
 
-    `trailer` is added to the trailer's entries; `previous` becomes the place of the table before.
+    `trailer` is added to the trailer's entries; where `is_circular`, the table is before itself.
     """
     out = bytearray(b"%PDF-1.4\n")
     offsets = []
@@ -35,8 +33,8 @@ def written(
         offsets.append(len(out))
         out += b"%d 0 obj\n%s\nendobj\n" % (number, body)
     start = len(out)
-    if previous is not None:
-        trailer += b" /Prev %d" % (start if previous < 0 else previous)
+    if is_circular:
+        trailer += b" /Prev %d" % start
     count = len(objects) + 1
     out += b"xref\n0 %d\n0000000000 65535 f \n" % count
     out += b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
@@ -127,7 +125,7 @@ def cyclic_pages() -> bytes:
 
 def circular_xref() -> bytes:
     """Return a PDF whose table of objects names itself as the one before it."""
-    return written([CATALOG, tree([4]), FONT, page(5), stream(SAID)], previous=-1)
+    return written([CATALOG, tree([4]), FONT, page(5), stream(SAID)], is_circular=True)
 
 
 def endless_forms(depth: int = 40) -> bytes:

@@ -29,7 +29,6 @@ def tiny_wheel(  # noqa: PLR0913 - each is one thing a wheel may have wrong
     data: Mapping[str, bytes] | None = None,
     extra: Mapping[str, bytes] | None = None,
     script: str | None = None,
-    licence: str | None = "Do what you like.\n",
     requires: tuple[str, ...] = (),
     executable: frozenset[str] = frozenset(),
     record: Mapping[str, bytes] | None = None,
@@ -44,8 +43,7 @@ def tiny_wheel(  # noqa: PLR0913 - each is one thing a wheel may have wrong
     """
     info = f"{name}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\n"
-    if licence is not None:
-        metadata += "License-Expression: MIT\nLicense-File: LICENSE\n"
+    metadata += "License-Expression: MIT\nLicense-File: LICENSE\n"
     metadata += "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
     pure = "true" if tag.endswith("-none-any") else "false"
     files = {
@@ -58,8 +56,7 @@ def tiny_wheel(  # noqa: PLR0913 - each is one thing a wheel may have wrong
     files[f"{info}/WHEEL"] = (
         f"Wheel-Version: {format_version}\nRoot-Is-Purelib: {pure}\nTag: {tag}\n".encode()
     )
-    if licence is not None:
-        files[f"{info}/licenses/LICENSE"] = licence.encode()
+    files[f"{info}/licenses/LICENSE"] = b"Do what you like.\n"
     if script is not None:
         files[f"{info}/entry_points.txt"] = f"[console_scripts]\n{script}\n".encode()
     lines = [
