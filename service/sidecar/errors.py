@@ -16,6 +16,7 @@ ServiceError            1   a bug in the service
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 
@@ -35,28 +36,22 @@ def printable(text: str, *, keep: str = "") -> str:
     )
 
 
+@dataclass(eq=False, repr=False)
 class ServiceError(Exception):
-    """A failure with its reason and the next step; `exit_code` is the process's."""
+    """A failure, its reason, and the command or edit that helps; `exit_code` is the process's.
+
+    `facts` are what a program may want to know of it, by names of their own.
+    """
 
     exit_code: ClassVar[int] = 1
+    what: str
+    why: str = ""
+    next_step: str = ""
+    facts: Mapping[str, str | int] = field(default_factory=dict)
 
-    def __init__(
-        self,
-        what: str,
-        *,
-        why: str = "",
-        next_step: str = "",
-        facts: Mapping[str, str | int] | None = None,
-    ) -> None:
-        """Take what happened, why it happened, and the command or edit that helps.
-
-        `facts` are what a program may want to know of it, by names of their own.
-        """
-        super().__init__(what)
-        self.what = what
-        self.why = why
-        self.next_step = next_step
-        self.facts = dict(facts or {})
+    def __post_init__(self) -> None:
+        """Say what happened where it is told as any error is."""
+        super().__init__(self.what)
 
     def render(self) -> str:
         """Return the message as people see it, one line per part, fit for a terminal."""

@@ -5,6 +5,7 @@ Every problem says what happened, why, and what to do next; the web makes answer
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,31 +40,26 @@ STATUSES = {
 REFUSED_DOCUMENT = 422  # of the other kinds that begin with `document-`
 
 
+@dataclass(eq=False, repr=False)
 class Problem(Exception):  # noqa: N818 (RFC 9457 calls it a problem)
     """A request that cannot be served: `kind` names it for programs, the rest is for people.
 
-    `what` becomes `detail`, the field that older clients read. `retry_s` says when to try again;
-    one that `closes` ends the connection, as what still comes is not read.
+    None of it may quote the request. `what` becomes `detail`, the field that older clients read.
+    `retry_s` says when to try again; one that `closes` ends the connection, as what still comes is
+    not read.
     """
 
-    def __init__(
-        self,
-        kind: str,
-        what: str,
-        *,
-        why: str = "",
-        next_step: str = "",
-        retry_s: int | None = None,
-        closes: bool = False,
-    ) -> None:
-        """Hold the answer; none of it may quote the request."""
-        super().__init__(kind)
-        self.kind = kind
-        self.what = what
-        self.why = why
-        self.next_step = next_step
-        self.retry_s = retry_s
-        self.closes = closes
+    kind: str
+    what: str
+    _: KW_ONLY
+    why: str = ""
+    next_step: str = ""
+    retry_s: int | None = None
+    closes: bool = False
+
+    def __post_init__(self) -> None:
+        """Be its kind in a log, and nothing of what it says."""
+        super().__init__(self.kind)
 
     @property
     def status(self) -> int:
