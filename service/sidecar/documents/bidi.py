@@ -20,7 +20,7 @@ import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -112,9 +112,15 @@ _PAIRS = ("()", "[]", "{}", "<>", "\u00ab\u00bb", "\u2039\u203a", "\u27e8\u27e9"
 _MIRRORED = {pair[at]: pair[1 - at] for pair in _PAIRS for at in range(2)}
 _CLOSED = {pair[0]: pair[1] for pair in _PAIRS[:-1]}
 _OPENED = {close: opening for opening, close in _CLOSED.items()}
-_RIGHT, _ARABIC, _LEFT = "R", "AL", "L"
-_RIGHTS = (_RIGHT, _ARABIC)
-_NUMBERS = ("EN", "AN")
+# Bidirectional classes, a letter each; others are "o", spaces " ", and those in numbers ";".
+_CLASSES = {"L": "L", "R": "R", "AL": "A", "EN": "E", "AN": "N", "ES": "+", "CS": ",", "ET": "%"}
+_CLASSES |= dict.fromkeys(("NSM", "BN", "B"), "m")
+# What is read from right to left within a line of the other way, and from left to right in one of
+# this way: words with all between them, but for an Arabic number apart from them; or a number.
+_RIGHT_RUN = re.compile("[RA](?:[^L]*[RA])?")
+_LEFT_RUN = re.compile("(?=[LEN])(?:[^RA ;L]*(?:[ ;][^RANL]*)?L)+")
+_NUMBER, _ARABIC_NUMBER = re.compile(r"([EN])(?:[+,;]?\1)*%?"), re.compile(r"([EN])(?:[,;]?\1)*")
+_BESIDE = "E+,%o"
 # What ends a sentence stands outside of the word from left to right before it.
 _STOPS = frozenset(".,:;!?\u060c\u061b\u061f\u2026")
 # So many times more letters of one direction are clearly more.
@@ -128,8 +134,8 @@ def mirrored(letter: str) -> str:
 
 def is_right(text: Iterable[str]) -> bool:
     """Return whether most letters are read from right to left."""
-    kinds = Counter(map(_kind, text))
-    return kinds[_RIGHT] + kinds[_ARABIC] >= kinds[_LEFT]
+    kinds = Counter(_kinds(text))
+    return kinds["R"] + kinds["A"] >= kinds["L"]
 
 
 def pairs(text: str) -> int:
@@ -147,26 +153,20 @@ def in_order(seen: Sequence[str], *, is_right: bool, mirror: bool = True) -> str
     `is_right` says which way the page is read, where the line does not tell; `mirror` whether
     brackets are given as they are seen.
     """
-    kinds = [_kind(one) for one in seen]
+    kinds = _kinds(seen)
     if _is_line_right(kinds, otherwise=is_right):
         return _from_right(seen, mirror=mirror)
     out: list[str] = []
     at = 0
-    while at < len(seen):
-        end = at
-        for to in range(at, len(seen)):
-            if kinds[to] in _RIGHTS:
-                end = to + 1
-            elif kinds[to] == _LEFT or end == at:
-                break
-        out.append(_from_right(seen[at:end], mirror=mirror) if end > at else seen[at])
-        at = max(end, at + 1)
-    return "".join(out)
+    for found in _RIGHT_RUN.finditer(kinds):
+        out += [*seen[at : found.start()], _from_right(seen[slice(*found.span())], mirror=mirror)]
+        at = found.end()
+    return "".join([*out, *seen[at:]])
 
 
-def _is_line_right(kinds: list[str], *, otherwise: bool) -> bool:
+def _is_line_right(kinds: str, *, otherwise: bool) -> bool:
     """Return whether a line is read from right to left, as its ends and its letters tell."""
-    strong = [kind in _RIGHTS for kind in kinds if kind in (*_RIGHTS, _LEFT)]
+    strong = [kind != "L" for kind in kinds if kind in "RAL"]
     if not strong:
         return otherwise
     rights, lefts = strong.count(True), strong.count(False)
@@ -177,25 +177,37 @@ def _is_line_right(kinds: list[str], *, otherwise: bool) -> bool:
     return otherwise
 
 
+def _kinds(seen: Iterable[str]) -> str:
+    return "".join(map(_kind, seen))
+
+
+@lru_cache(1024)
 def _kind(glyph: str) -> str:
     """Return the bidirectional class of the first letter that has a strong one, or of the first."""
     kinds = [unicodedata.bidirectional(letter) for letter in glyph]
-    strong = (kind for kind in kinds if kind in (_RIGHT, _ARABIC, _LEFT))
-    return next(strong, kinds[0] if kinds else "")
+    strong = (kind for kind in kinds if kind in ("R", "AL", "L"))
+    kind = next(strong, kinds[0] if kinds else "")
+    if glyph.isspace():
+        return ";" if kind == "CS" else " "
+    return _CLASSES.get(kind, "o")
 
 
 def _from_right(seen: Sequence[str], *, mirror: bool) -> str:
     """Return the text of glyphs that are read from right to left."""
     read = [*reversed(seen)]
-    kinds = [_kind(one) for one in read]
+    kinds = _kinds(read)
     out: list[str] = []
     at = 0
-    is_arabic = _ARABIC in kinds and kinds.index(_ARABIC) <= _first(kinds, _RIGHT)
+    is_arabic = [kind for kind in kinds if kind in "RA"][:1] == ["A"]
     while at < len(read):
-        kind = kinds[at]
-        if kind in (_RIGHT, _ARABIC):
-            is_arabic = kind == _ARABIC
-        start, end = _run(read, kinds, at, is_arabic=is_arabic)
+        if kinds[at] in "RA":
+            is_arabic = kinds[at] == "A"
+        number = _ARABIC_NUMBER if is_arabic else _NUMBER
+        start = end = at
+        if (found := _LEFT_RUN.match(kinds, at)) is not None:
+            start, end = _edged(read, kinds, at, found.end())
+        elif (found := number.match(kinds, at)) is not None:
+            end = found.end()
         if end > at:
             del out[len(out) - (at - start) :]
             out += reversed(read[start:end])
@@ -206,72 +218,21 @@ def _from_right(seen: Sequence[str], *, mirror: bool) -> str:
     return "".join(out)
 
 
-def _first(kinds: list[str], kind: str) -> int:
-    return kinds.index(kind) if kind in kinds else len(kinds)
-
-
-def _run(read: list[str], kinds: list[str], at: int, *, is_arabic: bool) -> tuple[int, int]:
-    """Return from where to where what is read from left to right reaches that begins at `at`."""
-    if kinds[at] not in (_LEFT, *_NUMBERS):
-        return at, at
-    end = _number(read, kinds, at, is_arabic=is_arabic)
-    has_letter = is_apart = False
-    for to in range(at, len(read)):
-        if kinds[to] in _RIGHTS or (kinds[to] == "AN" and is_apart):
-            break
-        is_apart |= read[to].isspace()
-        if kinds[to] == _LEFT:
-            end, has_letter, is_apart = to + 1, True, False
-    if not has_letter:
-        return at, end
-    return _edged(read, kinds, at, end)
-
-
-def _number(read: list[str], kinds: list[str], at: int, *, is_arabic: bool) -> int:
-    """Return where a number ends that begins at `at`."""
-    end = at + 1
-    if kinds[at] == _LEFT:
-        return end
-    while end < len(read):
-        if kinds[end] == kinds[at]:
-            end += 1
-        elif (
-            end + 1 < len(read)
-            and kinds[end + 1] == kinds[at]
-            and (kinds[end] == "CS" or (kinds[end] == "ES" and not is_arabic))
-        ):
-            end += 2
-        else:
-            break
-    if not is_arabic and end < len(read) and kinds[end] == "ET":
-        end += 1
-    return end
-
-
-def _edged(read: list[str], kinds: list[str], start: int, end: int) -> tuple[int, int]:
+def _edged(read: list[str], kinds: str, start: int, end: int) -> tuple[int, int]:
     """Return the run with the signs that stand beside it without a space, as around {word}."""
-    first, last = start, end
-    while first > 0 and _is_beside(read[first - 1], kinds[first - 1]):
-        first -= 1
-    while last < len(read) and _is_beside(read[last], kinds[last]):
-        last += 1
+    first = len(kinds[:start].rstrip(_BESIDE))
+    last = len(kinds) - len(kinds[end:].lstrip(_BESIDE))
     # As seen: read[last - 1] is the leftmost.
     whole = [*reversed(read[first:last])]
-    alone = _alone(whole)
-    size = len(whole)
-    low, high = 0, size
-    for place in alone:
+    low, high = 0, len(whole)
+    for place in _alone(whole):
         if place < last - end:
             low = max(low, place + 1)
         elif place >= last - start:
             high = min(high, place)
     while low < last - end and whole[low] in _STOPS:
         low += 1
-    return first + (size - high), last - low
-
-
-def _is_beside(letter: str, kind: str) -> bool:
-    return not letter.isspace() and kind not in (_RIGHT, _ARABIC, _LEFT, "AN", "NSM", "BN", "B")
+    return first + (len(whole) - high), last - low
 
 
 def _alone(seen: list[str]) -> list[int]:
@@ -437,8 +398,7 @@ def _size(text_page: object, index: int) -> float:
 
 def _turned(line: str) -> list[tuple[str, bool]]:
     """Return the characters as they are drawn, and whether PDFium turned and mirrored each."""
-    kinds = (unicodedata.bidirectional(letter) for letter in line)
-    sides = [kind in _RIGHTS if kind in (*_RIGHTS, _LEFT) else None for kind in kinds]
+    sides = [kind != "L" if kind in "RAL" else None for kind in _kinds(line)]
     runs = [side for side, _ in groupby(sides)]
     is_turned = 0 < runs.count(True) >= runs.count(False)
     found: list[tuple[str, bool]] = []
