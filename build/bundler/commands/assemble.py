@@ -9,12 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from bundler.commands.options import (
-    add_fetch_options,
-    add_output_options,
-    add_plan_options,
-    check_plan,
-)
+from bundler.commands.options import add_output_options, add_plan_options, check_plan
 
 if TYPE_CHECKING:
     import argparse
@@ -24,15 +19,12 @@ if TYPE_CHECKING:
     from bundler.project import Project
 
 
+check = check_plan
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_plan_options(parser)
-    add_fetch_options(parser)
     add_output_options(parser)
-
-
-def check(options: argparse.Namespace, project: Project) -> None:
-    """Refuse what no plan can be made of."""
-    check_plan(options, project)
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bundler.commands.options import add_fetch_options, add_plan_options, check_plan, place
+from bundler.commands.options import FOLDER, add_plan_options, check_plan, place
 
 if TYPE_CHECKING:
     import argparse
@@ -13,20 +13,13 @@ if TYPE_CHECKING:
     from bundler.project import Project
 
 
+check = check_plan
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_plan_options(parser)
-    add_fetch_options(parser)
-    parser.add_argument(
-        "--links",
-        type=place,
-        metavar="FOLDER",
-        help="also lay the wheels out by name, for pip's --find-links on a machine without network",
-    )
-
-
-def check(options: argparse.Namespace, project: Project) -> None:
-    """Refuse what no plan can be made of."""
-    check_plan(options, project)
+    text = "also lay the wheels out by name, for pip's --find-links on a machine without network"
+    parser.add_argument("--links", **FOLDER, type=place, help=text)
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:

@@ -7,17 +7,17 @@ Each lock changes as a whole or not at all. --runtime needs no network; --wheels
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
-from bundler.commands.options import add_store
+from bundler.commands.options import NAME, REPEATABLE, add_store
+from bundler.console import print_lines
 from bundler.errors import UsageError
 from bundler.project import parse_mirrors
 from bundler.recipe import read_recipe
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from bundler.artifacts.resolver import Resolver
     from bundler.console import Console
@@ -28,21 +28,13 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runtime", action="store_true", help="CPython, bundle/runtime.lock.toml")
-    parser.add_argument("--wheels", action="store_true", help="every wheel, pdm.lock")
-    parser.add_argument(
-        "--models",
-        nargs="*",
-        metavar="NAME",
-        help="these models of the catalogue, or all, bundle/models.lock.toml",
-    )
-    parser.add_argument(
-        "--mirror",
-        metavar="NAME=ADDRESS",
-        action="append",
-        default=[],
-        help="another address for torch or hub; repeatable",
-    )
+    add = parser.add_argument
+    add("--runtime", action="store_true", help="CPython, bundle/runtime.lock.toml")
+    add("--wheels", action="store_true", help="every wheel, pdm.lock")
+    text = "these models of the catalogue, or all, bundle/models.lock.toml"
+    add("--models", **NAME, nargs="*", help=text)
+    text = "another address for torch or hub; repeatable"
+    add("--mirror", metavar="NAME=ADDRESS", **REPEATABLE, help=text)
     add_store(parser, "where downloads are kept")
 
 
@@ -71,10 +63,6 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     return 0
 
 
-def _print(lines: Iterable[str]) -> None:
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
-
-
 def _resolver(
     options: argparse.Namespace, project: Project, console: Console, recipe: Recipe
 ) -> Resolver:
@@ -101,7 +89,7 @@ def _lock_runtime(project: Project) -> None:
     runtime.write_lock(path, after)
     old = {name: f"{spec.version}+{spec.tag}" for name, spec in before.items()}
     new = {name: f"{spec.version}+{spec.tag}" for name, spec in after.items()}
-    _print(f"runtime {line}" for line in differences(old, new))
+    print_lines(f"runtime {line}" for line in differences(old, new))
 
 
 def _lock_wheels(options: argparse.Namespace, project: Project, console: Console) -> None:
@@ -123,8 +111,8 @@ def _lock_wheels(options: argparse.Namespace, project: Project, console: Console
     old = _versions(wheels.read_lock(project.wheel_lock)) if project.wheel_lock.exists() else {}
     replace_files({settings_file: settings, project.wheel_lock: text})
     new = _versions(wheels.parse_lock(text))
-    _print(f"wheel {line}" for line in differences(old, new))
-    _print(f"target {name}: {count} wheels" for name, count in counts.items())
+    print_lines(f"wheel {line}" for line in differences(old, new))
+    print_lines(f"target {name}: {count} wheels" for name, count in counts.items())
 
 
 def _lock_models(options: argparse.Namespace, project: Project, console: Console) -> None:
@@ -167,13 +155,13 @@ def _lock_models(options: argparse.Namespace, project: Project, console: Console
     replace_files({**texts, project.model_lock: render_models(after.values())})
     old = {name: spec.revision for name, spec in before.items()}
     new = {name: spec.revision for name, spec in after.items()}
-    _print(f"model {line}" for line in differences(old, new))
+    print_lines(f"model {line}" for line in differences(old, new))
     for name in locked:
         spec = after[name]
         size = sum(file.digest.size or 0 for file in spec.files)
         holds = f"{len(spec.files)} files, {size / 1e6:.0f} MB"
         does = f"{spec.dim} dimensions, {spec.max_tokens} tokens, {spec.pooling} pooling"
-        _print([f"model {name}: {holds}, {does}, {_of_int8(spec.int8)}"])
+        print_lines([f"model {name}: {holds}, {does}, {_of_int8(spec.int8)}"])
 
 
 def _of_int8(int8: Int8 | None) -> str:

@@ -28,7 +28,7 @@ REPEATABLE: dict[str, Any] = {"action": "append", "default": []}
 
 
 def add_plan_options(parser: argparse.ArgumentParser) -> None:
-    """Add what decides a plan."""
+    """Add what decides a plan, and where its artifacts come from."""
     add = parser.add_argument
     add("--target", **NAME, help="the target to assemble for (this machine's)")
     text = "a model of the catalogue to embed, the first is the default; repeatable"
@@ -42,6 +42,7 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(release=False, output=None)
     parts, text = lambda given: tuple(given.split(",")), "some of runtime,wheels,models,service"
     add("--only", metavar="PARTS", type=parts, help=text)
+    add_fetch_options(parser)
 
 
 def add_fetch_options(parser: argparse.ArgumentParser) -> None:

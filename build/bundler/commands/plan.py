@@ -6,10 +6,10 @@ Two plans compare with a text diff: python3 build plan --json > before.json
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING
 
-from bundler.commands.options import add_fetch_options, add_plan_options, check_plan
+from bundler.commands.options import add_plan_options, check_plan
+from bundler.console import print_lines
 
 if TYPE_CHECKING:
     import argparse
@@ -18,15 +18,12 @@ if TYPE_CHECKING:
     from bundler.project import Project
 
 
+check = check_plan
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_plan_options(parser)
-    add_fetch_options(parser)
     parser.add_argument("--json", action="store_true", help="the whole plan, for review and diff")
-
-
-def check(options: argparse.Namespace, project: Project) -> None:
-    """Refuse what no plan can be made of."""
-    check_plan(options, project)
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:
@@ -36,8 +33,7 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     plan = BuildContext.gather(BuildOptions.of(options), project, console).plan_only()
     if options.json:
         document = {"id": plan.id, **plan.document()}
-        json.dump(document, sys.stdout, indent=2, sort_keys=True, ensure_ascii=False)
-        sys.stdout.write("\n")
+        print_lines([json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False)])
         return 0
     runtime = plan.document()["runtime"]
     rows = [
@@ -49,5 +45,5 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
         ("wheels", f"{len(plan.wheels)}"),
         *(("model", f"{model.name} = {model.repository}") for model in plan.models),
     ]
-    sys.stdout.write("".join(f"{name:9}{value}\n" for name, value in rows))
+    print_lines(f"{name:9}{value}" for name, value in rows)
     return 0

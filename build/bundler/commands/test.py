@@ -18,21 +18,15 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--full",
-        nargs="?",
-        const="all",
-        choices=("all", "changed"),
-        help="run the full-size tests too: all of them, or after the others those whose sources "
-        "changed since the newest commit that is older than a day",
+    add = parser.add_argument
+    text = (
+        "run the full-size tests too: all of them, or after the others those whose sources "
+        "changed since the newest commit that is older than a day"
     )
-    parser.add_argument(
-        "--begin-within",
-        type=float,
-        metavar="MINUTES",
-        help="with --full changed, begin no full-size tests later than this",
-    )
-    parser.add_argument("pytest", nargs="*", metavar="-- OPTION", help="options for pytest")
+    add("--full", nargs="?", const="all", choices=("all", "changed"), help=text)
+    text = "with --full changed, begin no full-size tests later than this"
+    add("--begin-within", type=float, metavar="MINUTES", help=text)
+    add("pytest", nargs="*", metavar="-- OPTION", help="options for pytest")
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:

@@ -9,13 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bundler.commands.assemble import tell
-from bundler.commands.options import (
-    add_fetch_options,
-    add_output_options,
-    add_plan_options,
-    check_plan,
-    target_of,
-)
+from bundler.commands.options import add_output_options, add_plan_options, check_plan, target_of
 from bundler.errors import UsageError
 from bundler.launch import check_free, check_options
 from bundler.recipe import PARTS
@@ -31,7 +25,6 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_plan_options(parser)
-    add_fetch_options(parser)
     add_output_options(parser)
     add = parser.add_argument
     add("--port", type=number(0, 65_535), default=8421, help="the port on 127.0.0.1 (8421)")
