@@ -12,10 +12,9 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from bundler.bundle import SERVICE
 from bundler.errors import AddressInUseError, SmokeError, UsageError
@@ -24,7 +23,7 @@ from sidecar.process import listener
 from sidecar.process.children import needed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import FrameType
     from typing import Self
@@ -39,6 +38,7 @@ IS_WINDOWS = os.name == "nt"
 STOP_SECONDS = 8.0
 JOIN_SECONDS = 1.0
 ASK_SECONDS = 2.0
+OK = range(200, 300)
 # What `subprocess` and `signal` name CREATE_NEW_PROCESS_GROUP and CTRL_BREAK_EVENT on Windows, and
 # the exit code of a process that had no handler for the event (STATUS_CONTROL_C_EXIT).
 NEW_PROCESS_GROUP = 0x200
@@ -103,24 +103,16 @@ class RunningService:
             process_group=group,
         )
         service = cls(process=process, lines=queue.Queue())
-        readers = [service._listen, *([service._keep_log] if is_quiet else [])]
-        service.threads = [threading.Thread(target=reader, daemon=True) for reader in readers]
-        for thread in service.threads:
-            thread.start()
+        for stream, take in ((process.stdout, service.lines.put), (process.stderr, service._keep)):
+            if stream is not None:
+                thread = threading.Thread(target=_read, args=(stream, take), daemon=True)
+                thread.start()
+                service.threads.append(thread)
         return service
 
-    def _listen(self) -> None:
-        if self.process.stdout is not None:
-            with self.process.stdout as stream:
-                for line in stream:
-                    self.lines.put(line.rstrip("\n"))
-        self.lines.put(None)
-
-    def _keep_log(self) -> None:
-        if self.process.stderr is not None:
-            with self.process.stderr as stream:
-                for line in stream:
-                    self.tail = [*self.tail[-19:], line.rstrip("\n")]
+    def _keep(self, line: str | None) -> None:
+        if line is not None:
+            self.tail = [*self.tail[-19:], line]
 
     def _join(self) -> None:
         """Let the readers end; a grandchild that keeps a pipe open is not waited for."""
@@ -161,20 +153,17 @@ class RunningService:
 
     def request(self, path: str, body: object = None, *, timeout_s: float = 60) -> Any:  # noqa: ANN401 - JSON
         """Return the JSON answer of one request. Raises SmokeError on anything but 2xx."""
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}",
-            data=data,
-            headers={"Content-Type": "application/json"} if data else {},
-            method="GET" if data is None and path != "/shutdown" else "POST",
-        )
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        method = "GET" if body is None and path != "/shutdown" else "POST"
+        data = None if body is None else json.dumps(body)
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
         try:
-            with opener.open(request, timeout=timeout_s) as answer:
+            with closing(connection):
+                connection.request(method, path, data, headers)
+                answer = connection.getresponse()
+                if answer.status not in OK:
+                    raise self.failure(f"{path} answered {answer.status}")
                 return json.loads(answer.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                raise self.failure(f"{path} answered {error.code}") from error
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise self.failure(f"{path} did not answer ({error})") from error
 
@@ -226,6 +215,14 @@ class RunningService:
     def __exit__(self, *_: object) -> None:
         """Stop it, whatever happened."""
         self.stop()
+
+
+def _read(stream: IO[str], take: Callable[[str | None], None]) -> None:
+    """Give every line of `stream` to `take`, then None."""
+    with stream:
+        for line in stream:
+            take(line.rstrip("\n"))
+    take(None)
 
 
 def parse_ready(line: str) -> dict[str, Any] | None:
