@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from sidecar.errors import ModelError
@@ -118,15 +120,21 @@ def on_spent_time(end: Callable[[LimitError], object]) -> None:
 
 def files() -> Limit:
     """Return the limit of this process's open files."""
-    name, remedy = "open files and sockets of this process", "raise it (ulimit -n)"
+    value = _rlimit("RLIMIT_NOFILE")
+    left = None if value is None else max(0, value - _open(value))
+    remedy = "let it open fewer files" if sys.platform == "win32" else "raise it (ulimit -n)"
+    name = "open files and sockets of this process"
+    return Limit(name=name, value=value, left=left, remedy=remedy)
+
+
+def _rlimit(name: str) -> int | None:
+    """Return what setrlimit(2) holds this process to, None for no limit, and on Windows."""
     if sys.platform == "win32":
-        return Limit(name=name, remedy="let it open fewer files")
+        return None
     import resource  # noqa: PLC0415 (not on Windows)
 
-    value = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if value == resource.RLIM_INFINITY:
-        return Limit(name=name, remedy=remedy)
-    return Limit(name=name, value=value, left=max(0, value - _open(value)), remedy=remedy)
+    value = resource.getrlimit(getattr(resource, name))[0]
+    return None if value == resource.RLIM_INFINITY else value
 
 
 def machine_files() -> Limit:
@@ -148,47 +156,42 @@ def threads(root: Path | None = None) -> Limit:
     return _least(_threads(root or ROOT)) or Limit(name="threads and processes", remedy=remedy)
 
 
+def _counted(name: str, most: str, there: str, remedy: str) -> Limit | None:
+    """Return the limit of what is counted by the kernel's texts, None where it says nothing."""
+    if not (most.isdecimal() and there.isdecimal()):
+        return None
+    left = max(0, int(most) - int(there))
+    return Limit(name=name, value=int(most), left=left, remedy=remedy)
+
+
 def _least(limits: Iterable[Limit | None]) -> Limit | None:
     """Return the one of `limits` of which least is left, None where that is known of none."""
     known = [limit for limit in limits if limit is not None and limit.left is not None]
     return min(known, key=lambda limit: limit.left or 0, default=None)
 
 
-def _threads(root: Path) -> Iterator[Limit]:
+def _threads(root: Path) -> Iterator[Limit | None]:
     for folder in cgroups.folders(root, "pids"):
+        name = "threads and processes of this container or control group"
         most, there = text_of(folder / "pids.max"), text_of(folder / "pids.current")
-        if most.isdecimal() and there.isdecimal():
-            yield Limit(
-                name="threads and processes of this container or control group",
-                value=int(most),
-                left=max(0, int(most) - int(there)),
-                remedy="raise it (docker run --pids-limit, TasksMax of systemd)",
-            )
-    own = _of_user(root)
-    if own is not None:
-        yield own
+        remedy = "raise it (docker run --pids-limit, TasksMax of systemd)"
+        yield _counted(name, most, there, remedy)
+    yield _of_user(root)
     space = address_space()
     if space is not None and space.lacks(STACK_BYTES):
         yield replace(space, name=f"{space.name}, in bytes,", left=0)
     most = text_of(root / "proc/sys/kernel/threads-max")
     there = text_of(root / "proc/loadavg").partition("/")[2].partition(" ")[0]
-    if most.isdecimal() and there.isdecimal():
-        yield Limit(
-            name="threads of this machine",
-            value=int(most),
-            left=max(0, int(most) - int(there)),
-            remedy="end other programs, or raise it (sysctl kernel.threads-max)",
-        )
+    remedy = "end other programs, or raise it (sysctl kernel.threads-max)"
+    yield _counted("threads of this machine", most, there, remedy)
 
 
 def _of_user(root: Path) -> Limit | None:
     """Return the limit of this user's threads, which root has none of."""
     if sys.platform == "win32" or os.getuid() == 0:
         return None
-    import resource  # noqa: PLC0415 (not on Windows)
-
-    value = resource.getrlimit(resource.RLIMIT_NPROC)[0]
-    if value == resource.RLIM_INFINITY or value > COUNTED:
+    value = _rlimit("RLIMIT_NPROC")
+    if value is None or value > COUNTED:
         return None
     there = 0
     for process in (root / "proc").glob("[0-9]*"):
@@ -278,15 +281,11 @@ def too_little(*, root: Path | None = None) -> LimitError:
 
 def address_space() -> Limit | None:
     """Return what is left of the address space, None where it is not limited or not counted."""
-    if sys.platform == "win32":
-        return None
-    import resource  # noqa: PLC0415 (not on Windows)
-
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    limit = _rlimit("RLIMIT_AS")
     pages = text_of(Path("/proc/self/statm")).partition(" ")[0]
-    if limit == resource.RLIM_INFINITY or not pages.isdecimal():
+    if limit is None or not pages.isdecimal():
         return None
-    left = max(0, limit - int(pages) * resource.getpagesize())
+    left = max(0, limit - int(pages) * mmap.PAGESIZE)
     return Limit(name="address space", value=limit, left=left, remedy="raise it (ulimit -v)")
 
 
@@ -383,10 +382,5 @@ def trimmer() -> Callable[[], None]:
         trim = ctypes.CDLL(None).malloc_trim
     except (OSError, AttributeError):
         return lambda: None
-    trim.argtypes = [ctypes.c_size_t]
-    trim.restype = ctypes.c_int
-
-    def give_back() -> None:
-        trim(0)
-
-    return give_back
+    trim.argtypes, trim.restype = [ctypes.c_size_t], ctypes.c_int
+    return partial(trim, 0)
