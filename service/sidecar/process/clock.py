@@ -35,10 +35,7 @@ class Clock:
     def time(self) -> float:
         """Return the seconds that count until now. From any thread; they never go back."""
         moment, counted = self._mark
-        passed = self._now() - moment
-        if 0.0 <= passed <= STEP_S:
-            return counted + passed
-        return counted + min(max(passed, 0.0), STEP_S)
+        return counted + min(max(self._now() - moment, 0.0), STEP_S)
 
     def tick(self) -> float:
         """Note that the loop turns, and return the seconds that count. To be called on the loop."""
@@ -65,8 +62,7 @@ class Clock:
 
     def _look(self, due: float, call: Callable[[], object]) -> None:
         left = due - self.tick()
-        if left > 0:
-            loop = asyncio.get_running_loop()
-            loop.call_later(max(left, TICK_S), self._look, due, call)
-        else:
+        if left <= 0:
             call()
+        else:
+            asyncio.get_running_loop().call_later(max(left, TICK_S), self._look, due, call)

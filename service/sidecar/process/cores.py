@@ -47,18 +47,14 @@ def linux(root: Path, cpus: Iterable[int]) -> int:
     `root` is where `sys` and `proc` are mounted. A part of a core is no core, but there is always
     one: a thread that is throttled holds up the others.
     """
-    cores = {_siblings(root / _CPU / f"cpu{cpu}" / "topology") or str(cpu) for cpu in cpus}
-    quotas = list(_quotas(root))
-    return max(1, min([len(cores), *(int(quota) for quota in quotas)]))
 
+    def core(cpu: int) -> str:
+        """Return the name of a logical CPU's core: the list of those that share it."""
+        there = root / _CPU / f"cpu{cpu}" / "topology"
+        names = ("core_cpus_list", "thread_siblings_list")
+        return next(filter(None, (text_of(there / name) for name in names)), str(cpu))
 
-def _siblings(topology: Path) -> str:
-    """Return the name of a logical CPU's core: the list of those that share it."""
-    for name in ("core_cpus_list", "thread_siblings_list"):
-        found = text_of(topology / name)
-        if found:
-            return found
-    return ""
+    return max(1, min([len(set(map(core, cpus))), *map(int, _quotas(root))]))
 
 
 def _quotas(root: Path) -> Iterator[float]:
