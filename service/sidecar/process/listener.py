@@ -9,7 +9,7 @@ import json
 import re
 import socket
 import sys
-import time
+import threading
 
 from sidecar.errors import AddressInUseError, UsageError
 
@@ -159,12 +159,25 @@ def ask(host: str, port: int, *, within_s: float = ASK_S) -> dict[str, str] | No
     all of them is asked on loopback, one that is not this machine's only, not at all. An answer is
     believed no further than that it has the right form.
     """
+    from http.client import HTTPConnection, HTTPException  # noqa: PLC0415 (where it is needed)
+
     address = _loopback(host)
-    answer = b""
-    if address is not None:
-        with contextlib.suppress(OSError):
-            answer = _fetch(address, port, deadline=time.monotonic() + within_s)
-    return _understood(answer)
+    if address is None:
+        return None
+    answers: list[bytes] = []
+
+    def fetch() -> None:
+        asked = contextlib.closing(HTTPConnection(address, port, timeout=within_s))
+        with contextlib.suppress(OSError, HTTPException), asked as client:
+            client.request("GET", "/health", headers={"Connection": "close"})
+            with client.getresponse() as answer:
+                answers.append(answer.read(MAX_BYTES))
+
+    # A thread, as its time is for each part of an answer, of which a stranger may send many.
+    thread = threading.Thread(target=fetch, name="port owner", daemon=True)
+    thread.start()
+    thread.join(within_s)
+    return _understood(answers[0]) if answers else None
 
 
 def _loopback(host: str) -> str | None:
@@ -179,42 +192,19 @@ def _loopback(host: str) -> str | None:
     return None
 
 
-def _fetch(address: str, port: int, *, deadline: float) -> bytes:
-    """Return what is answered until the other side closes, or until the deadline."""
-    name = f"[{address}]" if ":" in address else address
-    request = f"GET /health HTTP/1.1\r\nHost: {name}:{port}\r\nConnection: close\r\n\r\n"
-    answer = b""
-    with socket.create_connection((address, port), timeout=_left(deadline)) as client:
-        client.sendall(request.encode("ascii"))
-        with contextlib.suppress(OSError):
-            while len(answer) < MAX_BYTES:
-                client.settimeout(_left(deadline))
-                part = client.recv(MAX_BYTES)
-                if not part:
-                    break
-                answer += part
-    return answer
-
-
-def _left(deadline: float) -> float:
-    return max(0.001, deadline - time.monotonic())
-
-
 def _understood(answer: bytes) -> dict[str, str] | None:
-    head, _, body = answer.partition(b"\r\n\r\n")
-    said = None
-    if head.startswith(b"HTTP/1.1 "):
-        with contextlib.suppress(ValueError, RecursionError):
-            said = json.loads(body)
+    try:
+        said = json.loads(answer)
+    except (ValueError, RecursionError):
+        return None
     if not isinstance(said, dict):
         return None
     if str(said.get("type")).startswith(_PROBLEM):
         return {}  # one that asks for a token even here
     forms = {"instance": INSTANCE, "version": _VERSION}
-    told = {name: said.get(name) for name in forms}
     found = {
-        name: value
-        for name, value in told.items()
-        if isinstance(value, str) and forms[name].fullmatch(value)
+        name: str(said[name])
+        for name, form in forms.items()
+        if isinstance(said.get(name), str) and form.fullmatch(said[name])
     }
     return found if "instance" in found and "status" in said else None
