@@ -70,34 +70,19 @@ def effort_for(sizes: Sizes, *, is_quick: bool) -> Effort:
     return QUICK if is_quick else LARGE if is_large else FULL
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """A model under measurement, and the systems that serve it.
-
-    `snapshot` is what all but our service load: it has the whole weights. `absent` are the systems
-    that cannot be measured, with the reasons.
-    """
-
-    name: str
-    served_by: str
-    snapshot: Path
-    threads: int
-    systems: Sequence[System]
-    absent: Mapping[str, str]
-
-
 @dataclass(kw_only=True)
 class Measured:
-    """Everything that was measured of one model.
+    """A model, and everything that was measured of it.
 
-    `samples` has for each system and measure the values of every round, in the units of UNITS.
+    `absent` are the systems that cannot be measured, with the reasons. `samples` has for each
+    system and measure the values of every round, in the units of UNITS.
     """
 
     model: str
     served_by: str
     threads: int
     effort: Effort
-    corpus: dict[str, Any]
+    corpus: dict[str, Any] = field(default_factory=dict)
     absent: dict[str, str]
     flops: int = 0
     systems: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -112,28 +97,21 @@ class Measured:
         return self.samples.get(system, {}).get(measure, [])
 
 
-def measure(subject: Subject, texts: Sequence[str], effort: Effort, say: Say) -> Measured:
-    """Return everything that was measured of `subject`.
+def measure(
+    measured: Measured, snapshot: Path, systems: Sequence[System], texts: Sequence[str], say: Say
+) -> None:
+    """Measure `systems`, of which all but our service load `snapshot`: it has the whole weights.
 
     Raises SmokeError if our service does not start, or a system fails once it has started.
     """
-    sizes = read_sizes(subject.snapshot)
-    measured = Measured(
-        model=subject.name,
-        served_by=subject.served_by,
-        threads=subject.threads,
-        effort=effort,
-        corpus={
-            "texts": len(texts),
-            "sha256": hashlib.sha256("\0".join(texts).encode()).hexdigest(),
-        },
-        absent=dict(subject.absent),
-    )
+    sizes, effort = read_sizes(snapshot), measured.effort
+    digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()
+    measured.corpus = {"texts": len(texts), "sha256": digest}
     with ExitStack() as stack:
-        multiplier = library(subject.snapshot, subject.threads, api=GEMM)
-        meter = start(multiplier, [], threads=subject.threads)
+        multiplier = library(snapshot, measured.threads, api=GEMM)
+        meter = start(multiplier, [], threads=measured.threads)
         stack.callback(meter.service.stop)
-        running = _start_all(subject, texts, measured, stack, say)
+        running = _start_all(systems, texts, measured, stack, say)
         for each in running:
             with each.connect() as connection:
                 connection.embed(texts[: effort.request_size])  # warms up, is not measured
@@ -156,11 +134,14 @@ def measure(subject: Subject, texts: Sequence[str], effort: Effort, say: Say) ->
     apis = {each.system.name: each.system.api for each in running}
     _compare({name: api.vectors(bodies[name]) for name, api in apis.items()}, measured)
     measured.flops = sizes.total(_lengths(bodies[OURS], measured))
-    return measured
 
 
 def _start_all(
-    subject: Subject, texts: Sequence[str], measured: Measured, stack: ExitStack, say: Say
+    systems: Sequence[System],
+    texts: Sequence[str],
+    measured: Measured,
+    stack: ExitStack,
+    say: Say,
 ) -> list[Running]:
     """Start every system in every round, one after the other; return those of the last round.
 
@@ -169,11 +150,11 @@ def _start_all(
     running: list[Running] = []
     for number in range(measured.effort.rounds):
         say(f"starting, round {number + 1} of {measured.effort.rounds}")
-        for system in subject.systems:
+        for system in systems:
             if system.name in measured.absent:
                 continue
             try:
-                started = start(system, texts[:1], threads=subject.threads)
+                started = start(system, texts[:1], threads=measured.threads)
             except (SmokeError, OSError) as error:
                 if system.name == OURS:
                     raise

@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ import numpy as np
 
 from bench import SHAPES, client, measurement, systems
 from bench.client import send_all
-from bench.measurement import Subject, effort_for, measure
+from bench.measurement import Measured, effort_for, measure
 from bench.report import BenchReport, csv_text, table
 from bench.synthetic import write_model
 from bundler.assembly.derivation import derive
@@ -63,13 +63,20 @@ def run(options: Options, recipe: Recipe, say: Say) -> BenchReport:
     """
     described = measurement.describe()
     models = []
-    with tempfile.TemporaryDirectory(prefix="bench-") as home:
-        for subject in _subjects(options, recipe, Path(home)):
-            sizes = measurement.read_sizes(subject.snapshot)
-            effort = options.effort or effort_for(sizes, is_quick=options.is_quick)
-            texts = client.gather_corpus(effort.texts)
-            say(f"{subject.name}: {len(texts)} texts, {subject.threads} threads")
-            models.append(measure(subject, texts, effort, say))
+    for name, snapshot, served_by, program in _served(options, recipe):
+        sizes, threads = measurement.read_sizes(snapshot), options.threads
+        effort = options.effort or effort_for(sizes, is_quick=options.is_quick)
+        texts = client.gather_corpus(effort.texts)
+        say(f"{name}: {len(texts)} texts, {threads} threads")
+        with tempfile.TemporaryDirectory(prefix="bench-") as home:
+            others, absent = systems.others(
+                snapshot, threads, options.peers, options.peer_models, Path(home)
+            )
+            measured = Measured(
+                model=name, served_by=served_by, threads=threads, effort=effort, absent=absent
+            )
+            measure(measured, snapshot, [*systems.ours(program, threads), *others], texts, say)
+        models.append(measured)
     return BenchReport(machine=described, models=models)
 
 
@@ -79,25 +86,25 @@ def replay_in(options: Options, recipe: Recipe, folder: Path, clients: int) -> R
     Raises UsageError if there are none, SmokeError if the service does not start.
     """
     requests = read_requests(folder)
-    with tempfile.TemporaryDirectory(prefix="bench-") as home:
-        subject = next(_subjects(options, recipe, Path(home)))
-    system = next(each for each in subject.systems if each.name == systems.OURS)
-    running = systems.start(system, ["first"], threads=options.threads)
+    _, _, _, program = next(_served(options, recipe))
+    whole, _ = systems.ours(program, options.threads)
+    running = systems.start(whole, ["first"], threads=options.threads)
     try:
         return replay(running.connect, requests, clients=clients)
     finally:
         running.service.stop()
 
 
-def _subjects(options: Options, recipe: Recipe, home: Path) -> Iterator[Subject]:
-    """Yield the bundle's own model, if there is one, then the synthetic model that is asked for."""
+def _served(options: Options, recipe: Recipe) -> Iterator[tuple[str, Path, str, Sequence[str]]]:
+    """Yield the bundle's own model, if there is one, then the synthetic model that is asked for.
+
+    Of each its name, the snapshot with the whole weights, what serves it, and by which command.
+    """
     if options.bundle is None:
         program = [sys.executable, "-I", "-B", str(options.service), *TEXT]
         snapshot, served = _synthetic(options, options.synthetic or CHECKOUT_MODEL, "whole")
-        model_options = ["--model", str(served)]
-        yield _subject(
-            options, snapshot, [*program, *model_options], "the checkout, whole weights", home
-        )
+        own = [*program, "--model", str(served)]
+        yield snapshot.name, snapshot, "the checkout, whole weights", own
         return
     program, manifest = command(options.bundle, TEXT), read(options.bundle)
     by = f"the bundle {options.bundle.name}"
@@ -105,8 +112,7 @@ def _subjects(options: Options, recipe: Recipe, home: Path) -> Iterator[Subject]
     if model is not None:
         folder = options.bundle / model.snapshot
         weights = "whole" if (folder / LOCKED_WEIGHTS).is_file() else "half"
-        snapshot, served_by = options.snapshot or folder, f"{by}, {weights} weights"
-        yield replace(_subject(options, snapshot, program, served_by, home), name=model.name)
+        yield model.name, options.snapshot or folder, f"{by}, {weights} weights", program
     elif options.synthetic is None:
         raise UsageError(
             f"the bundle {options.bundle.name} has no model",
@@ -116,25 +122,8 @@ def _subjects(options: Options, recipe: Recipe, home: Path) -> Iterator[Subject]
         weights = profile_named(manifest.profile, recipe.sections["diet"]).weights
         snapshot, served = _synthetic(options, options.synthetic, weights)
         # A bundle serves what its manifest names, and other models where downloads are allowed.
-        model_options = ["--allow-download", "--model", str(served)]
-        yield _subject(
-            options, snapshot, [*program, *model_options], f"{by}, {weights} weights", home
-        )
-
-
-def _subject(
-    options: Options, snapshot: Path, program: Sequence[str], served_by: str, home: Path
-) -> Subject:
-    threads, models = options.threads, options.peer_models
-    others, absent = systems.others(snapshot, threads, options.peers, models, home)
-    return Subject(
-        name=snapshot.name,
-        served_by=served_by,
-        snapshot=snapshot,
-        threads=threads,
-        systems=[*systems.ours(program, threads), *others],
-        absent=absent,
-    )
+        own = [*program, "--allow-download", "--model", str(served)]
+        yield snapshot.name, snapshot, f"{by}, {weights} weights", own
 
 
 def _synthetic(options: Options, name: str, weights: str) -> tuple[Path, Path]:

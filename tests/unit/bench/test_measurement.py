@@ -11,7 +11,7 @@ import pytest
 
 from bench import measurement
 from bench import measurement as module
-from bench.measurement import FULL, LARGE, QUICK, Measured, OtherLoad, Subject, effort_for, measure
+from bench.measurement import FULL, LARGE, QUICK, Measured, OtherLoad, effort_for
 from bench.report import BenchReport, ratios
 from bench.systems import INT8, OURS
 from bundler.errors import SmokeError
@@ -21,20 +21,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from bench.measurement import Say
     from bench.systems import Running, System
 
 
-def subject(folder: Path, *systems: System) -> Subject:
+def measure(folder: Path, systems: Sequence[System], say: Say) -> Measured:
     config = {"num_hidden_layers": 1, "hidden_size": 8, "intermediate_size": 16}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    return Subject(
-        name="stub",
-        served_by="the checkout",
-        snapshot=folder,
-        threads=1,
-        systems=systems,
-        absent={"ollama": "it is not installed"},
-    )
+    absent = {"ollama": "it is not installed"}
+    found = Measured(model="stub", served_by="the checkout", threads=1, effort=TINY, absent=absent)
+    module.measure(found, folder, systems, TEXTS, say)
+    return found
 
 
 @dataclass
@@ -71,7 +68,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory, notes: Notes) -> Measured
         patch.setattr(module, "_in_turn", noted)
         patch.setattr(OtherLoad, "share", lambda _: 0.25)
         systems = (again, ours, int8, missing)
-        return measure(subject(folder, *systems), TEXTS, TINY, notes.said.append)
+        return measure(folder, systems, notes.said.append)
 
 
 def test_every_sample_of_every_round_is_kept(measured: Measured) -> None:
@@ -136,7 +133,7 @@ def test_a_busy_machine_is_reported(measured: Measured, notes: Notes) -> None:
 def test_our_service_must_start(tmp_path: Path) -> None:
     (ours,) = stub_systems("--no-such-option")
     with pytest.raises(SmokeError):
-        measure(subject(tmp_path, ours), TEXTS, TINY, lambda _: None)
+        measure(tmp_path, [ours], lambda _: None)
 
 
 def test_other_vectors_give_another_cosine() -> None:

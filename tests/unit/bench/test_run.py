@@ -109,7 +109,7 @@ def test_a_bundle_without_a_model_needs_a_synthetic_one(tmp_path: Path, recipe: 
     Miniature.make(tmp_path / "project").assemble(bundle, parts=("runtime", "service"))
     asked = options(tmp_path, bundle=bundle, synthetic=None)
     with pytest.raises(UsageError, match="has no model") as caught:
-        next(run._subjects(asked, recipe, tmp_path))
+        next(run._served(asked, recipe))
     assert "--synthetic" in caught.value.next_step
 
 
@@ -118,14 +118,14 @@ def test_a_bundle_serves_its_own_model_then_the_synthetic_one(
 ) -> None:
     bundle = tmp_path / "bundle"
     Miniature.make(tmp_path / "project").assemble(bundle)
-    own, synthetic = run._subjects(options(tmp_path, bundle=bundle), recipe, tmp_path)
-    assert own.snapshot.is_relative_to(bundle / "models")
-    assert own.served_by == "the bundle bundle, whole weights"
-    assert synthetic.name == "tiny-bert"
-    assert "--allow-download" in synthetic.systems[0].command
-    assert "--model" not in own.systems[0].command
+    own, synthetic = run._served(options(tmp_path, bundle=bundle), recipe)
+    assert own[1].is_relative_to(bundle / "models")
+    assert own[2] == "the bundle bundle, whole weights"
+    assert synthetic[0] == "tiny-bert"
+    assert "--allow-download" in synthetic[3]
+    assert "--model" not in own[3]
     given = options(tmp_path, bundle=bundle, snapshot=tmp_path)
-    assert next(run._subjects(given, recipe, tmp_path)).snapshot == tmp_path
+    assert next(run._served(given, recipe))[1] == tmp_path
 
 
 def asked(*arguments: str) -> Any:
