@@ -28,12 +28,7 @@ from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Settings
 from sidecar.web import errors, middleware
 from sidecar.web.budget import Budget, BudgetMiddleware
-from sidecar.web.middleware import (
-    AccessLog,
-    AccessLogMiddleware,
-    AccessMiddleware,
-    HealthMiddleware,
-)
+from sidecar.web.middleware import AccessLog, AccessLogMiddleware, AccessMiddleware
 from sidecar.web.routes import Service, embedding, files, status
 
 PARTS = (status.router, embedding.router, files.router)
@@ -90,12 +85,12 @@ def create_app(
         instance=instance,
         request_stop=request_stop,
     )
+    health = partial(status.answer_health, service)
     hosts = middleware.names(settings.host, settings.allow_hosts)
     # The outermost first.
     app.state.layers = [
         partial(AccessLogMiddleware, access_log=access_log, counts=encoder.counts, routes=PATHS),
-        partial(AccessMiddleware, hosts=hosts, token=settings.token),
-        partial(HealthMiddleware, answer=partial(status.answer_health, service)),
+        partial(AccessMiddleware, health=health, hosts=hosts, token=settings.token),
         partial(BudgetMiddleware, budget=budget),
     ]
     for part in PARTS:

@@ -13,6 +13,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from starlette.responses import Response
@@ -30,21 +31,19 @@ LINES_PER_S = 20
 log = logging.getLogger("sidecar.requests")
 
 
+@dataclass(frozen=True, slots=True)
 class AccessLogMiddleware:
     """Names each request, counts its answer, and tells of those that were refused or failed.
 
+    Everything is passed on to `app`, which has the paths `routes`.
     A line has the status, the kind of problem, the id and the time; never a path, a parameter or
     a word of the body.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, access_log: AccessLog, counts: Counts, routes: frozenset[str]
-    ) -> None:
-        """Pass everything on to `app`; `routes` are the paths that it has."""
-        self._app = app
-        self._access_log = access_log
-        self._counts = counts
-        self._routes = routes
+    app: ASGIApp
+    access_log: AccessLog
+    counts: Counts
+    routes: frozenset[str]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on; its answer carries the id."""
@@ -62,19 +61,19 @@ class AccessLogMiddleware:
 
         with request_id.using(identity):
             try:
-                await self._app(scope, receive, named)
+                await self.app(scope, receive, named)
             except asyncio.CancelledError:  # the service ends, and this took longer than it has
                 if status:
                     raise
                 await errors.response(problems.stopping())(scope, receive, named)
             finally:
                 seconds = time.monotonic() - began
-                route = scope["path"] if scope["path"] in self._routes else OTHER
+                route = scope["path"] if scope["path"] in self.routes else OTHER
                 raised = HTTPStatus.INTERNAL_SERVER_ERROR  # instead of answering
-                self._counts.answer(route, scope.get(REFUSED, status or int(raised)), seconds)
+                self.counts.answer(route, scope.get(REFUSED, status or int(raised)), seconds)
                 # What /health says of a service that is not ready is an answer and no problem.
                 if KIND in scope and status >= HTTPStatus.BAD_REQUEST:
-                    self._access_log.tell(status, scope[KIND], seconds)
+                    self.access_log.tell(status, scope[KIND], seconds)
 
 
 class AccessLog:
@@ -112,7 +111,7 @@ NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 ANY = "*"
 METHODS = ("GET", "HEAD")
 OPEN_PATH = "/health"  # without the token it tells little, but a launcher has to wait for it
-IS_TRUSTED = "sidecar.is_trusted"  # in the scope of a request: whether the token was shown
+Health = Callable[[bool], Response]  # told whether the token was shown
 _BEARER = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([\x21-\x7e]+)")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 
@@ -132,13 +131,16 @@ def names(host: str, allowed: Iterable[str]) -> frozenset[str]:
 class AccessMiddleware:
     """Refuses requests by their Host, Origin and token before anything else looks at them."""
 
-    def __init__(self, app: ASGIApp, *, hosts: frozenset[str], token: bytes | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, health: Health, *, hosts: frozenset[str], token: bytes | None = None
+    ) -> None:
         """Pass on to `app` what calls the service by one of `hosts` and shows the `token`.
 
-        Nothing but the token's digest is kept.
+        Nothing but the token's digest is kept. What asks for `health` needs no token, which is
+        told whether there was one, and is answered ahead of the framework: however much is asked
+        for, it is soon.
         """
-        self._app = app
-        self._hosts = hosts
+        self._app, self._health, self._hosts = app, health, hosts
         self._digest = None if token is None else hashlib.sha256(token).digest()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -146,8 +148,11 @@ class AccessMiddleware:
         problem = self._problem(scope["headers"])
         if problem is None:
             # Of the path as it was sent: a Host may make another of the URL that it is part of.
-            scope[IS_TRUSTED] = self._is_trusted(scope["headers"])
-            if scope[IS_TRUSTED] or scope["path"] == OPEN_PATH:
+            is_open, is_trusted = scope["path"] == OPEN_PATH, self._is_trusted(scope["headers"])
+            if is_open and scope["method"] in METHODS:
+                await self._health(is_trusted)(scope, receive, send)
+                return
+            if is_open or is_trusted:
                 await self._app(scope, receive, send)
                 return
             # The one answer to a token that is missing, wrong, or not in its header.
@@ -197,19 +202,3 @@ def _is_of_page(name: bytes, value: bytes) -> bool:
     if name == b"sec-fetch-site":
         return value.strip().lower() in (b"cross-site", b"same-site")
     return name == b"origin"
-
-
-class HealthMiddleware:
-    """Answers /health ahead of the framework, so that however much is asked for, it is soon."""
-
-    def __init__(self, app: ASGIApp, answer: Callable[[bool], Response]) -> None:
-        """Pass everything else on to `app`; `answer` is told whether the token was shown."""
-        self._app = app
-        self._answer = answer
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass the request on."""
-        if scope["path"] == OPEN_PATH and scope["method"] in METHODS:
-            await self._answer(scope[IS_TRUSTED])(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)

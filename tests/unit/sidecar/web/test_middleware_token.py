@@ -21,7 +21,9 @@ def opens(token: bytes | None, *headers: tuple[bytes, bytes]) -> bool:
         return None
 
     scope = {"type": "http", "path": "/embed", "headers": [(b"host", b"localhost"), *headers]}
-    layer = AccessMiddleware(app, hosts=frozenset({"localhost"}), token=token)
+    layer = AccessMiddleware(
+        app, lambda _: pytest.fail("health"), hosts=frozenset({"localhost"}), token=token
+    )
     asyncio.run(layer(scope, nothing, nothing))
     return bool(reached)
 
