@@ -14,7 +14,6 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from email.message import Message
-from functools import partial
 from typing import Any
 
 import orjson
@@ -23,16 +22,15 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from sidecar.documents import extraction
+from sidecar.documents import chunking, extraction
 from sidecar.documents.chunking import Chunking, Chunks
 from sidecar.problems import Problem
-from sidecar.scheduling.encoder import Embedded
 from sidecar.scheduling.tokenizing import Disconnected
 from sidecar.web import bodies, errors, responses, schemas
 from sidecar.web.budget import share_of
 from sidecar.web.routes import Service, service_of
 
-Read = Callable[..., Coroutine[Any, Any, Chunks]]
+Read = Callable[[Disconnected], Coroutine[Any, Any, Chunks]]
 log = logging.getLogger("sidecar.files")
 router = APIRouter()
 MAX_BODY_BYTES = 1 << 16  # of a path and options: the longest path that systems open is half of it
@@ -107,12 +105,26 @@ async def _answer(
     request: Request, data: bytes, suffix: str, asked: schemas.FileOptions, wanted: Chunking
 ) -> Response:
     service = service_of(request)
-    read = partial(service.read, data, suffix, wanted)
+
+    def read(disconnected: Disconnected) -> Coroutine[Any, Any, Chunks]:
+        """Read the document and divide it, until `disconnected` is done. Raises Problem."""
+        work = chunking.read(
+            data,
+            suffix,
+            wanted,
+            encoder=service.encoder,
+            pdf_pool=service.pdf_pool,
+            limits=service.settings.limits,
+            disconnected=disconnected,
+        )
+        return service.encoder.while_wanted(work, disconnected=disconnected)
+
     if responses.prefers(request, LINES):
-        return await _in_lines(request, asked, read)
+        lines = _lines(request, asked, read)
+        return Lines(await anext(lines), lines)  # what fails before the first is raised
     loaded = service.encoder.ready()
     async with responses.departure(request) as disconnected:
-        chunks = await read(disconnected=disconnected)
+        chunks = await read(disconnected)
         share_of(request).expect(
             sum(chunks.lengths)
             + responses.size_of(len(chunks), loaded.engine.dim, encoding=asked.encoding)
@@ -187,29 +199,20 @@ def _charset_of(request: Request) -> str | None:
 class Lines(StreamingResponse):
     """The answer that sends lines as they are made; it ends with the client, as they do."""
 
-    def __init__(self, lines: AsyncGenerator[bytes]) -> None:
-        super().__init__(lines, media_type=LINES)
-        self._lines = lines
+    def __init__(self, first: bytes, others: AsyncGenerator[bytes]) -> None:
+        async def lines() -> AsyncGenerator[bytes]:
+            yield first
+            async for other in others:
+                yield other
+
+        super().__init__(lines(), media_type=LINES)
+        self._others = others
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """Send everything; whoever makes the lines listens for the client's leaving."""
-        async with contextlib.aclosing(self._lines):
+        async with contextlib.aclosing(self._others):
             with contextlib.suppress(OSError):
                 await self.stream_response(send)
-
-
-async def _in_lines(request: Request, asked: schemas.FileOptions, read: Read) -> Lines:
-    """Return the answer once its first line is there. Raises Problem for what fails before."""
-    lines = _lines(request, asked, read)
-    first = await anext(lines)
-
-    async def all_of_them() -> AsyncGenerator[bytes]:
-        async with contextlib.aclosing(lines):
-            yield first
-            async for line in lines:
-                yield line
-
-    return Lines(all_of_them())
 
 
 def line(kind: str, data: bytes) -> bytes:
@@ -240,13 +243,11 @@ async def _made(
     service: Service, asked: schemas.FileOptions, read: Read, disconnected: Disconnected
 ) -> AsyncGenerator[bytes]:
     loaded = service.encoder.ready()
-    reading = asyncio.ensure_future(read(disconnected=disconnected))
-    try:
-        while not (await asyncio.wait({reading}, timeout=PROGRESS_S))[0]:
+    reading = asyncio.ensure_future(read(disconnected))
+    async with contextlib.aclosing(_waits(reading)) as waits:
+        async for _ in waits:
             yield line("progress", b'{"phase":"reading"}')
-        found = reading.result()
-    finally:
-        reading.cancel()
+    found = reading.result()
     total, done = len(found), 0
     start = {
         "pages": found.document.pages,
@@ -264,12 +265,15 @@ async def _made(
         disconnected=disconnected,
         is_patient=True,
     )
-    steps = _steps(parts)
-    async with contextlib.aclosing(parts), contextlib.aclosing(steps):
-        async for part in steps:
+    async with contextlib.aclosing(parts):
+        while True:
+            step = asyncio.ensure_future(anext(parts, None))
+            async with contextlib.aclosing(_waits(step)) as waits:
+                async for _ in waits:
+                    yield line("progress", b'{"phase":"waiting"}')
+            part = step.result()
             if part is None:
-                yield line("progress", b'{"phase":"waiting"}')
-                continue
+                break
             spans = found.spans(part, done)
             for at in range(0, len(spans), CHUNKS_PER_LINE):
                 own = slice(at, at + CHUNKS_PER_LINE)
@@ -288,17 +292,10 @@ async def _made(
     yield line("end", b"{}")
 
 
-async def _steps(parts: AsyncGenerator[Embedded]) -> AsyncGenerator[Embedded | None]:
-    """Yield what `parts` does, and None for every PROGRESS_S that it takes."""
-    is_over = False
-    while not is_over:
-        step = asyncio.ensure_future(anext(parts, None))
-        try:
-            while not (await asyncio.wait({step}, timeout=PROGRESS_S))[0]:
-                yield None
-            part = step.result()
-        finally:
-            step.cancel()
-        is_over = part is None
-        if part is not None:
-            yield part
+async def _waits(step: asyncio.Future[Any]) -> AsyncGenerator[None]:
+    """Yield for every PROGRESS_S that `step` takes; it is cancelled with who waits."""
+    try:
+        while not (await asyncio.wait({step}, timeout=PROGRESS_S))[0]:
+            yield
+    finally:
+        step.cancel()
