@@ -176,11 +176,8 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, events: EventW
     service.pdf_pool.close()
     if server.failure is None or stop.is_requested:
         return 0
-    if isinstance(server.failure, ServiceError):
-        raise server.failure
-    failure = diagnosis.of_system(server.failure)
-    if failure is not None:
-        raise failure from server.failure
+    if isinstance(server.failure, ServiceError) or diagnosis.of_system(server.failure):
+        raise server.failure  # which is told as what it is of the system
     log.error("loading failed", exc_info=server.failure)
     what = "the service failed while it loaded the model"
     raise ServiceError(what, why=type(server.failure).__name__) from server.failure
