@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_args
 
 from sidecar import __version__, manifest
 from sidecar.arguments import Parser, number
@@ -31,7 +31,18 @@ from sidecar.process.cpu_features import CpuFeatures
 from sidecar.process.listener import LAST_PORT, host_name, listen, raise_limit
 from sidecar.process.signals import ParentWatch
 from sidecar.process.stdio import claim_stdout
-from sidecar.settings import MB, MOST_AGE_S, MOST_BODY_MB, MOST_DOCUMENT_S, Bounds, Limits, Settings
+from sidecar.settings import (
+    MB,
+    MOST_AGE_S,
+    MOST_BODY_MB,
+    MOST_DOCUMENT_S,
+    Bounds,
+    Device,
+    EngineName,
+    Limits,
+    Precision,
+    Settings,
+)
 
 BUNDLED_NAME = "embedding_sidecar"
 EXIT_CODES = """exit codes:
@@ -43,6 +54,40 @@ EXIT_CODES = """exit codes:
      damaged                    11  the model cannot be loaded, or a limit of
                                     the system leaves no room for it
 """
+HELP = {
+    "--host": "address to listen on (127.0.0.1)",
+    "--port": "port to listen on; 0 takes a free one (8421)",
+    "--allow-remote": "allow a --host that other machines can reach without a token",
+    "--token-stdin": "serve only requests with the header Authorization: Bearer TOKEN, where TOKEN "
+    f"is the first line of standard input; the environment's {credentials.VARIABLE} does so, too",
+    "--token-file": "the same with a TOKEN from a file that only its owner can read",
+    "--model": "a model of the bundle by name or repository (its default model); "
+    "outside a bundle also a folder with a snapshot, or a repository",
+    "--model-cache": "a Hugging Face cache to look in outside a bundle",
+    "--allow-download": "download a missing model (for development; bundles never pass it)",
+    "--device": "device of the engine; auto takes MPS, then CUDA, then the CPU (auto)",
+    "--engine": "packed is our own, reference is sentence-transformers itself; auto takes packed "
+    "where it can run the model; hash makes vectors without a model, for tests (auto)",
+    "--precision": "int8 is faster on processors with byte products; its vectors are in a "
+    "space of their own (float32)",
+    "--threads": "compute threads; by default one per physical core that this process may use",
+    "--allow-dir": "a folder that /embed-file may read from, once it exists; repeatable (none)",
+    "--allow-host": "a host name or address that clients use for this machine, beside those of the "
+    "loopback; * takes any, for use behind a firewall or in a container; repeatable (none)",
+    "--max-body-mb": "largest request body in MiB (32)",
+    "--document-cpu-seconds": "CPU time that reading one PDF may take; the pages read until then "
+    "are answered (10)",
+    "--document-seconds": "the same on the clock, for a busy machine (120)",
+    "--max-connection-age": "serve one more request on a connection that is older, and close it "
+    "(no limit)",
+    "--instance": "name of this run in /health and the ready line, 8 to 64 letters and digits "
+    "(random)",
+    "--parent-watch": "stop when standard input is closed, end at once when the parent process "
+    "dies",
+    "--check-options": "check the options, and end",
+    "--log-level": "lowest level of the log on stderr (info)",
+    "--log-format": "json, an object per line, or text (json)",
+}
 log = logging.getLogger("sidecar")
 Given = TypeVar("Given", Settings, Limits, Bounds)
 
@@ -84,144 +129,41 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = made.add_argument
-    flag = functools.partial(add, action="store_true")
-    add("--version", action="version", version=__version__)
-    add("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
-    add(
-        "--port",
-        type=number(0, LAST_PORT),
-        default=8421,
-        help="port to listen on; 0 takes a free one (8421)",
-    )
-    flag("--allow-remote", help="allow a --host that other machines can reach without a token")
+    made.add_argument("--version", action="version", version=__version__)
     token = made.add_mutually_exclusive_group()
-    token.add_argument(
-        "--token-stdin",
-        action="store_true",
-        help="serve only requests with the header Authorization: Bearer TOKEN, where TOKEN is the "
-        f"first line of standard input; the environment's {credentials.VARIABLE} does so, too",
-    )
-    token.add_argument(
-        "--token-file",
-        type=Path,
-        metavar="FILE",
-        help="the same with a TOKEN from a file that only its owner can read",
-    )
-    add(
-        "--model",
-        metavar="NAME",
-        help="a model of the bundle by name or repository (its default model); "
-        "outside a bundle also a folder with a snapshot, or a repository",
-    )
-    add(
-        "--model-cache",
-        type=Path,
-        metavar="DIR",
-        help="a Hugging Face cache to look in outside a bundle",
-    )
-    flag(
-        "--allow-download", help="download a missing model (for development; bundles never pass it)"
-    )
-    add(
-        "--device",
-        choices=("auto", "cpu", "cuda", "mps"),
-        default="auto",
-        help="device of the engine; auto takes MPS, then CUDA, then the CPU (auto)",
-    )
-    add(
-        "--engine",
-        choices=("auto", "packed", "reference", "hash"),
-        default="auto",
-        help="packed is our own, reference is sentence-transformers itself; auto takes packed "
-        "where it can run the model; hash makes vectors without a model, for tests (auto)",
-    )
-    add(
-        "--precision",
-        choices=("float32", "int8"),
-        default="float32",
-        help="int8 is faster on processors with byte products; its vectors are in a "
-        "space of their own (float32)",
-    )
-    add(
-        "--threads",
-        type=number(1, 1024),
-        metavar="N",
-        help="compute threads; by default one per physical core that this process may use",
-    )
-    add(
-        "--allow-dir",
-        dest="allow_dirs",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="a folder that /embed-file may read from, once it exists; repeatable (none)",
-    )
-    add(
-        "--allow-host",
-        dest="allow_hosts",
-        type=_host,
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a host name or address that clients use for this machine, beside those of the "
-        "loopback; * takes any, for use behind a firewall or in a container; repeatable (none)",
-    )
-    add(
-        "--max-body-mb",
-        dest="max_body_bytes",
-        type=_megabytes,
-        default=32 * MB,
-        metavar="N",
-        help="largest request body in MiB (32)",
-    )
-    add(
-        "--document-cpu-seconds",
-        dest="document_cpu_s",
-        type=number(1, MOST_DOCUMENT_S),
-        default=10,
-        metavar="N",
-        help="CPU time that reading one PDF may take; the pages read until then are answered (10)",
-    )
-    add(
-        "--document-seconds",
-        dest="document_wall_s",
-        type=number(1, MOST_DOCUMENT_S),
-        default=120,
-        metavar="N",
-        help="the same on the clock, for a busy machine (120)",
-    )
-    add(
-        "--max-connection-age",
-        dest="max_age_s",
-        type=number(1, MOST_AGE_S),
-        metavar="SECONDS",
-        help="serve one more request on a connection that is older, and close it (no limit)",
-    )
-    add(
-        "--instance",
-        type=_instance,
-        metavar="ID",
-        help="name of this run in /health and the ready line, 8 to 64 letters and digits (random)",
-    )
-    flag(
-        "--parent-watch",
-        help="stop when standard input is closed, end at once when the parent process dies",
-    )
-    flag("--check-options", help="check the options, and end")
-    add(
-        "--log-level",
-        choices=logs.LEVELS,
-        default="info",
-        help="lowest level of the log on stderr (info)",
-    )
-    add(
-        "--log-format",
-        choices=logs.FORMATS,
-        default="json",
-        help="json, an object per line, or text (json)",
-    )
+
+    def add(name: str, **shape: Any) -> None:  # noqa: ANN401 (as argparse takes it)
+        group = token if name.startswith("--token") else made
+        group.add_argument(name, help=HELP[name], **shape)
+
+    flag = functools.partial(add, action="store_true")
+    several = functools.partial(add, action="append", default=[])
+    add("--host", default="127.0.0.1")
+    add("--port", type=number(0, LAST_PORT), default=8421)
+    flag("--allow-remote")
+    flag("--token-stdin")
+    add("--token-file", type=Path, metavar="FILE")
+    add("--model", metavar="NAME")
+    add("--model-cache", type=Path, metavar="DIR")
+    flag("--allow-download")
+    add("--device", choices=get_args(Device), default="auto")
+    add("--engine", choices=get_args(EngineName), default="auto")
+    add("--precision", choices=get_args(Precision), default="float32")
+    add("--threads", type=number(1, 1024), metavar="N")
+    several("--allow-dir", dest="allow_dirs", type=Path, metavar="DIR")
+    several("--allow-host", dest="allow_hosts", type=_host, metavar="NAME")
+    body = {"dest": "max_body_bytes", "type": _megabytes, "metavar": "N"}
+    add("--max-body-mb", default=32 * MB, **body)
+    seconds = {"type": number(1, MOST_DOCUMENT_S), "metavar": "N"}
+    add("--document-cpu-seconds", dest="document_cpu_s", default=10, **seconds)
+    add("--document-seconds", dest="document_wall_s", default=120, **seconds)
+    age = number(1, MOST_AGE_S)
+    add("--max-connection-age", dest="max_age_s", type=age, metavar="SECONDS")
+    add("--instance", type=_instance, metavar="ID")
+    flag("--parent-watch")
+    flag("--check-options")
+    add("--log-level", choices=logs.LEVELS, default="info")
+    add("--log-format", choices=logs.FORMATS, default="json")
     return made
 
 
