@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 import tomllib
-import xml.etree.ElementTree as ET
 from collections import defaultdict
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -158,8 +157,9 @@ class Suite:
                 code = self._areas(within_min)
             return code
         finally:
-            spent = read_durations(sorted(self.reports.glob("*.xml")))
-            self.console.say(durations_table(spent, self.walls))
+            self.console.say("where the time went (seconds)")
+            for name, seconds in self.walls.items():
+                self.console.say(f"{seconds:8.1f}  {name}")
             self.console.say(f"reports: {self.reports}")
 
     def _check_space(self, needed: int) -> None:
@@ -183,7 +183,9 @@ class Suite:
             if within_min is not None and time.monotonic() - self.began > within_min * 60:
                 late.append(area.name)
                 continue
-            code = self._area(area) or code
+            found = self._pytest(f"full size: {area.name}", ["-v", "-m", "full", *area.tests])
+            # What an area needs may be absent here; its table is held by a test.
+            code = (found if found != NO_TESTS else 0) or code
             ran.append(area.name)
         unconcerned = [area.name for area in known if area not in wanted]
         self.console.say(
@@ -193,11 +195,6 @@ class Suite:
             f"full size, left out for want of time: {', '.join(late) or 'none'}"
         )
         return code
-
-    def _area(self, area: Area) -> int:
-        code = self._pytest(f"full size: {area.name}", ["-v", "-m", "full", *area.tests])
-        # What an area needs may be absent here; its table is held by a test.
-        return 0 if code == NO_TESTS else code
 
     def _assemble(self) -> int:
         """Assemble each bundle that the slow tests look at, once for all of their processes."""
@@ -253,64 +250,6 @@ def _run(project: Project, arguments: list[str], more: Mapping[str, str] | None 
         [sys.executable, *arguments], cwd=project.root, env=environment, check=False
     )
     return done.returncode
-
-
-# Files that took less than this many seconds are added up in one row.
-LEAST_SECONDS = 5.0
-
-
-# By file of tests: how many, and their set-up, calls and teardown in seconds of one process.
-Spent = dict[str, tuple[int, float]]
-
-
-def read_durations(reports: Iterable[Path]) -> Spent:
-    """Return what each file took in the runs that wrote `reports`.
-
-    A run that broke off leaves a report that is missing, cut short or without names: what is not in
-    it has no durations.
-    """
-    spent: Spent = {}
-    for report in reports:
-        try:
-            cases = list(ET.parse(report).iter("testcase"))  # noqa: S314 - pytest wrote it
-        except (FileNotFoundError, ET.ParseError):
-            continue
-        for case in cases:
-            # Collection errors have no class name.
-            name = case.get("classname") or case.get("name") or ""
-            if "." in name:
-                _add(spent, _file(name), 1, float(case.get("time", 0)))
-    return spent
-
-
-def _add(spent: Spent, name: str, tests: int, seconds: float) -> None:
-    before = spent.get(name, (0, 0.0))
-    spent[name] = before[0] + tests, before[1] + seconds
-
-
-def _file(name: str) -> str:
-    """Return the path of a test module: `tests.unit.test_x` and `tests.unit.test_x.TestY`."""
-    parts = name.split(".")
-    last = next((n for n, part in enumerate(parts) if part.startswith("test_")), len(parts) - 1)
-    return f"{'/'.join(parts[: last + 1])}.py"
-
-
-def durations_table(spent: Spent, walls: Mapping[str, float]) -> str:
-    """Return the durations as text: `walls` (seconds by name of a run), folders, then files."""
-    folders: Spent = {}
-    for file, (tests, seconds) in spent.items():
-        _add(folders, "/".join(file.split("/")[:2]), tests, seconds)
-    slow = {file: took for file, took in spent.items() if took[1] >= LEAST_SECONDS}
-    lines = ["where the time went (seconds; folders and files are sums over all processes)"]
-    lines += [f"{seconds:8.1f}  {name}" for name, seconds in walls.items()]
-    for group in (folders, slow):
-        lines += [
-            f"{seconds:8.1f}  {name}, {tests} tests"
-            for name, (tests, seconds) in sorted(group.items(), key=lambda item: -item[1][1])
-        ]
-    if rest := [took[1] for file, took in spent.items() if file not in slow]:
-        lines.append(f"{sum(rest):8.1f}  {len(rest)} files below {LEAST_SECONDS:.0f} s each")
-    return "\n".join(lines)
 
 
 UNIT = "tests/unit"
