@@ -96,18 +96,17 @@ def by_package(files: Iterable[Owned]) -> tuple[PackageSize, ...]:
 
 def by_rule(found: Iterable[LeftOut]) -> tuple[RuleSaving, ...]:
     """Return what each rule saved, the most first."""
-    ruled = [(one.rule, one.size) for one in found if one.rule is not None]
-    rules = {rule.name: rule for rule, _ in ruled}
+    ruled = ((one.rule, one.size) for one in found if one.rule is not None)
     return tuple(
         RuleSaving(
-            rule=name,
-            action=rules[name].action,
-            package=rules[name].package,
+            rule=rule.name,
+            action=rule.action,
+            package=rule.package,
             files=count,
             size=size,
-            reason=rules[name].reason,
+            reason=rule.reason,
         )
-        for name, count, size in _largest((rule.name, size) for rule, size in ruled)
+        for rule, count, size in _largest(ruled)
     )
 
 
