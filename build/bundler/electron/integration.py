@@ -8,7 +8,7 @@ import json
 import lzma
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,6 @@ from bundler.electron.signing import (
     signing_table,
 )
 from bundler.errors import UsageError
-from bundler.targets import target_named
 from sidecar.manifest import MANIFESTS
 from sidecar.process import cores
 
@@ -105,14 +104,8 @@ def _relative(path: Path, start: Path) -> str:
 def compose(bundles: Sequence[ListedBundle], place: AppPaths, templates: Path) -> Integration:
     """Return what is written for `bundles`. Raises VerificationError for one that was altered."""
     bundles = sorted(bundles, key=lambda bundle: bundle.manifest.target)
-    native = {
-        bundle.manifest.target: signables(
-            bundle.root, target_named(bundle.manifest.target), bundle.files
-        )
-        for bundle in bundles
-    }
+    native = {one.manifest.target: signables(one) for one in bundles}
     weighed = tuple(map(weigh_payload, bundles))
-    signing = tuple(_signing(native))
     made_for = ", ".join(
         f"{one.manifest.target} {one.manifest.version} ({one.manifest.plan[:12]})"
         for one in bundles
@@ -135,17 +128,25 @@ def compose(bundles: Sequence[ListedBundle], place: AppPaths, templates: Path) -
     for target, found in native.items():
         if found:
             files[f"{SIGNED}/{target}.tsv"] = signing_table(found).encode()
-    page = (templates / README).read_text(encoding="utf-8")
-    files[README] = render_readme(page, place, weighed, made_for=made_for, signing=signing).encode()
+    page = (
+        (templates / README)
+        .read_text(encoding="utf-8")
+        .format(
+            made_for=made_for,
+            **asdict(place),
+            signing="\n".join(f"- {line}" for line in _signing(native)),
+            sizes="\n".join(payload_table(weighed)),
+            findings="\n".join(f"- {line}" for one in weighed for line in payload_findings(one)),
+        )
+    )
+    files[README] = page.encode()
     return Integration(files=files, payloads=weighed)
 
 
 def top_names(bundles: Iterable[ListedBundle]) -> tuple[str, ...]:
     """Return the names at the top of the bundles, all of them together, what is read first."""
-    names = {entry.path.partition("/")[0] for bundle in bundles for entry in bundle.files}
-    names.add(MANIFESTS)
-    first = [name for name in FIRST if name in names]
-    return (*first, *sorted(names - set(FIRST)), *DOCUMENTS)
+    names = {MANIFESTS, *(entry.path.partition("/")[0] for one in bundles for entry in one.files)}
+    return (*(name for name in FIRST if name in names), *sorted(names - set(FIRST)), *DOCUMENTS)
 
 
 def _signing(native: Mapping[str, Sequence[Signable]]) -> Iterator[str]:
@@ -246,26 +247,6 @@ def render_fragment(place: AppPaths, names: Iterable[str], *, made_for: str) -> 
 def _quoted(text: str) -> str:
     """Return `text` as a YAML scalar: every JSON string is one."""
     return json.dumps(text, ensure_ascii=False)
-
-
-def render_readme(
-    template: str,
-    place: AppPaths,
-    weighed: Sequence[Payload],
-    *,
-    made_for: str,
-    signing: Iterable[str],
-) -> str:
-    """Return the page as Markdown: `template` with its fields filled in."""
-    return template.format(
-        made_for=made_for,
-        integration=place.integration,
-        bundles=place.bundles,
-        suffix=place.suffix,
-        signing="\n".join(f"- {line}" for line in signing),
-        sizes="\n".join(payload_table(weighed)),
-        findings="\n".join(f"- {line}" for one in weighed for line in payload_findings(one)),
-    )
 
 
 # makensis is a 32-bit program: what it makes, and what it packs, stays below 2 GiB.

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from bundler.assembly import binaries
 from bundler.errors import VerificationError
+from bundler.targets import target_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from bundler.targets import Target
+    from bundler.bundle import ListedBundle
     from sidecar.manifest import FileEntry
 
 FORMATS = {"mac": "macho", "win": "pe"}
@@ -38,17 +39,17 @@ class Signable:
     writes_code: bool
 
 
-def signables(root: Path, target: Target, entries: Iterable[FileEntry]) -> tuple[Signable, ...]:
-    """Return the files of the bundle at `root` that a target's signer signs, in signing order.
+def signables(bundle: ListedBundle) -> tuple[Signable, ...]:
+    """Return the files of `bundle` that its target's signer signs, in signing order.
 
     Libraries come before programs, and what lies deeper before what lies above; Linux signs none.
-    Raises VerificationError for a file that is not the one in `entries`.
+    Raises VerificationError for a file that is not the listed one.
     """
-    wanted = FORMATS.get(target.os)
+    root, wanted = bundle.root, FORMATS.get(target_named(bundle.manifest.target).os)
     if wanted is None:
         return ()
     found = []
-    for entry in entries:
+    for entry in bundle.files:
         binary = binaries.read(root / entry.path)
         if binary is not None and binary.format == wanted:
             is_program = binary.kind == "program"

@@ -19,7 +19,7 @@ SITE = TARGETS["mac-arm64"].site_packages
 
 def listed(root: Path) -> tuple[Signable, ...]:
     bundle = read_bundle(root)
-    return signables(root, TARGETS[bundle.manifest.target], bundle.entries)
+    return signables(bundle)
 
 
 def test_mac_signs_libraries_first_and_deepest_first(
