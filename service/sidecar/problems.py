@@ -51,9 +51,9 @@ class Problem(Exception):  # noqa: N818 (RFC 9457 calls it a problem)
 
     kind: str
     what: str
-    _: KW_ONLY
     why: str = ""
     next_step: str = ""
+    _: KW_ONLY
     retry_s: int | None = None
     closes: bool = False
 
@@ -69,59 +69,36 @@ class Problem(Exception):  # noqa: N818 (RFC 9457 calls it a problem)
 
 def not_ready(phase: str) -> Problem:
     """Return the problem of a request that came before the model."""
-    return Problem(
-        "loading",
-        "the model is still loading",
-        why=f"phase: {phase}",
-        next_step="ask GET /health until it answers 200",
-        retry_s=1,
-    )
+    step = "ask GET /health until it answers 200"
+    return Problem("loading", "the model is still loading", f"phase: {phase}", step, retry_s=1)
 
 
 def stopping() -> Problem:
     """Return the problem of a request that the service will not finish."""
-    return Problem(
-        "stopping",
-        "the service is stopping",
-        why="it is shutting down and takes no new requests",
-        next_step="start it again and repeat the request",
-        retry_s=5,
-        closes=True,
-    )
+    why = "it is shutting down and takes no new requests"
+    step = "start it again and repeat the request"
+    return Problem("stopping", "the service is stopping", why, step, retry_s=5, closes=True)
 
 
 def busy(what: str, why: str, *, retry_s: float) -> Problem:
     """Return the problem of a request that there is no room for at present."""
     seconds = min(max(1, round(retry_s)), LONGEST_RETRY_S)
-    return Problem(
-        "busy",
-        what,
-        why=why,
-        next_step=f"send it again in {seconds} s (Retry-After)",
-        retry_s=seconds,
-    )
+    step = f"send it again in {seconds} s (Retry-After)"
+    return Problem("busy", what, why, step, retry_s=seconds)
 
 
 def at_limit(what: str, limit: Limit) -> Problem:
     """Return the problem of a request that met a limit of the system."""
-    return Problem(
-        "system-limit",
-        what,
-        why=str(limit),
-        next_step=f"send it again when fewer requests run; {limit.remedy}",
-        retry_s=5,
-    )
+    step = f"send it again when fewer requests run; {limit.remedy}"
+    return Problem("system-limit", what, str(limit), step, retry_s=5)
 
 
 def bundle_gone() -> Problem:
     """Return the problem of a request that needs a file of the bundle, which is no longer there."""
-    return Problem(
-        "bundle-gone",
-        "the service needs a file of its bundle, which is gone",
-        why="the bundle was moved, replaced or deleted while the service ran",
-        next_step="restart the service from the bundle's current path, and send the request again",
-        retry_s=5,
-    )
+    what = "the service needs a file of its bundle, which is gone"
+    why = "the bundle was moved, replaced or deleted while the service ran"
+    step = "restart the service from the bundle's current path, and send the request again"
+    return Problem("bundle-gone", what, why, step, retry_s=5)
 
 
 def client_gone() -> Problem:

@@ -40,11 +40,9 @@ def require(floor: Mapping[str, str], system: tuple[str, str] | None = None) -> 
         return
     has = f"this system has {name} {version}" if version else f"this system has no {name}"
     forced_by = floor.get(f"{name} forced by", "")
-    raise UnsupportedError(
-        f"this program needs {name} {needed} or newer",
-        why=f"{has}; {forced_by} was built for the newer one" if forced_by else has,
-        next_step="use a newer system, or a bundle for this one",
-    )
+    why = f"{has}; {forced_by} was built for the newer one" if forced_by else has
+    step = "use a newer system, or a bundle for this one"
+    raise UnsupportedError(f"this program needs {name} {needed} or newer", why, step)
 
 
 def require_processor(features: CpuFeatures) -> None:

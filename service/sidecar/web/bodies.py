@@ -244,12 +244,9 @@ def parse(body: bytes, *, fields: Container[str] = (), place: str = "the body") 
             where = _half_pair([name, found], name if name in fields else place)
             if where:
                 what = f"{where}: it has half of a surrogate pair, which is no character"
-                raise Problem(
-                    "bad-value",
-                    what,
-                    why="text was cut in the middle of an emoji or another rare character",
-                    next_step="leave out the half, or send U+FFFD instead",
-                )
+                why = "text was cut in the middle of an emoji or another rare character"
+                step = "leave out the half, or send U+FFFD instead"
+                raise Problem("bad-value", what, why, step)
     return value
 
 

@@ -107,12 +107,9 @@ def known(error: Exception) -> Problem | None:
     if not (isinstance(error, MemoryError) or is_process):
         return None
     log.warning("memory did not suffice for a request")
-    return Problem(
-        "out-of-memory",
-        "there is not enough memory for this request",
-        next_step="send fewer texts at once, or give the service more memory",
-        retry_s=5,
-    )
+    what = "there is not enough memory for this request"
+    step = "send fewer texts at once, or give the service more memory"
+    return Problem("out-of-memory", what, next_step=step, retry_s=5)
 
 
 def bug(request: Request, error: Exception) -> Problem:
@@ -125,12 +122,8 @@ def bug(request: Request, error: Exception) -> Problem:
         log.warning("the bundle is gone, and a request failed: %s", type(error).__name__)
         return bundle_gone()
     log.debug("answered 500 for %s", type(error).__name__)
-    return Problem(
-        "bug",
-        "the service failed on this request",
-        why=type(error).__name__,
-        next_step="see the log; this is a bug of the service",
-    )
+    step = "see the log; this is a bug of the service"
+    return Problem("bug", "the service failed on this request", type(error).__name__, step)
 
 
 async def answer_known(_request: Request, error: Exception) -> Response:

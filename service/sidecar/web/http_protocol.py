@@ -318,21 +318,15 @@ class StrictConnection(h11.Connection):
 
 def malformed() -> Problem:
     """Return the problem of what is no request of HTTP."""
-    return Problem(
-        "bad-request",
-        "this is not a request of HTTP/1.1",
-        why="its first line, a header or the framing of its body is malformed",
-        next_step="use an HTTP client, and declare the body's length once",
-    )
+    why = "its first line, a header or the framing of its body is malformed"
+    step = "use an HTTP client, and declare the body's length once"
+    return Problem("bad-request", "this is not a request of HTTP/1.1", why, step)
 
 
 def _too_large(bounds: Bounds) -> Problem:
-    return Problem(
-        "large-head",
-        "the request's head is too large",
-        why=f"it may have {bounds.max_headers} headers and {bounds.max_head_bytes} bytes",
-        next_step="send fewer or shorter headers; texts belong in the body",
-    )
+    why = f"it may have {bounds.max_headers} headers and {bounds.max_head_bytes} bytes"
+    step = "send fewer or shorter headers; texts belong in the body"
+    return Problem("large-head", "the request's head is too large", why, step)
 
 
 class BoundedProtocol(H11Protocol):
@@ -477,13 +471,10 @@ class BoundedProtocol(H11Protocol):
         elif self._stage == "idle":
             self._socket.close()
         else:
-            problem = Problem(
-                "too-slow",
-                f"the {self._stage} of the request did not arrive in time",
-                why=f"timed out after {now - self.since:.0f} s",
-                next_step="send it without pauses, in parts if it is large",
-            )
-            self._refuse(problem)
+            what = f"the {self._stage} of the request did not arrive in time"
+            why = f"timed out after {now - self.since:.0f} s"
+            step = "send it without pauses, in parts if it is large"
+            self._refuse(Problem("too-slow", what, why, step))
 
     def _unwritten(self) -> int:
         cycle: Any = self.cycle

@@ -156,13 +156,9 @@ class AccessMiddleware:
                 await self._app(scope, receive, send)
                 return
             # The one answer to a token that is missing, wrong, or not in its header.
-            problem = Problem(
-                "no-token",
-                "the token is missing or wrong",
-                why="the service was started with a token",
-                next_step="send the header Authorization: Bearer TOKEN",
-                closes=True,
-            )
+            why = "the service was started with a token"
+            step = "send the header Authorization: Bearer TOKEN"
+            problem = _refusal("no-token", "the token is missing or wrong", why, step)
         await errors.response(problem)(scope, receive, send)
 
     def _is_trusted(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
@@ -194,7 +190,7 @@ class AccessMiddleware:
 
 
 def _refusal(kind: str, what: str, why: str, step: str) -> Problem:
-    return Problem(kind, what, why=why, next_step=step, closes=True)
+    return Problem(kind, what, why, step, closes=True)
 
 
 def _is_of_page(name: bytes, value: bytes) -> bool:

@@ -159,12 +159,10 @@ def _options(request: Request) -> dict[str, str]:
         what = "the query has an option twice"
         raise Problem("bad-value", what)
     if any(name.lower() in {"password", HEADER.lower()} for name in found):
-        raise Problem(
-            "bad-value",
-            "password: it is not taken from the query",
-            why="proxies log addresses with their queries",
-            next_step=f"send the header {HEADER}: the password's UTF-8 in base64",
-        )
+        what = "password: it is not taken from the query"
+        why = "proxies log addresses with their queries"
+        step = f"send the header {HEADER}: the password's UTF-8 in base64"
+        raise Problem("bad-value", what, why, step)
     charset, password = _charset_of(request), _password_of(request)
     told = {"charset": charset, **found, "password": password}
     return {name: value for name, value in told.items() if value is not None}
@@ -180,11 +178,8 @@ def _password_of(request: Request) -> str | None:
         return base64.b64decode(only, validate=True).decode("utf-8")
     except ValueError:
         # No cause: what is wrong with it would say some of it.
-        raise Problem(
-            "bad-value",
-            f"{HEADER}: it is not base64 of UTF-8",
-            next_step="send the password's UTF-8 in base64, in one header",
-        ) from None
+        step = "send the password's UTF-8 in base64, in one header"
+        raise Problem("bad-value", f"{HEADER}: it is not base64 of UTF-8", "", step) from None
 
 
 def _charset_of(request: Request) -> str | None:
