@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import FrameType
-    from typing import Self
 
     from bundler.console import Console
 
@@ -65,7 +64,7 @@ def apart(*, is_apart: bool, is_windows: bool) -> tuple[int, int | None]:
 
 
 @dataclass(kw_only=True)
-class RunningService:
+class RunningService(AbstractContextManager["RunningService"]):
     """A running service: its process, its ready line, and the end of what it logged."""
 
     process: subprocess.Popen[str]
@@ -160,10 +159,10 @@ class RunningService:
         try:
             with closing(connection):
                 connection.request(method, path, data, headers)
-                answer = connection.getresponse()
-                if answer.status not in OK:
-                    raise self.failure(f"{path} answered {answer.status}")
-                return json.loads(answer.read())
+                with connection.getresponse() as answer:
+                    if answer.status not in OK:
+                        raise self.failure(f"{path} answered {answer.status}")
+                    return json.loads(answer.read())
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise self.failure(f"{path} did not answer ({error})") from error
 
@@ -207,10 +206,6 @@ class RunningService:
         code = self.stop()
         if code != 0:
             raise self.failure(f"when stopped, it ended with exit code {code}")
-
-    def __enter__(self) -> Self:
-        """Return the service."""
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Stop it, whatever happened."""
