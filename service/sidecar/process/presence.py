@@ -15,7 +15,6 @@ from typing import Literal
 from sidecar.manifest import MANIFEST, ManifestError, read_paper
 
 State = Literal["present", "gone"]
-_Stamp = tuple[int, ...]
 
 
 class Presence:
@@ -28,17 +27,14 @@ class Presence:
     def __init__(self, bundle: Path | None, *, program: str = sys.executable) -> None:
         """Note what is there now; outside of a bundle nothing is looked at, and all is present."""
         self._bundle = bundle
-        self._known: dict[_Stamp, bool] = {}
         if bundle is None:
             return
         self._paper = str(bundle / MANIFEST)  # looked at for each /health
-        stamp = _stamp(self._paper)
+        self._known = {_stamp(self._paper): True}
         self._manifest = _content(bundle)
-        if stamp is not None:
-            self._known[stamp] = True
-        # Its inode is held for as long as it runs, so that no other file can have it.
         self._program = program if Path(program).is_relative_to(bundle) else None
-        self._inode = _inode(program)
+        # Its inode is held for as long as it runs, so that no other file can have it.
+        self._inode = _stamp(program)[:2]
 
     @property
     def state(self) -> State:
@@ -50,35 +46,26 @@ class Presence:
         """Whether the files are no longer those that the service was started from."""
         if self._bundle is None:
             return False
-        if self._program is not None and _inode(self._program) != self._inode:
+        if self._program is not None and _stamp(self._program)[:2] != self._inode:
             return True
-        return not self._has_manifest(self._bundle)
-
-    def _has_manifest(self, bundle: Path) -> bool:
         stamp = _stamp(self._paper)
-        if stamp is None:
-            return self._manifest is None
-        if stamp not in self._known:
+        is_present = self._known.get(stamp)
+        if is_present is None:
             try:
-                found = _content(bundle)
+                is_present = _content(self._bundle) == self._manifest
             except OSError:  # no file is left to open it with: that says nothing of the bundle
-                return True
-            self._known = {stamp: found == self._manifest}
-        return self._known[stamp]
+                return False
+            self._known = {stamp: is_present}
+        return not is_present
 
 
-def _stamp(path: str) -> _Stamp | None:
-    """Return what changes with a file's content, None if there is no file."""
+def _stamp(path: str) -> tuple[int, ...]:
+    """Return device, inode and what changes with a file's content, nothing if there is no file."""
     try:
         found = os.stat(path)  # noqa: PTH116 (a Path takes longer than the system does)
     except (OSError, ValueError):
-        return None
+        return ()
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-
-
-def _inode(path: str) -> _Stamp | None:
-    stamp = _stamp(path)
-    return None if stamp is None else stamp[:2]
 
 
 def _content(bundle: Path) -> bytes | None:
