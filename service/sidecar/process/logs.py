@@ -36,8 +36,6 @@ _PATH = re.compile(
 )
 _WARNED_AT = re.compile(r"^.*?:\d+: (?=\w+: )")
 
-_ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
-
 
 def discreet(text: str) -> str:
     """Return `text` with the paths in it replaced."""
@@ -97,16 +95,10 @@ class TextFormatter(logging.Formatter):
         request = request_id.current()
         if request is not None:
             line = f"{line} (request {request})"
-        if record.exc_info:
-            line = f"{line}\n{self.formatException(record.exc_info)}"
+        if record.exc_info and record.exc_info[0] is not None:
+            kind, _, tb = record.exc_info
+            line = "\n".join([line, *(f"  {frame}" for frame in frames(tb)), kind.__name__])
         return line
-
-    def formatException(self, ei: _ExcInfo) -> str:  # noqa: N802 (logging's own name)
-        """Return the frames and the type."""
-        kind, _, tb = ei
-        return "\n".join(
-            [*(f"  {frame}" for frame in frames(tb)), kind.__name__ if kind else "no exception"]
-        )
 
 
 class DescriptorHandler(logging.Handler):
