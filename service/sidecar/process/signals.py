@@ -127,17 +127,13 @@ if sys.platform == "win32":
     _kernel = ctypes.WinDLL("kernel32", use_last_error=True)
     _kernel.OpenProcess.argtypes = [wintypes.DWORD, wintypes.BOOL, wintypes.DWORD]
     _kernel.OpenProcess.restype = wintypes.HANDLE
-    _kernel.GetCurrentProcess.argtypes = []
     _kernel.GetCurrentProcess.restype = wintypes.HANDLE
     _kernel.WaitForSingleObject.argtypes = [wintypes.HANDLE, wintypes.DWORD]
-    _kernel.WaitForSingleObject.restype = wintypes.DWORD
     _kernel.GetProcessTimes.argtypes = [wintypes.HANDLE, *[ctypes.POINTER(wintypes.FILETIME)] * 4]
-    _kernel.GetProcessTimes.restype = wintypes.BOOL
     _kernel.PeekNamedPipe.argtypes = [
         *(wintypes.HANDLE, wintypes.LPVOID, wintypes.DWORD),
         *[ctypes.POINTER(wintypes.DWORD)] * 3,
     ]
-    _kernel.PeekNamedPipe.restype = wintypes.BOOL
 
     class WindowsParent:
         """The parent by a handle, which outlives it: a process id is used again there.
