@@ -146,9 +146,8 @@ def canonical(value: object) -> bytes:
 
 def encode(manifest: Manifest) -> bytes:
     """Return the bytes of manifest.json."""
-    return (
-        json.dumps(asdict(manifest), sort_keys=True, indent=1, ensure_ascii=False) + "\n"
-    ).encode()
+    text = json.dumps(asdict(manifest), sort_keys=True, indent=1, ensure_ascii=False)
+    return f"{text}\n".encode()
 
 
 def encode_entries(entries: Iterable[FileEntry]) -> bytes:

@@ -18,15 +18,12 @@ OTHER = "other"  # every path that is no route: what clients make up must not be
 DOCUMENTS = ("/embed-file", "/embed-file/upload")
 
 
+@dataclass(slots=True)
 class Histogram:
     """How many times took how long: a count per bucket, the last for all that took longer."""
 
-    __slots__ = ("counts", "total_s")
-
-    def __init__(self) -> None:
-        """Begin empty."""
-        self.counts = [0] * (len(BUCKETS_S) + 1)
-        self.total_s = 0.0
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
+    total_s: float = 0.0
 
     def observe(self, seconds: float) -> None:
         """Count one."""
