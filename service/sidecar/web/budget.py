@@ -148,7 +148,7 @@ class BudgetMiddleware:
         try:
             self._budget.require(_declared(scope), closes=True)
         except Problem as problem:
-            await errors.response(problem)(scope, receive, send)
+            await errors.ProblemResponse(problem)(scope, receive, send)
             return
         try:
             await self._app(scope, counted, held)

@@ -45,21 +45,20 @@ class ProblemResponse(Response):
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, problem: Problem, headers: Mapping[str, str]) -> None:
-        """Write the body, with the id of the current request if there is one."""
+    def __init__(self, problem: Problem, headers: Mapping[str, str] | None = None) -> None:
+        """Write the body, with the id of the current request if there is one.
+
+        It has the headers of the problem, and those in `headers`.
+        """
         self.kind = problem.kind
         body = json.dumps(_body(problem), ensure_ascii=False).encode()
-        super().__init__(body, status_code=problem.status, headers=headers)
+        told = {**headers_of(problem), **(headers or {})}
+        super().__init__(body, status_code=problem.status, headers=told)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
         scope[KIND] = self.kind
         await super().__call__(scope, receive, send)
-
-
-def response(problem: Problem, headers: Mapping[str, str] | None = None) -> ProblemResponse:
-    """Return the answer that carries `problem`, with its headers and those in `headers`."""
-    return ProblemResponse(problem, {**headers_of(problem), **(headers or {})})
 
 
 def headers_of(problem: Problem) -> dict[str, str]:
@@ -131,9 +130,10 @@ async def answer_known(_request: Request, error: Exception) -> Response:
     problem = known(error)
     if problem is None:
         raise error
-    return response(problem, error.headers if isinstance(error, HTTPException) else None)
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return ProblemResponse(problem, headers)
 
 
 async def answer_bug(request: Request, error: Exception) -> Response:
     """Answer any other error."""
-    return response(bug(request, error))
+    return ProblemResponse(bug(request, error))

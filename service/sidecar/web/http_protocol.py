@@ -490,7 +490,7 @@ class BoundedProtocol(H11Protocol):
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             is_known = self._stage == "body"
             with request_id.using(request_id.chosen(self.headers if is_known else ())):
-                answer = errors.response(problem)
+                answer = errors.ProblemResponse(problem)
                 headers = [*answer.raw_headers, (b"connection", b"close")]
                 headers.append((request_id.HEADER, str(request_id.current()).encode()))
                 seconds = self._clock.time() - self.since

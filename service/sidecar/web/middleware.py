@@ -65,7 +65,7 @@ class AccessLogMiddleware:
             except asyncio.CancelledError:  # the service ends, and this took longer than it has
                 if status:
                     raise
-                await errors.response(problems.stopping())(scope, receive, named)
+                await errors.ProblemResponse(problems.stopping())(scope, receive, named)
             finally:
                 seconds = time.monotonic() - began
                 route = scope["path"] if scope["path"] in self.routes else OTHER
@@ -159,7 +159,7 @@ class AccessMiddleware:
             why = "the service was started with a token"
             step = "send the header Authorization: Bearer TOKEN"
             problem = _refusal("no-token", "the token is missing or wrong", why, step)
-        await errors.response(problem)(scope, receive, send)
+        await errors.ProblemResponse(problem)(scope, receive, send)
 
     def _is_trusted(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
         """Return whether the token was shown; all that do not show it take the same time."""

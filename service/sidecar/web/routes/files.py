@@ -231,7 +231,7 @@ async def _lines(request: Request, asked: schemas.FileOptions, read: Read) -> As
         if problem is None:
             log.exception("lines of an answer ended early")
             problem = errors.bug(request, error)
-        yield line("problem", bytes(errors.response(problem).body))
+        yield line("problem", bytes(errors.ProblemResponse(problem).body))
 
 
 async def _made(

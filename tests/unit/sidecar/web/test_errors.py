@@ -25,7 +25,7 @@ def asked(*, is_gone: bool) -> Request:
 
 
 def body(problem: Problem) -> dict[str, Any]:
-    answer = errors.response(problem)
+    answer = errors.ProblemResponse(problem)
     assert answer.status_code == problem.status
     assert answer.headers["content-type"] == "application/problem+json"
     found: dict[str, Any] = json.loads(bytes(answer.body))
@@ -61,7 +61,7 @@ def test_the_kind_is_left_for_the_log() -> None:
         return None
 
     scope: dict[str, Any] = {"type": "http"}
-    asyncio.run(errors.response(problems.stopping())(scope, nothing, nothing))
+    asyncio.run(errors.ProblemResponse(problems.stopping())(scope, nothing, nothing))
     assert scope[errors.KIND] == "stopping"
 
 
@@ -72,7 +72,7 @@ def test_a_status_without_a_phrase_has_a_title_too() -> None:
 @pytest.mark.parametrize("made", [problems.not_ready("loading"), problems.stopping()])
 def test_a_refusal_for_now_says_when_to_come_again(made: Problem) -> None:
     assert made.status == HTTPStatus.SERVICE_UNAVAILABLE
-    assert int(errors.response(made).headers["retry-after"]) > 0
+    assert int(errors.ProblemResponse(made).headers["retry-after"]) > 0
 
 
 def test_what_the_framework_refuses_has_the_common_shape_and_its_headers() -> None:
