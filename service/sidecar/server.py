@@ -144,7 +144,7 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, events: EventW
         functools.partial(load, settings, events), limits=settings.limits, now=clock.time
     )
     connections = Connections(settings.bounds, access_log, encoder.counts, clock)
-    app = create_app(
+    app, service = create_app(
         settings,
         encoder,
         instance=settings.instance or uuid.uuid4().hex,
@@ -168,7 +168,6 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, events: EventW
         proxy_headers=False,
         server_header=False,
     )
-    service: Service = app.state.service
     server = _Server(config, service, sock, events, clock)
     stop.on_request(server.stop)
     server.run(sockets=[sock])

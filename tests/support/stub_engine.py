@@ -125,7 +125,7 @@ class Served:
         self.stops = 0
         made = self.settings = settings or Settings()
         self.encoder = Encoder(load or self._load, limits=made.limits)
-        app = create_app(
+        app, service = create_app(
             made,
             self.encoder,
             instance="an instance",
@@ -133,7 +133,7 @@ class Served:
             access_log=AccessLog(),
             budget=Budget(made.limits.max_held_bytes),
         )
-        self.workers = app.state.service.pdf_pool
+        self.workers = service.pdf_pool
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8421")
         self._runner = asyncio.Runner()

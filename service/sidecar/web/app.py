@@ -44,16 +44,6 @@ MODULES = ("sidecar.web.prometheus",)
 log = logging.getLogger("sidecar.app")
 
 
-class _App(FastAPI):
-    """The framework with layers around it, its own handling of failures included."""
-
-    def build_middleware_stack(self) -> ASGIApp:
-        app = super().build_middleware_stack()
-        for layer in reversed(self.state.layers):
-            app = layer(app)
-        return app
-
-
 def create_app(
     settings: Settings,
     encoder: Encoder,
@@ -63,9 +53,9 @@ def create_app(
     access_log: AccessLog,
     budget: Budget,
     clock: Clock | None = None,
-) -> FastAPI:
+) -> tuple[ASGIApp, Service]:
     """Return the application that serves `encoder`; `request_stop` is called by /shutdown."""
-    app = _App(
+    app = FastAPI(
         title="Sidecar",
         summary="Text embeddings on the machine the texts live on.",
         version=__version__,
@@ -85,20 +75,18 @@ def create_app(
         instance=instance,
         request_stop=request_stop,
     )
-    health = partial(status.answer_health, service)
-    hosts = middleware.names(settings.host, settings.allow_hosts)
-    # The outermost first.
-    app.state.layers = [
-        partial(AccessLogMiddleware, access_log=access_log, counts=encoder.counts, routes=PATHS),
-        partial(AccessMiddleware, health=health, hosts=hosts, token=settings.token),
-        partial(BudgetMiddleware, budget=budget),
-    ]
     for part in PARTS:
         app.include_router(part)
     for kind in (problems.Problem, HTTPException, MemoryError, RuntimeError, OSError):
         app.add_exception_handler(kind, errors.answer_known)
     app.add_exception_handler(Exception, errors.answer_bug)
-    return app
+    health = partial(status.answer_health, service)
+    hosts = middleware.names(settings.host, settings.allow_hosts)
+    # Around the framework's own handling of failures; the outermost last.
+    limited = BudgetMiddleware(app, budget)
+    guarded = AccessMiddleware(limited, health, hosts=hosts, token=settings.token)
+    served = AccessLogMiddleware(guarded, access_log, encoder.counts, PATHS)
+    return served, service
 
 
 async def preload(pdf_pool: PdfPool) -> None:

@@ -1,6 +1,6 @@
 """What every request passes before it reaches a route, and its answer on the way out.
 
-`create_app` lists the layers in order. The server has neither a lifespan nor WebSockets: whatever
+`create_app` puts the layers in order. The server has neither a lifespan nor WebSockets: whatever
 comes is a request.
 """
 

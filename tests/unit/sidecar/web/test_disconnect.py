@@ -22,7 +22,7 @@ async def ask(
     served: Served, body: bytes, left: asyncio.Event, *, is_cut: bool = False
 ) -> list[Any]:
     """Post to /embed as a server would, and say that the client left once `left` is set."""
-    app = create_app(
+    app, _ = create_app(
         served.settings,
         served.encoder,
         instance="x",
