@@ -98,14 +98,11 @@ class LongStrings:
         """Return how many characters a string has at least, without decoding it."""
         start, end = self._places[number]
         view = memoryview(self._body)[start + 1 : end - 1]
-        chars = sum(
-            len(bytes(view[at : at + SLICE_BYTES]).translate(None, _CONTINUATIONS))
-            for at in range(0, len(view), SLICE_BYTES)
-        )
+        parts = (bytes(view[at : at + SLICE_BYTES]) for at in range(0, len(view), SLICE_BYTES))
+        chars = sum(len(part.translate(None, _CONTINUATIONS)) for part in parts)
         # An escape of a backslash counts as none, one of six bytes as none: pairs are of two.
-        return (
-            chars - self._body.count(b"\\", start, end) - 5 * self._body.count(b"\\u", start, end)
-        )
+        escapes, long_escapes = (self._body.count(one, start, end) for one in (b"\\", b"\\u"))
+        return chars - escapes - 5 * long_escapes
 
 
 class LongStringTexts(DeferredTexts):
@@ -115,13 +112,8 @@ class LongStringTexts(DeferredTexts):
         """Have the texts in `found`; `lengths` are those of the long strings, by number."""
         self._strings = long
         self._found = found
-        numbers = map(long.number_of, found)
-        super().__init__(
-            [
-                len(text) if number is None else lengths[number]
-                for text, number in zip(found, numbers, strict=True)
-            ]
-        )
+        each = zip(found, map(long.number_of, found), strict=True)
+        super().__init__([len(text) if at is None else lengths[at] for text, at in each])
 
     def text(self, index: int) -> str:
         """Return one text."""
@@ -225,13 +217,7 @@ def parse(body: bytes, *, fields: Container[str] = (), place: str = "the body") 
     except UnicodeDecodeError as error:
         raise _bad("the body is not UTF-8") from error
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_constant=_constant,
-            parse_float=_float,
-            parse_int=_int,
-        )
+        value = _STRICT.decode(text)
     except RecursionError as error:
         raise _bad(TOO_DEEP) from error
     except ValueError as error:
@@ -357,6 +343,11 @@ def _int(text: str) -> int:
     if len(text) > MAX_NUMBER_DIGITS:
         raise _bad(LONG_NUMBER)
     return int(text)
+
+
+_STRICT = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_int
+)
 
 
 def _half_pair(entry: list[Any], place: str) -> str | None:
