@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,24 +25,18 @@ PART_BYTES = 1 << 20
 SHARE = "sidecar.share"  # in the scope of a request: what it has of the budget
 
 
+@dataclass(slots=True)
 class Budget:
-    """The bytes that are held for all requests together, answers until clients have taken them."""
+    """The bytes that are held for all requests together, answers until clients have taken them.
 
-    def __init__(
-        self,
-        max_bytes: int,
-        *,
-        unsent: Callable[[], int] = lambda: 0,
-        freed: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Allow `max_bytes`; `unsent` tells how many of answers were written and not yet taken.
+    There may be `max_bytes`; `unsent` tells how many of answers were written and not yet taken.
+    `freed` is called when a request ends that had a large share.
+    """
 
-        `freed` is called when a request ends that had a large share.
-        """
-        self.max_bytes = max_bytes
-        self.in_shares = 0
-        self.freed = freed
-        self._unsent = unsent
+    max_bytes: int
+    unsent: Callable[[], int] = lambda: 0
+    freed: Callable[[], None] = lambda: None
+    in_shares: int = 0
 
     def require(self, wanted: int, *, counted: int = 0, closes: bool = False) -> None:
         """Raise Problem 429 unless one of whom `counted` bytes count may have `wanted` in all.
@@ -49,7 +44,7 @@ class Budget:
         A share that is alone, but for small change of others, may have any size. The problem
         `closes` the connection where a body is not read because of it.
         """
-        unsent = self._unsent()
+        unsent = self.unsent()
         others = self.in_shares + unsent - counted
         reserved = self.max_bytes // RESERVED_PART
         if wanted <= SMALL_BYTES:
