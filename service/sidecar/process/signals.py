@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
@@ -227,36 +228,32 @@ def parent() -> Parent:
     return PosixParent()
 
 
+@dataclass
 class ParentWatch:
     """Watches the parent on a separate thread.
 
     When the parent is gone, the process ends at once, even if it hangs: no client is left.
-    When stdin is closed by a parent that lives, `stop` is requested.
+    When stdin is closed by a parent that lives, `stop` is requested. Nothing is watched until
+    `begin`.
     """
 
-    def __init__(
-        self,
-        stop: Stop,
-        *,
-        descriptor: int = STDIN,
-        find: Callable[[], Parent] = parent,
-        end: Callable[[int], object] = os._exit,
-    ) -> None:
-        """Watch nothing until `begin`. Raises UsageError if stdin is no lease to hold."""
-        if _is_null(descriptor):
+    stop: Stop
+    descriptor: int = STDIN
+    find: Callable[[], Parent] = parent
+    end: Callable[[int], object] = os._exit
+    _listens: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        """Raise UsageError if stdin is no lease to hold."""
+        if _is_null(self.descriptor):
             what = "--parent-watch needs a pipe on standard input"
             why = "it is closed or the null device"
             step = "start the service with a pipe there, or leave out --parent-watch"
             raise UsageError(what, why=why, next_step=step)
-        self._stop = stop
-        self._descriptor = descriptor
-        self._find = find
-        self._end = end
-        self._listens = False
 
     def begin(self) -> None:
         """Watch the parent from now on; stdin is left alone."""
-        found = self._find()
+        found = self.find()
         threading.Thread(target=self._watch, args=(found,), name="lease", daemon=True).start()
 
     def listen(self) -> None:
@@ -266,17 +263,17 @@ class ParentWatch:
     def _watch(self, found: Parent) -> None:
         is_open = True
         while not found.is_gone():
-            hears = self._descriptor if is_open and self._listens else None
+            hears = self.descriptor if is_open and self._listens else None
             try:
                 is_ready = found.wait(hears, POLL_SHORT_S if hears is None else POLL_S)
-                is_open = is_open and not (is_ready and not os.read(self._descriptor, READ_BYTES))
+                is_open = is_open and not (is_ready and not os.read(self.descriptor, READ_BYTES))
             except (OSError, ValueError):
                 is_open = False
             if not is_open and hears is not None:
-                self._stop.request()
+                self.stop.request()
                 log.info("standard input was closed: stopping")
         # Nothing is logged: a reader may be gone, and no lock may be waited for.
-        self._end(0)
+        self.end(0)
 
 
 def _is_null(descriptor: int) -> bool:
