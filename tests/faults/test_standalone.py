@@ -48,7 +48,7 @@ class Builder:
         self.said = io.StringIO()
         for path in self.miniature.inputs.rglob("*"):
             if path.is_file() and path.name != self.spec.artifact.name:
-                self.store.add_file(path)
+                self.store.add_bytes(path.read_bytes())
 
     @property
     def spec(self) -> RuntimeSpec:
@@ -164,7 +164,7 @@ def test_auto_does_not_hide_a_damaged_one_behind_a_stand_in(builder: Builder) ->
 
 def test_one_that_was_damaged_in_the_store_is_fetched_again(builder: Builder) -> None:
     builder.publish()
-    builder.store.add_file(builder.miniature.inputs / builder.spec.artifact.name)
+    builder.store.add_bytes((builder.miniature.inputs / builder.spec.artifact.name).read_bytes())
     entry = builder.store.path(builder.spec.artifact.digest)
     assert entry is not None
     entry.chmod(0o644)
@@ -296,7 +296,7 @@ def test_a_download_that_may_be_missing_is_given_up_without_a_connection(builder
     resolver = builder.inputs().resolver
     resolver.require_connection(resolver.runtime(builder.spec))
     assert len(builder.server.seen) == 1
-    builder.store.add_file(builder.miniature.inputs / builder.spec.artifact.name)
+    builder.store.add_bytes((builder.miniature.inputs / builder.spec.artifact.name).read_bytes())
     resolver.require_connection(resolver.runtime(builder.spec))
     assert len(builder.server.seen) == 1
 

@@ -31,7 +31,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.contents: dict[str, bytes] = {}
         self.whole: set[str] = set()
         self.damaged: set[str] = set()
-        self.made: dict[str, bytes] = {}
+        self.made: dict[str, str] = {}
         self.alive: list[Writer] = []
 
     def teardown(self) -> None:
@@ -55,37 +55,15 @@ class StoreMachine(RuleBasedStateMachine):
         self.kept(digest)
         return digest
 
-    @rule(target=digests, data=CONTENT, which=st.integers(0, 1))
-    def add_file(self, data: bytes, which: int) -> Digest:
-        digest = self.remember(data)
-        source = self.folder / "source"
-        source.write_bytes(data)
-        assert self.stores[which].add_file(source) == digest
-        self.kept(digest)
-        return digest
-
-    @rule(key=KEYS, data=CONTENT, which=st.integers(0, 1))
-    def put_derived(self, key: str, data: bytes, which: int) -> None:
-        source = self.folder / "source"
-        source.write_bytes(data)
-        assert self.stores[which].put_derived(key, source).read_bytes() == data
-        self.kept(self.remember(data))
-        self.made[key] = data
+    @rule(key=KEYS, text=st.text(max_size=9), which=st.integers(0, 1))
+    def note(self, key: str, text: str, which: int) -> None:
+        self.stores[which].note(key, {"text": text})
+        self.made[key] = text
 
     @rule(key=KEYS, which=st.integers(0, 1))
-    def derived(self, key: str, which: int) -> None:
-        path = self.stores[which].derived(key)
-        data = self.made.get(key)
-        if path is not None:
-            assert path.read_bytes() == data
-            return
-        # Only damage, or a missing entry, may lose a derived file.
-        if data is not None:
-            sha256 = Digest.of_bytes(data).sha256
-            assert sha256 not in self.whole or sha256 in self.damaged
-            self.whole.discard(sha256)
-            self.damaged.discard(sha256)
-            del self.made[key]
+    def noted(self, key: str, which: int) -> None:
+        known = {"text": self.made[key]} if key in self.made else None
+        assert self.stores[which].noted(key) == known
 
     @rule(digest=digests, which=st.integers(0, 1))
     def use(self, digest: Digest, which: int) -> None:

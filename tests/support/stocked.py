@@ -32,7 +32,7 @@ class Stocked:
         store = Store(miniature.project.store)
         for path in sorted(miniature.inputs.rglob("*")):
             if path.is_file():
-                store.add_file(path)
+                store.add_bytes(path.read_bytes())
         return cls(miniature=miniature, bundle=bundle, store=store)
 
     def inventory(self) -> Inventory:

@@ -8,15 +8,15 @@ import hashlib
 import json
 import os
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bundler.atomic import Partial, abandoned, disk_error, free_bytes
+from bundler.atomic import Partial, abandoned, disk_error, disk_errors, free_bytes
 from bundler.digests import Digest
 from bundler.errors import DiskError, IntegrityError, UnreachableError
-from sidecar.manifest import CHUNK_BYTES, canonical, file_sha256
+from sidecar.manifest import canonical, file_sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
     from pathlib import Path
     from typing import Self
 
@@ -146,33 +146,17 @@ class Store:
 
     def add_bytes(self, data: bytes) -> Digest:
         """Store `data`. Raises DiskError."""
-        return self._add((data,), len(data))
-
-    def add_file(self, source: Path) -> Digest:
-        """Store a copy of the file at `source`, under the copy's digest. Raises DiskError."""
-        with source.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            return self._add(iter(lambda: stream.read(CHUNK_BYTES), b""), size)
-
-    def _holds(self, digest: Digest) -> bool:
-        try:
-            self.verified(digest)
-        except (IntegrityError, UnreachableError):
-            return False
-        return True
-
-    def _add(self, chunks: Iterable[bytes], needed: int) -> Digest:
         partial = self.partial("new")
-        try:
-            for chunk in chunks:
-                partial.write(chunk)
+        with (
+            disk_errors(self.root, purpose="an entry", needed=len(data)),
+            contextlib.closing(partial),
+        ):
+            partial.write(data)
             digest = Digest(sha256=partial.sha256, size=partial.offset)
-            if not self._holds(digest):
+            try:
+                self.verified(digest)
+            except (IntegrityError, UnreachableError):
                 self.publish(partial, digest.sha256)
-        except OSError as error:
-            raise disk_error(error, self.root, purpose="an entry", needed=needed) from error
-        finally:
-            partial.close(keep=False)
         return digest
 
     def publish(self, partial: Partial, sha256: str) -> Path:
@@ -182,35 +166,34 @@ class Store:
         self._verified[sha256] = _identity(path)
         return path
 
-    def put_derived(self, key: str, source: Path) -> Path:
-        """Store `source` as what `key` stands for, and return the entry. Raises DiskError.
+    def note(self, key: str, facts: Mapping[str, Any]) -> None:
+        """Keep `facts` as what is known of `key`. Raises DiskError.
 
-        `key` must name everything that decides the content: the digests it is made from, and the
-        version of what makes it. The content is an entry like any other.
+        `key` must name everything that decides them: the digests of what they are about, and the
+        version of what makes it.
         """
-        digest = self.add_file(source)
-        record = canonical({"key": key, "sha256": digest.sha256, "size": digest.size})
+        checked = {"key": key, "facts": facts}
+        record = canonical({**checked, "sha256": Digest.of_bytes(canonical(checked)).sha256})
         partial = self.partial("derived")
-        try:
+        with (
+            disk_errors(self.root, purpose=key, needed=len(record)),
+            contextlib.closing(partial),
+        ):
             partial.write(record)
             partial.publish(self._derived(key))
-        except OSError as error:
-            raise disk_error(error, self.root, purpose=key, needed=len(record)) from error
-        finally:
-            partial.close(keep=False)
-        return self.verified(digest, key)
 
-    def derived(self, key: str) -> Path | None:
-        """Return the verified content put for `key`, or None when it must be made (again)."""
+    def noted(self, key: str) -> dict[str, Any] | None:
+        """Return what is known of `key`, or None when it must be found out (again)."""
         record = self._derived(key)
         try:
             raw = json.loads(record.read_bytes())
-            digest = Digest(sha256=raw["sha256"], size=raw["size"])
-            if raw["key"] == key:
-                return self.verified(digest, key)
+            facts: dict[str, Any] = raw["facts"]
+            checked = canonical({"key": key, "facts": facts})
+            if raw["sha256"] == Digest.of_bytes(checked).sha256:
+                return facts
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, IntegrityError, UnreachableError):
+        except (ValueError, KeyError, TypeError):
             pass
         record.unlink(missing_ok=True)
         return None

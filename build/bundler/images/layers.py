@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-import json
 import multiprocessing
 import re
 import tarfile
@@ -22,7 +21,7 @@ from bundler.assembly.linkage import version_key
 from bundler.atomic import PLAIN, disk_errors
 from bundler.digests import Digest
 from bundler.errors import IntegrityError, PolicyError, UnreachableError, UsageError
-from sidecar.manifest import FileEntry, canonical
+from sidecar.manifest import FileEntry
 from sidecar.process import cores
 
 if TYPE_CHECKING:
@@ -141,11 +140,10 @@ class Layers:
         return self._made(part.name, key) or self._make(part, key)
 
     def _made(self, name: str, key: str) -> Layer | None:
-        record = self._store.derived(key)
-        if record is None:
+        made = self._store.noted(key)
+        if made is None:
             return None
         with contextlib.suppress(IntegrityError, UnreachableError):
-            made = json.loads(record.read_bytes())
             digest = Digest(sha256=made["sha256"], size=made["size"])
             path = self._store.verified(digest, f"the layer {name}")
             return Layer(name=name, digest=digest, diff_id=made["diff_id"], path=path)
@@ -171,8 +169,8 @@ class Layers:
             digest = Digest(sha256=partial.sha256, size=partial.offset)
             path = self._store.publish(partial, digest.sha256)
         diff_id = tar.hexdigest()
-        record = canonical({"diff_id": diff_id, "sha256": digest.sha256, "size": digest.size})
-        self._store.put_derived(key, self._store.verified(self._store.add_bytes(record)))
+        facts = {"diff_id": diff_id, "sha256": digest.sha256, "size": digest.size}
+        self._store.note(key, facts)
         self._progress.finish(part.name)
         return Layer(name=part.name, digest=digest, diff_id=diff_id, path=path)
 

@@ -35,7 +35,7 @@ def miniature(tmp_path: Path) -> Miniature:
     store = Store(miniature.project.store)
     for path in miniature.inputs.rglob("*"):
         if path.is_file():
-            store.add_file(path)
+            store.add_bytes(path.read_bytes())
     return miniature
 
 

@@ -53,16 +53,6 @@ def test_bytes_are_found_again_by_their_digest(store: Store) -> None:
     )
 
 
-def test_a_file_is_copied_and_the_original_stays_writable(store: Store, tmp_path: Path) -> None:
-    original = tmp_path / "original"
-    original.write_bytes(DATA)
-    original.chmod(0o644)
-    digest = store.add_file(original)
-    original.write_bytes(b"edited later")
-    assert store.verified(digest).read_bytes() == DATA
-    assert stat.S_IMODE(original.stat().st_mode) == 0o644
-
-
 def test_entries_are_read_only_whatever_the_umask(store: Store) -> None:
     old = os.umask(0o077)
     try:
@@ -74,7 +64,7 @@ def test_entries_are_read_only_whatever_the_umask(store: Store) -> None:
 
 def test_looking_into_a_store_that_does_not_exist_makes_nothing(store: Store) -> None:
     assert store.path(DIGEST) is None
-    assert store.derived("key") is None
+    assert store.noted("key") is None
     assert store.sweep() == 0
     assert store.free_bytes() > 0
     assert not store.root.exists()
@@ -228,46 +218,22 @@ def test_a_place_that_cannot_be_written_is_a_disk_error_naming_it(tmp_path: Path
     assert str(tmp_path / "file") in caught.value.why
 
 
-def test_a_derived_file_is_found_by_its_key(store: Store, tmp_path: Path) -> None:
-    made = tmp_path / "made"
-    made.write_bytes(DATA)
-    assert store.derived("graph v1 of abc") is None
-    path = store.put_derived("graph v1 of abc", made)
-    assert Store(store.root).derived("graph v1 of abc") == path
-    assert store.derived("graph v2 of abc") is None
-    assert path.read_bytes() == DATA
+def test_what_was_noted_is_found_by_its_key(store: Store) -> None:
+    assert store.noted("layer v1 of abc") is None
+    store.note("layer v1 of abc", {"size": 1})
+    assert Store(store.root).noted("layer v1 of abc") == {"size": 1}
+    assert store.noted("layer v2 of abc") is None
+    store.note("layer v1 of abc", {"size": 2})
+    assert store.noted("layer v1 of abc") == {"size": 2}
     assert unfinished(store) == []
 
 
-def test_a_derived_file_may_be_replaced(store: Store, tmp_path: Path) -> None:
-    made = tmp_path / "made"
-    for content in (b"first", b"second"):
-        made.write_bytes(content)
-        store.put_derived("key", made)
-    path = store.derived("key")
-    assert path is not None
-    assert path.read_bytes() == b"second"
-
-
-def test_a_damaged_derived_file_is_to_be_made_again(store: Store, tmp_path: Path) -> None:
-    made = tmp_path / "made"
-    made.write_bytes(DATA)
-    damage(store.put_derived("key", made))
-    assert Store(store.root).derived("key") is None
-    store.put_derived("key", made)
-    assert store.derived("key") is not None
-
-
 @pytest.mark.parametrize(
-    "record", [b"", b"[]", b"{}", b'{"key":"other","sha256":"%s","size":1}', b"\xff"]
+    "record", [b"", b"[]", b"{}", b'{"facts":{"size":2},"key":"key","sha256":"%s"}', b"\xff"]
 )
-def test_a_derived_record_that_makes_no_sense_is_removed(
-    store: Store, tmp_path: Path, record: bytes
-) -> None:
-    made = tmp_path / "made"
-    made.write_bytes(DATA)
-    store.put_derived("key", made)
+def test_a_record_that_makes_no_sense_is_removed(store: Store, record: bytes) -> None:
+    store.note("key", {"size": 1})
     (path,) = (path for path in (store.root / "derived").rglob("*") if path.is_file())
     damage(path, record.replace(b"%s", DIGEST.sha256.encode()))
-    assert store.derived("key") is None
+    assert store.noted("key") is None
     assert not path.exists()

@@ -145,7 +145,7 @@ def test_the_locked_one_compiles_for_every_target_once_the_store_has_it(tmp_path
     inputs, told = gather(miniature, "--target", "win-x64")
     assert inputs.plan().compiler == OWN.version
     assert not marker.exists()
-    Store(miniature.project.store).add_file(archive)
+    Store(miniature.project.store).add_bytes(archive.read_bytes())
     inputs, told = gather(miniature, "--target", "win-x64")
     place = miniature.project.out / "compiler"
     executable = inputs.fetch(inputs.plan(), ("service",)).compiler
@@ -165,7 +165,7 @@ def test_where_it_does_not_run_our_own_compiles_and_the_reason_is_told_once(
 ) -> None:
     program = b"#!/bin/sh\necho wrong machine >&2\nexit 1\n"
     miniature, archive = checkout(tmp_path, program=program, version="3.11.999")
-    Store(miniature.project.store).add_file(archive)
+    Store(miniature.project.store).add_bytes(archive.read_bytes())
     inputs, told = gather(miniature)
     assert inputs.plan().compiler == OWN.version
     assert inputs.fetch(inputs.plan(), ("service",)).compiler == OWN.executable
@@ -177,7 +177,7 @@ def test_where_it_does_not_run_our_own_compiles_and_the_reason_is_told_once(
 
 def test_a_damaged_archive_in_the_store_does_not_compile(tmp_path: Path) -> None:
     miniature, archive = checkout(tmp_path, program=script(), version=HERE)
-    digest = Store(miniature.project.store).add_file(archive)
+    digest = Store(miniature.project.store).add_bytes(archive.read_bytes())
     entry = Store(miniature.project.store).path(digest)
     assert entry is not None
     entry.chmod(0o644)

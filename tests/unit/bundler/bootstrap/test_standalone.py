@@ -103,13 +103,13 @@ def test_it_is_fetched_into_the_builders_store_and_unpacked_once(checkout: Check
 
 
 def test_what_the_store_has_is_not_fetched(checkout: Checkout) -> None:
-    Store(checkout.project.store).add_file(checkout.archive)
+    Store(checkout.project.store).add_bytes(checkout.archive.read_bytes())
     assert checkout.standalone(is_offline=True).program(HERE).is_file()
 
 
 def test_a_damaged_copy_in_the_store_is_fetched_again(checkout: Checkout) -> None:
     store = Store(checkout.project.store)
-    store.add_file(checkout.archive)
+    store.add_bytes(checkout.archive.read_bytes())
     entry = store.path(checkout.spec.artifact.digest)
     assert entry is not None
     entry.chmod(0o644)
