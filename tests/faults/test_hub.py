@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler.artifacts.fetch import Request, fetch
-from bundler.artifacts.sources import HubSource
+from bundler.artifacts.sources import hub_file
 from bundler.artifacts.store import Store
 from bundler.commands import lock
 from bundler.console import Console
@@ -68,14 +68,7 @@ class Hubs:
         requests = [
             Request(
                 artifact=artifact,
-                sources=(
-                    HubSource(
-                        repository=spec.repository,
-                        revision=spec.revision,
-                        path=path,
-                        endpoint=self.hub.root,
-                    ),
-                ),
+                sources=(hub_file(self.hub.root, spec.repository, spec.revision, path, None),),
             )
             for path, artifact in artifacts.items()
         ]

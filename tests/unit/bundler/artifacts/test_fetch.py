@@ -8,7 +8,7 @@ import pytest
 
 from bundler.artifacts.fetch import Request, fetch
 from bundler.artifacts.network import Network
-from bundler.artifacts.sources import HubSource, Location, Miss, UrlSource
+from bundler.artifacts.sources import Location, Miss, UrlSource, hub_file
 from bundler.artifacts.store import Store
 from bundler.console import Progress, Unit
 from bundler.digests import Artifact, Digest
@@ -241,14 +241,8 @@ def test_a_token_stays_with_the_hub_when_it_redirects_to_another_host(
     with BadServer() as storage:
         where = storage.add("blob", DATA)
         server.add(f"org/name/resolve/{revision}/model", b"", redirect(f"{where}?sig=1"))
-        source = HubSource(
-            repository="org/name",
-            revision=revision,
-            path="model",
-            endpoint=server.root,
-            token="hf_secret",  # noqa: S106
-        )
-        (path,) = fetch([wanted("model", DATA, source)], store, network=QUICK).values()
+        place = hub_file(server.root, "org/name", revision, "model", "hf_secret")
+        (path,) = fetch([wanted("model", DATA, place)], store, network=QUICK).values()
         assert path.read_bytes() == DATA
         assert server.seen[0].authorization == "Bearer hf_secret"
         assert storage.seen[0].authorization is None

@@ -4,9 +4,10 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from huggingface_hub import hf_hub_url
 
 from bundler.artifacts.network import Network
-from bundler.artifacts.sources import HubSource, Indexes, IndexSource, Location, Miss, UrlSource
+from bundler.artifacts.sources import Indexes, IndexSource, Location, Miss, UrlSource, hub_file
 from bundler.digests import Artifact, Digest
 from bundler.errors import UsageError
 from tests.support.badserver import BadServer, redirect, status
@@ -73,25 +74,16 @@ def test_a_token_goes_to_its_own_origin_alone_and_is_not_shown() -> None:
 
 
 def test_a_file_of_the_hub_is_named_by_repository_revision_and_path() -> None:
-    source = HubSource(
-        repository="org/name",
-        revision="a" * 40,
-        path="1_Pooling/config.json",
-        endpoint="http://127.0.0.1:1/",
-        token="hf_secret\n",  # noqa: S106
+    endpoint, revision, token = "http://127.0.0.1:1/", "a" * 40, "hf_secret\n"
+    place = hub_file(endpoint, "org/name", revision, "1_Pooling/a config.json", token)
+    assert place.url == f"http://127.0.0.1:1/org/name/resolve/{revision}/1_Pooling/a%20config.json"
+    assert place.url == hf_hub_url(
+        "org/name", "1_Pooling/a config.json", revision=revision, endpoint=endpoint.rstrip("/")
     )
-    (place,) = source.locate(artifact("config.json"))
-    assert isinstance(place, Location)
-    assert place.url == f"http://127.0.0.1:1/org/name/resolve/{'a' * 40}/1_Pooling/config.json"
     assert place.headers == {"Authorization": "Bearer hf_secret"}
-    assert "secret" not in repr(source)
-
-
-def test_the_hub_without_an_endpoint_or_a_token_is_the_librarys_own() -> None:
-    (place,) = HubSource(repository="org/name", revision="b" * 40, path="x").locate(artifact("x"))
-    assert isinstance(place, Location)
-    assert place.url.endswith(f"/org/name/resolve/{'b' * 40}/x")
-    assert place.headers == {}
+    assert "secret" not in repr(place)
+    assert list(place.locate(artifact("config.json"))) == [place]
+    assert hub_file(endpoint, "org/name", revision, "x", None).headers == {}
 
 
 @pytest.mark.parametrize(
