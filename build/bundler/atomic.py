@@ -111,6 +111,13 @@ def disk_errors(at: Path, *, purpose: str, needed: int | None = None) -> Iterato
         raise disk_error(error, at, purpose=purpose, needed=needed) from error
 
 
+def require_space(at: Path, needed: int, *, purpose: str) -> None:
+    """Raise DiskError unless `needed` bytes may still be written below `at`."""
+    if needed > free_bytes(at):
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise disk_error(full, at, purpose=purpose, needed=needed)
+
+
 def free_bytes(at: Path) -> int:
     """Return how many bytes may still be written below `at`, which need not exist yet."""
     while not at.exists():

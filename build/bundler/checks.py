@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import errno
 import os
 import shutil
 import subprocess
@@ -138,7 +137,8 @@ class Suite:
         shutil.rmtree(self.reports, ignore_errors=True)
         # Runs that were killed left container engines' data here.
         shutil.rmtree(self.project.out / "scratch", ignore_errors=True)
-        self._check_space(NEEDED_BYTES[full])
+        for place in (self.project.out, Path(tempfile.gettempdir())):
+            atomic.require_space(place, NEEDED_BYTES[full], purpose="the tests")
         try:
             with self._timed("static checks"):
                 code = static_checks(self.project, self.console)
@@ -161,16 +161,6 @@ class Suite:
             for name, seconds in self.walls.items():
                 self.console.say(f"{seconds:8.1f}  {name}")
             self.console.say(f"reports: {self.reports}")
-
-    def _check_space(self, needed: int) -> None:
-        for place in (self.project.out, Path(tempfile.gettempdir())):
-            if atomic.free_bytes(place) < needed:
-                raise atomic.disk_error(
-                    OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
-                    place,
-                    purpose="the tests",
-                    needed=needed,
-                )
 
     def _areas(self, within_min: float | None) -> int:
         """Run the full-size tests that the changes of a day call for, while there is time."""

@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 from bundler.artifacts.download import AgainError, Downloader, PlaceError, StoppedError
 from bundler.artifacts.sources import Miss
 from bundler.artifacts.store import WrongBytesError, not_locked
+from bundler.atomic import require_space
 from bundler.bootstrap.connection import out_of_reach, shown
 from bundler.console import Progress
-from bundler.errors import BundlerError, DiskError, IntegrityError, UnreachableError
+from bundler.errors import BundlerError, IntegrityError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -102,13 +103,7 @@ def _make_sure_of_room(artifacts: Sequence[Artifact], store: Store) -> None:
     needed = sum(missing)
     if needed > store.free_bytes():
         store.sweep()
-    free = store.free_bytes()
-    if needed > free:
-        raise DiskError(
-            f"the disk is full: no room for {len(missing)} artifacts",
-            why=f"{needed} bytes are needed, {free} bytes are free at {store.root}",
-            next_step="free some space there and run the same command again",
-        )
+    require_space(store.root, needed, purpose=f"{len(missing)} artifacts")
 
 
 @dataclass(frozen=True, slots=True)

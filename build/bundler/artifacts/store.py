@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from bundler.atomic import Partial, abandoned, disk_error, disk_errors, free_bytes
+from bundler.atomic import Partial, abandoned, disk_error, disk_errors, free_bytes, require_space
 from bundler.digests import Digest
 from bundler.errors import DiskError, IntegrityError, UnreachableError
 from sidecar.manifest import canonical, file_sha256
@@ -263,9 +262,7 @@ class Writer:
     def expect(self, total: int) -> None:
         """Say how many bytes there will be in all. Raises DiskError if they cannot fit."""
         self._needed = total
-        missing = total - self.offset
-        if missing > self._store.free_bytes():
-            raise self._full(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), missing)
+        require_space(self._store.root, total - self.offset, purpose=self.name)
 
     def write(self, data: bytes) -> None:
         """Append `data`. Raises DiskError."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 import os
 import shutil
@@ -113,9 +112,8 @@ def extract(
         layout = _survey(raw, check, on_dropped)
         needed = sum(source.size * len(paths) for source, paths in layout.values())
         destination.parent.mkdir(parents=True, exist_ok=True)
+        atomic.require_space(destination.parent, needed, purpose=archive.name)
         with atomic.disk_errors(destination.parent, purpose=archive.name, needed=needed):
-            if needed > atomic.free_bytes(destination.parent):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             work = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
             try:
                 _write(raw, check, layout, work, on_bytes)

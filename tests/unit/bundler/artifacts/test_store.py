@@ -200,7 +200,7 @@ def test_a_sweep_spares_the_living_and_takes_the_dead(store: Store) -> None:
 def test_bytes_that_cannot_fit_are_refused_with_both_figures(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bundler.artifacts.store.free_bytes", lambda _: 1000)
+    monkeypatch.setattr("bundler.atomic.free_bytes", lambda _: 1000)
     with store.writer(DIGEST, "torch.whl") as writer:
         writer.write(b"x" * 24)
         with pytest.raises(DiskError) as caught:
