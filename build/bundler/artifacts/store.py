@@ -266,12 +266,9 @@ class Writer:
 
     def write(self, data: bytes) -> None:
         """Append `data`. Raises DiskError."""
-        before = self.offset
-        try:
+        missing = len(data) if self._needed is None else self._needed - self.offset
+        with disk_errors(self._store.root, purpose=self.name, needed=missing):
             self.partial.write(data)
-        except OSError as error:
-            missing = len(data) if self._needed is None else self._needed - before
-            raise self._full(error, missing) from error
 
     def restart(self) -> None:
         """Forget what is there."""
@@ -286,10 +283,5 @@ class Writer:
             wrong = WrongBytesError(self.partial.sha256)
             self.restart()
             raise wrong
-        try:
+        with disk_errors(self._store.root, purpose=self.name, needed=self.offset):
             return self._store.publish(self.partial, self.digest.sha256)
-        except OSError as error:
-            raise self._full(error, self.offset) from error
-
-    def _full(self, error: OSError, needed: int) -> DiskError:
-        return disk_error(error, self._store.root, purpose=self.name, needed=needed)
