@@ -20,7 +20,7 @@ import zstandard
 from bundler.assembly import safe_extract
 from bundler.assembly.path_rules import ArchiveLimits
 from bundler.atomic import EXECUTABLE, FOLDER, PLAIN, disk_errors, whole
-from bundler.bundle import read_bundle
+from bundler.bundle import folders_of, read_bundle
 from bundler.digests import Digest
 from bundler.errors import UsageError, VerificationError
 from bundler.profiles import label
@@ -28,7 +28,7 @@ from bundler.verify import verify
 from sidecar.manifest import CHUNK_BYTES, strays
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from bundler.console import Progress
     from bundler.verify import Verified
@@ -85,17 +85,6 @@ def _listed(root: Path) -> dict[str, FileEntry]:
             next_step="remove it and assemble again",
         )
     return dict(sorted(entries.items()))
-
-
-def folders_of(paths: Iterable[str]) -> list[str]:
-    """Return every folder that `paths` lie in, parents first."""
-    found: set[str] = set()
-    for path in paths:
-        folder = path.rpartition("/")[0]
-        while folder and folder not in found:
-            found.add(folder)
-            folder = folder.rpartition("/")[0]
-    return sorted(found)
 
 
 def tar_pieces(

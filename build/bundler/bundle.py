@@ -20,7 +20,7 @@ from sidecar.manifest import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 SERVICE = "embedding_sidecar"
@@ -121,6 +121,17 @@ def read_bundle(root: Path, *, purpose: str = "be read") -> ListedBundle:
             for path, (size, sha256) in own.items()
         ),
     )
+
+
+def folders_of(paths: Iterable[str]) -> list[str]:
+    """Return every folder that `paths` lie in, parents first."""
+    found: set[str] = set()
+    for path in paths:
+        folder = path.rpartition("/")[0]
+        while folder and folder not in found:
+            found.add(folder)
+            folder = folder.rpartition("/")[0]
+    return sorted(found)
 
 
 def unfit(root: Path, why: str, purpose: str) -> VerificationError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bundler.assembly.path_rules import ArchiveLimits, Member, MemberCheck
 from bundler.atomic import FOLDER, keeps_modes
-from bundler.bundle import read_bundle, unfit
+from bundler.bundle import folders_of, read_bundle, unfit
 from bundler.errors import PolicyError, VerificationError, printable
 from sidecar.manifest import MANIFEST, Damage, Manifest, damages, strays
 
@@ -122,13 +122,7 @@ def _folder_damages(root: Path, paths: Iterable[str]) -> Iterator[Damage]:
 
     Unpacking makes folders by the umask and the folder around them, so the rest is not compared.
     """
-    folders = {""}
-    for path in paths:
-        folder = path.rpartition("/")[0]
-        while folder not in folders:
-            folders.add(folder)
-            folder = folder.rpartition("/")[0]
-    for folder in sorted(folders):
+    for folder in ("", *folders_of(paths)):
         try:
             status = os.lstat(f"{root}/{folder}")
         except OSError:

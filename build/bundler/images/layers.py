@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 import deflate
 
-from bundler.archive import content, folders_of, tar_pieces
+from bundler.archive import content, tar_pieces
 from bundler.assembly.linkage import version_key
 from bundler.atomic import PLAIN, disk_errors
+from bundler.bundle import folders_of
 from bundler.digests import Digest
 from bundler.errors import IntegrityError, PolicyError, UnreachableError, UsageError
 from sidecar.manifest import FileEntry
