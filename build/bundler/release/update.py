@@ -56,12 +56,15 @@ def document(moved: Sequence[Moved]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A bundle in a folder or an archive, as its manifest has it."""
+    """A bundle in a folder or an archive, as its manifest has it.
+
+    `lists` and `files` are by component, and under PAPERS the manifest and the documents.
+    """
 
     place: Path
     manifest: Manifest
-    top: bytes
     lists: Mapping[str, bytes]
+    files: Mapping[str, tuple[FileEntry, ...]]
 
     @classmethod
     def read(cls, place: Path) -> Held:
@@ -72,26 +75,17 @@ class Held:
                 papers[member.name] = b"".join(_content(member))
         try:
             manifest = decode(papers[MANIFEST])
-            lists = {
-                one.name: papers[f"{MANIFESTS}/{one.name}.json"] for one in manifest.components
-            }
+            names = [one.name for one in manifest.components]
+            lists = {name: papers[f"{MANIFESTS}/{name}.json"] for name in names}
+            files = {name: decode_entries(data) for name, data in lists.items()}
         except (KeyError, ManifestError) as error:
             raise VerificationError(
                 f"{place} is not a bundle",
                 why=str(error),
                 next_step=f"python3 build verify {place}",
             ) from error
-        return cls(place=place, manifest=manifest, top=papers[MANIFEST], lists=lists)
-
-    def entries(self, component: str) -> tuple[FileEntry, ...]:
-        """Return the files of a component, its own list among them."""
-        return decode_entries(self.lists[component])
-
-    @property
-    def contents(self) -> frozenset[str]:
-        """The sha256 of everything in it."""
-        listed = [entry for name in self.lists for entry in self.entries(name)]
-        return frozenset(entry.sha256 for entry in (*listed, *self.manifest.documents))
+        lists[PAPERS], files[PAPERS] = papers[MANIFEST], manifest.documents
+        return cls(place=place, manifest=manifest, lists=lists, files=files)
 
 
 def is_image(place: Path) -> bool:
@@ -101,21 +95,15 @@ def is_image(place: Path) -> bool:
 
 def bundle_update(before: Held, after: Held) -> tuple[Moved, ...]:
     """Return what moves of each component of `after`, in their order, and of its papers."""
-    there = before.contents
-    digests = {one.digest for one in before.manifest.components}
-    wanted: dict[str, list[FileEntry]] = {
-        one.name: [entry for entry in after.entries(one.name) if entry.sha256 not in there]
-        if one.digest not in digests
-        else []
-        for one in after.manifest.components
+    there = {entry.sha256 for entries in before.files.values() for entry in entries}
+    wanted = {
+        name: [entry for entry in entries if entry.sha256 not in there]
+        for name, entries in after.files.items()
     }
-    wanted[PAPERS] = [entry for entry in after.manifest.documents if entry.sha256 not in there]
     sinks = {name: _Sink() for name in wanted}
-    for component in after.manifest.components:
-        if component.digest not in digests:
-            sinks[component.name].write(after.lists[component.name])
-    if before.top != after.top:
-        sinks[PAPERS].write(after.top)
+    for name, data in after.lists.items():
+        if data not in before.lists.values():
+            sinks[name].write(data)
     owners = {entry.path: name for name, entries in wanted.items() for entry in entries}
     for member in _members(after.place) if owners else ():
         if member.name in owners:
