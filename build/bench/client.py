@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pydoc_data.topics import topics
@@ -20,13 +20,11 @@ import numpy as np
 from bundler.errors import SmokeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from typing import Self
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     Connect = Callable[[], "Connection"]
-    from collections.abc import Iterator
 
 HOST = "127.0.0.1"
 TIMEOUT_S = 600.0
@@ -72,16 +70,12 @@ class Answer:
         return self.status == HTTPStatus.OK
 
 
-class Connection:
+class Connection(AbstractContextManager["Connection"]):
     """One client's connection to a server on this machine."""
 
     def __init__(self, port: int, api: Api) -> None:
         self.api = api
         self._http = http.client.HTTPConnection(HOST, port, timeout=TIMEOUT_S)
-
-    def __enter__(self) -> Self:
-        """Return it; http.client connects at the first request."""
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Close it."""

@@ -24,7 +24,7 @@ from bundler.errors import SmokeError, UsageError
 from sidecar.process import cores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     Say = Callable[[str], None]
     Rows = NDArray[np.float32]
-    from collections.abc import Iterable, Iterator
 
 SECONDS = ("start", "whole", "requests", "single", "alone", "beside")
 UNITS = {**dict.fromkeys(SECONDS, "s"), "private": "bytes", "ceiling": "FLOP/s", "others": "share"}
@@ -264,11 +263,9 @@ def read_sizes(snapshot: Path) -> Sizes:
     """Return the sizes of the model in `snapshot`. Raises UsageError for an unknown family."""
     try:
         config: dict[str, Any] = json.loads((snapshot / "config.json").read_bytes())
-        return Sizes(
-            layers=int(config["num_hidden_layers"]),
-            width=int(config["hidden_size"]),
-            inner=int(config["intermediate_size"]),
-        )
+        names = ("num_hidden_layers", "hidden_size", "intermediate_size")
+        layers, width, inner = (int(config[name]) for name in names)
+        return Sizes(layers=layers, width=width, inner=inner)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"the sizes of the model in {snapshot.name} are not known",

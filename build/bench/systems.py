@@ -69,12 +69,11 @@ class Running:
 
     system: System
     service: RunningService
-    port: int
     start_s: float
 
     def connect(self) -> Connection:
         """Return a new client's connection."""
-        return Connection(self.port, self.system.api)
+        return Connection(self.service.port, self.system.api)
 
     def info(self) -> dict[str, Any]:
         """Return the versions of a library, the engine of our service, or the version of a peer."""
@@ -163,7 +162,7 @@ def start(system: System, first: Sequence[object], *, threads: int) -> Running:
                 answer = connection.post(body)
             seconds = time.perf_counter() - started
             if answer.is_ok:
-                return Running(system=system, service=service, port=port, start_s=seconds)
+                return Running(system=system, service=service, start_s=seconds)
             _require_starting(system, service, answer, seconds)
             time.sleep(POLL_SECONDS)
     except BaseException:
