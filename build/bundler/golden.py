@@ -37,11 +37,7 @@ def read_texts(path: Path) -> tuple[str, ...]:
     """Return the texts that every model is asked. Raises UsageError."""
     try:
         texts = json.loads(path.read_bytes())
-        if (
-            not isinstance(texts, list)
-            or not texts
-            or not all(isinstance(text, str) for text in texts)
-        ):
+        if not (isinstance(texts, list) and texts and all(isinstance(one, str) for one in texts)):
             raise ValueError  # noqa: TRY301
     except (OSError, ValueError, TypeError) as error:
         raise UsageError(
@@ -74,12 +70,7 @@ def make_golden(folder: Path, texts: Sequence[str]) -> Made:
             why=said[-1],
             next_step="choose a model that the locked sentence-transformers can load",
         ) from error
-    return Made(
-        vectors=tuple(raw["vectors"]),
-        dim=raw["dim"],
-        max_tokens=raw["max_tokens"],
-        made_with=raw["made_with"],
-    )
+    return Made(**{**raw, "vectors": tuple(raw["vectors"])})
 
 
 def render_golden(header: Mapping[str, Any], texts: Sequence[str], vectors: Sequence[str]) -> str:

@@ -59,15 +59,14 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
         verified = (verify_packed if path.is_file() else verify)(path, progress)
     seen = verified.manifest
     size = f"{verified.files} files, {verified.size / 1e6:.0f} MB"
-    told = [f"verified: {size}, plan {seen.plan[:12]}, {seen.target}"]
+    console.say(printable(f"verified: {size}, plan {seen.plan[:12]}, {seen.target}"))
     if verified.linked:
-        told.append(
+        console.say(
             f"note: {verified.linked} files have other names (hard links): "
             "a change there is a change here"
         )
-    told += [f"not for release: {finding}" for finding in seen.unreleasable]
-    for line in told:
-        console.say(printable(line))
+    for finding in seen.unreleasable:
+        console.say(printable(f"not for release: {finding}"))
     return 0
 
 
