@@ -23,6 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from bundler import atomic
+from bundler.project import git
 from sidecar.process import cores
 
 if TYPE_CHECKING:
@@ -474,18 +475,3 @@ def _difference(root: Path, base: str) -> tuple[str, ...] | None:
     changed = git(root, "diff", "--name-only", "--no-renames", "-z", base)
     fresh = git(root, "ls-files", "--others", "--exclude-standard", "-z")
     return None if changed is None or fresh is None else tuple(sorted({*changed, *fresh}))
-
-
-def git(root: Path, *words: str) -> tuple[str, ...] | None:
-    """Return what git says in the checkout at `root`, by line or NUL; None where it fails."""
-    try:
-        done = subprocess.run(
-            ["git", *words],  # noqa: S607 - as PATH has it
-            cwd=root,
-            check=True,
-            capture_output=True,
-            encoding="utf-8",
-        )
-    except (OSError, subprocess.CalledProcessError, UnicodeDecodeError):
-        return None
-    return tuple(part for part in done.stdout.replace("\n", "\0").split("\0") if part)

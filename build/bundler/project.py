@@ -5,7 +5,9 @@ Standard library only: this is known before anything is installed.
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,3 +128,21 @@ def parse_toml(text: str, name: str, next_step: str = "") -> dict[str, Any]:
         return tomllib.loads(text)
     except ValueError as error:
         raise UsageError(f"{name} is not TOML", why=str(error), next_step=next_step) from error
+
+
+def git(root: Path, *words: str) -> tuple[str, ...] | None:
+    """Return what git says in the checkout at `root`, by line or NUL; None where it fails."""
+    # A hook of another repository that runs this has variables which name that one.
+    environment = {name: value for name, value in os.environ.items() if name[:4] != "GIT_"}
+    try:
+        done = subprocess.run(
+            ["git", *words],  # noqa: S607 - as PATH has it
+            cwd=root,
+            env=environment,
+            check=True,
+            capture_output=True,
+            encoding="utf-8",
+        )
+    except (OSError, subprocess.CalledProcessError, UnicodeDecodeError):
+        return None
+    return tuple(part for part in done.stdout.replace("\n", "\0").split("\0") if part)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import shutil
-import subprocess
 import uuid
 import zlib
 from dataclasses import dataclass, field, replace
@@ -33,6 +31,7 @@ from bundler.errors import (
 from bundler.images import image
 from bundler.images.layers import Layers
 from bundler.locks.runtime import RuntimeSpec
+from bundler.project import git
 from bundler.release import verify_sidecar
 from bundler.targets import host_target
 from sidecar import manifest
@@ -308,25 +307,8 @@ def read_checkout(root: Path) -> tuple[str | None, list[str]]:
 
     Beside it stands why a release cannot be made of it, if so.
     """
-    commit = _git(root, "rev-parse", "HEAD")
-    top = _git(root, "rev-parse", "--show-toplevel")
-    if not commit or top is None or Path(top).resolve() != root.resolve():
+    commit, top = git(root, "rev-parse", "HEAD"), git(root, "rev-parse", "--show-toplevel")
+    if not commit or not top or Path(top[0]).resolve() != root.resolve():
         return None, ["the sources are not a git checkout"]
-    is_clean = not _git(root, "status", "--porcelain")
-    return commit, [] if is_clean else ["the checkout has uncommitted changes"]
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    # A hook of another repository that runs this has variables which name that one.
-    environment = {name: value for name, value in os.environ.items() if name[:4] != "GIT_"}
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *arguments],  # noqa: S607 - git is wherever it is
-            env=environment,
-            capture_output=True,
-            encoding="utf-8",
-            check=False,
-        )
-    except OSError:
-        return None
-    return None if done.returncode else done.stdout.strip()
+    is_clean = not git(root, "status", "--porcelain")
+    return commit[0], [] if is_clean else ["the checkout has uncommitted changes"]
