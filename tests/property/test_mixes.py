@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.twins import Twin, cosines, lots
+from tests.support.clients import cosines
+from tests.support.twins import Twin, lots
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -72,9 +72,15 @@ class Client:
         return np.array(answer.json()["vectors"], dtype=np.float32)
 
 
-def worst_cosine(left: Rows, right: Rows) -> float:
-    """Return the smallest cosine between rows of equal shape, whatever their length."""
+def cosines(left: Rows, right: Rows) -> NDArray[np.float64]:
+    """Return the cosine of each row to its other, whatever their length."""
     assert left.shape == right.shape
     a, b = left.astype(np.float64), right.astype(np.float64)
     sizes = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return float(((a * b).sum(axis=1) / sizes).min())
+    found: NDArray[np.float64] = (a * b).sum(axis=1) / sizes
+    return found
+
+
+def worst_cosine(left: Rows, right: Rows) -> float:
+    """Return the smallest cosine between rows of equal shape."""
+    return float(cosines(left, right).min())

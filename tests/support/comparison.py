@@ -19,7 +19,7 @@ from sidecar.engines import reference
 from sidecar.engines.packed import engine as packed
 from sidecar.manifest import read
 from sidecar.models.golden import read as read_golden
-from tests.support.twins import cosines
+from tests.support.clients import cosines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

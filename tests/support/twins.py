@@ -8,7 +8,6 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from bench import TINY_BERT, TINY_XLMR, Shape
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from sidecar.engines import Engine, Vectors
+    from sidecar.engines import Engine
     from sidecar.engines.packed.engine import PackedEngine
     from sidecar.engines.packed.torch_executor import TorchExecutor
 
@@ -135,11 +134,3 @@ def lots(shape: Shape, lengths: Sequence[int], *, seed: int = 0) -> list[tuple[i
     """Return token ids of those lengths, drawn; none is a special one."""
     drawn = random.Random(seed)
     return [tuple(drawn.randrange(5, shape.vocabulary) for _ in range(n)) for n in lengths]
-
-
-def cosines(rows: Vectors, others: Vectors) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return the cosine of each row to its other."""
-    left, right = rows.astype(np.float64), others.astype(np.float64)
-    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    found: np.ndarray[Any, np.dtype[np.float64]] = (left * right).sum(axis=1) / lengths
-    return found

@@ -10,7 +10,8 @@ import pytest
 
 from sidecar.engines.packed.architecture import WEIGHTS, forward
 from sidecar.engines.packed.weights import Weights, names_read, open_weights
-from tests.support.twins import cosines, lots
+from tests.support.clients import cosines
+from tests.support.twins import lots
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

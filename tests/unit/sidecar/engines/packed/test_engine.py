@@ -16,7 +16,8 @@ from sidecar.engines.packed.architecture import (
     UnpackableError,
     weights_file,
 )
-from tests.support.twins import ODD, WORDS, cosines, edit
+from tests.support.clients import cosines
+from tests.support.twins import ODD, WORDS, edit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

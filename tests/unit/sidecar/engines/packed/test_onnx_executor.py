@@ -22,7 +22,8 @@ from sidecar.engines.packed.architecture import GRAPH, HALF_WEIGHTS, WEIGHTS
 from sidecar.engines.packed.onnx_executor import OnnxExecutor, open_graph
 from sidecar.process import limits
 from sidecar.process.cpu_features import detect
-from tests.support.twins import LONG_SHAPES, cosines, lots, make_twin, write_graph
+from tests.support.clients import cosines
+from tests.support.twins import LONG_SHAPES, lots, make_twin, write_graph
 from tests.support.twins import WORDS as TEXTS
 
 if TYPE_CHECKING:

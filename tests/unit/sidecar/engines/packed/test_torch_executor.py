@@ -9,7 +9,8 @@ from safetensors.numpy import load_file, save_file
 from sidecar.engines.packed.architecture import HALF_WEIGHTS, WEIGHTS, forward, read
 from sidecar.engines.packed.layout import arrange
 from sidecar.engines.packed.weights import names_read, open_weights
-from tests.support.twins import cosines, lots
+from tests.support.clients import cosines
+from tests.support.twins import lots
 
 torch = pytest.importorskip("torch", reason="torch is not installed; `python3 build test` has it")
 

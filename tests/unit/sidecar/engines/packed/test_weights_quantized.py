@@ -11,7 +11,8 @@ from bundler.assembly.model_graph import write_half
 from sidecar.engines.packed import engine as packed
 from sidecar.engines.packed.architecture import HALF_WEIGHTS, WEIGHTS, UnpackableError, read
 from sidecar.engines.packed.weights import BYTES, FACTORS, constants, open_weights, quantize
-from tests.support.twins import SHAPES, WORDS, cosines, lots, without_clipping, write_graph
+from tests.support.clients import cosines
+from tests.support.twins import SHAPES, WORDS, lots, without_clipping, write_graph
 
 if TYPE_CHECKING:
     from pathlib import Path
