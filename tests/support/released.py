@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bundler.artifacts.store import Store
 from bundler.bundle import read_bundle
 from bundler.console import Progress
-from bundler.release.contents import ReleaseBuild, ReleaseContents, write_release
+from bundler.release.contents import ReleaseContents, write_release
 from tests.support.miniature import EPOCH, Miniature
 from tests.support.tinybase import tiny_base
 
@@ -39,7 +39,10 @@ class Released:
             bundles=(read_bundle(bundle),),
             bases={"linux-x64": base},
             epoch=EPOCH,
-            build=ReleaseBuild(asked={}, found={}, inputs={"pdm.lock": "0" * 64}, commit=COMMIT),
+            asked={},
+            found={},
+            inputs={"pdm.lock": "0" * 64},
+            commit=COMMIT,
             part_bytes=part_bytes,
         )
         made = cls(miniature=miniature, bundle=bundle, edition=edition, folder=root / "release")

@@ -113,7 +113,10 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
     if not present:
         raise next(iter(missing.values()))
     bases = _bases(present, project, console, is_dry=is_dry)
-    build = contents.ReleaseBuild(
+    edition = contents.ReleaseContents(
+        bundles=present,
+        bases=bases,
+        epoch=epoch_for(recipe),
         asked={
             "targets": list(targets),
             "models": list(models),
@@ -132,21 +135,11 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
         commit=commit,
         source=options.source,
         builder=options.builder or contents.LOCAL_BUILDER,
-        versions=contents.compressor_versions(),
+        part_bytes=options.split_mb * MB if options.split_mb else None,
     )
+    store = Store(options.store or project.store)
     with stage_beside(output) as stage, console.progress("release") as progress:
-        contents.write_release(
-            contents.ReleaseContents(
-                bundles=present,
-                bases=bases,
-                epoch=epoch_for(recipe),
-                build=build,
-                part_bytes=options.split_mb * MB if options.split_mb else None,
-            ),
-            stage,
-            Store(options.store or project.store),
-            progress,
-        )
+        contents.write_release(edition, stage, store, progress)
         sizes = {path.name: path.stat().st_size for path in sorted(stage.iterdir())}
         publish(stage, output)
     for name, size in sizes.items():

@@ -7,10 +7,10 @@ import re
 import shutil
 import uuid
 import zlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import zstandard
 
@@ -52,34 +52,24 @@ NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, BUILD_TYPE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseBuild:
-    """What a release was made from, and by whom.
-
-    `asked` is what the caller chose, `found` what followed on this machine; `inputs` are sha256 by
-    name: the locks, the recipe, the image's bases. `source` is the repository's address, if known.
-    """
-
-    asked: Mapping[str, object]
-    found: Mapping[str, object]
-    inputs: Mapping[str, str]
-    commit: str | None
-    source: str | None = None
-    builder: str = LOCAL_BUILDER
-    versions: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseContents:
-    """What is to be released: the bundles, what each image stands on, and the facts around them.
+    """What is to be released: the bundles, what each image stands on, and what made them.
 
     `bases` are tars of root file systems by target; a Linux bundle without one gets no image.
+    `asked` is what the caller chose, `found` what followed on this machine; `inputs` are sha256 by
+    name: the locks, the recipe, the image's bases. `source` is the repository's address, if known.
     Parts have up to `part_bytes` bytes, if archives are to be cut at all.
     """
 
     bundles: tuple[ListedBundle, ...]
     bases: Mapping[str, Path]
     epoch: int
-    build: ReleaseBuild
+    asked: Mapping[str, object]
+    found: Mapping[str, object]
+    inputs: Mapping[str, str]
+    commit: str | None
+    source: str | None = None
+    builder: str = LOCAL_BUILDER
     part_bytes: int | None = None
 
     @property
@@ -109,7 +99,7 @@ def write_release(edition: ReleaseContents, folder: Path, store: Store, progress
     (folder / VERIFIER).write_bytes(verifier())
     digests = {path.name: Digest.of_file(path).sha256 for path in sorted(folder.iterdir())}
     name = f"{PRODUCT}-{edition.version}.provenance.json"
-    (folder / name).write_bytes(render_statement(edition.build, digests))
+    (folder / name).write_bytes(render_statement(edition, digests))
     digests[name] = Digest.of_file(folder / name).sha256
     (folder / verify_sidecar.SUMS).write_bytes(checksums(digests))
     for path in folder.iterdir():
@@ -191,7 +181,7 @@ def _image(edition: ReleaseContents, folder: Path, store: Store, progress: Progr
                 layers,
                 base=edition.bases[bundle.manifest.target],
                 epoch=edition.epoch,
-                revision=edition.build.commit,
+                revision=edition.commit,
             )
             for bundle in chosen
         ]
@@ -264,28 +254,23 @@ def _bundle(options: BuildOptions, project: Project, console: Console) -> Listed
 
 
 # Sources: in-toto Statement v1, SLSA Provenance v1. The pipeline attests the artifacts.
-def render_statement(build: ReleaseBuild, subjects: Mapping[str, str]) -> bytes:
+def render_statement(edition: ReleaseContents, subjects: Mapping[str, str]) -> bytes:
     """Return the statement about `subjects`, the sha256 of every artifact by its name.
 
     Its invocation's name follows from everything else in it: no clock and no chance is asked.
     """
-    source = {"name": "source", "digest": {"gitCommit": build.commit}}
-    if build.source is not None:
-        source["uri"] = build.source
-    inputs = [
-        {"name": name, "digest": {"sha256": build.inputs[name]}} for name in sorted(build.inputs)
-    ]
+    source = {"name": "source", "digest": {"gitCommit": edition.commit}}
+    if edition.source is not None:
+        source["uri"] = edition.source
+    inputs = _named(edition.inputs)
     definition = {
         "buildType": BUILD_TYPE,
-        "externalParameters": dict(build.asked),
-        "internalParameters": dict(build.found),
-        "resolvedDependencies": inputs if build.commit is None else [source, *inputs],
+        "externalParameters": dict(edition.asked),
+        "internalParameters": dict(edition.found),
+        "resolvedDependencies": inputs if edition.commit is None else [source, *inputs],
     }
-    subject = [{"name": name, "digest": {"sha256": subjects[name]}} for name in sorted(subjects)]
-    identity = canonical([definition, subject, build.builder]).decode()
-    builder: dict[str, Any] = {"id": build.builder}
-    if build.versions:
-        builder["version"] = dict(build.versions)
+    subject = _named(subjects)
+    identity = canonical([definition, subject, edition.builder]).decode()
     return canonical(
         {
             "_type": verify_sidecar.STATEMENT,
@@ -294,12 +279,16 @@ def render_statement(build: ReleaseBuild, subjects: Mapping[str, str]) -> bytes:
             "predicate": {
                 "buildDefinition": definition,
                 "runDetails": {
-                    "builder": builder,
+                    "builder": {"id": edition.builder, "version": compressor_versions()},
                     "metadata": {"invocationId": f"urn:uuid:{uuid.uuid5(NAMESPACE, identity)}"},
                 },
             },
         }
     )
+
+
+def _named(sums: Mapping[str, str]) -> list[dict[str, object]]:
+    return [{"name": name, "digest": {"sha256": sums[name]}} for name in sorted(sums)]
 
 
 def read_checkout(root: Path) -> tuple[str | None, list[str]]:

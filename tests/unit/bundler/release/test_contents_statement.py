@@ -4,20 +4,28 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from bundler.release.contents import BUILD_TYPE, LOCAL_BUILDER, ReleaseBuild, render_statement
+from bundler.release.contents import (
+    BUILD_TYPE,
+    LOCAL_BUILDER,
+    ReleaseContents,
+    compressor_versions,
+    render_statement,
+)
 
-BUILD = ReleaseBuild(
+EDITION = ReleaseContents(
+    bundles=(),
+    bases={},
+    epoch=0,
     asked={"targets": ["linux-x64"]},
     found={"missing": []},
     inputs={"pdm.lock": "b" * 64, "bundle/models.lock.toml": "a" * 64},
     commit="c" * 40,
-    versions={"zlib": "1.3"},
 )
 SUBJECTS = {"b.zip": "2" * 64, "a.tar.zst": "1" * 64}
 
 
-def made(build: ReleaseBuild = BUILD) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(render_statement(build, SUBJECTS))
+def made(edition: ReleaseContents = EDITION) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(render_statement(edition, SUBJECTS))
     return document
 
 
@@ -36,7 +44,7 @@ def test_subjects_come_by_name_with_their_digests() -> None:
 
 
 def test_the_definition_names_the_commit_and_every_lock() -> None:
-    definition = made(replace(BUILD, source="git+https://example.invalid/r"))["predicate"][
+    definition = made(replace(EDITION, source="git+https://example.invalid/r"))["predicate"][
         "buildDefinition"
     ]
     assert definition["buildType"] == BUILD_TYPE
@@ -53,7 +61,7 @@ def test_the_definition_names_the_commit_and_every_lock() -> None:
 
 
 def test_an_unknown_commit_is_left_out() -> None:
-    definition = made(replace(BUILD, commit=None))["predicate"]["buildDefinition"]
+    definition = made(replace(EDITION, commit=None))["predicate"]["buildDefinition"]
     assert [one["name"] for one in definition["resolvedDependencies"]] == [
         "bundle/models.lock.toml",
         "pdm.lock",
@@ -63,24 +71,24 @@ def test_an_unknown_commit_is_left_out() -> None:
 def test_the_builder_is_named() -> None:
     assert made()["predicate"]["runDetails"]["builder"] == {
         "id": LOCAL_BUILDER,
-        "version": {"zlib": "1.3"},
+        "version": compressor_versions(),
     }
-    other = made(replace(BUILD, builder="https://example.invalid/w", versions={}))
-    assert other["predicate"]["runDetails"]["builder"] == {"id": "https://example.invalid/w"}
+    other = made(replace(EDITION, builder="https://example.invalid/w"))
+    assert other["predicate"]["runDetails"]["builder"]["id"] == "https://example.invalid/w"
 
 
-def invocation(build: ReleaseBuild, subjects: dict[str, str]) -> str:
-    details = json.loads(render_statement(build, subjects))["predicate"]["runDetails"]
+def invocation(edition: ReleaseContents, subjects: dict[str, str]) -> str:
+    details = json.loads(render_statement(edition, subjects))["predicate"]["runDetails"]
     return str(details["metadata"]["invocationId"])
 
 
 def test_the_invocation_follows_from_all_the_rest_and_nothing_else() -> None:
-    first = invocation(BUILD, SUBJECTS)
+    first = invocation(EDITION, SUBJECTS)
     assert first.startswith("urn:uuid:")
-    assert invocation(BUILD, dict(reversed(SUBJECTS.items()))) == first
+    assert invocation(EDITION, dict(reversed(SUBJECTS.items()))) == first
     others = {
-        invocation(replace(BUILD, commit="d" * 40), SUBJECTS),
-        invocation(replace(BUILD, builder="urn:other"), SUBJECTS),
-        invocation(BUILD, {**SUBJECTS, "a.tar.zst": "3" * 64}),
+        invocation(replace(EDITION, commit="d" * 40), SUBJECTS),
+        invocation(replace(EDITION, builder="urn:other"), SUBJECTS),
+        invocation(EDITION, {**SUBJECTS, "a.tar.zst": "3" * 64}),
     }
     assert len({first, *others}) == 4
