@@ -427,8 +427,8 @@ class Area:
     """
 
     name: str
-    tests: tuple[str, ...]
-    sources: tuple[str, ...]
+    tests: Sequence[str]
+    sources: Sequence[str]
     minutes: float
 
     def concerns(self, path: str) -> bool:
@@ -441,15 +441,7 @@ class Area:
 def read_areas(root: Path) -> tuple[Area, ...]:
     """Return the areas of the checkout at `root`, the shortest first."""
     table = tomllib.loads((root / TABLE).read_text(encoding="utf-8"))
-    areas = (
-        Area(
-            name=name,
-            tests=tuple(entry["tests"]),
-            sources=tuple(entry["sources"]),
-            minutes=float(entry["minutes"]),
-        )
-        for name, entry in table["area"].items()
-    )
+    areas = (Area(name=name, **entry) for name, entry in table["area"].items())
     return tuple(sorted(areas, key=lambda area: area.minutes))
 
 

@@ -120,12 +120,7 @@ def _spec(entry: Mapping[str, Any]) -> ModelSpec:
 
 
 def _read_int8(entry: Mapping[str, Any]) -> Int8:
-    least = entry.get("least")
-    return Int8(measured=_cosines(entry["measured"]), least=_cosines(least) if least else None)
-
-
-def _cosines(entry: Mapping[str, Any]) -> Cosines:
-    return Cosines(worst=float(entry["worst"]), mean=float(entry["mean"]))
+    return Int8(**{key: Cosines(**{k: float(v) for k, v in entry[key].items()}) for key in entry})
 
 
 def check_model(model: ModelSpec, recipe: Recipe) -> None:
