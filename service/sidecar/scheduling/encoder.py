@@ -12,8 +12,9 @@ import dataclasses
 import functools
 import logging
 import time
+from array import array
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal, TypeVar
@@ -24,19 +25,26 @@ from sidecar.engines import Engine, Tokens, Vectors
 from sidecar.metrics import Counts
 from sidecar.models.loader import Loaded
 from sidecar.models.snapshot import Phase, Report
-from sidecar.problems import Problem, not_ready, stopping
-from sidecar.scheduling import tokenizing
+from sidecar.problems import Problem, client_gone, not_ready, stopping
 from sidecar.scheduling.inference import Inference
 from sidecar.scheduling.scheduler import BatchKey, Job, Priority, Reservation, is_interactive
 from sidecar.scheduling.tokenizing import (
-    Cancellation,
     Disconnected,
-    Tokenizing,
+    TokenizerThread,
+    is_urgent,
     lengths_of,
+    refuse_cut,
     refuse_oversize,
+    slices,
+    turns,
 )
 from sidecar.settings import Limits
 
+# One turn at the tokenizer: a short text that comes meanwhile waits for it.
+TOKENIZE_ROWS = 256
+TOKENIZE_CHARS = 1 << 15
+# What is handed on at a time: enough for some batches of an engine.
+PART_TOKENS = 4_096
 # Of a long request so many parts wait at a time: while one is computed the next is there, and
 # another is tokenised.
 PARTS_AT_ONCE = 2
@@ -71,8 +79,7 @@ class Encoder:
         self._load = load
         self._limits = limits
         self.counts = Counts()
-        self._cancellation = Cancellation()
-        self._tokenizing = Tokenizing(self._cancellation)
+        self._tokenizer = TokenizerThread()
         self._inference = Inference(limits, self._post, counts=self.counts, now=now)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[Job, asyncio.Future[None]] = {}
@@ -136,13 +143,14 @@ class Encoder:
 
     def abandon(self) -> None:
         """Answer the running requests with 503 now; the batch in work is left to itself."""
-        self._cancellation.abandon()
+        if not self._abandoned.done():
+            self._abandoned.set_result(None)
         self.close(wait=False)
 
     def close(self, *, wait: bool = True) -> None:
         """Compute no more than the batch in work, and wait for it if asked to."""
         self.is_stopping = True
-        self._tokenizing.close()
+        self._tokenizer.close()
         self._inference.close(wait=wait)
 
     def freed(self) -> None:
@@ -168,10 +176,11 @@ class Encoder:
             return Embedded(rows=rows, tokens=[], truncated=[], fingerprint=fingerprint)
         if len(texts) * loaded.engine.max_tokens <= self._share(loaded.engine):
             lengths = self._let_by(texts, priority)
-            few = self._tokenizing.at_once(
-                loaded.engine, texts, lengths, priority=priority, truncate=truncate
-            )
-            if few is not None:
+            # Read in less time than it takes to change threads and back.
+            if is_urgent(lengths, priority) and self._tokenizer.is_idle:
+                few = loaded.engine.tokenize(texts[:])
+                if not truncate:
+                    refuse_cut(few, 0, loaded.engine.max_tokens)
                 is_ahead = is_interactive(priority, _size(few))
                 job = self._submit(few, BatchKey(pooling, normalize), is_interactive=is_ahead)
                 return await self._finish(job, few, disconnected)
@@ -219,11 +228,10 @@ class Encoder:
         loaded = self._require_loaded()
         lengths = self._let_by(texts, None if is_patient else priority)
         read = functools.partial(
-            self._tokenizing.parts,
-            loaded.engine,
+            self._tokens,
             texts,
             lengths,
-            priority=priority,
+            is_urgent=is_urgent(lengths, priority),
             truncate=truncate,
             disconnected=disconnected,
         )
@@ -248,18 +256,12 @@ class Encoder:
                 pass
             head, reading = [], read()
         reservation = Reservation(tokens=share, is_interactive=priority == "interactive")
-        with contextlib.ExitStack() as held:
-
-            def enter() -> None:
-                held.enter_context(self._inference.reserved(reservation))
-
-            await self._let_in(enter, disconnected, is_patient=is_patient)
-            made = self._part_by_part(
-                tokenizing.resumed(head, reading), key, reservation, disconnected
-            )
-            async with contextlib.aclosing(made):
-                async for found in made:
-                    yield found
+        reserve = functools.partial(self._inference.reserve, reservation)
+        await self._let_in(reserve, disconnected, is_patient=is_patient)
+        made = self._part_by_part(_resumed(head, reading), key, reservation, disconnected)
+        async with contextlib.aclosing(made):
+            async for found in made:
+                yield found
 
     def _let_by(self, texts: Sequence[str], priority: Priority | None) -> Sequence[int]:
         """Return the lengths of `texts`. Raises Problem 422 and, where there is a priority, 429."""
@@ -282,9 +284,7 @@ class Encoder:
             except Problem as problem:
                 if not is_patient or problem.kind != "busy":
                     raise
-            await self._cancellation.unless_left(
-                asyncio.ensure_future(asyncio.sleep(ROOM_S)), disconnected
-            )
+            await self.while_wanted(asyncio.sleep(ROOM_S), disconnected=disconnected)
 
     async def _part_by_part(
         self,
@@ -293,14 +293,16 @@ class Encoder:
         reservation: Reservation,
         disconnected: Disconnected | None,
     ) -> AsyncGenerator[Embedded]:
-        """Yield the vectors of `parts`, of which PARTS_AT_ONCE wait in the queue at most."""
+        """Yield the vectors of `parts`, of which PARTS_AT_ONCE wait in the queue at most.
+
+        Gives the reservation back in the end.
+        """
         submitted: deque[tuple[Job, list[Tokens]]] = deque()
         first = 0
         try:
             async for part in parts:
-                submitted.append(
-                    (self._submit(part, key, reservation=reservation, first=first), part)
-                )
+                job = self._submit(part, key, reservation=reservation, first=first)
+                submitted.append((job, part))
                 first += len(part)
                 if len(submitted) == PARTS_AT_ONCE:
                     yield await self._finish(*submitted.popleft(), disconnected)
@@ -309,17 +311,31 @@ class Encoder:
         finally:
             for job, _ in submitted:
                 self._leave(job)
+            self._inference.release(reservation)
 
-    async def while_wanted(self, work: Coroutine[Any, Any, R], *, disconnected: Disconnected) -> R:
+    async def while_wanted(
+        self, work: Awaitable[R], *, disconnected: Disconnected | None = None
+    ) -> R:
         """Return what `work` returns, and cancel it when its request is left.
 
         Raises Problem: 499 when `disconnected` is done, 503 when requests are abandoned.
         """
-        task = asyncio.ensure_future(work)
+        future = asyncio.ensure_future(work)
+        waited: set[asyncio.Future[Any]] = {future, self._abandoned}
+        if disconnected is not None:
+            waited.add(disconnected)
         try:
-            return await self._cancellation.unless_left(task, disconnected)
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            if future.done():
+                return future.result()
         finally:
-            task.cancel()
+            future.cancel()
+        raise client_gone() if disconnected is not None and disconnected.done() else stopping()
+
+    @functools.cached_property
+    def _abandoned(self) -> asyncio.Future[None]:
+        """What is done once the running requests are given up."""
+        return asyncio.get_running_loop().create_future()
 
     def require_room(self, priority: Priority = "auto", *, texts: int = 1) -> None:
         """Raise Problem 429 if a request of at least so many texts would surely be refused.
@@ -346,15 +362,21 @@ class Encoder:
     @staticmethod
     def _share(engine: Engine) -> int:
         """Return how many tokens of one request may wait at a time."""
-        return PARTS_AT_ONCE * max(tokenizing.PART_TOKENS, engine.max_tokens)
+        return PARTS_AT_ONCE * max(PART_TOKENS, engine.max_tokens)
 
     async def spans(
         self, text: str, *, disconnected: Disconnected | None = None
     ) -> tuple[Sequence[int], Sequence[int]]:
-        """Return where the tokens of `text` start and end. Raises Problem as `parts` does."""
-        return await self._tokenizing.spans(
-            self._require_loaded().engine, text, disconnected=disconnected
-        )
+        """Return where the tokens of `text` start and end, four bytes for each.
+
+        Raises Problem as `parts` does.
+        """
+        starts, ends = array("I"), array("I")
+        read = self._require_loaded().engine.spans
+        async for first, found in self._in_turns(read, text, disconnected):
+            starts.extend(first + start for start, _ in found)
+            ends.extend(first + end for _, end in found)
+        return starts, ends
 
     async def unknown(
         self, text: str, *, disconnected: Disconnected | None = None
@@ -363,9 +385,49 @@ class Encoder:
 
         Raises Problem as `parts` does.
         """
-        return await self._tokenizing.unknown(
-            self._require_loaded().engine, text, disconnected=disconnected
-        )
+        read = self._require_loaded().engine.unknown
+        found = [counts async for _, counts in self._in_turns(read, text, disconnected)]
+        return sum(unknown for unknown, _ in found), sum(total for _, total in found)
+
+    async def _in_turns(
+        self, read: Callable[[str], R], text: str, disconnected: Disconnected | None
+    ) -> AsyncIterator[tuple[int, R]]:
+        """Yield where pieces of `text` start and what `read` returns of each.
+
+        They begin with white space, which changes no token.
+        """
+        for first, last in turns(text, max_chars=TOKENIZE_CHARS):
+            work = functools.partial(read, text[first:last])
+            yield first, await self._on_tokenizer(work, disconnected)
+
+    async def _tokens(
+        self,
+        texts: Sequence[str],
+        lengths: Sequence[int],
+        *,
+        is_urgent: bool,
+        truncate: bool,
+        disconnected: Disconnected | None,
+    ) -> AsyncIterator[list[Tokens]]:
+        """Yield the tokens of `texts` of these `lengths`, PART_TOKENS or one text at a time."""
+        engine, first = self._require_loaded().engine, 0
+        for run in slices(lengths, max_rows=TOKENIZE_ROWS, max_total=TOKENIZE_CHARS):
+            work = functools.partial(lambda run: engine.tokenize(texts[run]), run)
+            found = await self._on_tokenizer(work, disconnected, is_urgent=is_urgent)
+            if not truncate:
+                refuse_cut(found, first, engine.max_tokens)
+            first += len(found)
+            sizes = [len(one.ids) for one in found]
+            for part in slices(sizes, max_rows=TOKENIZE_ROWS, max_total=PART_TOKENS):
+                yield found[part]
+
+    async def _on_tokenizer(
+        self, work: Callable[[], R], disconnected: Disconnected | None, *, is_urgent: bool = False
+    ) -> R:
+        if self._abandoned.done():
+            raise stopping()
+        future = asyncio.wrap_future(self._tokenizer.submit(work, is_urgent=is_urgent))
+        return await self.while_wanted(future, disconnected=disconnected)
 
     def _submit(
         self,
@@ -394,7 +456,7 @@ class Encoder:
     ) -> Embedded:
         """Return the vectors of `part` once `job` has them."""
         try:
-            await self._cancellation.unless_left(self._waiting[job], disconnected)
+            await self.while_wanted(self._waiting[job], disconnected=disconnected)
         finally:
             self._leave(job)
         if job.problem is not None:
@@ -410,7 +472,8 @@ class Encoder:
 
     def _leave(self, job: Job) -> None:
         """Forget `job`, and what of it still waits."""
-        if not self._waiting.pop(job).done():
+        ended = self._waiting.pop(job)
+        if ended.cancelled() or not ended.done():
             self._inference.drop(job)
 
     def _post(self, jobs: list[Job]) -> None:
@@ -437,3 +500,13 @@ class Encoder:
 
 def _size(part: Sequence[Tokens]) -> int:
     return sum(len(one.ids) for one in part)
+
+
+async def _resumed(
+    head: list[list[Tokens]], rest: AsyncIterator[list[Tokens]]
+) -> AsyncIterator[list[Tokens]]:
+    """Yield the parts in `head`, which is emptied, and then `rest`."""
+    while head:
+        yield head.pop(0)
+    async for part in rest:
+        yield part

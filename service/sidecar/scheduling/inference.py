@@ -7,12 +7,11 @@ for more to come.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Literal
 
@@ -214,20 +213,19 @@ class Inference:
             self._change.notify()
         self.revive()
 
-    @contextlib.contextmanager
-    def reserved(self, reservation: Reservation) -> Iterator[None]:
-        """Keep the share of `reservation` in the queue meanwhile.
+    def reserve(self, reservation: Reservation) -> None:
+        """Keep the share of `reservation` in the queue until it is released.
 
         Raises Problem 429 if long requests have all that they may, or too much waits already.
         """
         with self._change:
             self.require_reservation(reservation)
             self.scheduler.reservations.add(reservation)
-        try:
-            yield
-        finally:
-            with self._change:
-                self.scheduler.reservations.discard(reservation)
+
+    def release(self, reservation: Reservation) -> None:
+        """Keep the share of `reservation` no longer."""
+        with self._change:
+            self.scheduler.reservations.discard(reservation)
 
     def require_reservation(self, reservation: Reservation) -> None:
         """Raise Problem 429 if `reservation` would not be let in now."""

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
 import queue
 import threading
 from abc import abstractmethod
-from array import array
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar, overload
 
-from sidecar.engines import Engine, Tokens
-from sidecar.problems import Problem, client_gone, stopping
+from sidecar.engines import Tokens
+from sidecar.problems import Problem
 from sidecar.scheduling.scheduler import Priority
 from sidecar.settings import Limits
 
@@ -64,44 +62,6 @@ def refuse_oversize(lengths: Sequence[int], limits: Limits) -> None:
 
 R = TypeVar("R")
 Disconnected = asyncio.Future[None]  # done when the client has left
-
-
-class Cancellation:
-    """Whether the running requests are given up; for one event loop."""
-
-    def __init__(self) -> None:
-        """Nothing is given up."""
-        self._future: asyncio.Future[None] | None = None
-
-    @property
-    def is_done(self) -> bool:
-        """Whether requests were given up."""
-        return self._made().done()
-
-    def abandon(self) -> None:
-        """Give up the running requests, and those to come."""
-        if not self._made().done():
-            self._made().set_result(None)
-
-    async def unless_left(self, future: asyncio.Future[R], disconnected: Disconnected | None) -> R:
-        """Return the future's result.
-
-        Raises Problem: 499 when `disconnected` is done, 503 if requests are abandoned.
-        """
-        waited: set[asyncio.Future[Any]] = {future, self._made()}
-        if disconnected is not None:
-            waited.add(disconnected)
-        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-        if future.done():
-            return future.result()
-        raise client_gone() if disconnected is not None and disconnected.done() else stopping()
-
-    def _made(self) -> asyncio.Future[None]:
-        if self._future is None:
-            self._future = asyncio.get_running_loop().create_future()
-        return self._future
-
-
 _URGENT, _LATER = 0, 1
 # Its urgency, its number, the work, None to end, and the future of what the work returns.
 _Errand = tuple[int, int, Callable[[], Any] | None, "Future[Any]"]
@@ -198,122 +158,16 @@ def turns(text: str, *, max_chars: int) -> Iterator[tuple[int, int]]:
         start = end
 
 
-# One turn at the tokenizer: a short text that comes meanwhile waits for it.
-TOKENIZE_ROWS = 256
-TOKENIZE_CHARS = 1 << 15
 URGENT_CHARS, URGENT_ROWS = 2_000, 64
-# What is handed on at a time: enough for some batches of an engine.
-PART_TOKENS = 4_096
 
 
-class Tokenizing(TokenizerThread):
-    """Reads texts on its thread, for any number of requests, until `cancellation`."""
-
-    def __init__(self, cancellation: Cancellation) -> None:
-        super().__init__()
-        self._cancellation = cancellation
-
-    def at_once(
-        self,
-        engine: Engine,
-        texts: Sequence[str],
-        lengths: Sequence[int],
-        *,
-        priority: Priority,
-        truncate: bool,
-    ) -> list[Tokens] | None:
-        """Return the tokens of a few short texts, None for others and while others are read.
-
-        They are read in less time than it takes to change threads and back. Raises Problem 422 as
-        `parts` does.
-        """
-        if not (_is_urgent(lengths, priority) and self.is_idle):
-            return None
-        found = engine.tokenize(texts[:])
-        if not truncate:
-            _refuse_cut(found, 0, engine.max_tokens)
-        return found
-
-    async def parts(
-        self,
-        engine: Engine,
-        texts: Sequence[str],
-        lengths: Sequence[int],
-        *,
-        priority: Priority,
-        truncate: bool,
-        disconnected: Disconnected | None,
-    ) -> AsyncIterator[list[Tokens]]:
-        """Yield the tokens of `texts` of these `lengths`, PART_TOKENS or one text at a time.
-
-        Raises Problem 422 for a text that would be cut, unless with `truncate`, and what `Encoder`
-        does when the request is left.
-        """
-        is_urgent = _is_urgent(lengths, priority)
-        first = 0
-        for run in slices(lengths, max_rows=TOKENIZE_ROWS, max_total=TOKENIZE_CHARS):
-            work = functools.partial(lambda run: engine.tokenize(texts[run]), run)
-            found = await self._read(work, is_urgent=is_urgent, disconnected=disconnected)
-            if not truncate:
-                _refuse_cut(found, first, engine.max_tokens)
-            first += len(found)
-            sizes = [len(one.ids) for one in found]
-            for part in slices(sizes, max_rows=TOKENIZE_ROWS, max_total=PART_TOKENS):
-                yield found[part]
-
-    async def spans(
-        self, engine: Engine, text: str, *, disconnected: Disconnected | None
-    ) -> tuple[array[int], array[int]]:
-        """Return where the tokens of `text` start and where they end, four bytes for each.
-
-        A long text is read in turns that begin with white space, which changes no token.
-        """
-        starts, ends = array("I"), array("I")
-        for first, last in turns(text, max_chars=TOKENIZE_CHARS):
-            work = functools.partial(engine.spans, text[first:last])
-            found = await self._read(work, is_urgent=False, disconnected=disconnected)
-            starts.extend(first + start for start, _ in found)
-            ends.extend(first + end for _, end in found)
-        return starts, ends
-
-    async def unknown(
-        self, engine: Engine, text: str, *, disconnected: Disconnected | None
-    ) -> tuple[int, int]:
-        """Return how many tokens of `text` the model has none for, and of how many, in turns."""
-        unknown = total = 0
-        for first, last in turns(text, max_chars=TOKENIZE_CHARS):
-            work = functools.partial(engine.unknown, text[first:last])
-            found = await self._read(work, is_urgent=False, disconnected=disconnected)
-            unknown, total = unknown + found[0], total + found[1]
-        return unknown, total
-
-    async def _read(
-        self, work: Callable[[], R], *, is_urgent: bool, disconnected: Disconnected | None
-    ) -> R:
-        if self._cancellation.is_done:
-            raise stopping()
-        future = asyncio.wrap_future(self.submit(work, is_urgent=is_urgent))
-        try:
-            return await self._cancellation.unless_left(future, disconnected)
-        finally:
-            future.cancel()
-
-
-async def resumed(
-    head: list[list[Tokens]], rest: AsyncIterator[list[Tokens]]
-) -> AsyncIterator[list[Tokens]]:
-    """Yield the parts in `head`, which is emptied, and then `rest`."""
-    while head:
-        yield head.pop(0)
-    async for part in rest:
-        yield part
-
-
-def _is_urgent(lengths: Sequence[int], priority: Priority) -> bool:
+def is_urgent(lengths: Sequence[int], priority: Priority) -> bool:
+    """Return whether texts of these lengths are few and short, and not for later."""
     return priority != "bulk" and len(lengths) <= URGENT_ROWS and sum(lengths) <= URGENT_CHARS
 
 
-def _refuse_cut(found: Sequence[Tokens], first: int, limit: int) -> None:
+def refuse_cut(found: Sequence[Tokens], first: int, limit: int) -> None:
+    """Raise Problem 422 for a text that was cut; `first` is the index of the first."""
     for index, one in enumerate(found, first):
         if one.is_truncated:
             raise Problem(

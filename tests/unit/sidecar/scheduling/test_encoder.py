@@ -11,7 +11,7 @@ import pytest
 from sidecar.errors import ModelError
 from sidecar.models.loader import Loaded
 from sidecar.problems import Problem
-from sidecar.scheduling import tokenizing
+from sidecar.scheduling import encoder
 from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Limits
 from tests.support.stub_engine import SNAPSHOT, StubEngine
@@ -58,7 +58,7 @@ def test_batches_stay_within_the_budget_of_tokens() -> None:
 def test_long_texts_are_read_in_more_than_one_turn(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokenizing, "TOKENIZE_CHARS", 10)
+    monkeypatch.setattr(encoder, "TOKENIZE_CHARS", 10)
     turns: list[int] = []
     tokenize = bench.engine.tokenize
 
@@ -275,7 +275,7 @@ def test_a_long_text_is_tokenised_in_turns_and_its_tokens_keep_their_places(
 ) -> None:
     text = " ".join(f"word{number}" for number in range(500))
     whole = served.engine.spans(text)
-    monkeypatch.setattr(tokenizing, "TOKENIZE_CHARS", 100)
+    monkeypatch.setattr(encoder, "TOKENIZE_CHARS", 100)
     starts, ends = served.run(served.encoder.spans(text))
     assert list(zip(starts, ends, strict=True)) == whole
     assert served.run(served.encoder.unknown(text)) == served.engine.unknown(text)

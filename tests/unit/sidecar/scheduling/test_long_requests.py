@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sidecar.problems import CLIENT_CLOSED, Problem
-from sidecar.scheduling import encoder, tokenizing
+from sidecar.scheduling import encoder
 from sidecar.scheduling.tokenizing import DeferredTexts
 from sidecar.settings import Limits
 from tests.unit.sidecar.scheduling.conftest import Bench, status_of, until_entered, until_queued
@@ -25,7 +25,7 @@ LONG = ["w" + str(number) for number in range(60)]
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr(tokenizing, "PART_TOKENS", PART)
+    monkeypatch.setattr(encoder, "PART_TOKENS", PART)
     return Bench(Limits(max_batch_rows=2, max_queued_tokens=BUDGET))
 
 
@@ -87,7 +87,7 @@ def test_many_long_requests_stay_within_the_budget_and_all_are_served(bench: Ben
 def test_texts_of_a_long_request_are_made_when_they_are_tokenised(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokenizing, "TOKENIZE_ROWS", 3)
+    monkeypatch.setattr(encoder, "TOKENIZE_ROWS", 3)
     texts = Counted(LONG)
 
     async def work() -> int:
