@@ -21,6 +21,7 @@ from bundler.atomic import replace_files
 from bundler.bootstrap import connection
 from bundler.bootstrap.interpreters import become, without_python
 from bundler.bootstrap.pip_options import pip_environment, pip_options
+from bundler.bootstrap.platforms import run_program
 from bundler.errors import DiskError, IntegrityError, UnreachableError, UsageError
 from bundler.project import parse_toml, read_text
 
@@ -183,15 +184,9 @@ def _create(project: Project) -> None:
     where = folder(project)
     shutil.rmtree(where, ignore_errors=True)
     base = getattr(sys, "_base_executable", sys.executable)
-    made = subprocess.run(
-        [base, "-m", "venv", str(where)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=without_python(os.environ),
-    )
+    made = run_program([base, "-m", "venv", where], env=without_python(os.environ), is_merged=True)
     if made.returncode:
-        lines = (made.stdout + made.stderr).strip().splitlines() or ["venv said nothing"]
+        lines = made.stdout.strip().splitlines() or ["venv said nothing"]
         raise UsageError(
             "the project's environment cannot be made",
             why=lines[-1],
@@ -243,15 +238,10 @@ def _unfetched(pip: list[str], environment: Mapping[str, str], tail: list[str]) 
     missed = next(filter(None, map(MISSED.search, reversed(tail))), None)
     if missed is None:
         return []
-    done = subprocess.run(
+    done = run_program(
         [*pip, "-vv", "--dry-run", "--ignore-installed", missed[1]],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
         env={**environment, "PIP_RETRIES": "0"},
+        is_merged=True,
     )
     lines = (line.strip() for line in done.stdout.splitlines())
     return [line for line in lines if line.startswith(UNFETCHED)]
@@ -268,13 +258,7 @@ def _prove(project: Project, groups: list[str]) -> None:
     lines = requirements(project, groups).splitlines()
     pinned = [line.split(" \\")[0] for line in lines if not line.startswith(" ")]
     wanted = dict(line.split("==") for line in pinned if " ; " not in line)
-    done = subprocess.run(
-        [str(interpreter(project)), "-I", "-B", "-c", PROOF],
-        input=json.dumps(wanted),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_program([interpreter(project), "-I", "-B", "-c", PROOF], text=json.dumps(wanted))
     if done.returncode:
         raise UsageError(
             "the project's environment does not hold what pip installed",

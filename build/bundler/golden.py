@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bundler.bootstrap.platforms import run_program
 from bundler.errors import ModelError, UsageError
 from sidecar.errors import IntegrityError
 from sidecar.models import golden
@@ -51,14 +51,8 @@ def make_golden(folder: Path, texts: Sequence[str]) -> Made:
 
     Raises ModelError with the last thing it said.
     """
-    done = subprocess.run(
-        [sys.executable, "-I", "-B", str(MAKER)],
-        input=json.dumps({"folder": str(folder), "texts": list(texts)}),
-        capture_output=True,
-        check=False,
-        text=True,
-        encoding="utf-8",
-    )
+    asked = json.dumps({"folder": str(folder), "texts": list(texts)})
+    done = run_program([sys.executable, "-I", "-B", MAKER], text=asked)
     try:
         if done.returncode:
             raise ValueError  # noqa: TRY301

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from bundler.assembly import compile_worker, runtime, safe_extract
 from bundler.assembly.exclusions import keeps
+from bundler.bootstrap.platforms import run_program
 from bundler.errors import DiskError, UsageError
 from bundler.targets import PYTHON
 from sidecar.process.children import needed
@@ -90,14 +91,10 @@ def _compile(root: Path, batch: list[str], interpreter: Path) -> list[str]:
     ]
     flags = ("-s", "-S", "-P", "-B", "-X", "utf8", "-W", "ignore")
     try:
-        done = subprocess.run(
+        done = run_program(
             [interpreter, *flags, compile_worker.__file__],
-            input=json.dumps(jobs),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            text=json.dumps(jobs),
             env={"PYTHONHASHSEED": "0", **needed(os.environ)},
-            encoding="utf-8",
-            check=False,
         )
     except OSError as error:
         raise _unusable(interpreter, error.strerror or str(error)) from error
@@ -165,15 +162,7 @@ def locked_compiler(spec: RuntimeSpec, archive: Path, target: Target, folder: Pa
 def _try_out(executable: Path, spec: RuntimeSpec) -> None:
     """Raise UsageError unless the program runs here and is the version that was locked."""
     try:
-        done = subprocess.run(
-            [executable, "-I", "-S", "-B", "-c", TRIAL],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=TRIAL_S,
-            check=False,
-        )
+        done = run_program([executable, "-I", "-S", "-B", "-c", TRIAL], timeout_s=TRIAL_S)
         last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
         why = f"exit status {done.returncode}: {last}"
         if not done.returncode:

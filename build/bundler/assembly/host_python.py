@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from bundler.atomic import EXECUTABLE, set_mode
+from bundler.bootstrap.platforms import run_program
 from bundler.digests import Digest
 from bundler.errors import IntegrityError, UnreachableError, VerificationError
 from bundler.plan import HostRuntime
@@ -312,21 +313,12 @@ def unsuitable(why: str) -> UnreachableError:
 def output_of(command: list[str], *, cwd: Path | None = None) -> str:
     """Return what a host program prints in an empty environment. Raises UnreachableError."""
     try:
-        done = subprocess.run(
-            command,
-            cwd=cwd,
-            env={},
-            check=True,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=TIMEOUT_S,
-        )
-    except subprocess.CalledProcessError as error:
-        last = error.stderr.strip().rpartition("\n")[2]
-        why = f"{Path(command[0]).name} ended with {error.returncode}: {last}"
-        raise unsuitable(why) from error
+        done = run_program(command, cwd=cwd, env={}, timeout_s=TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise unsuitable(f"{command[0]} did not run: {error}") from error
+    if done.returncode:
+        last = done.stderr.strip().rpartition("\n")[2]
+        raise unsuitable(f"{Path(command[0]).name} ended with {done.returncode}: {last}")
     return done.stdout
 
 

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bundler.bootstrap.platforms import BITS, MACHINES, PYTHON, output
+from bundler.bootstrap.platforms import BITS, MACHINES, PYTHON, output, run_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -93,16 +93,10 @@ def find(wanted: Platform, environ: Mapping[str, str]) -> tuple[Path | None, lis
 def ask(command: list[str], environ: Mapping[str, str]) -> dict[str, Any] | None:
     """Return the facts of the Python that `command` starts, None if it starts none."""
     try:
-        done = subprocess.run(
-            [*command, "-I", "-B", "-"],
-            check=True,
-            input=TRIAL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            encoding="utf-8",
-            env=without_python(environ),
-            timeout=TRIAL_S,
+        done = run_program(
+            [*command, "-I", "-B", "-"], text=TRIAL, env=without_python(environ), timeout_s=TRIAL_S
         )
+        done.check_returncode()
         found: dict[str, Any] = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.SubprocessError):
         return None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from bundler.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 # What the bundle carries, and what runs the builder.
 PYTHON = (3, 11)
@@ -210,17 +210,34 @@ def _library() -> tuple[str, tuple[int, ...]]:
 def output(*command: str, **environment: str) -> str:
     """Return what a program of the system prints, nothing if it cannot be asked."""
     try:
-        done = subprocess.run(
-            command,
-            check=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            encoding="utf-8",
-            errors="replace",
-            env={**os.environ, **environment},
-            timeout=30,
-        )
+        done = run_program(command, env={**os.environ, **environment}, timeout_s=30)
     except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout.strip()
+    return "" if done.returncode else done.stdout.strip()
+
+
+def run_program(
+    command: Sequence[str | Path],
+    *,
+    text: str = "",
+    is_merged: bool = False,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Return how a program ended that read `text`, and what it said, whatever that was.
+
+    Merged, its errors are among the rest. Raises OSError and SubprocessError.
+    """
+    return subprocess.run(
+        command,
+        input=text,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if is_merged else subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+        cwd=cwd,
+        env=env,
+        timeout=timeout_s,
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import tomlkit
 from unearth import Link
 
+from bundler.bootstrap.platforms import run_program
 from bundler.errors import UnreachableError, UnsupportedError, UsageError
 from bundler.locks.wheels import parse_lock, select
 from bundler.profiles import GROUPS
@@ -108,18 +108,8 @@ def _run_pdm(folder: Path, platform: str, python: str, *, append: bool) -> None:
     command = [python, "-m", "pdm", "lock", "--project", str(folder), "--group", ":all"]
     command += [f"--platform={platform}", "--python===3.11.*", "--implementation=cpython"]
     command += ["--append"] if append else []
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=_environment(os.environ, python),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-    )
+    environment = _environment(os.environ, python)
+    done = run_program(command, cwd=folder, env=environment, is_merged=True)
     if done.returncode == 0:
         return
     said = [line.strip() for line in done.stdout.splitlines() if line.strip()]
