@@ -42,31 +42,24 @@ SITE_PACKAGES = "site-packages/"
 
 def compile_tree(
     root: Path, *, interpreter: Path, jobs: int, on_file: Callable[[str], None] = lambda _: None
-) -> dict[str, str]:
+) -> None:
     """Compile every .py file below `root` with `interpreter`, a Python 3.11, in `jobs` processes.
 
     Bytecode that was there goes first. A file's name in its code is its path below the nearest
     site-packages, or below `root`. `on_file` hears each source's path when it is done, from this
     thread. A killed run leaves a tree to compile again, so compile before a tree is published.
-    Returns Python's reason for each source that does not compile (templates, test data). Raises
-    UsageError for another Python, DiskError.
+    What does not compile (templates, test data) gets no bytecode. Raises UsageError for another
+    Python, DiskError.
     """
     for folder in sorted(root.rglob("__pycache__"), reverse=True):
         shutil.rmtree(folder)
     sources = _sources(root)
     batches = [sources[at : at + BATCH_FILES] for at in range(0, len(sources), BATCH_FILES)]
-    skipped = {}
     with ThreadPoolExecutor(max_workers=jobs) as threads:
-        for batch, reasons in zip(
-            batches,
-            threads.map(lambda batch: _compile(root, batch, interpreter), batches),
-            strict=True,
-        ):
-            for path, reason in zip(batch, reasons, strict=True):
-                if reason:
-                    skipped[path] = reason
+        compiled = threads.map(lambda batch: _compile(root, batch, interpreter), batches)
+        for batch, _ in zip(batches, compiled, strict=True):
+            for path in batch:
                 on_file(path)
-    return skipped
 
 
 def bytecode_path(source: str) -> str:
@@ -80,8 +73,8 @@ def _sources(root: Path) -> list[str]:
     return sorted(p.relative_to(root).as_posix() for p in root.rglob("*.py") if p.is_file())
 
 
-def _compile(root: Path, batch: list[str], interpreter: Path) -> list[str]:
-    """Compile some sources in a process that sees no settings of ours; return what was wrong.
+def _compile(root: Path, batch: list[str], interpreter: Path) -> None:
+    """Compile some sources in a process that sees no settings of ours.
 
     Raises DiskError where it cannot write, UsageError.
     """
@@ -100,16 +93,15 @@ def _compile(root: Path, batch: list[str], interpreter: Path) -> list[str]:
         raise _unusable(interpreter, error.strerror or str(error)) from error
     if not done.stdout:
         raise _unusable(interpreter, f"it ended early, with code {done.returncode}")
-    version, answer = json.loads(done.stdout)
+    version, failure = json.loads(done.stdout)
     if tuple(version[:2]) != PYTHON:
         raise _unusable(interpreter, f"it is Python {'.'.join(map(str, version))}")
-    if isinstance(answer, str):
+    if failure:
         raise DiskError(
             "bytecode cannot be written",
-            why=answer,
+            why=failure,
             next_step="free some space and run the same command again",
         )
-    return list(answer)
 
 
 def _unusable(interpreter: Path, why: str) -> UsageError:

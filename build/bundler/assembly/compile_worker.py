@@ -72,29 +72,27 @@ def hold(value: object, held: list[object]) -> None:
             hold(item, held)
 
 
-def compile_file(path: str, output: str, name: str) -> str:
-    """Write the bytecode of the file `path` to `output`; return why not, or ""."""
+def compile_file(path: str, output: str, name: str) -> None:
+    """Write the bytecode of the file `path` to `output`, unless it does not compile."""
     source = Path(path).read_bytes()
     try:
         data = bytecode(source, name)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return f"{type(error).__name__}: {error}"
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return
     Path(output).parent.mkdir(exist_ok=True)
     Path(output).write_bytes(data)
-    return ""
 
 
 def main() -> None:
-    """Compile a list of [path, output, name]; answer with our version and what was wrong of each.
-
-    A string instead of the second list is a failure to read or write.
-    """
+    """Compile a list of [path, output, name]; answer with our version, and why it broke off."""
     prepare()
+    failure = ""
     try:
-        answer: object = [compile_file(*job) for job in json.load(sys.stdin)]
+        for job in json.load(sys.stdin):
+            compile_file(*job)
     except OSError as error:
-        answer = str(error)
-    json.dump([sys.version_info[:3], answer], sys.stdout)
+        failure = str(error)
+    json.dump([sys.version_info[:3], failure], sys.stdout)
 
 
 if __name__ == "__main__":

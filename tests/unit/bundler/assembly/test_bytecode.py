@@ -55,9 +55,8 @@ def compiled(root: Path) -> dict[str, bytes]:
 
 def test_every_source_gets_bytecode_and_stays(tmp_path: Path) -> None:
     heard: list[str] = []
-    result = bytecode.compile_tree(make(tmp_path), interpreter=PYTHON, jobs=2, on_file=heard.append)
+    bytecode.compile_tree(make(tmp_path), interpreter=PYTHON, jobs=2, on_file=heard.append)
     assert heard == sorted(SOURCES)
-    assert result == {}
     assert compiled(tmp_path).keys() == {bytecode.bytecode_path(path) for path in SOURCES}
     assert "pkg/__pycache__/first.cpython-311.pyc" in compiled(tmp_path)
     assert all((tmp_path / path).is_file() for path in SOURCES)
@@ -153,7 +152,7 @@ def test_old_bytecode_goes(tmp_path: Path) -> None:
     assert b"stale" not in compiled(tmp_path).values()
 
 
-def test_what_does_not_compile_is_skipped_and_named(tmp_path: Path) -> None:
+def test_what_does_not_compile_is_skipped(tmp_path: Path) -> None:
     bad = {
         "templates/old.py": "print 'python 2'\n",
         "pkg/null.py": "x = 1\0\n",
@@ -162,10 +161,8 @@ def test_what_does_not_compile_is_skipped_and_named(tmp_path: Path) -> None:
     }
     make(tmp_path, bad)
     (tmp_path / "pkg/latin.py").write_bytes(b"x = '\xe9'\n")
-    reasons = bytecode.compile_tree(tmp_path, interpreter=PYTHON, jobs=2)
+    bytecode.compile_tree(tmp_path, interpreter=PYTHON, jobs=2)
     assert list(compiled(tmp_path)) == ["pkg/__pycache__/good.cpython-311.pyc"]
-    assert sorted(reasons) == ["pkg/deep.py", "pkg/latin.py", "pkg/null.py", "templates/old.py"]
-    assert "SyntaxError" in reasons["templates/old.py"]
     assert not (tmp_path / "templates/__pycache__").exists()
 
 
@@ -193,7 +190,7 @@ def test_bytecode_runs_whatever_the_times_of_sources(
 
 
 def test_an_empty_tree_has_no_bytecode(tmp_path: Path) -> None:
-    assert bytecode.compile_tree(tmp_path, interpreter=PYTHON, jobs=4) == {}
+    bytecode.compile_tree(tmp_path, interpreter=PYTHON, jobs=4)
     assert compiled(tmp_path) == {}
 
 
@@ -207,7 +204,7 @@ def fake_python(folder: Path, lines: Iterable[str]) -> Path:
 
 @pytest.mark.parametrize(
     ("lines", "why"),
-    [(["[[3, 12, 1], []]"], "Python 3.12.1"), ([], "ended early"), (None, "No such")],
+    [(['[[3, 12, 1], ""]'], "Python 3.12.1"), ([], "ended early"), (None, "No such")],
 )
 def test_another_python_exits_2(tmp_path: Path, lines: list[str] | None, why: str) -> None:
     make(tmp_path / "tree")
