@@ -154,22 +154,16 @@ def select(
     for package in lock.packages:
         if package.groups.intersection(groups) and _holds(package.marker, target):
             candidates.setdefault(package.name, []).append(package)
-    chosen: list[LockedWheel] = []
-    missing: list[str] = []
-    for name, packages in sorted(candidates.items()):
-        wheel = _choose(name, packages, target)
-        if wheel is None:
-            missing.append(name)
-        else:
-            chosen.append(wheel)
-    if missing:
+    found = {name: _choose(name, packages, target) for name, packages in candidates.items()}
+    if missing := sorted(name for name, wheel in found.items() if wheel is None):
         raise UnsupportedError(
             f"not locked for {target.name}: {', '.join(missing)}",
             why="none of the files locked for them fits the target's tags",
             next_step="python3 build lock --wheels, where their index can be reached",
         )
+    chosen = tuple(wheel for _, wheel in sorted(found.items()) if wheel)
     _check_closed(chosen, candidates, target)
-    return tuple(chosen)
+    return chosen
 
 
 def _holds(marker: Marker | None, target: Target) -> bool:
@@ -179,23 +173,19 @@ def _holds(marker: Marker | None, target: Target) -> bool:
 def _choose(name: str, packages: Iterable[LockedPackage], target: Target) -> LockedWheel | None:
     """Return the best wheel among entries of one package, or None; two that fit are an error."""
     ranks = target.tag_ranks()
+    files = [(package, artifact) for package in packages for artifact in package.files]
+    wheels = [file for file in files if file[1].name.endswith(".whl")]
     fitting: list[tuple[int, str, LockedPackage, Artifact]] = []
-    sources = 0
-    for package in packages:
-        for artifact in package.files:
-            if not artifact.name.endswith(".whl"):
-                sources += 1
-                continue
-            try:
-                *_, tags = parse_wheel_filename(artifact.name)
-            except InvalidWheelFilename as error:
-                raise UsageError(f"pdm.lock has an invalid name of a wheel, for {name}") from error
-            rank = min((ranks[tag] for tag in tags if tag in ranks), default=None)
-            if rank is not None:
-                fitting.append((rank, artifact.name, package, artifact))
+    for package, artifact in wheels:
+        try:
+            *_, tags = parse_wheel_filename(artifact.name)
+        except InvalidWheelFilename as error:
+            raise UsageError(f"pdm.lock has an invalid name of a wheel, for {name}") from error
+        rank = min((ranks[tag] for tag in tags if tag in ranks), default=None)
+        if rank is not None:
+            fitting.append((rank, artifact.name, package, artifact))
     if not fitting:
-        locked = sorted(a.name for p in packages for a in p.files)
-        if sources == len(locked) and sources:
+        if files and not wheels:
             raise UsageError(
                 f"{name} is locked as a source distribution only",
                 why="the bundle is assembled from wheels; nothing is compiled",
