@@ -57,12 +57,13 @@ class Waiver:
     """A finding that is known and accepted: where, about what, and why that is right.
 
     `path` is a glob over bundle paths (`*` passes slashes too), `subject` one over what a finding
-    is about: an import, a search folder, a family, a number.
+    is about: an import, a search folder, a family, a number. `target` is the one that it is for.
     """
 
     path: str
     subject: str
     reason: str
+    target: str = ""
 
     def covers(self, path: str, subject: str) -> bool:
         """Return whether this waiver is about a finding on `path` about `subject`."""
@@ -127,10 +128,7 @@ def from_recipe(table: Mapping[str, Any], *, system: str, target: str) -> AuditR
                 Family(**one) for one in (*table.get("duplicate", ()), *own.get("duplicate", ()))
             ),
             forbidden=tuple(Forbidden(**one) for one in table.get("forbidden", ())),
-            waivers=tuple(
-                Waiver(path=one["path"], subject=one["subject"], reason=one["reason"])
-                for one in waivers
-            ),
+            waivers=tuple(Waiver(**one) for one in waivers),
         )
     except KeyError as error:
         raise _misfit(system, f"{error.args[0]!r} is missing") from error
