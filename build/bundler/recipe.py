@@ -127,6 +127,15 @@ def parse_recipe(text: str) -> Recipe:
     return recipe
 
 
+def misfit(table: str, why: str) -> UsageError:
+    """Return the error for a table of the recipe that says what it should not."""
+    return UsageError(
+        f"the recipe's [{table}] cannot be used",
+        why=why,
+        next_step="correct it in bundle/recipe.toml",
+    )
+
+
 def epoch_for(recipe: Recipe) -> int:
     """Return the date of everything made, in seconds since 1970 (reproducible-builds.org)."""
     text = os.environ.get("SOURCE_DATE_EPOCH")

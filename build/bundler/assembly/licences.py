@@ -17,6 +17,7 @@ from packaging.metadata import parse_email
 from packaging.utils import canonicalize_name
 
 from bundler.errors import PolicyError, UsageError
+from bundler.recipe import misfit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -88,7 +89,7 @@ def from_recipe(table: Mapping[str, Any]) -> LicencePolicy:
     rulings: dict[str, Ruling] = {}
     for one in table.get("package", ()):
         if not one.get("reason", "").strip():
-            raise _misfit(f"the ruling on {one.get('name', 'a package')} has no reason")
+            raise misfit("licences", f"the ruling on {one.get('name', 'a package')} has no reason")
         rulings[canonicalize_name(one.get("name", ""))] = Ruling(
             reason=one["reason"],
             expression=_canonical(one["expression"]) if "expression" in one else "",
@@ -224,16 +225,8 @@ def _canonical(text: str) -> str:
     """Return `text`, or an exception of it such as `A WITH B`, in canonical form."""
     found = spdx(text)
     if not found:
-        raise _misfit(f"{text!r} is no SPDX expression")
+        raise misfit("licences", f"{text!r} is no SPDX expression")
     return found
-
-
-def _misfit(why: str) -> UsageError:
-    return UsageError(
-        "the recipe's [licences] cannot be used",
-        why=why,
-        next_step="correct it in bundle/recipe.toml; the identifiers are SPDX's",
-    )
 
 
 def _texts(dist_info: Mapping[str, bytes], folder: str, names: tuple[str, ...]) -> dict[str, bytes]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
-from bundler.errors import UsageError
+from bundler.recipe import misfit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -111,10 +111,10 @@ def from_recipe(table: Mapping[str, Any], *, system: str, target: str) -> AuditR
     own: Mapping[str, Any] = table.get(system, {})
     unknown = sorted(set(own) - _SYSTEM_KEYS)
     if unknown:
-        raise _misfit(system, f"{', '.join(unknown)} is unknown there")
+        raise misfit(f"audit.{system}", f"{', '.join(unknown)} is unknown there")
     waivers = [w for w in own.get("waiver", ()) if w.get("target", target) == target]
     if any(not waiver.get("reason", "").strip() for waiver in waivers):
-        raise _misfit(system, "a waiver has no reason")
+        raise misfit(f"audit.{system}", "a waiver has no reason")
     try:
         return AuditRules(
             system=tuple(own["system"]),
@@ -131,17 +131,9 @@ def from_recipe(table: Mapping[str, Any], *, system: str, target: str) -> AuditR
             waivers=tuple(Waiver(**one) for one in waivers),
         )
     except KeyError as error:
-        raise _misfit(system, f"{error.args[0]!r} is missing") from error
+        raise misfit(f"audit.{system}", f"{error.args[0]!r} is missing") from error
     except TypeError as error:
-        raise _misfit(system, str(error)) from error
-
-
-def _misfit(system: str, why: str) -> UsageError:
-    return UsageError(
-        f"the recipe's [audit.{system}] cannot be used",
-        why=why,
-        next_step="correct it in bundle/recipe.toml",
-    )
+        raise misfit(f"audit.{system}", str(error)) from error
 
 
 Provider = Literal["bundle", "system", "required", "runtime", "nothing"]
