@@ -230,12 +230,14 @@ def plan(  # noqa: PLR0913 - each argument is one input of a pure function
     wheels = _wheels(recipe, locks, target, chosen) if "wheels" in wanted else ()
     names = frozenset(wheel.package for wheel in wheels) | {"python"}
     specs = _models(recipe, locks, models) if "models" in wanted else ()
+    # The rules on licences, native code and inner libraries.
+    policy = {name: recipe.sections.get(name, {}) for name in ("audit", "licences", "runtime")}
     return BundlePlan(
         target=target.name,
         version=sources.version,
         service=sources.service.sha256,
         builder=sources.builder.sha256,
-        policy=policy_digest(recipe),
+        policy=hashlib.sha256(canonical(policy)).hexdigest(),
         epoch=recipe.epoch if epoch is None else epoch,
         path_budget=recipe.path_budget,
         compiler=compiler,
@@ -249,12 +251,6 @@ def plan(  # noqa: PLR0913 - each argument is one input of a pure function
         models=specs,
         default_model=specs[0].name if specs else None,
     )
-
-
-def policy_digest(recipe: Recipe) -> str:
-    """Return the sha256 of the recipe's rules on licences, native code and inner libraries."""
-    rules = {name: recipe.sections.get(name, {}) for name in ("audit", "licences", "runtime")}
-    return hashlib.sha256(canonical(rules)).hexdigest()
 
 
 def _runtime(locks: Locks, target: Target, host: HostRuntime | None) -> RuntimeSpec | HostRuntime:
