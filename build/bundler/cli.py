@@ -195,5 +195,5 @@ def main_inner(arguments: list[str], console: Console) -> int:
             program = standalone.suitable_python(project, options, here, console)
             return interpreters.become(program, project, arguments)
         environment.ensure(project, command.groups_for(options), console.say)
-        return environment.run_inside(project, arguments)
+        return interpreters.become(environment.interpreter(project), project, arguments)
     return int(module.run(options, project, console))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bundler.atomic import replace_files
 from bundler.bootstrap import connection
-from bundler.bootstrap.interpreters import become, without_python
+from bundler.bootstrap.interpreters import without_python
 from bundler.bootstrap.pip_options import pip_environment, pip_options
 from bundler.bootstrap.platforms import run_program
 from bundler.errors import DiskError, IntegrityError, UnreachableError, UsageError
@@ -309,8 +309,3 @@ def _run_builder(project: Project, arguments: list[str]) -> None:
     )
     if done.returncode:
         raise SystemExit(done.returncode)
-
-
-def run_inside(project: Project, arguments: list[str]) -> int:
-    """Become the same command inside the environment; where exec is unknown, return its code."""
-    return become(interpreter(project), project, arguments)

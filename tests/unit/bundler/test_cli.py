@@ -22,6 +22,7 @@ from bundler.errors import (
     UnsupportedError,
     UsageError,
 )
+from bundler.project import Project
 from bundler.targets import host_target
 from tests.support.lacking import OTHERS, TOO_OLD, other_python
 
@@ -395,13 +396,14 @@ def test_outside_its_environment_a_command_is_run_again_inside(
     monkeypatch.setattr(environment, "is_inside", lambda _: False)
     monkeypatch.setattr(environment, "ensure", lambda _, groups, __: seen.append(groups))
 
-    def run_inside(_: object, arguments: list[str]) -> int:
-        seen.append(arguments)
-        return 7
+    def become(program: Path, project: Project, arguments: list[str]) -> int:
+        seen.append((program, arguments))
+        return 7 if program == environment.interpreter(project) else 1
 
-    monkeypatch.setattr(environment, "run_inside", run_inside)
+    monkeypatch.setattr(interpreters, "become", become)
     assert main(["plan", "--json"]) == 7
-    assert seen == [("build", "default"), ["plan", "--json"]]
+    inside = environment.interpreter(Project.here())
+    assert seen == [("build", "default"), (inside, ["plan", "--json"])]
 
 
 def test_a_python_that_cannot_run_the_builder_runs_one_that_can(
