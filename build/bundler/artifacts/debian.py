@@ -7,6 +7,7 @@ ours. What this machine has installed, its lists of packages and its sources are
 from __future__ import annotations
 
 import hashlib
+import platform
 import posixpath
 import re
 import shutil
@@ -186,9 +187,7 @@ def _followed(path: str, links: Mapping[str, str]) -> str:
     return path
 
 
-def sources(
-    suite: str, *, etc: Path = Path("/etc/apt"), release: Path = Path("/etc/os-release")
-) -> str | None:
+def sources(suite: str, *, etc: Path = Path("/etc/apt")) -> str | None:
     """Return apt's sources for `suite`, made of this machine's own; None if it has none of Debian.
 
     A machine with another release of Debian names mirrors that have `suite` as well: there the
@@ -201,7 +200,7 @@ def sources(
         if (suites := [s for s in _suites(entry) if s.partition("-")[0] == suite])
     ]
     if not own:
-        codename = _codename(release)
+        codename = _codename()
         own = [{**e, "Suites": suite} for e in entries if codename in _suites(e)]
     return "\n".join(_stanza(entry) for entry in own) or None
 
@@ -210,12 +209,11 @@ def _suites(entry: Mapping[str, str]) -> list[str]:
     return entry.get("Suites", "").split()
 
 
-def _codename(release: Path) -> str:
+def _codename() -> str:
     try:
-        text = release.read_text(encoding="utf-8")
+        facts = platform.freedesktop_os_release()
     except OSError:
         return ""
-    facts = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', text, re.MULTILINE))
     return facts.get("VERSION_CODENAME", "") if facts.get("ID") == "debian" else ""
 
 
