@@ -13,6 +13,7 @@ import http.server
 import json
 import sys
 import time
+import timeit
 from importlib.metadata import distributions
 from typing import Any
 
@@ -50,8 +51,8 @@ def gemm(products: list[Any]) -> tuple[Any, float]:
         for m, k, n, count in products:
             left, right, out = ones((m, k)), ones((k, n)), ones((m, n))
             multiply(left, right, out=out)  # warms up
-            runs = [seconds_of(multiply, left, right, out) for _ in range(REPEATS)]
-            seconds += min(runs) * count
+            product = functools.partial(multiply, left, right, out=out)
+            seconds += min(timeit.repeat(product, number=1, repeat=REPEATS)) * count
         operations = sum(2.0 * m * k * n * count for m, k, n, count in products)
         rates[name] = operations / seconds if products else 0.0
     versions = {found.name: found.version for found in distributions() if found.name in LIBRARIES}
@@ -69,13 +70,6 @@ def libraries() -> dict[str, Any]:
         return found
     torch.set_num_threads(int(sys.argv[THREADS]))
     return {"torch": (torch.ones, torch.mm), **found}
-
-
-def seconds_of(multiply: Any, left: Any, right: Any, out: Any) -> float:  # noqa: ANN401 - arrays
-    """Return how long one product takes."""
-    started = time.perf_counter()
-    multiply(left, right, out=out)
-    return time.perf_counter() - started
 
 
 ROUTES: dict[str, Any] = {"/embed": embed, "/gemm": gemm}

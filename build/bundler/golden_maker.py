@@ -11,6 +11,7 @@ import base64
 import json
 import os
 import sys
+from functools import partial
 from importlib.metadata import version
 
 LIBRARIES = ("sentence-transformers", "transformers", "torch", "tokenizers")
@@ -30,16 +31,8 @@ def main() -> None:
     # The order in which threads add up is not the same on every machine.
     torch.set_num_threads(1)
     model = SentenceTransformer(request["folder"], device="cpu", local_files_only=True)
-    rows = [
-        model.encode(
-            [text],
-            batch_size=1,
-            normalize_embeddings=True,
-            show_progress_bar=False,
-            convert_to_numpy=True,
-        )[0].astype("<f4")
-        for text in request["texts"]
-    ]
+    encode = partial(model.encode, normalize_embeddings=True, show_progress_bar=False)
+    rows = [encode([text])[0].astype("<f4") for text in request["texts"]]
     document = {
         "vectors": [base64.b64encode(row.tobytes()).decode("ascii") for row in rows],
         "dim": len(rows[0]),

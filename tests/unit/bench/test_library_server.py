@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import timeit
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def test_matrices_are_multiplied_without_torch(monkeypatch: pytest.MonkeyPatch) 
 
 def test_products_are_weighted_by_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.setattr(library_server, "seconds_of", lambda *_: 1.0)
+    monkeypatch.setattr(timeit, "repeat", lambda *_, **__: [1.0])
     answer, _ = library_server.gemm([[2, 3, 5, 4], [1, 1, 1, 1]])
     assert answer["rates"]["numpy"] == (2 * 2 * 3 * 5 * 4 + 2) / 5
 
