@@ -141,15 +141,12 @@ def named(error: AddressInUseError, host: str, port: int) -> AddressInUseError:
     found = ask(host, port)
     if found is None:
         why = f"{error.why}; what listens there does not answer as a Sidecar"
-        facts: dict[str, str | int] = {"holder": "stranger"}
-        return AddressInUseError(error.what, why=why, next_step=error.next_step, facts=facts)
+        return AddressInUseError(error.what, why, error.next_step, {"holder": "stranger"})
     facts = {"holder": "sidecar", **{f"holder_{name}": value for name, value in found.items()}}
     what = f"port {port} on {host} is taken by another Sidecar"
     why = ", ".join(f"{name} {value}" for name, value in found.items())
     step = f"stop that one with POST /shutdown, or choose another port: {other_ports(port)}"
-    return AddressInUseError(
-        what, why=why or "its instance is unknown", next_step=step, facts=facts
-    )
+    return AddressInUseError(what, why or "its instance is unknown", step, facts)
 
 
 def ask(host: str, port: int, *, within_s: float = ASK_S) -> dict[str, str] | None:
