@@ -168,9 +168,8 @@ def decode(data: bytes) -> Manifest:
             raise ManifestError(message)  # noqa: TRY301 - one message for each fault
         raw = {each.name: raw[each.name] for each in fields(Manifest)}
         raw["runtime"] = _typed(Runtime, raw["runtime"])
-        raw["models"] = tuple(_typed(Model, model) for model in raw["models"])
-        raw["components"] = tuple(_typed(Component, entry) for entry in raw["components"])
-        raw["documents"] = tuple(FileEntry(**entry) for entry in raw["documents"])
+        kinds = {"models": Model, "components": Component, "documents": FileEntry}
+        raw |= {name: tuple(_typed(kind, one) for one in raw[name]) for name, kind in kinds.items()}
         raw["unreleasable"] = tuple(raw["unreleasable"])
         manifest = _typed(Manifest, raw)
         floor = manifest.floor
