@@ -97,10 +97,8 @@ def windows(information: bytes, pointer: int) -> int:
     as a 32-bit number, padding to a pointer, and 16 bytes more.
     """
     entry = 2 * pointer + 16
-    relations = (
-        information[start + pointer : start + pointer + 4]
-        for start in range(0, len(information) - entry + 1, entry)
-    )
+    places = range(pointer, len(information) - entry + pointer + 1, entry)
+    relations = (information[at : at + 4] for at in places)
     return sum(int.from_bytes(found, "little") == _CORE_RELATION for found in relations)
 
 

@@ -52,13 +52,12 @@ class _Run(Collector):
         refused, gone = counts.with_status(TOO_MANY), counts.with_status(CLIENT_CLOSED)
         slow = "Connections closed because the client read too slowly."
         tokens = "Tokens of the embedded texts, as they were computed."
+        requests = _counter("requests", "Answers by route and status.", None, "route", "status")
+        calls = "Calls of the engine and their time."
         return [
             self._build(),
             _gauge("ready", "Whether requests are served.", int(encoder.status == "ok")),
-            _by(
-                _counter("requests", "Answers by route and status.", None, "route", "status"),
-                counts.requests,
-            ),
+            _by(requests, counts.requests),
             _histogram(counts.seconds),
             _counter("requests_refused", "Answered 429: the queue was full.", refused),
             _counter("clients_gone", "Clients that disconnected before the answer.", gone),
@@ -67,12 +66,7 @@ class _Run(Collector):
             _counter("texts", "Texts embedded.", counts.texts),
             _counter("tokens", tokens, counts.tokens),
             _by(_gauge("queued_tokens", "Queued tokens.", None, "lane"), encoder.queued),
-            SummaryMetricFamily(
-                "sidecar_batch_seconds",
-                "Calls of the engine and their time.",
-                count_value=counts.batches,
-                sum_value=counts.batch_s,
-            ),
+            SummaryMetricFamily("sidecar_batch_seconds", calls, counts.batches, counts.batch_s),
             _gauge("long_requests", "Requests computed part by part.", encoder.long_requests),
             _by(_counter("pdfs", "PDFs by outcome.", None, "outcome"), pdfs),
             _counter("worker_crashes", "Processes that crashed on a PDF.", pdfs["crash"]),
@@ -85,9 +79,8 @@ class _Run(Collector):
             engine = loaded.engine
             said |= {"engine": engine.name, "precision": engine.precision, "device": engine.device}
             said |= {"degraded": loaded.degraded or ""}
-        return InfoMetricFamily(
-            "sidecar_build", "Version, engine, precision, device and fallback.", value=said
-        )
+        what = "Version, engine, precision, device and fallback."
+        return InfoMetricFamily("sidecar_build", what, said)
 
 
 def _counter(name: str, what: str, value: float | None, *labels: str) -> CounterMetricFamily:
