@@ -50,13 +50,11 @@ def named(error: BaseException, environment: Mapping[str, str]) -> UnsupportedEr
         found = find(said, environment)
         if found is not None:
             variable, library = found
-            return UnsupportedError(
-                f"{library.name}, which {variable} brings in, breaks a library of this program",
-                why=f"{library}: {said}",
-                next_step=f"start it without that variable: env -u {variable} COMMAND; an app "
-                "that starts it leaves the variable out of its environment",
-                facts={"variable": variable, "library": library.name},
-            )
+            what = f"{library.name}, which {variable} brings in, breaks a library of this program"
+            step = f"start it without that variable: env -u {variable} COMMAND; an app "
+            step += "that starts it leaves the variable out of its environment"
+            facts = {"variable": variable, "library": library.name}
+            return UnsupportedError(what, f"{library}: {said}", step, facts)
     return None
 
 

@@ -140,11 +140,9 @@ def _rlimit(name: str) -> int | None:
 def machine_files() -> Limit:
     """Return the limit of the whole machine's open files."""
     value = text_of(ROOT / "proc/sys/fs/file-max")
-    return Limit(
-        name="open files of this machine",
-        value=int(value) if value.isdecimal() else None,
-        remedy="end programs that hold files open, or raise it (sysctl fs.file-max)",
-    )
+    most = int(value) if value.isdecimal() else None
+    remedy = "end programs that hold files open, or raise it (sysctl fs.file-max)"
+    return Limit(name="open files of this machine", value=most, remedy=remedy)
 
 
 def threads(root: Path | None = None) -> Limit:
@@ -321,12 +319,9 @@ def _of_group(folder: Path, swap: int) -> Iterator[Limit]:
         ]
     for value, taken in found:
         if value is not None and value < UNLIMITED:
-            yield Limit(
-                name="memory of this container or control group",
-                value=value,
-                left=max(0, value - taken),
-                remedy="raise it (docker run --memory, MemoryMax of systemd)",
-            )
+            name = "memory of this container or control group"
+            remedy = "raise it (docker run --memory, MemoryMax of systemd)"
+            yield Limit(name=name, value=value, left=max(0, value - taken), remedy=remedy)
 
 
 def _fields(path: Path) -> dict[str, int]:
