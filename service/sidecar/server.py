@@ -119,17 +119,9 @@ class _Server(uvicorn.Server):
         host, port = self._sock.getsockname()[:2]
         self._events.write_event("model_loaded", {"model": name, "dimensions": engine.dim})
         log.info("ready on %s port %d, %s", host, port, engine.device)
-        self._events.write_event(
-            "ready",
-            {
-                "instance": self._service.instance,
-                "pid": os.getpid(),
-                "host": host,
-                "port": port,
-                "version": __version__,
-                "degraded": loaded.degraded,
-            },
-        )
+        ready = {"instance": self._service.instance, "pid": os.getpid(), "host": host, "port": port}
+        ready |= {"version": __version__, "degraded": loaded.degraded}
+        self._events.write_event("ready", ready)
         await preload(self._service.pdf_pool)
 
 
