@@ -52,11 +52,9 @@ class Budget:
         else:
             has_room = others <= max(reserved, self.max_bytes - reserved - wanted)
         if not has_room:
-            problem = problems.busy(
-                "too many bytes are held for requests",
-                f"bodies, documents and answers may have {self.max_bytes} bytes together",
-                retry_s=SLOW_RETRY_S if 2 * unsent > others else RETRY_S,
-            )
+            why = f"bodies, documents and answers may have {self.max_bytes} bytes together"
+            wait_s = SLOW_RETRY_S if 2 * unsent > others else RETRY_S
+            problem = problems.busy("too many bytes are held for requests", why, retry_s=wait_s)
             problem.closes = closes
             raise problem
 

@@ -51,9 +51,8 @@ async def embed(request: Request) -> Response:
         "truncated": found.truncated,
         "fingerprint": found.fingerprint,
     }
-    return responses.json_response(
-        await responses.with_vectors(found.rows, lambda: rest, encoding=asked.encoding)
-    )
+    made = await responses.with_vectors(found.rows, lambda: rest, encoding=asked.encoding)
+    return responses.json_response(made)
 
 
 def _headers(found: Embedded) -> dict[str, str]:

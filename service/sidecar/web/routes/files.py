@@ -56,12 +56,9 @@ async def embed_file(request: Request) -> Response:
     service.encoder.require_room()
     limits = service.settings.limits
     bodies.kind_of(request)
-    body = await bodies.collect(
-        request,
-        "the body, which is to hold a path and options alone,",
-        max_bytes=MAX_BODY_BYTES,
-        next_step="send the document itself to /embed-file/upload",
-    )
+    what = "the body, which is to hold a path and options alone,"
+    instead, most = "send the document itself to /embed-file/upload", MAX_BODY_BYTES
+    body = await bodies.collect(request, what, max_bytes=most, next_step=instead)
     asked = await responses.validated(body, schemas.EmbedFileRequest)
     wanted = asked.chunking(engine)
     file = await asyncio.to_thread(
@@ -125,10 +122,8 @@ async def _answer(
     loaded = service.encoder.ready()
     async with responses.departure(request) as disconnected:
         chunks = await read(disconnected)
-        share_of(request).expect(
-            sum(chunks.lengths)
-            + responses.size_of(len(chunks), loaded.engine.dim, encoding=asked.encoding)
-        )
+        size = responses.size_of(len(chunks), loaded.engine.dim, encoding=asked.encoding)
+        share_of(request).expect(sum(chunks.lengths) + size)
         found = await service.encoder.embed(
             chunks, pooling=asked.pooling, normalize=asked.normalize, disconnected=disconnected
         )
@@ -143,9 +138,8 @@ async def _answer(
             "fingerprint": found.fingerprint,
         }
 
-    return responses.json_response(
-        await responses.with_vectors(found.rows, rest, encoding=asked.encoding)
-    )
+    made = await responses.with_vectors(found.rows, rest, encoding=asked.encoding)
+    return responses.json_response(made)
 
 
 def _options(request: Request) -> dict[str, str]:
@@ -281,9 +275,8 @@ async def _made(
                     "total": total,
                 }
                 rows, encoding = part.rows[own], asked.encoding
-                yield line(
-                    "chunks", await responses.with_vectors(rows, rest.copy, encoding=encoding)
-                )
+                made = await responses.with_vectors(rows, rest.copy, encoding=encoding)
+                yield line("chunks", made)
     yield line("end", b"{}")
 
 
