@@ -18,17 +18,12 @@ def current() -> str | None:
     return _current.get()
 
 
-def made() -> str:
-    """Return a new id."""
-    return os.urandom(8).hex()
-
-
 def chosen(headers: Sequence[tuple[bytes, bytes]]) -> str:
     """Return the client's own id if it sent one of letters, digits and `._-`, else a new one."""
     for name, value in headers:
         if name == HEADER and _SAFE.fullmatch(value):
             return value.decode("ascii")
-    return made()
+    return os.urandom(8).hex()
 
 
 @contextlib.contextmanager
