@@ -52,12 +52,11 @@ def require_processor(features: CpuFeatures) -> None:
     """
     if features.level is None or features.level >= LEAST_LEVEL:
         return
-    raise UnsupportedError(
-        f"this program needs a processor of the level x86-64-v{LEAST_LEVEL} or newer",
-        why=f"this one is of the level x86-64-v{features.level}: it lacks one of SSE3, SSSE3, "
-        "SSE4.1, SSE4.2, POPCNT, CMPXCHG16B and LAHF, which the native libraries use",
-        next_step="use a newer machine; a virtual one may hide what its host has (QEMU: -cpu host)",
-    )
+    what = f"this program needs a processor of the level x86-64-v{LEAST_LEVEL} or newer"
+    why = f"this one is of the level x86-64-v{features.level}: it lacks one of SSE3, SSSE3, "
+    why += "SSE4.1, SSE4.2, POPCNT, CMPXCHG16B and LAHF, which the native libraries use"
+    step = "use a newer machine; a virtual one may hide what its host has (QEMU: -cpu host)"
+    raise UnsupportedError(what, why, step)
 
 
 def _key(version: str) -> tuple[int, ...]:
