@@ -9,8 +9,8 @@ from sidecar.problems import Problem
 from sidecar.scheduling import inference
 from sidecar.scheduling.scheduler import (
     Batch,
+    BatchBuilder,
     BatchKey,
-    BatchLimits,
     Job,
     Lane,
     Reservation,
@@ -156,7 +156,7 @@ TestClients = Clients.TestCase
 def test_a_lane_gives_every_text_once_within_the_room(
     lengths: list[list[int]], max_tokens: int, max_rows: int, *, pads: bool
 ) -> None:
-    lane, room = Lane(), BatchLimits(max_tokens=max_tokens, max_rows=max_rows, pads=pads)
+    lane = Lane()
     jobs = [
         Job([[0] * n for n in one], dim=1, key=KEYS[0], is_interactive=False) for one in lengths
     ]
@@ -165,7 +165,7 @@ def test_a_lane_gives_every_text_once_within_the_room(
     taken: list[tuple[Job, int]] = []
     while len(lane):
         assert lane.queued_tokens > 0
-        batch = lane.take(room)
+        batch = lane.take(BatchBuilder(max_tokens=max_tokens, max_rows=max_rows, pads=pads))
         assert batch.items
         assert len(batch.items) <= max_rows
         assert batch.tokens <= max_tokens or len(batch.items) == 1

@@ -209,9 +209,9 @@ WASTE_TOKENS = 64  # and this many on top, where a separate call would cost more
 LOOKED_AT = 256  # jobs in line whose texts may share a batch: more cost more than they save
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchLimits:
-    """What one batch may hold; a text over the tokens goes alone.
+@dataclass(slots=True, kw_only=True)
+class BatchBuilder:
+    """A batch in the making, and what it may hold; a text over the tokens goes alone.
 
     With `pads` every row counts as long as the longest one.
     """
@@ -219,32 +219,24 @@ class BatchLimits:
     max_tokens: int
     max_rows: int
     pads: bool
-
-
-class _Filling:
-    """A batch in the making."""
-
-    def __init__(self, room: BatchLimits) -> None:
-        self.items: list[BatchItem] = []
-        self.widest = 0
-        self.tokens = 0
-        self.real = 0
-        self._room = room
+    items: list[BatchItem] = field(default_factory=list)
+    widest: int = 0
+    tokens: int = 0
+    real: int = 0
 
     @property
     def rows_left(self) -> int:
-        return self._room.max_rows - len(self.items)
+        """How many more texts it may hold."""
+        return self.max_rows - len(self.items)
 
     def offer(self, job: Job, text: QueuedItem) -> bool:
         """Take `text` out of its job if it fits; return whether it did."""
         rows = len(self.items) + 1
         widest = max(self.widest, text.length)
         real = self.real + text.length
-        tokens = widest * rows if self._room.pads else real
+        tokens = widest * rows if self.pads else real
         if self.items and (
-            rows > self._room.max_rows
-            or tokens > self._room.max_tokens
-            or tokens > WASTE * real + WASTE_TOKENS
+            rows > self.max_rows or tokens > self.max_tokens or tokens > WASTE * real + WASTE_TOKENS
         ):
             return False
         self.items.append(job.take(text))
@@ -290,8 +282,8 @@ class Lane:
             if not jobs:
                 del self._line[job.request]
 
-    def take(self, room: BatchLimits) -> Batch:
-        """Return the next batch; the lane is not empty.
+    def take(self, filling: BatchBuilder) -> Batch:
+        """Return the next batch, made in the empty `filling`; the lane is not empty.
 
         The longest texts of the leading request's first job, then of its next; and if that was all
         of them, texts of others in the same space, the nearest in length first. Longest first: if
@@ -299,7 +291,6 @@ class Lane:
         """
         request, jobs = self._line.popitem(last=False)
         lead = jobs[0]
-        filling = _Filling(room)
         while jobs and filling.offer(jobs[0], jobs[0].longest()):
             if not jobs[0].is_waiting:
                 jobs.popleft()
@@ -311,7 +302,7 @@ class Lane:
         items = sorted(filling.items, key=lambda item: -len(item.ids))
         return Batch(items=tuple(items), key=lead.key, tokens=filling.tokens)
 
-    def _add_company(self, lead: Job, filling: _Filling) -> None:
+    def _add_company(self, lead: Job, filling: BatchBuilder) -> None:
         near = [
             (abs(text.length - filling.widest), turn, text.behind, text, job)
             for turn, job in enumerate(islice(self, LOOKED_AT))
@@ -436,8 +427,8 @@ class Scheduler:
     def _busy_s(self) -> float:
         return min(max(BUSY_S, FIXED_PARTS * self.pace.fixed_s), BUSY_MOST_S)
 
-    def _room(self, seconds: float) -> BatchLimits:
-        return BatchLimits(
+    def _room(self, seconds: float) -> BatchBuilder:
+        return BatchBuilder(
             max_tokens=min(
                 self.pace.tokens_for(seconds), self._limits.max_batch_tokens, self.best_tokens
             ),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.scheduling.scheduler import LOOKED_AT, BatchKey, BatchLimits, Lane, Reservation
+from sidecar.scheduling.scheduler import LOOKED_AT, BatchBuilder, BatchKey, Lane, Reservation
 from tests.unit.sidecar.scheduling.conftest import job, lengths
 
 
@@ -13,8 +13,8 @@ def lane(*jobs: object) -> Lane:
     return made
 
 
-def room(tokens: int = 1000, rows: int = 100, *, pads: bool = False) -> BatchLimits:
-    return BatchLimits(max_tokens=tokens, max_rows=rows, pads=pads)
+def room(tokens: int = 1000, rows: int = 100, *, pads: bool = False) -> BatchBuilder:
+    return BatchBuilder(max_tokens=tokens, max_rows=rows, pads=pads)
 
 
 def test_a_job_is_cut_into_batches_of_neighbours_longest_first() -> None:
