@@ -414,7 +414,7 @@ class PdfPool:
         """Return what a process means that ended without an answer."""
         if self._is_closed:
             return stopping()
-        code = process.code
+        code = process.returncode
         if code is not None and code < 0 and -code not in _OWN_SIGNALS:
             return _StoppedError()
         if code in (worker.ENDED_SLOW, -getattr(signal, "SIGXCPU", 0)):
@@ -427,7 +427,7 @@ class PdfPool:
     def _crashed(self, process: PdfProcess) -> Problem:
         if self._is_gone():
             return bundle_gone()
-        what, code = "the process that reads PDFs failed to start", process.code
+        what, code = "the process that reads PDFs failed to start", process.returncode
         met = _LIMITS.get(code or 0)
         if met is not None:
             return at_limit(what, met())
@@ -445,7 +445,7 @@ class PdfPool:
         """Return the spare process if there is one that lives, else a new one."""
         spare, self._spare = self._spare, None
         if spare is not None:
-            if spare.is_alive and not spare.is_stopped:
+            if spare.poll() is None and not spare.is_stopped:
                 return spare
             spare.end()
         if self._is_gone():

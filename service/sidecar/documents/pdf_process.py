@@ -247,8 +247,8 @@ _READY_S = 2
 R = TypeVar("R")
 
 
-class PdfProcess:
-    """A process that reads one document."""
+class PdfProcess(subprocess.Popen[bytes]):
+    """A process that reads one document; `ask` waits for its end."""
 
     def __init__(self, limits: Limits, is_gone: Callable[[], bool]) -> None:
         arguments = (
@@ -257,7 +257,7 @@ class PdfProcess:
             math.ceil(limits.document_cpu_s) + _READY_S,
             os.getpid(),
         )
-        self._popen = subprocess.Popen(
+        super().__init__(
             [sys.executable, "-I", "-B", worker.__file__, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -273,24 +273,14 @@ class PdfProcess:
             raise
 
     @property
-    def is_alive(self) -> bool:
-        """Whether it has not ended."""
-        return self._popen.poll() is None
-
-    @property
     def is_stopped(self) -> bool:
         """Whether something has it wait."""
-        return is_stopped(self._popen.pid)
+        return is_stopped(self.pid)
 
     @property
     def is_ready(self) -> bool:
         """Whether it had loaded all that it needs while the bundle was still the service's own."""
         return self.ready.done() and self.ready.result()
-
-    @property
-    def code(self) -> int | None:
-        """What it ended with, once that is known."""
-        return self._popen.returncode
 
     def ask(
         self, data: bytes, reading: PdfReading, *, max_bytes: int, on_ready: Callable[[], object]
@@ -300,7 +290,7 @@ class PdfProcess:
         What it says goes to `reading`. Blocks, and is let go by `kill`. Calls `on_ready` when the
         process can read.
         """
-        sent = cast("IO[bytes]", self._popen.stdin)
+        sent = cast("IO[bytes]", self.stdin)
         turn, told = reading.begin()
         answer = None
         try:
@@ -315,13 +305,13 @@ class PdfProcess:
                 answer = self._last(reading, turn, max_bytes)
             if answer is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._popen.wait(LAST_WORD_S)
+                    self.wait(LAST_WORD_S)
             return answer
         finally:
             self.end()
 
     def _last(self, reading: PdfReading, turn: int, max_bytes: int) -> Part | Problem | None:
-        said = cast("IO[bytes]", self._popen.stdout)
+        said = cast("IO[bytes]", self.stdout)
         while True:
             head = said.read(worker.LENGTH.size)
             size = worker.LENGTH.unpack(head)[0] if len(head) == worker.LENGTH.size else 0
@@ -336,22 +326,18 @@ class PdfProcess:
     def _is_said(self) -> bool:
         said = b""
         with contextlib.suppress(OSError, ValueError):  # it was ended, and its pipe closed
-            said = cast("IO[bytes]", self._popen.stdout).read(len(worker.READY))
+            said = cast("IO[bytes]", self.stdout).read(len(worker.READY))
         if said == worker.READY and not self._is_gone():
             return True
         if said:  # what it loaded may be another bundle's
             self.kill()
         return False
 
-    def kill(self) -> None:
-        """End it at once; `ask` waits for its end."""
-        self._popen.kill()
-
     def end(self) -> None:
         """End it, wait for that, and close its pipes."""
-        self._popen.kill()
-        self._popen.wait()
-        for pipe in (self._popen.stdin, self._popen.stdout):
+        self.kill()
+        self.wait()
+        for pipe in (self.stdin, self.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):  # what it never read
                     pipe.close()

@@ -79,7 +79,7 @@ def test_pages_come_in_order_and_a_process_waits_for_the_next_document(
         assert spare is not None
         assert (await made.read(pdf(["three"]))).pages == ["three"]
         assert made._spare is not spare  # a document has a process of its own
-        assert not spare.is_alive
+        assert spare.poll() is not None
         assert made.processes == 1
         assert made.counts == {"read": 2}
         assert made.sandbox == worker.possible_sandbox()  # as the worker said
@@ -97,7 +97,7 @@ def test_a_process_that_reads_is_held_by_the_filter_in_all_its_threads(
 
         def is_held() -> bool:
             for running in made._running:
-                tasks = Path(f"/proc/{running._popen.pid}/task").glob("*/status")
+                tasks = Path(f"/proc/{running.pid}/task").glob("*/status")
                 found = [path.read_text(encoding="ascii") for path in tasks]
                 held[:] = [text for text in found if "\nSeccomp:\t2\n" in text]
                 return len(held) == len(found) > 1
@@ -159,7 +159,7 @@ def test_a_process_that_takes_too_long_is_killed(
         problem = await refused(made)
         assert (problem.status, problem.kind) == (503, "document-busy")  # it did not compute
         assert time.monotonic() - began < 30
-        await until(lambda: pdf_process.code is not None)
+        await until(lambda: pdf_process.returncode is not None)
         assert made.counts == {"timeout": 1}
 
     run(work, limits=Limits(document_wall_s=0.3))
@@ -258,11 +258,11 @@ def test_what_stops_every_process_is_a_503_and_blames_no_file(
 def test_a_spare_process_that_was_stopped_is_not_used(run: Callable[..., Any]) -> None:
     async def work(made: PdfPool) -> None:
         spare = made._spare = made._take()
-        os.kill(spare._popen.pid, signal.SIGSTOP)
+        os.kill(spare.pid, signal.SIGSTOP)
         await until(lambda: spare.is_stopped)
         assert (await made.read(pdf(["one"]))).pages == ["one"]
         assert made.counts == {"read": 1}
-        assert not spare.is_alive
+        assert spare.poll() is not None
 
     run(work)
 
@@ -377,9 +377,9 @@ def test_a_process_that_goes_on_after_the_service_is_not_replaced(
         reading = asyncio.create_task(made.read(DATA))
         await until(mark.exists)
         pdf_process = next(iter(made._running))
-        os.kill(pdf_process._popen.pid, signal.SIGSTOP)
+        os.kill(pdf_process.pid, signal.SIGSTOP)
         await until(lambda: pdf_process.is_stopped)
-        asyncio.get_running_loop().call_later(0.1, os.kill, pdf_process._popen.pid, signal.SIGCONT)
+        asyncio.get_running_loop().call_later(0.1, os.kill, pdf_process.pid, signal.SIGCONT)
         time.sleep(0.7)  # noqa: ASYNC251 - as a stop of both does
         on.touch()
         assert (await reading).pages == ["a"]
@@ -401,7 +401,7 @@ def test_a_client_that_leaves_ends_the_process(
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
-        await until(lambda: pdf_process.code is not None)
+        await until(lambda: pdf_process.returncode is not None)
         assert made.counts == {"left": 1}
 
     run(work)
@@ -553,8 +553,8 @@ def test_a_spare_process_that_died_is_not_used(run: Callable[..., Any]) -> None:
         await made.start_ahead()
         spare = made._spare
         assert spare is not None
-        spare._popen.kill()
-        spare._popen.wait()
+        spare.kill()
+        spare.wait()
         assert (await made.read(pdf(["two"]))).pages == ["two"]
 
     run(work)
@@ -684,7 +684,7 @@ def test_where_no_process_can_be_started_the_answer_is_503(
     def refuse(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(subprocess, "Popen", refuse)
+    monkeypatch.setattr(subprocess.Popen, "_execute_child", refuse)
 
     async def work(made: PdfPool) -> None:
         problem = await refused(made)

@@ -95,12 +95,13 @@ def test_a_password_is_seen_nowhere(
     caplog.set_level(logging.WARNING, "httpx2")  # the client's own
     started: list[Any] = []
 
-    class Popen(subprocess.Popen[bytes]):
-        def __init__(self, *given: Any, **options: Any) -> None:
-            started.append((given, options))
-            super().__init__(*given, **options)
+    start = subprocess.Popen.__init__
 
-    monkeypatch.setattr(subprocess, "Popen", Popen)
+    def record(process: Any, *given: Any, **options: Any) -> None:
+        started.append((given, options))
+        start(process, *given, **options)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", record)
     path = str(tmp_path / "a.pdf")
     long = WORD * 100
     answers = [
