@@ -350,7 +350,7 @@ def _glyphs(
                 span.size, span.at = _size(text_page, index), at
                 glyphs.append(span)
             continue
-        x, y = _origin(text_page, index)
+        x, y = origin(text_page, index)
         if glyphs and at == glyphs[-1].at + len(glyphs[-1].text) and letter != " ":
             last = glyphs[-1]
             if last.text != " " and math.dist((last.x, last.y), (x, y)) < _SAME:
@@ -377,7 +377,8 @@ def _is_same_line(glyphs: list[Glyph], others: list[Glyph]) -> bool:
     return abs(first.y - second.y) < _SAME_LINE * max(first.size, second.size)
 
 
-def _origin(text_page: object, index: int) -> tuple[float, float]:
+def origin(text_page: object, index: int) -> tuple[float, float]:
+    """Return where the character at `index` is drawn, in points."""
     x, y = ctypes.c_double(), ctypes.c_double()
     pdfium.FPDFText_GetCharOrigin(text_page, index, ctypes.byref(x), ctypes.byref(y))
     return x.value, y.value

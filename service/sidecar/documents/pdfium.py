@@ -373,11 +373,7 @@ def _once(text_page: object, text: str, *, more: int) -> str:
 def _place(text_page: object, line: str, start: int, more: int) -> tuple[float, float] | None:
     """Return where the line that begins at `start` in the text is drawn, None if not found."""
     index = next(_places(text_page, line[:_HEAD_CHARS], start, more), None)
-    if index is None:
-        return None
-    x, y = ctypes.c_double(), ctypes.c_double()
-    pdfium.FPDFText_GetCharOrigin(text_page, index, ctypes.byref(x), ctypes.byref(y))
-    return x.value, y.value
+    return None if index is None else bidi.origin(text_page, index)
 
 
 def _is_picture(handle: object) -> bool:
