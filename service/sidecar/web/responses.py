@@ -97,18 +97,18 @@ async def departure(request: Request) -> AsyncIterator[Disconnected]:
         task.cancel()
 
 
-async def validated(body: bytes, kind: type[schemas.Request]) -> schemas.Request:
-    """Return what `body` asks for.
+async def validated(body: bytes, *kinds: type[schemas.Request]) -> schemas.Request:
+    """Return what `body` asks for: the first of `kinds` that it has all required fields of.
 
     Texts of a large one are decoded when they are read. Raises Problem 400 and 422.
     """
 
     def read() -> schemas.Request:
-        fields = kind.model_fields
+        fields = {name for kind in kinds for name in kind.model_fields}
         if len(body) < LARGE_BODY or "texts" not in fields:
-            return schemas.validate(bodies.parse(body, fields=fields), kind)
+            return schemas.validate(bodies.parse(body, fields=fields), *kinds)
         value, texts = bodies.parse_texts(body)
-        asked: Any = schemas.validate(value, kind)
+        asked: Any = schemas.validate(value, *kinds)
         if "texts" in asked.model_fields_set:
             asked = asked.model_copy(update={"texts": texts(asked.texts)})
         return cast("schemas.Request", asked)
@@ -157,9 +157,10 @@ async def with_vectors(
     return await asyncio.get_running_loop().run_in_executor(_writing, build)
 
 
-def body_of(kind: type[schemas.Wire]) -> dict[str, Any]:
-    """Return how OpenAPI says that a route takes a JSON body."""
-    schema = kind.model_json_schema()
+def body_of(*kinds: type[schemas.Wire]) -> dict[str, Any]:
+    """Return how OpenAPI says that a route takes a JSON body of one of `kinds`."""
+    found = [kind.model_json_schema() for kind in kinds]
+    schema = found[0] if len(found) == 1 else {"oneOf": found}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 

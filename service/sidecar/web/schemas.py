@@ -347,11 +347,13 @@ class ProblemAnswer(Answer):
 Request = TypeVar("Request", bound=Wire)
 
 
-def validate(value: dict[str, Any], kind: type[Request], *, is_spelled: bool = False) -> Request:
+def validate(value: dict[str, Any], *kinds: type[Request], is_spelled: bool = False) -> Request:
     """Return the request in `value`, whose numbers are spelled out where it comes from a query.
 
-    Raises Problem 422 naming the field, never its value.
+    It is the first of `kinds` that `value` has all required fields of, or the first of all. Raises
+    Problem 422 naming the field, never its value.
     """
+    kind = next((kind for kind in kinds if _required(kind) <= value.keys()), kinds[0])
     try:
         return kind.model_validate(value, strict=not is_spelled)
     except ValidationError as error:
@@ -364,3 +366,7 @@ def validate(value: dict[str, Any], kind: type[Request], *, is_spelled: bool = F
         if place == "encoding" and "charset" in known:
             step = "encoding is that of the vectors; charset says what the file is encoded in"
         raise Problem("bad-value", what, next_step=step) from error
+
+
+def _required(kind: type[Wire]) -> set[str]:
+    return {name for name, field in kind.model_fields.items() if field.is_required()}

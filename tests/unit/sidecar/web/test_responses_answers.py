@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
+from sidecar.problems import Problem
 from sidecar.web import responses
-from sidecar.web.schemas import EmbedRequest
+from sidecar.web.schemas import EmbedRequest, Wire
 
 
 def test_large_bodies_are_read_one_after_the_other_and_not_on_the_loop(
@@ -41,6 +42,37 @@ def test_a_small_body_is_read_at_once() -> None:
     with pytest.raises(StopIteration) as ended:
         read.send(None)
     assert ended.value.value.texts == ["a"]
+
+
+class Inputs(Wire):
+    inputs: list[str]
+
+
+@pytest.mark.parametrize("large", [0, 1 << 20])
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b'{"texts": ["a"]}', EmbedRequest),
+        (b'{"inputs": ["a"]}', Inputs),
+        (b'{"inputs": ["a"], "texts": ["b"]}', EmbedRequest),
+    ],
+)
+def test_the_keys_of_a_body_choose_what_it_is(
+    body: bytes, kind: type[Wire], large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(responses, "LARGE_BODY", large)
+    assert type(asyncio.run(responses.validated(body, EmbedRequest, Inputs))) is kind
+
+
+def test_a_body_with_the_keys_of_none_is_refused_as_the_first() -> None:
+    with pytest.raises(Problem) as caught:
+        asyncio.run(responses.validated(b"{}", EmbedRequest, Inputs))
+    assert caught.value.what.startswith("texts: ")
+
+
+def test_a_route_of_two_kinds_says_that_it_takes_one_of_them() -> None:
+    schema = responses.body_of(EmbedRequest, Inputs)["requestBody"]["content"]["application/json"]
+    assert [one["title"] for one in schema["schema"]["oneOf"]] == ["EmbedRequest", "Inputs"]
 
 
 BINARY = "application/octet-stream"
