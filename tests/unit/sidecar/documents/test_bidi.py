@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 import unicodedata
 
@@ -147,6 +148,18 @@ def test_the_page_decides_where_the_line_does_not_tell(is_right: bool, read: str
 def test_brackets_that_are_given_as_read_stay() -> None:
     assert bidi.in_order(seen(")בא("), is_right=True, mirror=False) == "(אב)"
     assert bidi.pairs("(a) [b]\n(c") == 3
+
+
+@pytest.mark.parametrize("has_spaces", [False, True])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_letter_with_marks_asks_for_a_wider_gap_where_spaces_are_drawn(
+    place: int, has_spaces: bool
+) -> None:
+    plain = [bidi.Glyph(text="ח", at=0), bidi.Glyph(text="ו", at=9)]
+    marked = list(plain)
+    marked[place] = dataclasses.replace(plain[place], text="ח\u05b8")
+    gaps = [bidi._least_gap(*glyphs, has_spaces=has_spaces) for glyphs in (plain, marked)]
+    assert gaps == ([bidi._WIDE_GAP, bidi._WIDEST_GAP] if has_spaces else [bidi._GAP] * 2)
 
 
 def test_letters_of_one_glyph_stay_in_their_order() -> None:
