@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes that decide a model's costs. XLM-R never uses the first two of its `positions`."""
+    """The sizes that decide a model's costs. XLM-R and MPNet never use two of `positions`."""
 
-    family: Literal["xlm-roberta", "bert"]
+    family: Literal["xlm-roberta", "bert", "mpnet"]
     layers: int
     width: int
     heads: int
@@ -31,10 +31,12 @@ XLMR_BASE = Shape("xlm-roberta", 12, 768, 12, 3072, 250_002, 514, 128)
 MINILM_L6 = Shape("bert", 6, 384, 12, 1536, 30_522, 512, 256, is_normalized=True)
 TINY_BERT = Shape("bert", 2, 32, 4, 64, 600, 64, 48, is_normalized=True)
 TINY_XLMR = replace(TINY_BERT, family="xlm-roberta", positions=66, is_normalized=False)
+TINY_MPNET = replace(TINY_BERT, family="mpnet", positions=66)
 # The first has the shape of the model that a release carries.
 SHAPES: Mapping[str, Shape] = {
     "xlmr-base": XLMR_BASE,
     "minilm-l6": MINILM_L6,
     "tiny-xlmr": TINY_XLMR,
     "tiny-bert": TINY_BERT,
+    "tiny-mpnet": TINY_MPNET,
 }

@@ -52,6 +52,12 @@ if TYPE_CHECKING:
 FORMAT = 1
 RECORD = "synthetic.json"
 MODULE = "sentence_transformers.models"
+# The linear layers of attention and the norm behind it, as each family names them.
+ATTENTION = {
+    "bert": ("self.query", "self.key", "self.value", "output.dense", "output.LayerNorm"),
+    "mpnet": ("attn.q", "attn.k", "attn.v", "attn.o", "LayerNorm"),
+}
+BUCKETS = 32
 STEPS = 1 << 15  # a weight is one of twice as many values
 
 
@@ -68,8 +74,7 @@ def write_model(folder: Path, shape: Shape, texts: Sequence[str], *, seed: int =
     shutil.rmtree(fresh, ignore_errors=True)
     try:
         (fresh / "1_Pooling").mkdir(parents=True)
-        make = unigram if shape.family == "xlm-roberta" else wordpiece
-        for name, data in _files(shape, make(texts, size=shape.vocabulary)).items():
+        for name, data in _files(shape, tokenizer(shape, texts)).items():
             (fresh / name).write_bytes(data)
         tensors = dict(weights(shape, seed=seed))
         save_file(tensors, fresh / "model.safetensors", metadata={"format": "pt"})
@@ -96,17 +101,20 @@ def weights(shape: Shape, *, seed: int = 0) -> Iterator[tuple[str, Matrix]]:
         yield f"{name}.weight", np.ones(shape.width, np.float32)
         yield f"{name}.bias", np.zeros(shape.width, np.float32)
 
-    width, types = shape.width, 1 if shape.family == "xlm-roberta" else 2
+    width, parts = shape.width, ATTENTION.get(shape.family, ATTENTION["bert"])
     yield random("embeddings.word_embeddings.weight", 0.5, shape.vocabulary, width)
     yield random("embeddings.position_embeddings.weight", 0.1, shape.positions, width)
-    yield random("embeddings.token_type_embeddings.weight", 0.1, types, width)
+    if shape.family == "mpnet":
+        yield random("encoder.relative_attention_bias.weight", 0.5, BUCKETS, shape.heads)
+    else:
+        types = 1 if shape.family == "xlm-roberta" else 2
+        yield random("embeddings.token_type_embeddings.weight", 0.1, types, width)
     yield from norm("embeddings.LayerNorm")
     for layer in range(shape.layers):
         base = f"encoder.layer.{layer}"
-        for name in ("query", "key", "value"):
-            yield from linear(f"{base}.attention.self.{name}", width, width)
-        yield from linear(f"{base}.attention.output.dense", width, width)
-        yield from norm(f"{base}.attention.output.LayerNorm")
+        for name in parts[:-1]:
+            yield from linear(f"{base}.attention.{name}", width, width)
+        yield from norm(f"{base}.attention.{parts[-1]}")
         yield from linear(f"{base}.intermediate.dense", shape.inner, width)
         yield from linear(f"{base}.output.dense", width, shape.inner)
         yield from norm(f"{base}.output.LayerNorm")
@@ -144,7 +152,7 @@ def _files(shape: Shape, tokenizer: Tokenizer) -> dict[str, bytes]:
     }
     files = {name: _json(document) for name, document in documents.items()}
     files["tokenizer.json"] = tokenizer.to_str(pretty=False).encode()
-    if shape.family == "bert":
+    if shape.family != "xlm-roberta":
         ranked = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
         files["vocab.txt"] = "".join(f"{piece}\n" for piece, _ in ranked).encode()
     return files
@@ -152,21 +160,27 @@ def _files(shape: Shape, tokenizer: Tokenizer) -> dict[str, bytes]:
 
 def _config(shape: Shape) -> dict[str, Any]:
     """Return the configuration, less the values that are transformers' defaults."""
-    is_xlmr = shape.family == "xlm-roberta"
+    names = {"bert": "BertModel", "xlm-roberta": "XLMRobertaModel", "mpnet": "MPNetModel"}
+    is_bert = shape.family == "bert"
+    variant: dict[str, Any] = {
+        "position_embedding_type": "absolute",
+        "type_vocab_size": 2 if is_bert else 1,
+    }
+    if shape.family == "mpnet":
+        variant = {"relative_attention_num_buckets": BUCKETS}
     return {
-        "architectures": ["XLMRobertaModel" if is_xlmr else "BertModel"],
+        "architectures": [names[shape.family]],
         "model_type": shape.family,
         "hidden_act": "gelu",
         "hidden_size": shape.width,
         "intermediate_size": shape.inner,
-        "layer_norm_eps": 1e-05 if is_xlmr else 1e-12,
+        "layer_norm_eps": 1e-12 if is_bert else 1e-05,
         "max_position_embeddings": shape.positions,
         "num_attention_heads": shape.heads,
         "num_hidden_layers": shape.layers,
-        "pad_token_id": 1 if is_xlmr else 0,
-        "position_embedding_type": "absolute",
-        "type_vocab_size": 1 if is_xlmr else 2,
+        "pad_token_id": 0 if is_bert else 1,
         "vocab_size": shape.vocabulary,
+        **variant,
     }
 
 
@@ -179,6 +193,9 @@ def _tokenizer_config(shape: Shape) -> dict[str, Any]:
     pieces = (*UNIGRAM_SPECIAL, "<s>", "</s>", MASK)
     special = {f"{name}_token": piece for name, piece in zip(names, pieces, strict=True)}
     limit = {"model_max_length": shape.positions - 2}
+    if shape.family == "mpnet":
+        special["unk_token"] = MPNET_SPECIAL[4]
+        return {"tokenizer_class": "MPNetTokenizer", "do_lower_case": True, **limit, **special}
     return {"tokenizer_class": "XLMRobertaTokenizer", **limit, **special}
 
 
@@ -188,7 +205,9 @@ def _json(value: object) -> bytes:
 
 UNIGRAM_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 MASK = "<mask>"
+# Padding, unknown, before and behind a text, and others.
 WORDPIECE_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+MPNET_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "[UNK]", MASK)
 CHARACTERS = (*string.ascii_letters, *string.digits, *string.punctuation)
 META = "\u2581"
 # First letter and number of letters: Latin, Greek, Cyrillic, Hebrew, Arabic, Devanagari, Thai,
@@ -200,6 +219,14 @@ SCRIPTS = (
 LONGEST_PART = 6
 WORD_SHARE = 12  # one piece in so many is a whole word
 LOWEST = -14.0
+
+
+def tokenizer(shape: Shape, texts: Iterable[str]) -> Tokenizer:
+    """Return a tokenizer of the kind that models of the family have."""
+    if shape.family == "xlm-roberta":
+        return unigram(texts, size=shape.vocabulary)
+    special = MPNET_SPECIAL if shape.family == "mpnet" else WORDPIECE_SPECIAL
+    return wordpiece(texts, size=shape.vocabulary, special=special)
 
 
 def unigram(texts: Iterable[str], *, size: int) -> Tokenizer:
@@ -222,10 +249,12 @@ def unigram(texts: Iterable[str], *, size: int) -> Tokenizer:
     return tokenizer
 
 
-def wordpiece(texts: Iterable[str], *, size: int) -> Tokenizer:
+def wordpiece(
+    texts: Iterable[str], *, size: int, special: Sequence[str] = WORDPIECE_SPECIAL
+) -> Tokenizer:
     """Return a tokenizer of BERT's kind with exactly `size` pieces; same texts, same pieces."""
     lower = (text.lower() for text in texts)
-    made = itertools.chain(WORDPIECE_SPECIAL, _marked(piece for piece, _ in _scored(lower, size)))
+    made = itertools.chain(special, _marked(piece for piece, _ in _scored(lower, size)))
     vocabulary: dict[str, int] = {}
     while len(vocabulary) < size:
         vocabulary.setdefault(next(made), len(vocabulary))
@@ -233,12 +262,15 @@ def wordpiece(texts: Iterable[str], *, size: int) -> Tokenizer:
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
+    first, last = ("[CLS]", "[SEP]") if "[CLS]" in special else ("<s>", "</s>")
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")],
+        single=f"{first} $A {last}",
+        pair=f"{first} $A {last} $B:1 {last}:1",
+        special_tokens=[(name, vocabulary[name]) for name in (first, last)],
     )
-    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in WORDPIECE_SPECIAL])
+    tokenizer.add_special_tokens(
+        [AddedToken(name, special=True, lstrip=name == MASK) for name in special]
+    )
     return tokenizer
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors.numpy import load_file, save_file
 
-from bench import TINY_BERT, TINY_XLMR, Shape
+from bench import TINY_BERT, TINY_MPNET, TINY_XLMR, Shape
 from bench.synthetic import write_model
 from bundler.assembly.model_graph import graph, quantized_graph
 from sidecar.engines.packed import engine as packed
@@ -54,12 +54,13 @@ ODD = (
     "日" * 200,
     "&lt;s&gt; https://example.org/?q=1#top 3.14159 -- C++ a_b",
 )
-SHAPES: dict[str, Shape] = {"bert": TINY_BERT, "xlm-roberta": TINY_XLMR}
+SHAPES: dict[str, Shape] = {"bert": TINY_BERT, "xlm-roberta": TINY_XLMR, "mpnet": TINY_MPNET}
 LONG = 512
 # As above with as many positions as the real models have.
 LONG_SHAPES = {
     "bert": dataclasses.replace(TINY_BERT, positions=LONG, max_tokens=LONG),
     "xlm-roberta": dataclasses.replace(TINY_XLMR, positions=LONG + 2, max_tokens=LONG),
+    "mpnet": dataclasses.replace(TINY_MPNET, positions=LONG + 2, max_tokens=LONG),
 }
 
 

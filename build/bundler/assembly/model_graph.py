@@ -19,7 +19,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from sidecar.engines.packed.architecture import SMALLEST_NORM, forward
-from sidecar.engines.packed.layout import GRIDS
+from sidecar.engines.packed.layout import GRIDS, distance_buckets
 from sidecar.engines.packed.weights import BYTES, DTYPES, FACTORS, MOST, SMALLEST, names_read
 
 if TYPE_CHECKING:
@@ -44,13 +44,16 @@ class GraphOperations:
         self._weights = weights
         self._count = 0
         self._wide: dict[str, str] = {}
+        self._biases: list[str] = []
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
 
-    def embed(self, words: str, positions: str, types: str) -> str:
+    def embed(self, words: str, positions: str, types: str | None) -> str:
         """Gather rows; the first type's row joins the position table when the graph is loaded."""
-        first = self._node("Gather", self._wide_weight(types), self._int("first", 0), axis=0)
-        table = self._node("Add", self._wide_weight(positions), first)
+        table = self._wide_weight(positions)
+        if types is not None:
+            first = self._node("Gather", self._wide_weight(types), self._int("first", 0), axis=0)
+            table = self._node("Add", table, first)
         word = self._node("Gather", self._weight(words), "ids")
         if self._weights.tensors[words].dtype != "F32":
             # After the look-up: the table itself stays as it is in the file.
@@ -78,8 +81,10 @@ class GraphOperations:
         """Add and take the exact GELU in one node."""
         return self._node("BiasGelu", x, self._wide_weight(bias), domain=CONTRIB)
 
-    def attention(self, query: str, key: str, value: str) -> str:
+    def attention(self, query: str, key: str, value: str, distances: str | None) -> str:
         """Attend within every grid of tokens; one text alone is a grid as it lies."""
+        if distances is not None and not self._biases:
+            self._biases = self._biased(distances)
         return self._node(
             "If",
             "is_single",
@@ -87,12 +92,33 @@ class GraphOperations:
             else_branch=self._grids(query, key, value),
         )
 
+    def _biased(self, distances: str) -> list[str]:
+        """Return what is added to the scores of each grid, the same in every layer."""
+        reach = self._architecture.max_tokens
+        known = distance_buckets(self._architecture.buckets, reach)
+        rows = self._constant("buckets", known)
+        table = self._node("Gather", self._wide_weight(distances), rows, axis=0)
+        table = self._node("Transpose", table, perm=[1, 0])
+        zero, one = (self._constant(f"scalar_{n}", np.array(n, dtype=np.int64)) for n in (0, 1))
+        made = []
+        for index in range(GRIDS):
+            columns = self._node("Gather", self._node("Shape", f"cells_{index}"), one)
+            tokens = self._node("Range", zero, columns, one)
+            row = self._node("Unsqueeze", tokens, self._int("axis_0", 0))
+            column = self._node("Unsqueeze", tokens, self._int("axis", 1))
+            steps = self._node("Sub", row, column)
+            steps = self._node("Add", steps, self._int("reach", reach - 1))
+            bias = self._node("Gather", table, steps, axis=1)
+            made.append(self._node("Unsqueeze", bias, self._int("axis_0", 0)))
+        return made
+
     def _single(self, *parts: str) -> onnx.GraphProto:
         """Return the branch for one text: its rows are neither gathered nor put back."""
         text = self._int("text", 1, -1, self._architecture.width)
         taken = ["whole_query", "whole_key", "whole_value"]
         nodes = _each("Reshape", [[part, text] for part in parts], taken)
-        nodes += self._heads(taken, "whole")
+        # One text alone lies in the first grid.
+        nodes += self._heads([*taken, "", "", *self._biases[:1]], "whole")
         return helper.make_graph(nodes, "single", [], [_rows("whole")])
 
     def _grids(self, *parts: str) -> onnx.GraphProto:
@@ -101,7 +127,8 @@ class GraphOperations:
         for index in range(GRIDS):
             taken = [f"{name}_{index}" for name in ("query", "key", "value")]
             nodes += _each("Gather", [[part, f"cells_{index}"] for part in parts], taken)
-            nodes += self._heads([*taken, "", f"mask_{index}"], f"seen_{index}")
+            bias = self._biases[index : index + 1]
+            nodes += self._heads([*taken, "", f"mask_{index}", *bias], f"seen_{index}")
         seen = [f"seen_{index}" for index in range(GRIDS)]
         nodes.append(helper.make_node("Concat", seen, ["seen"], axis=0))
         nodes.append(helper.make_node("Gather", ["seen", "places"], ["many"]))
@@ -111,6 +138,8 @@ class GraphOperations:
         """Return the nodes that attend with every head and give rows of the model's width."""
         rows = self._int("rows", -1, self._architecture.width)
         heads = self._architecture.heads
+        while not inputs[-1]:
+            inputs = inputs[:-1]
         attend = helper.make_node(
             "MultiHeadAttention", inputs, [f"{name}_heads"], domain=CONTRIB, num_heads=heads
         )

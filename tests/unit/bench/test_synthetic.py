@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from bench import MINILM_L6, TINY_BERT, TINY_XLMR, XLMR_BASE, Shape
+from bench import MINILM_L6, TINY_BERT, TINY_MPNET, TINY_XLMR, XLMR_BASE, Shape
 from bench.synthetic import weights, write_model
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ TEXTS = (
     "Assignment binds a name to an object.",
 )
 ODD = ("", "a  b\tc", "ﬁnal ① Ｗide", "Привет, мир", "日本語のテキスト", "🙂 [MASK] <mask> </s>")
-SHAPES = pytest.mark.parametrize("shape", [TINY_XLMR, TINY_BERT], ids=lambda shape: shape.family)
+SHAPES = pytest.mark.parametrize(
+    "shape", [TINY_XLMR, TINY_BERT, TINY_MPNET], ids=lambda shape: shape.family
+)
 
 
 def load(folder: Path) -> SentenceTransformer:

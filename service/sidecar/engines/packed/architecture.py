@@ -37,7 +37,7 @@ _HARMLESS_SETTINGS: Mapping[str, object] = {
     "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
 }
 # How the first word's position is counted: from zero, or behind the padding's own.
-_POSITION_AFTER_PAD = {"bert": False, "roberta": True, "xlm-roberta": True}
+_POSITION_AFTER_PAD = {"bert": False, "roberta": True, "xlm-roberta": True, "mpnet": True}
 
 
 class UnpackableError(ValueError):
@@ -50,7 +50,8 @@ class Architecture:
 
     `width` is the length of a token's vector, `inner` that inside the feed-forward step;
     `first_position` is the row of the position table that the first token gets, `positions` the
-    number of rows. `pooling` is the model's own.
+    number of rows; `buckets` is the number of rows of MPNet's table of biases by distance, 0 for
+    the other families. `pooling` is the model's own.
     """
 
     family: str
@@ -63,6 +64,7 @@ class Architecture:
     epsilon: float
     max_tokens: int
     pooling: str
+    buckets: int = 0
 
     @property
     def dim(self) -> int:
@@ -87,7 +89,7 @@ def read(folder: Path) -> Architecture:
     if family not in _POSITION_AFTER_PAD:
         raise UnpackableError(f"its architecture {family} is not one of BERT's family")
     _refuse_variants(config)
-    pooling = _pooling(folder)
+    pooling, is_mpnet = _pooling(folder), family == "mpnet"
     try:
         positions = int(config["max_position_embeddings"])
         first = int(config.get("pad_token_id", 1)) + 1 if _POSITION_AFTER_PAD[family] else 0
@@ -102,6 +104,7 @@ def read(folder: Path) -> Architecture:
             epsilon=float(config.get("layer_norm_eps", 1e-12)),
             max_tokens=min([positions - first, *_stated_limits(folder)]),
             pooling=pooling,
+            buckets=int(config.get("relative_attention_num_buckets", 32)) if is_mpnet else 0,
         )
     except UnpackableError:
         raise
@@ -111,6 +114,8 @@ def read(folder: Path) -> Architecture:
         raise UnpackableError("config.json has a size below one")
     if made.width % made.heads:
         raise UnpackableError("its width is not a multiple of its heads")
+    if is_mpnet and (made.buckets < 4 or made.buckets % 4):  # noqa: PLR2004 (half of each half)
+        raise UnpackableError("its number of relative positions is not a multiple of four")
     return made
 
 
@@ -207,12 +212,14 @@ def _config(path: Path) -> Any:  # noqa: ANN401 (any JSON)
 V = TypeVar("V")
 # What a vector is divided by at the least when it is brought to length 1.
 SMALLEST_NORM = 1e-12
+# MPNet's table of what is added to the scores of attention, by distance.
+DISTANCES = "encoder.relative_attention_bias.weight"
 
 
 class Operations(Protocol[V]):
     """What the forward is made of; each executor spells it in its own way. Names are BERT's own."""
 
-    def embed(self, words: str, positions: str, types: str) -> V:
+    def embed(self, words: str, positions: str, types: str | None) -> V:
         """Return for every token the sum of its word's, its position's and the first type's row."""
 
     def norm(self, x: V, name: str) -> V:
@@ -227,8 +234,12 @@ class Operations(Protocol[V]):
     def gelu(self, x: V, bias: str) -> V:
         """Return the exact GELU of `x` plus the bias."""
 
-    def attention(self, query: V, key: V, value: V) -> V:
-        """Return multi-head attention of every token to the tokens of the same text alone."""
+    def attention(self, query: V, key: V, value: V, distances: str | None) -> V:
+        """Return multi-head attention of every token to the tokens of the same text alone.
+
+        `distances` is a table with a row for each of `layout.distance_buckets` and a column for
+        each head, whose entries are added to the scores.
+        """
 
     def pool(self, x: V) -> V:
         """Return one row per text as the request pools, of length 1 if it asks for that."""
@@ -237,15 +248,16 @@ class Operations(Protocol[V]):
 def forward(ops: Operations[V], architecture: Architecture) -> V:
     """Return one row per text, of shape (N, width).
 
-    BERT's post-norm encoder (Devlin et al., 2018; RoBERTa shares it) on the T tokens of N texts in
-    one row after another, of shape (T, width): every step but attention treats tokens alone, so
-    nothing is padded.
+    BERT's post-norm encoder (Devlin et al., 2018; RoBERTa shares it, MPNet adds to its attention a
+    bias by distance) on the T tokens of N texts in one row after another, of shape (T, width):
+    every step but attention treats tokens alone, so nothing is padded.
     """
     x = ops.embed(
         "embeddings.word_embeddings.weight",
         "embeddings.position_embeddings.weight",
-        "embeddings.token_type_embeddings.weight",
+        None if architecture.buckets else "embeddings.token_type_embeddings.weight",
     )
+    distances = DISTANCES if architecture.buckets else None
     x = ops.norm(x, "embeddings.LayerNorm")
     for layer in range(architecture.layers):
         place = f"encoder.layer.{layer}."
@@ -255,7 +267,7 @@ def forward(ops: Operations[V], architecture: Architecture) -> V:
             )
             for part in ("query", "key", "value")
         )
-        seen = ops.attention(query, key, value)
+        seen = ops.attention(query, key, value, distances)
         output = f"{place}attention.output."
         seen = ops.linear(seen, f"{output}dense.weight", f"{output}dense.bias")
         x = ops.add_norm(seen, x, f"{output}LayerNorm")

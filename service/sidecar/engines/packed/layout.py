@@ -19,6 +19,8 @@ ROW_COST = 64
 GRID_COST = 4096
 # Cuts are looked for at this many places: finer ones save less than finding them costs.
 BORDERS = 24
+# From so many tokens on, all distances on one side share a bucket (transformers' MPNetEncoder).
+FARTHEST = 128
 Indices = NDArray[np.int64]
 
 
@@ -130,3 +132,20 @@ def partition(lengths: Sequence[int], most: int) -> list[tuple[int, int]]:
             whole.append(further.pop(count))
         begun = further
     return list(min(whole)[1])
+
+
+def distance_buckets(buckets: int, max_tokens: int) -> Indices:
+    """Return the bucket of each distance from 1 - max_tokens to max_tokens - 1 tokens.
+
+    Half of the buckets are for tokens that follow. Half of each half are one distance each; the
+    others grow by a constant factor up to FARTHEST (T5, Raffel et al., 2020, section 2.1).
+    """
+    half = buckets // 2
+    single = half // 2
+    # To the power of `single`: logarithms differ in their last bits from machine to machine.
+    edges = [single ** (single - n) * FARTHEST**n for n in range(1, single)]
+    rows = [
+        n if n < single else single + sum(edge <= n**single for edge in edges)
+        for n in range(max_tokens)
+    ]
+    return np.array([*reversed(rows), *(half + row for row in rows[1:])], dtype=np.int64)

@@ -335,6 +335,7 @@ _AROUND = {
     "BertTokenizer": {"cls_token": "[CLS]", "sep_token": "[SEP]"},
     "XLMRobertaTokenizer": {"bos_token": "<s>", "eos_token": "</s>"},
     "RobertaTokenizer": {"cls_token": "<s>", "sep_token": "</s>"},
+    "MPNetTokenizer": {"cls_token": "<s>", "sep_token": "</s>"},
 }
 
 
@@ -368,7 +369,7 @@ def refuse_rebuilt(tokenizer: Tokenizer, around: list[tuple[int, ...]], config: 
 
 def _steps(name: str, tokenizer: Tokenizer, config: Config) -> tuple[Any, Any]:
     """Return the normaliser and pre-tokenizer that the class `name` makes."""
-    if name == "BertTokenizer":
+    if name in {"BertTokenizer", "MPNetTokenizer"}:
         normalizer = BertNormalizer(
             clean_text=True,
             handle_chinese_chars=config.get("tokenize_chinese_chars", True),

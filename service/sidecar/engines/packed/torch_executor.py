@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from sidecar.engines import Vectors
 from sidecar.engines.packed.architecture import SMALLEST_NORM, Architecture, forward
-from sidecar.engines.packed.layout import Layout, arrange
+from sidecar.engines.packed.layout import Layout, arrange, distance_buckets
 from sidecar.engines.packed.weights import Weights, names_read
 
 # On MPS: the steps in which tokens and columns of grids are counted, and the fewest rows.
@@ -65,17 +65,18 @@ class TorchOperations:
             # A row of padding alone would have nothing to attend to.
             seen[grid.cells.shape[0] :, 0] = True
             self._grids.append((self._tensor(full), self._tensor(seen), self._tensor(tokens)))
+        self._visible: list[Tensor] = []
         self.pooling, self.normalize = "mean", True
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
 
-    def embed(self, words: str, positions: str, types: str) -> Tensor:
+    def embed(self, words: str, positions: str, types: str | None) -> Tensor:
         """Gather rows."""
         known = self._weights
         word = functional.embedding(self._ids, known[words]).float()
         place = functional.embedding(self._positions, known[positions]).float()
-        return word + (place + known[types][0].float())
+        return word + (place if types is None else place + known[types][0].float())
 
     def norm(self, x: Tensor, name: str) -> Tensor:
         """Normalise rows."""
@@ -95,19 +96,32 @@ class TorchOperations:
         """Add and take the exact GELU."""
         return functional.gelu(x + self._weights[bias])
 
-    def attention(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attention(self, query: Tensor, key: Tensor, value: Tensor, distances: str | None) -> Tensor:
         """Attend grid by grid, and put the cells back into one row after another."""
         heads = self._architecture.heads
+        if distances is not None and not self._visible:
+            self._visible = [self._biased(mask, distances) for _, mask, _ in self._grids]
         seen = query.new_zeros((self._padded + 1, query.shape[1]))
-        for cells, mask, tokens in self._grids:
+        for index, (cells, mask, tokens) in enumerate(self._grids):
             q, k, v = (
                 part[cells].unflatten(-1, (heads, -1)).transpose(1, 2)
                 for part in (query, key, value)
             )
-            visible = mask[:, None, None, :]
+            visible = self._visible[index] if distances else mask[:, None, None, :]
             grid = functional.scaled_dot_product_attention(q, k, v, attn_mask=visible)
             seen.index_copy_(0, tokens, grid.transpose(1, 2).flatten(2).flatten(0, 1))
         return seen[: self._padded]
+
+    def _biased(self, mask: Tensor, distances: str) -> Tensor:
+        """Return what is added to the scores of a grid, the same in every layer."""
+        columns, reach = mask.shape[1], self._architecture.max_tokens
+        # Rounding a grid's columns up can take it beyond the longest text; those cells are masked.
+        steps = np.arange(columns)
+        steps = np.clip(steps[None, :] - steps[:, None], 1 - reach, reach - 1) + reach - 1
+        known = distance_buckets(self._architecture.buckets, reach)
+        buckets = self._tensor(known[steps])
+        bias = functional.embedding(buckets, self._weights[distances]).permute(2, 0, 1)
+        return bias.masked_fill(~mask[:, None, None, :], -torch.inf)
 
     def pool(self, x: Tensor) -> Tensor:
         """Pool as the request asks, and scale, if asked."""
@@ -170,7 +184,7 @@ def open_tensors(stored: Weights, *, architecture: Architecture, device: str) ->
     """
     with safe_open(str(stored.path), framework="pt") as file:
         weights = {
-            name: file.get_tensor(f"{stored.prefix}{name}").to(device, torch.float32)
+            name: file.get_tensor(stored.tensors[name].name).to(device, torch.float32)
             for name in sorted(names_read(architecture))
         }
     return TorchExecutor(weights, architecture=architecture, device=device)

@@ -15,12 +15,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sidecar.engines.packed.architecture import Architecture, UnpackableError
+from sidecar.engines.packed.architecture import DISTANCES, Architecture, UnpackableError
 
 MAX_HEADER_BYTES = 100 << 20
 DTYPES: Mapping[str, type[np.generic]] = {"F32": np.float32, "F16": np.float16}
 # Files name the encoder's tensors with or without the model around it.
-_PREFIXES = ("", "bert.", "roberta.", "model.")
+_PREFIXES = ("", "bert.", "roberta.", "model.", "mpnet.")
+# MPNet's names of the parts of BERT's attention.
+_MPNET = {
+    ".attention.attn.q.": ".attention.self.query.",
+    ".attention.attn.k.": ".attention.self.key.",
+    ".attention.attn.v.": ".attention.self.value.",
+    ".attention.attn.o.": ".attention.output.dense.",
+    ".attention.LayerNorm.": ".attention.output.LayerNorm.",
+}
 WORDS = "embeddings.word_embeddings.weight"
 
 
@@ -28,6 +36,7 @@ WORDS = "embeddings.word_embeddings.weight"
 class Tensor:
     """One tensor of the file: `offset` and `size` in bytes from the file's start."""
 
+    name: str
     dtype: str
     shape: tuple[int, ...]
     offset: int
@@ -36,10 +45,9 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """The tensors of one file by the names that BERT gives them, the `prefix` taken off."""
+    """The tensors of one file by the names that BERT gives them."""
 
     path: Path
-    prefix: str
     tensors: Mapping[str, Tensor]
 
     def array(self, name: str) -> NDArray[np.generic]:
@@ -71,6 +79,7 @@ def open_weights(path: Path) -> Weights:
             entry = header[name]
             begin, end = entry["data_offsets"]
             tensor = Tensor(
+                name=name,
                 dtype=str(entry["dtype"]),
                 shape=tuple(int(n) for n in entry["shape"]),
                 offset=start + int(begin),
@@ -78,14 +87,20 @@ def open_weights(path: Path) -> Weights:
             )
             if not start <= tensor.offset <= tensor.offset + tensor.size <= room:
                 raise ValueError  # noqa: TRY301
-            tensors[name.removeprefix(prefix)] = tensor
+            tensors[_bert_name(name.removeprefix(prefix))] = tensor
     except StopIteration as error:
         raise UnpackableError(f"{path.name} has no {WORDS}") from error
     except FileNotFoundError as error:
         raise UnpackableError(f"its weights are not in one {path.name}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnpackableError(f"{path.name} is not a safetensors file") from error
-    return Weights(path=path, prefix=prefix, tensors=tensors)
+    return Weights(path=path, tensors=tensors)
+
+
+def _bert_name(name: str) -> str:
+    for part, known in _MPNET.items():
+        name = name.replace(part, known)
+    return name
 
 
 def require(weights: Weights, architecture: Architecture) -> None:
@@ -116,10 +131,13 @@ def _expected(architecture: Architecture) -> dict[str, tuple[int | None, ...]]:
     shapes: dict[str, tuple[int | None, ...]] = {
         WORDS: (None, width),
         "embeddings.position_embeddings.weight": (architecture.positions, width),
-        "embeddings.token_type_embeddings.weight": (None, width),
         "embeddings.LayerNorm.weight": (width,),
         "embeddings.LayerNorm.bias": (width,),
     }
+    if architecture.buckets:
+        shapes[DISTANCES] = (architecture.buckets, architecture.heads)
+    else:
+        shapes["embeddings.token_type_embeddings.weight"] = (None, width)
     steps = {
         "attention.self.query": (width, width),
         "attention.self.key": (width, width),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from bench import TINY_BERT, TINY_XLMR, Shape
+from bench import TINY_BERT, TINY_MPNET, TINY_XLMR, Shape
 from bench.synthetic import write_model
 from bundler.assembly.derivation import Proof, derive, measure_int8
 from bundler.errors import ModelError
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 # Golden vectors come from sentence-transformers.
 pytestmark = pytest.mark.torch
-SHAPES = pytest.mark.parametrize("shape", [TINY_BERT, TINY_XLMR], ids=lambda shape: shape.family)
+SHAPES = pytest.mark.parametrize(
+    "shape", [TINY_BERT, TINY_XLMR, TINY_MPNET], ids=lambda shape: shape.family
+)
 
 
 NEAR = Cosines(worst=0.99, mean=0.99)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from bench import TINY_BERT, TINY_XLMR, Shape
+from bench import TINY_BERT, TINY_MPNET, TINY_XLMR, Shape
 from bench.synthetic import write_model
 from bundler.assembly.model_graph import ALIGNMENT, write_half
 from sidecar.engines.packed.architecture import WEIGHTS, read
@@ -16,7 +16,9 @@ from tests.support.twins import WORDS
 if TYPE_CHECKING:
     from pathlib import Path
 
-SHAPES = pytest.mark.parametrize("shape", [TINY_BERT, TINY_XLMR], ids=lambda shape: shape.family)
+SHAPES = pytest.mark.parametrize(
+    "shape", [TINY_BERT, TINY_XLMR, TINY_MPNET], ids=lambda shape: shape.family
+)
 
 
 @SHAPES

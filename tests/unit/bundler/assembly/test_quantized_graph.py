@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import onnx
 import pytest
 
-from bench import TINY_BERT, TINY_XLMR, Shape
+from bench import TINY_BERT, TINY_MPNET, TINY_XLMR, Shape
 from bench.synthetic import write_model
 from bundler.assembly.model_graph import quantized_graph
 from sidecar.engines.packed.architecture import WEIGHTS, read
@@ -15,7 +15,9 @@ from tests.support.twins import WORDS
 if TYPE_CHECKING:
     from pathlib import Path
 
-SHAPES = pytest.mark.parametrize("shape", [TINY_BERT, TINY_XLMR], ids=lambda shape: shape.family)
+SHAPES = pytest.mark.parametrize(
+    "shape", [TINY_BERT, TINY_XLMR, TINY_MPNET], ids=lambda shape: shape.family
+)
 
 
 def made(folder: Path, shape: Shape) -> bytes:

@@ -103,7 +103,7 @@ def step(kind: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("name", "change", "reason"),
     [
-        ("config.json", lambda c: c.update(model_type="mpnet"), "architecture mpnet is not"),
+        ("config.json", lambda c: c.update(model_type="deberta"), "architecture deberta is not"),
         ("config.json", lambda c: c.pop("model_type"), "architecture None is not"),
         ("config.json", lambda c: c.update(model_type=["bert"]), "is not one of BERT's"),
         ("config.json", lambda c: c.update(hidden_act="relu"), "its activation is relu"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sidecar.engines.packed.architecture import WEIGHTS, forward
+from sidecar.engines.packed.layout import distance_buckets
 from sidecar.engines.packed.weights import Weights, names_read, open_weights
 from tests.support.clients import cosines
 from tests.support.twins import lots
@@ -38,11 +39,11 @@ class PlainOperations:
         made: Rows = self._weights.array(name).astype(np.float64)
         return made
 
-    def embed(self, words: str, positions: str, types: str) -> Rows:
+    def embed(self, words: str, positions: str, types: str | None) -> Rows:
         first = self._architecture.first_position
         places = self._get(positions)[first : first + len(self._ids)]
-        made: Rows = self._get(words)[self._ids] + places + self._get(types)[0]
-        return made
+        made: Rows = self._get(words)[self._ids] + places
+        return made if types is None else made + self._get(types)[0]
 
     def norm(self, x: Rows, name: str) -> Rows:
         centred = x - x.mean(axis=1, keepdims=True)
@@ -64,10 +65,19 @@ class PlainOperations:
         made: Rows = y * (1 + ERF(y / math.sqrt(2))) / 2
         return made
 
-    def attention(self, query: Rows, key: Rows, value: Rows) -> Rows:
+    def attention(self, query: Rows, key: Rows, value: Rows, distances: str | None) -> Rows:
         heads = self._architecture.heads
         q, k, v = (np.stack(np.split(part, heads, axis=1)) for part in (query, key, value))
-        scores = np.exp(q @ k.transpose(0, 2, 1) / math.sqrt(q.shape[2]))
+        scores = q @ k.transpose(0, 2, 1) / math.sqrt(q.shape[2])
+        if distances is not None:
+            table, places = self._get(distances), range(len(self._ids))
+            reach = self._architecture.max_tokens - 1
+            buckets = distance_buckets(self._architecture.buckets, reach + 1)
+            scores += [
+                [[table[buckets[j - i + reach], h] for j in places] for i in places]
+                for h in range(heads)
+            ]
+        scores = np.exp(scores)
         made: Rows = np.hstack(scores / scores.sum(axis=2, keepdims=True) @ v)
         return made
 

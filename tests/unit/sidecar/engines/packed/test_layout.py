@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sidecar.engines.packed.layout import GRIDS, arrange, partition
+from sidecar.engines.packed.layout import GRIDS, arrange, distance_buckets, partition
 
 
 def test_texts_lie_one_after_another_the_longest_first_and_positions_restart() -> None:
@@ -71,3 +71,13 @@ def test_the_pooling_matrix_takes_tokens_to_texts(mode: str) -> None:
     values = made.ids[:, None].astype(np.float32)
     expected = {"mean": [[7.5], [5.0]], "cls": [[6.0], [5.0]]}
     assert (made.pooling(mode) @ values).tolist() == expected[mode]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("buckets", [8, 32, 64])
+def test_distances_fall_into_the_buckets_of_transformers(buckets: int) -> None:
+    import torch  # noqa: PLC0415 - seconds, and not every test needs it
+    from transformers.models.mpnet.modeling_mpnet import MPNetEncoder  # noqa: PLC0415
+
+    theirs = MPNetEncoder.relative_position_bucket(torch.arange(-511, 512), num_buckets=buckets)
+    np.testing.assert_array_equal(distance_buckets(buckets, 512), theirs.numpy())

@@ -138,8 +138,8 @@ def test_without_a_file_of_settings_the_defaults_of_the_class_hold(bert: Path) -
 
 
 def test_a_class_that_nobody_knows_here_is_refused(bert: Path) -> None:
-    edit(bert, CONFIG, lambda c: c.update(tokenizer_class="MPNetTokenizer"))
-    with pytest.raises(UnpackableError, match="its tokenizer is a MPNetTokenizer"):
+    edit(bert, CONFIG, lambda c: c.update(tokenizer_class="DebertaV2Tokenizer"))
+    with pytest.raises(UnpackableError, match="its tokenizer is a DebertaV2Tokenizer"):
         load(bert, max_tokens=48)
 
 

@@ -43,8 +43,10 @@ def stepped(
 ) -> tuple[Vectors, TorchOperations]:
     """Compute on the CPU with the shapes that MPS gets; the operations tell them."""
     layout = arrange(batch, first_position=twin.architecture.first_position)
+    stored = open_weights(twin.folder / WEIGHTS)
     weights = {
-        name: torch.from_numpy(array) for name, array in load_file(twin.folder / WEIGHTS).items()
+        name: torch.from_numpy(np.array(stored.array(name)))
+        for name in names_read(twin.architecture)
     }
     with torch.inference_mode():
         ops = TorchOperations(twin.architecture, weights, layout, device="cpu", is_stepped=True)
