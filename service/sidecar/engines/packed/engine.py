@@ -29,7 +29,7 @@ class Executor(Protocol):
 
 
 class PackedEngine:
-    """Runs BERT's and XLM-RoBERTa's encoders on unpadded tokens."""
+    """Runs BERT's, XLM-RoBERTa's and MPNet's encoders on unpadded tokens."""
 
     name = "packed"
     pads = False

