@@ -169,7 +169,8 @@ def decode(data: bytes) -> Manifest:
         raw = {each.name: raw[each.name] for each in fields(Manifest)}
         raw["runtime"] = _typed(Runtime, raw["runtime"])
         kinds = {"models": Model, "components": Component, "documents": FileEntry}
-        raw |= {name: tuple(_typed(kind, one) for one in raw[name]) for name, kind in kinds.items()}
+        for name, kind in kinds.items():
+            raw[name] = tuple(_typed(kind, one) for one in raw[name])
         raw["unreleasable"] = tuple(raw["unreleasable"])
         manifest = _typed(Manifest, raw)
         floor = manifest.floor
