@@ -75,7 +75,7 @@ def wheels_of(lock: WheelLock, target: Target, profile: Profile) -> tuple[Locked
 ACTIONS = ("remove", "strip")
 
 
-# What every saving is measured against. It holds upstream's own test programs, so nobody ships it.
+# What every saving is measured against. It holds upstream's own test programs: never shipped.
 UNSLIMMED = "none"
 
 

@@ -73,7 +73,7 @@ class Store:
     def partial(self, stem: str) -> Partial:
         """Return a new unfinished file in this store. Raises DiskError."""
         partial = Partial(self._unfinished, stem)
-        # It tells backups what they may leave out, and is missed by nobody where it cannot be.
+        # It tells backups what they may leave out; nothing else needs it.
         tag = self.root / "CACHEDIR.TAG"
         with contextlib.suppress(OSError):
             if not tag.exists():

@@ -321,7 +321,7 @@ def _read(model: str, file: Path) -> Any:  # noqa: ANN401 - whatever JSON it hol
 def find_wheel(requirement: str, source: IndexSource) -> Artifact:
     """Return the wheel that `requirement` (NAME==VERSION) pins, with the hash its index gives it.
 
-    Raises UnreachableError (nobody has it) and PolicyError (a remote place has it without a hash).
+    Raises UnreachableError (no place has it) and PolicyError (a remote place gives no hash).
     """
     wanted = Requirement(requirement)
     asked = []

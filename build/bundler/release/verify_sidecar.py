@@ -4,7 +4,7 @@
     python3 verify_sidecar.py PATH...
 
 PATH is a release's folder, an archive (.tar.zst, .zip, or the first of its parts, .001), an image
-(.oci.tar), or an unpacked bundle. Nothing is written, nothing is unpacked, nobody is asked.
+(.oci.tar), or an unpacked bundle. Nothing is written or unpacked, and no network is used.
 
 A file that has SHA256SUMS beside it is compared with that. Then each file inside is compared with
 manifest.json and the lists in manifests/: missing, extra, changed. Ends with 0 if all is as it
