@@ -231,7 +231,7 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
     if options.check_options:
         settings_from(options, bundle=find_bundle(home))
         return 0
-    # Before anything is served there is nobody to answer, and imports may take seconds.
+    # Until requests are served a stop has none to wait for, and imports may take seconds.
     stop = signals.Stop(early=functools.partial(os._exit, 0))
     signals.install(stop)
     limits.on_spent_time(lambda failure: os._exit(_end(failure)))

@@ -113,7 +113,7 @@ export function unlessAborted(promise, signal) {
     const abort = () => reject(signal.reason);
     if (signal.aborted) abort();
     else signal.addEventListener('abort', abort, { once: true });
-    // Listened to in every case: a failure that comes too late is nobody's, and ends no app.
+    // Always handled: a rejection after the end would otherwise crash the app as unhandled.
     const forget = () => signal.removeEventListener('abort', abort);
     promise.then(
       (value) => {

@@ -225,7 +225,7 @@ function open(agent, asked, answer, refuse) {
     });
     sent.on('error', (error) => {
       if (response || isOver || sent !== request) return;
-      // The service closed a connection that nobody had used for a while, just as we took it.
+      // The service closed an idle connection in the moment in which we reused it.
       if (sent.reusedSocket) send();
       else call.fail(networkError(error));
     });

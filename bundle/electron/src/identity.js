@@ -1,4 +1,4 @@
-/** Proof that whoever listens on a port is the process that we started. */
+/** Proof that the process on a port is the one that we started. */
 
 import { randomBytes } from 'node:crypto';
 import http from 'node:http';
@@ -33,7 +33,7 @@ export function newIdentity() {
  */
 
 /**
- * Ask who listens, without the token: a stranger learns nothing. Undefined if nobody answers.
+ * Ask who listens, without sending the token. Undefined if there is no answer.
  *
  * The child proves itself twice: the port came through a pipe that only it holds, and what listens
  * there names the instance. A token that were sent after the child died is worth nothing any more.

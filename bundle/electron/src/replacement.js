@@ -39,7 +39,7 @@ export function isBundleGone(error) {
   return error instanceof SidecarError && Boolean(error.problem?.type?.endsWith(':bundle-gone'));
 }
 
-/** Word of a bundle that is gone, by whoever finds it so. */
+/** Tells that a bundle is gone, once anything has found it so. */
 export class Departure {
   #tell = () => {};
   /** @type {Promise<void>} */

@@ -28,7 +28,7 @@ export function begun(supervise) {
     resolve = yes;
     reject = no;
   });
-  // Who waits for it is told; that nobody does is no crash of the app.
+  // Callers that wait get the rejection; without any it must not crash the app as unhandled.
   started.catch(() => {});
   /** @type {Run} */
   const run = { over: new AbortController(), started, resolve, reject, done: Promise.resolve() };

@@ -21,7 +21,7 @@ export function killTree(pid, platform = process.platform) {
 }
 
 /**
- * Send a signal; that nobody is left to take it is fine.
+ * Send a signal; a process that has already ended is fine.
  * @param {number} pid
  * @param {NodeJS.Signals} name
  */

@@ -1,4 +1,4 @@
-/** Proof that whoever listens on a port is the process that we started. */
+/** Proof that the process on a port is the one that we started. */
 export type Identity = {
     /**
      * names one start of the service; no secret
@@ -40,7 +40,7 @@ export type Probe = {
  * @property {string} [bundle] `present`, or `gone` where its files are no longer those it runs from
  */
 /**
- * Ask who listens, without the token: a stranger learns nothing. Undefined if nobody answers.
+ * Ask who listens, without sending the token. Undefined if there is no answer.
  *
  * The child proves itself twice: the port came through a pipe that only it holds, and what listens
  * there names the instance. A token that were sent after the child died is worth nothing any more.

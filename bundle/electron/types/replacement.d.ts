@@ -17,7 +17,7 @@ export declare function absence(options: import('./options.js').ServiceOptions):
  * @returns {boolean}
  */
 export declare function isBundleGone(error: unknown): boolean;
-/** Word of a bundle that is gone, by whoever finds it so. */
+/** Tells that a bundle is gone, once anything has found it so. */
 export declare class Departure {
     #private;
     /** @type {Promise<void>} */
