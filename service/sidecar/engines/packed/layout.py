@@ -7,6 +7,7 @@ graph has a place for each. Pure arithmetic.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -134,6 +135,7 @@ def partition(lengths: Sequence[int], most: int) -> list[tuple[int, int]]:
     return list(min(whole)[1])
 
 
+@functools.cache
 def distance_buckets(buckets: int, max_tokens: int) -> Indices:
     """Return the bucket of each distance from 1 - max_tokens to max_tokens - 1 tokens.
 
