@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from bundler.project import Project
 
 # The service's modules that say what a model's graph holds.
-FORWARD = frozenset({"architecture.py", "layout.py", "weights.py"})
+FORWARD = frozenset({"architecture.py", "layout.py", "quantized.py", "weights.py"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

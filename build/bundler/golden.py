@@ -67,10 +67,21 @@ def make_golden(folder: Path, texts: Sequence[str]) -> Made:
     return Made(**{**raw, "vectors": tuple(raw["vectors"])})
 
 
-def render_golden(header: Mapping[str, Any], texts: Sequence[str], vectors: Sequence[str]) -> str:
-    """Return the text of a golden file: keys in one order, a line per text and per vector."""
+def render_golden(
+    header: Mapping[str, Any],
+    texts: Sequence[str],
+    vectors: Sequence[str],
+    int8: Mapping[str, Any] | None = None,
+) -> str:
+    """Return the text of a golden file: keys in one order, a line per text, vector and norm.
+
+    `int8` are the constants of the model's int8, as `Calibration.table` gives them.
+    """
     lines = ["{"]
     lines += [f" {_json(key)}: {_json(header[key])}," for key in HEADER]
+    if int8 is not None:
+        norms = ",\n".join(f"  {_json(name)}: {_json(one)}" for name, one in int8["norms"].items())
+        lines += [f' "int8": {{"scheme": {int8["scheme"]}, "norms": {{\n{norms}\n }}}},']
     lines += [f' "texts": [\n{_lines(texts)}\n ],', f' "vectors": [\n{_lines(vectors)}\n ]', "}"]
     return "\n".join(lines) + "\n"
 
@@ -78,17 +89,22 @@ def render_golden(header: Mapping[str, Any], texts: Sequence[str], vectors: Sequ
 def keep_or_replace(old: Path, fresh: str) -> str:
     """Return the text in `old` if it says what `fresh` says but for rounding, else `fresh`.
 
-    Without this a refresh on another machine would read as a change of every vector.
+    Without this a refresh on another machine would read as a change of every vector. The constants
+    of int8 are rounded, too: only those of another scheme replace the old ones.
     """
     try:
         text = old.read_text(encoding="utf-8")
         before, after = json.loads(text), json.loads(fresh)
         rows = [golden.decoded(row) for row in after.pop("vectors")]
         is_near = golden.read(old).cosines(rows).min() >= SAME_COSINE
-        del before["vectors"]
+        vectors = before.pop("vectors")
+        known, int8 = before.pop("int8", None), after.pop("int8", None)
+        is_same_scheme = (known or {}).get("scheme") == (int8 or {}).get("scheme")
     except (OSError, ValueError, KeyError, TypeError, IntegrityError):
         return fresh
-    return text if is_near and before == after else fresh
+    if not is_near or before != after:
+        return fresh
+    return text if is_same_scheme else render_golden(before, before["texts"], vectors, int8)
 
 
 def _lines(values: Sequence[str]) -> str:

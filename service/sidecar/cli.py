@@ -68,8 +68,8 @@ HELP = {
     "--device": "device of the engine; auto takes MPS, then CUDA, then the CPU (auto)",
     "--engine": "packed is our own, reference is sentence-transformers itself; auto takes packed "
     "where it can run the model; hash makes vectors without a model, for tests (auto)",
-    "--precision": "int8 is faster on processors with byte products; its vectors are in a "
-    "space of their own (float32)",
+    "--precision": "int8 is faster on processors with byte products, and slower on others; its "
+    "vectors are in a space of their own (float32)",
     "--threads": "compute threads; by default one per physical core that this process may use",
     "--allow-dir": "a folder that /embed-file may read from, once it exists; repeatable (none)",
     "--allow-host": "a host name or address that clients use for this machine, beside those of the "

@@ -24,7 +24,7 @@ from sidecar.web.middleware import AccessLog
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sidecar.engines import SpaceClass, Vectors
+    from sidecar.engines import Vectors
     from sidecar.settings import Precision
 
 SNAPSHOT = Snapshot(repository="stub/words", revision="0" * 40, path=Path(), plan="a plan")
@@ -42,7 +42,7 @@ class StubEngine:
     name = "stub"
     device = "cpu"
     precision: Precision = "float32"
-    space: SpaceClass = "exact"
+    space: str = "exact"
     dim = 8
     max_tokens = 10
     special_tokens = 2

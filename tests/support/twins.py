@@ -8,13 +8,16 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from bench import TINY_BERT, TINY_MPNET, TINY_XLMR, Shape
 from bench.synthetic import write_model
-from bundler.assembly.model_graph import graph, quantized_graph
+from bundler.assembly.derivation import write_int8
+from bundler.assembly.model_graph import graph
 from sidecar.engines.packed import engine as packed
-from sidecar.engines.packed.architecture import GRAPH, QUANTIZED_GRAPH, WEIGHTS, Architecture, read
+from sidecar.engines.packed.architecture import GRAPH, WEIGHTS, Architecture, read
+from sidecar.engines.packed.quantized import Calibration, Columns, readers
 from sidecar.engines.packed.weights import open_weights, require
 
 if TYPE_CHECKING:
@@ -87,19 +90,40 @@ def write_graph(folder: Path, weights: str = WEIGHTS) -> Path:
     architecture, tensors = read(folder), open_weights(folder / weights)
     require(tensors, architecture)
     (folder / GRAPH).write_bytes(graph(architecture, tensors))
-    (folder / QUANTIZED_GRAPH).write_bytes(quantized_graph(architecture, tensors))
+    write_int8(folder, architecture, tensors, uneven(architecture))
     return folder
+
+
+def uneven(architecture: Architecture) -> Calibration:
+    """Return constants of int8 that move every column, and scale some."""
+    rng = np.random.default_rng(5)
+    columns = {
+        norm: Columns(
+            exponents=rng.integers(-1, 2, architecture.width).astype(np.int8),
+            shifts=rng.normal(scale=0.1, size=architecture.width).astype(np.float16),
+        )
+        for norm in readers(architecture)
+    }
+    return Calibration(norms=columns)
 
 
 def without_clipping(folder: Path) -> Path:
     """Make the model in `folder` one whose int8 is the same on every processor; return `folder`.
 
     x86 processors without byte instructions add up the products of two neighbouring inputs in
-    sixteen bits, which two of the largest overflow. Here every second input has no weight.
+    sixteen bits, which two of the largest overflow. Here every second input has no weight. Inputs
+    behind GELU are put in order of their largest weight: there each has one for every second
+    output, and a neighbour of the same size for the others.
     """
     tensors = dict(load_file(folder / WEIGHTS))
     for name, tensor in tensors.items():
-        if name.startswith("encoder.layer.") and tensor.ndim > 1:
+        if not name.startswith("encoder.layer.") or tensor.ndim < 2:
+            continue
+        if name.endswith(".output.dense.weight") and ".attention." not in name:
+            tensor[1::2, 1::2] = tensor[::2, ::2]
+            tensor[1::2, ::2] = 0
+            tensor[::2, 1::2] = 0
+        else:
             tensor[:, 1::2] = 0
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     return folder

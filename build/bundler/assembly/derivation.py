@@ -1,20 +1,20 @@
 """What is made of a model at assembly: its graphs, and its weights in half if wanted.
 
 What was made is proven at once, against the model's reference vectors and on every machine alike.
-The graph in float32 runs as it ships. Of the one in int8 the products of bytes are taken in float64
-(`widened`), as not every processor multiplies bytes, and some that do not clip the sums. Either
-graph is the same for every target, for it holds no code of any machine.
+Of int8 that is the graph for processors that do not multiply bytes: it makes the same whole numbers
+of floats. Every graph is the same for every target, for it holds no code of any machine.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bundler.assembly.model_graph import graph, quantized_graph, widened, write_half
+from bundler.assembly.model_graph import graph, quantized_graph, write_half
 from bundler.errors import ModelError
 from bundler.locks.models import Cosines, judge, lower
-from sidecar.engines.packed import architecture, engine
+from sidecar.engines.packed import architecture, engine, quantized
 from sidecar.engines.packed.weights import open_weights, require
 from sidecar.models.golden import MIN_COSINE, cosines, read
 from sidecar.process import cores
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from sidecar.engines import Engine
     from sidecar.engines.packed.architecture import Architecture
+    from sidecar.engines.packed.quantized import Calibration
     from sidecar.engines.packed.weights import Weights
 
 
@@ -56,10 +57,10 @@ def derive(name: str, snapshot: Path, proof: Proof | None, *, weights: str) -> N
         if proof is not None:
             _prove(name, made, proof.golden, weights)
         if proof is None or least is not None:
-            quantized = quantized_graph(shape, tensors)
+            calibration = _calibration(proof.golden, shape) if proof else quantized.plain(shape)
+            write_int8(snapshot, shape, tensors, calibration)
             if proof is not None and least is not None:
-                _hold(name, _widened_cosines(snapshot, quantized, proof.golden), least)
-            (snapshot / architecture.QUANTIZED_GRAPH).write_bytes(quantized)
+                _hold(name, _int8_cosines(snapshot, proof.golden), least)
             # That it can be loaded is asked everywhere; what it computes depends on the processor.
             engine.load(snapshot, device="cpu", threads=cores.count(), precision="int8")
     except architecture.UnpackableError as error:
@@ -84,13 +85,31 @@ def measure_int8(snapshot: Path, golden: Path) -> Cosines | None:
     """
     try:
         shape, tensors = _opened(snapshot)
-        whole = _widened_cosines(snapshot, quantized_graph(shape, tensors), golden)
-        quantized = quantized_graph(shape, _halved(snapshot, shape, tensors))
-        half = _widened_cosines(snapshot, quantized, golden)
+        calibration = _calibration(golden, shape)
+        write_int8(snapshot, shape, tensors, calibration)
+        whole = _int8_cosines(snapshot, golden)
+        write_int8(snapshot, shape, _halved(snapshot, shape, tensors), calibration)
+        half = _int8_cosines(snapshot, golden)
     except architecture.UnpackableError:
         return None
     least = judge(whole).least
     return whole if least is None or half.holds(least) else lower(whole, half)
+
+
+def write_int8(
+    snapshot: Path, shape: Architecture, tensors: Weights, calibration: Calibration
+) -> None:
+    """Write into `snapshot` all that int8 needs beside the weights."""
+    for name, is_wide in ((architecture.QUANTIZED_GRAPH, False), (architecture.WIDE_GRAPH, True)):
+        made = quantized_graph(shape, tensors, calibration, is_wide=is_wide)
+        (snapshot / name).write_bytes(made)
+    text = json.dumps(calibration.table(), sort_keys=True)
+    (snapshot / architecture.CALIBRATION).write_text(text + "\n", encoding="ascii", newline="\n")
+
+
+def _calibration(golden: Path, shape: Architecture) -> Calibration:
+    """Return the constants of int8 that were found when the model was locked."""
+    return quantized.calibration_of(json.loads(golden.read_bytes()).get("int8"), shape)
 
 
 def _opened(snapshot: Path) -> tuple[Architecture, Weights]:
@@ -108,17 +127,12 @@ def _halved(snapshot: Path, shape: Architecture, tensors: Weights) -> Weights:
     return open_weights(snapshot / architecture.HALF_WEIGHTS)
 
 
-def _widened_cosines(snapshot: Path, quantized: bytes, golden: Path) -> Cosines:
-    """Return the cosines of the int8 graph with exact sums; nothing of it is left in `snapshot`.
-
-    The engine reads the graph where it would lie, beside the weights.
-    """
-    place = snapshot / architecture.QUANTIZED_GRAPH
-    place.write_bytes(widened(quantized))
-    try:
-        made = engine.load(snapshot, device="cpu", threads=cores.count(), precision="int8")
-    finally:
-        place.unlink()
+def _int8_cosines(snapshot: Path, golden: Path) -> Cosines:
+    """Return the cosines of int8 as every processor can compute it."""
+    threads = cores.count()
+    made = engine.load(
+        snapshot, device="cpu", threads=threads, precision="int8", multiplies_bytes=False
+    )
     found = cosines(read(golden), made)
     return Cosines(worst=float(found.min()), mean=float(found.mean()))
 

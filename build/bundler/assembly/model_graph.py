@@ -18,9 +18,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from sidecar.engines.packed import quantized
 from sidecar.engines.packed.architecture import SMALLEST_NORM, forward
 from sidecar.engines.packed.layout import GRIDS, distance_buckets
-from sidecar.engines.packed.weights import BYTES, DTYPES, FACTORS, MOST, SMALLEST, names_read
+from sidecar.engines.packed.weights import DTYPES, names_read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,7 +120,7 @@ class GraphOperations:
         nodes = _each("Reshape", [[part, text] for part in parts], taken)
         # One text alone lies in the first grid.
         nodes += self._heads([*taken, "", "", *self._biases[:1]], "whole")
-        return helper.make_graph(nodes, "single", [], [_rows("whole")])
+        return helper.make_graph(nodes, "single", [], [rows("whole")])
 
     def _grids(self, *parts: str) -> onnx.GraphProto:
         """Return the branch for many texts: take every grid out of the rows, and put it back."""
@@ -132,18 +133,18 @@ class GraphOperations:
         seen = [f"seen_{index}" for index in range(GRIDS)]
         nodes.append(helper.make_node("Concat", seen, ["seen"], axis=0))
         nodes.append(helper.make_node("Gather", ["seen", "places"], ["many"]))
-        return helper.make_graph(nodes, "grids", [], [_rows("many")])
+        return helper.make_graph(nodes, "grids", [], [rows("many")])
 
     def _heads(self, inputs: list[str], name: str) -> list[onnx.NodeProto]:
         """Return the nodes that attend with every head and give rows of the model's width."""
-        rows = self._int("rows", -1, self._architecture.width)
+        shape = self._int("rows", -1, self._architecture.width)
         heads = self._architecture.heads
         while not inputs[-1]:
             inputs = inputs[:-1]
         attend = helper.make_node(
             "MultiHeadAttention", inputs, [f"{name}_heads"], domain=CONTRIB, num_heads=heads
         )
-        return [attend, helper.make_node("Reshape", [f"{name}_heads", rows], [name])]
+        return [attend, helper.make_node("Reshape", [f"{name}_heads", shape], [name])]
 
     def pool(self, x: str) -> str:
         """Multiply by the pooling's matrix or take maxima over cells; then scale, if asked."""
@@ -157,8 +158,8 @@ class GraphOperations:
         pooled = self._node(
             "If",
             "is_max",
-            then_branch=helper.make_graph(largest, "maxima", [], [_rows("largest")]),
-            else_branch=helper.make_graph([product], "means", [], [_rows("product")]),
+            then_branch=helper.make_graph(largest, "maxima", [], [rows("largest")]),
+            else_branch=helper.make_graph([product], "means", [], [rows("product")]),
         )
         length = self._node("ReduceL2", pooled, axis, keepdims=1)
         length = self._node("Max", length, self._float("smallest", SMALLEST_NORM))
@@ -222,7 +223,8 @@ def _each(
     ]
 
 
-def _rows(name: str) -> onnx.ValueInfoProto:
+def rows(name: str) -> onnx.ValueInfoProto:
+    """Return the description of rows of floats."""
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
 
 
@@ -269,36 +271,134 @@ def _serialised(model: onnx.ModelProto) -> bytes:
 
 # Tokens are unsigned, for the instructions multiply unsigned by signed numbers; this is their zero.
 ZERO = 128
+STEPS = 255
+PRODUCT = "MatMulIntegerToFloat"
 
 
 class QuantizedOperations(GraphOperations):
-    """Writes the nodes of a linear layer so that its products are sums of bytes."""
+    """Writes the nodes of a linear layer so that its products are sums of bytes.
 
-    def __init__(self, architecture: Architecture, weights: Weights) -> None:
+    With `is_wide` the sums are made of floats, in which whole numbers below 2**24 are exact.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        weights: Weights,
+        calibration: quantized.Calibration,
+        *,
+        is_wide: bool,
+    ) -> None:
         """Start with an empty graph."""
         super().__init__(architecture, weights)
+        self._calibration = calibration
+        self._is_wide = is_wide
+        # What nodes give: the norms' by the norm's name, GELU's, and rows as bytes.
+        self._norms: dict[str, str] = {}
+        self._positive: set[str] = set()
         self._rows: dict[str, tuple[str, str]] = {}
+        self._floats: dict[str, str] = {}
         self._zeros = ""
+
+    def norm(self, x: str, name: str) -> str:
+        """Normalise rows, and store each column as the calibration says."""
+        columns = self._calibration.norms.get(name)
+        if columns is None:  # the last one, whose rows are pooled
+            return super().norm(x, name)
+        shift = self._array(f"{name}.bias") - columns.shifts.astype(np.float32)
+        made = self._node(
+            "LayerNormalization",
+            x,
+            self._constant(f"{name}.gain", self._array(f"{name}.weight") / columns.scales),
+            self._constant(f"{name}.shift", shift / columns.scales),
+            axis=-1,
+            epsilon=self._architecture.epsilon,
+        )
+        self._norms[made] = name
+        return made
+
+    def add_norm(self, x: str, residual: str, name: str) -> str:
+        """Scale the residual back, add and normalise; its shift is in the bias that `x` has."""
+        norm = self._norms[residual]
+        scales = self._constant(f"{norm}.scales", self._calibration.norms[norm].scales)
+        return self.norm(self._node("Add", x, self._node("Mul", residual, scales)), name)
 
     def linear(self, x: str, weight: str, bias: str | None = None) -> str:
         """Multiply bytes, then scale every row and column back."""
-        outputs, inputs = self._weights.tensors[weight].shape
-        whole = self._left_open(weight, BYTES, TensorProto.INT8, inputs, outputs)
-        of_output = self._left_open(weight, FACTORS, TensorProto.FLOAT, outputs)
+        if x in self._positive:
+            return self._after_gelu(x, weight, self._bias(weight))
         tokens, of_token = self._tokens(x)
         zero = self._constant("zero", np.array(ZERO, dtype=np.uint8))
-        parts = (tokens, whole, self._float("one", 1.0), of_output, zero)
-        product = self._node("MatMulIntegerToFloat", *parts, domain=CONTRIB)
-        product = self._node("Mul", product, of_token)
-        return self._node("Add", product, self._wide_weight(bias)) if bias else product
+        product = self._node("Mul", self._product(tokens, weight, zero), of_token)
+        if bias is None:
+            return product
+        return self._node("Add", product, self._constant(bias, self._bias(weight)))
+
+    def gelu(self, x: str, bias: str) -> str:
+        """Add and take the exact GELU of the columns in their new order."""
+        weight = bias.removesuffix("bias") + "weight"
+        moved = self._bias(weight)[quantized.order(self._weights, weight)]
+        made = self._node("BiasGelu", x, self._constant(bias, moved), domain=CONTRIB)
+        self._positive.add(made)
+        return made
+
+    def _after_gelu(self, x: str, weight: str, bias: np.ndarray) -> str:
+        """Multiply by bytes that start at GELU's lowest value, and a few columns by floats.
+
+        One product of floats has these columns, what the rows' zeros stand for, and the bias.
+        """
+        axis = self._int("axis", 1)
+        largest = self._node("Relu", self._node("ReduceMax", x, axis, keepdims=1))
+        lowest = self._float("lowest", quantized.LOWEST)
+        factor = self._node("Add", largest, lowest)
+        factor = self._node("Mul", factor, self._float("positive_step", 1.0 / STEPS))
+        zero = self._node("Round", self._node("Div", lowest, factor))
+        zeros = self._node("Cast", self._node("Squeeze", zero, axis), to=TensorProto.UINT8)
+        parts = (x, self._node("Squeeze", factor, axis), zeros)
+        product = self._product(self._node("QuantizeLinear", *parts, axis=0), weight)
+        product = self._node("Mul", product, factor)
+        exact = self._int("exact", quantized.EXACT)
+        few = self._node("Slice", x, self._int("first", 0), exact, axis)
+        few = self._node("Concat", few, self._node("Mul", zero, factor), axis=1)
+        order = quantized.order(self._weights, weight)[: quantized.EXACT]
+        whole, factors = quantized.quantize(
+            quantized.matrix(self._weights, weight, self._calibration)
+        )
+        of_zero = whole.sum(axis=0, dtype=np.int32).astype(np.float32) * -factors
+        rest = np.concatenate([self._array(weight)[:, order].T, of_zero[None]])
+        floats = self._constant(f"{weight}.floats", np.ascontiguousarray(rest))
+        moved = self._constant(weight.removesuffix("weight") + "bias", bias)
+        few = self._node("Gemm", few, floats, moved)
+        return self._node("Add", product, few)
+
+    def _product(self, tokens: str, weight: str, zero: str = "") -> str:
+        """Return the sums of products of bytes, scaled by each output's factor."""
+        outputs, inputs = self._weights.tensors[weight].shape
+        whole = self._left_open(weight, quantized.BYTES, TensorProto.INT8, inputs, outputs)
+        of_output = self._left_open(weight, quantized.FACTORS, TensorProto.FLOAT, outputs)
+        if not self._is_wide:
+            parts = [tokens, whole, self._float("one", 1.0), of_output]
+            return self._node(PRODUCT, *parts, *([zero] if zero else []), domain=CONTRIB)
+        # Of the weight this is done once, when the graph is loaded.
+        wide = self._node("Cast", whole, to=TensorProto.FLOAT)
+        return self._node("Mul", self._node("MatMul", self._even(tokens, zero), wide), of_output)
+
+    def _even(self, tokens: str, zero: str) -> str:
+        """Return bytes as floats around nought."""
+        if tokens not in self._floats:
+            even = self._node("Cast", tokens, to=TensorProto.FLOAT)
+            if zero:
+                even = self._node("Sub", even, self._float("even_zero", ZERO))
+            self._floats[tokens] = even
+        return self._floats[tokens]
 
     def _tokens(self, x: str) -> tuple[str, str]:
         """Return the rows of `x` as bytes, and the factor of each, of shape (T, 1)."""
         if x not in self._rows:
             axis = self._int("axis", 1)
             largest = self._node("ReduceMax", self._node("Abs", x), axis, keepdims=1)
-            largest = self._node("Max", largest, self._float("least", SMALLEST))
-            factor = self._node("Mul", largest, self._float("step", 1.0 / MOST))
+            largest = self._node("Max", largest, self._float("least", quantized.SMALLEST))
+            factor = self._node("Mul", largest, self._float("step", 1.0 / quantized.MOST))
             if not self._zeros:
                 zero = numpy_helper.from_array(np.array([ZERO], dtype=np.uint8))
                 shape = self._node("Shape", "places")
@@ -307,6 +407,26 @@ class QuantizedOperations(GraphOperations):
             self._rows[x] = self._node("QuantizeLinear", *parts, axis=0), factor
         return self._rows[x]
 
+    def _bias(self, weight: str) -> np.ndarray:
+        """Return the bias of the layer of `weight`, with what the shifts of its input stand for.
+
+        A layer that reads no norm takes over the shifts of the residual instead. Summed up in one
+        order, so that every machine rounds alike.
+        """
+        total = self._array(weight.removesuffix("weight") + "bias").astype(np.float64)
+        norm = quantized.norm_before(weight)
+        if norm is None:
+            shifts = self._calibration.norms[quantized.residual_norm(weight)].shifts
+            return (total + shifts.astype(np.float64)).astype(np.float32)
+        columns = np.ascontiguousarray(self._array(weight).T, dtype=np.float64)
+        shifts = self._calibration.norms[norm].shifts.astype(np.float64)
+        for column, shift in zip(columns, shifts, strict=True):
+            total += column * shift
+        return total.astype(np.float32)
+
+    def _array(self, name: str) -> np.ndarray:
+        return np.asarray(self._weights.array(name), dtype=np.float32)
+
     def _left_open(self, weight: str, suffix: str, kind: int, *shape: int) -> str:
         """Return a constant that the service fills in; until then it is any bytes of the file."""
         width = helper.tensor_dtype_to_np_dtype(kind).itemsize
@@ -314,49 +434,16 @@ class QuantizedOperations(GraphOperations):
         return self._external(f"{weight}{suffix}", kind, shape, offset=offset, length=length)
 
 
-def quantized_graph(architecture: Architecture, weights: Weights) -> bytes:
+def quantized_graph(
+    architecture: Architecture,
+    weights: Weights,
+    calibration: quantized.Calibration,
+    *,
+    is_wide: bool = False,
+) -> bytes:
     """Return the graph of the forward, serialised; same arguments, same bytes."""
-    return serialised(QuantizedOperations(architecture, weights), architecture)
-
-
-PRODUCT = "MatMulIntegerToFloat"
-
-
-def widened(graph: bytes) -> bytes:
-    """Return `graph`, made by `quantized_graph`, with its byte products as sums in float64."""
-    model = onnx.load_model_from_string(graph)
-    nodes: list[onnx.NodeProto] = []
-    centred: dict[tuple[str, str], str] = {}
-    for node in model.graph.node:
-        if (node.op_type, node.domain) != (PRODUCT, CONTRIB):
-            nodes.append(node)
-            continue
-        tokens, weight, of_tokens, of_outputs, zero = node.input
-        (output,) = node.output
-        if (tokens, zero) not in centred:
-            nodes += [
-                _in_float64(tokens, f"{tokens}.wide"),
-                _in_float64(zero, f"{tokens}.zero"),
-                helper.make_node("Sub", [f"{tokens}.wide", f"{tokens}.zero"], [f"{tokens}.even"]),
-            ]
-            centred[tokens, zero] = f"{tokens}.even"
-        # Rounded once to float32, then scaled, as ONNX Runtime does with sums of 32 bits.
-        nodes += [
-            _in_float64(weight, f"{output}.weight"),
-            helper.make_node(
-                "MatMul", [centred[tokens, zero], f"{output}.weight"], [f"{output}.sums"]
-            ),
-            helper.make_node("Cast", [f"{output}.sums"], [f"{output}.float"], to=TensorProto.FLOAT),
-            helper.make_node("Mul", [of_tokens, of_outputs], [f"{output}.factors"]),
-            helper.make_node("Mul", [f"{output}.float", f"{output}.factors"], [output]),
-        ]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    return _serialised(model)
-
-
-def _in_float64(name: str, wide: str) -> onnx.NodeProto:
-    return helper.make_node("Cast", [name], [wide], to=TensorProto.DOUBLE)
+    ops = QuantizedOperations(architecture, weights, calibration, is_wide=is_wide)
+    return serialised(ops, architecture)
 
 
 # Where a tensor may begin: vector instructions and mappings like round places.

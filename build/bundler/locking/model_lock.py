@@ -24,6 +24,7 @@ from bundler.bootstrap.connection import shown
 from bundler.digests import Artifact, Digest
 from bundler.errors import IntegrityError, PolicyError, UnreachableError, UsageError
 from bundler.golden import keep_or_replace, make_golden, render_golden
+from bundler.locking.calibration import calibrate
 from bundler.locks.models import ModelFile, ModelSpec, check_model, judge, settle
 from bundler.recipe import REVISION
 from sidecar.manifest import file_sha256
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from bundler.golden import Made
     from bundler.locks.models import Cosines, Int8
     from bundler.recipe import CatalogueModel, Recipe
+    from sidecar.engines.packed.quantized import Calibration
 
 
 REVISION_DIGITS = 40
@@ -66,8 +68,8 @@ class Locker:
     """What locking needs: the recipe, where to look, where to put, and whom to tell.
 
     `make` turns a snapshot's folder and texts into reference vectors; `measure` uses up the folder
-    to find how near int8 comes to the vectors in a golden file. `before` is the lock and `golden`
-    holds the golden files so far.
+    to find how near int8 comes to the vectors in a golden file, with constants that `calibrate`
+    finds. `before` is the lock and `golden` holds the golden files so far.
     """
 
     recipe: Recipe
@@ -81,6 +83,7 @@ class Locker:
     say: Callable[[str], None]
     progress: Progress
     make: Callable[[Path, Sequence[str]], Made] = make_golden
+    calibrate: Callable[[Path, Sequence[str]], Calibration | None] = calibrate
     measure: Callable[[Path, Path], Cosines | None] = measure_int8
 
     def lock(self, model: CatalogueModel) -> Locked:
@@ -160,7 +163,7 @@ class Locker:
                 why="sentence-transformers finds no length to cut texts to",
                 next_step=REFUSED,
             )
-        text = self._golden(model, revision, pooling, made)
+        text = self._golden(model, revision, pooling, made, self.calibrate(folder, self.texts))
         spec = ModelSpec(
             name=model.name,
             repository=model.repository,
@@ -191,7 +194,14 @@ class Locker:
         is_same = old is not None and replace(old, int8=None) == spec
         return settle(fresh, old.int8) if old and is_same else fresh
 
-    def _golden(self, model: CatalogueModel, revision: str, pooling: str, made: Made) -> str:
+    def _golden(
+        self,
+        model: CatalogueModel,
+        revision: str,
+        pooling: str,
+        made: Made,
+        int8: Calibration | None,
+    ) -> str:
         header = {
             "model": model.name,
             "repository": model.repository,
@@ -201,7 +211,7 @@ class Locker:
             "dim": made.dim,
             "made_with": dict(made.made_with),
         }
-        fresh = render_golden(header, self.texts, made.vectors)
+        fresh = render_golden(header, self.texts, made.vectors, int8.table() if int8 else None)
         return keep_or_replace(self.golden / f"{model.name}.json", fresh)
 
     def _fetch(self, requests: Sequence[Request]) -> Mapping[Artifact, Path]:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from sidecar.settings import Precision
 
 Vectors = NDArray[np.float32]
-SpaceClass = Literal["exact", "int8", "hash"]
-# What serves in the place of what was meant to: no model, another engine, another device.
-Degraded = Literal["hash", "reference", "cpu"]
+# What serves in the place of what was meant to: no model, another engine, another device, float32
+# where bytes should be multiplied.
+Degraded = Literal["hash", "reference", "cpu", "float32-products"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Engine(Protocol):
     name: str
     device: str  # where it computes: cpu, cuda or mps
     precision: Precision  # of its linear layers
-    space: SpaceClass
+    space: str  # with the model it names the vectors' space: exact, hash, or int8's constants
     dim: int
     max_tokens: int
     special_tokens: int

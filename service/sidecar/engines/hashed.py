@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sidecar.engines import SpaceClass, Tokens, Vectors
+from sidecar.engines import Tokens, Vectors
 from sidecar.settings import Precision
 
 BECAUSE = "the vectors are those of hashed words, without a model: --engine hash is for tests alone"
@@ -38,7 +38,7 @@ class HashEngine:
     name = "hash"
     device = "cpu"
     precision: Precision = "float32"
-    space: SpaceClass = "hash"
+    space: str = "hash"
     dim = DIM
     max_tokens = MAX_TOKENS
     special_tokens = 2

@@ -16,7 +16,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 
-from sidecar.engines import SpaceClass, Tokens, Vectors
+from sidecar.engines import Tokens, Vectors
 from sidecar.engines.packed.torch_executor import empty_cache
 from sidecar.errors import ModelError, UsageError
 from sidecar.settings import Precision
@@ -46,7 +46,7 @@ class ReferenceEngine:
 
     name = "reference"
     precision: Precision = "float32"
-    space: SpaceClass = "exact"
+    space: str = "exact"
     pads = True
     best_tokens = 4096
 

@@ -103,7 +103,7 @@ def check(engine: Engine, path: Path | None, *, least: float = MIN_COSINE) -> No
 
 def _instead(engine: Engine) -> str:
     """Return what may serve in the place of `engine`: nothing that it is already."""
-    if engine.space == "int8":
+    if engine.precision == "int8":
         return "leave out --precision"
     steps = []
     if engine.device != "cpu":

@@ -191,11 +191,11 @@ def _hashed() -> Loaded:
 def choose(settings: Settings, found: Snapshot, report: Report) -> Loaded:
     """Return an engine that gives the model's vectors.
 
-    Raises UsageError for a device that is not there and for a precision that the processor or the
-    model does not have, ModelError if no engine can serve the model.
+    Raises UsageError for a device that is not there and for a precision that the model does not
+    have, ModelError if no engine can serve the model.
     """
     if settings.precision == "int8":
-        return Loaded(snapshot=found, engine=_quantized(settings, found, report))
+        return _quantized(settings, found, report)
     if settings.engine == "reference":
         because = "--engine reference was given"
         return Loaded(
@@ -265,23 +265,31 @@ def _raise_systems(error: ModelError) -> None:
         raise found from error
 
 
-def _quantized(settings: Settings, found: Snapshot, report: Report) -> Engine:
-    """Return the one engine that multiplies bytes; nothing stands in for it."""
+def _quantized(settings: Settings, found: Snapshot, report: Report) -> Loaded:
+    """Return the one engine that has int8; nothing stands in for it.
+
+    Its space is the same on every processor. One that does not multiply bytes makes their sums of
+    floats.
+    """
     what = "--precision int8 cannot be served here"
     instead = "leave out --precision"
     if found.golden is not None and found.least_int8 is None:
         why = f"the bundle has no int8 of {found.name}: it was locked without"
         raise UsageError(what, why=why, next_step=f"{instead}, or choose another --model")
-    if not _has_byte_products(settings):
-        why = (
-            "this processor has no instructions that add up products of bytes "
-            f"({BYTE_PRODUCT_NAMES}): it would be slower, and on some the sums would overflow"
-        )
-        raise UsageError(what, why=why, next_step=instead)
+    multiplies_bytes = _has_byte_products(settings)
     try:
-        return _packed(settings, found, report, "cpu")
+        engine = _packed(settings, found, report, "cpu", multiplies_bytes=multiplies_bytes)
     except UnpackableError as error:
         raise ModelError(what, why=str(error), next_step=instead) from error
+    if multiplies_bytes:
+        return Loaded(snapshot=found, engine=engine)
+    log.warning("%s", WITHOUT_BYTE_PRODUCTS)
+    return Loaded(
+        snapshot=found,
+        engine=engine,
+        degraded="float32-products",
+        degraded_because=WITHOUT_BYTE_PRODUCTS,
+    )
 
 
 def _has_byte_products(settings: Settings) -> bool:
@@ -293,11 +301,24 @@ def _has_byte_products(settings: Settings) -> bool:
     return not onnx_executor.clips()
 
 
-def _packed(settings: Settings, found: Snapshot, report: Report, device: str) -> Engine:
+def _packed(
+    settings: Settings,
+    found: Snapshot,
+    report: Report,
+    device: str,
+    *,
+    multiplies_bytes: bool = True,
+) -> Engine:
     made = qualify(found.path, device=device, precision=settings.precision)
     if device == "cpu":
-        weights = weights_file(found.path)
-        limits.require_memory(packed_needs(made, weights, precision=settings.precision))
+        limits.require_memory(
+            packed_needs(
+                made,
+                weights_file(found.path),
+                precision=settings.precision,
+                multiplies_bytes=multiplies_bytes,
+            )
+        )
     report("importing")
     try:
         from sidecar.engines.packed import engine as packed  # noqa: PLC0415 (heavy)
@@ -306,7 +327,11 @@ def _packed(settings: Settings, found: Snapshot, report: Report, device: str) ->
     report("loading")
     try:
         engine = packed.load(
-            found.path, device=device, threads=settings.threads, precision=settings.precision
+            found.path,
+            device=device,
+            threads=settings.threads,
+            precision=settings.precision,
+            multiplies_bytes=multiplies_bytes,
         )
     except (UnpackableError, ServiceError):
         raise
@@ -341,7 +366,7 @@ def _proven(engine: Engine, found: Snapshot, report: Report) -> Engine:
         raise ModelError(what, next_step=REPAIR)
     report("checking")
     least = golden.MIN_COSINE
-    if engine.space == "int8" and found.least_int8 is not None:  # without one it must be exact
+    if engine.precision == "int8" and found.least_int8 is not None:  # without one it must be exact
         least = found.least_int8
     try:
         golden.check(engine, found.golden, least=least)
@@ -359,6 +384,10 @@ def _unimportable(error: ImportError) -> ModelError:
     return ModelError(what, why=f"{type(error).__name__}: {error}", next_step=step)
 
 
+WITHOUT_BYTE_PRODUCTS = (
+    f"this processor has no instructions that add up products of bytes ({BYTE_PRODUCT_NAMES}): "
+    "int8 is computed in float32, in the same vector space, and more slowly than float32 itself"
+)
 # torch's builds for CUDA have this library; the others do not.
 _CUDA_LIBRARIES = ("libtorch_cuda.so", "torch_cuda.dll")
 
@@ -400,7 +429,13 @@ _TOKEN_BYTES: Mapping[str, int] = {"xlm-roberta": 1100}
 _OTHER_TOKEN_BYTES = 250
 
 
-def packed_needs(architecture: Architecture, weights: Path, *, precision: Precision) -> MemoryNeed:
+def packed_needs(
+    architecture: Architecture,
+    weights: Path,
+    *,
+    precision: Precision,
+    multiplies_bytes: bool = True,
+) -> MemoryNeed:
     """Return what the packed engine takes on a processor, with the file `weights`."""
     encoder = architecture.encoder_bytes
     is_whole = weights.name == WEIGHTS
@@ -409,9 +444,9 @@ def packed_needs(architecture: Architecture, weights: Path, *, precision: Precis
     except (UnpackableError, OSError):
         vocabulary = mapped = 0  # loading them says what is wrong
     copies = 0
-    if precision == "int8":
+    if precision == "int8" and multiplies_bytes:
         copies = encoder // 2  # a byte of four, and what the multiplication wants beside it
-    elif not is_whole or architecture.is_rearranged:
+    elif precision == "int8" or not is_whole or architecture.is_rearranged:
         copies = encoder
     if copies:
         # What was copied is mapped no more.

@@ -257,7 +257,8 @@ class HealthAnswer(Answer):
     )
     degraded: Degraded | None = Field(
         description="The fallback in use: hash without a model, reference instead of the packed "
-        "engine, cpu instead of a GPU that failed. Null if there is none."
+        "engine, cpu instead of a GPU that failed, float32-products where the processor cannot "
+        "multiply bytes for int8. Null if there is none."
     )
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,6 +69,29 @@ def test_vectors_that_differ_by_rounding_keep_the_committed_file(tmp_path: Path)
     fresh = render_golden(header(), TEXTS, rows(1e-6))
     assert fresh != old
     assert keep_or_replace(path, fresh) == old
+
+
+def constants(scheme: int, shift: str) -> dict[str, Any]:
+    return {"scheme": scheme, "norms": {"embeddings.LayerNorm": {"shifts": shift}}}
+
+
+def test_constants_that_differ_by_rounding_keep_the_committed_file(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.json"
+    old = render_golden(header(), TEXTS, rows(), constants(2, "AAA="))
+    path.write_text(old, encoding="utf-8")
+    fresh = render_golden(header(), TEXTS, rows(1e-6), constants(2, "AAE="))
+    assert keep_or_replace(path, fresh) == old
+
+
+@pytest.mark.parametrize("known", [None, constants(1, "AAA=")])
+def test_another_scheme_replaces_the_constants_alone(
+    tmp_path: Path, known: dict[str, Any] | None
+) -> None:
+    path = tmp_path / "tiny.json"
+    path.write_text(render_golden(header(), TEXTS, rows(), known), encoding="utf-8")
+    fresh = render_golden(header(), TEXTS, rows(1e-6), constants(2, "AAE="))
+    kept = keep_or_replace(path, fresh)
+    assert kept == render_golden(header(), TEXTS, rows(), constants(2, "AAE="))
 
 
 @pytest.mark.parametrize(

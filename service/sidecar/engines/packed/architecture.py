@@ -12,7 +12,14 @@ from sidecar.settings import Precision
 
 GRAPH = "packed.onnx"
 QUANTIZED_GRAPH = "packed-int8.onnx"
-GRAPHS: Mapping[Precision, str] = {"float32": GRAPH, "int8": QUANTIZED_GRAPH}
+# The same in float32, for processors that do not multiply bytes.
+WIDE_GRAPH = "packed-int8-wide.onnx"
+CALIBRATION = "packed-int8.json"
+# What an assembly adds to a snapshot for each precision.
+MADE: Mapping[Precision, tuple[str, ...]] = {
+    "float32": (GRAPH,),
+    "int8": (QUANTIZED_GRAPH, WIDE_GRAPH, CALIBRATION),
+}
 WEIGHTS = "model.safetensors"
 HALF_WEIGHTS = "packed.safetensors"
 POOLINGS = ("mean", "cls", "max")
@@ -130,9 +137,9 @@ def qualify(folder: Path, *, device: str, precision: Precision = "float32") -> A
     Raises UnpackableError.
     """
     made = read(folder)
-    if device == "cpu" and not (folder / GRAPHS[precision]).is_file():
-        missing = GRAPHS[precision]
-        raise UnpackableError(f"it has no {missing}, which is made when a bundle is assembled")
+    missing = [name for name in MADE[precision] if not (folder / name).is_file()]
+    if device == "cpu" and missing:
+        raise UnpackableError(f"it has no {missing[0]}, which is made when a bundle is assembled")
     return made
 
 

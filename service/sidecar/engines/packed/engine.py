@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from sidecar.engines import SpaceClass, Vectors
-from sidecar.engines.packed import tokens, weights
-from sidecar.engines.packed.architecture import GRAPHS, Architecture, qualify, weights_file
+from sidecar.engines import Vectors
+from sidecar.engines.packed import quantized, tokens, weights
+from sidecar.engines.packed.architecture import (
+    GRAPH,
+    QUANTIZED_GRAPH,
+    WIDE_GRAPH,
+    Architecture,
+    qualify,
+    weights_file,
+)
 from sidecar.settings import Precision
 
 # On a processor: what caches hold of a larger batch, each step pushes out again. Elsewhere a batch
@@ -40,10 +48,10 @@ class PackedEngine:
         tokenizer: tokens.PackedTokenizer,
         executor: Executor,
         *,
-        precision: Precision = "float32",
+        space: str = "exact",
     ) -> None:
-        self.precision: Precision = precision
-        self.space: SpaceClass = "int8" if precision == "int8" else "exact"
+        self.space = space
+        self.precision: Precision = "float32" if space == "exact" else "int8"
         self.device = executor.device
         self.best_tokens = BEST_TOKENS if executor.device == "cpu" else MANY_TOKENS
         self.dim = architecture.width
@@ -56,43 +64,47 @@ class PackedEngine:
 
 
 def load(
-    snapshot: Path, *, device: str, threads: int, precision: Precision = "float32"
+    snapshot: Path,
+    *,
+    device: str,
+    threads: int,
+    precision: Precision = "float32",
+    multiplies_bytes: bool = True,
 ) -> PackedEngine:
     """Return the engine for a local snapshot folder; never touches the network.
 
-    Raises UnpackableError where the model is not one of ours or has no graph of that precision,
-    which on other devices than the CPU is float32 alone.
+    int8 is for the CPU alone; unless it `multiplies_bytes` the same sums are made of floats. Raises
+    UnpackableError where the model is not one of ours or has no graph of that precision.
     """
     architecture = qualify(snapshot, device=device, precision=precision)
     tokenizer = tokens.load(snapshot, max_tokens=architecture.max_tokens)
-    path = weights_file(snapshot)
-    executor: Executor
-    if device == "cpu":
-        from sidecar.engines.packed.onnx_executor import open_graph  # noqa: PLC0415 (heavy)
-
-        executor = open_graph(
-            snapshot,
-            graph=GRAPHS[precision],
-            threads=threads,
-            first_position=architecture.first_position,
-            rearranges=precision == "int8" or architecture.is_rearranged,
-            constants=_left_open(path, architecture) if precision == "int8" else (),
-        )
-    else:
+    if device != "cpu":
         from sidecar.engines.packed.torch_executor import open_tensors  # noqa: PLC0415 (heavy)
 
-        executor = open_tensors(
-            _required(path, architecture), architecture=architecture, device=device
-        )
-    return PackedEngine(architecture, tokenizer, executor, precision=precision)
+        stored = _required(snapshot, architecture)
+        tensors = open_tensors(stored, architecture=architecture, device=device)
+        return PackedEngine(architecture, tokenizer, tensors)
+
+    from sidecar.engines.packed.onnx_executor import open_graph  # noqa: PLC0415 (heavy)
+
+    opened = functools.partial(
+        open_graph, snapshot, threads=threads, first_position=architecture.first_position
+    )
+    if precision == "float32":
+        executor = opened(graph=GRAPH, rearranges=architecture.is_rearranged)
+        return PackedEngine(architecture, tokenizer, executor)
+    stored = _required(snapshot, architecture)
+    calibration = quantized.read_calibration(snapshot, architecture)
+    executor = opened(
+        graph=QUANTIZED_GRAPH if multiplies_bytes else WIDE_GRAPH,
+        rearranges=True,
+        constants=quantized.constants(stored, architecture, calibration),
+    )
+    return PackedEngine(architecture, tokenizer, executor, space=calibration.space)
 
 
-def _left_open(path: Path, architecture: Architecture) -> Iterator[weights.Constant]:
-    return weights.constants(_required(path, architecture), architecture)
-
-
-def _required(path: Path, architecture: Architecture) -> weights.Weights:
-    """Return the tensors in `path`, all that the forward reads among them."""
-    stored = weights.open_weights(path)
+def _required(snapshot: Path, architecture: Architecture) -> weights.Weights:
+    """Return the snapshot's tensors, all that the forward reads among them."""
+    stored = weights.open_weights(weights_file(snapshot))
     weights.require(stored, architecture)
     return stored

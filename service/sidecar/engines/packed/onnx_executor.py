@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sidecar.engines import Vectors
 from sidecar.engines.packed.architecture import GRAPH
-from sidecar.engines.packed.layout import GRIDS, Grid, arrange
+from sidecar.engines.packed.layout import GRIDS, Grid, Layout, arrange
 
 # Its releases since 1.29 keep an identifier and a database in HOME, a file in the temporary folder
 # and a thread that sends what they hold to their maker (docs/Privacy.md, pull request 27379). The
@@ -24,7 +24,7 @@ import onnxruntime
 
 onnxruntime.disable_telemetry_events()
 
-__all__ = ["PRODUCT_GRAPH", "OnnxExecutor", "clips", "onnxruntime", "open_graph"]
+__all__ = ["PRODUCT_GRAPH", "OnnxExecutor", "clips", "feed", "onnxruntime", "open_graph"]
 
 # One MatMulInteger of four bytes by sixteen columns, `left` and `right` to `sums`, as onnx writes
 # it, which is no part of a bundle.
@@ -60,22 +60,8 @@ class OnnxExecutor:
     ) -> Vectors:
         """Return one row per sequence of ids, in the order of `batch`."""
         layout = arrange(batch, first_position=self._first_position)
-        is_max = pooling == "max"
-        feed: dict[str, Any] = {
-            "ids": layout.ids,
-            "positions": layout.positions,
-            "places": layout.places,
-            # The branch that is not taken reads nothing of this.
-            "pooling": layout.pooling("cls" if is_max else pooling),
-            "is_single": np.asarray(len(batch) == 1),
-            "is_max": np.asarray(is_max),
-            "is_normalized": np.asarray(normalize),
-        }
-        for index in range(GRIDS):
-            grid = layout.grids[index] if index < len(layout.grids) else _UNUSED
-            feed[f"cells_{index}"] = grid.cells
-            feed[f"mask_{index}"] = grid.mask
-        found: Vectors = self._session.run(["vectors"], feed, options)[0]
+        inputs = feed(layout, pooling=pooling, normalize=normalize)
+        found: Vectors = self._session.run(["vectors"], inputs, options)[0]
         rows = np.empty((len(batch), found.shape[1]), dtype=np.float32)
         # Unused grids give rows of their own behind those of the texts when pooling takes maxima.
         rows[layout.order] = found[: len(batch)]
@@ -84,6 +70,26 @@ class OnnxExecutor:
     def trim(self) -> None:
         """Give back what the largest batch needed: the arena does so at the end of a run only."""
         self.run([(0,)], pooling="mean", normalize=False, options=self._trim)
+
+
+def feed(layout: Layout, *, pooling: str, normalize: bool) -> dict[str, NDArray[np.generic]]:
+    """Return the graph's inputs for a layout."""
+    is_max = pooling == "max"
+    inputs: dict[str, NDArray[np.generic]] = {
+        "ids": layout.ids,
+        "positions": layout.positions,
+        "places": layout.places,
+        # The branch that is not taken reads nothing of this.
+        "pooling": layout.pooling("cls" if is_max else pooling),
+        "is_single": np.asarray(len(layout.order) == 1),
+        "is_max": np.asarray(is_max),
+        "is_normalized": np.asarray(normalize),
+    }
+    for index in range(GRIDS):
+        grid = layout.grids[index] if index < len(layout.grids) else _UNUSED
+        inputs[f"cells_{index}"] = grid.cells
+        inputs[f"mask_{index}"] = grid.mask
+    return inputs
 
 
 def open_graph(

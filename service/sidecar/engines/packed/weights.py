@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,31 +155,3 @@ def _expected(architecture: Architecture) -> dict[str, tuple[int | None, ...]]:
             shapes[f"{place}{step}.LayerNorm.weight"] = (width,)
             shapes[f"{place}{step}.LayerNorm.bias"] = (width,)
     return shapes
-
-
-# Of linear layers as whole numbers of eight bits, made while a model is loaded from the file that
-# the exact graph reads, so that nothing is shipped twice. Each output has its factor.
-BYTES = ".bytes"
-FACTORS = ".factors"
-Constant = tuple[str, NDArray[np.generic]]
-MOST = 127
-# A row of zeros has no largest value to divide by.
-SMALLEST = 1e-30
-_LAYER = "encoder.layer."
-
-
-def quantize(weight: NDArray[np.generic]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return `weight` (outputs, inputs) as bytes (inputs, outputs), and each output's factor."""
-    wide = np.asarray(weight, dtype=np.float32)
-    factors = np.maximum(np.abs(wide).max(axis=1), np.float32(SMALLEST)) / np.float32(MOST)
-    whole = np.rint(wide / factors[:, None]).astype(np.int8)
-    return np.ascontiguousarray(whole.T), factors
-
-
-def constants(weights: Weights, architecture: Architecture) -> Iterator[Constant]:
-    """Yield the name and value of every constant that the quantised graph leaves open."""
-    for name in sorted(names_read(architecture)):
-        if name.startswith(_LAYER) and len(weights.tensors[name].shape) > 1:
-            whole, factors = quantize(weights.array(name))
-            yield f"{name}{BYTES}", whole
-            yield f"{name}{FACTORS}", factors

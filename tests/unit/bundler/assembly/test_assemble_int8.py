@@ -15,10 +15,12 @@ from bundler.errors import ModelError
 from bundler.locks.models import Cosines, Int8, render_models
 from bundler.verify import verify
 from sidecar.engines.packed import engine
+from sidecar.engines.packed.architecture import MADE
+from sidecar.engines.packed.architecture import read as read_architecture
 from sidecar.manifest import read
 from sidecar.process.cpu_features import CpuFeatures
 from tests.support.miniature import ALLOW, RECIPE, REVISION, Miniature, encode_row, snapshot
-from tests.support.twins import WORDS, write_graph
+from tests.support.twins import WORDS, uneven, write_graph
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +61,7 @@ def add_twin(miniature: Miniature, least: Cosines | None) -> None:
         "dim": made.dim,
         "texts": WORDS,
         "vectors": [encode_row(row) for row in rows.tolist()],
+        "int8": uneven(read_architecture(folder)).table(),
     }
     spec = miniature.spec("twin", REVISION, files, document=document)
     spec = replace(
@@ -106,7 +109,7 @@ def test_the_limit_of_int8_is_in_the_manifest_and_its_graph_in_the_bundle(
 ) -> None:
     (model,) = verify(twins_bundle, Progress()).manifest.models
     assert model.least_int8 == NEAR.worst
-    assert (twins_bundle / model.snapshot / "packed-int8.onnx").is_file()
+    assert all((twins_bundle / model.snapshot / name).is_file() for name in MADE["int8"])
 
 
 def test_only_a_lock_that_says_so_leaves_int8_out(
@@ -116,7 +119,7 @@ def test_only_a_lock_that_says_so_leaves_int8_out(
     made = miniature.assemble(tmp_path / "bundle", models=("twin",)).manifest
     (model,) = made.models
     assert model.least_int8 is None
-    assert not (tmp_path / "bundle" / model.snapshot / "packed-int8.onnx").exists()
+    assert not list((tmp_path / "bundle" / model.snapshot).glob("packed-int8*"))
     assert made.plan != read(twins_bundle).plan
 
 

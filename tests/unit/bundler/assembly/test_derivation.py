@@ -12,9 +12,10 @@ from bench import TINY_BERT, TINY_MPNET, TINY_XLMR, Shape
 from bench.synthetic import write_model
 from bundler.assembly.derivation import Proof, derive, measure_int8
 from bundler.errors import ModelError
+from bundler.locking.calibration import calibrate
 from bundler.locks.models import Cosines
 from sidecar.engines.packed import engine as packed
-from sidecar.engines.packed.architecture import GRAPH, HALF_WEIGHTS, QUANTIZED_GRAPH, WEIGHTS
+from sidecar.engines.packed.architecture import GRAPH, HALF_WEIGHTS, MADE, QUANTIZED_GRAPH, WEIGHTS
 from sidecar.process.cpu_features import CpuFeatures
 from tests.support.miniature import encode_row
 from tests.support.twins import WORDS, edit
@@ -41,18 +42,22 @@ def twin(folder: Path, shape: Shape = TINY_BERT) -> tuple[Path, Proof]:
     engine = reference.load(snapshot, device="cpu")
     ids = [tokens.ids for tokens in engine.tokenize(WORDS)]
     rows = engine.encode(ids, pooling="mean", normalize=True)
-    return snapshot, Proof(golden=write_golden(folder, rows.tolist()), least_int8=NEAR)
+    golden = write_golden(snapshot, rows.tolist())
+    return snapshot, Proof(golden=golden, least_int8=NEAR)
 
 
-def write_golden(folder: Path, rows: list[list[float]]) -> Path:
+def write_golden(snapshot: Path, rows: list[list[float]]) -> Path:
+    int8 = calibrate(snapshot, WORDS)
+    assert int8 is not None
     golden: dict[str, Any] = {
         "texts": WORDS,
         "vectors": [encode_row(row) for row in rows],
         "dim": len(rows[0]),
         "pooling": "mean",
         "normalize": True,
+        "int8": int8.table(),
     }
-    path = folder / "golden.json"
+    path = snapshot.with_name("golden.json")
     path.write_text(json.dumps(golden), encoding="utf-8")
     return path
 
@@ -85,7 +90,7 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
         snapshot, proof = twin(tmp_path / name)
         derive(name, snapshot, proof, weights="half")
         made.append(
-            [(snapshot / file).read_bytes() for file in (GRAPH, QUANTIZED_GRAPH, HALF_WEIGHTS)]
+            [(snapshot / file).read_bytes() for file in (GRAPH, *MADE["int8"], HALF_WEIGHTS)]
         )
     assert made[0] == made[1]
 
@@ -98,7 +103,7 @@ def test_a_graph_that_gives_other_vectors_is_not_shipped(
 ) -> None:
     snapshot, _ = twin(tmp_path)
     width = TINY_BERT.width
-    golden = write_golden(tmp_path, np.eye(len(WORDS), width).tolist())
+    golden = write_golden(snapshot, np.eye(len(WORDS), width).tolist())
     proof = Proof(golden=golden, least_int8=NEAR)
     with pytest.raises(ModelError, match="graph of twin in float32 does not give") as caught:
         derive("twin", snapshot, proof, weights=weights)
@@ -126,7 +131,6 @@ def test_int8_below_its_limits_is_an_error_on_every_processor(
     assert NEAR.worst <= float(numbers[0]) < TOO_NEAR.worst
     assert NEAR.mean <= float(numbers[2]) < TOO_NEAR.mean
     assert "lock --models twin" in caught.value.next_step
-    assert not (snapshot / QUANTIZED_GRAPH).exists()
 
 
 @pytest.mark.parametrize("figure", ["worst", "mean"])
@@ -148,27 +152,33 @@ def test_a_model_that_is_only_measured_gets_every_graph_unproven(tmp_path: Path)
     snapshot = write_model(tmp_path / "snapshot", TINY_BERT, WORDS)
     derive("twin", snapshot, None, weights="whole")
     assert (snapshot / GRAPH).is_file()
-    assert (snapshot / QUANTIZED_GRAPH).is_file()
+    assert all((snapshot / name).is_file() for name in MADE["int8"])
+
+
+def test_golden_texts_without_constants_of_int8_are_refused(tmp_path: Path) -> None:
+    snapshot, proof = twin(tmp_path)
+    edit(tmp_path, proof.golden.name, lambda held: held.pop("int8"))
+    with pytest.raises(ModelError, match="cannot run twin") as caught:
+        derive("twin", snapshot, proof, weights="whole")
+    assert "constants of its int8" in caught.value.why
+    assert "lock --models twin" in caught.value.next_step
 
 
 @SHAPES
-def test_int8_is_measured_below_one_and_leaves_no_graph(tmp_path: Path, shape: Shape) -> None:
+def test_int8_is_measured_below_one(tmp_path: Path, shape: Shape) -> None:
     snapshot, proof = twin(tmp_path, shape)
     found = measure_int8(snapshot, proof.golden)
     assert found is not None
     assert NEAR.worst <= found.worst <= found.mean < 1
-    assert not (snapshot / QUANTIZED_GRAPH).exists()
 
 
 def test_weights_in_half_count_where_they_would_not_hold_the_limits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     snapshot, proof = twin(tmp_path)
-    given = iter([Cosines(worst=0.98, mean=0.995), Cosines(worst=0.978, mean=0.999)])
-    monkeypatch.setattr(
-        "bundler.assembly.derivation._widened_cosines", lambda *_, **__: next(given)
-    )
-    assert measure_int8(snapshot, proof.golden) == Cosines(worst=0.978, mean=0.995)
+    given = iter([Cosines(worst=0.995, mean=0.998), Cosines(worst=0.993, mean=0.999)])
+    monkeypatch.setattr("bundler.assembly.derivation._int8_cosines", lambda *_, **__: next(given))
+    assert measure_int8(snapshot, proof.golden) == Cosines(worst=0.993, mean=0.998)
 
 
 def test_int8_of_a_model_of_another_family_cannot_be_measured(tmp_path: Path) -> None:

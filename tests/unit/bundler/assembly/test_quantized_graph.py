@@ -10,7 +10,7 @@ from bench.synthetic import write_model
 from bundler.assembly.model_graph import quantized_graph
 from sidecar.engines.packed.architecture import WEIGHTS, read
 from sidecar.engines.packed.weights import open_weights
-from tests.support.twins import WORDS
+from tests.support.twins import WORDS, uneven
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,29 +20,41 @@ SHAPES = pytest.mark.parametrize(
 )
 
 
-def made(folder: Path, shape: Shape) -> bytes:
+def made(folder: Path, shape: Shape, *, is_wide: bool = False) -> bytes:
     snapshot = write_model(folder, shape, WORDS)
-    return quantized_graph(read(snapshot), open_weights(snapshot / WEIGHTS))
+    architecture, weights = read(snapshot), open_weights(snapshot / WEIGHTS)
+    return quantized_graph(architecture, weights, uneven(architecture), is_wide=is_wide)
+
+
+def kinds_of(data: bytes) -> list[str]:
+    return [node.op_type for node in onnx.load_model_from_string(data).graph.node]
 
 
 @SHAPES
 def test_the_same_model_gives_the_same_small_graph(tmp_path: Path, shape: Shape) -> None:
     first, second = (made(tmp_path / name, shape) for name in ("one", "two"))
     assert first == second
-    assert len(first) < 100_000
+    assert len(first) < 200_000
 
 
 @SHAPES
-def test_linear_layers_multiply_bytes_and_no_floats(tmp_path: Path, shape: Shape) -> None:
-    graph = onnx.load_model_from_string(made(tmp_path / "twin", shape)).graph
-    kinds = [node.op_type for node in graph.node]
+def test_linear_layers_multiply_bytes_and_few_columns_of_floats(
+    tmp_path: Path, shape: Shape
+) -> None:
+    kinds = kinds_of(made(tmp_path / "twin", shape))
     assert kinds.count("MatMulIntegerToFloat") == 6 * shape.layers
-    assert "Gemm" not in kinds
+    assert kinds.count("Gemm") == shape.layers
+
+
+@SHAPES
+def test_the_wide_graph_makes_every_sum_of_floats(tmp_path: Path, shape: Shape) -> None:
+    kinds = kinds_of(made(tmp_path / "twin", shape, is_wide=True))
+    assert "MatMulIntegerToFloat" not in kinds
+    assert kinds.count("MatMul") == 6 * shape.layers
 
 
 def test_tokens_that_three_layers_read_are_made_bytes_once(tmp_path: Path) -> None:
-    graph = onnx.load_model_from_string(made(tmp_path / "twin", TINY_BERT)).graph
-    kinds = [node.op_type for node in graph.node]
+    kinds = kinds_of(made(tmp_path / "twin", TINY_BERT))
     assert kinds.count("QuantizeLinear") == 4 * TINY_BERT.layers
 
 

@@ -89,14 +89,14 @@ def test_vectors_that_are_not_finite_refuse_to_serve(tmp_path: Path, value: floa
 
 
 @pytest.mark.parametrize(
-    ("device", "name", "space", "has_reference", "advised"),
+    ("device", "name", "precision", "has_reference", "advised"),
     [
         ("mps", "packed", "exact", True, ["--device cpu", "--engine reference"]),
-        ("mps", "packed", "exact", False, ["--device cpu"]),
-        ("cpu", "packed", "exact", True, ["--engine reference"]),
-        ("cpu", "packed", "exact", False, []),
-        ("cuda", "reference", "exact", True, ["--device cpu"]),
-        ("cpu", "reference", "exact", True, []),
+        ("mps", "packed", "float32", False, ["--device cpu"]),
+        ("cpu", "packed", "float32", True, ["--engine reference"]),
+        ("cpu", "packed", "float32", False, []),
+        ("cuda", "reference", "float32", True, ["--device cpu"]),
+        ("cpu", "reference", "float32", True, []),
         ("cpu", "packed", "int8", True, ["leave out --precision"]),
     ],
 )
@@ -105,7 +105,7 @@ def test_nothing_is_advised_that_is_in_use_already(
     monkeypatch: pytest.MonkeyPatch,
     device: str,
     name: str,
-    space: str,
+    precision: str,
     *,
     has_reference: bool,
     advised: list[str],
@@ -114,7 +114,7 @@ def test_nothing_is_advised_that_is_in_use_already(
     engine = StubEngine()
     monkeypatch.setattr(engine, "device", device, raising=False)
     monkeypatch.setattr(engine, "name", name, raising=False)
-    monkeypatch.setattr(engine, "space", space, raising=False)
+    monkeypatch.setattr(engine, "precision", precision, raising=False)
     engine.bad_value = float("nan")
     for path in (write(tmp_path / "g.json", right()), None):
         with np.errstate(all="ignore"), pytest.raises(ModelError) as caught:

@@ -4,11 +4,14 @@ import json
 import os
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import pytest
 
+from sidecar.engines.packed.quantized import Calibration, Columns
 from sidecar.errors import (
     DiskError,
     IntegrityError,
@@ -22,9 +25,6 @@ from sidecar.models.loader import Loaded
 from sidecar.models.snapshot import Snapshot
 from sidecar.settings import Settings
 from tests.support.stub_engine import SNAPSHOT, StubEngine
-
-if TYPE_CHECKING:
-    from sidecar.engines import SpaceClass
 
 
 class Recorder:
@@ -257,7 +257,7 @@ BASE: dict[str, Any] = {
 
 
 def fingerprint(
-    *, repository: str, revision: str, pooling: str, normalize: bool, space: SpaceClass
+    *, repository: str, revision: str, pooling: str, normalize: bool, space: str
 ) -> str:
     engine = StubEngine()
     engine.space = space
@@ -282,3 +282,14 @@ def test_another_space_has_another_fingerprint(change: dict[str, Any]) -> None:
 
 def test_fingerprint_is_the_same_on_every_machine() -> None:
     assert fingerprint(**BASE) == "9c4f1018d67feb73"
+
+
+def test_another_scheme_of_int8_has_another_fingerprint() -> None:
+    norm = Columns(exponents=np.array([1, -2], np.int8), shifts=np.array([0.5, 3.0], np.float16))
+    found = Calibration(norms={"embeddings.LayerNorm": norm})
+    assert found.space == "int8:2:1eefc66defe9b986"
+    # What vectors of the first scheme, without constants, were marked with.
+    assert fingerprint(**(BASE | {"space": "int8"})) == "746ca4426b2ed6ce"
+    assert fingerprint(**(BASE | {"space": found.space})) == "c99e8986f167fb27"
+    moved = Calibration(norms={"embeddings.LayerNorm": replace(norm, shifts=-norm.shifts)})
+    assert moved.space != found.space

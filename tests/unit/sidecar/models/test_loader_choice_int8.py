@@ -1,4 +1,4 @@
-"""What --precision int8 needs, and how it is refused."""
+"""What --precision int8 needs, what it is served with, and how it is refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from sidecar.settings import Settings
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sidecar.engines import Engine, Vectors
+    from sidecar.engines import Vectors
+    from sidecar.models.loader import Loaded
     from sidecar.settings import Device, EngineName
 
 TEXTS = ["the cat", "rivers run to the sea", "a", ""]
@@ -34,7 +35,7 @@ def chosen(
     golden: Path | None = None,
     least_int8: float | None = None,
     has_byte_products: bool | None = True,
-) -> tuple[Engine, str | None]:
+) -> Loaded:
     settings = Settings(
         engine=engine,
         device=device,
@@ -50,9 +51,7 @@ def chosen(
         golden=golden,
         least_int8=least_int8,
     )
-    choice = choose(settings, found, lambda _: None)
-    assert choice.degraded is None
-    return choice.engine, choice.unpacked_because
+    return choose(settings, found, lambda _: None)
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])
@@ -60,15 +59,18 @@ def chosen(
 def test_the_packed_engine_on_the_processor_serves_it(
     bert: Path, engine: EngineName, device: Device
 ) -> None:
-    made, reason = chosen(bert, engine=engine, device=device)
-    assert (made.name, made.device, made.precision, reason) == ("packed", "cpu", "int8", None)
+    found = chosen(bert, engine=engine, device=device)
+    made = found.engine
+    assert (made.name, made.device, made.precision) == ("packed", "cpu", "int8")
+    assert (found.unpacked_because, found.degraded) == (None, None)
 
 
-def test_a_processor_without_the_instructions_refuses_it(bert: Path) -> None:
-    with pytest.raises(UsageError) as caught:
-        chosen(bert, has_byte_products=False)
-    assert "VNNI" in caught.value.why
-    assert "--precision" in caught.value.next_step
+def test_without_the_instructions_the_same_space_is_served_and_said_so(bert: Path) -> None:
+    found, usual = chosen(bert, has_byte_products=False), chosen(bert)
+    assert found.degraded == "float32-products"
+    assert "VNNI" in str(found.degraded_because)
+    assert found.unpacked_because is None
+    assert found.fingerprint() == usual.fingerprint()
 
 
 @pytest.mark.parametrize("clips", [True, False])
@@ -76,11 +78,8 @@ def test_sums_decide_where_the_processor_does_not_tell(
     bert: Path, monkeypatch: pytest.MonkeyPatch, *, clips: bool
 ) -> None:
     monkeypatch.setattr(onnx_executor, "clips", lambda: clips)
-    if clips:
-        with pytest.raises(UsageError):
-            chosen(bert, has_byte_products=None)
-    else:
-        assert chosen(bert, has_byte_products=None)[0].precision == "int8"
+    found = chosen(bert, has_byte_products=None)
+    assert found.degraded == ("float32-products" if clips else None)
 
 
 @pytest.mark.parametrize("engine", ["auto", "packed"])
@@ -116,7 +115,7 @@ def test_the_limit_of_the_bundle_decides_what_is_served(bert: Path, tmp_path: Pa
     ids = [tokens.ids for tokens in exact.tokenize(TEXTS)]
     rows = exact.encode(ids, pooling="mean", normalize=True)
     golden = write_golden(tmp_path / "golden.json", rows)
-    assert chosen(bert, golden=golden, least_int8=0.8)[0].precision == "int8"
+    assert chosen(bert, golden=golden, least_int8=0.8).engine.precision == "int8"
     with pytest.raises(ModelError, match="does not give"):
         chosen(bert, golden=golden, least_int8=0.9999999)
 
