@@ -77,6 +77,30 @@ def test_only_the_shortest_texts_are_held_to_it_at_the_start(tmp_path: Path) -> 
     assert found.min() == pytest.approx(-1)
 
 
+def test_off_the_cpu_all_texts_are_held_to_it(tmp_path: Path) -> None:
+    rows, engine = right(), StubEngine()
+    engine.device = "mps"
+    golden.check(engine, write(tmp_path / "g.json", rows))
+    assert engine.batches == [len(TEXTS), *[1] * len(TEXTS)]
+    rows[5] = -rows[5]
+    with pytest.raises(ModelError, match="does not give"):
+        golden.check(engine, write(tmp_path / "g.json", rows))
+
+
+@pytest.mark.parametrize("size", [1, len(TEXTS)])
+def test_off_the_cpu_no_size_of_batch_may_be_wrong(tmp_path: Path, size: int) -> None:
+    class Wrong(StubEngine):
+        def encode(self, batch: Any, *, pooling: str, normalize: bool) -> Any:
+            rows = super().encode(batch, pooling=pooling, normalize=normalize)
+            return -rows if len(batch) == size else rows
+
+    engine = Wrong()
+    engine.device = "cuda"
+    with pytest.raises(ModelError) as caught:
+        golden.check(engine, write(tmp_path / "g.json", right()))
+    assert "is -1.0" in caught.value.why
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_vectors_that_are_not_finite_refuse_to_serve(tmp_path: Path, value: float) -> None:
     engine = StubEngine()
