@@ -19,7 +19,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from sidecar.engines.packed import quantized
-from sidecar.engines.packed.architecture import SMALLEST_NORM, forward
+from sidecar.engines.packed.architecture import PROJECTIONS, SMALLEST_NORM, forward
 from sidecar.engines.packed.layout import GRIDS, distance_buckets
 from sidecar.engines.packed.weights import DTYPES, names_read
 
@@ -82,8 +82,11 @@ class GraphOperations:
         """Add and take the exact GELU in one node."""
         return self._node("BiasGelu", x, self._wide_weight(bias), domain=CONTRIB)
 
-    def attention(self, query: str, key: str, value: str, distances: str | None) -> str:
+    def attention(self, x: str, name: str, distances: str | None) -> str:
         """Attend within every grid of tokens; one text alone is a grid as it lies."""
+        query, key, value = (
+            self.linear(x, f"{name}.{part}.weight", f"{name}.{part}.bias") for part in PROJECTIONS
+        )
         if distances is not None and not self._biases:
             self._biases = self._biased(distances)
         return self._node(

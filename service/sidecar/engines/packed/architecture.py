@@ -219,6 +219,8 @@ def _config(path: Path) -> Any:  # noqa: ANN401 (any JSON)
 V = TypeVar("V")
 # What a vector is divided by at the least when it is brought to length 1.
 SMALLEST_NORM = 1e-12
+# What attention is made of.
+PROJECTIONS = ("query", "key", "value")
 # MPNet's table of what is added to the scores of attention, by distance.
 DISTANCES = "encoder.relative_attention_bias.weight"
 
@@ -241,9 +243,10 @@ class Operations(Protocol[V]):
     def gelu(self, x: V, bias: str) -> V:
         """Return the exact GELU of `x` plus the bias."""
 
-    def attention(self, query: V, key: V, value: V, distances: str | None) -> V:
+    def attention(self, x: V, name: str, distances: str | None) -> V:
         """Return multi-head attention of every token to the tokens of the same text alone.
 
+        Queries, keys and values are linear layers of `x`, those of `PROJECTIONS` under `name`.
         `distances` is a table with a row for each of `layout.distance_buckets` and a column for
         each head, whose entries are added to the scores.
         """
@@ -268,13 +271,7 @@ def forward(ops: Operations[V], architecture: Architecture) -> V:
     x = ops.norm(x, "embeddings.LayerNorm")
     for layer in range(architecture.layers):
         place = f"encoder.layer.{layer}."
-        query, key, value = (
-            ops.linear(
-                x, f"{place}attention.self.{part}.weight", f"{place}attention.self.{part}.bias"
-            )
-            for part in ("query", "key", "value")
-        )
-        seen = ops.attention(query, key, value, distances)
+        seen = ops.attention(x, f"{place}attention.self", distances)
         output = f"{place}attention.output."
         seen = ops.linear(seen, f"{output}dense.weight", f"{output}dense.bias")
         x = ops.add_norm(seen, x, f"{output}LayerNorm")

@@ -28,6 +28,7 @@ class Executor(Protocol):
     """Runs the forward on token ids."""
 
     device: str  # where it computes: cpu, cuda or mps
+    is_tf32: bool  # whether it may multiply numbers rounded to TF32; only CUDA has that
 
     def run(self, batch: Sequence[Sequence[int]], *, pooling: str, normalize: bool) -> Vectors:
         """Return one row per sequence of ids, in the order of `batch`."""
@@ -52,6 +53,7 @@ class PackedEngine:
     ) -> None:
         self.space = space
         self.precision: Precision = "float32" if space == "exact" else "int8"
+        self.executor = executor
         self.device = executor.device
         self.best_tokens = BEST_TOKENS if executor.device == "cpu" else MANY_TOKENS
         self.dim = architecture.width

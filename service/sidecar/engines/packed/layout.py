@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 GRIDS = 4
-# What a token costs in attention besides the tokens it looks at, and what a grid costs, in cells.
+# What a token costs in attention besides the tokens it looks at, and what a grid costs on a
+# processor, in cells.
 ROW_COST = 64
 GRID_COST = 4096
 # Cuts are looked for at this many places: finer ones save less than finding them costs.
@@ -68,12 +69,14 @@ class Layout:
         return matrix
 
 
-def arrange(batch: Sequence[Sequence[int]], *, first_position: int) -> Layout:
+def arrange(
+    batch: Sequence[Sequence[int]], *, first_position: int, grid_cost: int = GRID_COST
+) -> Layout:
     """Return the layout of `batch`, sequences of at least one token id.
 
     Positions count up from `first_position`. Where that is not zero the row before it belongs to
     padding, whose token is of the same number (RoBERTa); a text that spells out that token gets
-    that row for it, and the position is not counted.
+    that row for it, and the position is not counted. `grid_cost` is what a grid costs, in cells.
     """
     known = np.fromiter((len(ids) for ids in batch), dtype=np.int64, count=len(batch))
     order = np.argsort(-known, kind="stable")
@@ -90,7 +93,7 @@ def arrange(batch: Sequence[Sequence[int]], *, first_position: int) -> Layout:
     places = np.empty(total, dtype=np.int64)
     spans: list[tuple[int, int]] = []
     cells = 0
-    for first, last in partition([int(n) for n in lengths], GRIDS):
+    for first, last in partition([int(n) for n in lengths], GRIDS, grid_cost):
         columns = np.arange(lengths[first], dtype=np.int64)
         mask = columns < lengths[first:last, None]
         begin = starts[first:last, None]
@@ -110,11 +113,13 @@ def arrange(batch: Sequence[Sequence[int]], *, first_position: int) -> Layout:
     )
 
 
-def partition(lengths: Sequence[int], most: int) -> list[tuple[int, int]]:
+def partition(
+    lengths: Sequence[int], most: int, grid_cost: int = GRID_COST
+) -> list[tuple[int, int]]:
     """Return where to cut `lengths`, longest first, into at most `most` runs of little padding.
 
-    A run of n texts costs n times the square of its longest, for attention does; dynamic
-    programming over the distinct lengths finds the cheapest cuts.
+    A run of n texts costs n times the square of its longest, for attention does, and `grid_cost`;
+    dynamic programming over the distinct lengths finds the cheapest cuts.
     """
     count = len(lengths)
     borders = [i for i in range(1, count) if lengths[i] != lengths[i - 1]]
@@ -126,7 +131,7 @@ def partition(lengths: Sequence[int], most: int) -> list[tuple[int, int]]:
         for start, (spent, runs) in begun.items():
             price = lengths[start] * (lengths[start] + ROW_COST)
             for end in borders:
-                total = spent + (end - start) * price + GRID_COST
+                total = spent + (end - start) * price + grid_cost
                 if end > start and (end not in further or total < further[end][0]):
                     further[end] = (total, (*runs, (start, end)))
         if count in further:

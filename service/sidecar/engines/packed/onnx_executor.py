@@ -42,6 +42,7 @@ class OnnxExecutor:
     """Runs a model's graph; see the builder's `graph` for its inputs."""
 
     device = "cpu"
+    is_tf32 = False
 
     def __init__(self, session: onnxruntime.InferenceSession, *, first_position: int) -> None:
         """Take over `session`."""

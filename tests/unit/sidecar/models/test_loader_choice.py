@@ -15,6 +15,7 @@ import pytest
 
 from sidecar import engines
 from sidecar.engines.packed import engine as packed
+from sidecar.engines.packed import tokens
 from sidecar.engines.packed.architecture import GRAPH, WEIGHTS
 from sidecar.errors import IntegrityError, ModelError, ServiceError
 from sidecar.models import golden, loader
@@ -25,9 +26,10 @@ from sidecar.settings import Settings
 from tests.support.twins import edit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from sidecar.engines import Engine
+    from sidecar.engines import Engine, Vectors
     from sidecar.settings import EngineName
     from tests.support.twins import Twin
 
@@ -302,3 +304,53 @@ def test_a_device_that_was_named_is_not_replaced(
     found = Snapshot(repository="a/b", revision="rev", path=bert, golden=None)
     with pytest.raises(ModelError, match="cannot be loaded"):
         choose(Settings(engine="packed", device="mps", threads=1), found, lambda _: None)
+
+
+class Cuda:
+    """The graph in the place of a GPU; rounding to TF32 changes its vectors by `noise`."""
+
+    device = "cuda"
+    is_tf32 = False
+
+    def __init__(self, twin: Twin, noise: float) -> None:
+        self.tried: list[bool] = []
+        self._encode, self._noise = twin.packed.encode, noise
+
+    def run(self, batch: Sequence[Sequence[int]], *, pooling: str, normalize: bool) -> Vectors:
+        if self.is_tf32 not in self.tried:
+            self.tried.append(self.is_tf32)
+        rows = self._encode(batch, pooling=pooling, normalize=normalize)
+        drawn = np.random.default_rng(1).normal(size=rows.shape).astype(np.float32)
+        return rows + drawn * np.float32(self._noise * self.is_tf32)
+
+    def trim(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("noise", "has_golden", "tried"),
+    [(0.0, True, [True]), (0.1, True, [True, False]), (0.0, False, [False])],
+    ids=["exact enough", "too far off", "nothing to compare with"],
+)
+def test_tf32_serves_where_reference_vectors_hold(
+    twins: dict[str, Twin],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    noise: float,
+    tried: list[bool],
+    *,
+    has_golden: bool,
+) -> None:
+    twin = twins["bert"]
+    cuda = Cuda(twin, noise)
+    tokenizer = tokens.load(twin.folder, max_tokens=twin.architecture.max_tokens)
+    made = packed.PackedEngine(twin.architecture, tokenizer, cuda)
+    monkeypatch.setattr(packed, "load", lambda _path, **_options: made)
+    monkeypatch.setattr(loader, "choose_device", lambda _: "cuda")
+    vectors = write_golden(tmp_path / "g.json", twin.reference) if has_golden else None
+    found = Snapshot(repository="a/b", revision="rev", path=twin.folder, golden=vectors)
+    chosen = choose(Settings(threads=1), found, lambda _: None)
+    assert (chosen.engine, chosen.degraded) == (made, None)
+    assert cuda.tried == tried
+    assert cuda.is_tf32 == tried[-1]
+    assert ("not rounded to TF32" in caplog.text) == (len(tried) > 1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from sidecar.engines.packed.architecture import WEIGHTS, forward
+from sidecar.engines.packed.architecture import PROJECTIONS, WEIGHTS, forward
 from sidecar.engines.packed.layout import distance_buckets
 from sidecar.engines.packed.weights import Weights, names_read, open_weights
 from tests.support.clients import cosines
@@ -65,9 +65,12 @@ class PlainOperations:
         made: Rows = y * (1 + ERF(y / math.sqrt(2))) / 2
         return made
 
-    def attention(self, query: Rows, key: Rows, value: Rows, distances: str | None) -> Rows:
+    def attention(self, x: Rows, name: str, distances: str | None) -> Rows:
         heads = self._architecture.heads
-        q, k, v = (np.stack(np.split(part, heads, axis=1)) for part in (query, key, value))
+        parts = (
+            self.linear(x, f"{name}.{part}.weight", f"{name}.{part}.bias") for part in PROJECTIONS
+        )
+        q, k, v = (np.stack(np.split(part, heads, axis=1)) for part in parts)
         scores = q @ k.transpose(0, 2, 1) / math.sqrt(q.shape[2])
         if distances is not None:
             table, places = self._get(distances), range(len(self._ids))
