@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from bench import synthetic
 from sidecar.engines.packed import tokens
 from sidecar.engines.packed.tokens import PackedTokenizer
+from tests.support.unigram import differing, write_tokenizer
 
 WORDS = ("the cat sat on the mat", "a dog and a house by the river", "naïve café")
 MAX_TOKENS = 12
@@ -115,6 +116,20 @@ def test_a_text_in_pieces_has_the_tokens_of_the_whole(
     if kind != "xlm-roberta" or all(map(NORMALIZER.normalize_str, text)):
         assert cut.spans(text) == whole.spans(text)
     assert cut.unknown(text) == whole.unknown(text)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[PackedTokenizer, PackedTokenizer]:
+    """Return XLM-RoBERTa's kind read by our model and by tokenizers'."""
+    return write_tokenizer(tmp_path_factory.mktemp("unigram"), KINDS["xlm-roberta"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=TEXTS)
+def test_our_unigram_gives_the_tokens_and_places_of_tokenizers(
+    both: tuple[PackedTokenizer, PackedTokenizer], text: str
+) -> None:
+    assert differing(*both, [text]) == ([], [])
 
 
 @pytest.mark.parametrize("kind", KINDS)

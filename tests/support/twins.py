@@ -15,6 +15,7 @@ from bench import TINY_BERT, TINY_MPNET, TINY_XLMR, Shape
 from bench.synthetic import write_model
 from bundler.assembly.derivation import write_int8
 from bundler.assembly.model_graph import graph
+from bundler.assembly.unigram_files import write_unigram
 from sidecar.engines.packed import engine as packed
 from sidecar.engines.packed.architecture import GRAPH, WEIGHTS, Architecture, read
 from sidecar.engines.packed.quantized import Calibration, Columns, readers
@@ -69,7 +70,7 @@ LONG_SHAPES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Twin:
-    """A snapshot folder with its graph, and both engines on it."""
+    """A snapshot folder as a bundle has it, and both engines on it."""
 
     folder: Path
     shape: Shape
@@ -137,7 +138,7 @@ def make_twin(folder: Path, shape: Shape) -> Twin:
 
     # Models this small are done before a second thread has woken.
     torch.set_num_threads(1)
-    write_graph(write_model(folder, shape, (*WORDS, *ODD)))
+    write_unigram(write_graph(write_model(folder, shape, (*WORDS, *ODD))))
     return Twin(
         folder=folder,
         shape=shape,

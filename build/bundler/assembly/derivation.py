@@ -1,4 +1,4 @@
-"""What is made of a model at assembly: its graphs, and its weights in half if wanted.
+"""What is made of a model at assembly: graphs, a Unigram's files, and weights in half if wanted.
 
 What was made is proven at once, against the model's reference vectors and on every machine alike.
 Of int8 that is the graph for processors that do not multiply bytes: it makes the same whole numbers
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bundler.assembly.model_graph import graph, quantized_graph, write_half
+from bundler.assembly.unigram_files import write_unigram
 from bundler.errors import ModelError
 from bundler.locks.models import Cosines, judge, lower
 from sidecar.engines.packed import architecture, engine, quantized
@@ -53,6 +54,7 @@ def derive(name: str, snapshot: Path, proof: Proof | None, *, weights: str) -> N
         if weights == "half":
             tensors = _halved(snapshot, shape, tensors)
         (snapshot / architecture.GRAPH).write_bytes(graph(shape, tensors))
+        write_unigram(snapshot)
         made = engine.load(snapshot, device="cpu", threads=cores.count())
         if proof is not None:
             _prove(name, made, proof.golden, weights)

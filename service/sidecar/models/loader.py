@@ -18,6 +18,7 @@ from pathlib import Path
 
 from sidecar.engines import Degraded, Engine, has_reference
 from sidecar.engines.packed.architecture import (
+    PIECES,
     WEIGHTS,
     Architecture,
     UnpackableError,
@@ -435,8 +436,10 @@ def _may_have_accelerator() -> bool:
 PACKED = MemoryNeed(space=40 * MIB, private=46 * MIB)
 REFERENCE = MemoryNeed(space=920 * MIB, private=358 * MIB)
 # Of a token in the vocabulary, by the tokenizer that the family has: a trie of bytes, or a table.
-_TOKEN_BYTES: Mapping[str, int] = {"xlm-roberta": 1100}
+_TOKEN_BYTES: Mapping[str, int] = {"xlm-roberta": 1500}
 _OTHER_TOKEN_BYTES = 250
+# Of a vocabulary that is mapped: the steps around it, and the words that are remembered.
+_MAPPED_VOCABULARY_BYTES = 12 * MIB
 
 
 def packed_needs(
@@ -462,6 +465,9 @@ def packed_needs(
         # What was copied is mapped no more.
         mapped -= encoder if is_whole else encoder // 2
     own = copies + _tokenizer(architecture.family, vocabulary)
+    if (pieces := weights.with_name(PIECES)).is_dir():
+        own = copies + _MAPPED_VOCABULARY_BYTES
+        mapped += sum(file.stat().st_size for file in pieces.iterdir())
     return PACKED.with_more(space=max(0, mapped) + own, private=own)
 
 

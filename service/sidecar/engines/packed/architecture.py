@@ -22,6 +22,7 @@ MADE: Mapping[Precision, tuple[str, ...]] = {
 }
 WEIGHTS = "model.safetensors"
 HALF_WEIGHTS = "packed.safetensors"
+PIECES = "packed-tokenizer"  # the folder with a Unigram's vocabulary in files to be mapped
 POOLINGS = ("mean", "cls", "max")
 # Of a MiniLM's encoder a second copy is 43 MB, of an XLM-RoBERTa's 340 MB. There it would save a
 # fifth of a short text's time and a twentieth of a long batch's.

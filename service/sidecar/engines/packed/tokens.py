@@ -7,15 +7,16 @@ import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer, Precompiled
 from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel, Metaspace, WhitespaceSplit
 from tokenizers.pre_tokenizers import Sequence as Steps
 
 from sidecar.engines import Tokens
+from sidecar.engines.packed import unigram
 from sidecar.engines.packed.architecture import UnpackableError, read_table
 
 TOKENIZER = "tokenizer.json"
@@ -196,13 +197,49 @@ def _is_letter(character: str) -> bool:
     return is_alone and {unicodedata.category(one) for one in (first, character)} <= _LETTERS
 
 
+class Reader(Protocol):
+    """Reads texts, or pieces of them, without special tokens around."""
+
+    def read(self, texts: list[str]) -> list[list[int]]:
+        """Return the ids of each of `texts`."""
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Return start and end, in characters, of every token of `text`."""
+
+
+class LibraryReader:
+    """Has tokenizers read."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    def read(self, texts: list[str]) -> list[list[int]]:
+        """Return the ids of each of `texts`."""
+        found = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return [encoding.ids for encoding in found]
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Return start and end of every token of `text`."""
+        found: list[tuple[int, int]] = self._tokenizer.encode(
+            text, add_special_tokens=False
+        ).offsets
+        return found
+
+
 class PackedTokenizer:
     """Tokenises as transformers does one sequence: special tokens around it, cut on the right."""
 
     def __init__(
-        self, tokenizer: Tokenizer, *, max_tokens: int, piece_chars: int = PIECE_CHARS
+        self,
+        tokenizer: Tokenizer,
+        *,
+        max_tokens: int,
+        piece_chars: int = PIECE_CHARS,
+        reader: Reader | None = None,
     ) -> None:
         """Take over `tokenizer`, which reads about `piece_chars` characters at a time.
+
+        With a `reader` that does so, and the model of `tokenizer` only stands in for another.
 
         Raises UnpackableError if it adds tokens anywhere but around or none, or cuts on the left.
         """
@@ -210,7 +247,7 @@ class PackedTokenizer:
             raise UnpackableError("its tokenizer cuts texts on the left")
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        self._tokenizer = tokenizer
+        self._reader = reader or LibraryReader(tokenizer)
         self._rule = rule_of(tokenizer)
         self._piece_chars = piece_chars
         self._max_tokens = max_tokens
@@ -247,7 +284,7 @@ class PackedTokenizer:
         made: list[Tokens] = []
         for batch in _batches(texts, max_chars=self._piece_chars):
             if len(batch) > 1 or len(batch[0]) <= self._piece_chars:
-                made += [self._tokens([one]) for one in self._encodings(batch)]
+                made += [self._tokens([one]) for one in self._reader.read(batch)]
             else:
                 made.append(self._tokens(self._read(batch[0])))
         return made
@@ -255,41 +292,36 @@ class PackedTokenizer:
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Return start and end, in characters, of every token of `text`, special ones left out."""
         return [
-            (first + int(start), first + int(end))
+            (first + start, first + end)
             for first, last in places(text, self._rule, max_chars=self._piece_chars)
-            for start, end in self._tokenizer.encode(
-                text[first:last], add_special_tokens=False
-            ).offsets
+            for start, end in self._reader.spans(text[first:last])
         ]
 
     def unknown(self, text: str) -> tuple[int, int]:
         """Return how many tokens of `text` the model has none for, and of how many."""
         unknown = total = 0
-        for encoding in self._read(text):
-            unknown, total = unknown + encoding.ids.count(self._unknown), total + len(encoding)
+        for ids in self._read(text):
+            unknown, total = unknown + ids.count(self._unknown), total + len(ids)
         return unknown, total
 
-    def _tokens(self, encodings: Iterable[Encoding]) -> Tokens:
+    def _tokens(self, pieces: Iterable[list[int]]) -> Tokens:
         """Return the tokens of a text whose pieces are read one after the other."""
         room = self._max_tokens - self.special_tokens
-        ids: list[int] = []
+        kept: list[int] = []
         length = self.special_tokens
-        for encoding in encodings:
-            if len(ids) < room:
-                ids += encoding.ids[: room - len(ids)]
-            length += len(encoding)
-        return Tokens(ids=(*self._before, *ids, *self._after), length=length)
+        for ids in pieces:
+            if len(kept) < room:
+                kept += ids[: room - len(kept)]
+            length += len(ids)
+        return Tokens(ids=(*self._before, *kept, *self._after), length=length)
 
-    def _read(self, text: str) -> Iterator[Encoding]:
-        """Yield what the tokenizer makes of `text`, piece by piece."""
+    def _read(self, text: str) -> Iterator[list[int]]:
+        """Yield the ids of `text`, piece by piece."""
         for start, end in places(text, self._rule, max_chars=self._piece_chars):
             piece = text[start:end]
             if len(piece) > self._piece_chars:
                 piece = self._rule.shortened(piece)
-            yield from self._encodings([piece])
-
-    def _encodings(self, texts: list[str]) -> list[Encoding]:
-        return self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+            yield from self._reader.read([piece])
 
 
 def _batches(texts: Iterable[str], *, max_chars: int) -> Iterator[list[str]]:
@@ -311,13 +343,19 @@ def load(folder: Path, *, max_tokens: int) -> PackedTokenizer:
     path = folder / TOKENIZER
     if not path.is_file():
         raise UnpackableError(f"it has no {TOKENIZER}")
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises Exception itself
-        raise UnpackableError(f"{TOKENIZER} cannot be read") from error
-    made = PackedTokenizer(tokenizer, max_tokens=max_tokens)
+    reader = unigram.open_reader(folder, path)
+    if reader is not None:
+        model, tokenizer = "Unigram", reader.steps
+    else:
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises Exception itself
+            raise UnpackableError(f"{TOKENIZER} cannot be read") from error
+        model = type(tokenizer.model).__name__
+    made = PackedTokenizer(tokenizer, max_tokens=max_tokens, reader=reader)
     config = folder / "tokenizer_config.json"
-    refuse_rebuilt(tokenizer, made.around, read_table(config) if config.is_file() else {})
+    found = read_table(config) if config.is_file() else {}
+    refuse_rebuilt(tokenizer, made.around, found, model=model)
     return made
 
 
@@ -339,15 +377,17 @@ _AROUND = {
 }
 
 
-def refuse_rebuilt(tokenizer: Tokenizer, around: list[tuple[int, ...]], config: Config) -> None:
+def refuse_rebuilt(
+    tokenizer: Tokenizer, around: list[tuple[int, ...]], config: Config, *, model: str
+) -> None:
     """Raise UnpackableError if transformers would read texts in another way than `tokenizer`.
 
     Its classes (transformers 5) take the vocabulary out of the file and make the rest themselves,
     from tokenizer_config.json and defaults of their own. The reference engine's tokens are theirs.
 
-    `around` are the ids before and after a text, `config` is tokenizer_config.json.
+    `around` are the ids before and after a text, `config` is tokenizer_config.json, `model` the
+    kind of its model.
     """
-    model = type(tokenizer.model).__name__
     name = str(config.get("tokenizer_class") or _DEFAULTS.get(model)).removesuffix("Fast")
     if name in _FAITHFUL:
         return

@@ -15,7 +15,14 @@ from bundler.errors import ModelError
 from bundler.locking.calibration import calibrate
 from bundler.locks.models import Cosines
 from sidecar.engines.packed import engine as packed
-from sidecar.engines.packed.architecture import GRAPH, HALF_WEIGHTS, MADE, QUANTIZED_GRAPH, WEIGHTS
+from sidecar.engines.packed.architecture import (
+    GRAPH,
+    HALF_WEIGHTS,
+    MADE,
+    PIECES,
+    QUANTIZED_GRAPH,
+    WEIGHTS,
+)
 from sidecar.process.cpu_features import CpuFeatures
 from tests.support.miniature import encode_row
 from tests.support.twins import WORDS, edit
@@ -70,6 +77,7 @@ def test_a_model_gets_its_graph_beside_its_weights(tmp_path: Path, shape: Shape)
     assert (snapshot / GRAPH).stat().st_size < 100_000
     assert (snapshot / WEIGHTS).read_bytes() == before
     assert not (snapshot / HALF_WEIGHTS).exists()
+    assert (snapshot / PIECES).exists() == (shape.family == "xlm-roberta")
 
 
 def test_weights_in_half_take_the_place_of_the_whole_ones_and_serve(tmp_path: Path) -> None:

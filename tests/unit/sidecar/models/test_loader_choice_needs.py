@@ -9,7 +9,7 @@ import pytest
 
 from bundler.assembly.model_graph import write_half
 from sidecar.engines.packed import architecture
-from sidecar.engines.packed.architecture import HALF_WEIGHTS, WEIGHTS, Architecture
+from sidecar.engines.packed.architecture import HALF_WEIGHTS, PIECES, WEIGHTS, Architecture
 from sidecar.engines.packed.weights import open_weights
 from sidecar.models import loader
 from tests.support.twins import edit
@@ -90,7 +90,21 @@ def test_a_vocabulary_in_a_trie_takes_more_than_one_in_a_table(
     table = loader.packed_needs(sized, bert / WEIGHTS, precision="float32")
     family = dataclasses.replace(sized, family="xlm-roberta")
     trie = loader.packed_needs(family, bert / WEIGHTS, precision="float32")
-    assert trie.private - table.private == 600 * 850
+    assert trie.private - table.private == 600 * 1250
+
+
+def test_a_mapped_vocabulary_takes_the_same_whatever_its_size(
+    bert: Path, sized: Architecture
+) -> None:
+    weights = bert / WEIGHTS
+    before = loader.packed_needs(sized, weights, precision="float32")
+    (bert / PIECES).mkdir()
+    for name, size in (("trie.npy", 7 << 20), ("scores.npy", 2 << 20)):
+        with (bert / PIECES / name).open("wb") as stream:
+            stream.truncate(size)  # holes
+    need = loader.packed_needs(sized, weights, precision="float32")
+    assert need.private - before.private == (12 << 20) - 600 * 250
+    assert need.space - before.space == (21 << 20) - 600 * 250
 
 
 def test_weights_that_cannot_be_read_are_not_weighed(tmp_path: Path, sized: Architecture) -> None:
@@ -104,7 +118,7 @@ def test_reference_needs_libraries_weights_and_vocabulary(bert: Path, xlmr: Path
     need = loader.reference_needs(bert)
     assert need.private == loader.REFERENCE.private + 600 * 250
     assert need.space == loader.REFERENCE.space + size + 600 * 250
-    assert loader.reference_needs(xlmr).private == loader.REFERENCE.private + 600 * 1100
+    assert loader.reference_needs(xlmr).private == loader.REFERENCE.private + 600 * 1500
     (bert / "0_Transformer").mkdir()
     shutil.copyfile(bert / WEIGHTS, bert / "0_Transformer" / WEIGHTS)
     assert loader.reference_needs(bert).space == need.space + size

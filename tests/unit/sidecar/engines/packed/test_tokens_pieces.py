@@ -3,12 +3,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tokenizers import AddedToken, Encoding, Tokenizer, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 
 from bench import synthetic
 from sidecar.engines.packed.tokens import (
     PIECE_CHARS,
     Bert,
+    LibraryReader,
     PackedTokenizer,
     Rule,
     Spaced,
@@ -44,23 +45,28 @@ def xlm_roberta() -> Tokenizer:
     return synthetic.unigram(WORDS, size=600)
 
 
-class Recording(PackedTokenizer):
+class Recording(LibraryReader):
     """Keeps the lengths of what was read."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        super().__init__(tokenizer, max_tokens=32)
-        self.read: list[int] = []
+        super().__init__(tokenizer)
+        self.lengths: list[int] = []
 
-    def _encodings(self, texts: list[str]) -> list[Encoding]:
-        self.read.append(sum(map(len, texts)))
-        return super()._encodings(texts)
+    def read(self, texts: list[str]) -> list[list[int]]:
+        self.lengths.append(sum(map(len, texts)))
+        return super().read(texts)
+
+
+def recorded(tokenizer: Tokenizer) -> tuple[PackedTokenizer, Recording]:
+    reader = Recording(tokenizer)
+    return PackedTokenizer(tokenizer, max_tokens=32, reader=reader), reader
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_no_text_is_read_in_more_than_pieces(name: str) -> None:
-    tokenizer = Recording(bert())
+    tokenizer, reader = recorded(bert())
     [found] = tokenizer.tokenize([SHAPES[name]])
-    assert max(tokenizer.read) <= PIECE_CHARS
+    assert max(reader.lengths) <= PIECE_CHARS
     assert (
         found
         == PackedTokenizer(bert(), max_tokens=32, piece_chars=1 << 30).tokenize([SHAPES[name]])[0]
@@ -68,21 +74,21 @@ def test_no_text_is_read_in_more_than_pieces(name: str) -> None:
 
 
 def test_short_texts_are_read_together_and_no_more_of_them_than_a_piece() -> None:
-    tokenizer = Recording(bert())
+    tokenizer, reader = recorded(bert())
     texts = ["the cats"] * 3000
     assert (
         tokenizer.tokenize(texts)
         == PackedTokenizer(bert(), max_tokens=32).tokenize(texts[:1]) * 3000
     )
-    assert max(tokenizer.read) <= PIECE_CHARS
-    assert len(tokenizer.read) == -(-3000 // (PIECE_CHARS // 8))
+    assert max(reader.lengths) <= PIECE_CHARS
+    assert len(reader.lengths) == -(-3000 // (PIECE_CHARS // 8))
 
 
 @pytest.mark.parametrize("words", ["the cat ", "кот и дом ", "แมว กับ บ้าน ", "बिल्ली और घर "])
 def test_words_between_spaces_part_for_xlm_roberta(words: str) -> None:
-    tokenizer = Recording(xlm_roberta())
+    tokenizer, reader = recorded(xlm_roberta())
     tokenizer.tokenize([words * (BYTES // 16)])
-    assert max(tokenizer.read) <= PIECE_CHARS
+    assert max(reader.lengths) <= PIECE_CHARS
 
 
 @pytest.mark.parametrize(

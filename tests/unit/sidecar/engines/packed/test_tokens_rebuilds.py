@@ -153,7 +153,7 @@ def test_roberta_tokenizer_qualifies_if_built_as_its_class() -> None:
     made = Tokenizer(models.BPE({"<s>": 0, "</s>": 1, "a": 2}, []))
     made.add_special_tokens([AddedToken("<s>"), AddedToken("</s>")])
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    refuse_rebuilt(made, [(0,), (1,)], {"tokenizer_class": "RobertaTokenizer"})
-    refuse_rebuilt(made, [(0,), (1,)], {})
+    refuse_rebuilt(made, [(0,), (1,)], {"tokenizer_class": "RobertaTokenizer"}, model="BPE")
+    refuse_rebuilt(made, [(0,), (1,)], {}, model="BPE")
     with pytest.raises(UnpackableError, match="the class RobertaTokenizer differ in pre-tokenizer"):
-        refuse_rebuilt(made, [(0,), (1,)], {"add_prefix_space": True})
+        refuse_rebuilt(made, [(0,), (1,)], {"add_prefix_space": True}, model="BPE")
