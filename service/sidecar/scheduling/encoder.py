@@ -145,6 +145,8 @@ class Encoder:
         """Answer the running requests with 503 now; the batch in work is left to itself."""
         if not self._abandoned.done():
             self._abandoned.set_result(None)
+        for ended in self._waiting.values():
+            _give_up(ended, stopping())
         self.close(wait=False)
 
     def close(self, *, wait: bool = True) -> None:
@@ -455,9 +457,18 @@ class Encoder:
         self, job: Job, part: Sequence[Tokens], disconnected: Disconnected | None
     ) -> Embedded:
         """Return the vectors of `part` once `job` has them."""
+        ended = self._waiting[job]
+
+        def leave(_: asyncio.Future[None]) -> None:
+            _give_up(ended, client_gone())
+
+        if disconnected is not None:
+            disconnected.add_done_callback(leave)
         try:
-            await self.while_wanted(self._waiting[job], disconnected=disconnected)
+            await ended
         finally:
+            if disconnected is not None:
+                disconnected.remove_done_callback(leave)
             self._leave(job)
         if job.problem is not None:
             raise job.problem
@@ -473,7 +484,7 @@ class Encoder:
     def _leave(self, job: Job) -> None:
         """Forget `job`, and what of it still waits."""
         ended = self._waiting.pop(job)
-        if ended.cancelled() or not ended.done():
+        if not ended.done() or ended.cancelled() or ended.exception() is not None:
             self._inference.drop(job)
 
     def _post(self, jobs: list[Job]) -> None:
@@ -496,6 +507,12 @@ class Encoder:
     def _report(self, phase: Phase) -> None:
         self._phase = phase
         log.info("%s", phase)
+
+
+def _give_up(ended: asyncio.Future[None], problem: Problem) -> None:
+    """Let whoever waits for `ended` raise `problem`, unless it is done."""
+    if not ended.done():
+        ended.set_exception(problem)
 
 
 def _size(part: Sequence[Tokens]) -> int:
