@@ -24,6 +24,7 @@ BORDERS = 24
 # From so many tokens on, all distances on one side share a bucket (transformers' MPNetEncoder).
 FARTHEST = 128
 Indices = NDArray[np.int64]
+_FIRST = np.zeros(1, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,8 @@ def arrange(
     padding, whose token is of the same number (RoBERTa); a text that spells out that token gets
     that row for it, and the position is not counted. `grid_cost` is what a grid costs, in cells.
     """
+    if len(batch) == 1:
+        return _alone(np.asarray(batch[0], dtype=np.int64), first_position=first_position)
     known = np.fromiter((len(ids) for ids in batch), dtype=np.int64, count=len(batch))
     order = np.argsort(-known, kind="stable")
     lengths = known[order]
@@ -110,6 +113,27 @@ def arrange(
         grids=tuple(grids),
         spans=tuple(spans),
         places=places,
+    )
+
+
+def _alone(ids: Indices, *, first_position: int) -> Layout:
+    """Return what `arrange` does for one text, of which there is nothing to sort or to divide."""
+    count = len(ids)
+    line = np.arange(count, dtype=np.int64)
+    if first_position:
+        is_counted = ids != first_position - 1
+        positions = np.where(is_counted, np.cumsum(is_counted), 0) + (first_position - 1)
+    else:
+        positions = line
+    return Layout(
+        order=_FIRST,
+        starts=_FIRST,
+        lengths=np.array([count], dtype=np.int64),
+        ids=ids,
+        positions=positions,
+        grids=(Grid(cells=line[None], mask=np.ones((1, count), dtype=np.int32)),),
+        spans=((0, count),),
+        places=line,
     )
 
 

@@ -31,6 +31,25 @@ def test_without_a_row_of_padding_every_token_is_counted() -> None:
     assert arrange([[0, 1, 0]], first_position=0).positions.tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("first_position", [0, 2])
+def test_a_text_alone_lies_as_it_does_among_others(first_position: int) -> None:
+    text = [0, 1, 7, 1, 1, 8, 2]
+    alone, among = (arrange([text] * n, first_position=first_position) for n in (1, 2))
+    assert alone.ids.tolist() == text
+    assert alone.positions.tolist() == among.positions[:7].tolist()
+    assert alone.places.tolist() == among.places[:7].tolist()
+    assert alone.spans == ((0, 7),)
+    assert [alone.order[0], alone.starts[0], alone.lengths[0]] == [0, 0, 7]
+    for found, expected in (
+        (alone.grids[0].cells, among.grids[0].cells[:1]),
+        (alone.grids[0].mask, among.grids[0].mask[:1]),
+    ):
+        assert found.dtype == expected.dtype
+        assert found.tolist() == expected.tolist()
+    for mode in ("mean", "cls"):
+        assert alone.pooling(mode).tolist() == among.pooling(mode)[:1, :7].tolist()
+
+
 def test_texts_of_one_length_share_an_unpadded_grid() -> None:
     made = arrange([[1, 2], [3, 4], [5, 6]], first_position=0)
     assert made.order.tolist() == [0, 1, 2]
