@@ -31,7 +31,8 @@ from sidecar.web.budget import Budget, BudgetMiddleware
 from sidecar.web.middleware import AccessLog, AccessLogMiddleware, AccessMiddleware
 from sidecar.web.routes import Service, embedding, files, status
 
-PARTS = (status.router, embedding.router, files.router)
+# In the order in which a request looks for its route.
+PARTS = (embedding.router, status.router, files.router)
 PATHS = frozenset(route.path for part in PARTS for route in part.routes if isinstance(route, Route))
 # Left to the first requests, which a start is measured by.
 WAIT_S = 1.0
@@ -75,8 +76,9 @@ def create_app(
         instance=instance,
         request_stop=request_stop,
     )
+    # A router that is included looks for its routes a second time, at each request.
     for part in PARTS:
-        app.include_router(part)
+        app.router.routes.extend(part.routes)
     for kind in (problems.Problem, HTTPException, MemoryError, RuntimeError, OSError):
         app.add_exception_handler(kind, errors.answer_known)
     app.add_exception_handler(Exception, errors.answer_bug)
