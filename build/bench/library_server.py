@@ -1,8 +1,10 @@
-"""sentence-transformers in process; run as a program: library_server.py PORT MODEL THREADS.
+"""A library in process: library_server.py PORT LIBRARY MODEL THREADS [SERVICE PRECISION].
 
-POST /embed encodes texts as a program does that imports the library, and says in X-Seconds how long
-the call took: HTTP is how the texts get here, and is not measured. POST /gemm multiplies matrices
-and needs no model. Nothing heavy is imported before the first request.
+LIBRARY is sentence-transformers, fastembed, or packed: the engine of the service in the folder
+SERVICE. POST /embed encodes texts as a program does that imports the library, and says in X-Seconds
+how long the call took: HTTP is how the texts get here, and is not measured. POST /gemm multiplies
+matrices and needs no model; POST /versions names the loaded libraries. Nothing heavy is imported
+before the first request.
 """
 
 from __future__ import annotations
@@ -15,27 +17,94 @@ import sys
 import time
 import timeit
 from importlib.metadata import distributions
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-LIBRARIES = ("sentence-transformers", "transformers", "torch", "tokenizers", "numpy")
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Encode = Callable[[list[str]], Any]
+
+LIBRARIES = (
+    *("sentence-transformers", "transformers", "torch"),
+    *("fastembed", "onnxruntime", "tokenizers", "numpy"),
+)
 REPEATS = 3
-PORT, MODEL, THREADS = 1, 2, 3
+PORT, LIBRARY, MODEL, THREADS, SERVICE, PRECISION = range(1, 7)
 
 
-@functools.cache
-def model() -> Any:  # noqa: ANN401 - of a library that may not be here
-    """Import the library and load the model: a part of the start that is measured."""
+def sentence_transformers(model: str, threads: int) -> Encode:
+    """Load `model` by sentence-transformers."""
     import torch  # noqa: PLC0415
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415
 
-    torch.set_num_threads(int(sys.argv[THREADS]))
-    return SentenceTransformer(sys.argv[MODEL], device="cpu", local_files_only=True)
+    torch.set_num_threads(threads)
+    loaded = SentenceTransformer(model, device="cpu", local_files_only=True)
+    options = {"convert_to_numpy": True, "show_progress_bar": False}
+    return functools.partial(loaded.encode, normalize_embeddings=True, **options)
+
+
+def fastembed(model: str, threads: int) -> Encode:
+    """Load the model.onnx in the folder `model` by fastembed, as a model of the user's own."""
+    import numpy as np  # noqa: PLC0415
+    from fastembed import TextEmbedding  # noqa: PLC0415
+    from fastembed.common.model_description import ModelSource, PoolingType  # noqa: PLC0415
+
+    name = "sidecar/bench"
+    TextEmbedding.add_custom_model(
+        model=name,
+        pooling=PoolingType.MEAN,
+        normalization=True,
+        sources=ModelSource(hf=name),
+        dim=json.loads(Path(model, "config.json").read_bytes())["hidden_size"],
+        model_file="model.onnx",
+    )
+    loaded = TextEmbedding(name, threads=threads, specific_model_path=model)
+    return lambda texts: np.array(list(loaded.embed(texts)), np.float32)
+
+
+def packed(model: str, threads: int) -> Encode:
+    """Load `model` by the service's packed engine, and give it batches as large as it likes."""
+    sys.path.insert(0, sys.argv[SERVICE])
+    import numpy as np  # noqa: PLC0415
+
+    from sidecar.engines.packed import engine  # noqa: PLC0415
+
+    precision: Any = sys.argv[PRECISION]
+    loaded = engine.load(Path(model), device="cpu", threads=threads, precision=precision)
+
+    def encode(texts: list[str]) -> Any:  # noqa: ANN401
+        batches: list[list[tuple[int, ...]]] = [[]]
+        room = loaded.best_tokens
+        for ids in (found.ids for found in loaded.tokenize(texts)):
+            if batches[-1] and len(ids) > room:
+                batches.append([])
+                room = loaded.best_tokens
+            batches[-1].append(ids)
+            room -= len(ids)
+        rows = [loaded.encode(each, pooling=loaded.pooling, normalize=True) for each in batches]
+        return np.concatenate(rows)
+
+    return encode
+
+
+LOADERS: dict[str, Callable[[str, int], Encode]] = {
+    "sentence-transformers": sentence_transformers,
+    "fastembed": fastembed,
+    "packed": packed,
+}
+
+
+@functools.cache
+def encoder() -> Encode:
+    """Import the library and load the model: a part of the start that is measured."""
+    return LOADERS[sys.argv[LIBRARY]](sys.argv[MODEL], int(sys.argv[THREADS]))
 
 
 def embed(texts: list[str]) -> tuple[Any, float]:
     """Return the vectors of all texts from one call of the library, and its seconds."""
-    encode, started = model().encode, time.perf_counter()
-    rows = encode(texts, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False)
+    encode, started = encoder(), time.perf_counter()
+    rows = encode(texts)
     seconds = time.perf_counter() - started
     # A list of floats would take many times the memory of the vectors, and memory is measured.
     coded = base64.b64encode(rows.astype("<f4").tobytes()).decode("ascii")
@@ -55,8 +124,13 @@ def gemm(products: list[Any]) -> tuple[Any, float]:
             seconds += min(timeit.repeat(product, number=1, repeat=REPEATS)) * count
         operations = sum(2.0 * m * k * n * count for m, k, n, count in products)
         rates[name] = operations / seconds if products else 0.0
-    versions = {found.name: found.version for found in distributions() if found.name in LIBRARIES}
-    return {"rates": rates, "versions": versions}, time.perf_counter() - started
+    return {"rates": rates}, time.perf_counter() - started
+
+
+def versions() -> tuple[Any, float]:
+    """Return the versions of the libraries that are loaded."""
+    loaded = {name for name in LIBRARIES if name.replace("-", "_") in sys.modules}
+    return {found.name: found.version for found in distributions() if found.name in loaded}, 0.0
 
 
 def libraries() -> dict[str, Any]:
@@ -72,7 +146,7 @@ def libraries() -> dict[str, Any]:
     return {"torch": (torch.ones, torch.mm), **found}
 
 
-ROUTES: dict[str, Any] = {"/embed": embed, "/gemm": gemm}
+ROUTES: dict[str, Any] = {"/embed": embed, "/gemm": gemm, "/versions": versions}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

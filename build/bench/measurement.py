@@ -10,7 +10,7 @@ import platform
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 
 from bench import client
-from bench.systems import GEMM, LIBRARY, OURS, library, start
+from bench.systems import ENGINES, GEMM, LIBRARY, OURS, library, start
 from bundler.errors import SmokeError, UsageError
 from sidecar.process import cores
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Say = Callable[[str], None]
     Rows = NDArray[np.float32]
 
-SECONDS = ("start", "whole", "requests", "single", "alone", "beside")
+SECONDS = ("start", "whole", "requests", "single", "turns", "alone", "beside")
 UNITS = {**dict.fromkeys(SECONDS, "s"), "private": "bytes", "ceiling": "FLOP/s", "others": "share"}
 MACHINE = "machine"  # stands for a system where the machine itself is measured
 BUSY = 0.1  # beyond this share of the machine, other programs distort a round
@@ -43,30 +43,44 @@ HEAVY, HEAVY_LENGTH = 100e6, 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """Numbers of texts and rounds: by default those of a full measurement."""
+    """Numbers of texts, starts and rounds: by default those of a full measurement.
 
-    texts: int = 1024
-    rounds: int = 3
-    requests: int = 16
+    `has_engines` says whether libraries other than the reference are measured in process, too.
+    """
+
+    texts: int = 512
+    starts: int = 3
+    rounds: int = 7
+    requests: int = 6
     request_size: int = 32
-    singles: int = 64
-    beside: int = 32
+    singles: int = 48
+    beside: int = 16
     bulk: int = 256
     ceiling_rows: tuple[int, ...] = (512, 1024, 2048)
     pause_s: float = 0.05
+    has_engines: bool = True
 
 
 FULL = Effort()
-LARGE = Effort(texts=256, requests=4, singles=32, beside=16, bulk=64)
+LARGE = Effort(texts=128, requests=2, singles=24, beside=12, bulk=64, has_engines=False)
 QUICK = Effort(
-    texts=128, rounds=2, requests=3, singles=16, beside=10, bulk=128, ceiling_rows=(512,)
+    texts=128,
+    starts=2,
+    rounds=2,
+    requests=3,
+    singles=16,
+    beside=10,
+    bulk=128,
+    ceiling_rows=(512,),
 )
 
 
 def effort_for(sizes: Sizes, *, is_quick: bool) -> Effort:
     """Return the effort to spend on a model: with a quarter of the texts on a large one."""
     is_large = sizes.per_token(HEAVY_LENGTH) > HEAVY
-    return QUICK if is_quick else LARGE if is_large else FULL
+    if is_quick:
+        return replace(QUICK, has_engines=not is_large)
+    return LARGE if is_large else FULL
 
 
 @dataclass(kw_only=True)
@@ -114,6 +128,7 @@ def measure(
         for each in running:
             with each.connect() as connection:
                 connection.embed(texts[: effort.request_size])  # warms up, is not measured
+        running = _agreeing(running, texts, measured)
         bodies: dict[str, list[bytes]] = {}
         for number in range(effort.rounds):
             say(f"measuring, round {number + 1} of {effort.rounds}")
@@ -142,13 +157,14 @@ def _start_all(
     stack: ExitStack,
     say: Say,
 ) -> list[Running]:
-    """Start every system in every round, one after the other; return those of the last round.
+    """Start every system several times, one after the other; return those of the last time.
 
     A system that does not start is absent with the reason, unless it is our own.
     """
     running: list[Running] = []
-    for number in range(measured.effort.rounds):
-        say(f"starting, round {number + 1} of {measured.effort.rounds}")
+    starts = measured.effort.starts
+    for number in range(starts):
+        say(f"starting, round {number + 1} of {starts}")
         for system in systems:
             if system.name in measured.absent:
                 continue
@@ -161,12 +177,39 @@ def _start_all(
                 measured.absent[system.name] = " ".join(why.split())
                 continue
             measured.add(system.name, "start", [started.start_s])
-            if number + 1 < measured.effort.rounds:
+            if number + 1 < starts:
                 started.service.stop()
             else:
                 stack.callback(started.service.stop)
                 running.append(started)
     return running
+
+
+def _agreeing(
+    running: Sequence[Running], texts: Sequence[str], measured: Measured
+) -> list[Running]:
+    """Return the systems that give our vectors, as far as they must; the others are absent."""
+    found = list(running)
+    for each in running:
+        least = each.system.least_cosine
+        if least is None:
+            continue
+        ours = next(one for one in running if one.system.name == OURS)
+        rows, expected = _vectors(each, texts), _vectors(ours, texts)
+        is_same_shape = rows.shape == expected.shape
+        cosine = float(cosines(rows, expected).min()) if is_same_shape else -1.0
+        if not cosine >= least:
+            found.remove(each)
+            each.service.stop()
+            del measured.samples[each.system.name]
+            why = f"its vectors are not ours: the least cosine is {cosine:.6f}, below {least}"
+            measured.absent[each.system.name] = why
+    return found
+
+
+def _vectors(each: Running, texts: Sequence[str]) -> Rows:
+    with each.connect() as connection:
+        return each.system.api.vectors(connection.embed(texts)[1])
 
 
 def _whole(each: Running, texts: Sequence[str], measured: Measured) -> list[bytes]:
@@ -180,7 +223,11 @@ def _whole(each: Running, texts: Sequence[str], measured: Measured) -> list[byte
 
 
 def _in_turn(order: Sequence[Running], texts: Sequence[str], measured: Measured) -> None:
-    """Send requests of mixed lengths, then single texts, then single texts beside bulk."""
+    """Send requests of mixed lengths, then single texts, then single texts beside bulk.
+
+    Single texts go to one system after the other, then by turns to each of our services and to the
+    same engine in process.
+    """
     effort = measured.effort
     requests = client.parts(texts, effort.request_size)[: effort.requests]
     singles = client.parts(texts[: effort.singles], 1)
@@ -189,8 +236,12 @@ def _in_turn(order: Sequence[Running], texts: Sequence[str], measured: Measured)
             with each.connect() as connection:
                 seconds = [connection.embed(batch)[0] for batch in batches]
             measured.add(each.system.name, name, seconds)
+    named = {each.system.name: each for each in order}
+    for pair in ENGINES.items():
+        if named.keys() >= set(pair):
+            _turns([named[name] for name in pair], singles, measured)
     for each in order:
-        if each.system.kind != "library":
+        if not each.system.is_in_process:
             bulk = texts[-min(effort.bulk, each.system.api.largest) :]
             alone, beside = client.beside_bulk(
                 each.connect, texts[: effort.beside], bulk, pause_s=effort.pause_s
@@ -199,24 +250,44 @@ def _in_turn(order: Sequence[Running], texts: Sequence[str], measured: Measured)
             measured.add(each.system.name, "beside", beside)
 
 
+def _turns(pair: Sequence[Running], singles: Iterable[Sequence[str]], measured: Measured) -> None:
+    """Send every text to both, the first of the one before being the second of the next."""
+    seconds: dict[str, list[float]] = {each.system.name: [] for each in pair}
+    with ExitStack() as stack:
+        connections = {each.system.name: stack.enter_context(each.connect()) for each in pair}
+        order = list(connections.items())
+        for text in singles:
+            for name, connection in order:
+                seconds[name].append(connection.embed(text)[0])
+            order.reverse()
+    for name, found in seconds.items():
+        measured.add(name, "turns", found)
+
+
 def _compare(vectors: Mapping[str, Rows], measured: Measured) -> None:
     """Note the cosines of each system's vectors to those of the reference, text by text.
 
     The reference is sentence-transformers, or our service in float32 where that is absent. Raises
     SmokeError if a system did not give a vector of the same width for each text.
     """
-    reference = vectors.get(LIBRARY, vectors[OURS]).astype(np.float64)
-    for name, found in vectors.items():
-        rows = found.astype(np.float64)
+    reference = vectors.get(LIBRARY, vectors[OURS])
+    for name, rows in vectors.items():
         if rows.shape != reference.shape:
             raise SmokeError(
                 f"{name} did not give the vectors of the texts that it was sent",
                 why=f"it gave {rows.shape}, the reference {reference.shape}",
             )
-        norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(reference, axis=1)
-        cosines = (rows * reference).sum(axis=1) / np.maximum(norms, 1e-12)
-        measured.systems[name]["least_cosine"] = float(cosines.min())
-        measured.systems[name]["mean_cosine"] = float(cosines.mean())
+        found = cosines(rows, reference)
+        measured.systems[name]["least_cosine"] = float(found.min())
+        measured.systems[name]["mean_cosine"] = float(found.mean())
+
+
+def cosines(rows: Rows, others: Rows) -> NDArray[np.float64]:
+    """Return the cosine of each row to that of `others` in its place."""
+    left, right = rows.astype(np.float64), others.astype(np.float64)
+    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    found: NDArray[np.float64] = (left * right).sum(axis=1) / np.maximum(norms, 1e-12)
+    return found
 
 
 def _lengths(bodies: Sequence[bytes], measured: Measured) -> list[int]:

@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from bench.measurement import BUSY, MACHINE, UNITS
-from bench.systems import INT8, OURS
+from bench.systems import ENGINES, INT8, OURS
 from bundler.atomic import replace_files
 from bundler.errors import UsageError, VerificationError
 
@@ -29,7 +29,7 @@ COLUMNS = ("model", "system", "measure", "round", "value", "unit")
 # Vectors farther than that from the reference's are other work: other tokens, another pooling.
 LEAST_COSINE = 0.99
 WIDTH, NAMES, NUMBERS, LINE, BAR = 900, 230, 110, 22, 14
-COLOURS = {"sidecar": "#3b6ea5", "library": "#6b6f76", "peer": "#c46a2b"}
+COLOURS = {"sidecar": "#3b6ea5", "engine": "#8fb3d9", "library": "#6b6f76", "peer": "#c46a2b"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +182,7 @@ def _notes(measured: Measured) -> Iterator[str]:
     """Yield the versions of the systems, those that are absent, and the state of the machine."""
     for name, info in measured.systems.items():
         facts = [f"{k} {v}" for k, v in info.items() if isinstance(v, str) and k != "kind"]
-        is_other = name != INT8 and info["least_cosine"] < LEAST_COSINE
+        is_other = name not in (INT8, ENGINES[INT8]) and info["least_cosine"] < LEAST_COSINE
         other = ". It did other work: its vectors are not the reference's" if is_other else ""
         yield f"- {name}: {', '.join(facts)}{other}"
     for name, why in measured.absent.items():
@@ -220,6 +220,7 @@ def _text(x: float, y: int, text: str, colour: str = "#6b6f76") -> str:
 FORMAT = 2
 LEAST = 0.9  # of an earlier ratio: below that, a run is worse
 RATE = "texts/s"
+OWN = (OURS, INT8, *ENGINES.values())
 ALONE, CEILING = "itself alone", "the GEMM ceiling"
 
 
@@ -286,15 +287,21 @@ class Ratio:
 
 
 def ratios(measured: Measured) -> list[Ratio]:
-    """Return the ratios of our service, in float32 and in int8, to the other systems.
+    """Return the ratios of our service and its engine, in float32 and in int8, to other systems.
 
     Two more are of one system: its latency alone to that beside a bulk client, and the arithmetic
     of the real tokens to the GEMM ceiling, of which int8 has another.
     """
     found: list[Ratio] = []
-    for system in (name for name in (OURS, INT8) if name in measured.systems):
-        for against in (name for name in measured.systems if name not in {system, INT8}):
-            for figure in (figure for figure in FIGURES if figure.is_compared):
+    own_pairs = {(INT8, OURS), *ENGINES.items()}
+    for system in (name for name in OWN if name in measured.systems):
+        for against in measured.systems:
+            if against in OWN and (system, against) not in own_pairs:
+                continue
+            compared = [figure for figure in FIGURES if figure.is_compared]
+            if ENGINES.get(system) == against:
+                compared.append(replace(SINGLE, measure="turns"))
+            for figure in compared:
                 own, other = (figure.rounds(measured, name) for name in (system, against))
                 over, under = (own, other) if figure.unit == RATE else (other, own)
                 found += _ratio(system, against, figure.measure, over, under)

@@ -20,8 +20,10 @@ from bench.client import send_all
 from bench.measurement import Measured, effort_for, measure
 from bench.report import BenchReport, csv_text, table
 from bench.synthetic import write_model
+from bench.systems import FASTEMBED
 from bundler.assembly.derivation import derive
-from bundler.errors import UsageError
+from bundler.bundle import SERVICE
+from bundler.errors import SmokeError, UsageError
 from bundler.launch import TEXT, command
 from bundler.profiles import profile_named
 from sidecar.manifest import read
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from bench.client import Answer, Connect
     from bench.measurement import Effort, Say
+    from bench.systems import System
     from bundler.recipe import Recipe
 
 CHECKOUT_MODEL = "minilm-l6"
@@ -52,6 +55,7 @@ class Options:
     models: Path
     is_quick: bool = False
     effort: Effort | None = None
+    fastembed: Path | None = None
     peers: Sequence[Path] = ()
     peer_models: Mapping[str, Path] = field(default_factory=dict)
 
@@ -63,21 +67,48 @@ def run(options: Options, recipe: Recipe, say: Say) -> BenchReport:
     """
     described = measurement.describe()
     models = []
-    for name, snapshot, served_by, program in _served(options, recipe):
-        sizes, threads = measurement.read_sizes(snapshot), options.threads
+    for served in _served(options, recipe):
+        snapshot, threads = served.snapshot, options.threads
+        sizes = measurement.read_sizes(snapshot)
         effort = options.effort or effort_for(sizes, is_quick=options.is_quick)
         texts = client.gather_corpus(effort.texts)
-        say(f"{name}: {len(texts)} texts, {threads} threads")
+        say(f"{served.name}: {len(texts)} texts, {threads} threads")
         with tempfile.TemporaryDirectory(prefix="bench-") as home:
             others, absent = systems.others(
                 snapshot, threads, options.peers, options.peer_models, Path(home)
             )
+            if effort.has_engines:
+                others += _engines(served, options, absent, Path(home) / FASTEMBED)
+            else:
+                absent[FASTEMBED] = "a round of it takes minutes with a model of this size"
             measured = Measured(
-                model=name, served_by=served_by, threads=threads, effort=effort, absent=absent
+                model=served.name,
+                served_by=served.by,
+                threads=threads,
+                effort=effort,
+                absent=absent,
             )
-            measure(measured, snapshot, [*systems.ours(program, threads), *others], texts, say)
+            own = systems.ours(served.program, threads)
+            measure(measured, snapshot, [*own, *others], texts, say)
         models.append(measured)
     return BenchReport(machine=described, models=models)
+
+
+def _engines(served: Served, options: Options, absent: dict[str, str], home: Path) -> list[System]:
+    """Return our engine in process and fastembed, or say in `absent` why that is not there."""
+    found = systems.engines(served.python, served.service, served.folder, options.threads)
+    if options.fastembed is None:
+        absent[FASTEMBED] = "no Python that has it is named: --fastembed PYTHON"
+        return found
+    try:
+        made = systems.fastembed(options.fastembed, served.snapshot, options.threads, home)
+    except SmokeError as error:
+        absent[FASTEMBED] = f"{error}: {error.why}"
+    except OSError as error:
+        absent[FASTEMBED] = str(error)
+    else:
+        found.append(made)
+    return found
 
 
 def replay_in(options: Options, recipe: Recipe, folder: Path, clients: int) -> Replayed:
@@ -86,8 +117,7 @@ def replay_in(options: Options, recipe: Recipe, folder: Path, clients: int) -> R
     Raises UsageError if there are none, SmokeError if the service does not start.
     """
     requests = read_requests(folder)
-    _, _, _, program = next(_served(options, recipe))
-    whole, _ = systems.ours(program, options.threads)
+    whole, _ = systems.ours(next(_served(options, recipe)).program, options.threads)
     running = systems.start(whole, ["first"], threads=options.threads)
     try:
         return replay(running.connect, requests, clients=clients)
@@ -95,35 +125,71 @@ def replay_in(options: Options, recipe: Recipe, folder: Path, clients: int) -> R
         running.service.stop()
 
 
-def _served(options: Options, recipe: Recipe) -> Iterator[tuple[str, Path, str, Sequence[str]]]:
-    """Yield the bundle's own model, if there is one, then the synthetic model that is asked for.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A model that our service serves: by what, by which command, and out of which `folder`.
 
-    Of each its name, the snapshot with the whole weights, what serves it, and by which command.
+    `snapshot` has the whole weights, `python` the packages of the engine, `service` its sources.
     """
+
+    name: str
+    snapshot: Path
+    folder: Path
+    by: str
+    program: Sequence[str]
+    service: Path
+
+    @property
+    def python(self) -> str:
+        """The interpreter that serves it."""
+        return self.program[0]
+
+
+def _served(options: Options, recipe: Recipe) -> Iterator[Served]:
+    """Yield the bundle's models, the default one first, then the synthetic one asked for."""
     if options.bundle is None:
         program = [sys.executable, "-I", "-B", str(options.service), *TEXT]
-        snapshot, served = _synthetic(options, options.synthetic or CHECKOUT_MODEL, "whole")
-        own = [*program, "--model", str(served)]
-        yield snapshot.name, snapshot, "the checkout, whole weights", own
+        snapshot, folder = _synthetic(options, options.synthetic or CHECKOUT_MODEL, "whole")
+        yield Served(
+            name=snapshot.name,
+            snapshot=snapshot,
+            folder=folder,
+            by="the checkout, whole weights",
+            program=[*program, "--model", str(folder)],
+            service=options.service,
+        )
         return
     program, manifest = command(options.bundle, TEXT), read(options.bundle)
-    by = f"the bundle {options.bundle.name}"
-    model = next((m for m in manifest.models if m.name == manifest.default_model), None)
-    if model is not None:
+    by, service = f"the bundle {options.bundle.name}", options.bundle / SERVICE
+    for model in sorted(manifest.models, key=lambda each: each.name != manifest.default_model):
+        is_default = model.name == manifest.default_model
         folder = options.bundle / model.snapshot
         weights = "whole" if (folder / LOCKED_WEIGHTS).is_file() else "half"
-        yield model.name, options.snapshot or folder, f"{by}, {weights} weights", program
-    elif options.synthetic is None:
+        yield Served(
+            name=model.name,
+            snapshot=(options.snapshot if is_default else None) or folder,
+            folder=folder,
+            by=f"{by}, {weights} weights",
+            program=program if is_default else [*program, "--model", model.name],
+            service=service,
+        )
+    if not manifest.models and options.synthetic is None:
         raise UsageError(
             f"the bundle {options.bundle.name} has no model",
             next_step="--synthetic measures it with a synthetic one",
         )
     if options.synthetic is not None:
         weights = profile_named(manifest.profile, recipe.sections["diet"]).weights
-        snapshot, served = _synthetic(options, options.synthetic, weights)
+        snapshot, folder = _synthetic(options, options.synthetic, weights)
         # A bundle serves what its manifest names, and other models where downloads are allowed.
-        own = [*program, "--allow-download", "--model", str(served)]
-        yield snapshot.name, snapshot, f"{by}, {weights} weights", own
+        yield Served(
+            name=snapshot.name,
+            snapshot=snapshot,
+            folder=folder,
+            by=f"{by}, {weights} weights",
+            program=[*program, "--allow-download", "--model", str(folder)],
+            service=service,
+        )
 
 
 def _synthetic(options: Options, name: str, weights: str) -> tuple[Path, Path]:

@@ -1,7 +1,7 @@
-"""The systems under measurement: our service, sentence-transformers, and other embedding servers.
+"""The systems under measurement: our service, libraries in process, and other embedding servers.
 
 Each is a program that is started on a free port of the loopback and asked over HTTP. Nothing is
-installed: a server that is not on this machine is absent, with the reason.
+installed: what is not on this machine is absent, with the reason.
 """
 
 from __future__ import annotations
@@ -32,9 +32,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-LIBRARY = "sentence-transformers"
+    from sidecar.settings import Precision
+
+LIBRARY, FASTEMBED = "sentence-transformers", "fastembed"
 LIBRARY_SERVER = Path(__file__).with_name("library_server.py")
+ONNX_EXPORT = Path(__file__).with_name("onnx_export.py")
 OURS, INT8 = "sidecar", "sidecar int8"
+# Our services, each with its engine in a process of its own.
+ENGINES = {OURS: "sidecar in process", INT8: "sidecar int8 in process"}
+PRECISIONS: Mapping[str, Precision] = {OURS: "float32", INT8: "int8"}
+# What fastembed computes is our model: vectors farther than that from ours are another's.
+SAME_COSINE = 0.9999
 PeerName = Literal["infinity_emb", "text-embeddings-router", "ollama", "llama-server"]
 PEERS: tuple[PeerName, ...] = get_args(PeerName)
 GGUF = ("ollama", "llama-server")
@@ -44,6 +52,7 @@ PORT = "{port}"
 READY_SECONDS = 600.0
 SET_UP_SECONDS = 30.0
 POLL_SECONDS = 0.02
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "DO_NOT_TRACK": "1"}
 INFO_FIELDS = ("version", "engine", "precision", "device", "max_tokens")
 
 
@@ -52,15 +61,22 @@ class System:
     """A program that embeds: how it is started, asked for its version, and spoken to.
 
     `set_up` is run until it succeeds, once the program was started; `environment` is added to ours.
+    Nothing is measured of a system whose vectors have a cosine to ours below `least_cosine`.
     """
 
     name: str
-    kind: Literal["sidecar", "library", "peer"]
+    kind: Literal["sidecar", "engine", "library", "peer"]
     command: Sequence[str]
     api: Api
     environment: Mapping[str, str] = field(default_factory=dict)
     set_up: Sequence[str] = ()
     version: Sequence[str] = ()
+    least_cosine: float | None = None
+
+    @property
+    def is_in_process(self) -> bool:
+        """Whether it measures itself, and HTTP is only how the texts get there."""
+        return self.kind in ("engine", "library")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +92,12 @@ class Running:
         return Connection(self.service.port, self.system.api)
 
     def info(self) -> dict[str, Any]:
-        """Return the versions of a library, the engine of our service, or the version of a peer."""
+        """Return the versions of libraries, the engine of our service, or the version of a peer."""
         if self.system.kind == "peer":
             return {"version": first_line(self.system.version)}
         with self.connect() as connection:
-            if self.system.kind == "library":
-                answer = connection.send("POST", GEMM.path, GEMM.body([]))
-                return dict(json.loads(answer.body)["versions"])
+            if self.system.is_in_process:
+                return dict(json.loads(connection.send("POST", "/versions", b"{}").body))
             info = json.loads(connection.send("GET", "/info").body)
             return {key: info[key] for key in INFO_FIELDS}
 
@@ -108,8 +123,54 @@ def ours(program: Sequence[str], threads: int) -> list[System]:
 
 def library(snapshot: Path, threads: int, *, api: Api = IN_PROCESS) -> System:
     """Return sentence-transformers, in a process of its own that only talks over HTTP."""
-    arguments = (sys.executable, "-I", "-B", str(LIBRARY_SERVER), PORT, str(snapshot), str(threads))
-    return System(name=LIBRARY, kind="library", command=arguments, api=api)
+    command = _in_process(sys.executable, LIBRARY, snapshot, threads)
+    return System(name=LIBRARY, kind="library", command=command, api=api)
+
+
+def engines(python: str, service: Path, snapshot: Path, threads: int) -> list[System]:
+    """Return our packed engine in float32 and in int8, each in a process of its own.
+
+    `python` has its packages, `service` its sources, and `snapshot` its graphs.
+    """
+    command = _in_process(python, "packed", snapshot, threads)
+    return [
+        System(
+            name=name,
+            kind="engine",
+            command=[*command, str(service), PRECISIONS[whose]],
+            api=IN_PROCESS,
+        )
+        for whose, name in ENGINES.items()
+    ]
+
+
+def fastembed(python: Path, snapshot: Path, threads: int, home: Path) -> System:
+    """Return fastembed in the interpreter `python`, with the model as torch exports it to `home`.
+
+    Raises SmokeError if it cannot be exported, OSError if the interpreter cannot be run.
+    """
+    if not os.access(python, os.X_OK):
+        raise PermissionError(f"{python} cannot be run")
+    export = (sys.executable, "-I", "-B", str(ONNX_EXPORT), str(snapshot), str(home))
+    done = subprocess.run(
+        export, capture_output=True, encoding="utf-8", check=False, env={**os.environ, **OFFLINE}
+    )
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise SmokeError("the model cannot be exported as ONNX", why=why)
+    return System(
+        name=FASTEMBED,
+        kind="library",
+        command=_in_process(str(python), FASTEMBED, home, threads),
+        api=IN_PROCESS,
+        least_cosine=SAME_COSINE,
+    )
+
+
+def _in_process(python: str, library: str, model: Path, threads: int) -> list[str]:
+    """Return the command of a library that loads `model` in a process of its own."""
+    program = [python, "-I", "-B", str(LIBRARY_SERVER)]
+    return [*program, PORT, library, str(model), str(threads)]
 
 
 def others(
@@ -194,8 +255,7 @@ def free_port() -> int:
 def thread_settings(threads: int) -> dict[str, str]:
     """Return the variables that hold every library to this number of threads, and offline."""
     names = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "RAYON", "RAYON_RS")
-    found = {f"{name}_NUM_THREADS": str(threads) for name in names}
-    return {**found, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "DO_NOT_TRACK": "1"}
+    return {**{f"{name}_NUM_THREADS": str(threads) for name in names}, **OFFLINE}
 
 
 def first_line(command: Sequence[str]) -> str:

@@ -48,6 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--peer", **REPEATABLE, type=file, metavar="PROGRAM", help=text)
     text = "the GGUF file of the model for ollama or llama-server; repeatable"
     add("--peer-model", **REPEATABLE, type=_gguf, metavar="NAME=FILE", help=text)
+    text = "a Python that has fastembed, to measure it in process"
+    add("--fastembed", type=file, metavar="PYTHON", help=text)
     add("--against", type=file, metavar="FILE", help="the bench.json of an earlier run")
     text = "send saved requests instead of measuring"
     add("--replay", **FOLDER, type=folder, help=text)
@@ -106,6 +108,7 @@ def _chosen(options: argparse.Namespace, project: Project) -> Options:
         models=project.out / "bench" / "models",
         peers=options.peer,
         peer_models=dict(options.peer_model),
+        fastembed=options.fastembed,
     )
 
 

@@ -26,6 +26,7 @@ STUB = ROOT / "tests" / "support" / "stub_service.py"
 TEXTS = tuple(f"text number {number} has words" for number in range(24))
 TINY = Effort(
     texts=24,
+    starts=2,
     rounds=2,
     requests=2,
     request_size=8,

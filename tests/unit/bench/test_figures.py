@@ -14,7 +14,7 @@ from bench.report import (
     read_ratios,
     require_no_worse,
 )
-from bench.systems import INT8, OURS
+from bench.systems import ENGINES, INT8, OURS
 from bundler.errors import UsageError, VerificationError
 from tests.unit.bench.conftest import MACHINE, made_up
 
@@ -67,6 +67,17 @@ def test_ratios_are_paired_round_by_round() -> None:
 def test_latency_beside_bulk_is_compared_with_alone() -> None:
     ratio = by_name(ratios(made_up()))[OURS, "itself alone", "beside"]
     assert ratio.rounds == pytest.approx([0.5, 0.25])
+
+
+def test_our_service_is_compared_with_its_own_engine_by_turns() -> None:
+    measured = made_up()
+    engine = ENGINES[OURS]
+    measured.systems[engine] = {**measured.systems[OURS], "kind": "engine"}
+    measured.samples[engine] = {"turns": [[0.008, 0.009], [0.008, 0.008]]}
+    measured.samples[OURS]["turns"] = [[0.01, 0.02], [0.01, 0.01]]
+    found = by_name(ratios(measured))
+    assert found[OURS, engine, "turns"].rounds == pytest.approx([8.5 / 15, 0.8])
+    assert not any(pair[:2] in {(engine, OURS), (INT8, engine)} for pair in found)
 
 
 def test_the_ceiling_is_that_of_the_best_library_of_a_round() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -51,13 +53,14 @@ def notes() -> Notes:
 def measured(tmp_path_factory: pytest.TempPathFactory, notes: Notes) -> Measured:
     """Return a run of two rounds: the service twice, a peer and an int8 that do not start.
 
-    Other programs take a quarter of the machine.
+    Another must give vectors nearer than near. Other programs take a quarter of the machine.
     """
     folder = tmp_path_factory.mktemp("bench")
     (ours,) = stub_systems()
     again = replace(ours, name="peer", kind="peer", version=["nothing"])
     int8 = replace(ours, name=INT8, command=[*ours.command, "--no-such-option"])
     missing = replace(ours, name="missing", kind="peer", command=[str(folder / "nothing")])
+    other = replace(ours, name="other", kind="peer", least_cosine=1.5)
     in_turn = module._in_turn
 
     def noted(order: Sequence[Running], texts: Sequence[str], measured: Measured) -> None:
@@ -67,7 +70,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory, notes: Notes) -> Measured
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_in_turn", noted)
         patch.setattr(OtherLoad, "share", lambda _: 0.25)
-        systems = (again, ours, int8, missing)
+        systems = (again, ours, int8, missing, other)
         return measure(folder, systems, notes.said.append)
 
 
@@ -93,6 +96,34 @@ def test_systems_that_do_not_start_are_absent_with_the_reason(measured: Measured
     assert "exit code 2" in measured.absent[INT8]
     assert "missing" in measured.absent
     assert "\n" not in measured.absent[INT8]
+
+
+def test_a_system_of_other_vectors_has_no_samples(measured: Measured) -> None:
+    assert "not ours: the least cosine is 1.000000, below 1.5" in measured.absent["other"]
+    assert "other" not in measured.samples
+
+
+def test_texts_go_by_turns_to_both_of_a_pair() -> None:
+    found, asked = made_up(samples={}), list[tuple[str, str]]()
+
+    class Pair(AbstractContextManager["Pair"]):
+        def __init__(self, name: str) -> None:
+            self.system = SimpleNamespace(name=name)
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def connect(self) -> Pair:
+            return self
+
+        def embed(self, texts: Sequence[str]) -> tuple[float, list[bytes]]:
+            asked.append((self.system.name, texts[0]))
+            return float(len(asked)), []
+
+    pair: Any = [Pair("a"), Pair("b")]
+    module._turns(pair, [["1"], ["2"]], found)
+    assert asked == [("a", "1"), ("b", "1"), ("b", "2"), ("a", "2")]
+    assert found.samples == {"a": {"turns": [[1.0, 4.0]]}, "b": {"turns": [[2.0, 3.0]]}}
 
 
 def test_vectors_are_compared_and_tokens_counted(measured: Measured) -> None:
@@ -155,4 +186,6 @@ def test_a_large_model_gets_fewer_texts() -> None:
     large = measurement.Sizes(layers=12, width=768, inner=3072)
     assert effort_for(small, is_quick=False) == FULL
     assert effort_for(large, is_quick=False) == LARGE
-    assert effort_for(large, is_quick=True) == QUICK
+    assert not LARGE.has_engines
+    assert effort_for(small, is_quick=True) == QUICK
+    assert effort_for(large, is_quick=True) == replace(QUICK, has_engines=False)

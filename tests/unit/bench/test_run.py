@@ -65,10 +65,21 @@ def test_a_run_measures_a_synthetic_model_from_the_sources(tmp_path: Path, recip
     (measured,) = found.models
     assert measured.model == "tiny-bert"
     assert measured.systems["sidecar"]["engine"] == "packed"
+    assert measured.systems["sidecar in process"]["onnxruntime"]
     assert measured.absent["infinity_emb"] == "it is not installed"
+    assert "--fastembed" in measured.absent["fastembed"]
     assert found.machine["cores"] >= 1
     ratios = {ratio["name"] for ratio in found.document()["models"][0]["ratios"]}
-    assert {"beside", "ceiling"} <= ratios
+    assert {"turns", "beside", "ceiling"} <= ratios
+
+
+def test_a_fastembed_that_cannot_be_run_is_absent(tmp_path: Path, recipe: Recipe) -> None:
+    missing = tmp_path / "python"
+    served = next(run._served(options(tmp_path), recipe))
+    absent: dict[str, str] = {}
+    found = run._engines(served, options(tmp_path, fastembed=missing), absent, tmp_path)
+    assert [system.kind for system in found] == ["engine", "engine"]
+    assert absent["fastembed"] == f"{missing} cannot be run"
 
 
 def test_saved_requests_are_sent_to_the_service(tmp_path: Path, recipe: Recipe) -> None:
@@ -113,19 +124,20 @@ def test_a_bundle_without_a_model_needs_a_synthetic_one(tmp_path: Path, recipe: 
     assert "--synthetic" in caught.value.next_step
 
 
-def test_a_bundle_serves_its_own_model_then_the_synthetic_one(
+def test_a_bundle_serves_its_own_models_then_the_synthetic_one(
     tmp_path: Path, recipe: Recipe
 ) -> None:
     bundle = tmp_path / "bundle"
     Miniature.make(tmp_path / "project").assemble(bundle)
-    own, synthetic = run._served(options(tmp_path, bundle=bundle), recipe)
-    assert own[1].is_relative_to(bundle / "models")
-    assert own[2] == "the bundle bundle, whole weights"
-    assert synthetic[0] == "tiny-bert"
-    assert "--allow-download" in synthetic[3]
-    assert "--model" not in own[3]
+    own, second, synthetic = run._served(options(tmp_path, bundle=bundle), recipe)
+    assert own.snapshot.is_relative_to(bundle / "models")
+    assert own.by == "the bundle bundle, whole weights"
+    assert synthetic.name == "tiny-bert"
+    assert "--allow-download" in synthetic.program
+    assert "--model" not in own.program
+    assert list(second.program) == [*own.program, "--model", second.name]
     given = options(tmp_path, bundle=bundle, snapshot=tmp_path)
-    assert next(run._served(given, recipe))[1] == tmp_path
+    assert next(run._served(given, recipe)).snapshot == tmp_path
 
 
 def asked(*arguments: str) -> Any:

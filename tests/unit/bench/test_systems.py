@@ -5,18 +5,21 @@ import shutil
 import socket
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from bench import systems
 from bench.systems import (
+    ENGINES,
     INT8,
     LIBRARY,
+    LIBRARY_SERVER,
     OURS,
     PEERS,
     PORT,
     PeerName,
+    engines,
     first_line,
     free_port,
     library,
@@ -27,9 +30,6 @@ from bench.systems import (
 )
 from bundler.errors import SmokeError
 from tests.unit.bench.conftest import stub_systems
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SERVER = """#!{python}
 import http.server, json, os, pathlib, sys
@@ -163,6 +163,31 @@ def test_int8_is_the_same_service_with_one_more_option() -> None:
     assert (whole.name, int8.name) == (OURS, INT8)
     assert list(whole.command) == ["service", "--port", PORT, "--threads", "3"]
     assert list(int8.command) == [*whole.command, "--precision", "int8"]
+
+
+def test_our_engines_run_in_the_services_own_python(tmp_path: Path) -> None:
+    whole, int8 = engines("python", tmp_path / "service", tmp_path / "model", 3)
+    assert (whole.name, int8.name) == tuple(ENGINES[name] for name in (OURS, INT8))
+    ends = [PORT, "packed", str(tmp_path / "model"), "3", str(tmp_path / "service")]
+    assert list(whole.command) == ["python", "-I", "-B", str(LIBRARY_SERVER), *ends, "float32"]
+    assert whole.command[:-1] == int8.command[:-1]
+    assert int8.command[-1] == "int8"
+
+
+def test_fastembed_needs_an_interpreter_and_the_model_as_onnx(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(OSError, match="cannot be run"):
+        systems.fastembed(tmp_path / "python", tmp_path, 1, tmp_path)
+    monkeypatch.setattr(systems, "ONNX_EXPORT", program(tmp_path, "export.py"))
+    with pytest.raises(SmokeError, match="exported") as caught:
+        systems.fastembed(Path(sys.executable), tmp_path, 1, tmp_path)
+    assert caught.value.why == "no such model"
+    monkeypatch.setattr(systems, "ONNX_EXPORT", program(tmp_path, "export.py", ""))
+    made = systems.fastembed(Path(sys.executable), tmp_path, 3, tmp_path / "home")
+    assert made.is_in_process
+    assert made.least_cosine == 0.9999
+    assert list(made.command[-4:]) == [PORT, "fastembed", str(tmp_path / "home"), "3"]
 
 
 def test_a_library_that_fails_is_not_waited_for(tmp_path: Path) -> None:
