@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 
 from bench import client
+from bench.quality import cosines
 from bench.systems import ENGINES, GEMM, LIBRARY, OURS, library, start
 from bundler.errors import SmokeError, UsageError
 from sidecar.process import cores
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from bench.quality import Quality
     from bench.systems import Running, System
 
     Say = Callable[[str], None]
@@ -45,7 +47,8 @@ HEAVY, HEAVY_LENGTH = 100e6, 64
 class Effort:
     """Numbers of texts, starts and rounds: by default those of a full measurement.
 
-    `has_engines` says whether libraries other than the reference are measured in process, too.
+    `has_engines` says whether libraries other than the reference are measured in process, too;
+    `ranked` is the number of paragraphs that int8 is compared on.
     """
 
     texts: int = 512
@@ -59,6 +62,7 @@ class Effort:
     ceiling_rows: tuple[int, ...] = (512, 1024, 2048)
     pause_s: float = 0.05
     has_engines: bool = True
+    ranked: int = 1000
 
 
 FULL = Effort()
@@ -72,6 +76,7 @@ QUICK = Effort(
     beside=10,
     bulk=128,
     ceiling_rows=(512,),
+    ranked=200,
 )
 
 
@@ -88,7 +93,7 @@ class Measured:
     """A model, and everything that was measured of it.
 
     `absent` are the systems that cannot be measured, with the reasons. `samples` has for each
-    system and measure the values of every round, in the units of UNITS.
+    system and measure the values of every round, in the units of UNITS. `quality` is int8's.
     """
 
     model: str
@@ -100,6 +105,7 @@ class Measured:
     flops: int = 0
     systems: dict[str, dict[str, Any]] = field(default_factory=dict)
     samples: dict[str, dict[str, list[list[float]]]] = field(default_factory=dict)
+    quality: Sequence[Quality] = ()
 
     def add(self, system: str, measure: str, values: list[float]) -> None:
         """Keep the values of a round."""
@@ -280,14 +286,6 @@ def _compare(vectors: Mapping[str, Rows], measured: Measured) -> None:
         found = cosines(rows, reference)
         measured.systems[name]["least_cosine"] = float(found.min())
         measured.systems[name]["mean_cosine"] = float(found.mean())
-
-
-def cosines(rows: Rows, others: Rows) -> NDArray[np.float64]:
-    """Return the cosine of each row to that of `others` in its place."""
-    left, right = rows.astype(np.float64), others.astype(np.float64)
-    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    found: NDArray[np.float64] = (left * right).sum(axis=1) / np.maximum(norms, 1e-12)
-    return found
 
 
 def _lengths(bodies: Sequence[bytes], measured: Measured) -> list[int]:

@@ -14,6 +14,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from bench.measurement import BUSY, MACHINE, UNITS
+from bench.quality import DEPTH
 from bench.systems import ENGINES, INT8, OURS
 from bundler.atomic import replace_files
 from bundler.errors import UsageError, VerificationError
@@ -175,6 +176,16 @@ def _model(measured: Measured) -> Iterator[str]:
         cells.setdefault(f"{ratio.system} over {ratio.against}", {})[ratio.name] = spread
     rows = [[pair, *(row.get(name, "") for name in names)] for pair, row in cells.items()]
     yield from table(["", *names], rows)
+    if measured.quality:
+        yield "Vectors in int8 beside those in float32, and their rankings (1 is no change):"
+        yield ""
+        columns = ["", "worst cosine", "mean cosine", f"nDCG@{DEPTH}", f"recall@{DEPTH}"]
+        figures = [(q.texts, (q.worst, q.mean, q.ndcg, q.recall)) for q in measured.quality]
+        rows = [
+            [texts, *("" if one is None else f"{one:.4f}" for one in found)]
+            for texts, found in figures
+        ]
+        yield from table(columns, rows)
     yield from _notes(measured)
 
 

@@ -15,18 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import SHAPES, client, measurement, systems
+from bench import SHAPES, client, measurement, quality, systems
 from bench.client import send_all
 from bench.measurement import Measured, effort_for, measure
 from bench.report import BenchReport, csv_text, table
 from bench.synthetic import write_model
-from bench.systems import FASTEMBED
+from bench.systems import FASTEMBED, INT8
 from bundler.assembly.derivation import derive
 from bundler.bundle import SERVICE
 from bundler.errors import SmokeError, UsageError
 from bundler.launch import TEXT, command
 from bundler.profiles import profile_named
 from sidecar.manifest import read
+from sidecar.models.golden import read as read_golden
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -90,6 +91,10 @@ def run(options: Options, recipe: Recipe, say: Say) -> BenchReport:
             )
             own = systems.ours(served.program, threads)
             measure(measured, snapshot, [*own, *others], texts, say)
+        if served.golden is not None and INT8 in measured.systems:
+            say("comparing int8 with float32")
+            golden = read_golden(served.golden)
+            measured.quality = quality.compare(own, golden, effort.ranked, threads)
         models.append(measured)
     return BenchReport(machine=described, models=models)
 
@@ -130,6 +135,7 @@ class Served:
     """A model that our service serves: by what, by which command, and out of which `folder`.
 
     `snapshot` has the whole weights, `python` the packages of the engine, `service` its sources.
+    A synthetic model has no `golden` vectors: its vectors mean nothing.
     """
 
     name: str
@@ -138,6 +144,7 @@ class Served:
     by: str
     program: Sequence[str]
     service: Path
+    golden: Path | None = None
 
     @property
     def python(self) -> str:
@@ -172,6 +179,7 @@ def _served(options: Options, recipe: Recipe) -> Iterator[Served]:
             by=f"{by}, {weights} weights",
             program=program if is_default else [*program, "--model", model.name],
             service=service,
+            golden=options.bundle / model.golden if model.golden else None,
         )
     if not manifest.models and options.synthetic is None:
         raise UsageError(

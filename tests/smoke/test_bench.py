@@ -60,6 +60,16 @@ def test_both_models_give_the_vectors_of_the_library(run: dict[str, Any]) -> Non
         assert len(model["samples"]["torch"]["ceiling"]) == model["effort"]["rounds"]
 
 
+def test_int8_of_the_real_model_is_held_against_float32(run: dict[str, Any]) -> None:
+    real, synthetic = run["models"]
+    golden, ranked = real["quality"]
+    assert golden["texts"] == "83 golden texts"
+    assert ranked["texts"] == "200 paragraphs"
+    assert 0.9 < ranked["recall"] < 1
+    assert ranked["recall"] < ranked["ndcg"] < 1
+    assert synthetic["quality"] == []
+
+
 def test_our_service_is_compared_in_every_figure(run: dict[str, Any]) -> None:
     for model in run["models"]:
         names = {ratio["name"] for ratio in model["ratios"] if ratio["system"] == "sidecar"}

@@ -35,6 +35,7 @@ TINY = Effort(
     bulk=8,
     ceiling_rows=(8,),
     pause_s=0.001,
+    ranked=12,
 )
 
 

@@ -6,6 +6,7 @@ import json
 import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING
 
+from bench.quality import Quality
 from bench.report import COLUMNS, BenchReport, comparison
 from bench.systems import INT8, OURS
 from tests.unit.bench.conftest import MACHINE, made_up
@@ -55,6 +56,15 @@ def test_a_ratio_shows_its_lowest_and_highest_round() -> None:
     lines = list(RUN.tables())
     assert "3.00 (3.00 to 3.00)" in row(lines, f"{OURS} over sentence-transformers")
     assert "0.38 (0.25 to 0.50)" in row(lines, f"{OURS} over itself alone")
+
+
+def test_quality_of_int8_is_a_table_of_its_own() -> None:
+    golden = Quality(texts="83 golden texts", worst=0.97, mean=0.99)
+    ranked = Quality(texts="12 paragraphs", worst=0.98, mean=0.995, ndcg=0.9861, recall=0.9)
+    lines = list(BenchReport(machine=MACHINE, models=[made_up(quality=[golden, ranked])]).tables())
+    assert row(lines, "83 golden texts")[1:] == ["0.9700", "0.9900", "", ""]
+    assert row(lines, "12 paragraphs")[1:] == ["0.9800", "0.9950", "0.9861", "0.9000"]
+    assert not any("recall" in line for line in RUN.tables())
 
 
 def test_notes_name_versions_absent_systems_and_other_vectors() -> None:
