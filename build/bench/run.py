@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from bench.client import send_all
 from bench.measurement import Measured, effort_for, measure
 from bench.report import BenchReport, csv_text, table
 from bench.synthetic import write_model
-from bench.systems import FASTEMBED, INT8
+from bench.systems import ENGINES, FASTEMBED, INT8
 from bundler.assembly.derivation import derive
 from bundler.bundle import SERVICE
 from bundler.errors import SmokeError, UsageError
@@ -28,6 +28,7 @@ from bundler.launch import TEXT, command
 from bundler.profiles import profile_named
 from sidecar.manifest import read
 from sidecar.models.golden import read as read_golden
+from sidecar.process import cpu_features
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -56,6 +57,7 @@ class Options:
     models: Path
     is_quick: bool = False
     effort: Effort | None = None
+    rounds: int | None = None
     fastembed: Path | None = None
     peers: Sequence[Path] = ()
     peer_models: Mapping[str, Path] = field(default_factory=dict)
@@ -67,17 +69,20 @@ def run(options: Options, recipe: Recipe, say: Say) -> BenchReport:
     Raises UsageError for what cannot be measured, SmokeError if our service does not answer.
     """
     described = measurement.describe()
+    unmeasurable = _without_byte_products(os.environ.get(cpu_features.VARIABLE, ""))
     models = []
     for served in _served(options, recipe):
         snapshot, threads = served.snapshot, options.threads
         sizes = measurement.read_sizes(snapshot)
         effort = options.effort or effort_for(sizes, is_quick=options.is_quick)
+        effort = replace(effort, rounds=options.rounds or effort.rounds)
         texts = client.gather_corpus(effort.texts)
         say(f"{served.name}: {len(texts)} texts, {threads} threads")
         with tempfile.TemporaryDirectory(prefix="bench-") as home:
             others, absent = systems.others(
                 snapshot, threads, options.peers, options.peer_models, Path(home)
             )
+            absent |= unmeasurable
             if effort.has_engines:
                 others += _engines(served, options, absent, Path(home) / FASTEMBED)
             else:
@@ -91,12 +96,20 @@ def run(options: Options, recipe: Recipe, say: Say) -> BenchReport:
             )
             own = systems.ours(served.program, threads)
             measure(measured, snapshot, [*own, *others], texts, say)
-        if served.golden is not None and INT8 in measured.systems:
+        if served.golden is not None and (INT8 in measured.systems or INT8 in unmeasurable):
             say("comparing int8 with float32")
             golden = read_golden(served.golden)
             measured.quality = quality.compare(own, golden, effort.ranked, threads)
         models.append(measured)
     return BenchReport(machine=described, models=models)
+
+
+def _without_byte_products(lacks: str) -> dict[str, str]:
+    """Return the systems whose speed this processor does not show, with the reason."""
+    if cpu_features.detect(lacks=lacks).has_byte_products is not False:
+        return {}
+    why = f"its speed is not measurable without {cpu_features.BYTE_PRODUCT_NAMES}"
+    return dict.fromkeys((INT8, ENGINES[INT8]), why)
 
 
 def _engines(served: Served, options: Options, absent: dict[str, str], home: Path) -> list[System]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--quick", action="store_true", help="fewer texts and rounds: a few minutes")
+    add("--rounds", type=number(1, 1000), metavar="N", help="rounds of every measure (7)")
     served = parser.add_mutually_exclusive_group()
     served.add_argument(
         "--bundle", type=Path, metavar="PATH", help="the bundle to measure (this machine's)"
@@ -105,6 +106,7 @@ def _chosen(options: argparse.Namespace, project: Project) -> Options:
         snapshot=options.snapshot,
         threads=options.threads or cores.count(),
         is_quick=options.quick,
+        rounds=options.rounds,
         models=project.out / "bench" / "models",
         peers=options.peer,
         peer_models=dict(options.peer_model),

@@ -7,13 +7,16 @@ import io
 import json
 import os
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench import measurement, run
+from bench import measurement, quality, run
+from bench.quality import Quality
 from bench.report import BenchReport
 from bench.run import Options, replay_in
+from bench.systems import ENGINES, INT8
 from bundler.cli import parser
 from bundler.commands import bench as command
 from bundler.console import Console
@@ -21,12 +24,14 @@ from bundler.errors import UsageError, VerificationError
 from bundler.project import Project
 from bundler.recipe import read_recipe
 from sidecar.engines.packed import engine
+from sidecar.process import cpu_features
 from tests.support.miniature import Miniature
 from tests.unit.bench.conftest import MACHINE, ROOT, TINY, made_up
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bench.measurement import Measured
     from bundler.recipe import Recipe
 
 PROJECT = Project(root=ROOT)
@@ -80,6 +85,26 @@ def test_a_fastembed_that_cannot_be_run_is_absent(tmp_path: Path, recipe: Recipe
     found = run._engines(served, options(tmp_path, fastembed=missing), absent, tmp_path)
     assert [system.kind for system in found] == ["engine", "engine"]
     assert absent["fastembed"] == f"{missing} cannot be run"
+
+
+def test_int8_has_no_speed_without_byte_products(
+    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(cpu_features.VARIABLE, cpu_features.BYTE_PRODUCTS)
+    served = replace(next(run._served(options(tmp_path), recipe)), golden=tmp_path / "golden")
+    compared = [Quality(texts="golden", worst=1.0, mean=1.0)]
+
+    def measured(measured: Measured, *_: object) -> None:
+        assert set(measured.absent) >= {INT8, ENGINES[INT8]}
+        assert measured.effort.rounds == 5
+
+    monkeypatch.setattr(run, "_served", lambda *_: [served])
+    monkeypatch.setattr(run, "read_golden", lambda path: path)
+    monkeypatch.setattr(run, "measure", measured)
+    monkeypatch.setattr(quality, "compare", lambda *_: compared)
+    (found,) = run.run(options(tmp_path, rounds=5), recipe, lambda _: None).models
+    assert "not measurable" in found.absent[INT8]
+    assert found.quality == compared
 
 
 def test_saved_requests_are_sent_to_the_service(tmp_path: Path, recipe: Recipe) -> None:
@@ -146,8 +171,10 @@ def asked(*arguments: str) -> Any:
 
 def test_options_of_the_command_become_those_of_a_run(tmp_path: Path) -> None:
     project = Project(root=tmp_path)
-    chosen = command._chosen(asked("--checkout", "--threads", "3", "--synthetic"), project)
+    given = asked("--checkout", "--threads", "3", "--synthetic", "--rounds", "5")
+    chosen = command._chosen(given, project)
     assert (chosen.bundle, chosen.threads, chosen.synthetic) == (None, 3, "xlmr-base")
+    assert (chosen.rounds, chosen.fastembed) == (5, None)
     assert not chosen.is_quick
     assert command._chosen(asked("--checkout", "--quick"), project).is_quick
 
