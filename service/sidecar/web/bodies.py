@@ -17,7 +17,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import orjson
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from sidecar.problems import Problem, client_gone
 from sidecar.scheduling.tokenizing import DeferredTexts
@@ -160,19 +160,23 @@ async def collect(request: Request, what: str, *, max_bytes: int, next_step: str
     Raises Problem: 413 for a body over `max_bytes`, declared or not, before it has all been read,
     which tells of `what` it is and what to do instead; 499 if the client left.
     """
-    large = f"{what} is larger than {max_bytes} bytes"
-    too_large = Problem("too-large", large, next_step=next_step, closes=True)
+
+    def too_large() -> Problem:
+        large = f"{what} is larger than {max_bytes} bytes"
+        return Problem("too-large", large, next_step=next_step, closes=True)
+
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > max_bytes:
-        raise too_large
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > max_bytes:
-                raise too_large
-    except ClientDisconnect as error:
-        raise client_gone() from error
+        raise too_large()
+    body, is_more = bytearray(), True
+    while is_more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise client_gone()
+        body += message.get("body", b"")
+        if len(body) > max_bytes:
+            raise too_large()
+        is_more = message.get("more_body", False)
     return bytes(body)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import binascii
 import contextlib
+import functools
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any, cast
@@ -81,8 +82,8 @@ _reading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bodies")
 _writing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="answers")
 
 
-@contextlib.asynccontextmanager
-async def departure(request: Request) -> AsyncIterator[Disconnected]:
+@contextlib.contextmanager
+def departure(request: Request) -> Iterator[Disconnected]:
     """Yield what is done once the client has left; to be used when the body has been read."""
 
     async def listen() -> None:
@@ -104,7 +105,7 @@ async def validated(body: bytes, *kinds: type[schemas.Request]) -> schemas.Reque
     """
 
     def read() -> schemas.Request:
-        fields = {name for kind in kinds for name in kind.model_fields}
+        fields = _fields(kinds)
         if len(body) < LARGE_BODY or "texts" not in fields:
             return schemas.validate(bodies.parse(body, fields=fields), *kinds)
         value, texts = bodies.parse_texts(body)
@@ -116,6 +117,11 @@ async def validated(body: bytes, *kinds: type[schemas.Request]) -> schemas.Reque
     if len(body) < LARGE_BODY:
         return read()
     return await asyncio.get_running_loop().run_in_executor(_reading, read)
+
+
+@functools.cache
+def _fields(kinds: tuple[type[schemas.Wire], ...]) -> frozenset[str]:
+    return frozenset(name for kind in kinds for name in kind.model_fields)
 
 
 def prefers(request: Request, kind: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -369,5 +370,6 @@ def validate(value: dict[str, Any], *kinds: type[Request], is_spelled: bool = Fa
         raise Problem("bad-value", what, next_step=step) from error
 
 
-def _required(kind: type[Wire]) -> set[str]:
-    return {name for name, field in kind.model_fields.items() if field.is_required()}
+@functools.cache
+def _required(kind: type[Wire]) -> frozenset[str]:
+    return frozenset(name for name, field in kind.model_fields.items() if field.is_required())

@@ -33,7 +33,7 @@ async def embed(request: Request) -> Response:
     encoding = "binary" if is_binary else asked.encoding
     size = responses.size_of(len(asked.texts), loaded.engine.dim, encoding=encoding)
     share_of(request).expect(size)
-    async with responses.departure(request) as disconnected:
+    with responses.departure(request) as disconnected:
         found = await service.encoder.embed(
             asked.texts,
             pooling=asked.pooling,

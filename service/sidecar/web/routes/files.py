@@ -120,7 +120,7 @@ async def _answer(
         lines = _lines(request, asked, read)
         return Lines(await anext(lines), lines)  # what fails before the first is raised
     loaded = service.encoder.ready()
-    async with responses.departure(request) as disconnected:
+    with responses.departure(request) as disconnected:
         chunks = await read(disconnected)
         size = responses.size_of(len(chunks), loaded.engine.dim, encoding=asked.encoding)
         share_of(request).expect(sum(chunks.lengths) + size)
@@ -212,7 +212,7 @@ def line(kind: str, data: bytes) -> bytes:
 async def _lines(request: Request, asked: schemas.FileOptions, read: Read) -> AsyncGenerator[bytes]:
     is_begun = False
     try:
-        async with responses.departure(request) as disconnected:
+        with responses.departure(request) as disconnected:
             made = _made(service_of(request), asked, read, disconnected)
             async with contextlib.aclosing(made):
                 async for found in made:
