@@ -355,13 +355,14 @@ class Inference:
         self._counts.batches += 1
         self._counts.batch_s += took
         with self._change:
-            if is_clean:
-                self.scheduler.pace.observe(batch.tokens, took)
             for job in ended:
                 self.scheduler.remove(job)  # what is left of one that failed
         self._computed = None
         if ended:
             self._post(ended)
+        if is_clean:  # while the event loop wakes up
+            with self._change:
+                self.scheduler.pace.observe(batch.tokens, took)
 
     def _encode(self, engine: Engine, key: BatchKey, ids: Sequence[Sequence[int]]) -> Vectors:
         self._encoding_since = self._now()

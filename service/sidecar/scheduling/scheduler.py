@@ -405,16 +405,17 @@ class Scheduler:
         While both lanes wait, bulk work has a short batch each time that TURNS as much, or one
         batch, was computed for interactive requests: it is slowed down and never stopped.
         """
-        is_busy = len(self._interactive) > 0 or now - self._seen < LATELY_S
+        is_ahead = len(self._interactive) > 0
+        if not len(self._bulk):
+            self._owed = 0
+            return self._interactive.take(self._room(CALM_S)) if is_ahead else None
+        is_busy = is_ahead or now - self._seen < LATELY_S
         bulk = self._room(self._busy_s() if is_busy else CALM_S)
-        is_bulks_turn = self._owed >= TURNS * bulk.max_tokens or not len(self._interactive)
-        if len(self._bulk) and is_bulks_turn:
+        if self._owed >= TURNS * bulk.max_tokens or not is_ahead:
             self._owed = 0
             return self._bulk.take(bulk)
-        if not len(self._interactive):
-            return None
         batch = self._interactive.take(self._room(CALM_S))
-        self._owed = self._owed + batch.tokens if len(self._bulk) else 0
+        self._owed += batch.tokens
         return batch
 
     def _lane(self, *, is_interactive: bool) -> Lane:
