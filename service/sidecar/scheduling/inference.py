@@ -354,9 +354,10 @@ class Inference:
         took = self._now() - started
         self._counts.batches += 1
         self._counts.batch_s += took
-        with self._change:
-            for job in ended:
-                self.scheduler.remove(job)  # what is left of one that failed
+        for job in ended:
+            if job.is_waiting:  # what is left of one that failed
+                with self._change:
+                    self.scheduler.remove(job)
         self._computed = None
         if ended:
             self._post(ended)
