@@ -12,7 +12,7 @@ import pkgutil
 from collections.abc import Callable
 from functools import partial
 
-from fastapi import FastAPI, routing
+from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -118,9 +118,3 @@ def _load() -> None:
         with contextlib.suppress(LookupError):  # those of Windows
             codecs.lookup(module.name)
     load_ahead()
-    # FastAPI reads a route's source at its first request, for messages to developers.
-    look = getattr(routing, "_extract_endpoint_context", None)
-    for part in PARTS:
-        for route in part.routes:
-            if look is not None and isinstance(route, Route):
-                look(route.endpoint)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
+from fastapi.routing import APIRoute
 from starlette.requests import Request
+from starlette.responses import Response
 
 from sidecar.documents.allowed_dirs import AllowedDirs
 from sidecar.documents.pdf_pool import PdfPool
@@ -25,6 +28,14 @@ class Service:
     request_stop: Callable[[], None]
     pdf_pool: PdfPool
     presence: Presence
+
+
+class RequestRoute(APIRoute):
+    """A route whose endpoint takes the request, and nothing that FastAPI would take out of it."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the endpoint, which FastAPI calls with the request."""
+        return self.endpoint
 
 
 def service_of(request: Request) -> Service:

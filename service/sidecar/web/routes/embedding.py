@@ -9,9 +9,9 @@ from starlette.responses import Response
 from sidecar.scheduling.encoder import Embedded
 from sidecar.web import bodies, responses, schemas
 from sidecar.web.budget import share_of
-from sidecar.web.routes import service_of
+from sidecar.web.routes import RequestRoute, service_of
 
-router = APIRouter()
+router = APIRouter(route_class=RequestRoute)
 BINARY = "application/octet-stream"
 
 

@@ -28,11 +28,11 @@ from sidecar.problems import Problem
 from sidecar.scheduling.tokenizing import Disconnected
 from sidecar.web import bodies, errors, responses, schemas
 from sidecar.web.budget import share_of
-from sidecar.web.routes import Service, service_of
+from sidecar.web.routes import RequestRoute, Service, service_of
 
 Read = Callable[[Disconnected], Coroutine[Any, Any, Chunks]]
 log = logging.getLogger("sidecar.files")
-router = APIRouter()
+router = APIRouter(route_class=RequestRoute)
 MAX_BODY_BYTES = 1 << 16  # of a path and options: the longest path that systems open is half of it
 LINES = "application/x-ndjson"
 PROGRESS_S = 1.0

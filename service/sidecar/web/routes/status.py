@@ -14,9 +14,9 @@ from sidecar import __version__
 from sidecar.web import bodies, schemas
 from sidecar.web.middleware import OPEN_PATH
 from sidecar.web.responses import answer, problem_responses
-from sidecar.web.routes import Service, service_of
+from sidecar.web.routes import RequestRoute, Service, service_of
 
-router = APIRouter()
+router = APIRouter(route_class=RequestRoute)
 
 
 @router.head(OPEN_PATH, include_in_schema=False)
