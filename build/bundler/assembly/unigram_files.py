@@ -20,6 +20,7 @@ from sidecar.engines.packed.tokens import TOKENIZER, Spaced, rule_of
 from sidecar.engines.packed.unigram import (
     BASE,
     CHARACTERS,
+    FORMAT,
     NONE,
     PARENT,
     PIECE,
@@ -68,6 +69,7 @@ def write_unigram(snapshot: Path) -> bool:
     ):
         np.save(place / name, values)
     record = {
+        "format": FORMAT,
         "tokenizer": hashlib.sha256((snapshot / TOKENIZER).read_bytes()).hexdigest(),
         "longest": pieces.longest,
         "unknown": pieces.unknown,

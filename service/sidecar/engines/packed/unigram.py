@@ -27,7 +27,8 @@ from sidecar.engines.packed.architecture import PIECES, UnpackableError
 
 log = logging.getLogger("sidecar.unigram")
 
-# In the snapshot's folder PIECES, with the digest of the tokenizer.json that they were made of.
+# In the snapshot's folder PIECES.
+FORMAT = 1
 RECORD, TRIE, SCORES, CHARACTERS = "record.json", "trie.npy", "scores.npy", "characters.npy"
 # The rows of the trie, a double array (Aoe, 1989). A cell is a node; its child by a character is
 # the cell at its base plus the character's code, if that has the node for its parent. Codes are
@@ -238,8 +239,8 @@ def _joined(found: list[Read]) -> Read:
 def open_reader(folder: Path, tokenizer: Path) -> UnigramReader | None:
     """Return the reader on the files in the snapshot `folder`, None if there are none.
 
-    None as well if they were made of another file than `tokenizer`. Raises UnpackableError for
-    files that cannot be read.
+    None as well if they are of another format, or were made of another file than `tokenizer`.
+    Raises UnpackableError for files that cannot be read.
     """
     place = folder / PIECES
     if not (place / RECORD).is_file():
@@ -247,9 +248,9 @@ def open_reader(folder: Path, tokenizer: Path) -> UnigramReader | None:
     try:
         record: Mapping[str, Any] = json.loads((place / RECORD).read_bytes())
         with tokenizer.open("rb") as stream:
-            is_current = record["tokenizer"] == hashlib.file_digest(stream, "sha256").hexdigest()
-        if not is_current:
-            log.warning("%s is left alone: %s has changed since", PIECES, tokenizer.name)
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if (record["format"], record["tokenizer"]) != (FORMAT, digest):
+            log.warning("%s is not of this %s, which is read instead", PIECES, tokenizer.name)
             return None
         trie, scores, characters = (
             np.load(place / name, mmap_mode="r") for name in (TRIE, SCORES, CHARACTERS)

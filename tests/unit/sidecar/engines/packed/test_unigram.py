@@ -23,6 +23,7 @@ from sidecar.engines.packed.unigram import (
     UnigramReader,
     open_reader,
 )
+from tests.support.twins import edit
 from tests.support.unigram import differing, paragraphs, texts, write_tokenizer
 
 if TYPE_CHECKING:
@@ -213,7 +214,12 @@ def test_files_of_another_tokenizer_are_left_alone(
     changed.save(str(snapshot / TOKENIZER))
     [found] = load(snapshot, max_tokens=48).tokenize(["<new>"])
     assert found.ids[1] == 3_000
-    assert "has changed since" in caplog.text
+    assert "is not of this tokenizer.json" in caplog.text
+
+
+def test_files_of_another_format_are_left_alone(snapshot: Path) -> None:
+    edit(snapshot / PIECES, RECORD, lambda record: record.update(format=2, longest="?"))
+    assert open_reader(snapshot, snapshot / TOKENIZER) is None
 
 
 @pytest.mark.parametrize(
