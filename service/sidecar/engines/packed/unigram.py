@@ -1,8 +1,8 @@
-"""Unigram tokenizers on mapped files: tokenizers' own model takes 1,200 bytes a piece, and parses.
+"""Unigram tokenizers on mapped files: tokenizers' own model takes 1,500 bytes of memory a piece.
 
 The builder writes the files when a model is assembled. Normaliser, pre-tokenizer and places are
-tokenizers' own; the search for the best pieces is its Viterbi, with the same sums in the same
-order, so that ids are equal to the last tie.
+tokenizers' own; the search for the best pieces makes the same sums in the same order as its
+Viterbi, so that ids are equal where pieces are equally good.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ log = logging.getLogger("sidecar.unigram")
 FORMAT = 1
 RECORD, TRIE, SCORES, CHARACTERS = "record.json", "trie.npy", "scores.npy", "characters.npy"
 # The rows of the trie, a double array (Aoe, 1989). A cell is a node; its child by a character is
-# the cell at its base plus the character's code, if that has the node for its parent. Codes are
-# above 0, which characters have that are in no piece. The root is cell 0.
+# the cell at its base plus the character's code, if that has the node for its parent. The code of
+# characters that are in no piece is 0. The root is cell 0.
 BASE, PARENT, PIECE = range(3)
 NONE = -1
 # What Unicode calls white space, where tokenizers parts words. Python calls more so.
