@@ -79,5 +79,5 @@ class Engine(Protocol):
 
 
 def has_reference() -> bool:
-    """Return whether sentence-transformers is here; a lean bundle is without it."""
+    """Return whether sentence-transformers is here; only bundles of the profile safe have it."""
     return importlib.util.find_spec("sentence_transformers") is not None

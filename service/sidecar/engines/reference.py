@@ -17,25 +17,9 @@ from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 
 from sidecar.engines import Tokens, Vectors
-from sidecar.engines.packed.torch_executor import empty_cache
-from sidecar.errors import ModelError, UsageError
+from sidecar.engines.devices import choose_device, empty_cache
+from sidecar.errors import ModelError
 from sidecar.settings import Precision
-
-
-def choose_device(wanted: str) -> str:
-    """Return the device for `wanted`; auto is MPS, then CUDA, then the CPU. Raises UsageError."""
-    available = {
-        "mps": torch.backends.mps.is_available(),
-        "cuda": torch.cuda.is_available(),
-        "cpu": True,
-    }
-    if wanted == "auto":
-        return next(name for name, is_there in available.items() if is_there)
-    if not available[wanted]:
-        what = f"this machine has no {wanted} device"
-        why = "there is no such hardware, or the bundled torch was built without it"
-        raise UsageError(what, why=why, next_step="--device auto, or --device cpu")
-    return wanted
 
 
 class ReferenceEngine:

@@ -83,7 +83,7 @@ def find(settings: Settings, events: EventWriter, report: Report) -> Snapshot:
         from sidecar.models.download import fetch  # noqa: PLC0415 (development only, and heavy)
     except ImportError as error:
         what = "this bundle cannot download models"
-        why = "it is a lean bundle, without the hub's client"
+        why = "its profile leaves out the hub's client"
         step = "--model FOLDER, or a bundle of the profile safe"
         raise UsageError(what, why=why, next_step=step) from error
     return fetch(settings.model, settings.model_cache, events)
@@ -202,13 +202,14 @@ def choose(settings: Settings, found: Snapshot, report: Report) -> Loaded:
         return Loaded(
             snapshot=found, engine=_reference(settings, found, report), unpacked_because=because
         )
-    device = choose_device(settings.device)
     given_up: str | None = None
-    if settings.device == "auto" and device != "cpu":
-        engine, given_up = _accelerated(settings, found, report, device)
+    if settings.device == "auto":
+        engine, given_up = _accelerated(settings, found, report)
         if engine is not None:
             return Loaded(snapshot=found, engine=engine)
         device = "cpu"
+    else:
+        device = choose_device(settings.device)
     try:
         engine = _packed(settings, found, report, device)
         stand_in: Degraded | None = "cpu" if given_up else None
@@ -217,7 +218,7 @@ def choose(settings: Settings, found: Snapshot, report: Report) -> Loaded:
         reason = str(error)
         if not has_reference():
             what = "no engine of this bundle can run this model"
-            why = f"{reason}; the bundle is lean, without the reference engine"
+            why = f"{reason}; its profile leaves out the reference engine"
             step = "use a bundle of the profile safe, or another model"
             raise ModelError(what, why=why, next_step=step) from error
         if settings.engine == "packed":
@@ -240,14 +241,17 @@ def choose(settings: Settings, found: Snapshot, report: Report) -> Loaded:
 
 
 def _accelerated(
-    settings: Settings, found: Snapshot, report: Report, device: str
+    settings: Settings, found: Snapshot, report: Report
 ) -> tuple[Engine | None, str | None]:
     """Return the packed engine on a device that no option named, or why that one is given up.
 
-    Neither for a model that is not the packed engine's: that has nothing to do with the device.
+    Neither on a machine without one, and for a model that is not the packed engine's: that has
+    nothing to do with the device.
     """
+    device = "torch"
     try:
-        return _packed(settings, found, report, device), None
+        device = choose_device("auto")
+        return (None if device == "cpu" else _packed(settings, found, report, device)), None
     except UnpackableError:
         return None, None
     except ModelError as error:
@@ -362,7 +366,7 @@ def _reference(settings: Settings, found: Snapshot, report: Report) -> Engine:
     except ImportError as error:
         if not has_reference():
             what = "this bundle has no reference engine"
-            why = "it is a lean bundle: the packed engine alone"
+            why = "its profile leaves it out"
             step = "--engine auto, or a bundle of the profile safe"
             raise ModelError(what, why=why, next_step=step) from error
         raise _unimportable(error) from error
@@ -404,20 +408,23 @@ _CUDA_LIBRARIES = ("libtorch_cuda.so", "torch_cuda.dll")
 
 
 def choose_device(wanted: str) -> str:
-    """Return the device for `wanted`; auto is MPS, then CUDA, then the CPU. Raises UsageError.
+    """Return the device for `wanted`; auto is MPS, then CUDA, then the CPU.
 
-    Asking torch takes seconds, so it is asked only if its build and the machine could have one.
+    Raises UsageError, and ModelError where torch cannot be imported. Asking it takes seconds, so it
+    is asked only if its build and the machine could have one.
     """
     if wanted == "cpu" or (wanted == "auto" and not _may_have_accelerator()):
         return "cpu"
     if importlib.util.find_spec("torch") is None:
         raise UsageError(
             f"this bundle cannot use {wanted}",
-            why="it is a lean bundle: the packed engine on the CPU alone",
-            next_step="--device cpu, or a bundle of the profile safe",
+            why="its profile leaves out torch: the packed engine computes on the CPU",
+            next_step="--device cpu, or a bundle of the profile mps or safe",
         )
-    from sidecar.engines.reference import choose_device as ask  # noqa: PLC0415 (heavy)
-
+    try:
+        from sidecar.engines.devices import choose_device as ask  # noqa: PLC0415 (heavy)
+    except ImportError as error:
+        raise _unimportable(error) from error
     return ask(wanted)
 
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional
 
 from sidecar.engines import Vectors
+from sidecar.engines.devices import empty_cache
 from sidecar.engines.packed.architecture import (
     DISTANCES,
     PROJECTIONS,
@@ -35,6 +35,7 @@ from sidecar.engines.packed.weights import Weights, names_read
 TOKEN_STEP, COLUMN_STEP, FEWEST_ROWS = 256, 32, 8
 # On CUDA a grid is a dozen launches a layer, in which time a large GPU computes so many cells.
 CUDA_GRID_COST = 1 << 20
+_DTYPES = {"F32": torch.float32, "F16": torch.float16}
 # Tables of which a few rows are read. They stay in the type that they are stored in.
 _TABLES = (
     "embeddings.word_embeddings.weight",
@@ -236,34 +237,32 @@ def open_tensors(stored: Weights, *, architecture: Architecture, device: str) ->
     one matrix, biases by distance a row for each head. Raises what torch raises for a device that
     is not there.
     """
-    with safe_open(str(stored.path), framework="pt") as file:
+    size = stored.path.stat().st_size
+    mapped = torch.from_file(str(stored.path), shared=False, size=size, dtype=torch.uint8)
 
-        def read(name: str) -> Tensor:
-            found = file.get_tensor(stored.tensors[name].name)
-            return found if name in _TABLES else found.float()
+    def read(name: str) -> Tensor:
+        tensor = stored.tensors[name]
+        # Tensors in half may leave the next one where nothing of four bytes can begin.
+        held = mapped[tensor.offset : tensor.offset + tensor.size].clone()
+        found = held.view(_DTYPES[tensor.dtype]).view(tensor.shape)
+        return found if name in _TABLES else found.float()
 
-        weights: dict[str, Tensor] = {}
-        projected = set()
-        for layer in range(architecture.layers):
-            name = f"encoder.layer.{layer}.attention.self"
-            for kind in ("weight", "bias"):
-                parts = [f"{name}.{part}.{kind}" for part in PROJECTIONS]
-                projected.update(parts)
-                weights[f"{name}.{kind}"] = torch.cat([read(part) for part in parts]).to(device)
-        for name in sorted(names_read(architecture) - projected):
-            weights[name] = read(name).to(device)
+    weights: dict[str, Tensor] = {}
+    projected = set()
+    for layer in range(architecture.layers):
+        name = f"encoder.layer.{layer}.attention.self"
+        for kind in ("weight", "bias"):
+            parts = [f"{name}.{part}.{kind}" for part in PROJECTIONS]
+            projected.update(parts)
+            weights[f"{name}.{kind}"] = torch.cat([read(part) for part in parts]).to(device)
+    for name in sorted(names_read(architecture) - projected):
+        weights[name] = read(name).to(device)
     if architecture.buckets:
         # Rounding a grid's columns up can take it beyond the longest text; those cells are masked.
         reach = _up(architecture.max_tokens, COLUMN_STEP)
         buckets = torch.from_numpy(distance_buckets(architecture.buckets, reach)).to(device)
         weights[DISTANCES] = weights[DISTANCES][buckets].T.contiguous()
     return TorchExecutor(weights, architecture=architecture, device=device)
-
-
-def empty_cache(device: str) -> None:
-    """Give back what the allocator of `device` holds."""
-    if device != "cpu":
-        getattr(torch, device).empty_cache()
 
 
 def _up(value: int, step: int) -> int:

@@ -184,7 +184,7 @@ def test_a_lean_bundle_refuses_a_model_that_does_not_qualify_with_exit_11(bert: 
         Chooser(bert).choose()
     assert caught.value.exit_code == 11
     assert "deberta" in caught.value.why
-    assert "lean" in caught.value.why
+    assert "its profile leaves out the reference engine" in caught.value.why
     assert "profile safe" in caught.value.next_step
 
 
@@ -295,6 +295,19 @@ def test_unnamed_device_that_fails_yields_to_the_cpu(
     assert str(chosen.degraded_because).startswith("mps is given up: ")
     assert str(bert) not in str(chosen.degraded_because)
     assert "mps is given up" in caplog.text
+
+
+def test_torch_that_cannot_be_imported_yields_to_the_cpu(
+    bert: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(loader, "_may_have_accelerator", lambda: True)
+    monkeypatch.setitem(sys.modules, "sidecar.engines.devices", None)
+    found = Snapshot(repository="a/b", revision="rev", path=bert, golden=None)
+    chosen = choose(Settings(threads=1), found, lambda _: None)
+    assert (chosen.engine.device, chosen.degraded) == ("cpu", "cpu")
+    assert "torch is given up: the libraries" in caplog.text
+    with pytest.raises(ModelError, match="libraries of the engine cannot be imported"):
+        choose(Settings(device="cuda", threads=1), found, lambda _: None)
 
 
 def test_a_device_that_was_named_is_not_replaced(

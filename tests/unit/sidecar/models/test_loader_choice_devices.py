@@ -31,9 +31,9 @@ def torch_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def choose_device(wanted: str) -> str:
         raise Asked(wanted)
 
-    module: Any = types.ModuleType("sidecar.engines.reference")
+    module: Any = types.ModuleType("sidecar.engines.devices")
     module.choose_device = choose_device
-    monkeypatch.setitem(sys.modules, "sidecar.engines.reference", module)
+    monkeypatch.setitem(sys.modules, "sidecar.engines.devices", module)
     return folder
 
 
