@@ -268,7 +268,7 @@ def _runtime(locks: Locks, target: Target, host: HostRuntime | None) -> RuntimeS
 def _wheels(
     recipe: Recipe, locks: Locks, target: Target, profile: Profile
 ) -> tuple[PlannedWheel, ...]:
-    require_groups(recipe, target, profile)
+    require_profile(recipe, target, profile)
     return tuple(
         PlannedWheel(
             package=wheel.package,
@@ -281,8 +281,15 @@ def _wheels(
     )
 
 
-def require_groups(recipe: Recipe, target: Target, profile: Profile) -> None:
-    """Raise UnsupportedError if `profile` needs a group of pdm.lock that `target` lacks."""
+def require_profile(recipe: Recipe, target: Target, profile: Profile) -> None:
+    """Raise UnsupportedError if `profile` is for others than `target`, or needs what it lacks."""
+    if profile.targets and target.name not in profile.targets:
+        own = recipe.profile_for(target.name)
+        raise UnsupportedError(
+            f"the profile {profile.name} is not for {target.name}",
+            why=f"it is for {', '.join(profile.targets)}",
+            next_step=f"python3 build assemble --target {target.name} --profile {own}",
+        )
     for group, reason in recipe.targets.get(target.name, TargetRules()).without.items():
         if group in profile.groups:
             own = recipe.profile_for(target.name)

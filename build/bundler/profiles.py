@@ -24,14 +24,17 @@ DEFAULT = "safe"
 class Profile:
     """The groups of pdm.lock that ship, less the packages in `without`, each with its reason.
 
-    `weights` whole: as they are locked. half: in float16, for the packed engine alone, proven
-    against the golden vectors when they are made.
+    `packages` ship as well, without what their metadata asks for. `weights` whole: as they are
+    locked. half: in float16, for the packed engine alone, proven against the golden vectors when
+    they are made. `targets` empty means all.
     """
 
     name: str
     groups: tuple[str, ...] = GROUPS
+    packages: tuple[str, ...] = ()
     weights: Literal["whole", "half"] = "whole"
     without: Mapping[str, str] = field(default_factory=dict)
+    targets: tuple[str, ...] = ()
 
 
 def label(target: str, profile: str) -> str:
@@ -44,32 +47,54 @@ def profile_named(name: str, diet: Mapping[str, Any]) -> Profile:
     known = tuple(diet.get("profiles", ()))
     if name not in known:
         raise unknown("profile", name, known, option="--profile")
-    entry = diet.get("contents", {}).get(name, {})
+    contents = diet.get("contents", {})
+    entry = contents.get(name, {})
+    entry = contents.get(entry.get("like"), {}) | entry
     weights = entry.get("weights", "whole")
-    if weights not in WEIGHTS or not isinstance(entry.get("groups", []), list):
+    lists = [entry.get(key, []) for key in ("groups", "packages", "targets")]
+    if (
+        weights not in WEIGHTS
+        or not all(isinstance(value, list) for value in lists)
+        or entry.get("like", name) not in known
+    ):
         raise UsageError(
             f"the contents of the profile {name} cannot be understood",
-            why=f"groups is a list of groups of pdm.lock, weights one of {', '.join(WEIGHTS)}",
+            why="groups, packages and targets are lists, like is the name of a profile, "
+            f"weights one of {', '.join(WEIGHTS)}",
             next_step="correct [diet.contents] in bundle/recipe.toml",
         )
     return Profile(
         name=name,
         groups=tuple(entry.get("groups", GROUPS)),
+        packages=tuple(entry.get("packages", ())),
         weights=weights,
         without={package: str(reason) for package, reason in entry.get("without", {}).items()},
+        targets=tuple(entry.get("targets", ())),
     )
 
 
 def wheels_of(lock: WheelLock, target: Target, profile: Profile) -> tuple[LockedWheel, ...]:
-    """Return the wheels of `profile` for `target`. Raises as `select` does."""
+    """Return the wheels of `profile` for `target`. Raises UsageError, and as `select` does."""
     # Names of profiles are checked before anything is installed.
     from packaging.utils import canonicalize_name  # noqa: PLC0415
 
     from bundler.locks.wheels import select  # noqa: PLC0415
 
+    without, packages = (
+        {canonicalize_name(package) for package in named}
+        for named in (profile.without, profile.packages)
+    )
     chosen = select(lock, target, groups=profile.groups)
-    without = {canonicalize_name(package) for package in profile.without}
-    return tuple(wheel for wheel in chosen if wheel.package not in without)
+    shipped = {wheel.package for wheel in chosen} - without | packages
+    if packages:
+        chosen = select(lock, target, groups=GROUPS)
+    if missing := sorted(packages - {wheel.package for wheel in chosen}):
+        raise UsageError(
+            f"the profile {profile.name} needs {missing[0]}",
+            why=f"pdm.lock has no {missing[0]} for {target.name}",
+            next_step="correct [diet.contents] in bundle/recipe.toml",
+        )
+    return tuple(wheel for wheel in chosen if wheel.package in shipped)
 
 
 ACTIONS = ("remove", "strip")

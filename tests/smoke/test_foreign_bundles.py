@@ -23,6 +23,7 @@ from bundler.console import Console, Progress
 from bundler.errors import UnreachableError
 from bundler.inspection.inventory import take_stock
 from bundler.inspection.sizes import weigh
+from bundler.profiles import DEFAULT, label
 from bundler.project import Project
 from bundler.recipe import read_recipe
 from bundler.targets import TARGETS, Target, host_target
@@ -77,7 +78,7 @@ class Foreign:
         return audit(self.root, self.target, rules)
 
 
-def assemble(name: str, folder: Path) -> Foreign:
+def assemble(name: str, folder: Path, profile: str = DEFAULT) -> Foreign:
     """Assemble a bundle for release through the command's own path; what stands is reused.
 
     It lies below bundle/out, so that a later run makes anew only what has changed. Skips where the
@@ -86,11 +87,11 @@ def assemble(name: str, folder: Path) -> Foreign:
     target = TARGETS[name]
     source = read_recipe(PROJECT.recipe).sources["runtime"]
     spec = write_release(folder, target, source, is_whole=True)
-    output = PROJECT.out / "cache" / "foreign" / name
+    output = PROJECT.out / "cache" / "foreign" / label(name, profile)
     told = io.StringIO()
     with BadServer() as server:
         server.add(f"{TAG}/{spec.artifact.name}", (folder / spec.artifact.name).read_bytes())
-        arguments = ["--target", name, "--runtime", "standalone", "--release"]
+        arguments = ["--target", name, "--profile", profile, "--runtime", "standalone", "--release"]
         arguments += ["--mirror", f"runtime={server.root}", "--output", str(output)]
         options = parser().parse_args(["assemble", *arguments])
         inputs = BuildContext.gather(BuildOptions.of(options), PROJECT, Console(told))
@@ -116,6 +117,11 @@ def mac(tmp_path_factory: pytest.TempPathFactory) -> Foreign:
 @pytest.fixture(scope="module")
 def windows(tmp_path_factory: pytest.TempPathFactory) -> Foreign:
     return assemble("win-x64", tmp_path_factory.mktemp("windows"))
+
+
+@pytest.fixture(scope="module")
+def mps(tmp_path_factory: pytest.TempPathFactory) -> Foreign:
+    return assemble("mac-arm64", tmp_path_factory.mktemp("mps"), "mps")
 
 
 @pytest.fixture(params=[pytest.param("mac", marks=pytest.mark.full), "windows"])
@@ -145,6 +151,16 @@ def test_its_audit_is_clean_and_every_warning_has_a_remedy(foreign: Foreign) -> 
     }
     excused = [finding for finding in report.findings if finding.code == "duplicate-library"]
     assert all(finding.waived for finding in excused)
+
+
+@pytest.mark.full
+def test_the_profile_for_a_macs_gpu_has_torch_and_a_clean_audit(mps: Foreign) -> None:
+    assert mps.manifest.unreleasable == ()
+    assert mps.report.failures == ()
+    assert "duplicate-library" not in {finding.code for finding in mps.report.findings}
+    assert mps.manifest.floor["macOS"] == "14.0"
+    assert {"torch", "onnxruntime"} <= {wheel.package for wheel in mps.plan.wheels}
+    assert not {"scipy", "sympy", "transformers"} & {wheel.package for wheel in mps.plan.wheels}
 
 
 def test_its_floor_is_the_one_that_the_recipe_promises(foreign: Foreign) -> None:

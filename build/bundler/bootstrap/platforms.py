@@ -43,14 +43,15 @@ class Platform:
     profiles: tuple[str, ...]
 
 
-ALL_PROFILES = ("none", "safe", "lean")
+PROFILES = ("none", "safe", "lean")
+ALL_PROFILES = (*PROFILES, "mps")
 PLATFORMS: Mapping[str, Platform] = {
     one.target: one
     for one in (
-        Platform("linux-x64", "linux", "x86_64", GLIBC, (2, 28), ALL_PROFILES),
+        Platform("linux-x64", "linux", "x86_64", GLIBC, (2, 28), PROFILES),
         Platform("linux-arm64", "linux", "arm64", GLIBC, (2, 28), ("lean",)),
         Platform("mac-arm64", "darwin", "arm64", MACOS, (14, 0), ALL_PROFILES),
-        Platform("win-x64", "win32", "x86_64", WINDOWS, (10, 0), ALL_PROFILES),
+        Platform("win-x64", "win32", "x86_64", WINDOWS, (10, 0), PROFILES),
     )
 }
 SYSTEMS = {"linux": "Linux", "darwin": "macOS", "win32": "Windows"}
@@ -113,9 +114,9 @@ def supported(machine: Machine, profile: str = "") -> Platform:
     # A name that no platform has is a mistake, and is told as one where the profiles are known.
     if profile in ALL_PROFILES and profile not in found.profiles:
         raise UnsupportedError(
-            f"the profile {profile} is not locked for {found.target}",
+            f"there is no profile {profile} for {found.target}",
             why=f"it has {', '.join(found.profiles)}",
-            next_step=f"pass --profile {found.profiles[0]}, or {DOCKER}",
+            next_step=f"pass --profile {found.profiles[-1]}, or {DOCKER}",
         )
     return found
 

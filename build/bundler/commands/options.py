@@ -33,7 +33,11 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     add("--target", **NAME, help="the target to assemble for (this machine's)")
     text = "a model of the catalogue to embed, the first is the default; repeatable"
     add("--model", **NAME, **REPEATABLE, help=text)
-    add("--profile", **NAME, help="the profile: none, safe or lean (safe; lean for linux-arm64)")
+    add(
+        "--profile",
+        **NAME,
+        help="the profile: none, safe, lean or mps (safe; lean for linux-arm64)",
+    )
     text = (
         "source of CPython: the locked one; with auto, if that cannot be downloaded, a copy of "
         "this machine's, or Debian's for Linux on another processor (auto)"

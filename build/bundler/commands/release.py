@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--target", **NAME, **REPEATABLE, help="a platform; repeatable (all)")
     text = "a model to embed; repeatable (the recipe's release_model)"
     add("--model", **NAME, **REPEATABLE, help=text)
-    add("--profile", **NAME, help="the profile: safe or lean (safe; lean for linux-arm64)")
+    add("--profile", **NAME, help="the profile: safe, lean or mps (safe; lean for linux-arm64)")
     add("--version-tag", metavar="vVERSION", help="refuse to make another version")
     text = "cut larger archives into parts .001, .002"
     add("--split-mb", type=number(1, 10**6), metavar="N", help=text)

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bundler.errors import UsageError
+from bundler.errors import UnsupportedError, UsageError
 from bundler.locks.wheels import parse_lock
+from bundler.plan import require_profile
 from bundler.profiles import DEFAULT, GROUPS, label, profile_named, wheels_of
 from bundler.project import Project
 from bundler.recipe import read_recipe
@@ -61,13 +62,31 @@ def test_a_profile_holds_its_groups_less_what_it_leaves_out_by_any_spelling() ->
     assert names(profile) == {"kept"}
 
 
+def test_a_profile_like_another_may_add_packages_for_some_targets() -> None:
+    diet = small()
+    diet["profiles"].append("more")
+    diet["contents"]["more"] = {"like": "small", "packages": ["Big"], "targets": ["linux-x64"]}
+    profile = profile_named("more", diet)
+    assert (profile.weights, profile.targets) == ("half", ("linux-x64",))
+    assert names(profile) == {"kept", "big"}
+
+
+def test_a_package_that_is_not_locked_cannot_be_added() -> None:
+    with pytest.raises(UsageError, match="the profile small needs gone") as caught:
+        names(profile_named("small", small(packages=["gone"])))
+    assert caught.value.why == "pdm.lock has no gone for linux-x64"
+
+
 def test_an_unknown_profile_is_refused_with_those_that_exist() -> None:
     with pytest.raises(UsageError) as caught:
         profile_named("tiny", small())
     assert caught.value.why == "the profiles are none, small"
 
 
-@pytest.mark.parametrize("changes", [{"weights": "quarter"}, {"groups": "default"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"weights": "quarter"}, {"groups": "default"}, {"packages": "big"}, {"like": "none-such"}],
+)
 def test_contents_that_mean_nothing_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="contents of the profile small"):
         profile_named("small", small(**changes))
@@ -79,6 +98,25 @@ def test_the_recipes_default_is_the_profile_that_no_name_says() -> None:
         "linux-x64",
         "linux-x64-lean",
     )
+
+
+def test_mps_profile_is_lean_with_torch_and_for_the_mac_alone() -> None:
+    project = Project.here()
+    recipe = read_recipe(project.recipe)
+    lean, mps = (profile_named(name, recipe.sections["diet"]) for name in ("lean", "mps"))
+    lock = parse_lock(project.wheel_lock.read_text(encoding="utf-8"))
+    mac = TARGETS["mac-arm64"]
+    require_profile(recipe, mac, mps)
+    shipped = {
+        profile.name: {wheel.package for wheel in wheels_of(lock, mac, profile)}
+        for profile in (lean, mps)
+    }
+    assert shipped["mps"] - shipped["lean"] == {"torch"}
+    assert mps.weights == "half"
+    with pytest.raises(UnsupportedError, match="the profile mps is not for win-x64") as caught:
+        require_profile(recipe, TARGETS["win-x64"], mps)
+    assert caught.value.exit_code == 10
+    assert caught.value.next_step.endswith("--target win-x64 --profile safe")
 
 
 def test_lean_profile_has_no_package_of_the_reference() -> None:

@@ -11,7 +11,7 @@ from bundler.bootstrap import platforms
 from bundler.bootstrap.platforms import PLATFORMS, Machine, supported, this_machine
 from bundler.errors import UnsupportedError, UsageError
 from bundler.locks.wheels import read_lock
-from bundler.plan import require_groups
+from bundler.plan import require_profile
 from bundler.profiles import profile_named, wheels_of
 from bundler.project import Project
 from bundler.recipe import read_recipe
@@ -157,7 +157,7 @@ def test_the_table_has_exactly_the_profiles_that_are_locked(name: str) -> None:
     locked = []
     for profile in diet["profiles"]:
         try:
-            require_groups(recipe, TARGETS[name], profile_named(profile, diet))
+            require_profile(recipe, TARGETS[name], profile_named(profile, diet))
             wheels_of(lock, TARGETS[name], profile_named(profile, diet))
         except UnsupportedError:
             continue
