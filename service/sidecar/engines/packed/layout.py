@@ -60,6 +60,8 @@ class Layout:
 
     def pooling(self, mode: str) -> NDArray[np.float32]:
         """Return the matrix (N, T) that takes tokens to texts by `mode`, mean or cls."""
+        if len(self.order) == 1 and mode != "cls":
+            return np.full((1, len(self.ids)), 1.0 / len(self.ids), dtype=np.float32)
         matrix = np.zeros((len(self.order), len(self.ids)), dtype=np.float32)
         rows = np.arange(len(self.order))
         if mode == "cls":
