@@ -51,7 +51,7 @@ class Effort:
     `ranked` is the number of paragraphs that int8 is compared on.
     """
 
-    texts: int = 512
+    texts: int = 384
     starts: int = 3
     rounds: int = 7
     requests: int = 6
@@ -66,7 +66,15 @@ class Effort:
 
 
 FULL = Effort()
-LARGE = Effort(texts=128, requests=2, singles=24, beside=12, bulk=64, has_engines=False)
+LARGE = Effort(
+    texts=96,
+    requests=2,
+    singles=24,
+    beside=10,
+    bulk=64,
+    ceiling_rows=(512, 1024),
+    has_engines=False,
+)
 QUICK = Effort(
     texts=128,
     starts=2,
