@@ -29,6 +29,7 @@ function serve() {
         'content-length': body.length,
         'x-sidecar-count': count,
         'x-sidecar-dim': DIMENSIONS,
+        'x-sidecar-tokens': count,
         'x-sidecar-truncated': '',
         'x-sidecar-fingerprint': 'bench',
       });

@@ -6,6 +6,7 @@ import { Deadline, unlessAborted } from './clock.js';
 import { SidecarError } from './errors.js';
 import { exchange, objectOf, refusal, refused, requireType, stream } from './exchange.js';
 import { eventsOf, fieldsOf } from './files.js';
+import { requireOptions } from './known.js';
 import { partsOf } from './parts.js';
 import { isBundleGone } from './replacement.js';
 import { retrying } from './retry.js';
@@ -57,6 +58,12 @@ const MOST_BYTES = 2 ** 31 - 1;
  * @property {string} fingerprint vectors with another one do not belong beside these
  * @property {number[]} truncated indices of the texts that the model did not read to their end
  * @property {number} truncatedCount how many they are; of very many only that is told
+ * @property {number} tokens of all texts, before any cut; 0 of a service that does not tell
+ */
+
+/**
+ * @typedef {Float32Array[] & Embedded} EmbeddedBatch
+ * The vectors, with what else is told of them as fields.
  */
 
 /**
@@ -169,13 +176,14 @@ export class PythonSidecarClient {
     const { body: bytes, headers } = await asking.catch((error) => {
       throw located(error, 0);
     });
-    const { count, dimensions, fingerprint, cut } = tableOf(headers, most);
+    const { count, dimensions, fingerprint, cut, tokens } = tableOf(headers, most);
     return {
       vectors: rowsOf(bytes, count, dimensions),
       dimensions,
       fingerprint,
       truncated: cut.indices,
       truncatedCount: cut.count,
+      tokens,
     };
   }
 
@@ -185,11 +193,13 @@ export class PythonSidecarClient {
    * A request that fails for good ends the others. Rejects with SPACE_CHANGED if the answers are
    * of several vector spaces, because another model was started meanwhile.
    * @param {readonly string[]} texts
-   * @param {EmbedOptions & BatchOptions} [options]
-   * @returns {Promise<Embedded>}
+   * @param {boolean | (EmbedOptions & BatchOptions)} [options] a boolean is `normalize`
+   * @returns {Promise<EmbeddedBatch>}
    */
   async embedBatch(texts, options = {}) {
-    const { batchSize = 64, batchBytes = 1 << 20, concurrency = 2, onProgress, ...rest } = options;
+    const given = typeof options === 'boolean' ? { normalize: options } : options;
+    requireOptions('embedBatch', given);
+    const { batchSize = 64, batchBytes = 1 << 20, concurrency = 2, onProgress, ...rest } = given;
     const { signal, ...fields } = rest;
     const parts = partsOf(texts, { count: batchSize, bytes: batchBytes });
     if (parts.length > 1) fields.priority ??= 'bulk';
@@ -455,18 +465,22 @@ function tableOf(headers, most) {
   if (!isKept || !isFingerprint(fingerprint)) {
     throw new SidecarError('PARSE_ERROR', 'the answer has no fingerprint');
   }
+  const tokens = numberOf(headers['x-sidecar-tokens'] ?? '0', 'tokens');
   const cut = indicesOf(String(headers['x-sidecar-truncated'] ?? ''));
   const isDouble = new Set(cut.indices).size !== cut.indices.length;
   if (cut.count > most.cut || isDouble || cut.indices.some((index) => index >= count)) {
     throw new SidecarError('PARSE_ERROR', 'the list of cut texts has indices that were not sent');
   }
-  return { count, dimensions, fingerprint, cut };
+  return { count, dimensions, fingerprint, cut, tokens };
 }
 
-/** @param {unknown} header */
-function numberOf(header) {
+/**
+ * @param {unknown} header
+ * @param {string} [what]
+ */
+function numberOf(header, what = 'rows') {
   if (typeof header !== 'string' || !/^\d+$/.test(header)) {
-    throw new SidecarError('PARSE_ERROR', 'the answer has no number of rows');
+    throw new SidecarError('PARSE_ERROR', `the answer has no number of ${what}`);
   }
   return Number(header);
 }
@@ -474,7 +488,7 @@ function numberOf(header) {
 /**
  * @param {Embedded[]} answers
  * @param {import('./parts.js').Part[]} parts
- * @returns {Embedded}
+ * @returns {EmbeddedBatch}
  */
 function united(answers, parts) {
   const [{ dimensions, fingerprint } = { dimensions: 0, fingerprint: '' }] = answers;
@@ -485,8 +499,9 @@ function united(answers, parts) {
       next: 'embed everything again with the current model',
     });
   }
-  return {
-    vectors: answers.flatMap((answer) => answer.vectors),
+  const vectors = answers.flatMap((answer) => answer.vectors);
+  return Object.assign([...vectors], {
+    vectors,
     dimensions,
     fingerprint,
     truncated: answers.flatMap((answer, index) => {
@@ -494,5 +509,6 @@ function united(answers, parts) {
       return answer.truncated.map((at) => first + at);
     }),
     truncatedCount: answers.reduce((sum, answer) => sum + answer.truncatedCount, 0),
-  };
+    tokens: answers.reduce((sum, answer) => sum + answer.tokens, 0),
+  });
 }

@@ -10,6 +10,7 @@ export { PythonSidecarService } from './service.js';
  * @typedef {import('./client.js').BatchOptions} BatchOptions
  * @typedef {import('./client.js').ClientOptions} ClientOptions
  * @typedef {import('./client.js').Embedded} Embedded
+ * @typedef {import('./client.js').EmbeddedBatch} EmbeddedBatch
  * @typedef {import('./client.js').EmbedOptions} EmbedOptions
  * @typedef {import('./client.js').Health} Health
  * @typedef {import('./client.js').Info} Info

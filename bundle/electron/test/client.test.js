@@ -250,6 +250,40 @@ test('indices of cut texts are those of the whole call', async (t) => {
   assert.equal(found.truncatedCount, 3);
 });
 
+test('a batch is an array of rows, with all that is said of them as fields', async (t) => {
+  const { client } = await answering(t, []);
+  const texts = ['a', 'x'.repeat(1001), ''];
+  const result = await client.embedBatch(texts, { batchSize: 1 });
+  assert.ok(Array.isArray(result));
+  assert.equal(result.length, 3);
+  assert.deepEqual([...result], texts.map((text) => vectorOf(text)));
+  assert.deepEqual(result.vectors, [...result]);
+  assert.ok(result[0] instanceof Float32Array);
+  const { fingerprint, dimensions, truncated, truncatedCount, tokens } = structuredClone(result);
+  assert.deepEqual(
+    { fingerprint, dimensions, truncated, truncatedCount, tokens },
+    { fingerprint: FINGERPRINT, dimensions: DIMENSIONS, truncated: [1], truncatedCount: 1, tokens: 258 },
+  );
+  assert.equal((await client.embed('a')).tokens, 3);
+});
+
+test('a boolean after the texts of a batch is normalize, all else than options an error', async (t) => {
+  const asked = [];
+  const { client } = await connected(t, async (request, response) => {
+    const { texts, normalize } = JSON.parse(await bodyOf(request));
+    asked.push(normalize);
+    rows(response, texts);
+  });
+  await client.embedBatch(['a'], false);
+  await client.embedBatch(['a'], true);
+  await client.embedBatch(['a']);
+  assert.deepEqual(asked, [false, true, undefined]);
+  for (const wrong of [null, 1, 'false', [true], () => {}]) {
+    await assert.rejects(client.embedBatch(['a'], wrong), isCode('USAGE_ERROR'));
+  }
+  assert.equal(asked.length, 3);
+});
+
 test('no text at all is a request of none', async (t) => {
   const { client } = await answering(t, []);
   const found = await client.embedBatch([]);

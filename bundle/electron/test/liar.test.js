@@ -310,6 +310,7 @@ const tables = {
   'no fingerprint': { 'x-sidecar-fingerprint': '' },
   'a fingerprint of several': { 'x-sidecar-fingerprint': 'one, two' },
   'two fingerprints': { 'x-sidecar-fingerprint': ['one', 'two'] },
+  'tokens that are no number': { 'x-sidecar-tokens': 'many' },
   'two counts': { 'x-sidecar-count': ['2', '2'] },
   'a cut text that was not sent': { 'x-sidecar-truncated': '99999' },
   'a cut text twice': { 'x-sidecar-truncated': '1,1' },

@@ -59,6 +59,9 @@ test('vectors are the golden ones, one by one and in batches', { skip }, async (
   assert.ok(cosine(single, expected[0]) >= 0.9999);
   assert.equal(embedder.dimensions, golden.dim);
   assert.equal(status.dimensions, golden.dim);
+  const batch = await client.embedBatch(golden.texts, true);
+  assert.equal(batch.length, golden.texts.length);
+  assert.ok(batch.tokens > golden.texts.length);
   const info = await client.info();
   assert.equal(info.fingerprint, embedder.fingerprint);
   assert.equal(await embedder.needsReindex(info.fingerprint), false);

@@ -98,7 +98,12 @@ export type Embedded = {
      * how many they are; of very many only that is told
      */
     truncatedCount: number;
+    /**
+     * of all texts, before any cut; 0 of a service that does not tell
+     */
+    tokens: number;
 };
+export type EmbeddedBatch = Float32Array[] & Embedded;
 export type Health = {
     /**
      * `ok`, `loading`, `stopping`, `stuck` or `dead`
@@ -176,6 +181,11 @@ export type Info = {
  * @property {string} fingerprint vectors with another one do not belong beside these
  * @property {number[]} truncated indices of the texts that the model did not read to their end
  * @property {number} truncatedCount how many they are; of very many only that is told
+ * @property {number} tokens of all texts, before any cut; 0 of a service that does not tell
+ */
+/**
+ * @typedef {Float32Array[] & Embedded} EmbeddedBatch
+ * The vectors, with what else is told of them as fields.
  */
 /**
  * @typedef {object} Health
@@ -244,10 +254,10 @@ export declare class PythonSidecarClient {
      * A request that fails for good ends the others. Rejects with SPACE_CHANGED if the answers are
      * of several vector spaces, because another model was started meanwhile.
      * @param {readonly string[]} texts
-     * @param {EmbedOptions & BatchOptions} [options]
-     * @returns {Promise<Embedded>}
+     * @param {boolean | (EmbedOptions & BatchOptions)} [options] a boolean is `normalize`
+     * @returns {Promise<EmbeddedBatch>}
      */
-    embedBatch(texts: readonly string[], options?: EmbedOptions & BatchOptions): Promise<Embedded>;
+    embedBatch(texts: readonly string[], options?: boolean | (EmbedOptions & BatchOptions)): Promise<EmbeddedBatch>;
     /**
      * Embed a document chunk by chunk: one in an allowed folder by its absolute path, or bytes that
      * the app read itself. Leaving the loop, or aborting the signal, ends the work in the service.

@@ -7,6 +7,7 @@ export { PythonSidecarService } from './service.js';
 export type BatchOptions = import('./client.js').BatchOptions;
 export type ClientOptions = import('./client.js').ClientOptions;
 export type Embedded = import('./client.js').Embedded;
+export type EmbeddedBatch = import('./client.js').EmbeddedBatch;
 export type EmbedOptions = import('./client.js').EmbedOptions;
 export type Health = import('./client.js').Health;
 export type Info = import('./client.js').Info;
@@ -25,6 +26,7 @@ export type Status = import('./options.js').Status;
  * @typedef {import('./client.js').BatchOptions} BatchOptions
  * @typedef {import('./client.js').ClientOptions} ClientOptions
  * @typedef {import('./client.js').Embedded} Embedded
+ * @typedef {import('./client.js').EmbeddedBatch} EmbeddedBatch
  * @typedef {import('./client.js').EmbedOptions} EmbedOptions
  * @typedef {import('./client.js').Health} Health
  * @typedef {import('./client.js').Info} Info

@@ -16,6 +16,11 @@ export function vectorOf(text, dimensions = DIMENSIONS) {
   return row;
 }
 
+// Two of them begin and end a text.
+export function tokensOf(text) {
+  return Math.ceil(text.length / 4) + 2;
+}
+
 export async function bodyOf(request) {
   const parts = [];
   for await (const part of request) parts.push(part);
@@ -41,6 +46,7 @@ export function rows(response, texts, { dimensions = DIMENSIONS, fingerprint = F
     'content-length': texts.length * dimensions * 4,
     'x-sidecar-count': texts.length,
     'x-sidecar-dim': dimensions,
+    'x-sidecar-tokens': texts.reduce((sum, text) => sum + tokensOf(text), 0),
     'x-sidecar-truncated': cut.join(','),
     'x-sidecar-fingerprint': fingerprint,
   });

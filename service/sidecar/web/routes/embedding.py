@@ -13,6 +13,7 @@ from sidecar.web.routes import RequestRoute, service_of
 
 router = APIRouter(route_class=RequestRoute)
 BINARY = "application/octet-stream"
+TOKENS = "X-Sidecar-Tokens"
 
 
 @router.post(
@@ -52,13 +53,16 @@ async def embed(request: Request) -> Response:
         "fingerprint": found.fingerprint,
     }
     made = await responses.with_vectors(found.rows, lambda: rest, encoding=asked.encoding)
-    return responses.json_response(made)
+    answer = responses.json_response(made)
+    answer.headers[TOKENS] = str(sum(found.tokens))
+    return answer
 
 
 def _headers(found: Embedded) -> dict[str, str]:
     return {
         "X-Sidecar-Count": str(len(found.rows)),
         "X-Sidecar-Dim": str(found.rows.shape[1]),
+        TOKENS: str(sum(found.tokens)),
         "X-Sidecar-Truncated": responses.indices(found.truncated),
         "X-Sidecar-Fingerprint": found.fingerprint,
     }

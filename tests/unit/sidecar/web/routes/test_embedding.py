@@ -83,6 +83,15 @@ def test_base64_and_raw_rows_carry_the_very_same_floats(served: Served) -> None:
     assert len(raw.headers["x-sidecar-fingerprint"]) == 16
 
 
+def test_every_encoding_tells_how_many_tokens_the_texts_have(served: Served) -> None:
+    texts = ["a", LONG, "b"]
+    plain = served.post("/embed", {"texts": texts})
+    coded = served.post("/embed", {"texts": texts, "encoding": "base64"})
+    raw = served.post("/embed", {"texts": texts}, headers={"accept": "application/octet-stream"})
+    found = {answer.headers["x-sidecar-tokens"] for answer in (plain, coded, raw)}
+    assert found == {str(sum(plain.json()["tokens"]))} == {"28"}
+
+
 def test_an_answer_written_on_another_thread_is_the_same(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
