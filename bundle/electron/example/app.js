@@ -20,7 +20,7 @@ export async function startApp(options) {
 
   const look = async () => {
     const { dimensions, fingerprint } = await ranking.prepare();
-    const { status, device, degraded } = await client.checkHealth();
+    const { status, device, degraded } = await client.health();
     state.know({ dimensions, fingerprint, health: status, device, degraded });
   };
   service.on('progress', ({ type }) => {

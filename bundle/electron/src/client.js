@@ -122,7 +122,7 @@ export class PythonSidecarClient {
    * @param {{ signal?: AbortSignal }} [options]
    * @returns {Promise<Health>}
    */
-  async checkHealth(options = {}) {
+  async health(options = {}) {
     const answer = await this.#send('GET', '/health', options.signal, {});
     if (answer.status !== 200 && answer.status !== 503) throw refusal(answer);
     const said = objectOf(answer.body);
@@ -131,6 +131,19 @@ export class PythonSidecarClient {
       throw new SidecarError('PARSE_ERROR', 'the answer has no status');
     }
     return /** @type {Health} */ (/** @type {unknown} */ (said));
+  }
+
+  /**
+   * Return whether the service is ready. Never rejects: one that cannot be asked is not.
+   * @param {{ signal?: AbortSignal }} [options]
+   * @returns {Promise<boolean>}
+   */
+  async checkHealth(options = {}) {
+    try {
+      return (await this.health(options)).status === 'ok';
+    } catch {
+      return false;
+    }
   }
 
   /**

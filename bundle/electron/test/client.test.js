@@ -63,7 +63,7 @@ test('an address is taken apart, and only http is spoken', async (t) => {
   const { port, asked } = await answering(t, [(response) => json(response, { status: 'ok' })]);
   const client = new PythonSidecarClient({ baseUrl: `http://localhost:${port}/behind/` });
   t.after(() => client.close());
-  await client.checkHealth();
+  await client.health();
   assert.equal(asked[0].url, '/behind/health');
   assert.throws(() => new PythonSidecarClient({ baseUrl: 'https://x' }), isCode('USAGE_ERROR'));
 });
@@ -71,8 +71,28 @@ test('an address is taken apart, and only http is spoken', async (t) => {
 test('a service that loads is told as that, and not asked again', async (t) => {
   const loading = (response) => json(response, { status: 'loading' }, 503);
   const { client, asked } = await answering(t, [loading, loading]);
-  assert.equal((await client.checkHealth()).status, 'loading');
+  assert.equal((await client.health()).status, 'loading');
   assert.equal(asked.length, 1);
+});
+
+test('health as a boolean is true of a ready service alone, and never an error', async (t) => {
+  const said = (status, code) => (response) => json(response, { status }, code);
+  const { client, server } = await answering(t, [
+    ...[said('ok', 200), said('loading', 503), said('stuck', 503), said('stopping', 503)],
+    (response) => response.end('<html>'),
+    (response) => problem(response, 421, 'unknown-host'),
+  ]);
+  const found = [];
+  for (let n = 0; n < 6; n += 1) found.push(await client.checkHealth());
+  assert.deepEqual(found, [true, false, false, false, false, false]);
+  assert.equal(await client.checkHealth(), true);
+  assert.equal(await client.checkHealth({ signal: AbortSignal.abort() }), false);
+  await new Promise((resolve) => {
+    server.closeAllConnections();
+    server.close(resolve);
+  });
+  assert.equal(await client.checkHealth(), false);
+  assert.equal(await new PythonSidecarService().client().checkHealth(), false);
 });
 
 test('nobody on the port is a network error, after two more attempts', async (t) => {
@@ -204,7 +224,7 @@ for (const [name, script] of Object.entries(nonsense)) {
 test('health that is no JSON cannot be read', async (t) => {
   for (const body of ['<html>', '[]', '']) {
     const { client } = await answering(t, [(response) => response.end(body)]);
-    await assert.rejects(client.checkHealth(), isCode('PARSE_ERROR'));
+    await assert.rejects(client.health(), isCode('PARSE_ERROR'));
   }
 });
 

@@ -76,7 +76,7 @@ const calls = {
   embed: (client, signal) => client.embed(['x'], { signal }),
   embedBatch: (client, signal) => client.embedBatch(['x', 'y'], { signal, batchSize: 1 }),
   embedFile: (client, signal) => all(client.embedFile('/a', { signal })),
-  checkHealth: (client, signal) => client.checkHealth({ signal }),
+  health: (client, signal) => client.health({ signal }),
   info: (client, signal) => client.info({ signal }),
 };
 const upgrade = (socket) => socket.write('HTTP/1.1 101 X\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n');
@@ -203,7 +203,7 @@ const bodies = {
   'more rows told than asked for': [
     'PARSE_ERROR', 'embed', `${head(200, ROWS, TABLE)}content-length: 2000000000\r\n\r\n`, MUCH,
   ],
-  'health without end': ['PARSE_ERROR', 'checkHealth', `${head(200, 'application/json')}\r\n`, MUCH],
+  'health without end': ['PARSE_ERROR', 'health', `${head(200, 'application/json')}\r\n`, MUCH],
   'info without end': ['PARSE_ERROR', 'info', `${head(200, 'application/json')}\r\n`, MUCH],
   'a line without end': ['PARSE_ERROR', 'embedFile', `${head(200, LINES)}\r\n${START}`, MUCH],
   'a refused document without end': ['HTTP_ERROR', 'embedFile', `${head(500, 'text/html')}\r\n`, MUCH],
@@ -360,9 +360,9 @@ test('vectors of two lengths are of two spaces, whatever their fingerprint', LIM
 });
 
 const said = {
-  'health of another type': ['checkHealth', { status: 'ok' }, 'text/html'],
-  'health without a status': ['checkHealth', { phase: 'ready' }],
-  'health with dimensions of none': ['checkHealth', { status: 'ok', dim: -1 }],
+  'health of another type': ['health', { status: 'ok' }, 'text/html'],
+  'health without a status': ['health', { phase: 'ready' }],
+  'health with dimensions of none': ['health', { status: 'ok', dim: -1 }],
   'info without dimensions': ['info', { fingerprint: FINGERPRINT }],
   'info with a text for dimensions': ['info', { dim: '8', fingerprint: FINGERPRINT }],
   'info without a fingerprint': ['info', { dim: 8, fingerprint: '' }],
@@ -535,6 +535,6 @@ test('a type with parameters, and a field more, are those of an honest service',
     } else json(response, { dim: 8, fingerprint: FINGERPRINT, later: 1 });
   });
   const client = clientOf(t, port);
-  assert.equal((await client.checkHealth()).status, 'ok');
+  assert.equal((await client.health()).status, 'ok');
   assert.equal((await client.info()).dim, 8);
 });

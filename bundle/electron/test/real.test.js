@@ -119,7 +119,7 @@ test('a bundle replaced under load costs no request', { skip: skip || NO_LINKS }
   await asking;
   assert.notEqual(service.getStatus().pid, first.pid);
   assert.equal(service.getStatus().lastError?.code, 'BUNDLE_GONE');
-  assert.equal((await client.checkHealth()).bundle, 'present');
+  assert.equal((await client.health()).bundle, 'present');
 });
 
 test('a killed service is back, and the client goes on', { skip }, async (t) => {

@@ -36,7 +36,7 @@ test('a replaced bundle is restarted from its place, once, and gently', { skip }
   assert.equal(told.data.code, 'BUNDLE_GONE');
   assert.equal(notes('stop')[0].why, 'shutdown');
   assert.equal((await client.embed('x')).vectors.length, 1);
-  assert.equal((await client.checkHealth()).bundle, 'present');
+  assert.equal((await client.health()).bundle, 'present');
   assert.equal(notes('start').length, 2);
 });
 

@@ -23,7 +23,7 @@ test('it starts, tells how far it is, serves, and stops', async (t) => {
   assert.equal(events.at(-1).data.port, status.port);
   const client = service.client();
   t.after(() => client.close());
-  assert.equal((await client.checkHealth()).model, 'scripted');
+  assert.equal((await client.health()).model, 'scripted');
   assert.equal((await client.embed('hello')).vectors.length, 1);
   await service.stopSidecar();
   assert.deepEqual(types().slice(4), ['stopping', 'stopped']);
@@ -185,7 +185,7 @@ test('a stranger on the port never sees the token, and a free port is taken inst
   const client = service.client();
   t.after(() => client.close());
   await client.embed('secret text');
-  assert.equal((await client.checkHealth()).instance, status.instance);
+  assert.equal((await client.health()).instance, status.instance);
   assert.deepEqual(heard, []);
 });
 

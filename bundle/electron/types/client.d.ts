@@ -225,9 +225,17 @@ export declare class PythonSidecarClient {
      * @param {{ signal?: AbortSignal }} [options]
      * @returns {Promise<Health>}
      */
-    checkHealth(options?: {
+    health(options?: {
         signal?: AbortSignal;
     }): Promise<Health>;
+    /**
+     * Return whether the service is ready. Never rejects: one that cannot be asked is not.
+     * @param {{ signal?: AbortSignal }} [options]
+     * @returns {Promise<boolean>}
+     */
+    checkHealth(options?: {
+        signal?: AbortSignal;
+    }): Promise<boolean>;
     /**
      * Return what is served: the model, its dimensions, the limits, the fingerprint.
      * @param {{ signal?: AbortSignal }} [options]
