@@ -105,6 +105,7 @@ export class PythonSidecarClient {
 
   /** @param {ClientOptions} [options] */
   constructor(options = {}) {
+    requireOptions('PythonSidecarClient', options);
     this.#service = options.service;
     this.#place = placeOf(options);
     this.#timeout = options.timeout ?? 30_000;
@@ -123,6 +124,7 @@ export class PythonSidecarClient {
    * @returns {Promise<Health>}
    */
   async health(options = {}) {
+    requireOptions('health', options);
     const answer = await this.#send('GET', '/health', options.signal, {});
     if (answer.status !== 200 && answer.status !== 503) throw refusal(answer);
     const said = objectOf(answer.body);
@@ -152,6 +154,7 @@ export class PythonSidecarClient {
    * @returns {Promise<Info>}
    */
   async info(options = {}) {
+    requireOptions('info', options);
     const answer = await this.#ask('GET', '/info', options.signal, {});
     const said = objectOf(answer.body);
     if (!isDimensions(said['dim']) || !isFingerprint(said['fingerprint'])) {
@@ -176,6 +179,7 @@ export class PythonSidecarClient {
    * @returns {Promise<Embedded>}
    */
   async embed(texts, options = {}) {
+    requireOptions('embed', options);
     const { signal, ...fields } = options;
     const asked = (typeof texts === 'string' ? [texts] : texts).map(wellFormed);
     const body = Buffer.from(JSON.stringify({ texts: asked, ...fields }));
@@ -255,6 +259,7 @@ export class PythonSidecarClient {
    * @returns {AsyncGenerator<import('./files.js').FileEvent, void, void>}
    */
   async *embedFile(document, options = {}) {
+    requireOptions('embedFile', options);
     const fields = fieldsOf(options);
     const { password } = options;
     const isPath = typeof document === 'string';

@@ -2,6 +2,7 @@
 
 import { PythonSidecarClient } from './client.js';
 import { SidecarError } from './errors.js';
+import { requireOptions } from './known.js';
 import { decideReindex } from './reindex.js';
 
 /**
@@ -13,6 +14,7 @@ import { decideReindex } from './reindex.js';
  */
 
 /** @typedef {{ signal?: AbortSignal }} Cancel */
+/** @typedef {Omit<import('./client.js').EmbedOptions, 'normalize' | 'pooling'>} Call */
 
 /**
  * Embeds for one index. The first answer settles the vector space; an answer of another one, after
@@ -28,7 +30,9 @@ export class PythonSidecarEmbedder {
   #dimensions;
 
   /** @param {EmbedderOptions} [options] */
-  constructor({ client = new PythonSidecarClient(), batchSize = 32, normalize, pooling } = {}) {
+  constructor(options = {}) {
+    requireOptions('PythonSidecarEmbedder', options);
+    const { client = new PythonSidecarClient(), batchSize = 32, normalize, pooling } = options;
     this.#client = client;
     this.#batchSize = batchSize;
     this.#space = {
@@ -53,6 +57,7 @@ export class PythonSidecarEmbedder {
    * @returns {Promise<{ dimensions: number, fingerprint: string }>}
    */
   async open(options = {}) {
+    requireOptions('embedder.open', options);
     const { dimensions, fingerprint } = await this.#client.embed([''], {
       ...options,
       ...this.#space,
@@ -66,32 +71,34 @@ export class PythonSidecarEmbedder {
    * Return a vector for one text, or vectors for several in one request.
    * @overload
    * @param {string} texts
-   * @param {Cancel} [options]
+   * @param {Call} [options]
    * @returns {Promise<Float32Array>}
    */
   /**
    * @overload
    * @param {readonly string[]} texts
-   * @param {Cancel} [options]
+   * @param {Call} [options]
    * @returns {Promise<Float32Array[]>}
    */
   /**
    * @param {string | readonly string[]} texts
-   * @param {Cancel} [options]
+   * @param {Call} [options]
    * @returns {Promise<Float32Array | Float32Array[]>}
    */
   async embed(texts, options = {}) {
     if (typeof texts === 'string') return this.embedSingle(texts, options);
+    requireOptions('embedder.embed', options);
     return this.#kept(await this.#client.embed(texts, { ...options, ...this.#space }));
   }
 
   /**
    * Return the vector of a text.
    * @param {string} text
-   * @param {Cancel} [options]
+   * @param {Call} [options]
    * @returns {Promise<Float32Array>}
    */
   async embedSingle(text, options = {}) {
+    requireOptions('embedder.embed', options);
     const [row] = this.#kept(await this.#client.embed([text], { ...options, ...this.#space }));
     return /** @type {Float32Array} */ (row);
   }
@@ -99,11 +106,11 @@ export class PythonSidecarEmbedder {
   /**
    * Return the vectors of any number of texts, in order, asked for 32 at a time.
    * @param {readonly string[]} texts
-   * @param {Cancel & { onProgress?: (progress: { done: number, total: number }) => void }}
-   *   [options]
+   * @param {Call & import('./client.js').BatchOptions} [options]
    * @returns {Promise<Float32Array[]>}
    */
   async embedBatch(texts, options = {}) {
+    requireOptions('embedder.embedBatch', options);
     const batchSize = this.#batchSize;
     const asked = { batchSize, ...options, ...this.#space };
     return this.#kept(await this.#client.embedBatch(texts, asked));
@@ -112,10 +119,11 @@ export class PythonSidecarEmbedder {
   /**
    * Embed a document in chunks as long as the model reads, unless told else.
    * @param {string | import('./files.js').FileBytes} document
-   * @param {import('./files.js').FileOptions} [options]
+   * @param {Omit<import('./files.js').FileOptions, 'normalize' | 'pooling'>} [options]
    * @returns {AsyncGenerator<import('./files.js').FileEvent, void, void>}
    */
   async *embedFile(document, options = {}) {
+    requireOptions('embedder.embedFile', options);
     const events = this.#client.embedFile(document, { ...options, ...this.#space });
     for await (const event of events) {
       if (event.type === 'start') this.#settle(event);

@@ -1,6 +1,7 @@
 /** What an app may choose, what it is told, and the command line that follows from it. */
 
-import { cleanEnvironment, locate } from './paths.js';
+import { SidecarError } from './errors.js';
+import { cleanEnvironment, isBundled, locate } from './paths.js';
 
 /**
  * @typedef {object} ServiceOptions
@@ -74,6 +75,12 @@ export const DEFAULTS = Object.freeze({
 export function commandOf(options, identity, port) {
   const { modelCachePath, model, engine, allowDirs = [], args = [] } = options;
   const { pythonPath, scriptPath } = locate(options);
+  // A bundle serves nothing but what it vouches for, unless it may download.
+  if (modelCachePath && isBundled(scriptPath) && !args.includes('--allow-download')) {
+    throw new SidecarError('USAGE_ERROR', 'modelCachePath is not read beside a bundle', {
+      next: 'leave it out; the bundle brings its models, and model names one of them',
+    });
+  }
   return {
     pythonPath,
     identity,

@@ -1,9 +1,11 @@
 /** The place of the bundle inside an app, and the environment of its Python. */
 
 import { existsSync, statSync } from 'node:fs';
-import { delimiter, dirname, resolve } from 'node:path';
+import { basename, delimiter, dirname, resolve } from 'node:path';
 
 import { SidecarError } from './errors.js';
+
+const BUNDLED_NAME = 'embedding_sidecar';
 
 /**
  * @typedef {object} Places
@@ -25,7 +27,7 @@ export function locate(options) {
     ? ['python', 'python.exe']
     : ['python', 'bin', 'python3.11'];
   const pythonPath = options.pythonPath ?? (resources && resolve(resources, ...python));
-  const scriptPath = options.scriptPath ?? (resources && resolve(resources, 'embedding_sidecar'));
+  const scriptPath = options.scriptPath ?? (resources && resolve(resources, BUNDLED_NAME));
   if (!pythonPath || !scriptPath) {
     throw new SidecarError('USAGE_ERROR', 'the folder of the bundle is unknown', {
       next: 'outside of a packaged app, pass the folder of the bundle as `resources`',
@@ -42,6 +44,17 @@ export function locate(options) {
     });
   }
   return { pythonPath, scriptPath };
+}
+
+/**
+ * Return whether the service at `scriptPath`, a folder or a file in it, is part of a bundle.
+ * @param {string} scriptPath
+ * @returns {boolean}
+ */
+export function isBundled(scriptPath) {
+  const folder = resolve(isFile(scriptPath) ? dirname(scriptPath) : scriptPath);
+  // As the service judges it: a bundle that lost its manifest is a damaged one.
+  return basename(folder) === BUNDLED_NAME || isFile(resolve(folder, '..', 'manifest.json'));
 }
 
 /** @param {string} path */

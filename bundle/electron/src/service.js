@@ -9,6 +9,7 @@ import { diagnose } from './diagnosis.js';
 import { errorOfExit, FINAL, SidecarError } from './errors.js';
 import { exhausted, told, wrapped } from './failures.js';
 import { newIdentity } from './identity.js';
+import { requireOptions } from './known.js';
 import { commandOf, DEFAULTS } from './options.js';
 import { SidecarProcess } from './process.js';
 import { absence, Departure, PARTIAL, replaced } from './replacement.js';
@@ -63,6 +64,7 @@ export class PythonSidecarService extends EventEmitter {
   /** @param {ServiceOptions} [options] */
   constructor(options = {}) {
     super();
+    requireOptions('PythonSidecarService', options);
     const given = Object.entries(options).filter(([, value]) => value !== undefined);
     this.#options = { ...DEFAULTS, ...Object.fromEntries(given) };
     this.#backoff = new Backoff(options.backoff);
@@ -122,10 +124,11 @@ export class PythonSidecarService extends EventEmitter {
 
   /**
    * Return a client that follows this service through restarts, ports and tokens.
-   * @param {Omit<import('./client.js').ClientOptions, 'baseUrl' | 'port' | 'token' | 'service'>}
+   * @param {Omit<import('./client.js').ClientOptions, 'baseUrl' | 'host' | 'port' | 'token' | 'service'>}
    *   [options]
    */
   client(options = {}) {
+    requireOptions('service.client', options);
     return new PythonSidecarClient({ ...options, service: this });
   }
 

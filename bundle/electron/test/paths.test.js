@@ -48,14 +48,33 @@ test('an older spelling of the script is taken as given', (t) => {
   const scriptPath = join(root, 'embedding_sidecar', 'embed_server.py');
   writeFileSync(scriptPath, '');
   const identity = { instance: 'i'.repeat(32), token: 'secret' };
-  const options = { resources: root, pythonPath: path, scriptPath, modelCachePath: '/models' };
+  const options = { resources: root, pythonPath: path, scriptPath };
   const { args } = commandOf({ ...options, allowDirs: ['/a b', '/c'], model: 'm' }, identity, 8421);
   assert.deepEqual(args, [
     ...['-I', '-B', scriptPath, '--port', '8421', '--parent-watch', '--token-stdin'],
-    ...['--instance', identity.instance, '--log-format', 'json', '--model-cache', '/models'],
+    ...['--instance', identity.instance, '--log-format', 'json'],
     ...['--model', 'm', '--allow-dir', '/a b', '--allow-dir', '/c'],
   ]);
   assert.equal(args.includes(identity.token), false);
+});
+
+test('a cache is passed on where the service may read it, and beside a bundle refused', (t) => {
+  const { root, path } = bundle(t, ['python', 'bin', 'python3.11']);
+  const checkout = mkdtempSync(join(tmpdir(), 'sidecar-checkout-'));
+  t.after(() => rmSync(checkout, { recursive: true }));
+  const scriptPath = join(checkout, 'embed_server.py');
+  writeFileSync(scriptPath, '');
+  const identity = { instance: 'i'.repeat(32), token: 'secret' };
+  const asked = (options) => commandOf({ pythonPath: path, modelCachePath: '/m', ...options }, identity, 0).args;
+  const cache = (args) => args[args.indexOf('--model-cache') + 1];
+  assert.equal(cache(asked({ scriptPath })), '/m');
+  assert.equal(cache(asked({ resources: root, args: ['--allow-download'] })), '/m');
+  for (const bundled of [{ resources: root }, { scriptPath: join(root, 'embedding_sidecar') }]) {
+    assert.throws(() => asked(bundled), (error) => {
+      assert.match(error.message, /modelCachePath .*; next: .*model names one of them$/);
+      return error.code === 'USAGE_ERROR';
+    });
+  }
 });
 
 test('variables that lead Python or the loader astray are left out', () => {

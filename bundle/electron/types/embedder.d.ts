@@ -21,6 +21,7 @@ export type EmbedderOptions = {
 export type Cancel = {
     signal?: AbortSignal;
 };
+export type Call = Omit<import('./client.js').EmbedOptions, 'normalize' | 'pooling'>;
 /**
  * @typedef {object} EmbedderOptions
  * @property {PythonSidecarClient} [client] one on the default port, if left out
@@ -29,6 +30,7 @@ export type Cancel = {
  * @property {'mean' | 'cls' | 'max'} [pooling] (`mean`)
  */
 /** @typedef {{ signal?: AbortSignal }} Cancel */
+/** @typedef {Omit<import('./client.js').EmbedOptions, 'normalize' | 'pooling'>} Call */
 /**
  * Embeds for one index. The first answer settles the vector space; an answer of another one, after
  * the app shipped another model, is refused with SPACE_CHANGED until `open` is called again.
@@ -36,7 +38,7 @@ export type Cancel = {
 export declare class PythonSidecarEmbedder {
     #private;
     /** @param {EmbedderOptions} [options] */
-    constructor({ client, batchSize, normalize, pooling }?: EmbedderOptions);
+    constructor(options?: EmbedderOptions);
     /** How long vectors are; undefined before `open` or the first answer. */
     get dimensions(): number | undefined;
     /** Names the vector space; undefined before `open` or the first answer. */
@@ -50,35 +52,29 @@ export declare class PythonSidecarEmbedder {
         dimensions: number;
         fingerprint: string;
     }>;
-    embed(texts: string, options?: Cancel): Promise<Float32Array>;
-    embed(texts: readonly string[], options?: Cancel): Promise<Float32Array[]>;
+    embed(texts: string, options?: Call): Promise<Float32Array>;
+    embed(texts: readonly string[], options?: Call): Promise<Float32Array[]>;
     /**
      * Return the vector of a text.
      * @param {string} text
-     * @param {Cancel} [options]
+     * @param {Call} [options]
      * @returns {Promise<Float32Array>}
      */
-    embedSingle(text: string, options?: Cancel): Promise<Float32Array>;
+    embedSingle(text: string, options?: Call): Promise<Float32Array>;
     /**
      * Return the vectors of any number of texts, in order, asked for 32 at a time.
      * @param {readonly string[]} texts
-     * @param {Cancel & { onProgress?: (progress: { done: number, total: number }) => void }}
-     *   [options]
+     * @param {Call & import('./client.js').BatchOptions} [options]
      * @returns {Promise<Float32Array[]>}
      */
-    embedBatch(texts: readonly string[], options?: Cancel & {
-        onProgress?: (progress: {
-            done: number;
-            total: number;
-        }) => void;
-    }): Promise<Float32Array[]>;
+    embedBatch(texts: readonly string[], options?: Call & import('./client.js').BatchOptions): Promise<Float32Array[]>;
     /**
      * Embed a document in chunks as long as the model reads, unless told else.
      * @param {string | import('./files.js').FileBytes} document
-     * @param {import('./files.js').FileOptions} [options]
+     * @param {Omit<import('./files.js').FileOptions, 'normalize' | 'pooling'>} [options]
      * @returns {AsyncGenerator<import('./files.js').FileEvent, void, void>}
      */
-    embedFile(document: string | import('./files.js').FileBytes, options?: import('./files.js').FileOptions): AsyncGenerator<import('./files.js').FileEvent, void, void>;
+    embedFile(document: string | import('./files.js').FileBytes, options?: Omit<import('./files.js').FileOptions, 'normalize' | 'pooling'>): AsyncGenerator<import('./files.js').FileEvent, void, void>;
     /**
      * Say whether the index must be built anew, because its vectors are of another space than those
      * that are made now. An index without a fingerprint always must.

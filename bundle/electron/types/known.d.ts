@@ -1,7 +1,26 @@
-/** What is no options object is told, and never ignored. */
+/** Options by name: one that nobody takes is told, with the one that is meant, and never ignored. */
+/** What each class and method takes. */
+export declare const KNOWN: Readonly<{
+    PythonSidecarService: string[];
+    PythonSidecarClient: string[];
+    PythonSidecarEmbedder: string[];
+    'service.client': string[];
+    embed: string[];
+    embedBatch: string[];
+    embedFile: string[];
+    health: string[];
+    info: string[];
+    'embedder.open': string[];
+    'embedder.embed': string[];
+    'embedder.embedBatch': string[];
+    'embedder.embedFile': string[];
+}>;
+export type Taker = keyof typeof KNOWN;
+/** @typedef {keyof typeof KNOWN} Taker */
 /**
- * Throw SidecarError unless `options` is an object of options.
- * @param {string} taker the class or method that takes them
+ * Throw SidecarError unless `options` is an object that has options of `taker` alone; those that
+ * are undefined count as left out.
+ * @param {Taker} taker
  * @param {unknown} options
  */
-export declare function requireOptions(taker: string, options: unknown): void;
+export declare function requireOptions(taker: Taker, options: unknown): void;

@@ -22,6 +22,12 @@ export declare function locate(options: {
     platform?: NodeJS.Platform;
 }): Places;
 /**
+ * Return whether the service at `scriptPath`, a folder or a file in it, is part of a bundle.
+ * @param {string} scriptPath
+ * @returns {boolean}
+ */
+export declare function isBundled(scriptPath: string): boolean;
+/**
  * Return the environment for the service: ours, without what would lead its Python astray.
  * @param {NodeJS.ProcessEnv} environment
  * @param {string} pythonPath

@@ -55,10 +55,10 @@ export declare class PythonSidecarService extends EventEmitter<ServiceEvents> {
     getStatus(): Status;
     /**
      * Return a client that follows this service through restarts, ports and tokens.
-     * @param {Omit<import('./client.js').ClientOptions, 'baseUrl' | 'port' | 'token' | 'service'>}
+     * @param {Omit<import('./client.js').ClientOptions, 'baseUrl' | 'host' | 'port' | 'token' | 'service'>}
      *   [options]
      */
-    client(options?: Omit<import('./client.js').ClientOptions, 'baseUrl' | 'port' | 'token' | 'service'>): PythonSidecarClient;
+    client(options?: Omit<import('./client.js').ClientOptions, 'baseUrl' | 'host' | 'port' | 'token' | 'service'>): PythonSidecarClient;
     /**
      * Return where the proven service listens; waits while it starts or comes back.
      *
