@@ -27,6 +27,7 @@ from sidecar.engines.packed.unigram import (
     RECORD,
     SCORES,
     TRIE,
+    WHITE_SPACE,
     Pieces,
 )
 
@@ -83,11 +84,15 @@ def write_unigram(snapshot: Path) -> bool:
 def _has_known_steps(tokenizer: Tokenizer, state: Mapping[str, Any]) -> bool:
     """Return whether words are parted as the service parts them, and added tokens are cut out.
 
-    That is done with the text as it is, before anything else, and for special ones alone.
+    That is done with the text as it is, before anything else, and for special ones alone. White
+    space beside them, which some take with them, must give no tokens.
     """
+    normalizer = tokenizer.normalizer
+    spaces = WHITE_SPACE if normalizer is None else normalizer.normalize_str(WHITE_SPACE)
     return (
         isinstance(rule_of(tokenizer), Spaced)
         and isinstance(tokenizer.pre_tokenizer, Steps)
+        and not spaces.strip(WHITE_SPACE)
         and all(
             token["special"] and not token["normalized"] and not token["single_word"]
             for token in state["added_tokens"]

@@ -164,7 +164,7 @@ class UnigramReader:
         self._mark: str = space["replacement"]
         self._before = "" if space["prepend_scheme"] == "never" else self._mark
         added = steps.get_added_tokens_decoder()
-        self._added = {token.content: (number, token) for number, token in added.items()}
+        self._added = {token.content: number for number, token in added.items()}
         longest_first = sorted(self._added, key=len, reverse=True)
         self._cut = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
@@ -212,20 +212,16 @@ class UnigramReader:
         return made
 
     def _parts(self, text: str) -> Iterator[str | int]:
-        """Yield what stands between added tokens, and the ids of these."""
+        """Yield what stands between added tokens, and the numbers of these.
+
+        White space that they take with them has no tokens anyway.
+        """
         first = 0
         for match in self._cut.finditer(text):
-            number, token = self._added[match[0]]
-            start, end = match.span()
-            if token.lstrip:
-                start = first + len(text[first:start].rstrip(WHITE_SPACE))
-            if token.rstrip:
-                following = _WORD.search(text, end)
-                end = following.start() if following else len(text)
-            if first < start:
-                yield text[first:start]
-            yield number
-            first = end
+            if first < match.start():
+                yield text[first : match.start()]
+            yield self._added[match[0]]
+            first = match.end()
         if first < len(text):
             yield text[first:]
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import random
 from typing import TYPE_CHECKING
 
 import pytest
+import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
 from bench import synthetic
@@ -131,6 +134,27 @@ def test_what_our_model_lacks_is_left_to_tokenizers(tmp_path: Path, feature: str
     tokenizer.save(str(tmp_path / TOKENIZER))
     assert not write_unigram(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [TOKENIZER]
+
+
+def test_white_space_that_becomes_a_letter_is_left_to_tokenizers(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.tsv"
+    for becomes, is_ours in (("20", True), ("61", False)):
+        written = io.BytesIO()
+        rules.write_text(f"3000\t{becomes}\n", encoding="ascii")
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["a"]),
+            model_writer=written,
+            model_type="char",
+            vocab_size=4,
+            normalization_rule_tsv=str(rules),
+            minloglevel=2,
+        )
+        model = sentencepiece_model_pb2.ModelProto.FromString(written.getvalue())
+        tokenizer = xlmr()
+        charsmap = model.normalizer_spec.precompiled_charsmap
+        tokenizer.normalizer = normalizers.Precompiled(charsmap)
+        tokenizer.save(str(tmp_path / TOKENIZER))
+        assert write_unigram(tmp_path) == is_ours
 
 
 @pytest.mark.parametrize("data", [None, b"", b"{}", b"\xff"])
