@@ -62,7 +62,7 @@ const OPTIONS = {
   'model-cache': 'modelCachePath',
   port: 'port',
 };
-const OPTION = /--([a-z][a-z-]*)(?: ([A-Z][A-Z_]*|\d[\d.]*|auto|cpu|packed|reference|[^\s,;]+\/[^\s,;]+)(?![\w]))?/g;
+const OPTION = /--([a-z][a-z-]*)(?: ((?<=--model )[\w.-]+$|[A-Z][A-Z_]*|\d[\d.]*|auto|cpu|packed|reference|[^\s,;]+\/[^\s,;]+)(?![\w]))?/g;
 
 /**
  * Return a next step of the service with the options of this package in the place of its own.
@@ -168,6 +168,7 @@ export const FINAL = new Set([
   'USAGE_ERROR',
   'ADDRESS_IN_USE',
   'BUNDLE_DAMAGED',
+  'OUT_OF_REACH',
   'REFUSED_BY_RULE',
   'SYSTEM_UNSUPPORTED',
   'TIMEOUT',
@@ -215,11 +216,13 @@ function lastWords(log) {
     const said = line.startsWith('{') ? recordOf(line) : undefined;
     if (said && 'exit_code' in said) {
       const { message, why, next } = said;
+      // What was missing stands in the line above.
+      if (why === 'ModuleNotFoundError' || why === 'ImportError') continue;
       const what = why ? `${message} (${why})` : String(message);
       return { what, ...(typeof next === 'string' ? { next } : {}) };
     }
     if (said?.['error'] === 'ModuleNotFoundError' || said?.['error'] === 'ImportError') {
-      return { missing: String(said['error']) };
+      return { missing: String(said['module'] ?? said['error']) };
     }
     const missing = /^(?:ModuleNotFoundError|ImportError): (.*)$/.exec(line)?.[1];
     if (missing) return { missing };

@@ -18,7 +18,7 @@ const PREFIX = 'PROGRESS:';
  *   | { type: 'download_progress', data: Record<string, unknown> }
  *   | { type: 'model_loaded', data: { model: string, dimensions: number } }
  *   | { type: 'ready', data: { instance: string, pid: number, host: string, port: number,
- *       version: string } }
+ *       version: string, degraded: string | null } }
  *   | { type: 'restarting', data: { in_ms: number } & Failure }
  *   | { type: 'stopping', data: Record<string, never> }
  *   | { type: 'stopped', data: Record<string, never> }

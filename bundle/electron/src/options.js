@@ -6,7 +6,7 @@ import { cleanEnvironment, isBundled, locate } from './paths.js';
 /**
  * @typedef {object} ServiceOptions
  * @property {string} [resources] the folder with the bundle; Electron's `process.resourcesPath`
- * @property {string} [pythonPath] the bundle's, by default
+ * @property {string} [pythonPath] the bundle's, by default; a bare name is looked up on PATH
  * @property {string} [scriptPath] the bundle's `embedding_sidecar`, by default
  * @property {string} [modelCachePath] a Hugging Face cache; the bundle brings its own
  * @property {number} [port] 8421; 0 takes a free one
@@ -37,6 +37,7 @@ import { cleanEnvironment, isBundled, locate } from './paths.js';
  * @property {string | undefined} version
  * @property {string | undefined} model
  * @property {number | undefined} dimensions
+ * @property {string | undefined} degraded what serves in the place of what should, if so
  * @property {number} crashes within the last three minutes
  * @property {number} restarts since startSidecar
  * @property {import('./errors.js').SidecarError | undefined} lastError

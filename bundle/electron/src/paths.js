@@ -1,7 +1,7 @@
 /** The place of the bundle inside an app, and the environment of its Python. */
 
-import { existsSync, statSync } from 'node:fs';
-import { basename, delimiter, dirname, resolve } from 'node:path';
+import { accessSync, constants, existsSync, statSync } from 'node:fs';
+import { basename, delimiter, dirname, isAbsolute, resolve } from 'node:path';
 
 import { SidecarError } from './errors.js';
 
@@ -26,7 +26,14 @@ export function locate(options) {
   const python = (options.platform ?? process.platform) === 'win32'
     ? ['python', 'python.exe']
     : ['python', 'bin', 'python3.11'];
-  const pythonPath = options.pythonPath ?? (resources && resolve(resources, ...python));
+  const { pythonPath: given } = options;
+  const isName = given !== undefined && given !== '' && basename(given) === given;
+  const pythonPath = isName ? onPath(given) : (given ?? (resources && resolve(resources, ...python)));
+  if (isName && pythonPath === undefined) {
+    throw new SidecarError('PYTHON_NOT_FOUND', `there is no ${given} on PATH`, {
+      next: 'pass the path of a Python 3.11, or leave out pythonPath to use that of the bundle',
+    });
+  }
   const scriptPath = options.scriptPath ?? (resources && resolve(resources, BUNDLED_NAME));
   if (!pythonPath || !scriptPath) {
     throw new SidecarError('USAGE_ERROR', 'the folder of the bundle is unknown', {
@@ -55,6 +62,28 @@ export function isBundled(scriptPath) {
   const folder = resolve(isFile(scriptPath) ? dirname(scriptPath) : scriptPath);
   // As the service judges it: a bundle that lost its manifest is a damaged one.
   return basename(folder) === BUNDLED_NAME || isFile(resolve(folder, '..', 'manifest.json'));
+}
+
+/**
+ * Return the path of the program `name`, as a shell finds it, or undefined.
+ * @param {string} name
+ * @returns {string | undefined}
+ */
+function onPath(name) {
+  const folders = (process.env['PATH'] ?? '').split(delimiter).filter(isAbsolute);
+  const endings = process.platform === 'win32' && !name.includes('.') ? ['.exe'] : [''];
+  const places = folders.flatMap((folder) => endings.map((ending) => resolve(folder, name + ending)));
+  return places.find(isProgram);
+}
+
+/** @param {string} path */
+function isProgram(path) {
+  try {
+    accessSync(path, constants.X_OK);
+  } catch {
+    return false;
+  }
+  return isFile(path);
 }
 
 /** @param {string} path */

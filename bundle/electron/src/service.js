@@ -106,7 +106,7 @@ export class PythonSidecarService extends EventEmitter {
 
   /** @returns {Status} */
   getStatus() {
-    const { version, model, dimensions } = this.#said;
+    const { version, model, dimensions, degraded } = this.#said;
     return {
       state: this.#state,
       ready: this.#state === 'ready',
@@ -116,6 +116,7 @@ export class PythonSidecarService extends EventEmitter {
       version: typeof version === 'string' ? version : undefined,
       model: typeof model === 'string' ? model : undefined,
       dimensions: typeof dimensions === 'number' ? dimensions : undefined,
+      degraded: typeof degraded === 'string' ? degraded : undefined,
       crashes: this.#backoff.crashes,
       restarts: this.#restarts,
       lastError: this.#lastError,
@@ -216,7 +217,11 @@ export class PythonSidecarService extends EventEmitter {
       // What was there will be there again: an updater is at work.
       const missing = hasServed ? absence(this.#options) : undefined;
       isReplaced ||= error.code === 'BUNDLE_GONE' || missing !== undefined;
-      const isFinal = FINAL.has(error.code) && !(isReplaced && PARTIAL.has(error.code));
+      const isPassing =
+        (isReplaced && PARTIAL.has(error.code)) ||
+        // What may be downloaded is in reach again with the network.
+        (error.code === 'OUT_OF_REACH' && this.#options.args?.includes('--allow-download'));
+      const isFinal = FINAL.has(error.code) && !isPassing;
       if (!this.#options.autoRestart || isFinal) {
         this.#giveUp(run, error);
         return;
@@ -426,8 +431,9 @@ export class PythonSidecarService extends EventEmitter {
     this.#state = state;
     const status = this.getStatus();
     if (changed || data) {
-      const { instance, pid, port, version } = status;
-      const shown = state === 'ready' ? { instance, pid, host: this.#endpoint?.host, port, version } : data ?? {};
+      const { instance, pid, port, version, degraded = null } = status;
+      const host = this.#endpoint?.host;
+      const shown = state === 'ready' ? { instance, pid, host, port, version, degraded } : data ?? {};
       this.#tell({ type: state, data: { ...shown } });
     }
     this.#safely(() => this.emit('status', status));

@@ -28,9 +28,14 @@ test('a missing module is told as that, with its name', () => {
   assert.match(error.message, /No module named 'numpy'/);
 });
 
-test('a module that is missed later is told in the log', () => {
-  const line = { level: 'error', message: 'a bug ends the service', error: 'ModuleNotFoundError' };
-  assert.equal(errorOfExit(1, null, JSON.stringify(line)).code, 'PYTHON_DEPS_MISSING');
+test('a module that is missed later is told in the log, and named', () => {
+  const line = { level: 'error', message: 'it ends', error: 'ModuleNotFoundError', module: 'uvicorn' };
+  const last = { message: 'loading failed', why: 'ModuleNotFoundError', exit_code: 1 };
+  for (const lines of [[line], [line, last]]) {
+    const error = errorOfExit(1, null, lines.map((said) => JSON.stringify(said)).join('\n'));
+    assert.equal(error.code, 'PYTHON_DEPS_MISSING');
+    assert.equal(error.what, 'a Python module is missing: uvicorn');
+  }
 });
 
 test('options that it refuses are named', () => {
@@ -56,6 +61,8 @@ for (const [said, told] of [
   ['choose a --port above 1023', 'choose a port above 1023'],
   ['--engine auto, or a bundle of the profile safe', "engine: 'auto', or a bundle of the profile safe"],
   ['--model sentence-transformers/all-MiniLM-L6-v2', "model: 'sentence-transformers/all-MiniLM-L6-v2'"],
+  ['--model minilm', "model: 'minilm'"],
+  ['--model M or another --model', 'model: M or another model'],
   ["--model-cache DIR with a repository's name", "modelCachePath: DIR with a repository's name"],
   ['--device auto, or --device cpu', "args: ['--device', 'auto'], or args: ['--device', 'cpu']"],
   ['leave --precision out', 'leave --precision out'],

@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import test from 'node:test';
 
 import { commandOf } from '../src/options.js';
 import { cleanEnvironment, locate } from '../src/paths.js';
+
+const NO_MODES = process.platform === 'win32' ? 'files have no modes here' : false;
 
 function bundle(t, python) {
   const root = mkdtempSync(join(tmpdir(), 'sidecar é '));
@@ -41,6 +43,24 @@ test('what is missing has its own code, and a next step', (t) => {
   for (const [options, code] of codes) {
     assert.throws(() => locate(options), (error) => error.code === code && error.next !== undefined);
   }
+});
+
+test('a bare name of Python is looked up on the path, and nowhere else', { skip: NO_MODES }, (t) => {
+  const { root } = bundle(t, ['python', 'bin', 'python3.11']);
+  const before = process.env.PATH;
+  t.after(() => (process.env.PATH = before));
+  const [first, second] = [join(root, 'first'), join(root, 'second')];
+  for (const folder of [first, second]) {
+    mkdirSync(folder);
+    writeFileSync(join(folder, 'python3'), '', { mode: folder === second ? 0o755 : 0o644 });
+  }
+  process.env.PATH = ['bundle', first, second].join(delimiter);
+  const options = { resources: root, platform: 'linux' };
+  assert.equal(locate({ ...options, pythonPath: 'python3' }).pythonPath, join(second, 'python3'));
+  assert.throws(() => locate({ ...options, pythonPath: 'python4' }), (error) => {
+    assert.match(error.message, /no python4 on PATH; next: /);
+    return error.code === 'PYTHON_NOT_FOUND';
+  });
 });
 
 test('an older spelling of the script is taken as given', (t) => {

@@ -147,6 +147,25 @@ test('an option that it refuses is told in its own words', { skip }, async (t) =
   });
 });
 
+test('a model that the bundle does not have is told at once, with the name of one', { skip }, async (t) => {
+  const types = [];
+  const { service } = started(t, { model: 'no-such-model', onProgress: ({ type }) => types.push(type) });
+  await assert.rejects(service.startSidecar(), (error) => {
+    assert.match(error.next, /^model: '\w+'$/);
+    return error.code === 'OUT_OF_REACH';
+  });
+  assert.deepEqual(types, ['starting', 'failed']);
+});
+
+test('a Python without the modules is told the first that it misses', { skip }, async (t) => {
+  const { service } = started(t, { pythonPath: 'python3.11' });
+  await assert.rejects(service.startSidecar(), (error) => {
+    if (error.code === 'PYTHON_NOT_FOUND') return true;
+    assert.match(error.message, /a Python module is missing: \w+; next: /);
+    return error.code === 'PYTHON_DEPS_MISSING';
+  });
+});
+
 test('a document comes in chunks with their places, from a folder and as bytes', { skip }, async (t) => {
   const { service, client, folder } = started(t, { ...QUICK, allowDirs: [tmpdir()] });
   await service.startSidecar();

@@ -129,6 +129,26 @@ for (const [exit, code] of [
   });
 }
 
+test('a model that is not there is final at the first start, unless it may be downloaded', async (t) => {
+  const { service, notes } = scripted(t, { exit: 5 });
+  await assert.rejects(service.startSidecar(), isCode('OUT_OF_REACH'));
+  assert.equal(notes('start').length, 1);
+  const passing = scripted(t, [{ exit: 5 }, {}], { args: ['--allow-download'] });
+  assert.equal((await passing.service.startSidecar()).ready, true);
+  assert.equal(passing.notes('start').length, 2);
+});
+
+test('what serves in the place of what should is in the ready event and the status', async (t) => {
+  for (const degraded of ['reference', null]) {
+    const { service, events } = scripted(t, { degraded });
+    const status = await service.startSidecar();
+    assert.equal(events.at(-1).data.degraded, degraded);
+    assert.equal(status.degraded, degraded ?? undefined);
+    await service.stopSidecar();
+    assert.equal(service.getStatus().degraded, degraded ?? undefined);
+  }
+});
+
 test('a damaged bundle found at a restart ends it, too', async (t) => {
   const { service, notes, types } = scripted(t, [{ after: 150 }, { exit: 4 }]);
   await service.startSidecar();

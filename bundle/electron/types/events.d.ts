@@ -37,6 +37,7 @@ export type ProgressEvent = {
         host: string;
         port: number;
         version: string;
+        degraded: string | null;
     };
 } | {
     type: 'restarting';
@@ -70,7 +71,7 @@ export type Announced = {
  *   | { type: 'download_progress', data: Record<string, unknown> }
  *   | { type: 'model_loaded', data: { model: string, dimensions: number } }
  *   | { type: 'ready', data: { instance: string, pid: number, host: string, port: number,
- *       version: string } }
+ *       version: string, degraded: string | null } }
  *   | { type: 'restarting', data: { in_ms: number } & Failure }
  *   | { type: 'stopping', data: Record<string, never> }
  *   | { type: 'stopped', data: Record<string, never> }

@@ -5,7 +5,7 @@ export type ServiceOptions = {
      */
     resources?: string;
     /**
-     * the bundle's, by default
+     * the bundle's, by default; a bare name is looked up on PATH
      */
     pythonPath?: string;
     /**
@@ -81,6 +81,10 @@ export type Status = {
     model: string | undefined;
     dimensions: number | undefined;
     /**
+     * what serves in the place of what should, if so
+     */
+    degraded: string | undefined;
+    /**
      * within the last three minutes
      */
     crashes: number;
@@ -98,7 +102,7 @@ export type Endpoint = {
 /**
  * @typedef {object} ServiceOptions
  * @property {string} [resources] the folder with the bundle; Electron's `process.resourcesPath`
- * @property {string} [pythonPath] the bundle's, by default
+ * @property {string} [pythonPath] the bundle's, by default; a bare name is looked up on PATH
  * @property {string} [scriptPath] the bundle's `embedding_sidecar`, by default
  * @property {string} [modelCachePath] a Hugging Face cache; the bundle brings its own
  * @property {number} [port] 8421; 0 takes a free one
@@ -127,6 +131,7 @@ export type Endpoint = {
  * @property {string | undefined} version
  * @property {string | undefined} model
  * @property {number | undefined} dimensions
+ * @property {string | undefined} degraded what serves in the place of what should, if so
  * @property {number} crashes within the last three minutes
  * @property {number} restarts since startSidecar
  * @property {import('./errors.js').SidecarError | undefined} lastError

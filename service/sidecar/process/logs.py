@@ -74,6 +74,8 @@ class JsonFormatter(logging.Formatter):
         line |= getattr(record, FIELDS, {})
         if record.exc_info and record.exc_info[0] is not None:
             line["error"] = record.exc_info[0].__name__
+            if isinstance(record.exc_info[1], ImportError) and record.exc_info[1].name:
+                line["module"] = record.exc_info[1].name
             line["frames"] = frames(record.exc_info[2])
         failure = getattr(record, "failure", None)
         if isinstance(failure, ServiceError):

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // A Python that never was: started like the bundle's, it speaks the service's protocol and then
 // misbehaves as the JSON after --behave says: one object, or an array with one for each start.
-// {start, exit, signal, says, mute, garbage, hang, deaf, liar, keepsPort, worker, closesStdin, after,
+// {start, degraded, exit, signal, says, mute, garbage, hang, deaf, liar, keepsPort, worker, closesStdin, after,
 // gone: how many looks, once it is ready, find its bundle gone}
 import { spawn } from 'node:child_process';
 import { appendFileSync, readFileSync } from 'node:fs';
@@ -115,6 +115,7 @@ announce('ready', {
   host: '127.0.0.1',
   port: act.liar ?? server.address().port,
   version: '0.0.0',
+  degraded: act.degraded ?? null,
 });
 if (act.after !== undefined) {
   // So long after somebody has seen that it is well.

@@ -42,6 +42,16 @@ def lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+def test_a_module_that_cannot_be_imported_is_named(logged: Callable[[], str]) -> None:
+    logs.configure("info")
+    for error in (ModuleNotFoundError("no", name="numpy"), ImportError("no"), ValueError("no")):
+        try:
+            raise error
+        except (ImportError, ValueError):
+            logging.getLogger("sidecar").exception("it ends")
+    assert [line.get("module") for line in lines(logged())] == ["numpy", None, None]
+
+
 def test_a_line_is_one_object_with_time_level_logger_and_message(
     logged: Callable[[], str],
 ) -> None:
