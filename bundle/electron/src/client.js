@@ -11,6 +11,7 @@ import { partsOf } from './parts.js';
 import { isBundleGone } from './replacement.js';
 import { retrying } from './retry.js';
 import { indicesOf, isDimensions, isFingerprint, rowsOf } from './rows.js';
+import { trace } from './trace.js';
 
 const BINARY = 'application/octet-stream';
 const JSON_TYPE = 'application/json';
@@ -32,6 +33,7 @@ const MOST_BYTES = 2 ** 31 - 1;
  *   each of its events, and ten times that where nothing but progress comes (30000)
  * @property {number} [retryAttempts] further attempts after a failure that may pass (2)
  * @property {number} [retryDelay] milliseconds before the first of them (1000), then twice as long
+ * @property {(retry: import('./retry.js').Retry) => void} [onRetry] told before each of them
  */
 
 /**
@@ -102,6 +104,7 @@ export class PythonSidecarClient {
   #timeout;
   #retryAttempts;
   #retryDelay;
+  #onRetry;
 
   /** @param {ClientOptions} [options] */
   constructor(options = {}) {
@@ -111,6 +114,7 @@ export class PythonSidecarClient {
     this.#timeout = options.timeout ?? 30_000;
     this.#retryAttempts = options.retryAttempts ?? 2;
     this.#retryDelay = options.retryDelay ?? 1000;
+    this.#onRetry = options.onRetry;
   }
 
   /** Let go of the kept connections; the client can be used again. */
@@ -319,7 +323,12 @@ export class PythonSidecarClient {
    * @returns {Promise<T>}
    */
   #retry(signal, attempt) {
-    const policy = { attempts: this.#retryAttempts, delayMs: this.#retryDelay, signal };
+    const tell = (/** @type {import('./retry.js').Retry} */ retry) => {
+      const { code, what } = retry.error;
+      trace('SIDECAR-CLIENT', 'retry', { attempt: retry.attempt, waitMs: Math.round(retry.waitMs), code, what });
+      this.#onRetry?.(retry);
+    };
+    const policy = { attempts: this.#retryAttempts, delayMs: this.#retryDelay, signal, tell };
     const noticed = () =>
       attempt().catch((/** @type {unknown} */ error) => {
         this.#notice(error);

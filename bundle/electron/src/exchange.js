@@ -15,6 +15,9 @@ const FIRST_BYTES = 16 * 1024;
 // for ten of them.
 const WAITS = 10;
 
+const TOKEN_STEP =
+  'use service.client(), or in a worker new PythonSidecarClient(await service.endpoint()), which have its token';
+
 /**
  * @typedef {object} Asked
  * @property {string} host
@@ -351,9 +354,11 @@ export function refusal({ status, headers, body }) {
   const why = problem.why ? ` (${problem.why})` : '';
   const detail = problem.detail === undefined ? '' : `: ${problem.detail}${why}`;
   const wait = retryAfterOf(headers['retry-after']);
+  const isStranger = Boolean(problem.type?.endsWith(':no-token'));
   return new SidecarError('HTTP_ERROR', `the sidecar answered ${status}${detail}`, {
     status,
     problem,
+    ...(isStranger ? { next: TOKEN_STEP } : {}),
     ...(wait === undefined ? {} : { retryAfterMs: wait }),
   });
 }

@@ -22,6 +22,7 @@ export { PythonSidecarService } from './service.js';
  * @typedef {import('./files.js').FileOptions} FileOptions
  * @typedef {import('./events.js').ProgressEvent} ProgressEvent
  * @typedef {import('./reindex.js').Reindex} Reindex
+ * @typedef {import('./retry.js').Retry} Retry
  * @typedef {import('./options.js').Endpoint} Endpoint
  * @typedef {import('./options.js').ServiceOptions} ServiceOptions
  * @typedef {import('./options.js').Status} Status

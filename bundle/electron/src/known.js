@@ -6,7 +6,7 @@ import { isRecord } from './json.js';
 const SPACE = ['normalize', 'pooling'];
 const CALL = ['signal', 'truncate', 'priority'];
 const BATCH = ['batchSize', 'batchBytes', 'concurrency', 'onProgress'];
-const PATIENCE = ['timeout', 'retryAttempts', 'retryDelay'];
+const PATIENCE = ['timeout', 'retryAttempts', 'retryDelay', 'onRetry'];
 const FILE = ['chunkSize', 'chunkOverlap', 'maxChunks', 'unit', 'charset', 'password', 'signal'];
 
 /** What each class and method takes. */

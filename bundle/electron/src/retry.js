@@ -7,6 +7,13 @@ import { SidecarError } from './errors.js';
 const LONGEST_MS = 60_000;
 
 /**
+ * @typedef {object} Retry
+ * @property {number} attempt the further attempt that comes, from 1
+ * @property {number} waitMs milliseconds until then
+ * @property {SidecarError} error why the last one failed
+ */
+
+/**
  * Return whether the same request may succeed later: the connection broke, the queue was full
  * (429), or the service has trouble of its own (5xx). A timeout is none: it was long enough.
  * @param {unknown} error
@@ -23,10 +30,11 @@ export function isPassing(error) {
  * Return what `attempt` gives, after up to `attempts` further ones where a failure may pass.
  * @template T
  * @param {() => Promise<T>} attempt
- * @param {{ attempts: number, delayMs: number, signal: AbortSignal | undefined }} policy
+ * @param {{ attempts: number, delayMs: number, signal: AbortSignal | undefined,
+ *   tell: (retry: Retry) => void }} policy
  * @returns {Promise<T>}
  */
-export async function retrying(attempt, { attempts, delayMs, signal }) {
+export async function retrying(attempt, { attempts, delayMs, signal, tell }) {
   for (let failed = 0; ; failed += 1) {
     try {
       return await attempt();
@@ -35,7 +43,9 @@ export async function retrying(attempt, { attempts, delayMs, signal }) {
       const wait = error.retryAfterMs ?? delayMs * 2 ** failed;
       if (wait > LONGEST_MS) throw error;
       // Clients that were refused together shall not come back together.
-      await sleep(wait * (1 + Math.random() / 10), signal);
+      const waitMs = wait * (1 + Math.random() / 10);
+      tell({ attempt: failed + 1, waitMs, error });
+      await sleep(waitMs, signal);
     }
   }
 }

@@ -14,6 +14,7 @@ import { commandOf, DEFAULTS } from './options.js';
 import { SidecarProcess } from './process.js';
 import { absence, Departure, PARTIAL, replaced } from './replacement.js';
 import { begun } from './run.js';
+import { trace } from './trace.js';
 import { hangs, proven } from './watch.js';
 
 /**
@@ -134,7 +135,9 @@ export class PythonSidecarService extends EventEmitter {
   }
 
   /**
-   * Return where the proven service listens; waits while it starts or comes back.
+   * Return where the proven service listens; waits while it starts or comes back. A worker makes
+   * its client of it, `new PythonSidecarClient(await service.endpoint())`, and asks for it anew
+   * after a restart: port and token are of one start.
    *
    * Rejects with SidecarError when it does not run, or with the reason of an aborted signal.
    * @param {AbortSignal} [signal]
@@ -445,6 +448,7 @@ export class PythonSidecarService extends EventEmitter {
   /** @param {Announced} announced */
   #tell(announced) {
     const event = /** @type {ProgressEvent} */ (announced);
+    trace('SIDECAR-SERVICE', announced.type, announced.data);
     this.#safely(() => this.#options.onProgress?.(event));
     this.#safely(() => this.emit('progress', event));
   }

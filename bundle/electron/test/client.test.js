@@ -146,6 +146,27 @@ for (const status of [400, 401, 403, 404, 413, 422]) {
   });
 }
 
+test('each further attempt is told, before the wait for it', async (t) => {
+  const script = (response) => problem(response, 503, 'passing');
+  const told = [];
+  const { client, asked } = await answering(t, [script, script], {
+    onRetry: (retry) => told.push({ ...retry, asked: asked.length }),
+  });
+  await client.embed('x');
+  assert.deepEqual(told.map(({ attempt, asked: before }) => [attempt, before]), [[1, 1], [2, 2]]);
+  assert.ok(told.every(({ waitMs, error }) => waitMs >= 5 && error.status === 503));
+});
+
+test('a request without the token is told where its app finds it', async (t) => {
+  const { port } = await connected(t, handler({ instance: 'scripted-one', token: 'secret' }));
+  const bare = new PythonSidecarClient({ port });
+  t.after(() => bare.close());
+  await assert.rejects(bare.embed('x'), (error) => {
+    assert.match(error.next, /service\.endpoint\(\)/);
+    return error.status === 401;
+  });
+});
+
 test('an answer that takes too long is a timeout, and not tried again', async (t) => {
   const { client, asked } = await answering(t, [() => {}], { timeout: 50 });
   await assert.rejects(client.embed('x'), isCode('TIMEOUT'));

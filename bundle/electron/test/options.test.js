@@ -59,7 +59,7 @@ for (const [taker, name, next] of [
   ['embedBatch', 'batch_size', 'use batchSize'],
   ['embedFile', 'chunk_size', 'use chunkSize'],
   ['embedder.embed', 'normalize', 'pass normalize to PythonSidecarEmbedder or embed or embedBatch or embedFile'],
-  ['service.client', 'nonsense', 'its options are timeout, retryAttempts, retryDelay'],
+  ['service.client', 'nonsense', 'its options are timeout, retryAttempts, retryDelay, onRetry'],
 ]) {
   test(`${name} given to ${taker}: ${next}`, () => refused(taker, { [name]: 1 }, next));
 }

@@ -4,7 +4,7 @@ import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
 
-import { PythonSidecarService, SidecarError } from '../src/index.js';
+import { PythonSidecarClient, PythonSidecarService, SidecarError } from '../src/index.js';
 import { isAlive, scripted, serve, stranger, until } from './support/service.js';
 
 const NO_SHELL = process.platform === 'win32' ? 'there is no shell with limits' : false;
@@ -329,6 +329,14 @@ test('a request that waits for the start can be called off', async (t) => {
   await assert.rejects(waiting, /never mind/);
   await service.stopSidecar();
   await failed;
+});
+
+test('where it listens, and its token, are enough for a client in a worker', async (t) => {
+  const { service } = scripted(t);
+  await service.startSidecar();
+  const worker = new PythonSidecarClient(structuredClone(await service.endpoint()));
+  t.after(() => worker.close());
+  assert.equal((await worker.embed('x')).vectors.length, 1);
 });
 
 test('a service that is told to use a port uses it', async (t) => {

@@ -39,6 +39,10 @@ export type ClientOptions = {
      * milliseconds before the first of them (1000), then twice as long
      */
     retryDelay?: number;
+    /**
+     * told before each of them
+     */
+    onRetry?: (retry: import('./retry.js').Retry) => void;
 };
 export type EmbedOptions = {
     /**
@@ -158,6 +162,7 @@ export type Info = {
  *   each of its events, and ten times that where nothing but progress comes (30000)
  * @property {number} [retryAttempts] further attempts after a failure that may pass (2)
  * @property {number} [retryDelay] milliseconds before the first of them (1000), then twice as long
+ * @property {(retry: import('./retry.js').Retry) => void} [onRetry] told before each of them
  */
 /**
  * @typedef {object} EmbedOptions

@@ -19,6 +19,7 @@ export type FileEvent = import('./files.js').FileEvent;
 export type FileOptions = import('./files.js').FileOptions;
 export type ProgressEvent = import('./events.js').ProgressEvent;
 export type Reindex = import('./reindex.js').Reindex;
+export type Retry = import('./retry.js').Retry;
 export type Endpoint = import('./options.js').Endpoint;
 export type ServiceOptions = import('./options.js').ServiceOptions;
 export type Status = import('./options.js').Status;
@@ -38,6 +39,7 @@ export type Status = import('./options.js').Status;
  * @typedef {import('./files.js').FileOptions} FileOptions
  * @typedef {import('./events.js').ProgressEvent} ProgressEvent
  * @typedef {import('./reindex.js').Reindex} Reindex
+ * @typedef {import('./retry.js').Retry} Retry
  * @typedef {import('./options.js').Endpoint} Endpoint
  * @typedef {import('./options.js').ServiceOptions} ServiceOptions
  * @typedef {import('./options.js').Status} Status

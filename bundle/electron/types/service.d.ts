@@ -60,7 +60,9 @@ export declare class PythonSidecarService extends EventEmitter<ServiceEvents> {
      */
     client(options?: Omit<import('./client.js').ClientOptions, 'baseUrl' | 'host' | 'port' | 'token' | 'service'>): PythonSidecarClient;
     /**
-     * Return where the proven service listens; waits while it starts or comes back.
+     * Return where the proven service listens; waits while it starts or comes back. A worker makes
+     * its client of it, `new PythonSidecarClient(await service.endpoint())`, and asks for it anew
+     * after a restart: port and token are of one start.
      *
      * Rejects with SidecarError when it does not run, or with the reason of an aborted signal.
      * @param {AbortSignal} [signal]

@@ -106,7 +106,7 @@ export function handler({
       const more = isKnown ? { model: 'scripted', dim: DIMENSIONS, device: 'cpu' } : {};
       json(response, { ...said, ...more }, said.status === 'ok' ? 200 : 503);
     } else if (!isKnown) {
-      problem(response, 401, 'token');
+      problem(response, 401, 'no-token');
     } else if (path === '/shutdown') {
       json(response, { status: 'stopping' }, 202);
       shutdown();
