@@ -7,12 +7,14 @@ import { SidecarError } from './errors.js';
 import { exchange, objectOf, refusal, refused, requireType, stream } from './exchange.js';
 import { eventsOf, fieldsOf } from './files.js';
 import { requireOptions } from './known.js';
-import { partsOf } from './parts.js';
+import { Pace } from './pace.js';
+import { Parts } from './parts.js';
 import { isBundleGone } from './replacement.js';
 import { retrying } from './retry.js';
 import { indicesOf, isDimensions, isFingerprint, rowsOf } from './rows.js';
 import { trace } from './trace.js';
 
+const EMBED = '/embed';
 const BINARY = 'application/octet-stream';
 const JSON_TYPE = 'application/json';
 const PASSWORD = 'x-document-password';
@@ -29,8 +31,9 @@ const MOST_BYTES = 2 ** 31 - 1;
  * @property {number} [port] 8421
  * @property {string} [token] the bearer token, where the service wants one
  * @property {import('./service.js').PythonSidecarService} [service] follow this one, instead
- * @property {number} [timeout] milliseconds that one attempt may take; of a document, the wait for
- *   each of its events, and ten times that where nothing but progress comes (30000)
+ * @property {number} [timeout] milliseconds that one attempt may take, from the last answer to
+ *   a request for vectors on, ten times that in all; of a document, the wait for each of its events,
+ *   and ten times that where nothing but progress comes (30000)
  * @property {number} [retryAttempts] further attempts after a failure that may pass (2)
  * @property {number} [retryDelay] milliseconds before the first of them (1000), then twice as long
  * @property {(retry: import('./retry.js').Retry) => void} [onRetry] told before each of them
@@ -99,6 +102,8 @@ const MOST_BYTES = 2 ** 31 - 1;
 /** A client of one sidecar. Connections are kept and used again; `close` lets go of them. */
 export class PythonSidecarClient {
   #agent = new http.Agent({ keepAlive: true, maxSockets: 32 });
+  #pace = new Pace();
+  #life = { at: -Infinity };
   #service;
   #place;
   #timeout;
@@ -177,27 +182,41 @@ export class PythonSidecarClient {
   }
 
   /**
-   * Embed texts in one request.
+   * Embed texts: in one request, unless that would not be answered in time.
    * @param {string | readonly string[]} texts
    * @param {EmbedOptions} [options]
    * @returns {Promise<Embedded>}
    */
   async embed(texts, options = {}) {
     requireOptions('embed', options);
+    const asked = typeof texts === 'string' ? [texts] : texts;
+    const most = { batchSize: Infinity, batchBytes: Infinity, concurrency: 2 };
+    return united(await this.#inParts(asked, { ...most, ...options }));
+  }
+
+  /**
+   * Embed the texts of one request.
+   * @param {import('./parts.js').Part} part
+   * @param {EmbedOptions} options
+   * @returns {Promise<Embedded>}
+   */
+  async #embedPart({ texts, bytes: size, first }, options) {
     const { signal, ...fields } = options;
-    const asked = (typeof texts === 'string' ? [texts] : texts).map(wellFormed);
+    const asked = texts.map(wellFormed);
     const body = Buffer.from(JSON.stringify({ texts: asked, ...fields }));
     const payload = { accept: BINARY, contentType: JSON_TYPE, body };
     const most = { texts: asked.length, cut: options.truncate === false ? 0 : asked.length };
     // Judged before the rows are read: they may be no more than those of the texts.
-    const asking = this.#ask('POST', '/embed', signal, payload, (head) => {
+    const asking = this.#ask('POST', EMBED, signal, payload, (head) => {
       const { count, dimensions } = tableOf(head, most);
       return count * dimensions * 4;
     });
-    const { body: bytes, headers } = await asking.catch((error) => {
-      throw located(error, 0);
+    const { body: bytes, headers, ms } = await asking.catch((error) => {
+      throw located(error, first);
     });
     const { count, dimensions, fingerprint, cut, tokens } = tableOf(headers, most);
+    this.#life.at = performance.now();
+    this.#pace.saw({ bytes: size, tokens, ms });
     return {
       vectors: rowsOf(bytes, count, dimensions),
       dimensions,
@@ -220,39 +239,56 @@ export class PythonSidecarClient {
   async embedBatch(texts, options = {}) {
     const given = typeof options === 'boolean' ? { normalize: options } : options;
     requireOptions('embedBatch', given);
-    const { batchSize = 64, batchBytes = 1 << 20, concurrency = 2, onProgress, ...rest } = given;
+    const answer = united(await this.#inParts(texts, given));
+    return Object.assign([...answer.vectors], answer);
+  }
+
+  /**
+   * Embed texts in requests that are answered in time, as far as is known.
+   * @param {readonly string[]} texts
+   * @param {EmbedOptions & BatchOptions} options
+   * @returns {Promise<Answer[]>}
+   */
+  async #inParts(texts, options) {
+    const { batchSize = 64, batchBytes = 1 << 20, concurrency = 2, onProgress, ...rest } = options;
     const { signal, ...fields } = rest;
-    const parts = partsOf(texts, { count: batchSize, bytes: batchBytes });
-    if (parts.length > 1) fields.priority ??= 'bulk';
+    const parts = new Parts(texts);
+    const take = () => {
+      const bytes = Math.min(batchBytes, this.#pace.bytesIn(this.#timeout));
+      return parts.take({ count: batchSize, bytes });
+    };
+    const whole = take();
+    if (whole && whole.texts.length === texts.length) {
+      const answer = await this.#embedPart(whole, rest);
+      onProgress?.({ done: texts.length, total: texts.length });
+      return [{ ...answer, first: 0 }];
+    }
+    fields.priority ??= 'bulk';
     const failing = new AbortController();
     const abort = () => failing.abort(signal?.reason);
     if (signal?.aborted) abort();
     signal?.addEventListener('abort', abort, { once: true });
-    /** @type {Embedded[]} */
-    const answers = new Array(parts.length);
-    let next = 0;
+    /** @type {Answer[]} */
+    const answers = [];
     let done = 0;
-    const work = async () => {
-      for (let part = parts[next]; part; part = parts[next]) {
-        const place = next++;
-        const asked = this.embed(part.texts, { ...fields, signal: failing.signal });
-        answers[place] = await asked.catch((error) => {
-          throw located(error, part.first);
-        });
+    const work = async (/** @type {import('./parts.js').Part | undefined} */ begun) => {
+      for (let part = begun; part; part = take()) {
+        const answer = await this.#embedPart(part, { ...fields, signal: failing.signal });
+        answers.push({ ...answer, first: part.first });
         done += part.texts.length;
         onProgress?.({ done, total: texts.length });
       }
     };
     try {
-      const workers = Math.max(1, Math.min(concurrency, parts.length));
-      await Promise.all(Array.from({ length: workers }, work));
+      const workers = Math.max(1, Math.min(concurrency, texts.length));
+      await Promise.all(Array.from({ length: workers }, (_, n) => work(n === 0 ? whole : take())));
     } catch (error) {
       failing.abort(error);
       throw error;
     } finally {
       signal?.removeEventListener('abort', abort);
     }
-    return united(answers, parts);
+    return answers.sort((one, two) => one.first - two.first);
   }
 
   /**
@@ -325,7 +361,8 @@ export class PythonSidecarClient {
   #retry(signal, attempt) {
     const tell = (/** @type {import('./retry.js').Retry} */ retry) => {
       const { code, what } = retry.error;
-      trace('SIDECAR-CLIENT', 'retry', { attempt: retry.attempt, waitMs: Math.round(retry.waitMs), code, what });
+      const { attempt, waitMs } = retry;
+      trace('SIDECAR-CLIENT', 'retry', { attempt, waitMs: Math.round(waitMs), code, what });
       this.#onRetry?.(retry);
     };
     const policy = { attempts: this.#retryAttempts, delayMs: this.#retryDelay, signal, tell };
@@ -388,6 +425,7 @@ export class PythonSidecarClient {
       body,
       signal,
       timeoutMs: this.#timeout,
+      life: path === EMBED ? this.#life : undefined,
     };
   }
 
@@ -512,12 +550,15 @@ function numberOf(header, what = 'rows') {
   return Number(header);
 }
 
+/** @typedef {Embedded & { first: number }} Answer */
+
 /**
- * @param {Embedded[]} answers
- * @param {import('./parts.js').Part[]} parts
- * @returns {EmbeddedBatch}
+ * Return the answers about a call's texts as one. Throws SidecarError where they are of several
+ * vector spaces.
+ * @param {Answer[]} answers
+ * @returns {Embedded}
  */
-function united(answers, parts) {
+function united(answers) {
   const [{ dimensions, fingerprint } = { dimensions: 0, fingerprint: '' }] = answers;
   const isOther = (/** @type {Embedded} */ answer) =>
     answer.fingerprint !== fingerprint || answer.dimensions !== dimensions;
@@ -526,16 +567,12 @@ function united(answers, parts) {
       next: 'embed everything again with the current model',
     });
   }
-  const vectors = answers.flatMap((answer) => answer.vectors);
-  return Object.assign([...vectors], {
-    vectors,
+  return {
+    vectors: answers.flatMap((answer) => answer.vectors),
     dimensions,
     fingerprint,
-    truncated: answers.flatMap((answer, index) => {
-      const first = parts[index]?.first ?? 0;
-      return answer.truncated.map((at) => first + at);
-    }),
+    truncated: answers.flatMap(({ first, truncated }) => truncated.map((at) => first + at)),
     truncatedCount: answers.reduce((sum, answer) => sum + answer.truncatedCount, 0),
     tokens: answers.reduce((sum, answer) => sum + answer.tokens, 0),
-  });
+  };
 }

@@ -27,6 +27,8 @@ const TOKEN_STEP =
  * @property {http.OutgoingHttpHeaders} headers
  * @property {Buffer | undefined} body
  * @property {number} timeoutMs for the whole exchange; of a stream, for each of its events
+ * @property {{ at: number } | undefined} [life] when the service last answered a request like this
+ *   one: that it is busy with others counts for no time, for ten times as long in all
  * @property {AbortSignal | undefined} signal
  */
 
@@ -35,6 +37,7 @@ const TOKEN_STEP =
  * @property {number} status
  * @property {http.IncomingHttpHeaders} headers
  * @property {ArrayBuffer} body of a status other than 200, its first 64 KiB at most
+ * @property {number} ms from the request to the end of the answer
  */
 
 /**
@@ -50,6 +53,7 @@ const TOKEN_STEP =
  * @returns {Promise<Answered>}
  */
 export function exchange(agent, asked, room) {
+  const began = performance.now();
   return new Promise((resolve, reject) => {
     open(agent, asked, (response, call) => {
       const { statusCode: status = 0, headers } = response;
@@ -69,7 +73,7 @@ export function exchange(agent, asked, room) {
         else if (isCut && isServed) call.fail(tooLong());
         else {
           call.finish(isCut);
-          resolve({ status, headers, body });
+          resolve({ status, headers, body, ms: performance.now() - began });
         }
       });
     }, reject);
@@ -137,7 +141,7 @@ export async function refused({ status, headers, parts, close }) {
     if (length > REFUSAL_BYTES) break;
   }
   close();
-  return { status, headers, body: new Uint8Array(Buffer.concat(kept)).buffer };
+  return { status, headers, body: new Uint8Array(Buffer.concat(kept)).buffer, ms: 0 };
 }
 
 /**
@@ -159,7 +163,7 @@ export async function refused({ status, headers, parts, close }) {
  * @param {(error: unknown) => void} refuse
  */
 function open(agent, asked, answer, refuse) {
-  const { host, port, method, path, headers, body, signal, timeoutMs } = asked;
+  const { host, port, method, path, headers, body, signal, timeoutMs, life } = asked;
   if (signal?.aborted) {
     refuse(signal.reason);
     return;
@@ -172,6 +176,7 @@ function open(agent, asked, answer, refuse) {
   let failed;
   let isOver = false;
   let waited = 0;
+  let waits = 1;
   const release = () => {
     isOver = true;
     deadline.stop();
@@ -210,6 +215,12 @@ function open(agent, asked, answer, refuse) {
     request.destroy();
   };
   const expire = () => {
+    const quietMs = performance.now() - (life?.at ?? -Infinity);
+    if (quietMs < timeoutMs && waits < WAITS) {
+      waits += 1;
+      deadline = new Deadline(timeoutMs - quietMs, expire);
+      return;
+    }
     call.fail(new SidecarError('TIMEOUT', `the sidecar did not answer within ${timeoutMs} ms`));
   };
   const abort = () => call.fail(signal?.reason);

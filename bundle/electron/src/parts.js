@@ -4,30 +4,50 @@
  * @typedef {object} Part
  * @property {number} first the index of its first text
  * @property {string[]} texts
+ * @property {number} bytes about how many they are, as JSON
  */
 
-/**
- * Return the texts in order, at most `count` and about `bytes` bytes of them together. A text that
- * is larger goes alone. There is always a part, if an empty one.
- * @param {readonly string[]} texts
- * @param {{ count: number, bytes: number }} most
- * @returns {Part[]}
- */
-export function partsOf(texts, most) {
-  /** @type {Part} */
-  let part = { first: 0, texts: [] };
-  const parts = [part];
-  let size = 0;
-  texts.forEach((text, index) => {
-    const length = Buffer.byteLength(text) + '"",'.length;
-    const isFull = part.texts.length >= most.count || size + length > most.bytes;
-    if (isFull && part.texts.length > 0) {
-      part = { first: index, texts: [] };
-      parts.push(part);
-      size = 0;
+/** Texts, taken in order from the first to the last. */
+export class Parts {
+  #texts;
+  #first = 0;
+  #isBegun = false;
+
+  /** @param {readonly string[]} texts */
+  constructor(texts) {
+    this.#texts = texts;
+  }
+
+  /**
+   * Return the next texts, at most `count` and about `bytes` bytes of them, or undefined after the
+   * last. A text that is larger goes alone. There is always a part, if an empty one.
+   * @param {{ count: number, bytes: number }} most
+   * @returns {Part | undefined}
+   */
+  take(most) {
+    const first = this.#first;
+    if (this.#isBegun && first >= this.#texts.length) return undefined;
+    this.#isBegun = true;
+    /** @type {string[]} */
+    const texts = [];
+    let bytes = 0;
+    for (; this.#first < this.#texts.length; this.#first += 1) {
+      const text = /** @type {string} */ (this.#texts[this.#first]);
+      const length = sizeOf(text);
+      const isFull = texts.length >= most.count || bytes + length > most.bytes;
+      if (isFull && texts.length > 0) break;
+      texts.push(text);
+      bytes += length;
     }
-    part.texts.push(text);
-    size += length;
-  });
-  return parts;
+    return { first, texts, bytes };
+  }
+}
+
+/**
+ * @param {string} text
+ * @returns {number}
+ */
+function sizeOf(text) {
+  // What is no text is refused by the service, with its index.
+  return (typeof text === 'string' ? Buffer.byteLength(text) : 0) + '"",'.length;
 }

@@ -3,7 +3,8 @@ import test from 'node:test';
 
 import { retryAfterOf } from '../src/exchange.js';
 import { PythonSidecarClient, PythonSidecarService, SidecarError } from '../src/index.js';
-import { partsOf } from '../src/parts.js';
+import { Pace } from '../src/pace.js';
+import { Parts } from '../src/parts.js';
 import { indicesOf, rowsOf } from '../src/rows.js';
 import {
   bodyOf, DIMENSIONS, FINGERPRINT, handler, json, problem, rows, vectorOf,
@@ -404,10 +405,99 @@ test('answers of two spaces are not put together', async (t) => {
 
 test('parts hold every text once, in order, within both limits', () => {
   const texts = ['aaaa', '', 'é'.repeat(50), 'b', 'c', 'd', 'e'];
-  const parts = partsOf(texts, { count: 3, bytes: 30 });
+  const taken = (all) => {
+    const source = new Parts(all);
+    return Array.from({ length: 5 }, () => source.take({ count: 3, bytes: 30 })).filter(Boolean);
+  };
+  const parts = taken(texts);
   assert.deepEqual(parts.flatMap((part) => part.texts), texts);
   assert.deepEqual(parts.map((part) => [part.first, part.texts.length]), [[0, 2], [2, 1], [3, 3], [6, 1]]);
-  assert.deepEqual(partsOf([], { count: 3, bytes: 30 }), [{ first: 0, texts: [] }]);
+  assert.deepEqual(parts.map((part) => part.bytes), [10, 103, 12, 4]);
+  assert.deepEqual(taken([]), [{ first: 0, texts: [], bytes: 0 }]);
+});
+
+test('the first requests are small, and the next ones as the speed that was seen', () => {
+  const pace = new Pace();
+  const first = pace.bytesIn(30_000);
+  assert.ok(first > 1000 && first < 10_000, `${first} bytes`);
+  pace.saw({ bytes: 4000, tokens: 1000, ms: 100 });
+  assert.equal(pace.bytesIn(30_000), 200_000);
+  pace.saw({ bytes: 4000, tokens: 1000, ms: 1000 });
+  assert.equal(pace.bytesIn(30_000), 20_000);
+  pace.saw({ bytes: 4000, tokens: 1000, ms: 200 });
+  assert.equal(pace.bytesIn(30_000), 60_000);
+  // Denser texts take longer a byte.
+  pace.saw({ bytes: 2000, tokens: 1000, ms: 200 });
+  assert.equal(pace.bytesIn(30_000), 40_000);
+});
+
+test('a request of a few tokens says something of the speed where it took long', () => {
+  const pace = new Pace();
+  const first = pace.bytesIn(30_000);
+  pace.saw({ bytes: 40, tokens: 10, ms: 50 });
+  pace.saw({ bytes: 40, tokens: 0, ms: 5000 });
+  assert.equal(pace.bytesIn(30_000), first);
+  pace.saw({ bytes: 40, tokens: 10, ms: 2000 });
+  assert.ok(pace.bytesIn(30_000) < first);
+});
+
+// Computes one request after the other, so many characters a millisecond.
+function slow(charsPerMs) {
+  let before = Promise.resolve();
+  const sizes = [];
+  const handle = async (request, response) => {
+    const { texts } = JSON.parse(await bodyOf(request));
+    sizes.push(texts.length);
+    const chars = texts.reduce((sum, text) => sum + text.length, 0);
+    before = before.then(() => new Promise((go) => setTimeout(go, chars / charsPerMs)));
+    await before;
+    rows(response, texts);
+  };
+  return { handle, sizes };
+}
+
+test('no request of many long texts runs out of time on a slow machine', async (t) => {
+  // In one request, or in two of 64 at a time, they would take longer than the timeout.
+  const texts = Array.from({ length: 256 }, (_, n) => `${n} `.padEnd(1700, 'word '));
+  for (const call of ['embedBatch', 'embed']) {
+    const { handle, sizes } = slow(200);
+    const { client } = await connected(t, handle, { timeout: 1000, retryAttempts: 0 });
+    const { vectors } = await client[call](texts);
+    assert.deepEqual(vectors[255], vectorOf(texts[255]));
+    assert.ok(sizes[0] < 4 && sizes.length > 10, sizes.join());
+  }
+});
+
+test('a fast machine is soon asked for as much as was said', async (t) => {
+  const { client } = await answering(t, []);
+  const told = [];
+  const texts = Array.from({ length: 2000 }, () => 'word '.repeat(200));
+  await client.embedBatch(texts, { batchSize: 100, onProgress: ({ done }) => told.push(done) });
+  assert.ok(told.length < 40, `${told.length} requests`);
+});
+
+test('a timeout counts from the last answer on, and not for ever', async (t) => {
+  let isBusy = true;
+  const { client } = await connected(t, async (request, response) => {
+    const { texts } = JSON.parse(await bodyOf(request));
+    if (texts[0] === 'never') return;
+    if (texts[0] === 'later') await new Promise((resolve) => setTimeout(resolve, 700));
+    rows(response, texts);
+  }, { timeout: 200 });
+  const keepBusy = async () => {
+    while (isBusy) {
+      await client.embed('short');
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  };
+  const busy = keepBusy();
+  assert.equal((await client.embed('later')).vectors.length, 1);
+  const began = performance.now();
+  await assert.rejects(client.embed('never'), isCode('TIMEOUT'));
+  assert.ok(performance.now() - began > 1000);
+  isBusy = false;
+  await busy;
+  await assert.rejects(client.embed('later'), isCode('TIMEOUT'));
 });
 
 test('rows are views of the answer, and nothing is copied', () => {

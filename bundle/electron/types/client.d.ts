@@ -27,8 +27,9 @@ export type ClientOptions = {
      */
     service?: import('./service.js').PythonSidecarService;
     /**
-     * milliseconds that one attempt may take; of a document, the wait for
-     * each of its events, and ten times that where nothing but progress comes (30000)
+     * milliseconds that one attempt may take, from the last answer to
+     * a request for vectors on, ten times that in all; of a document, the wait for each of its events,
+     * and ten times that where nothing but progress comes (30000)
      */
     timeout?: number;
     /**
@@ -158,8 +159,9 @@ export type Info = {
  * @property {number} [port] 8421
  * @property {string} [token] the bearer token, where the service wants one
  * @property {import('./service.js').PythonSidecarService} [service] follow this one, instead
- * @property {number} [timeout] milliseconds that one attempt may take; of a document, the wait for
- *   each of its events, and ten times that where nothing but progress comes (30000)
+ * @property {number} [timeout] milliseconds that one attempt may take, from the last answer to
+ *   a request for vectors on, ten times that in all; of a document, the wait for each of its events,
+ *   and ten times that where nothing but progress comes (30000)
  * @property {number} [retryAttempts] further attempts after a failure that may pass (2)
  * @property {number} [retryDelay] milliseconds before the first of them (1000), then twice as long
  * @property {(retry: import('./retry.js').Retry) => void} [onRetry] told before each of them
@@ -255,7 +257,7 @@ export declare class PythonSidecarClient {
      */
     shutdown(): Promise<void>;
     /**
-     * Embed texts in one request.
+     * Embed texts: in one request, unless that would not be answered in time.
      * @param {string | readonly string[]} texts
      * @param {EmbedOptions} [options]
      * @returns {Promise<Embedded>}
@@ -288,4 +290,7 @@ export type Place = {
      * of every path
      */
     prefix: string;
+};
+export type Answer = Embedded & {
+    first: number;
 };

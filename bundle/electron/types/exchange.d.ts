@@ -12,6 +12,13 @@ export type Asked = {
      * for the whole exchange; of a stream, for each of its events
      */
     timeoutMs: number;
+    /**
+     * when the service last answered a request like this
+     * one: that it is busy with others counts for no time, for ten times as long in all
+     */
+    life?: {
+        at: number;
+    } | undefined;
     signal: AbortSignal | undefined;
 };
 export type Answered = {
@@ -21,6 +28,10 @@ export type Answered = {
      * of a status other than 200, its first 64 KiB at most
      */
     body: ArrayBuffer;
+    /**
+     * from the request to the end of the answer
+     */
+    ms: number;
 };
 /**
  * @typedef {object} Asked
@@ -31,6 +42,8 @@ export type Answered = {
  * @property {http.OutgoingHttpHeaders} headers
  * @property {Buffer | undefined} body
  * @property {number} timeoutMs for the whole exchange; of a stream, for each of its events
+ * @property {{ at: number } | undefined} [life] when the service last answered a request like this
+ *   one: that it is busy with others counts for no time, for ten times as long in all
  * @property {AbortSignal | undefined} signal
  */
 /**
@@ -38,6 +51,7 @@ export type Answered = {
  * @property {number} status
  * @property {http.IncomingHttpHeaders} headers
  * @property {ArrayBuffer} body of a status other than 200, its first 64 KiB at most
+ * @property {number} ms from the request to the end of the answer
  */
 /**
  * Send a request and return its whole answer.

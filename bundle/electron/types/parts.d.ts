@@ -5,20 +5,30 @@ export type Part = {
      */
     first: number;
     texts: string[];
+    /**
+     * about how many they are, as JSON
+     */
+    bytes: number;
 };
 /**
  * @typedef {object} Part
  * @property {number} first the index of its first text
  * @property {string[]} texts
+ * @property {number} bytes about how many they are, as JSON
  */
-/**
- * Return the texts in order, at most `count` and about `bytes` bytes of them together. A text that
- * is larger goes alone. There is always a part, if an empty one.
- * @param {readonly string[]} texts
- * @param {{ count: number, bytes: number }} most
- * @returns {Part[]}
- */
-export declare function partsOf(texts: readonly string[], most: {
-    count: number;
-    bytes: number;
-}): Part[];
+/** Texts, taken in order from the first to the last. */
+export declare class Parts {
+    #private;
+    /** @param {readonly string[]} texts */
+    constructor(texts: readonly string[]);
+    /**
+     * Return the next texts, at most `count` and about `bytes` bytes of them, or undefined after the
+     * last. A text that is larger goes alone. There is always a part, if an empty one.
+     * @param {{ count: number, bytes: number }} most
+     * @returns {Part | undefined}
+     */
+    take(most: {
+        count: number;
+        bytes: number;
+    }): Part | undefined;
+}
