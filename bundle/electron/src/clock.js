@@ -11,6 +11,7 @@ const GRACE_MS = 1000;
  * an answer at any other.
  */
 export class Deadline {
+  #isHeld;
   #left;
   #over;
   #passed = 0;
@@ -23,8 +24,10 @@ export class Deadline {
   /**
    * @param {number} ms
    * @param {() => void} over called once, unless it is stopped before
+   * @param {boolean} [isHeld] whether Node runs on for it (true)
    */
-  constructor(ms, over) {
+  constructor(ms, over, isHeld = true) {
+    this.#isHeld = isHeld;
     this.#left = ms;
     this.#over = over;
     this.#step();
@@ -55,6 +58,7 @@ export class Deadline {
       // What came in the meantime is heard first.
       else this.#last = setImmediate(this.#over);
     }, ms);
+    if (!this.#isHeld) this.#timer.unref();
   }
 }
 
@@ -63,9 +67,10 @@ export class Deadline {
  * it is aborted before.
  * @param {number} ms
  * @param {AbortSignal} [signal]
+ * @param {boolean} [isHeld] whether Node runs on for it (true)
  * @returns {Promise<void>}
  */
-export function sleep(ms, signal) {
+export function sleep(ms, signal, isHeld = true) {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) {
       reject(signal.reason);
@@ -78,7 +83,7 @@ export function sleep(ms, signal) {
     const deadline = new Deadline(ms, () => {
       signal?.removeEventListener('abort', abort);
       resolve();
-    });
+    }, isHeld);
     signal?.addEventListener('abort', abort, { once: true });
   });
 }

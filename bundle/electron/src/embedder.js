@@ -1,13 +1,17 @@
 /** Vectors for an index: one model, one space, and word of when that space changes. */
 
 import { PythonSidecarClient } from './client.js';
+import { unlessAborted } from './clock.js';
 import { SidecarError } from './errors.js';
 import { requireOptions } from './known.js';
 import { decideReindex } from './reindex.js';
+import { PythonSidecarService } from './service.js';
 
 /**
  * @typedef {object} EmbedderOptions
  * @property {PythonSidecarClient} [client] one on the default port, if left out
+ * @property {boolean} [autoStart] start a service for this embedder alone, and wait for it (false)
+ * @property {import('./options.js').ServiceOptions} [service] of that service
  * @property {number} [batchSize] texts in one request (32)
  * @property {boolean} [normalize] vectors of length 1 (true)
  * @property {'mean' | 'cls' | 'max'} [pooling] (`mean`)
@@ -21,7 +25,9 @@ import { decideReindex } from './reindex.js';
  * the app shipped another model, is refused with SPACE_CHANGED until `open` is called again.
  */
 export class PythonSidecarEmbedder {
+  #service;
   #client;
+  #isClosed = false;
   #batchSize;
   #space;
   /** @type {string | undefined} */
@@ -32,13 +38,42 @@ export class PythonSidecarEmbedder {
   /** @param {EmbedderOptions} [options] */
   constructor(options = {}) {
     requireOptions('PythonSidecarEmbedder', options);
-    const { client = new PythonSidecarClient(), batchSize = 32, normalize, pooling } = options;
-    this.#client = client;
+    const { client, autoStart = false, service, batchSize = 32, normalize, pooling } = options;
+    if (autoStart ? client : service) {
+      throw new SidecarError('USAGE_ERROR', 'client and service exclude each other', {
+        next: 'pass a client, or autoStart: true with the options of the service to start',
+      });
+    }
+    this.#service = autoStart ? new PythonSidecarService(service) : undefined;
+    this.#client = client ?? this.#service?.client() ?? new PythonSidecarClient();
+    if (this.#service) {
+      this.#service.unref();
+      // Whoever asks for the first vector hears how it went.
+      void this.#service.startSidecar();
+    }
     this.#batchSize = batchSize;
     this.#space = {
       ...(normalize === undefined ? {} : { normalize }),
       ...(pooling === undefined ? {} : { pooling }),
     };
+  }
+
+  /**
+   * The service that `autoStart` started, with its status and events.
+   * @returns {PythonSidecarService | undefined}
+   */
+  get service() {
+    return this.#service;
+  }
+
+  /**
+   * Stop the service that `autoStart` started; without a word it ends with Node.
+   * @returns {Promise<void>}
+   */
+  async close() {
+    this.#isClosed = true;
+    await this.#service?.stopSidecar();
+    if (this.#service) this.#client.close();
   }
 
   /** How long vectors are; undefined before `open` or the first answer. */
@@ -58,6 +93,7 @@ export class PythonSidecarEmbedder {
    */
   async open(options = {}) {
     requireOptions('embedder.open', options);
+    await this.#awaitService(options.signal);
     const { dimensions, fingerprint } = await this.#client.embed([''], {
       ...options,
       ...this.#space,
@@ -88,6 +124,7 @@ export class PythonSidecarEmbedder {
   async embed(texts, options = {}) {
     if (typeof texts === 'string') return this.embedSingle(texts, options);
     requireOptions('embedder.embed', options);
+    await this.#awaitService(options.signal);
     return this.#kept(await this.#client.embed(texts, { ...options, ...this.#space }));
   }
 
@@ -99,6 +136,7 @@ export class PythonSidecarEmbedder {
    */
   async embedSingle(text, options = {}) {
     requireOptions('embedder.embed', options);
+    await this.#awaitService(options.signal);
     const [row] = this.#kept(await this.#client.embed([text], { ...options, ...this.#space }));
     return /** @type {Float32Array} */ (row);
   }
@@ -111,6 +149,7 @@ export class PythonSidecarEmbedder {
    */
   async embedBatch(texts, options = {}) {
     requireOptions('embedder.embedBatch', options);
+    await this.#awaitService(options.signal);
     const batchSize = this.#batchSize;
     const asked = { batchSize, ...options, ...this.#space };
     return this.#kept(await this.#client.embedBatch(texts, asked));
@@ -124,6 +163,7 @@ export class PythonSidecarEmbedder {
    */
   async *embedFile(document, options = {}) {
     requireOptions('embedder.embedFile', options);
+    await this.#awaitService(options.signal);
     const events = this.#client.embedFile(document, { ...options, ...this.#space });
     for await (const event of events) {
       if (event.type === 'start') this.#settle(event);
@@ -141,6 +181,16 @@ export class PythonSidecarEmbedder {
   async needsReindex(storedFingerprint, options = {}) {
     const present = await this.open(options);
     return decideReindex({ fingerprint: storedFingerprint }, present).needed;
+  }
+
+  /**
+   * Wait for the service of `autoStart` to be ready for the first time; one that failed for good is
+   * started once more.
+   * @param {AbortSignal | undefined} signal
+   */
+  async #awaitService(signal) {
+    if (this.#isClosed) throw new SidecarError('SIDECAR_STOPPED', 'the embedder is closed');
+    if (this.#service) await unlessAborted(this.#service.startSidecar(), signal);
   }
 
   /** @param {import('./client.js').Embedded} found */

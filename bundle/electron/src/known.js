@@ -17,7 +17,7 @@ export const KNOWN = Object.freeze({
     ...['stopTimeout', 'healthInterval', 'healthTimeout', 'backoff'],
   ],
   PythonSidecarClient: ['baseUrl', 'host', 'port', 'token', 'service', ...PATIENCE],
-  PythonSidecarEmbedder: ['client', 'batchSize', ...SPACE],
+  PythonSidecarEmbedder: ['client', 'autoStart', 'service', 'batchSize', ...SPACE],
   'service.client': PATIENCE,
   embed: [...CALL, ...SPACE],
   embedBatch: [...CALL, ...SPACE, ...BATCH],

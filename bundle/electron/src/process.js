@@ -147,6 +147,15 @@ export class SidecarProcess {
     return this.ended;
   }
 
+  /** Let Node end while it runs, which ends it. */
+  unref() {
+    const { stdin, stdout, stderr } = this.#child;
+    this.#child.unref();
+    for (const stream of [stdin, stdout, stderr]) {
+      /** @type {import('node:net').Socket} */ (/** @type {unknown} */ (stream)).unref();
+    }
+  }
+
   /** End it at once, and what it started. */
   kill() {
     if (this.isRunning) this.#kill();

@@ -56,6 +56,7 @@ export class PythonSidecarService extends EventEmitter {
   #lastError;
   /** @type {Promise<void> | undefined} */
   #stopping;
+  #isHeld = true;
   #departure = new Departure();
   /** How often the app asked for a stop: a start that waits for one is not wanted after the next. */
   #stops = 0;
@@ -103,6 +104,12 @@ export class PythonSidecarService extends EventEmitter {
    */
   restartSidecar() {
     return this.#startAfter(this.#halt());
+  }
+
+  /** Let Node end while the sidecar is ready, which ends it; a start is still waited for. */
+  unref() {
+    this.#isHeld = false;
+    if (this.#endpoint) this.#process?.unref();
   }
 
   /** @returns {Status} */
@@ -298,6 +305,7 @@ export class PythonSidecarService extends EventEmitter {
       ]);
       signal.throwIfAborted();
       this.#endpoint = place;
+      if (!this.#isHeld) started.unref();
     } finally {
       timeout.abort();
     }

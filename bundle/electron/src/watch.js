@@ -52,7 +52,8 @@ export async function hangs(pid, place, instance, times, tellGone, signal) {
   let stoppedMs = 0;
   while (misses < 3) {
     try {
-      await sleep(times.healthInterval, signal);
+      // For as long as Node runs for anything else, the service as a rule.
+      await sleep(times.healthInterval, signal, false);
     } catch {
       return new Promise(() => {});
     }

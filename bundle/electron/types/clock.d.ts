@@ -8,8 +8,9 @@ export declare class Deadline {
     /**
      * @param {number} ms
      * @param {() => void} over called once, unless it is stopped before
+     * @param {boolean} [isHeld] whether Node runs on for it (true)
      */
-    constructor(ms: number, over: () => void);
+    constructor(ms: number, over: () => void, isHeld?: boolean);
     /**
      * Forget it, and return the milliseconds that counted.
      * @returns {number}
@@ -21,9 +22,10 @@ export declare class Deadline {
  * it is aborted before.
  * @param {number} ms
  * @param {AbortSignal} [signal]
+ * @param {boolean} [isHeld] whether Node runs on for it (true)
  * @returns {Promise<void>}
  */
-export declare function sleep(ms: number, signal?: AbortSignal): Promise<void>;
+export declare function sleep(ms: number, signal?: AbortSignal, isHeld?: boolean): Promise<void>;
 /**
  * Return whether `promise` settles within `ms` milliseconds.
  * @param {Promise<unknown>} promise

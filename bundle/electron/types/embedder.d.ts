@@ -1,10 +1,19 @@
 /** Vectors for an index: one model, one space, and word of when that space changes. */
 import { PythonSidecarClient } from './client.js';
+import { PythonSidecarService } from './service.js';
 export type EmbedderOptions = {
     /**
      * one on the default port, if left out
      */
     client?: PythonSidecarClient;
+    /**
+     * start a service for this embedder alone, and wait for it (false)
+     */
+    autoStart?: boolean;
+    /**
+     * of that service
+     */
+    service?: import('./options.js').ServiceOptions;
     /**
      * texts in one request (32)
      */
@@ -25,6 +34,8 @@ export type Call = Omit<import('./client.js').EmbedOptions, 'normalize' | 'pooli
 /**
  * @typedef {object} EmbedderOptions
  * @property {PythonSidecarClient} [client] one on the default port, if left out
+ * @property {boolean} [autoStart] start a service for this embedder alone, and wait for it (false)
+ * @property {import('./options.js').ServiceOptions} [service] of that service
  * @property {number} [batchSize] texts in one request (32)
  * @property {boolean} [normalize] vectors of length 1 (true)
  * @property {'mean' | 'cls' | 'max'} [pooling] (`mean`)
@@ -39,6 +50,16 @@ export declare class PythonSidecarEmbedder {
     #private;
     /** @param {EmbedderOptions} [options] */
     constructor(options?: EmbedderOptions);
+    /**
+     * The service that `autoStart` started, with its status and events.
+     * @returns {PythonSidecarService | undefined}
+     */
+    get service(): PythonSidecarService | undefined;
+    /**
+     * Stop the service that `autoStart` started; without a word it ends with Node.
+     * @returns {Promise<void>}
+     */
+    close(): Promise<void>;
     /** How long vectors are; undefined before `open` or the first answer. */
     get dimensions(): number | undefined;
     /** Names the vector space; undefined before `open` or the first answer. */

@@ -74,6 +74,8 @@ export declare class SidecarProcess {
      * @returns {Promise<Ending>}
      */
     stop(shutdown: () => Promise<unknown>, timeoutMs: number): Promise<Ending>;
+    /** Let Node end while it runs, which ends it. */
+    unref(): void;
     /** End it at once, and what it started. */
     kill(): void;
 }

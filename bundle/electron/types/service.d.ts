@@ -51,6 +51,8 @@ export declare class PythonSidecarService extends EventEmitter<ServiceEvents> {
      * @returns {Promise<Status>}
      */
     restartSidecar(): Promise<Status>;
+    /** Let Node end while the sidecar is ready, which ends it; a start is still waited for. */
+    unref(): void;
     /** @returns {Status} */
     getStatus(): Status;
     /**

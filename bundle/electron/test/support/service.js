@@ -16,7 +16,7 @@ export function scripted(t, behave = {}, options = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'sidecar-test-'));
   const diary = join(folder, 'diary');
   const events = [];
-  const service = new PythonSidecarService({
+  const given = {
     pythonPath: PYTHON,
     scriptPath: SCRIPT,
     port: 0,
@@ -25,7 +25,8 @@ export function scripted(t, behave = {}, options = {}) {
     onProgress: (event) => events.push(event),
     ...options,
     args: ['--diary', diary, '--behave', JSON.stringify(behave), ...(options.args ?? [])],
-  });
+  };
+  const service = new PythonSidecarService(given);
   t.after(async () => {
     await service.stopSidecar();
     rmSync(folder, { recursive: true, force: true });
@@ -37,7 +38,7 @@ export function scripted(t, behave = {}, options = {}) {
       .map((line) => JSON.parse(line))
       .filter((entry) => what === undefined || entry.what === what);
   const types = () => events.map((event) => event.type);
-  return { service, events, types, notes, folder };
+  return { service, given, events, types, notes, folder };
 }
 
 export function isAlive(pid) {
