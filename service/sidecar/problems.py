@@ -18,7 +18,7 @@ STATUSES = {
     **dict.fromkeys(("bad-host", "bad-json", "bad-request"), 400),
     "no-token": 401,
     **dict.fromkeys(("no-folder-allowed", "web-page"), 403),
-    **dict.fromkeys(("no-file", "unknown-path"), 404),
+    **dict.fromkeys(("no-file", "unknown-model", "unknown-path"), 404),
     "wrong-method": 405,
     "too-slow": 408,
     "file-changed": 409,

@@ -36,6 +36,11 @@ class Snapshot:
     plan: str | None = None
     dim: int | None = None
 
+    def is_called(self, name: str) -> bool:
+        """Return whether `name` is the model's own, its repository's, or that without its owner."""
+        names = (self.name, self.repository, self.repository.rpartition("/")[2])
+        return name.casefold() in {one.casefold() for one in names if one}
+
 
 def from_bundle(root: Path, wanted: str | None) -> tuple[manifest.Manifest, manifest.Model | None]:
     """Return the bundle's manifest and the model that `wanted` (None: the default) names in it.

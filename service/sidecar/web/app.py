@@ -28,11 +28,13 @@ from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Settings
 from sidecar.web import errors, middleware
 from sidecar.web.budget import Budget, BudgetMiddleware
+from sidecar.web.dialects import DialectMiddleware, openai
 from sidecar.web.middleware import AccessLog, AccessLogMiddleware, AccessMiddleware
 from sidecar.web.routes import Service, embedding, files, status
 
 # In the order in which a request looks for its route.
-PARTS = (embedding.router, status.router, files.router)
+PARTS = (embedding.router, openai.router, status.router, files.router)
+DIALECTS = (openai.DIALECT,)
 PATHS = frozenset(route.path for part in PARTS for route in part.routes if isinstance(route, Route))
 # Left to the first requests, which a start is measured by.
 WAIT_S = 1.0
@@ -87,8 +89,8 @@ def create_app(
     # Around the framework's own handling of failures; the outermost last.
     limited = BudgetMiddleware(app, budget)
     guarded = AccessMiddleware(limited, health, hosts=hosts, token=settings.token)
-    served = AccessLogMiddleware(guarded, access_log, encoder.counts, PATHS)
-    return served, service
+    counted = AccessLogMiddleware(guarded, access_log, encoder.counts, PATHS)
+    return DialectMiddleware(counted, DIALECTS), service
 
 
 async def preload(pdf_pool: PdfPool) -> None:

@@ -240,7 +240,9 @@ def parse(body: bytes, *, fields: Container[str] = (), place: str = "the body") 
     return value
 
 
-def parse_texts(body: bytes) -> tuple[dict[str, Any], Callable[[Sequence[str]], Sequence[str]]]:
+def parse_texts(
+    body: bytes, name: str
+) -> tuple[dict[str, Any], Callable[[Sequence[str]], Sequence[str]]]:
     """Return the JSON object in `body` with its long strings left out, and what puts them back.
 
     That takes a list of strings that was found in the object, and returns texts that are decoded
@@ -248,14 +250,14 @@ def parse_texts(body: bytes) -> tuple[dict[str, Any], Callable[[Sequence[str]], 
     """
     _refuse_many(body)
     long = LongStrings(body, max_strings=MAX_VALUES + 2)
-    value = parse(long.rest(), fields=("texts",))
+    value = parse(long.rest(), fields=(name,))
 
     def place_of(number: int) -> str:
-        found = value.get("texts")
+        found = value.get(name)
         items = enumerate(found if isinstance(found, list) else ())
         texts = ((at, text) for at, text in items if isinstance(text, str))
         at = next((at for at, text in texts if long.number_of(text) == number), None)
-        return "the body" if at is None else f"texts.{at}"
+        return "the body" if at is None else f"{name}.{at}"
 
     lengths: list[int] = []
     too_long = set()

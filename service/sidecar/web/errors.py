@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from sidecar import request_id
@@ -19,6 +19,7 @@ from sidecar.process import limits
 
 MEDIA_TYPE = "application/problem+json"
 REFUSED = "sidecar.refused"  # in the scope: the status of a refusal that was answered below the app
+FORM = "sidecar.form"  # in the scope: how a dialect writes a problem, a `Form`
 KIND = "sidecar.kind"  # in the scope of a request: the kind of problem it was answered with
 DOCUMENTED = "GET /openapi.json describes every route and field"
 # What is said where a problem itself has no reason or no advice.
@@ -37,6 +38,8 @@ ADVICE = {
     HTTPStatus.CONFLICT: "send the request again",
     HTTPStatus.SERVICE_UNAVAILABLE: "ask GET /health, and send the request again",
 }
+# The status, the body and the headers that a dialect has for a problem.
+Form = Callable[[Problem], tuple[int, dict[str, object], dict[str, str]]]
 log = logging.getLogger("sidecar.errors")
 
 
@@ -50,15 +53,21 @@ class ProblemResponse(Response):
 
         It has the headers of the problem, and those in `headers`.
         """
-        self.kind = problem.kind
+        self.problem = problem
+        self.told = {**headers_of(problem), **(headers or {})}
         body = json.dumps(_body(problem), ensure_ascii=False).encode()
-        told = {**headers_of(problem), **(headers or {})}
-        super().__init__(body, status_code=problem.status, headers=told)
+        super().__init__(body, status_code=problem.status, headers=self.told)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
-        scope[KIND] = self.kind
-        await super().__call__(scope, receive, send)
+        """Send it, in the form of the dialect that the request was made in."""
+        scope[KIND] = self.problem.kind
+        form: Form | None = scope.get(FORM)
+        if form is None:
+            await super().__call__(scope, receive, send)
+            return
+        status, body, headers = form(self.problem)
+        told = {**self.told, **headers}
+        await JSONResponse(body, status, headers=told)(scope, receive, send)
 
 
 def headers_of(problem: Problem) -> dict[str, str]:

@@ -7,7 +7,7 @@ import binascii
 import contextlib
 import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any, cast
@@ -54,6 +54,13 @@ def array_of(rows: Vectors, *, encoding: str) -> bytes:
     parts[0] = b"[" + parts[0]
     parts[-1] += b"]"
     return b",".join(parts)
+
+
+def rows_of(rows: Vectors, *, encoding: str) -> Iterator[bytes]:
+    """Yield the JSON of each row in `encoding`."""
+    write = _coded if encoding == "base64" else _digits
+    native = np.ascontiguousarray(rows, dtype="<f4")
+    return (write(native[index : index + 1]) for index in range(len(native)))
 
 
 def _digits(rows: Vectors) -> bytes:
@@ -105,10 +112,10 @@ async def validated(body: bytes, *kinds: type[schemas.Request]) -> schemas.Reque
     """
 
     def read() -> schemas.Request:
-        fields = _fields(kinds)
-        if len(body) < LARGE_BODY or "texts" not in fields:
+        fields, name = _fields(kinds), schemas.wire_name(kinds[0], "texts")
+        if len(body) < LARGE_BODY or name not in fields:
             return schemas.validate(bodies.parse(body, fields=fields), *kinds)
-        value, texts = bodies.parse_texts(body)
+        value, texts = bodies.parse_texts(body, name)
         asked: Any = schemas.validate(value, *kinds)
         if "texts" in asked.model_fields_set:
             asked = asked.model_copy(update={"texts": texts(asked.texts)})
@@ -121,7 +128,8 @@ async def validated(body: bytes, *kinds: type[schemas.Request]) -> schemas.Reque
 
 @functools.cache
 def _fields(kinds: tuple[type[schemas.Wire], ...]) -> frozenset[str]:
-    return frozenset(name for kind in kinds for name in kind.model_fields)
+    """Return the names of all fields, as they are on the wire."""
+    return frozenset(schemas.wire_name(kind, name) for kind in kinds for name in kind.model_fields)
 
 
 def prefers(request: Request, kind: str) -> bool:
@@ -136,9 +144,9 @@ def prefers(request: Request, kind: str) -> bool:
     return 0 < rated.get(kind, 0) >= json
 
 
-def json_response(body: bytes) -> Response:
+def json_response(body: bytes, headers: Mapping[str, str] | None = None) -> Response:
     """Return the answer that carries `body`, which is JSON."""
-    return Response(body, media_type="application/json")
+    return Response(body, media_type="application/json", headers=headers)
 
 
 def answer(value: object, status: int = HTTPStatus.OK) -> Response:
@@ -155,10 +163,15 @@ async def with_vectors(
         vectors = array_of(rows, encoding=encoding)
         return b"".join((b'{"vectors":', vectors, b",", orjson.dumps(rest())[1:]))
 
+    return await written(rows.size, build)
+
+
+async def written(values: int, build: Callable[[], bytes]) -> bytes:
+    """Return what `build` writes of so many values, off the event loop if they are many."""
     # To change threads takes longer than to write a few rows.
-    if rows.size <= INLINE_VALUES:
+    if values <= INLINE_VALUES:
         return build()
-    if rows.size <= LARGE_VALUES:
+    if values <= LARGE_VALUES:
         return await asyncio.to_thread(build)
     return await asyncio.get_running_loop().run_in_executor(_writing, build)
 

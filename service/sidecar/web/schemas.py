@@ -361,7 +361,7 @@ def validate(value: dict[str, Any], *kinds: type[Request], is_spelled: bool = Fa
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         # A position and a field of ours; a key that the client made up is never echoed.
-        known = kind.model_fields
+        known = {wire_name(kind, name) for name in kind.model_fields}
         place = ".".join(str(p) for p in first["loc"] if isinstance(p, int) or p in known)
         what = f"{place or 'the request'}: {first['msg']}"
         step = "GET /openapi.json describes the fields"
@@ -372,4 +372,11 @@ def validate(value: dict[str, Any], *kinds: type[Request], is_spelled: bool = Fa
 
 @functools.cache
 def _required(kind: type[Wire]) -> frozenset[str]:
-    return frozenset(name for name, field in kind.model_fields.items() if field.is_required())
+    fields = kind.model_fields.items()
+    return frozenset(wire_name(kind, name) for name, field in fields if field.is_required())
+
+
+def wire_name(kind: type[Wire], name: str) -> str:
+    """Return what the field `name` is called on the wire."""
+    field = kind.model_fields.get(name)
+    return (field.alias if field else None) or name

@@ -98,7 +98,7 @@ def test_health_says_503_when_nothing_can_be_computed(
         ("TRACE", "/health", 405),
         ("BREW", "/embed", 405),
         ("OPTIONS", "/embed", 405),
-        ("GET", "/health/", 404),
+        ("GET", "/health/none", 404),
     ],
 )
 def test_unknown_paths_and_methods_have_the_common_shape(
@@ -109,7 +109,8 @@ def test_unknown_paths_and_methods_have_the_common_shape(
 
 def test_the_document_of_the_api_describes_every_route(served: Served) -> None:
     document = served.get("/openapi.json").json()
-    assert set(document["paths"]) == PATHS
+    listed = {path.replace(":path}", "}") for path in PATHS}
+    assert set(document["paths"]) == listed - {"/embeddings"}  # a second path of one route
     body = document["paths"]["/embed"]["post"]["requestBody"]
     properties = body["content"]["application/json"]["schema"]["properties"]
     assert properties["batch_size"]["default"] == 16

@@ -1,0 +1,66 @@
+"""The APIs of other services on the same port: each module speaks one, over the same call.
+
+A dialect owns paths, and writes what goes wrong on them as its clients read it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sidecar.models.snapshot import Snapshot
+from sidecar.problems import Problem
+from sidecar.web.errors import FORM, Form
+
+_SLASHES = re.compile("//+")
+_RAW_SLASHES = re.compile(b"//+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """The paths of one API, those below `prefixes` among them, and the form of its errors."""
+
+    paths: frozenset[str]
+    prefixes: tuple[str, ...]
+    form: Form
+
+    def owns(self, path: str) -> bool:
+        """Return whether `path` is one of its own."""
+        return path in self.paths or path.startswith(self.prefixes)
+
+
+class DialectMiddleware:
+    """Spells paths in one way, and names the form that a dialect's errors have.
+
+    Clients join a base and a path as strings, so `//` and a slash at the end are no others: a
+    redirect would lose the body with some of them.
+    """
+
+    def __init__(self, app: ASGIApp, dialects: Iterable[Dialect]) -> None:
+        self._app, self._dialects = app, tuple(dialects)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        path = scope["path"]
+        if "//" in path or path.endswith("/"):
+            path = _SLASHES.sub("/", path)
+            scope["path"] = path.rstrip("/") or "/"
+            raw = _RAW_SLASHES.sub(b"/", scope.get("raw_path") or path.encode())
+            scope["raw_path"] = raw.rstrip(b"/") or b"/"
+        for dialect in self._dialects:
+            if dialect.owns(scope["path"]):
+                scope[FORM] = dialect.form
+        await self._app(scope, receive, send)
+
+
+def require_model(served: Snapshot, wanted: str | None) -> None:
+    """Raise Problem unless `wanted` names the model that is served; None takes what there is."""
+    if wanted is None or served.is_called(wanted):
+        return
+    what = "no model of this name is served"
+    why = f"this service has {served.name or served.repository}"
+    step = f"send the name {served.name or served.repository}"
+    raise Problem("unknown-model", what, why, step)

@@ -1,0 +1,232 @@
+"""OpenAI's API for embeddings (https://platform.openai.com/docs/api-reference/embeddings)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import APIRouter
+from pydantic import BeforeValidator, FailFast, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from sidecar.models.loader import Loaded
+from sidecar.models.snapshot import Snapshot
+from sidecar.problems import Problem
+from sidecar.scheduling.encoder import Embedded
+from sidecar.web import bodies, responses
+from sidecar.web.budget import share_of
+from sidecar.web.dialects import Dialect, require_model
+from sidecar.web.routes import RequestRoute, service_of
+from sidecar.web.schemas import Answer, Wire
+
+router = APIRouter(route_class=RequestRoute)
+PREFIX = "/v1/"
+PATHS = ("/v1/embeddings", "/embeddings")
+TEXT_OR_TEXTS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+# Clients send these again after a while: it may help.
+PASSING = frozenset((408, 409, 429, 500, 503))
+_NO_IDS = (
+    "token ids are not accepted, for they are of another vocabulary than this model's: send "
+    "strings (LangChain: check_embedding_ctx_length=False)"
+)
+_STARTED = int(time.time())
+
+
+def _texts(value: object) -> object:
+    """Return the texts of `input`, which may be one. Refuses token ids, whatever they mean."""
+    items = value if isinstance(value, list) else [value]
+    if items and isinstance(items[0], int | list) and not isinstance(items[0], bool):
+        kind = "token_ids"
+        raise PydanticCustomError(kind, _NO_IDS)
+    if not items:
+        kind, what = "no_text", "at least one text is needed"
+        raise PydanticCustomError(kind, what)
+    return items
+
+
+class EmbeddingsRequest(Wire):
+    """Texts to embed; other fields, as `user`, are ignored."""
+
+    texts: Annotated[
+        list[str], FailFast(), BeforeValidator(_texts), WithJsonSchema(TEXT_OR_TEXTS)
+    ] = Field(alias="input", description="A text or a list of them.")
+    model: str | None = Field(default=None, description="A name of the model that is served.")
+    encoding_format: Literal["float", "base64"] = Field(
+        default="float",
+        description="base64: every vector is the base64 of its little-endian float32 values.",
+    )
+    dimensions: int | None = Field(
+        default=None, ge=1, description="The model's own; no other width can be had."
+    )
+
+
+class Vector(Answer):
+    """The vector of one text."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str = Field(description="With base64, that of the values' bytes.")
+
+
+class Usage(Answer):
+    """The tokens of all texts, counted by the model that is served."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsAnswer(Answer):
+    """Vectors in the order of the texts."""
+
+    object: Literal["list"]
+    data: list[Vector]
+    model: str = Field(description="As the request names it, else as it is listed.")
+    usage: Usage
+
+
+class ModelAnswer(Answer):
+    """A model that is served."""
+
+    id: str
+    object: Literal["model"]
+    created: int = Field(description="When the service was started, in seconds since 1970.")
+    owned_by: str
+
+
+class ModelsAnswer(Answer):
+    """The models that are served."""
+
+    object: Literal["list"]
+    data: list[ModelAnswer]
+
+
+class ErrorDetail(Answer):
+    """What went wrong, why, and what to do next."""
+
+    message: str
+    type: Literal["invalid_request_error", "rate_limit_error", "server_error"]
+    param: None
+    code: str
+
+
+class ErrorAnswer(Answer):
+    """Any error of these routes."""
+
+    error: ErrorDetail
+
+
+def form(problem: Problem) -> tuple[int, dict[str, object], dict[str, str]]:
+    """Return the status, the body and the headers that OpenAI's clients read of an error."""
+    status = problem.status
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        status = HTTPStatus.BAD_REQUEST
+    kind = "invalid_request_error"
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        kind = "rate_limit_error"
+    elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        kind = "server_error"
+    said = [problem.what, problem.why, problem.next_step]
+    error = {
+        "message": "; ".join(part for part in said if part),
+        "type": kind,
+        "param": None,
+        "code": _CODES.get(problem.kind, problem.kind.replace("-", "_")),
+    }
+    headers = {} if status in PASSING else {"x-should-retry": "false"}
+    return int(status), {"error": error}, headers
+
+
+_CODES: Mapping[str, str] = {"unknown-model": "model_not_found", "no-token": "invalid_api_key"}
+DIALECT = Dialect(paths=frozenset(PATHS), prefixes=(PREFIX,), form=form)
+
+
+async def embeddings(request: Request) -> Response:
+    """Embed texts as OpenAI's API does."""
+    service = service_of(request)
+    loaded = service.encoder.ready()
+    body = await bodies.read(request, max_bytes=service.settings.limits.max_body_bytes)
+    asked = await responses.validated(body, EmbeddingsRequest)
+    require_model(loaded.snapshot, asked.model)
+    if asked.dimensions not in (None, loaded.engine.dim):
+        what = f"dimensions: the model has {loaded.engine.dim}, and no other width"
+        raise Problem("bad-value", what, next_step="leave out dimensions")
+    encoding = asked.encoding_format
+    size = responses.size_of(len(asked.texts), loaded.engine.dim, encoding=encoding)
+    share_of(request).expect(size)
+    with responses.departure(request) as disconnected:
+        found = await service.encoder.embed(
+            asked.texts, pooling=loaded.engine.pooling, disconnected=disconnected
+        )
+    name = asked.model or named(loaded.snapshot)
+    made = await responses.written(found.rows.size, lambda: _answer(found, encoding, name))
+    return responses.json_response(made, headers=headers_of(loaded, found))
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": ErrorAnswer} for status in statuses}
+
+
+for path in PATHS:
+    router.post(
+        path,
+        openapi_extra=responses.body_of(EmbeddingsRequest),
+        responses={200: {"model": EmbeddingsAnswer}, **_errors(400, 404, 413, 415, 429, 503, 507)},
+        include_in_schema=path.startswith(PREFIX),
+    )(embeddings)
+
+
+def _answer(found: Embedded, encoding: str, name: str) -> bytes:
+    rows = responses.rows_of(found.rows, encoding=encoding)
+    data = b",".join(
+        b'{"object":"embedding","index":%d,"embedding":%b}' % (index, row)
+        for index, row in enumerate(rows)
+    )
+    total = sum(found.tokens)
+    rest = {"model": name, "usage": {"prompt_tokens": total, "total_tokens": total}}
+    return b'{"object":"list","data":[%b],%b' % (data, orjson.dumps(rest)[1:])
+
+
+def headers_of(loaded: Loaded, found: Embedded) -> dict[str, str]:
+    """Return what every dialect says of vectors beside its own answer."""
+    made = {
+        "X-Sidecar-Model": loaded.snapshot.repository,
+        "X-Sidecar-Fingerprint": found.fingerprint,
+    }
+    if found.truncated:
+        made["X-Sidecar-Truncated"] = responses.indices(found.truncated)
+    return made
+
+
+def named(served: Snapshot) -> str:
+    """Return the name that a model is listed by."""
+    return served.name or served.repository
+
+
+def _described(served: Snapshot) -> dict[str, Any]:
+    owner = served.repository.partition("/")[0]
+    return {"id": named(served), "object": "model", "created": _STARTED, "owned_by": owner}
+
+
+@router.head("/v1/models", include_in_schema=False)
+@router.get("/v1/models", responses={200: {"model": ModelsAnswer}, **_errors(503)})
+async def models(request: Request) -> Response:
+    """List the model that is served, as OpenAI's API does."""
+    loaded = service_of(request).encoder.ready()
+    return responses.answer({"object": "list", "data": [_described(loaded.snapshot)]})
+
+
+@router.head("/v1/models/{name:path}", include_in_schema=False)  # noqa: FAST003 (as below)
+@router.get(
+    "/v1/models/{name:path}",
+    responses={200: {"model": ModelAnswer}, **_errors(404, 503)},
+)
+async def model(request: Request) -> Response:
+    """Describe the model of this name, as OpenAI's API does."""
+    loaded = service_of(request).encoder.ready()
+    require_model(loaded.snapshot, request.path_params["name"])
+    return responses.answer(_described(loaded.snapshot))
