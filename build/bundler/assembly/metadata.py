@@ -169,6 +169,7 @@ def describe(
                 snapshot=model.snapshot,
                 golden=f"{GOLDEN}/{model.name}.json",
                 least_int8=model.least_int8.worst if model.least_int8 else None,
+                aliases=model.aliases,
             )
             for model in plan.models
         ),

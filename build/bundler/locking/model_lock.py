@@ -178,6 +178,7 @@ class Locker:
             prefix=model.prefix if wheels else "",
             archive=model.archive,
             parts=tuple(wheels[1:]),
+            aliases=tuple(model.aliases),
         )
         check_model(spec, self.recipe)
         spec = replace(spec, int8=self._int8(spec, folder, text))

@@ -6,7 +6,7 @@ when a model is locked, by arithmetic that is the same on every processor.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bundler.digests import Artifact, Digest
@@ -44,7 +44,7 @@ class ModelSpec:
 
     `dim` is the vector's length, `max_tokens` where the model cuts, `pooling` its own pooling;
     `golden` identifies the committed reference vectors. `int8` is what quantised vectors measured
-    against those, None for a model that cannot be quantised.
+    against those, None for a model that cannot be quantised. `aliases` are the recipe's.
     """
 
     name: str
@@ -61,6 +61,7 @@ class ModelSpec:
     archive: str = ""
     parts: tuple[Artifact, ...] = ()
     int8: Int8 | None = None
+    aliases: tuple[str, ...] = ()
 
     @property
     def least_int8(self) -> Cosines | None:
@@ -99,7 +100,13 @@ def parse_models(text: str, recipe: Recipe) -> Mapping[str, ModelSpec]:
         ) from error
     for model in models:
         check_model(model, recipe)
-    return {model.name: model for model in models}
+    known = recipe.catalogue
+    return {
+        model.name: replace(model, aliases=tuple(known[model.name].aliases))
+        if model.name in known
+        else model
+        for model in models
+    }
 
 
 def _spec(entry: Mapping[str, Any]) -> ModelSpec:

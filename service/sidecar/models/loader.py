@@ -13,7 +13,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sidecar.engines import Degraded, Engine, has_reference
@@ -28,7 +28,7 @@ from sidecar.engines.packed.architecture import (
 from sidecar.engines.packed.weights import WORDS, open_weights
 from sidecar.errors import DiskError, ModelError, ServiceError, UsageError
 from sidecar.models import golden, snapshot
-from sidecar.models.snapshot import REPAIR, Report, Snapshot
+from sidecar.models.snapshot import REPAIR, UNKNOWN, Description, Report, Snapshot, describe
 from sidecar.process import diagnosis, limits
 from sidecar.process.cpu_features import BYTE_PRODUCT_NAMES
 from sidecar.process.limits import MIB, MemoryNeed
@@ -52,6 +52,7 @@ class Loaded:
     unpacked_because: str | None = None
     degraded: Degraded | None = None
     degraded_because: str | None = None
+    description: Description = UNKNOWN
 
     def fingerprint(self, *, pooling: str = "mean", normalize: bool = True) -> str:
         """Return 16 hex digits that stand for the space that such a request's vectors are in.
@@ -166,7 +167,8 @@ def load(settings: Settings, events: EventWriter, report: Report) -> Loaded:
     if not settings.allow_download:
         go_offline()
     try:
-        return choose(settings, found, report)
+        # Now, for the files may be gone when a client asks.
+        return replace(choose(settings, found, report), description=describe(found.path))
     except limits.LimitError:
         raise
     except Exception as error:

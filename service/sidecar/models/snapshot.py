@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,48 @@ from typing import Literal
 
 from sidecar import manifest
 from sidecar.arguments import nearest
+from sidecar.engines.packed import architecture
+from sidecar.engines.packed.weights import open_weights
 from sidecar.errors import IntegrityError, PolicyError, UnreachableError, UsageError
 from sidecar.models import trust
 from sidecar.settings import Settings
 
 COMPONENT = "models"
 REPAIR = "install the app again: this copy of the bundle is damaged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """What clients are told of a model's files: its family, parameters and size in bytes.
+
+    A family is as config.json names it, `unknown` where nothing does; of weights that are not in
+    one file of tensors no parameters are counted.
+    """
+
+    family: str = "unknown"
+    parameters: int = 0
+    size: int = 0
+
+
+UNKNOWN = Description()
+
+
+def describe(folder: Path) -> Description:
+    """Return what is to be told of the snapshot in `folder`."""
+    try:
+        family = str(architecture.read_table(folder / "config.json").get("model_type", "unknown"))
+    except architecture.UnpackableError:
+        family = UNKNOWN.family
+    try:
+        tensors = open_weights(architecture.weights_file(folder)).tensors.values()
+        parameters = sum(math.prod(tensor.shape) for tensor in tensors)
+    except architecture.UnpackableError:
+        parameters = 0
+    return Description(
+        family=family,
+        parameters=parameters,
+        size=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +72,21 @@ class Snapshot:
     least_int8: float | None = None
     plan: str | None = None
     dim: int | None = None
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that a request may have for it, the one that it is listed by first.
+
+        Its own in the bundle, the repository with and without its owner, and its aliases.
+        """
+        own = (self.name,) if self.name else ()
+        short = self.repository.rpartition("/")[2]
+        return tuple(dict.fromkeys((*own, self.repository, short, *self.aliases)))
 
     def is_called(self, name: str) -> bool:
-        """Return whether `name` is the model's own, its repository's, or that without its owner."""
-        names = (self.name, self.repository, self.repository.rpartition("/")[2])
-        return name.casefold() in {one.casefold() for one in names if one}
+        """Return whether `name` is one of its names, in any case."""
+        return name.casefold() in {one.casefold() for one in self.names}
 
 
 def from_bundle(root: Path, wanted: str | None) -> tuple[manifest.Manifest, manifest.Model | None]:
@@ -95,6 +142,7 @@ def verify(root: Path, found: manifest.Manifest, model: manifest.Model) -> Snaps
         least_int8=model.least_int8,
         plan=found.plan,
         dim=model.dim,
+        aliases=model.aliases,
     )
 
 

@@ -142,12 +142,16 @@ def _unprocessable(what: str) -> Problem:
     return Problem("bad-value", what)
 
 
-async def read(request: Request, *, max_bytes: int) -> bytes:
+async def read(request: Request, *, max_bytes: int, is_any_type: bool = False) -> bytes:
     """Return the body of a JSON request.
 
-    Raises Problem: 415 for another type or a content encoding, 413 for a body over `max_bytes`.
+    Raises Problem: 415 for another type, unless it `is_any_type`, or a content encoding, 413 for a
+    body over `max_bytes`.
     """
-    kind_of(request)
+    if is_any_type:
+        refuse_encoded(request)
+    else:
+        kind_of(request)
     step = "send fewer texts at a time"
     if max_bytes < MOST_BODY_MB * MB:
         step += ", or start with a larger --max-body-mb"
@@ -190,18 +194,23 @@ def kind_of(request: Request, known: Iterable[str] = (JSON,)) -> str:
     """Return the media type of the body, one of `known`.
 
     A page can send any other type anywhere without asking; JSON takes a preflight. Raises Problem
-    415, for a body that is compressed, too: a few bytes could become any number.
+    415, for a body that is compressed, too.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in known:
         kinds = " or ".join(known)
         step = f"send the header Content-Type: {kinds}"
         raise Problem("media-type", f"the Content-Type is not {kinds}", next_step=step)
+    refuse_encoded(request)
+    return kind
+
+
+def refuse_encoded(request: Request) -> None:
+    """Raise Problem 415 for a body that is compressed: a few bytes could become any number."""
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         what = "an encoded body is not accepted"
         step = "send it without Content-Encoding"
         raise Problem("content-encoding", what, next_step=step)
-    return kind
 
 
 def parse(body: bytes, *, fields: Container[str] = (), place: str = "the body") -> dict[str, Any]:

@@ -14,20 +14,18 @@ from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sidecar.models.loader import Loaded
 from sidecar.models.snapshot import Snapshot
 from sidecar.problems import Problem
 from sidecar.scheduling.encoder import Embedded
 from sidecar.web import bodies, responses
 from sidecar.web.budget import share_of
-from sidecar.web.dialects import Dialect, require_model
+from sidecar.web.dialects import TEXT_OR_TEXTS, Dialect, headers_of, require_model
 from sidecar.web.routes import RequestRoute, service_of
 from sidecar.web.schemas import Answer, Wire
 
 router = APIRouter(route_class=RequestRoute)
 PREFIX = "/v1/"
 PATHS = ("/v1/embeddings", "/embeddings")
-TEXT_OR_TEXTS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 # Clients send these again after a while: it may help.
 PASSING = frozenset((408, 409, 429, 500, 503))
 _NO_IDS = (
@@ -162,7 +160,7 @@ async def embeddings(request: Request) -> Response:
         found = await service.encoder.embed(
             asked.texts, pooling=loaded.engine.pooling, disconnected=disconnected
         )
-    name = asked.model or named(loaded.snapshot)
+    name = asked.model or loaded.snapshot.names[0]
     made = await responses.written(found.rows.size, lambda: _answer(found, encoding, name))
     return responses.json_response(made, headers=headers_of(loaded, found))
 
@@ -191,25 +189,9 @@ def _answer(found: Embedded, encoding: str, name: str) -> bytes:
     return b'{"object":"list","data":[%b],%b' % (data, orjson.dumps(rest)[1:])
 
 
-def headers_of(loaded: Loaded, found: Embedded) -> dict[str, str]:
-    """Return what every dialect says of vectors beside its own answer."""
-    made = {
-        "X-Sidecar-Model": loaded.snapshot.repository,
-        "X-Sidecar-Fingerprint": found.fingerprint,
-    }
-    if found.truncated:
-        made["X-Sidecar-Truncated"] = responses.indices(found.truncated)
-    return made
-
-
-def named(served: Snapshot) -> str:
-    """Return the name that a model is listed by."""
-    return served.name or served.repository
-
-
 def _described(served: Snapshot) -> dict[str, Any]:
     owner = served.repository.partition("/")[0]
-    return {"id": named(served), "object": "model", "created": _STARTED, "owned_by": owner}
+    return {"id": served.names[0], "object": "model", "created": _STARTED, "owned_by": owner}
 
 
 @router.head("/v1/models", include_in_schema=False)

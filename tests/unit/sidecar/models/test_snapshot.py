@@ -259,3 +259,13 @@ def test_of_the_ways_to_a_model_those_in_use_are_not_advised(
     steps = snapshot.missing(settings).next_step.split(", or ")
     assert len(steps) == len(advised)
     assert all(step.startswith(start) for step, start in zip(steps, advised, strict=True))
+
+
+def test_a_files_family_and_parameters_are_described(bert: Path) -> None:
+    found = snapshot.describe(bert)
+    assert found.family == "bert"
+    assert found.size > 4 * found.parameters > 0
+    (bert / "config.json").unlink()
+    (bert / "model.safetensors").unlink()
+    gone = snapshot.describe(bert)
+    assert (gone.family, gone.parameters) == ("unknown", 0)

@@ -1,0 +1,337 @@
+"""Ollama's API as far as it embeds (https://github.com/ollama/ollama, docs/api.md)."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter
+from pydantic import BeforeValidator, FailFast, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from sidecar.models.loader import Loaded
+from sidecar.models.snapshot import Snapshot
+from sidecar.problems import Problem
+from sidecar.web import bodies, responses
+from sidecar.web.budget import share_of
+from sidecar.web.dialects import TEXT_OR_TEXTS, Dialect, headers_of, require_model
+from sidecar.web.routes import RequestRoute, service_of
+from sidecar.web.schemas import Answer, Wire
+
+router = APIRouter(route_class=RequestRoute)
+# That of Ollama whose routes these are: clients compare it before they use one.
+VERSION = "0.12.0"
+RUNNING = "Ollama is running"
+FOREVER = "9999-12-31T23:59:59Z"
+LINES = "application/x-ndjson"
+# Its older route leaves vectors of these families as they are pooled (llama-server's own default).
+RAW_FAMILIES = frozenset({"nomic_bert", "xlm-roberta"})
+_STARTED = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _texts(value: object) -> object:
+    """Return the texts of `input`, which may be one; an empty one alone is none."""
+    if value is None or value == "":
+        return []
+    items = value if isinstance(value, list) else [value]
+    if any(not isinstance(item, str) for item in items[:1]):
+        kind, what = "no_text", "invalid input type: a text or a list of texts is needed"
+        raise PydanticCustomError(kind, what)
+    return items
+
+
+class Named(Wire):
+    """What has the name of a model, by either key."""
+
+    model: str | None = Field(default=None, description="A name of the model that is served.")
+    name: str | None = Field(default=None, description="The same, as older clients send it.")
+    stream: bool = Field(default=True, description="With false, the last line alone.")
+
+
+class EmbedRequest(Wire):
+    """Texts to embed; other fields, as `options` and `keep_alive`, are ignored."""
+
+    texts: Annotated[
+        list[str], FailFast(), BeforeValidator(_texts), WithJsonSchema(TEXT_OR_TEXTS)
+    ] = Field(default=[], alias="input", description="A text or a list of them.")
+    model: str | None = Field(default=None, description="A name of the model that is served.")
+    truncate: bool = Field(default=True, description="With false a text that is too long is 400.")
+    dimensions: int | None = Field(
+        default=None, ge=1, description="The model's own or more; no smaller width can be had."
+    )
+
+
+class PromptRequest(Wire):
+    """One text to embed; other fields are ignored."""
+
+    prompt: str = Field(default="", description="The text.")
+    model: str | None = Field(default=None, description="A name of the model that is served.")
+
+
+class EmbedAnswer(Answer):
+    """Vectors of length 1 in the order of the texts."""
+
+    model: str = Field(description="As the request names it, else as it is listed.")
+    embeddings: list[list[float]]
+    total_duration: int = Field(description="Nanoseconds.")
+    prompt_eval_count: int = Field(description="Tokens of all texts, by the model's own count.")
+
+
+class PromptAnswer(Answer):
+    """The vector of the text; none for an empty one."""
+
+    embedding: list[float]
+
+
+class ErrorAnswer(Answer):
+    """Any error of these routes."""
+
+    error: str = Field(description="What went wrong, why, and what to do next.")
+
+
+def form(problem: Problem) -> tuple[int, dict[str, object], dict[str, str]]:
+    """Return the status and the body that Ollama's clients read of an error."""
+    status = _STATUSES.get(problem.status, problem.status)
+    what = problem.what
+    if problem.kind == "text-too-long":
+        what = f"the input length exceeds the context length: {what}"
+    said = "; ".join(part for part in (what, problem.why, problem.next_step) if part)
+    return int(status), {"error": said}, {}
+
+
+_STATUSES: dict[int, int] = {
+    HTTPStatus.UNPROCESSABLE_ENTITY: HTTPStatus.BAD_REQUEST,
+    # What it answers itself where its queue is full.
+    HTTPStatus.TOO_MANY_REQUESTS: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+DIALECT = Dialect(paths=frozenset(), prefixes=("/api/",), form=form)
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": ErrorAnswer} for status in statuses}
+
+
+_REFUSED = _errors(400, 404, 413, 415, 503, 507)
+
+
+async def _body(request: Request) -> bytes:
+    """Return the body, of whatever type: this API's clients send JSON as any.
+
+    That is no way in for a page: what a browser sends for one has been refused by its headers.
+    """
+    limits = service_of(request).settings.limits
+    body = await bodies.read(request, max_bytes=limits.max_body_bytes, is_any_type=True)
+    if not body:
+        raise Problem("bad-json", "missing request body", next_step="send one JSON object, UTF-8")
+    return body
+
+
+def _require(served: Snapshot, wanted: str | None) -> None:
+    """Raise Problem unless `wanted` names the model, as Ollama spells names."""
+    if wanted is not None:
+        folded = wanted.casefold()
+        wanted = folded.removeprefix("library/").removesuffix(":latest")
+    require_model(served, wanted)
+
+
+@router.post(
+    "/api/embed",
+    openapi_extra=responses.body_of(EmbedRequest),
+    responses={200: {"model": EmbedAnswer}, **_REFUSED},
+)
+async def embed(request: Request) -> Response:
+    """Embed texts as Ollama does."""
+    began = time.perf_counter_ns()
+    service = service_of(request)
+    loaded = service.encoder.ready()
+    asked = await responses.validated(await _body(request), EmbedRequest)
+    _require(loaded.snapshot, asked.model)
+    width = loaded.engine.dim
+    if asked.dimensions is not None and asked.dimensions < width:
+        what = f"dimensions: the model has {width}, and no smaller width"
+        raise Problem("bad-value", what, next_step="leave out dimensions")
+    share_of(request).expect(responses.size_of(len(asked.texts), width, encoding="float"))
+    with responses.departure(request) as disconnected:
+        found = await service.encoder.embed(
+            asked.texts,
+            pooling=loaded.engine.pooling,
+            truncate=asked.truncate,
+            disconnected=disconnected,
+        )
+
+    def build() -> bytes:
+        rest = {
+            "model": asked.model or loaded.snapshot.names[0],
+            "total_duration": time.perf_counter_ns() - began,
+            "prompt_eval_count": sum(found.tokens),
+        }
+        rows = responses.array_of(found.rows, encoding="float")
+        return b'{"embeddings":%b,%b' % (rows, orjson.dumps(rest)[1:])
+
+    made = await responses.written(found.rows.size, build)
+    return responses.json_response(made, headers=headers_of(loaded, found))
+
+
+@router.post(
+    "/api/embeddings",
+    openapi_extra=responses.body_of(PromptRequest),
+    responses={200: {"model": PromptAnswer}, **_REFUSED},
+)
+async def embeddings(request: Request) -> Response:
+    """Embed one text as Ollama's older route does.
+
+    Of the families whose vectors it leaves as they are pooled, they are.
+    """
+    service = service_of(request)
+    loaded = service.encoder.ready()
+    asked = await responses.validated(await _body(request), PromptRequest)
+    _require(loaded.snapshot, asked.model)
+    with responses.departure(request) as disconnected:
+        found = await service.encoder.embed(
+            [asked.prompt] if asked.prompt else [],
+            pooling=loaded.engine.pooling,
+            normalize=loaded.description.family not in RAW_FAMILIES,
+            disconnected=disconnected,
+        )
+    rows = responses.array_of(found.rows, encoding="float")
+    # The row, or the empty list of rows.
+    row = rows[1:-1] if len(found.rows) else rows
+    return responses.json_response(b'{"embedding":%b}' % row, headers=headers_of(loaded, found))
+
+
+def _details(loaded: Loaded) -> dict[str, Any]:
+    found = loaded.description
+    return {
+        "parent_model": "",
+        "format": "safetensors",
+        "family": found.family,
+        "families": [found.family],
+        "parameter_size": f"{found.parameters / 1e6:.0f}M",
+        "quantization_level": "F32" if loaded.engine.precision == "float32" else "INT8",
+        "context_length": loaded.engine.max_tokens,
+        "embedding_length": loaded.engine.dim,
+    }
+
+
+def _listed(loaded: Loaded) -> list[dict[str, Any]]:
+    """Return an entry for each name of the model but the repository's."""
+    served = loaded.snapshot
+    names = [name for name in served.names if "/" not in name] or [served.names[0]]
+    identity = f"{served.repository}@{served.revision}".encode()
+    return [
+        {
+            "name": name if ":" in name else f"{name}:latest",
+            "model": name if ":" in name else f"{name}:latest",
+            "modified_at": _STARTED,
+            "size": loaded.description.size,
+            "digest": hashlib.sha256(identity).hexdigest(),
+            "details": _details(loaded),
+            "capabilities": ["embedding"],
+        }
+        for name in names
+    ]
+
+
+@router.head("/api/tags", include_in_schema=False)
+@router.get("/api/tags", responses=_errors(503))
+async def tags(request: Request) -> Response:
+    """List the names of the model, as Ollama does."""
+    return responses.answer({"models": _listed(service_of(request).encoder.ready())})
+
+
+@router.head("/api/ps", include_in_schema=False)
+@router.get("/api/ps", responses=_errors(503))
+async def ps(request: Request) -> Response:
+    """Say which model is in memory, as Ollama does."""
+    loaded = service_of(request).encoder.ready()
+    extra = {
+        "expires_at": FOREVER,
+        "size_vram": 0,
+        "context_length": loaded.engine.max_tokens,
+    }
+    return responses.answer({"models": [_listed(loaded)[0] | extra]})
+
+
+@router.head("/api/version", include_in_schema=False)
+@router.get("/api/version")
+async def version(_: Request) -> Response:
+    """Say which version's routes these are."""
+    return responses.answer({"version": VERSION})
+
+
+@router.post(
+    "/api/show",
+    openapi_extra=responses.body_of(Named),
+    responses=_errors(400, 404, 413, 415, 503),
+)
+async def show(request: Request) -> Response:
+    """Describe the model, as Ollama does."""
+    loaded = service_of(request).encoder.ready()
+    asked = await responses.validated(await _body(request), Named)
+    _require(loaded.snapshot, asked.model or asked.name)
+    details = _details(loaded)
+    family = details["family"]
+    return responses.answer(
+        {
+            "parameters": "",
+            "template": "{{ .Prompt }}",
+            "details": details,
+            "model_info": {
+                "general.architecture": family,
+                "general.parameter_count": loaded.description.parameters,
+                f"{family}.context_length": loaded.engine.max_tokens,
+                f"{family}.embedding_length": loaded.engine.dim,
+            },
+            "capabilities": ["embedding"],
+            "modified_at": _STARTED,
+        }
+    )
+
+
+@router.post(
+    "/api/pull",
+    openapi_extra=responses.body_of(Named),
+    responses=_errors(400, 404, 413, 415, 503),
+)
+async def pull(request: Request) -> Response:
+    """Say that the model is here, as Ollama does once it has pulled one."""
+    loaded = service_of(request).encoder.ready()
+    asked = await responses.validated(await _body(request), Named)
+    _require(loaded.snapshot, asked.model or asked.name)
+    said = ["success"] if not asked.stream else ["pulling manifest", "success"]
+    lines = b"".join(orjson.dumps({"status": one}) + b"\n" for one in said)
+    return Response(lines, media_type=LINES if asked.stream else "application/json")
+
+
+async def _no_text(_: Request) -> Response:
+    """Refuse what takes a model that writes text."""
+    what = "the model does not support generate or chat"
+    raise Problem("bad-request", what, "it makes embeddings", "POST /api/embed")
+
+
+for path in ("/api/generate", "/api/chat"):
+    router.post(path, include_in_schema=False)(_no_text)
+
+
+async def _no_change(_: Request) -> Response:
+    """Refuse what would change the models."""
+    what = "models come with the service, and cannot be changed"
+    raise Problem("wrong-method", what, "they are part of its bundle", "GET /api/tags lists them")
+
+
+for path in ("/api/create", "/api/copy", "/api/push"):
+    router.post(path, include_in_schema=False)(_no_change)
+router.delete("/api/delete", include_in_schema=False)(_no_change)
+
+
+@router.head("/", include_in_schema=False)
+@router.get("/", response_class=PlainTextResponse, include_in_schema=False)
+async def running(_: Request) -> Response:
+    """Say what clients of Ollama ask whether it runs."""
+    return PlainTextResponse(RUNNING)
