@@ -9,7 +9,7 @@ import functools
 import gc
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args
 
@@ -220,10 +220,16 @@ def _made(kind: type[Given], told: Mapping[str, Any]) -> Given:
     return kind(**{name: told[name] for name in names if told.get(name) is not None})
 
 
-def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> int:
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    service: Path | None = None,
+    default: Callable[[], Path] | None = None,
+) -> int:
     """Serve until stopped and return 0. Raises ServiceError.
 
-    `service` is the folder that the package lies in.
+    `service` is the folder that the package lies in. Outside of a bundle `default` finds the one
+    whose default model is served where no option names another.
     """
     variable = credentials.take(os.environ)
     options = parser().parse_args(argv)
@@ -242,7 +248,10 @@ def main(argv: Sequence[str] | None = None, *, service: Path | None = None) -> i
         lease.begin()
     features = features_from(os.environ)
     min_system.require_processor(features)
-    settings = settings_from(options, bundle=find_bundle(home), features=features)
+    bundle = find_bundle(home)
+    if bundle is None and default and options.model is None and options.engine != "hash":
+        bundle = default()
+    settings = settings_from(options, bundle=bundle, features=features)
     if settings.bundle is not None:
         # A manifest that cannot be read is damage, and is told where the model is verified.
         with contextlib.suppress(manifest.ManifestError):
@@ -292,13 +301,15 @@ def _end(failure: ServiceError) -> int:
     return failure.exit_code
 
 
-def run(argv: Sequence[str] | None = None) -> NoReturn:
+def run(
+    argv: Sequence[str] | None = None, *, default: Callable[[], Path] | None = None
+) -> NoReturn:
     """Run the program and end the process with the code of what happened."""
     stdio.fill_standard()
     logs.configure("info")
     logs.catch_uncaught()
     try:
-        code = main(argv)
+        code = main(argv, default=default)
     except ServiceError as error:
         code = _end(diagnosis.of_system(error) or error)
     except KeyboardInterrupt:

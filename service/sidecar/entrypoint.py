@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 
-def begin() -> NoReturn:
-    """Run the program. Ends with its exit code, whatever is met, a foreign library included."""
+def begin(default: Callable[[], Path] | None = None) -> NoReturn:
+    """Run the program. Ends with its exit code, whatever is met, a foreign library included.
+
+    `default` finds the bundle whose default model is served where nothing says another.
+    """
     try:
         from sidecar.cli import run  # noqa: PLC0415 (Python's own native modules come with it)
     except (ImportError, OSError) as error:
@@ -19,4 +24,4 @@ def begin() -> NoReturn:
         logs.configure("info")
         logs.tell_end(failure)
         raise SystemExit(failure.exit_code) from error
-    run()
+    run(default=default)

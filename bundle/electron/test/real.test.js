@@ -1,7 +1,9 @@
 // The three classes with the sidecar of a bundle, which SIDECAR_BUNDLE names.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'node:test';
@@ -12,6 +14,8 @@ import { isAlive, stranger, until } from './support/service.js';
 
 const bundle = process.env.SIDECAR_BUNDLE;
 const skip = bundle ? false : 'SIDECAR_BUNDLE names no bundle';
+const checkout = process.env.SIDECAR_CHECKOUT;
+const NO_CHECKOUT = checkout ? false : 'SIDECAR_CHECKOUT names no checkout';
 const NO_LINKS = process.platform === 'linux' ? false : 'there is no cp that makes links';
 // The hash engine starts in a second; what is asked here is not about vectors.
 const QUICK = { engine: 'hash' };
@@ -164,6 +168,21 @@ test('a Python without the modules is told the first that it misses', { skip }, 
     assert.match(error.message, /a Python module is missing: \w+; next: /);
     return error.code === 'PYTHON_DEPS_MISSING';
   });
+});
+
+test('the script of a checkout serves the default model of its bundle', { skip: skip || NO_CHECKOUT }, async (t) => {
+  const room = mkdtempSync(join(tmpdir(), 'sidecar-checkout-'));
+  t.after(() => rmSync(room, { recursive: true }));
+  const { target, models } = JSON.parse(readFileSync(join(bundle, 'manifest.json'), 'utf8'));
+  mkdirSync(join(room, 'build', 'bundler'), { recursive: true });
+  mkdirSync(join(room, 'bundle', 'out'), { recursive: true });
+  symlinkSync(bundle, join(room, 'bundle', 'out', target), 'junction');
+  cpSync(join(checkout, 'service'), join(room, 'service'), { recursive: true });
+  const scriptPath = join(room, 'service', 'embed_server.py');
+  const { service, client } = started(t, { scriptPath });
+  const status = await service.startSidecar();
+  assert.equal(status.dimensions, models[0].dim);
+  assert.equal((await client.info()).model_id, models[0].repository);
 });
 
 test('a document comes in chunks with their places, from a folder and as bytes', { skip }, async (t) => {

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from sidecar.settings import Settings
+
 TOKEN = "0123456789" * 2
 
 
@@ -148,6 +150,28 @@ def test_a_system_that_is_too_old_is_told_before_the_port_is_taken(
     assert steps == ["logs", "signals", "watch"]
 
 
+def test_outside_of_a_bundle_a_default_one_serves_unless_options_say_what(
+    steps: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[Path | None] = []
+
+    def serve(settings: Settings, **_: object) -> int:
+        served.append(settings.bundle)
+        return 0
+
+    monkeypatch.setattr("sidecar.server.serve", serve)
+
+    def default() -> Path:
+        steps.append("default")
+        return tmp_path
+
+    for argv in ([], ["--model", "x"], ["--engine", "hash"]):
+        assert cli.main(argv, service=tmp_path / "service", default=default) == 0
+    assert served == [tmp_path, None, None]
+    assert cli.main([], service=tmp_path / cli.BUNDLED_NAME, default=default) == 0
+    assert steps.count("default") == 1
+
+
 def test_a_processor_that_is_too_old_is_told_before_the_port_is_taken(
     steps: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,7 +211,7 @@ def test_a_bundle_without_a_manifest_is_judged_where_the_model_is_verified(
 def test_process_ends_with_the_errors_code_and_line(
     monkeypatch: pytest.MonkeyPatch, ended: list[int], error: BaseException, code: int
 ) -> None:
-    def fail(_argv: object) -> int:
+    def fail(*_: object, **__: object) -> int:
         raise error
 
     reading, writing = os.pipe()
@@ -217,7 +241,7 @@ def test_process_ends_with_the_errors_code_and_line(
 def test_a_service_that_stopped_ends_with_0(
     monkeypatch: pytest.MonkeyPatch, ended: list[int]
 ) -> None:
-    monkeypatch.setattr(cli, "main", lambda _argv: 0)
+    monkeypatch.setattr(cli, "main", lambda *_, **__: 0)
     with pytest.raises(SystemExit):
         cli.run([])
     assert ended == [0]
