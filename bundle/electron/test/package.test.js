@@ -39,6 +39,14 @@ test('what the package names is there', () => {
   for (const path of [types, entry, ...described.files]) assert.ok(existsSync(join(ROOT, path)), path);
 });
 
+test('its documents say of every event what an app shows then', () => {
+  const types = readFileSync(join(ROOT, 'types', 'events.d.ts'), 'utf8');
+  const events = new Set([...types.matchAll(/type: '(\w+)';/g)].map(([, type]) => type));
+  const table = readFileSync(join(ROOT, 'README.md'), 'utf8').split('| stage of the app |')[1].split('\n\n')[0];
+  assert.ok(events.size > 8);
+  for (const type of events) assert.ok(table.includes(`\`${type}\``), type);
+});
+
 test('packed and installed elsewhere it is what an app imports', { skip: NO_NPM }, (t) => {
   const app = mkdtempSync(join(tmpdir(), 'sidecar-app-'));
   t.after(() => rmSync(app, { recursive: true }));
