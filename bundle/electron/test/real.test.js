@@ -170,6 +170,28 @@ test('a Python without the modules is told the first that it misses', { skip }, 
   });
 });
 
+test('code that was written for the first API runs as it stands', { skip }, async (t) => {
+  const stages = [];
+  const scriptPath = join(bundle, 'embedding_sidecar', 'embed_server.py');
+  const { service, client } = started(t, {
+    ...QUICK, scriptPath, autoRestart: true, onProgress: ({ type }) => stages.push(type),
+  });
+  assert.equal(await client.checkHealth(), false);
+  await service.startSidecar();
+  assert.equal(await client.checkHealth(), true);
+  assert.deepEqual(stages, ['starting', 'model_loaded', 'ready']);
+  const result = await client.embedBatch(['harbour', 'a place for ships'], true);
+  assert.equal(result.length, 2);
+  assert.equal(result[0].length, result.dimensions);
+  assert.deepEqual(result.vectors, [...result]);
+  const bare = await client.embedBatch(['harbour', 'a place for ships'], false);
+  assert.notEqual(bare.fingerprint, result.fingerprint);
+  assert.ok(Math.abs(Math.hypot(...result[0]) - 1) < 1e-5);
+  assert.ok(Math.abs(Math.hypot(...bare[1]) - 1) > 1e-3);
+  await service.stopSidecar();
+  assert.equal(await client.checkHealth(), false);
+});
+
 test('the script of a checkout serves the default model of its bundle', { skip: skip || NO_CHECKOUT }, async (t) => {
   const room = mkdtempSync(join(tmpdir(), 'sidecar-checkout-'));
   t.after(() => rmSync(room, { recursive: true }));
