@@ -50,8 +50,8 @@ const MOST_BYTES = 2 ** 31 - 1;
 
 /**
  * @typedef {object} BatchOptions
- * @property {number} [batchSize] texts in one request (64)
- * @property {number} [batchBytes] bytes of text in one request, about (1 MiB)
+ * @property {number} [batchSize] texts in one request, at most (64)
+ * @property {number} [batchBytes] bytes of text in one request, about, at most (1 MiB)
  * @property {number} [concurrency] requests under way at a time (2)
  * @property {(progress: { done: number, total: number }) => void} [onProgress] in texts
  */
@@ -252,6 +252,11 @@ export class PythonSidecarClient {
   async #inParts(texts, options) {
     const { batchSize = 64, batchBytes = 1 << 20, concurrency = 2, onProgress, ...rest } = options;
     const { signal, ...fields } = rest;
+    if (!Array.isArray(texts)) {
+      throw new SidecarError('USAGE_ERROR', 'the texts are no array', {
+        next: 'pass an array of texts, or one text to embed',
+      });
+    }
     const parts = new Parts(texts);
     const take = () => {
       const bytes = Math.min(batchBytes, this.#pace.bytesIn(this.#timeout));

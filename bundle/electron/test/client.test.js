@@ -323,6 +323,10 @@ test('a boolean after the texts of a batch is normalize, all else than options a
   for (const wrong of [null, 1, 'false', [true], () => {}]) {
     await assert.rejects(client.embedBatch(['a'], wrong), isCode('USAGE_ERROR'));
   }
+  for (const wrong of ['text', null, 7, { 0: 'a', length: 1 }]) {
+    await assert.rejects(client.embedBatch(wrong), isCode('USAGE_ERROR'));
+  }
+  await assert.rejects(client.embed(7), isCode('USAGE_ERROR'));
   assert.equal(asked.length, 3);
 });
 
@@ -431,14 +435,22 @@ test('the first requests are small, and the next ones as the speed that was seen
   assert.equal(pace.bytesIn(30_000), 40_000);
 });
 
-test('a request of a few tokens says something of the speed where it took long', () => {
+test('a request of a few tokens says nothing bad of the speed, unless it took long', () => {
   const pace = new Pace();
   const first = pace.bytesIn(30_000);
   pace.saw({ bytes: 40, tokens: 10, ms: 50 });
   pace.saw({ bytes: 40, tokens: 0, ms: 5000 });
   assert.equal(pace.bytesIn(30_000), first);
   pace.saw({ bytes: 40, tokens: 10, ms: 2000 });
-  assert.ok(pace.bytesIn(30_000) < first);
+  const slow = pace.bytesIn(30_000);
+  assert.ok(slow < first);
+  // A short timeout asks for few tokens at a time, and the speed has to be found again by those.
+  pace.saw({ bytes: 40, tokens: 10, ms: 10 });
+  assert.ok(pace.bytesIn(30_000) > slow);
+});
+
+test('the first request is as large with a short timeout, or nothing would be learnt', () => {
+  assert.equal(new Pace().bytesIn(100), new Pace().bytesIn(30_000));
 });
 
 // Computes one request after the other, so many characters a millisecond.

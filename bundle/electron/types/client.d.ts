@@ -66,11 +66,11 @@ export type EmbedOptions = {
 };
 export type BatchOptions = {
     /**
-     * texts in one request (64)
+     * texts in one request, at most (64)
      */
     batchSize?: number;
     /**
-     * bytes of text in one request, about (1 MiB)
+     * bytes of text in one request, about, at most (1 MiB)
      */
     batchBytes?: number;
     /**
@@ -176,8 +176,8 @@ export type Info = {
  */
 /**
  * @typedef {object} BatchOptions
- * @property {number} [batchSize] texts in one request (64)
- * @property {number} [batchBytes] bytes of text in one request, about (1 MiB)
+ * @property {number} [batchSize] texts in one request, at most (64)
+ * @property {number} [batchBytes] bytes of text in one request, about, at most (1 MiB)
  * @property {number} [concurrency] requests under way at a time (2)
  * @property {(progress: { done: number, total: number }) => void} [onProgress] in texts
  */
