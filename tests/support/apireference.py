@@ -43,10 +43,11 @@ def _routes(api: dict[str, Any]) -> Iterator[str]:
             yield f"## {method.upper()} {path}\n\n{_text(route['description'])}\n"
             bodies = route.get("requestBody", {}).get("content", {})
             for kind, content in bodies.items():
-                schema = content["schema"]
-                if "properties" in schema:
-                    yield f"Request, `{kind}`:\n\n{_fields(schema)}\n"
-            if bodies and not any("properties" in body["schema"] for body in bodies.values()):
+                forms = [one for one in _forms(content["schema"]) if "properties" in one]
+                for schema in forms:
+                    what = f": {_text(schema['description'])}" if len(forms) > 1 else ":"
+                    yield f"Request, `{kind}`{what}\n\n{_fields(schema)}\n"
+            if bodies and not any("properties" in str(body["schema"]) for body in bodies.values()):
                 yield f"Request: a body of type {_codes(bodies)}.\n"
             for place, title in (("query", "Query"), ("header", "Headers")):
                 given = [entry for entry in route.get("parameters", ()) if entry["in"] == place]
@@ -54,6 +55,12 @@ def _routes(api: dict[str, Any]) -> Iterator[str]:
                 if properties:
                     yield f"{title}:\n\n{_fields({'properties': properties})}\n"
             yield f"{_answers(route['responses'])}\n"
+
+
+def _forms(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the schemas of the kinds of body that a route takes."""
+    found: list[dict[str, Any]] = schema.get("oneOf", [schema])
+    return found
 
 
 def _answers(responses: dict[str, Any]) -> str:
@@ -75,7 +82,8 @@ def _answers(responses: dict[str, Any]) -> str:
 def _schemas(api: dict[str, Any]) -> Iterator[str]:
     yield "# Answers\n"
     for name, schema in api["components"]["schemas"].items():
-        yield f"## {name}\n\n{_text(schema['description'])}\n\n{_fields(schema)}\n"
+        fields = f"{_fields(schema)}\n" if "properties" in schema else ""
+        yield f"## {name}\n\n{_text(schema['description'])}\n\n{fields}"
 
 
 def _fields(schema: dict[str, Any]) -> str:

@@ -28,13 +28,13 @@ from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Settings
 from sidecar.web import errors, middleware
 from sidecar.web.budget import Budget, BudgetMiddleware
-from sidecar.web.dialects import DialectMiddleware, ollama, openai
+from sidecar.web.dialects import DialectMiddleware, ollama, openai, tei
 from sidecar.web.middleware import AccessLog, AccessLogMiddleware, AccessMiddleware
 from sidecar.web.routes import Service, embedding, files, status
 
 # In the order in which a request looks for its route.
-PARTS = (embedding.router, openai.router, ollama.router, status.router, files.router)
-DIALECTS = (openai.DIALECT, ollama.DIALECT)
+PARTS = (embedding.router, openai.router, ollama.router, tei.router, status.router, files.router)
+DIALECTS = (openai.DIALECT, ollama.DIALECT, tei.DIALECT)
 PATHS = frozenset(route.path for part in PARTS for route in part.routes if isinstance(route, Route))
 # Left to the first requests, which a start is measured by.
 WAIT_S = 1.0

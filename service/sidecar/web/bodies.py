@@ -250,23 +250,25 @@ def parse(body: bytes, *, fields: Container[str] = (), place: str = "the body") 
 
 
 def parse_texts(
-    body: bytes, name: str
+    body: bytes, names: Sequence[str]
 ) -> tuple[dict[str, Any], Callable[[Sequence[str]], Sequence[str]]]:
     """Return the JSON object in `body` with its long strings left out, and what puts them back.
 
+    Of the fields `names` it has those that are texts.
     That takes a list of strings that was found in the object, and returns texts that are decoded
     when they are read. Raises Problem as `parse`, and 422 for a longer string than any text may be.
     """
     _refuse_many(body)
     long = LongStrings(body, max_strings=MAX_VALUES + 2)
-    value = parse(long.rest(), fields=(name,))
+    value = parse(long.rest(), fields=names)
 
     def place_of(number: int) -> str:
-        found = value.get(name)
-        items = enumerate(found if isinstance(found, list) else ())
-        texts = ((at, text) for at, text in items if isinstance(text, str))
-        at = next((at for at, text in texts if long.number_of(text) == number), None)
-        return "the body" if at is None else f"{name}.{at}"
+        for name in names:
+            found = value.get(name)
+            for at, text in enumerate(found if isinstance(found, list) else ()):
+                if isinstance(text, str) and long.number_of(text) == number:
+                    return f"{name}.{at}"
+        return "the body"
 
     lengths: list[int] = []
     too_long = set()

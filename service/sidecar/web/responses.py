@@ -82,6 +82,8 @@ def indices(found: Sequence[int], *, max_chars: int = 4_000) -> str:
 INLINE_VALUES = 1 << 14
 LARGE_VALUES = 1 << 20
 LARGE_BODY = 1 << 16
+# The field of a request that has its texts, whatever it is called on the wire.
+TEXTS = "texts"
 # Large bodies are read one after the other: each may hold the interpreter for a moment, and takes
 # memory before it can be refused.
 _reading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bodies")
@@ -105,20 +107,29 @@ def departure(request: Request) -> Iterator[Disconnected]:
         task.cancel()
 
 
-async def validated(body: bytes, *kinds: type[schemas.Request]) -> schemas.Request:
+async def validated(
+    body: bytes,
+    *kinds: type[schemas.Request],
+    choose: Callable[[type[schemas.Request]], None] = lambda _: None,
+) -> schemas.Request:
     """Return what `body` asks for: the first of `kinds` that it has all required fields of.
 
-    Texts of a large one are decoded when they are read. Raises Problem 400 and 422.
+    `choose` hears of that kind before anything in it is refused. Texts of a large one are decoded
+    when they are read. Raises Problem 400 and 422.
     """
+    fields = _fields(kinds)
+    names = [schemas.wire_name(kind, TEXTS) for kind in kinds if TEXTS in kind.model_fields]
 
     def read() -> schemas.Request:
-        fields, name = _fields(kinds), schemas.wire_name(kinds[0], "texts")
-        if len(body) < LARGE_BODY or name not in fields:
-            return schemas.validate(bodies.parse(body, fields=fields), *kinds)
-        value, texts = bodies.parse_texts(body, name)
+        if len(body) < LARGE_BODY or not names:
+            value = bodies.parse(body, fields=fields)
+            choose(schemas.chosen(value, *kinds))
+            return schemas.validate(value, *kinds)
+        value, texts = bodies.parse_texts(body, names)
+        choose(schemas.chosen(value, *kinds))
         asked: Any = schemas.validate(value, *kinds)
-        if "texts" in asked.model_fields_set:
-            asked = asked.model_copy(update={"texts": texts(asked.texts)})
+        if TEXTS in asked.model_fields_set:
+            asked = asked.model_copy(update={TEXTS: texts(asked.texts)})
         return cast("schemas.Request", asked)
 
     if len(body) < LARGE_BODY:
@@ -149,9 +160,12 @@ def json_response(body: bytes, headers: Mapping[str, str] | None = None) -> Resp
     return Response(body, media_type="application/json", headers=headers)
 
 
-def answer(value: object, status: int = HTTPStatus.OK) -> Response:
+def answer(
+    value: object, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None
+) -> Response:
     """Return the answer that carries `value` as JSON."""
-    return Response(orjson.dumps(value), status_code=status, media_type="application/json")
+    body = orjson.dumps(value)
+    return Response(body, status_code=status, media_type="application/json", headers=headers)
 
 
 async def with_vectors(
@@ -196,13 +210,17 @@ def query_of(kind: type[schemas.Wire]) -> list[dict[str, Any]]:
     ]
 
 
-def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return how OpenAPI says that a route may answer with these problems."""
-    schema = schemas.ProblemAnswer.model_json_schema()
+def problem_responses(
+    *statuses: int, or_json: type[schemas.Answer] | None = None
+) -> dict[int | str, dict[str, Any]]:
+    """Return how OpenAPI says that a route may answer with these problems.
+
+    `or_json` is what a dialect on the same path has in their place.
+    """
+    content = {MEDIA_TYPE: {"schema": schemas.ProblemAnswer.model_json_schema()}}
+    if or_json is not None:
+        content["application/json"] = {"schema": or_json.model_json_schema()}
     return {
-        status: {
-            "description": HTTPStatus(status).phrase,
-            "content": {MEDIA_TYPE: {"schema": schema}},
-        }
+        status: {"description": HTTPStatus(status).phrase, "content": content}
         for status in statuses
     }

@@ -55,7 +55,9 @@ class Wire(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _read_integers(cls, value: dict[str, Any]) -> dict[str, Any]:
+    def _read_integers(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value  # within another request; it is refused for what it is
         # JSON Schema calls 16.0 an integer, and some languages write it so.
         return {
             k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in value.items()
@@ -70,6 +72,14 @@ class Answer(BaseModel):
 
 class EmbedRequest(Wire):
     """Texts to embed."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_both(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if "texts" in value and "inputs" in value:
+            kind, what = "both", "texts and inputs belong to two APIs: send one of them"
+            raise PydanticCustomError(kind, what)
+        return value
 
     # An error for each of a million items takes seconds, and one of them is reported.
     texts: Annotated[list[str], FailFast()] = Field(
@@ -323,6 +333,16 @@ class InfoAnswer(Answer):
     )
     folders: list[FolderAnswer] = Field(description="Folders that /embed-file may read from.")
     plan: str | None
+    model_sha: str = Field(
+        description="This and what follows is what clients of text-embeddings-inference read."
+    )
+    model_dtype: str
+    served_model_name: str
+    model_type: dict[Literal["embedding"], dict[Literal["pooling"], str]]
+    max_input_length: int
+    max_batch_tokens: int
+    max_client_batch_size: int
+    auto_truncate: bool
 
 
 class ShutdownAnswer(Answer):
@@ -355,7 +375,7 @@ def validate(value: dict[str, Any], *kinds: type[Request], is_spelled: bool = Fa
     It is the first of `kinds` that `value` has all required fields of, or the first of all. Raises
     Problem 422 naming the field, never its value.
     """
-    kind = next((kind for kind in kinds if _required(kind) <= value.keys()), kinds[0])
+    kind = chosen(value, *kinds)
     try:
         return kind.model_validate(value, strict=not is_spelled)
     except ValidationError as error:
@@ -368,6 +388,11 @@ def validate(value: dict[str, Any], *kinds: type[Request], is_spelled: bool = Fa
         if place == "encoding" and "charset" in known:
             step = "encoding is that of the vectors; charset says what the file is encoded in"
         raise Problem("bad-value", what, next_step=step) from error
+
+
+def chosen(value: dict[str, Any], *kinds: type[Request]) -> type[Request]:
+    """Return the first of `kinds` that `value` has all required fields of, or the first of all."""
+    return next((kind for kind in kinds if _required(kind) <= value.keys()), kinds[0])
 
 
 @functools.cache

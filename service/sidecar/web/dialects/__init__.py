@@ -59,7 +59,10 @@ class DialectMiddleware:
         await self._app(scope, receive, send)
 
 
-TEXT_OR_TEXTS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+_TEXTS = {"type": "array", "items": {"type": "string"}}
+# Of those dialects that refuse an empty list.
+TEXT_OR_TEXTS = {"anyOf": [{"type": "string"}, {**_TEXTS, "minItems": 1}]}
+TEXTS_OR_NONE = {"anyOf": [{"type": "string"}, _TEXTS, {"type": "null"}]}
 
 
 def headers_of(loaded: Loaded, found: Embedded) -> dict[str, str]:

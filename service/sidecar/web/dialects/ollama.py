@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter
 from pydantic import BeforeValidator, FailFast, Field, WithJsonSchema
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -20,7 +21,7 @@ from sidecar.models.snapshot import Snapshot
 from sidecar.problems import Problem
 from sidecar.web import bodies, responses
 from sidecar.web.budget import share_of
-from sidecar.web.dialects import TEXT_OR_TEXTS, Dialect, headers_of, require_model
+from sidecar.web.dialects import TEXTS_OR_NONE, Dialect, headers_of, require_model
 from sidecar.web.routes import RequestRoute, service_of
 from sidecar.web.schemas import Answer, Wire
 
@@ -58,13 +59,12 @@ class EmbedRequest(Wire):
     """Texts to embed; other fields, as `options` and `keep_alive`, are ignored."""
 
     texts: Annotated[
-        list[str], FailFast(), BeforeValidator(_texts), WithJsonSchema(TEXT_OR_TEXTS)
+        list[str], FailFast(), BeforeValidator(_texts), WithJsonSchema(TEXTS_OR_NONE)
     ] = Field(default=[], alias="input", description="A text or a list of them.")
     model: str | None = Field(default=None, description="A name of the model that is served.")
     truncate: bool = Field(default=True, description="With false a text that is too long is 400.")
-    dimensions: int | None = Field(
-        default=None, ge=1, description="The model's own or more; no smaller width can be had."
-    )
+    # Which one can be had is the model's: no schema tells.
+    dimensions: SkipJsonSchema[int | None] = Field(default=None, ge=1)
 
 
 class PromptRequest(Wire):
@@ -297,7 +297,7 @@ async def show(request: Request) -> Response:
 @router.post(
     "/api/pull",
     openapi_extra=responses.body_of(Named),
-    responses=_errors(400, 404, 413, 415, 503),
+    responses={200: {"content": {LINES: {}}}, **_errors(400, 404, 413, 415, 503)},
 )
 async def pull(request: Request) -> Response:
     """Say that the model is here, as Ollama does once it has pulled one."""

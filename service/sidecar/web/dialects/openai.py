@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from fastapi import APIRouter
 from pydantic import BeforeValidator, FailFast, Field, WithJsonSchema
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -32,6 +33,7 @@ _NO_IDS = (
     "token ids are not accepted, for they are of another vocabulary than this model's: send "
     "strings (LangChain: check_embedding_ctx_length=False)"
 )
+_NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
 _STARTED = int(time.time())
 
 
@@ -58,9 +60,8 @@ class EmbeddingsRequest(Wire):
         default="float",
         description="base64: every vector is the base64 of its little-endian float32 values.",
     )
-    dimensions: int | None = Field(
-        default=None, ge=1, description="The model's own; no other width can be had."
-    )
+    # Which one can be had is the model's: no schema tells.
+    dimensions: SkipJsonSchema[int | None] = Field(default=None, ge=1)
 
 
 class Vector(Answer):
@@ -205,6 +206,7 @@ async def models(request: Request) -> Response:
 @router.head("/v1/models/{name:path}", include_in_schema=False)  # noqa: FAST003 (as below)
 @router.get(
     "/v1/models/{name:path}",
+    openapi_extra={"parameters": [_NAME]},
     responses={200: {"model": ModelAnswer}, **_errors(404, 503)},
 )
 async def model(request: Request) -> Response:

@@ -9,6 +9,8 @@ from starlette.responses import Response
 from sidecar.scheduling.encoder import Embedded
 from sidecar.web import bodies, responses, schemas
 from sidecar.web.budget import share_of
+from sidecar.web.dialects import tei
+from sidecar.web.errors import FORM
 from sidecar.web.routes import RequestRoute, service_of
 
 router = APIRouter(route_class=RequestRoute)
@@ -18,10 +20,11 @@ TOKENS = "X-Sidecar-Tokens"
 
 @router.post(
     "/embed",
-    openapi_extra=responses.body_of(schemas.EmbedRequest),
+    openapi_extra=responses.body_of(schemas.EmbedRequest, tei.InputsRequest),
     responses={
-        200: {"model": schemas.EmbedAnswer, "content": {BINARY: {}}},
-        **responses.problem_responses(400, 413, 415, 422, 429, 503, 507),
+        200: {"model": schemas.EmbedAnswer | tei.Vectors, "content": {BINARY: {}}},
+        **responses.problem_responses(400, 413, 415, 429, 503, 507),
+        **responses.problem_responses(422, 429, 503, 507, or_json=tei.ErrorAnswer),
     },
 )
 async def embed(request: Request) -> Response:
@@ -29,7 +32,16 @@ async def embed(request: Request) -> Response:
     service = service_of(request)
     loaded = service.encoder.ready()
     body = await bodies.read(request, max_bytes=service.settings.limits.max_body_bytes)
-    asked = await responses.validated(body, schemas.EmbedRequest)
+
+    def choose(kind: type[schemas.Wire]) -> None:
+        if kind is tei.InputsRequest:
+            request.scope[FORM] = tei.form
+
+    asked: schemas.EmbedRequest | tei.InputsRequest = await responses.validated(
+        body, schemas.EmbedRequest, tei.InputsRequest, choose=choose
+    )
+    if isinstance(asked, tei.InputsRequest):
+        return await tei.embed(request, asked)
     is_binary = responses.prefers(request, BINARY)
     encoding = "binary" if is_binary else asked.encoding
     size = responses.size_of(len(asked.texts), loaded.engine.dim, encoding=encoding)

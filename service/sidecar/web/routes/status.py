@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from sidecar import __version__
 from sidecar.web import bodies, schemas
+from sidecar.web.dialects import tei
 from sidecar.web.middleware import OPEN_PATH
 from sidecar.web.responses import answer, problem_responses
 from sidecar.web.routes import RequestRoute, Service, service_of
@@ -77,6 +78,7 @@ async def info(request: Request) -> Response:
             "sandbox": service.pdf_pool.sandbox,
             "folders": await _folders(service),
             "plan": loaded.snapshot.plan,
+            **tei.info(loaded, limits),
         }
     )
 

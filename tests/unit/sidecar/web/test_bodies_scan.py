@@ -33,7 +33,7 @@ def outcome(read: Any, body: bytes) -> Any:
 
 
 def read_apart(body: bytes) -> dict[str, Any]:
-    value, texts = bodies.parse_texts(body, "texts")
+    value, texts = bodies.parse_texts(body, ["texts"])
     return {"texts": list(texts(value["texts"]))}
 
 
@@ -43,7 +43,7 @@ def test_texts_read_one_by_one_are_those_of_the_whole_body(*, is_ascii: bool) ->
     for _ in range(300):
         texts = ["".join(chance.choices(LETTERS, k=chance.randrange(20))) for _ in range(5)]
         body = json.dumps({"texts": texts}, ensure_ascii=is_ascii).encode()
-        value, made = bodies.parse_texts(body, "texts")
+        value, made = bodies.parse_texts(body, ["texts"])
         found = made(value["texts"])
         assert isinstance(found, DeferredTexts)
         assert list(found) == found[:] == texts
@@ -53,7 +53,7 @@ def test_texts_read_one_by_one_are_those_of_the_whole_body(*, is_ascii: bool) ->
 def test_other_fields_are_read_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "LONG_BYTES", 20)
     body = b'{"normalize": false, "texts": ["a long text of many letters"], "batch_size": 2.0}'
-    value, texts = bodies.parse_texts(body, "texts")
+    value, texts = bodies.parse_texts(body, ["texts"])
     assert value == {"normalize": False, "texts": value["texts"], "batch_size": 2.0}
     assert texts(value["texts"])[0] == "a long text of many letters"
 
@@ -72,7 +72,7 @@ def test_half_a_pair_in_a_large_body_is_told_by_the_index_of_its_text(
     body: bytes, place: str
 ) -> None:
     with pytest.raises(Problem) as caught:
-        bodies.parse_texts(body, "texts")
+        bodies.parse_texts(body, ["texts"])
     assert caught.value.what.startswith(f"{place}: ")
 
 
@@ -98,7 +98,7 @@ def test_what_is_refused_whole_is_refused_in_parts(body: bytes) -> None:
 def test_a_text_that_is_too_long_is_not_decoded_and_keeps_its_place() -> None:
     texts = ["short", "\U0001f600" * 41, "b" * 40]
     value, made = bodies.parse_texts(
-        json.dumps({"texts": texts}, ensure_ascii=False).encode(), "texts"
+        json.dumps({"texts": texts}, ensure_ascii=False).encode(), ["texts"]
     )
     found = made(value["texts"])
     assert isinstance(found, DeferredTexts)

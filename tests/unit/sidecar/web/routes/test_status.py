@@ -115,7 +115,9 @@ def test_the_document_of_the_api_describes_every_route(served: Served) -> None:
     listed = {path.replace(":path}", "}") for path in PATHS}
     assert set(document["paths"]) == listed - REFUSING - {"/", "/embeddings"}
     body = document["paths"]["/embed"]["post"]["requestBody"]
-    properties = body["content"]["application/json"]["schema"]["properties"]
+    ours, theirs = body["content"]["application/json"]["schema"]["oneOf"]
+    assert theirs["required"] == ["inputs"]
+    properties = ours["properties"]
     assert properties["batch_size"]["default"] == 16
     assert properties["pooling"]["default"] == "mean"
 
@@ -125,7 +127,7 @@ def test_api_document_gives_problems_a_media_type(
 ) -> None:
     paths = served.get("/openapi.json").json()["paths"]
     refused = paths["/embed"]["post"]["responses"]["422"]["content"]
-    assert set(refused) == {"application/problem+json"}
+    assert set(refused) == {"application/problem+json", "application/json"}
     schema = refused["application/problem+json"]["schema"]
     assert set(problem(served.post("/embed", {}), 422)) <= set(schema["properties"])
 

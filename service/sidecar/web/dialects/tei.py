@@ -1,0 +1,176 @@
+"""The API of text-embeddings-inference, which shares the path of `/embed` with our own.
+
+Its requests have `inputs` where ours have `texts`: the body decides, and with it the form of errors
+(https://huggingface.github.io/text-embeddings-inference).
+"""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter
+from pydantic import BeforeValidator, FailFast, Field, RootModel, WithJsonSchema
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from sidecar.models.loader import Loaded
+from sidecar.problems import Problem
+from sidecar.scheduling.encoder import Embedded
+from sidecar.settings import Limits
+from sidecar.web import bodies, responses
+from sidecar.web.budget import share_of
+from sidecar.web.dialects import TEXT_OR_TEXTS, Dialect, headers_of
+from sidecar.web.routes import RequestRoute, service_of
+from sidecar.web.schemas import Answer, Wire
+
+router = APIRouter(route_class=RequestRoute)
+
+
+def _texts(value: object) -> object:
+    """Return the texts of `inputs`, which may be one. Refuses token ids, whatever they mean."""
+    items = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, str) for item in items[:1]):
+        kind, what = "no_text", "a text or a list of texts is needed, no token ids"
+        raise PydanticCustomError(kind, what)
+    if not items:
+        kind, what = "empty", "at least one text is needed"
+        raise PydanticCustomError(kind, what)
+    return items
+
+
+class InputsRequest(Wire):
+    """Texts to embed, as text-embeddings-inference takes them; other fields are ignored."""
+
+    texts: Annotated[
+        list[str], FailFast(), BeforeValidator(_texts), WithJsonSchema(TEXT_OR_TEXTS)
+    ] = Field(alias="inputs", description="A text or a list of them.")
+    normalize: bool = Field(default=True, description="Scale every vector to length 1.")
+    truncate: bool | None = Field(
+        default=True, description="With false a text that is too long is refused, 422."
+    )
+    truncation_direction: Literal["Right", "right"] = Field(
+        default="Right", description="Texts are cut at their end."
+    )
+    prompt_name: None = Field(default=None, description="The models here have no prompts.")
+    # Which one can be had is the model's: no schema tells.
+    dimensions: SkipJsonSchema[int | None] = Field(default=None, ge=1)
+
+
+class Compared(Wire):
+    """One text, and those that it is compared with."""
+
+    source_sentence: str
+    sentences: Annotated[list[str], FailFast()]
+
+
+class SimilarityRequest(Wire):
+    """Texts to compare; other fields are ignored."""
+
+    # Written out: a body's schema refers to no other.
+    inputs: Annotated[Compared, WithJsonSchema(Compared.model_json_schema())]
+
+
+class Vectors(RootModel[list[list[float]]]):
+    """A vector of each of the `inputs`."""
+
+
+class ErrorAnswer(Answer):
+    """Any error of these routes."""
+
+    error: str
+    error_type: str = Field(description="Validation, Overloaded, Unhealthy or Backend.")
+
+
+def form(problem: Problem) -> tuple[int, dict[str, object], dict[str, str]]:
+    """Return the status and the body that clients of text-embeddings-inference read of an error."""
+    status = problem.status
+    kind = "Validation"
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        kind = "Overloaded"
+    elif status == HTTPStatus.SERVICE_UNAVAILABLE:
+        kind = "Unhealthy"
+    elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        kind = "Backend"
+    said = "; ".join(part for part in (problem.what, problem.why, problem.next_step) if part)
+    return status, {"error": said, "error_type": kind}, {}
+
+
+DIALECT = Dialect(paths=frozenset({"/similarity"}), prefixes=(), form=form)
+
+
+async def embed(request: Request, asked: InputsRequest) -> Response:
+    """Answer a request of POST /embed that has `inputs`, for one text with a list, too."""
+    began = time.perf_counter()
+    service = service_of(request)
+    loaded = service.encoder.ready()
+    if asked.dimensions not in (None, loaded.engine.dim):
+        what = f"dimensions: the model has {loaded.engine.dim}, and no other width"
+        raise Problem("bad-value", what, next_step="leave out dimensions")
+    size = responses.size_of(len(asked.texts), loaded.engine.dim, encoding="float")
+    share_of(request).expect(size)
+    with responses.departure(request) as disconnected:
+        found = await service.encoder.embed(
+            asked.texts,
+            pooling=loaded.engine.pooling,
+            normalize=asked.normalize,
+            truncate=asked.truncate is not False,
+            disconnected=disconnected,
+        )
+    made = await responses.written(
+        found.rows.size, lambda: responses.array_of(found.rows, encoding="float")
+    )
+    return responses.json_response(made, headers=_headers(loaded, found, began))
+
+
+def _headers(loaded: Loaded, found: Embedded, began: float) -> dict[str, str]:
+    milliseconds = str(round(1000 * (time.perf_counter() - began)))
+    return {
+        **headers_of(loaded, found),
+        "x-compute-type": loaded.engine.device,
+        "x-compute-tokens": str(sum(found.tokens)),
+        "x-total-time": milliseconds,
+    }
+
+
+@router.post(
+    "/similarity",
+    openapi_extra=responses.body_of(SimilarityRequest),
+    responses={status: {"model": ErrorAnswer} for status in (400, 413, 415, 422, 429, 503, 507)},
+)
+async def similarity(request: Request) -> Response:
+    """Return the cosine of one text's vector to each of the others."""
+    began = time.perf_counter()
+    service = service_of(request)
+    loaded = service.encoder.ready()
+    body = await bodies.read(request, max_bytes=service.settings.limits.max_body_bytes)
+    asked = await responses.validated(body, SimilarityRequest)
+    texts = [asked.inputs.source_sentence, *asked.inputs.sentences]
+    share_of(request).expect(responses.size_of(len(texts), loaded.engine.dim, encoding="binary"))
+    with responses.departure(request) as disconnected:
+        found = await service.encoder.embed(
+            texts, pooling=loaded.engine.pooling, disconnected=disconnected
+        )
+    cosines = found.rows[1:] @ found.rows[0]
+    return responses.answer(
+        [float(one) for one in np.asarray(cosines, dtype=np.float64)],
+        headers=_headers(loaded, found, began),
+    )
+
+
+def info(loaded: Loaded, limits: Limits) -> dict[str, Any]:
+    """Return what clients of text-embeddings-inference read of GET /info, beside our own keys."""
+    return {
+        "model_sha": loaded.snapshot.revision,
+        "model_dtype": loaded.engine.precision,
+        "served_model_name": loaded.snapshot.names[0],
+        "model_type": {"embedding": {"pooling": loaded.engine.pooling}},
+        "max_input_length": loaded.engine.max_tokens,
+        "max_batch_tokens": limits.max_queued_tokens,
+        "max_client_batch_size": limits.max_texts,
+        "auto_truncate": True,
+    }
