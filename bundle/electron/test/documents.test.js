@@ -50,13 +50,23 @@ test('the package page starts, embeds and quits with the app', { skip }, async (
   const { scope, modules } = given(t);
   Object.assign(scope, { one: undefined, two: undefined, console: { log() {} } });
   const [block, ...others] = blocks('bundle/electron/README.md');
-  assert.equal(others.length, 0);
+  assert.equal(others.length, 1);
   await run(block, scope, modules);
   assert.equal(scope.one.length, scope.two.length);
   const quit = once(scope.app, 'quit');
   scope.app.emit('before-quit', new Event('before-quit'));
   await quit;
   assert.equal(scope.service.getStatus().state, 'stopped');
+});
+
+test('the two lines of the package page give a vector', { skip }, async (t) => {
+  const { scope, modules } = given(t);
+  const [, block] = blocks('bundle/electron/README.md');
+  const resources = "'../sidecar/bundle/out/linux-x64'";
+  assert.ok(block.includes(resources));
+  await run(block.replace(resources, JSON.stringify(bundle)), scope, modules);
+  t.after(() => scope.embedder.close());
+  assert.equal(scope.vector.length, scope.embedder.dimensions);
 });
 
 test('two lines start it in an app, and an update finds it stopped', { skip }, async (t) => {
