@@ -28,9 +28,9 @@ from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Settings
 from sidecar.web import errors, middleware
 from sidecar.web.budget import Budget, BudgetMiddleware
-from sidecar.web.dialects import DialectMiddleware, ollama, openai, tei
 from sidecar.web.middleware import AccessLog, AccessLogMiddleware, AccessMiddleware
-from sidecar.web.routes import Service, embedding, files, status
+from sidecar.web.routes import Service, embedding, files, ollama, openai, status, tei
+from sidecar.web.routes.dialects import DialectMiddleware
 
 # In the order in which a request looks for its route.
 PARTS = (embedding.router, openai.router, ollama.router, tei.router, status.router, files.router)

@@ -9,9 +9,8 @@ from starlette.responses import Response
 from sidecar.scheduling.encoder import Embedded
 from sidecar.web import bodies, responses, schemas
 from sidecar.web.budget import share_of
-from sidecar.web.dialects import tei
 from sidecar.web.errors import FORM
-from sidecar.web.routes import RequestRoute, service_of
+from sidecar.web.routes import RequestRoute, service_of, tei
 
 router = APIRouter(route_class=RequestRoute)
 BINARY = "application/octet-stream"
@@ -24,7 +23,7 @@ TOKENS = "X-Sidecar-Tokens"
     responses={
         200: {"model": schemas.EmbedAnswer | tei.Vectors, "content": {BINARY: {}}},
         **responses.problem_responses(400, 413, 415, 429, 503, 507),
-        **responses.problem_responses(422, 429, 503, 507, or_json=tei.ErrorAnswer),
+        **responses.problem_responses(422, 429, 503, 507, or_json=tei.TeiError),
     },
 )
 async def embed(request: Request) -> Response:

@@ -12,10 +12,9 @@ from starlette.responses import PlainTextResponse, Response
 
 from sidecar import __version__
 from sidecar.web import bodies, schemas
-from sidecar.web.dialects import tei
 from sidecar.web.middleware import OPEN_PATH
 from sidecar.web.responses import answer, problem_responses
-from sidecar.web.routes import RequestRoute, Service, service_of
+from sidecar.web.routes import RequestRoute, Service, service_of, tei
 
 router = APIRouter(route_class=RequestRoute)
 

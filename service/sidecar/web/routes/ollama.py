@@ -21,8 +21,8 @@ from sidecar.models.snapshot import Snapshot
 from sidecar.problems import Problem
 from sidecar.web import bodies, responses
 from sidecar.web.budget import share_of
-from sidecar.web.dialects import TEXTS_OR_NONE, Dialect, headers_of, require_model
 from sidecar.web.routes import RequestRoute, service_of
+from sidecar.web.routes.dialects import TEXTS_OR_NONE, Dialect, headers_of, require_model
 from sidecar.web.schemas import Answer, Wire
 
 router = APIRouter(route_class=RequestRoute)
@@ -55,7 +55,7 @@ class Named(Wire):
     stream: bool = Field(default=True, description="With false, the last line alone.")
 
 
-class EmbedRequest(Wire):
+class OllamaRequest(Wire):
     """Texts to embed; other fields, as `options` and `keep_alive`, are ignored."""
 
     texts: Annotated[
@@ -74,7 +74,7 @@ class PromptRequest(Wire):
     model: str | None = Field(default=None, description="A name of the model that is served.")
 
 
-class EmbedAnswer(Answer):
+class OllamaAnswer(Answer):
     """Vectors of length 1 in the order of the texts."""
 
     model: str = Field(description="As the request names it, else as it is listed.")
@@ -89,7 +89,7 @@ class PromptAnswer(Answer):
     embedding: list[float]
 
 
-class ErrorAnswer(Answer):
+class OllamaError(Answer):
     """Any error of these routes."""
 
     error: str = Field(description="What went wrong, why, and what to do next.")
@@ -114,7 +114,7 @@ DIALECT = Dialect(paths=frozenset(), prefixes=("/api/",), form=form)
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": ErrorAnswer} for status in statuses}
+    return {status: {"model": OllamaError} for status in statuses}
 
 
 _REFUSED = _errors(400, 404, 413, 415, 503, 507)
@@ -142,15 +142,15 @@ def _require(served: Snapshot, wanted: str | None) -> None:
 
 @router.post(
     "/api/embed",
-    openapi_extra=responses.body_of(EmbedRequest),
-    responses={200: {"model": EmbedAnswer}, **_REFUSED},
+    openapi_extra=responses.body_of(OllamaRequest),
+    responses={200: {"model": OllamaAnswer}, **_REFUSED},
 )
 async def embed(request: Request) -> Response:
     """Embed texts as Ollama does."""
     began = time.perf_counter_ns()
     service = service_of(request)
     loaded = service.encoder.ready()
-    asked = await responses.validated(await _body(request), EmbedRequest)
+    asked = await responses.validated(await _body(request), OllamaRequest)
     _require(loaded.snapshot, asked.model)
     width = loaded.engine.dim
     if asked.dimensions is not None and asked.dimensions < width:

@@ -24,8 +24,8 @@ from sidecar.scheduling.encoder import Embedded
 from sidecar.settings import Limits
 from sidecar.web import bodies, responses
 from sidecar.web.budget import share_of
-from sidecar.web.dialects import TEXT_OR_TEXTS, Dialect, headers_of
 from sidecar.web.routes import RequestRoute, service_of
+from sidecar.web.routes.dialects import TEXT_OR_TEXTS, Dialect, headers_of
 from sidecar.web.schemas import Answer, Wire
 
 router = APIRouter(route_class=RequestRoute)
@@ -79,7 +79,7 @@ class Vectors(RootModel[list[list[float]]]):
     """A vector of each of the `inputs`."""
 
 
-class ErrorAnswer(Answer):
+class TeiError(Answer):
     """Any error of these routes."""
 
     error: str
@@ -140,7 +140,7 @@ def _headers(loaded: Loaded, found: Embedded, began: float) -> dict[str, str]:
 @router.post(
     "/similarity",
     openapi_extra=responses.body_of(SimilarityRequest),
-    responses={status: {"model": ErrorAnswer} for status in (400, 413, 415, 422, 429, 503, 507)},
+    responses={status: {"model": TeiError} for status in (400, 413, 415, 422, 429, 503, 507)},
 )
 async def similarity(request: Request) -> Response:
     """Return the cosine of one text's vector to each of the others."""

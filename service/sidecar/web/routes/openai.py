@@ -20,8 +20,8 @@ from sidecar.problems import Problem
 from sidecar.scheduling.encoder import Embedded
 from sidecar.web import bodies, responses
 from sidecar.web.budget import share_of
-from sidecar.web.dialects import TEXT_OR_TEXTS, Dialect, headers_of, require_model
 from sidecar.web.routes import RequestRoute, service_of
+from sidecar.web.routes.dialects import TEXT_OR_TEXTS, Dialect, headers_of, require_model
 from sidecar.web.schemas import Answer, Wire
 
 router = APIRouter(route_class=RequestRoute)
@@ -113,7 +113,7 @@ class ErrorDetail(Answer):
     code: str
 
 
-class ErrorAnswer(Answer):
+class OpenAIError(Answer):
     """Any error of these routes."""
 
     error: ErrorDetail
@@ -167,7 +167,7 @@ async def embeddings(request: Request) -> Response:
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": ErrorAnswer} for status in statuses}
+    return {status: {"model": OpenAIError} for status in statuses}
 
 
 for path in PATHS:
