@@ -75,6 +75,7 @@ class Connection(AbstractContextManager["Connection"]):
 
     def __init__(self, port: int, api: Api) -> None:
         self.api = api
+        self.port = port
         self._http = http.client.HTTPConnection(HOST, port, timeout=TIMEOUT_S)
 
     def __exit__(self, *_: object) -> None:

@@ -2,7 +2,8 @@
 
 LIBRARY is sentence-transformers, fastembed, or packed: the engine of the service in the folder
 SERVICE. POST /embed encodes texts as a program does that imports the library, and says in X-Seconds
-how long the call took: HTTP is how the texts get here, and is not measured. POST /gemm multiplies
+how long the call took: HTTP is how the texts get here, and is not measured. POST /single times each
+text by itself, and by turns in our service. POST /gemm multiplies
 matrices and needs no model; POST /versions names the loaded libraries. Nothing heavy is imported
 before the first request.
 """
@@ -10,7 +11,9 @@ before the first request.
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
+import http.client
 import http.server
 import json
 import sys
@@ -111,6 +114,37 @@ def embed(texts: list[str]) -> tuple[Any, float]:
     return {"rows": coded, "width": rows.shape[1]}, seconds
 
 
+def single(texts: list[str], port: int | None = None) -> tuple[Any, float]:
+    """Return the seconds of each text by itself; given its `port`, those of our service, by turns.
+
+    A process that waits for each text from another is put on the core of that one, where its
+    threads then take turns: a program that has the texts itself is not.
+    """
+    encode = encoder()
+    calls: list[Callable[[str], Any]] = [lambda text: encode([text])]
+    seconds: list[list[float]] = [[]]
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+
+        def post(text: str) -> None:
+            body, headers = json.dumps({"texts": [text]}), {"Content-Type": "application/json"}
+            connection.request("POST", "/embed", body, headers)
+            response = connection.getresponse()
+            if b"vectors" not in response.read():
+                raise ValueError(f"the service answered with status {response.status}")
+
+        if port is not None:
+            calls.append(post)
+            seconds.append([])
+        order = list(zip(calls, seconds, strict=True))
+        for text in texts:
+            for call, found in order:
+                started = time.perf_counter()
+                call(text)
+                found.append(time.perf_counter() - started)
+            order.reverse()
+    return {"seconds": seconds}, 0.0
+
+
 def gemm(products: list[Any]) -> tuple[Any, float]:
     """Return per library the floating-point operations a second of weighted matrix products."""
     started = time.perf_counter()
@@ -146,7 +180,7 @@ def libraries() -> dict[str, Any]:
     return {"torch": (torch.ones, torch.mm), **found}
 
 
-ROUTES: dict[str, Any] = {"/embed": embed, "/gemm": gemm, "/versions": versions}
+ROUTES: dict[str, Any] = {"/embed": embed, "/single": single, "/gemm": gemm, "/versions": versions}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -244,16 +244,21 @@ def _in_turn(order: Sequence[Running], texts: Sequence[str], measured: Measured)
     """
     effort = measured.effort
     requests = client.parts(texts, effort.request_size)[: effort.requests]
-    singles = client.parts(texts[: effort.singles], 1)
-    for name, batches in (("requests", requests), ("single", singles)):
-        for each in order:
-            with each.connect() as connection:
-                seconds = [connection.embed(batch)[0] for batch in batches]
-            measured.add(each.system.name, name, seconds)
+    singles = texts[: effort.singles]
+    for each in order:
+        measured.add(each.system.name, "requests", _seconds(each, requests))
+    for each in order:
+        is_in_process = each.system.is_in_process
+        seconds = (
+            each.single(singles)[0] if is_in_process else _seconds(each, [[t] for t in singles])
+        )
+        measured.add(each.system.name, "single", seconds)
     named = {each.system.name: each for each in order}
-    for pair in ENGINES.items():
-        if named.keys() >= set(pair):
-            _turns([named[name] for name in pair], singles, measured)
+    for service, engine in ENGINES.items():
+        if named.keys() >= {service, engine}:
+            found = named[engine].single(singles, service=named[service])
+            for name, seconds in zip((engine, service), found, strict=True):
+                measured.add(name, "turns", seconds)
     for each in order:
         if not each.system.is_in_process:
             bulk = texts[-min(effort.bulk, each.system.api.largest) :]
@@ -264,18 +269,9 @@ def _in_turn(order: Sequence[Running], texts: Sequence[str], measured: Measured)
             measured.add(each.system.name, "beside", beside)
 
 
-def _turns(pair: Sequence[Running], singles: Iterable[Sequence[str]], measured: Measured) -> None:
-    """Send every text to both, the first of the one before being the second of the next."""
-    seconds: dict[str, list[float]] = {each.system.name: [] for each in pair}
-    with ExitStack() as stack:
-        connections = {each.system.name: stack.enter_context(each.connect()) for each in pair}
-        order = list(connections.items())
-        for text in singles:
-            for name, connection in order:
-                seconds[name].append(connection.embed(text)[0])
-            order.reverse()
-    for name, found in seconds.items():
-        measured.add(name, "turns", found)
+def _seconds(each: Running, requests: Iterable[Sequence[str]]) -> list[float]:
+    with each.connect() as connection:
+        return [connection.embed(texts)[0] for texts in requests]
 
 
 def _compare(vectors: Mapping[str, Rows], measured: Measured) -> None:

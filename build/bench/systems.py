@@ -91,6 +91,21 @@ class Running:
         """Return a new client's connection."""
         return Connection(self.service.port, self.system.api)
 
+    def single(self, texts: Sequence[str], *, service: Running | None = None) -> list[list[float]]:
+        """Return the seconds of each text by itself in process and, by turns, in `service`.
+
+        Raises SmokeError if it fails.
+        """
+        port = {} if service is None else {"port": service.service.port}
+        with self.connect() as connection:
+            body = json.dumps({"texts": list(texts), **port}).encode()
+            answer = connection.send("POST", "/single", body)
+        if not answer.is_ok:
+            why = answer.body[:200].decode(errors="replace")
+            raise SmokeError(f"{self.system.name} did not embed single texts", why=why)
+        found: list[list[float]] = json.loads(answer.body)["seconds"]
+        return found
+
     def info(self) -> dict[str, Any]:
         """Return the versions of libraries, the engine of our service, or the version of a peer."""
         if self.system.kind == "peer":

@@ -12,17 +12,17 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 
 from bench import TINY_BERT, library_server
 from bench.synthetic import write_model
 from bench.systems import decoded
 from bundler.assembly.derivation import derive
 from sidecar.engines.packed import engine
+from tests.unit.bench.conftest import server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import pytest
 
 
 def encode(texts: list[str]) -> np.ndarray[Any, Any]:
@@ -71,6 +71,24 @@ def test_no_products_have_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     answer, _ = library_server.gemm([])
     assert answer["rates"] == {"numpy": 0.0}
+
+
+def test_single_texts_go_by_turns_to_library_and_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def noted(texts: list[str]) -> np.ndarray[Any, Any]:
+        asked.extend(texts)
+        return encode(texts)
+
+    monkeypatch.setattr(library_server, "encoder", lambda: noted)
+    with server() as (connect, seen):
+        found, _ = library_server.single(["a", "b"], connect().port)
+    assert asked == ["a", "b"]
+    assert [body["texts"] for _, body in seen.bodies] == [["a"], ["b"]]
+    assert [len(seconds) for seconds in found["seconds"]] == [2, 2]
+    assert [len(seconds) for seconds in library_server.single(["a"])[0]["seconds"]] == [1]
+    with server(answer={"detail": "no"}) as (connect, _), pytest.raises(ValueError, match="200"):
+        library_server.single(["a"], connect().port)
 
 
 def test_versions_are_those_of_loaded_libraries(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -101,29 +99,6 @@ def test_systems_that_do_not_start_are_absent_with_the_reason(measured: Measured
 def test_a_system_of_other_vectors_has_no_samples(measured: Measured) -> None:
     assert "not ours: the least cosine is 1.000000, below 1.5" in measured.absent["other"]
     assert "other" not in measured.samples
-
-
-def test_texts_go_by_turns_to_both_of_a_pair() -> None:
-    found, asked = made_up(samples={}), list[tuple[str, str]]()
-
-    class Pair(AbstractContextManager["Pair"]):
-        def __init__(self, name: str) -> None:
-            self.system = SimpleNamespace(name=name)
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-        def connect(self) -> Pair:
-            return self
-
-        def embed(self, texts: Sequence[str]) -> tuple[float, list[bytes]]:
-            asked.append((self.system.name, texts[0]))
-            return float(len(asked)), []
-
-    pair: Any = [Pair("a"), Pair("b")]
-    module._turns(pair, [["1"], ["2"]], found)
-    assert asked == [("a", "1"), ("b", "1"), ("b", "2"), ("a", "2")]
-    assert found.samples == {"a": {"turns": [[1.0, 4.0]]}, "b": {"turns": [[2.0, 3.0]]}}
 
 
 def test_vectors_are_compared_and_tokens_counted(measured: Measured) -> None:
