@@ -92,9 +92,9 @@ def of_file(path: str, status: int = 200, kind: str = "") -> Exchange:
 
 def looks() -> Iterator[Exchange]:
     """Yield what is asked of the service itself."""
-    for path in ("/health", "/info", "/metrics", "/openapi.json"):
+    for path in ("/", "/health", "/info", "/metrics", "/openapi.json", "/v1/models", "/api/tags"):
         yield Exchange(path=path, method="GET")
-    for path in ("/", "/docs", "/redoc", "/nowhere"):
+    for path in ("/docs", "/redoc", "/nowhere"):
         yield Exchange(path=path, method="GET", status=404, kind="unknown-path")
     yield Exchange(path="/embed", method="GET", status=405, kind="wrong-method")
     for headers, status, kind in (
@@ -108,6 +108,14 @@ def looks() -> Iterator[Exchange]:
 
 def embeddings() -> Iterator[Exchange]:
     """Yield requests for vectors, and what is refused of them."""
+    for path, asked in (
+        ("/v1/embeddings", {"input": ["one", "two"]}),
+        ("/api/embed", {"input": "one"}),
+        ("/api/embeddings", {"prompt": "one"}),
+        ("/embed", {"inputs": "one"}),
+    ):
+        headers = {"content-type": JSON}
+        yield Exchange(path=path, body=json.dumps(asked).encode(), headers=headers)
     texts = ["a boat", "Été 中文 🎉", ""]
     for fields in (
         *({"encoding": "base64"}, {"pooling": "cls"}, {"pooling": "max"}, {"normalize": False}),

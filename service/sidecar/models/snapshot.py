@@ -25,13 +25,15 @@ REPAIR = "install the app again: this copy of the bundle is damaged"
 class Description:
     """What clients are told of a model's files: its family, parameters and size in bytes.
 
-    A family is as config.json names it, `unknown` where nothing does; of weights that are not in
-    one file of tensors no parameters are counted.
+    `modified_s` is when its list of steps was last changed, in seconds since 1970. A family is as
+    config.json names it, `unknown` where nothing does; of weights that are not in one file of
+    tensors no parameters are counted.
     """
 
     family: str = "unknown"
     parameters: int = 0
     size: int = 0
+    modified_s: int = 0
 
 
 UNKNOWN = Description()
@@ -51,6 +53,7 @@ def describe(folder: Path) -> Description:
     return Description(
         family=family,
         parameters=parameters,
+        modified_s=int((folder / "modules.json").stat().st_mtime),
         size=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
     )
 

@@ -33,7 +33,6 @@ FOREVER = "9999-12-31T23:59:59Z"
 LINES = "application/x-ndjson"
 # Its older route leaves vectors of these families as they are pooled (llama-server's own default).
 RAW_FAMILIES = frozenset({"nomic_bert", "xlm-roberta"})
-_STARTED = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _texts(value: object) -> object:
@@ -205,6 +204,11 @@ async def embeddings(request: Request) -> Response:
     return responses.json_response(b'{"embedding":%b}' % row, headers=headers_of(loaded, found))
 
 
+def _modified(loaded: Loaded) -> str:
+    found = datetime.fromtimestamp(loaded.description.modified_s, UTC)
+    return found.isoformat().replace("+00:00", "Z")
+
+
 def _details(loaded: Loaded) -> dict[str, Any]:
     found = loaded.description
     return {
@@ -228,7 +232,7 @@ def _listed(loaded: Loaded) -> list[dict[str, Any]]:
         {
             "name": name if ":" in name else f"{name}:latest",
             "model": name if ":" in name else f"{name}:latest",
-            "modified_at": _STARTED,
+            "modified_at": _modified(loaded),
             "size": loaded.description.size,
             "digest": hashlib.sha256(identity).hexdigest(),
             "details": _details(loaded),
@@ -289,7 +293,7 @@ async def show(request: Request) -> Response:
                 f"{family}.embedding_length": loaded.engine.dim,
             },
             "capabilities": ["embedding"],
-            "modified_at": _STARTED,
+            "modified_at": _modified(loaded),
         }
     )
 

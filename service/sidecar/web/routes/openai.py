@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
@@ -15,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sidecar.models.snapshot import Snapshot
+from sidecar.models.loader import Loaded
 from sidecar.problems import Problem
 from sidecar.scheduling.encoder import Embedded
 from sidecar.web import bodies, responses
@@ -34,7 +33,6 @@ _NO_IDS = (
     "strings (LangChain: check_embedding_ctx_length=False)"
 )
 _NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
-_STARTED = int(time.time())
 
 
 def _texts(value: object) -> object:
@@ -93,7 +91,7 @@ class ModelAnswer(Answer):
 
     id: str
     object: Literal["model"]
-    created: int = Field(description="When the service was started, in seconds since 1970.")
+    created: int = Field(description="When its files were made, in seconds since 1970.")
     owned_by: str
 
 
@@ -190,9 +188,14 @@ def _answer(found: Embedded, encoding: str, name: str) -> bytes:
     return b'{"object":"list","data":[%b],%b' % (data, orjson.dumps(rest)[1:])
 
 
-def _described(served: Snapshot) -> dict[str, Any]:
-    owner = served.repository.partition("/")[0]
-    return {"id": served.names[0], "object": "model", "created": _STARTED, "owned_by": owner}
+def _described(loaded: Loaded) -> dict[str, Any]:
+    served = loaded.snapshot
+    return {
+        "id": served.names[0],
+        "object": "model",
+        "created": loaded.description.modified_s,
+        "owned_by": served.repository.partition("/")[0],
+    }
 
 
 @router.head("/v1/models", include_in_schema=False)
@@ -200,7 +203,7 @@ def _described(served: Snapshot) -> dict[str, Any]:
 async def models(request: Request) -> Response:
     """List the model that is served, as OpenAI's API does."""
     loaded = service_of(request).encoder.ready()
-    return responses.answer({"object": "list", "data": [_described(loaded.snapshot)]})
+    return responses.answer({"object": "list", "data": [_described(loaded)]})
 
 
 @router.head("/v1/models/{name:path}", include_in_schema=False)  # noqa: FAST003 (as below)
@@ -213,4 +216,4 @@ async def model(request: Request) -> Response:
     """Describe the model of this name, as OpenAI's API does."""
     loaded = service_of(request).encoder.ready()
     require_model(loaded.snapshot, request.path_params["name"])
-    return responses.answer(_described(loaded.snapshot))
+    return responses.answer(_described(loaded))
