@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pydantic_core import PydanticCustomError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sidecar.models.loader import Loaded
@@ -63,6 +64,20 @@ _TEXTS = {"type": "array", "items": {"type": "string"}}
 # Of those dialects that refuse an empty list.
 TEXT_OR_TEXTS = {"anyOf": [{"type": "string"}, {**_TEXTS, "minItems": 1}]}
 TEXTS_OR_NONE = {"anyOf": [{"type": "string"}, _TEXTS, {"type": "null"}]}
+
+
+def texts_in(value: object, *, instead: str) -> object:
+    """Return the texts of a field that may have one or a list of them.
+
+    Refuses an empty list, and token ids whatever they mean, with what to send `instead`.
+    """
+    items = value if isinstance(value, list) else [value]
+    if not items:
+        kind, what = "no_text", "at least one text is needed"
+        raise PydanticCustomError(kind, what)
+    if isinstance(items[0], int | list) and not isinstance(items[0], bool):
+        raise PydanticCustomError("token_ids", "{instead}", {"instead": instead})
+    return items
 
 
 def headers_of(loaded: Loaded, found: Embedded) -> dict[str, str]:

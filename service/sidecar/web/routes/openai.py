@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,6 @@ import orjson
 from fastapi import APIRouter
 from pydantic import BeforeValidator, FailFast, Field, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
-from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,7 +20,13 @@ from sidecar.scheduling.encoder import Embedded
 from sidecar.web import bodies, responses
 from sidecar.web.budget import share_of
 from sidecar.web.routes import RequestRoute, service_of
-from sidecar.web.routes.dialects import TEXT_OR_TEXTS, Dialect, headers_of, require_model
+from sidecar.web.routes.dialects import (
+    TEXT_OR_TEXTS,
+    Dialect,
+    headers_of,
+    require_model,
+    texts_in,
+)
 from sidecar.web.schemas import Answer, Wire
 
 router = APIRouter(route_class=RequestRoute)
@@ -32,26 +38,18 @@ _NO_IDS = (
     "token ids are not accepted, for they are of another vocabulary than this model's: send "
     "strings (LangChain: check_embedding_ctx_length=False)"
 )
+_TEXTS = BeforeValidator(partial(texts_in, instead=_NO_IDS))
 _NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
-
-
-def _texts(value: object) -> object:
-    """Return the texts of `input`, which may be one. Refuses token ids, whatever they mean."""
-    items = value if isinstance(value, list) else [value]
-    if items and isinstance(items[0], int | list) and not isinstance(items[0], bool):
-        kind = "token_ids"
-        raise PydanticCustomError(kind, _NO_IDS)
-    if not items:
-        kind, what = "no_text", "at least one text is needed"
-        raise PydanticCustomError(kind, what)
-    return items
 
 
 class EmbeddingsRequest(Wire):
     """Texts to embed; other fields, as `user`, are ignored."""
 
     texts: Annotated[
-        list[str], FailFast(), BeforeValidator(_texts), WithJsonSchema(TEXT_OR_TEXTS)
+        list[str],
+        FailFast(),
+        _TEXTS,
+        WithJsonSchema(TEXT_OR_TEXTS),
     ] = Field(alias="input", description="A text or a list of them.")
     model: str | None = Field(default=None, description="A name of the model that is served.")
     encoding_format: Literal["float", "base64"] = Field(

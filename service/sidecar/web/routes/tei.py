@@ -7,6 +7,7 @@ Its requests have `inputs` where ours have `texts`: the body decides, and with i
 from __future__ import annotations
 
 import time
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,6 @@ import numpy as np
 from fastapi import APIRouter
 from pydantic import BeforeValidator, FailFast, Field, RootModel, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
-from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -25,29 +25,24 @@ from sidecar.settings import Limits
 from sidecar.web import bodies, responses
 from sidecar.web.budget import share_of
 from sidecar.web.routes import RequestRoute, service_of
-from sidecar.web.routes.dialects import TEXT_OR_TEXTS, Dialect, headers_of
+from sidecar.web.routes.dialects import TEXT_OR_TEXTS, Dialect, headers_of, texts_in
 from sidecar.web.schemas import Answer, Wire
 
 router = APIRouter(route_class=RequestRoute)
 
 
-def _texts(value: object) -> object:
-    """Return the texts of `inputs`, which may be one. Refuses token ids, whatever they mean."""
-    items = value if isinstance(value, list) else [value]
-    if not all(isinstance(item, str) for item in items[:1]):
-        kind, what = "no_text", "a text or a list of texts is needed, no token ids"
-        raise PydanticCustomError(kind, what)
-    if not items:
-        kind, what = "empty", "at least one text is needed"
-        raise PydanticCustomError(kind, what)
-    return items
+_NO_IDS = "token ids are not accepted: send a text or a list of texts"
+_TEXTS = BeforeValidator(partial(texts_in, instead=_NO_IDS))
 
 
 class InputsRequest(Wire):
     """Texts to embed, as text-embeddings-inference takes them; other fields are ignored."""
 
     texts: Annotated[
-        list[str], FailFast(), BeforeValidator(_texts), WithJsonSchema(TEXT_OR_TEXTS)
+        list[str],
+        FailFast(),
+        _TEXTS,
+        WithJsonSchema(TEXT_OR_TEXTS),
     ] = Field(alias="inputs", description="A text or a list of them.")
     normalize: bool = Field(default=True, description="Scale every vector to length 1.")
     truncate: bool | None = Field(
