@@ -1,7 +1,7 @@
 """What happened in this run, in plain numbers: to count costs next to nothing.
 
 Every number has one thread that writes it, the event loop's or the one that computes, so none needs
-a lock. Whoever reads them meanwhile may see one that is a moment older than another.
+a lock. A reader may see one value that is a moment older than another.
 """
 
 from __future__ import annotations

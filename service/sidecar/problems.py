@@ -102,5 +102,5 @@ def bundle_gone() -> Problem:
 
 
 def client_gone() -> Problem:
-    """Return the problem that nobody reads: the client left before the answer."""
+    """Return the problem of a client that left before its answer."""
     return Problem("client-gone", "the client went away")

@@ -387,7 +387,7 @@ class QuantizedOperations(GraphOperations):
         return self._node("Mul", self._node("MatMul", self._even(tokens, zero), wide), of_output)
 
     def _even(self, tokens: str, zero: str) -> str:
-        """Return bytes as floats around nought."""
+        """Return bytes as floats centred on zero."""
         if tokens not in self._floats:
             even = self._node("Cast", tokens, to=TensorProto.FLOAT)
             if zero:

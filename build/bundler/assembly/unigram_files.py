@@ -104,7 +104,7 @@ def _pieces(model: Mapping[str, Any]) -> Pieces | None:
     """Return the vocabulary of `model`, None if it is not one that the service searches.
 
     A run of unknown characters is never a piece, as it is for tokenizers at times, if no score is
-    above nought and the unknown piece is in no other.
+    above zero and the unknown piece is in no other.
     """
     if model["type"] != "Unigram" or model["byte_fallback"] or model["unk_id"] is None:
         return None

@@ -48,7 +48,7 @@ export class PythonSidecarEmbedder {
     this.#client = client ?? this.#service?.client() ?? new PythonSidecarClient();
     if (this.#service) {
       this.#service.unref();
-      // Whoever asks for the first vector hears how it went.
+      // A failed start rejects the request for the first vector.
       void this.#service.startSidecar();
     }
     this.#batchSize = batchSize;

@@ -1,4 +1,4 @@
-/** Options by name: one that nobody takes is told, with the one that is meant, and never ignored. */
+/** The options of each class and method. An unknown one is refused, with the name that is meant. */
 /** What each class and method takes. */
 export declare const KNOWN: Readonly<{
     PythonSidecarService: string[];

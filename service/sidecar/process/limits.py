@@ -29,7 +29,7 @@ ROOT = Path("/")
 # What a start opens and begins beside its engine's threads, measured, and some clients beside it.
 FILES = 40
 THREADS = 6
-# Whoever has more threads than this is not counted: it takes a look at every process.
+# Threads are not counted above this: to count them is to look at every process.
 COUNTED = 16_384
 STACK_BYTES = 8 << 20
 _FILE_WORDS = (os.strerror(errno.EMFILE).lower(), os.strerror(errno.ENFILE).lower())

@@ -64,7 +64,7 @@ class Stop:
 def exit_at_once(code: int) -> None:
     """End the process now: a thread inside native code cannot be joined."""
     for stream in (sys.stdout, sys.stderr):
-        # Nobody may read: a full pipe would hold the process back.
+        # If nothing reads the pipe and it is full, a flush would block the exit.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             if stdio.is_writable(stream.fileno()):
                 stream.flush()
