@@ -80,7 +80,8 @@ def norm_ranges(
     found: dict[str, tuple[Floats, Floats]] = {}
     for ids in batch:
         layout = arrange([ids], first_position=shape.first_position)
-        given = session.run(list(ops.given.values()), feed(layout, pooling="mean", normalize=True))
+        inputs = feed(layout, heads=shape.heads, pooling="mean", normalize=True)
+        given = session.run(list(ops.given.values()), inputs)
         for name, values in zip(ops.given, given, strict=True):
             low, high = values.min(axis=0), values.max(axis=0)
             if name in found:

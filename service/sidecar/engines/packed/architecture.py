@@ -241,8 +241,8 @@ class Operations(Protocol[V]):
     def linear(self, x: V, weight: str, bias: str | None = None) -> V:
         """Return `x` times the transposed weight, plus the bias."""
 
-    def gelu(self, x: V, bias: str) -> V:
-        """Return the exact GELU of `x` plus the bias."""
+    def gelu(self, x: V) -> V:
+        """Return the exact GELU of `x`."""
 
     def attention(self, x: V, name: str, distances: str | None) -> V:
         """Return multi-head attention of every token to the tokens of the same text alone.
@@ -276,8 +276,8 @@ def forward(ops: Operations[V], architecture: Architecture) -> V:
         output = f"{place}attention.output."
         seen = ops.linear(seen, f"{output}dense.weight", f"{output}dense.bias")
         x = ops.add_norm(seen, x, f"{output}LayerNorm")
-        inner = ops.linear(x, f"{place}intermediate.dense.weight")
-        inner = ops.gelu(inner, f"{place}intermediate.dense.bias")
+        dense = f"{place}intermediate.dense."
+        inner = ops.gelu(ops.linear(x, f"{dense}weight", f"{dense}bias"))
         inner = ops.linear(inner, f"{place}output.dense.weight", f"{place}output.dense.bias")
         x = ops.add_norm(inner, x, f"{place}output.LayerNorm")
     return ops.pool(x)

@@ -89,9 +89,7 @@ def load(
 
     from sidecar.engines.packed.onnx_executor import open_graph  # noqa: PLC0415 (heavy)
 
-    opened = functools.partial(
-        open_graph, snapshot, threads=threads, first_position=architecture.first_position
-    )
+    opened = functools.partial(open_graph, snapshot, architecture, threads=threads)
     if precision == "float32":
         executor = opened(graph=GRAPH, rearranges=architecture.is_rearranged)
         return PackedEngine(architecture, tokenizer, executor)

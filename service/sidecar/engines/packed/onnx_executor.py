@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidecar.engines import Vectors
-from sidecar.engines.packed.architecture import GRAPH
+from sidecar.engines.packed.architecture import GRAPH, Architecture
 from sidecar.engines.packed.layout import GRIDS, Grid, Layout, arrange
 
 # Its releases since 1.29 keep an identifier and a database in HOME, a file in the temporary folder
@@ -34,6 +34,8 @@ PRODUCT_GRAPH = bytes.fromhex(
     "081062160a0473756d73120e0a0c080612080a0208010a02081042021014"
 )
 _UNUSED = Grid(cells=np.zeros((1, 1), dtype=np.int64), mask=np.ones((1, 1), dtype=np.int32))
+# What is added to the scores of a cell, as ONNX Runtime's own attention has it: no weight is left.
+_SEEN, _HIDDEN = np.float32(0.0), np.float32(-10000.0)
 _QUIET = 3
 _SPIN_US = "50"
 
@@ -44,10 +46,10 @@ class OnnxExecutor:
     device = "cpu"
     is_tf32 = False
 
-    def __init__(self, session: onnxruntime.InferenceSession, *, first_position: int) -> None:
-        """Take over `session`."""
+    def __init__(self, session: onnxruntime.InferenceSession, architecture: Architecture) -> None:
+        """Take over `session`, of a graph of `architecture`."""
         self._session = session
-        self._first_position = first_position
+        self._architecture = architecture
         self._trim = onnxruntime.RunOptions()
         self._trim.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
@@ -60,8 +62,8 @@ class OnnxExecutor:
         options: onnxruntime.RunOptions | None = None,
     ) -> Vectors:
         """Return one row per sequence of ids, in the order of `batch`."""
-        layout = arrange(batch, first_position=self._first_position)
-        inputs = feed(layout, pooling=pooling, normalize=normalize)
+        layout = arrange(batch, first_position=self._architecture.first_position)
+        inputs = feed(layout, heads=self._architecture.heads, pooling=pooling, normalize=normalize)
         found: Vectors = self._session.run(["vectors"], inputs, options)[0]
         rows = np.empty((len(batch), found.shape[1]), dtype=np.float32)
         # Unused grids give rows of their own behind those of the texts when pooling takes maxima.
@@ -73,31 +75,51 @@ class OnnxExecutor:
         self.run([(0,)], pooling="mean", normalize=False, options=self._trim)
 
 
-def feed(layout: Layout, *, pooling: str, normalize: bool) -> dict[str, NDArray[np.generic]]:
-    """Return the graph's inputs for a layout."""
-    is_max = pooling == "max"
+def feed(
+    layout: Layout, *, heads: int, pooling: str, normalize: bool
+) -> dict[str, NDArray[np.generic]]:
+    """Return the graph's inputs for a layout.
+
+    Attention sees each of its heads as a row of its own: `heads_N` (texts, heads, columns) are the
+    rows of a grid's cells, `mask_N` (texts, 1, 1, columns) is what is added to their scores, and
+    `places` (T, heads) are each token's rows in what attention gives, grid after grid.
+    """
+    is_max, is_single = pooling == "max", len(layout.order) == 1
     inputs: dict[str, NDArray[np.generic]] = {
         "ids": layout.ids,
         "positions": layout.positions,
-        "places": layout.places,
         # The branch that is not taken reads nothing of this.
         "pooling": layout.pooling("cls" if is_max else pooling),
-        "is_single": np.asarray(len(layout.order) == 1),
+        "is_single": np.asarray(is_single),
         "is_max": np.asarray(is_max),
         "is_normalized": np.asarray(normalize),
     }
+    each = np.arange(heads)
+    places = np.empty((1 if is_single else len(layout.ids), heads), dtype=np.int64)
+    cells = 0
     for index in range(GRIDS):
-        grid = layout.grids[index] if index < len(layout.grids) else _UNUSED
+        is_used = index < len(layout.grids)
+        grid = layout.grids[index] if is_used else _UNUSED
         inputs[f"cells_{index}"] = grid.cells
-        inputs[f"mask_{index}"] = grid.mask
+        if is_single or not is_used:
+            grid = _UNUSED
+        else:
+            first, last = layout.spans[index]
+            texts, columns = np.divmod(layout.places[first:last] - cells, grid.cells.shape[1])
+            row = cells * heads + texts * (heads * grid.cells.shape[1]) + columns
+            places[first:last] = row[:, None] + each * grid.cells.shape[1]
+            cells += grid.cells.size
+        inputs[f"heads_{index}"] = grid.cells[:, None] * heads + each[:, None]
+        inputs[f"mask_{index}"] = np.where(grid.mask, _SEEN, _HIDDEN)[:, None, None]
+    inputs["places"] = places
     return inputs
 
 
 def open_graph(
     folder: Path,
+    architecture: Architecture,
     *,
     threads: int,
-    first_position: int,
     graph: str = GRAPH,
     rearranges: bool = True,
     constants: Iterable[tuple[str, NDArray[np.generic]]] = (),
@@ -126,7 +148,7 @@ def open_graph(
     options.add_external_initializers(list(filled), list(filled.values()))
     make: Callable[..., Any] = onnxruntime.InferenceSession
     session = make(str(folder / graph), options, providers=["CPUExecutionProvider"])
-    return OnnxExecutor(session, first_position=first_position)
+    return OnnxExecutor(session, architecture)
 
 
 def clips() -> bool:

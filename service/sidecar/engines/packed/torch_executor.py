@@ -137,9 +137,9 @@ class TorchOperations:
         """Multiply by the weight as it lies in the file."""
         return functional.linear(x, self._weights[weight], self._weights[bias] if bias else None)
 
-    def gelu(self, x: Tensor, bias: str) -> Tensor:
-        """Add and take the exact GELU."""
-        return functional.gelu(x + self._weights[bias])
+    def gelu(self, x: Tensor) -> Tensor:
+        """Take the exact GELU."""
+        return functional.gelu(x)
 
     def attention(self, x: Tensor, name: str, distances: str | None) -> Tensor:
         """Attend grid by grid, and put the cells back into one row after another."""

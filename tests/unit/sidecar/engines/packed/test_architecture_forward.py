@@ -60,9 +60,8 @@ class PlainOperations:
             made += self._get(bias)
         return made
 
-    def gelu(self, x: Rows, bias: str) -> Rows:
-        y = x + self._get(bias)
-        made: Rows = y * (1 + ERF(y / math.sqrt(2))) / 2
+    def gelu(self, x: Rows) -> Rows:
+        made: Rows = x * (1 + ERF(x / math.sqrt(2))) / 2
         return made
 
     def attention(self, x: Rows, name: str, distances: str | None) -> Rows:

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from bench import TINY_BERT, TINY_XLMR
 from bench.synthetic import write_model
 from sidecar.engines.packed import onnx_executor
-from sidecar.engines.packed.architecture import GRAPH, HALF_WEIGHTS, WEIGHTS
+from sidecar.engines.packed.architecture import GRAPH, HALF_WEIGHTS, WEIGHTS, read
 from sidecar.engines.packed.onnx_executor import OnnxExecutor, open_graph
 from sidecar.process import limits
 from sidecar.process.cpu_features import detect
@@ -44,8 +44,7 @@ ODD_SHAPES = {
 
 @pytest.fixture
 def executor(twin: Twin) -> OnnxExecutor:
-    first = twin.architecture.first_position
-    return open_graph(twin.folder, threads=1, first_position=first)
+    return open_graph(twin.folder, twin.architecture, threads=1)
 
 
 @pytest.mark.parametrize("normalize", [True, False])
@@ -119,8 +118,7 @@ def test_weights_in_half_give_nearly_the_same_vectors(twin: Twin, tmp_path: Path
     }
     save_file(tensors, folder / HALF_WEIGHTS)
     write_graph(folder, HALF_WEIGHTS)
-    first = twin.architecture.first_position
-    half = open_graph(folder, threads=1, first_position=first)
+    half = open_graph(folder, twin.architecture, threads=1)
     batch = lots(twin.shape, MIX)
     ours = half.run(batch, pooling="mean", normalize=True)
     theirs = twin.reference.encode(batch, pooling="mean", normalize=True)
@@ -130,20 +128,20 @@ def test_weights_in_half_give_nearly_the_same_vectors(twin: Twin, tmp_path: Path
 def test_a_graph_without_its_weights_is_an_error_and_not_a_crash(bert: Path) -> None:
     (bert / WEIGHTS).unlink()
     with pytest.raises(Exception, match=WEIGHTS):
-        open_graph(bert, threads=1, first_position=0)
+        open_graph(bert, read(bert), threads=1)
 
 
 def test_weights_shorter_than_the_graph_says_are_an_error_and_not_a_crash(bert: Path) -> None:
     data = (bert / WEIGHTS).read_bytes()
     (bert / WEIGHTS).write_bytes(data[: len(data) // 2])
     with pytest.raises(Exception, match="out of bounds"):
-        open_graph(bert, threads=1, first_position=0)
+        open_graph(bert, read(bert), threads=1)
 
 
 def test_a_damaged_graph_is_an_error_and_not_a_crash(bert: Path) -> None:
     (bert / GRAPH).write_bytes((bert / GRAPH).read_bytes()[:-200])
     with pytest.raises(Exception, match="Protobuf"):
-        open_graph(bert, threads=1, first_position=0)
+        open_graph(bert, read(bert), threads=1)
 
 
 def resident_bytes(kind: str) -> int:
@@ -179,7 +177,7 @@ def test_untouched_rows_of_the_table_of_words_cost_no_memory(bert: Path, dtype: 
     table = 2_000_000 * 32 * (4 if dtype == "F32" else 2)
     with_table(bert, TINY_BERT, 2_000_000, dtype)
     before = {kind: resident_bytes(kind) for kind in ("RssAnon", "RssFile")}
-    made = open_graph(bert, threads=1, first_position=0)
+    made = open_graph(bert, read(bert), threads=1)
     rows = made.run([(5, 1_999_999), (1_000_000,)], pooling="mean", normalize=True)
     assert np.isfinite(rows).all()
     for kind, size in before.items():
@@ -195,7 +193,7 @@ def test_matrices_that_are_not_rearranged_cost_no_private_memory(tmp_path: Path)
     for rearranges in (False, True):
         trim()  # or what others freed would be taken again
         before = resident_bytes("RssAnon")
-        made = open_graph(folder, threads=1, first_position=0, rearranges=rearranges)
+        made = open_graph(folder, read(folder), threads=1, rearranges=rearranges)
         rows.append(made.run(batch, pooling="mean", normalize=True))
         grown.append(resident_bytes("RssAnon") - before)
     matrices = 4 * 2 * 512 * 8192
