@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from sidecar.engines import Degraded, Engine, has_reference
 from sidecar.engines.packed.architecture import (
@@ -39,6 +40,16 @@ from sidecar.settings import Precision, Settings
 log = logging.getLogger("sidecar.loader")
 
 
+class Space(NamedTuple):
+    """What of a request decides which of a model's spaces its vectors are in."""
+
+    pooling: str = "mean"
+    normalize: bool = True
+
+
+USUAL = Space()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
     """A model that gives its reference vectors, and where it came from.
@@ -54,13 +65,13 @@ class Loaded:
     degraded_because: str | None = None
     description: Description = UNKNOWN
 
-    def fingerprint(self, *, pooling: str = "mean", normalize: bool = True) -> str:
-        """Return 16 hex digits that stand for the space that such a request's vectors are in.
+    def fingerprint(self, space: Space = USUAL) -> str:
+        """Return 16 hex digits that stand for the model and the space of its vectors.
 
         The engine's name is no part of it.
         """
         found = self.snapshot
-        parts = [found.repository, found.revision, pooling, normalize, self.engine.space]
+        parts = [found.repository, found.revision, *space, self.engine.space]
         text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

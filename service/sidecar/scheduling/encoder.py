@@ -23,7 +23,7 @@ import numpy as np
 
 from sidecar.engines import Engine, Tokens, Vectors
 from sidecar.metrics import Counts
-from sidecar.models.loader import Loaded
+from sidecar.models.loader import USUAL, Loaded, Space
 from sidecar.models.snapshot import Phase, Report
 from sidecar.problems import Problem, client_gone, not_ready, stopping
 from sidecar.scheduling.inference import Inference
@@ -51,6 +51,8 @@ PARTS_AT_ONCE = 2
 # How often a patient request asks whether there is room.
 ROOM_S = 0.5
 log = logging.getLogger("sidecar.encoder")
+# Of so many spaces the fingerprints are kept.
+SPACES = 256
 R = TypeVar("R")
 Load = Callable[[Report], Loaded]
 Status = Literal["ok", "loading", "stopping", "stuck", "dead"]
@@ -85,7 +87,7 @@ class Encoder:
         self._waiting: dict[Job, asyncio.Future[None]] = {}
         self._phase: Phase = "starting"
         self.loaded: Loaded | None = None  # once it is ready
-        self._fingerprint: Callable[[BatchKey], str] = str  # replaced once there is a model
+        self._fingerprint: Callable[[Space], str] = str  # replaced once there is a model
         self.is_stopping = False  # requests are refused, because the service ends
 
     @property
@@ -126,9 +128,7 @@ class Encoder:
         self._loop = asyncio.get_running_loop()
         load = functools.partial(self._load, self._report)
         loaded = self.loaded = await asyncio.wrap_future(self._inference.begin(load))
-        self._fingerprint = functools.cache(
-            lambda key: loaded.fingerprint(pooling=key.pooling, normalize=key.normalize)
-        )
+        self._fingerprint = functools.lru_cache(SPACES)(loaded.fingerprint)
         return loaded
 
     def ready(self) -> Loaded:
@@ -162,9 +162,8 @@ class Encoder:
     async def embed(
         self,
         texts: Sequence[str],
+        space: Space = USUAL,
         *,
-        pooling: str = "mean",
-        normalize: bool = True,
         truncate: bool = True,
         priority: Priority = "auto",
         disconnected: Disconnected | None = None,
@@ -173,8 +172,7 @@ class Encoder:
         loaded = self._require_loaded()
         shape = (len(texts), loaded.engine.dim)
         if not texts:
-            fingerprint = loaded.fingerprint(pooling=pooling, normalize=normalize)
-            rows = np.empty(shape, dtype=np.float32)
+            rows, fingerprint = np.empty(shape, dtype=np.float32), self._fingerprint(space)
             return Embedded(rows=rows, tokens=[], truncated=[], fingerprint=fingerprint)
         if len(texts) * loaded.engine.max_tokens <= self._share(loaded.engine):
             lengths = self._let_by(texts, priority)
@@ -184,15 +182,10 @@ class Encoder:
                 if not truncate:
                     refuse_cut(few, 0, loaded.engine.max_tokens)
                 is_ahead = is_interactive(priority, _size(few))
-                job = self._submit(few, BatchKey(pooling, normalize), is_interactive=is_ahead)
-                return await self._finish(job, few, disconnected)
+                job = self._submit(few, space, is_interactive=is_ahead)
+                return await self._finish(job, few, space, disconnected)
         parts = self.parts(
-            texts,
-            pooling=pooling,
-            normalize=normalize,
-            truncate=truncate,
-            priority=priority,
-            disconnected=disconnected,
+            texts, space, truncate=truncate, priority=priority, disconnected=disconnected
         )
         async with contextlib.aclosing(parts):
             found = await anext(parts)
@@ -210,9 +203,8 @@ class Encoder:
     async def parts(
         self,
         texts: Sequence[str],
+        space: Space = USUAL,
         *,
-        pooling: str = "mean",
-        normalize: bool = True,
         truncate: bool = True,
         priority: Priority = "auto",
         disconnected: Disconnected | None = None,
@@ -244,14 +236,13 @@ class Encoder:
             total += _size(part)
             if total > share:
                 break
-        key = BatchKey(pooling, normalize)
         if total <= share:
             if head:
                 whole = list(chain.from_iterable(head))
                 is_ahead = is_interactive(priority, total)
-                submit = functools.partial(self._submit, whole, key, is_interactive=is_ahead)
+                submit = functools.partial(self._submit, whole, space, is_interactive=is_ahead)
                 job = await self._let_in(submit, disconnected, is_patient=is_patient)
-                yield await self._finish(job, whole, disconnected)
+                yield await self._finish(job, whole, space, disconnected)
             return
         if not truncate:  # what a text at the end refuses is not computed before
             async for _ in reading:
@@ -260,7 +251,7 @@ class Encoder:
         reservation = Reservation(tokens=share, is_interactive=priority == "interactive")
         reserve = functools.partial(self._inference.reserve, reservation)
         await self._let_in(reserve, disconnected, is_patient=is_patient)
-        made = self._part_by_part(_resumed(head, reading), key, reservation, disconnected)
+        made = self._part_by_part(_resumed(head, reading), space, reservation, disconnected)
         async with contextlib.aclosing(made):
             async for found in made:
                 yield found
@@ -291,7 +282,7 @@ class Encoder:
     async def _part_by_part(
         self,
         parts: AsyncIterator[list[Tokens]],
-        key: BatchKey,
+        space: Space,
         reservation: Reservation,
         disconnected: Disconnected | None,
     ) -> AsyncGenerator[Embedded]:
@@ -303,13 +294,13 @@ class Encoder:
         first = 0
         try:
             async for part in parts:
-                job = self._submit(part, key, reservation=reservation, first=first)
+                job = self._submit(part, space, reservation=reservation, first=first)
                 submitted.append((job, part))
                 first += len(part)
                 if len(submitted) == PARTS_AT_ONCE:
-                    yield await self._finish(*submitted.popleft(), disconnected)
+                    yield await self._finish(*submitted.popleft(), space, disconnected)
             while submitted:
-                yield await self._finish(*submitted.popleft(), disconnected)
+                yield await self._finish(*submitted.popleft(), space, disconnected)
         finally:
             for job, _ in submitted:
                 self._leave(job)
@@ -434,7 +425,7 @@ class Encoder:
     def _submit(
         self,
         part: Sequence[Tokens],
-        key: BatchKey,
+        space: Space,
         *,
         is_interactive: bool = False,
         reservation: Reservation | None = None,
@@ -444,7 +435,7 @@ class Encoder:
         job = Job(
             [one.ids for one in part],
             dim=self._require_loaded().engine.dim,
-            key=key,
+            key=BatchKey(space.pooling, space.normalize),
             is_interactive=reservation.is_interactive if reservation else is_interactive,
             reservation=reservation,
             first=first,
@@ -454,7 +445,11 @@ class Encoder:
         return job
 
     async def _finish(
-        self, job: Job, part: Sequence[Tokens], disconnected: Disconnected | None
+        self,
+        job: Job,
+        part: Sequence[Tokens],
+        space: Space,
+        disconnected: Disconnected | None,
     ) -> Embedded:
         """Return the vectors of `part` once `job` has them."""
         ended = self._waiting[job]
@@ -478,7 +473,7 @@ class Encoder:
             rows=job.rows,
             tokens=[one.length for one in part],
             truncated=[index for index, one in enumerate(part) if one.is_truncated],
-            fingerprint=self._fingerprint(job.key),
+            fingerprint=self._fingerprint(space),
         )
 
     def _leave(self, job: Job) -> None:

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from sidecar.models.loader import Space
 from sidecar.scheduling.encoder import Embedded
 from sidecar.web import bodies, responses, schemas
 from sidecar.web.budget import share_of
@@ -48,8 +49,7 @@ async def embed(request: Request) -> Response:
     with responses.departure(request) as disconnected:
         found = await service.encoder.embed(
             asked.texts,
-            pooling=asked.pooling,
-            normalize=asked.normalize,
+            Space(asked.pooling, asked.normalize),
             truncate=asked.truncate,
             priority=asked.priority,
             disconnected=disconnected,

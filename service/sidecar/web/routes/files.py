@@ -24,6 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from sidecar.documents import chunking, extraction
 from sidecar.documents.chunking import Chunking, Chunks
+from sidecar.models.loader import Space
 from sidecar.problems import Problem
 from sidecar.scheduling.tokenizing import Disconnected
 from sidecar.web import bodies, errors, responses, schemas
@@ -125,7 +126,7 @@ async def _answer(
         size = responses.size_of(len(chunks), loaded.engine.dim, encoding=asked.encoding)
         share_of(request).expect(sum(chunks.lengths) + size)
         found = await service.encoder.embed(
-            chunks, pooling=asked.pooling, normalize=asked.normalize, disconnected=disconnected
+            chunks, Space(asked.pooling, asked.normalize), disconnected=disconnected
         )
 
     def rest() -> dict[str, object]:
@@ -237,23 +238,17 @@ async def _made(
         async for _ in waits:
             yield line("progress", b'{"phase":"reading"}')
     found = reading.result()
-    total, done = len(found), 0
+    total, done, space = len(found), 0, Space(asked.pooling, asked.normalize)
     start = {
         "pages": found.document.pages,
         "chunks": total,
         **found.said(),
         "model": loaded.snapshot.repository,
         "dim": loaded.engine.dim,
-        "fingerprint": loaded.fingerprint(pooling=asked.pooling, normalize=asked.normalize),
+        "fingerprint": loaded.fingerprint(space),
     }
     yield line("start", orjson.dumps(start))
-    parts = service.encoder.parts(
-        found,
-        pooling=asked.pooling,
-        normalize=asked.normalize,
-        disconnected=disconnected,
-        is_patient=True,
-    )
+    parts = service.encoder.parts(found, space, disconnected=disconnected, is_patient=True)
     async with contextlib.aclosing(parts):
         while True:
             step = asyncio.ensure_future(anext(parts, None))

@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from sidecar.models.loader import Loaded
+from sidecar.models.loader import Loaded, Space
 from sidecar.models.snapshot import Snapshot
 from sidecar.problems import Problem
 from sidecar.web import bodies, responses
@@ -159,7 +159,7 @@ async def embed(request: Request) -> Response:
     with responses.departure(request) as disconnected:
         found = await service.encoder.embed(
             asked.texts,
-            pooling=loaded.engine.pooling,
+            Space(loaded.engine.pooling),
             truncate=asked.truncate,
             disconnected=disconnected,
         )
@@ -194,8 +194,7 @@ async def embeddings(request: Request) -> Response:
     with responses.departure(request) as disconnected:
         found = await service.encoder.embed(
             [asked.prompt] if asked.prompt else [],
-            pooling=loaded.engine.pooling,
-            normalize=loaded.description.family not in RAW_FAMILIES,
+            Space(loaded.engine.pooling, loaded.description.family not in RAW_FAMILIES),
             disconnected=disconnected,
         )
     rows = responses.array_of(found.rows, encoding="float")

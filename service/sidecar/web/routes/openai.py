@@ -14,7 +14,7 @@ from pydantic.json_schema import SkipJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sidecar.models.loader import Loaded
+from sidecar.models.loader import Loaded, Space
 from sidecar.problems import Problem
 from sidecar.scheduling.encoder import Embedded
 from sidecar.web import bodies, responses
@@ -155,7 +155,7 @@ async def embeddings(request: Request) -> Response:
     share_of(request).expect(size)
     with responses.departure(request) as disconnected:
         found = await service.encoder.embed(
-            asked.texts, pooling=loaded.engine.pooling, disconnected=disconnected
+            asked.texts, Space(loaded.engine.pooling), disconnected=disconnected
         )
     name = asked.model or loaded.snapshot.names[0]
     made = await responses.written(found.rows.size, lambda: _answer(found, encoding, name))

@@ -18,7 +18,7 @@ from pydantic.json_schema import SkipJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sidecar.models.loader import Loaded
+from sidecar.models.loader import Loaded, Space
 from sidecar.problems import Problem
 from sidecar.scheduling.encoder import Embedded
 from sidecar.settings import Limits
@@ -111,8 +111,7 @@ async def embed(request: Request, asked: InputsRequest) -> Response:
     with responses.departure(request) as disconnected:
         found = await service.encoder.embed(
             asked.texts,
-            pooling=loaded.engine.pooling,
-            normalize=asked.normalize,
+            Space(loaded.engine.pooling, asked.normalize),
             truncate=asked.truncate is not False,
             disconnected=disconnected,
         )
@@ -148,7 +147,7 @@ async def similarity(request: Request) -> Response:
     share_of(request).expect(responses.size_of(len(texts), loaded.engine.dim, encoding="binary"))
     with responses.departure(request) as disconnected:
         found = await service.encoder.embed(
-            texts, pooling=loaded.engine.pooling, disconnected=disconnected
+            texts, Space(loaded.engine.pooling), disconnected=disconnected
         )
     cosines = found.rows[1:] @ found.rows[0]
     return responses.answer(

@@ -21,7 +21,7 @@ from sidecar.errors import (
     UsageError,
 )
 from sidecar.models import loader, snapshot
-from sidecar.models.loader import Loaded
+from sidecar.models.loader import Loaded, Space
 from sidecar.models.snapshot import Snapshot
 from sidecar.settings import Settings
 from tests.support.stub_engine import SNAPSHOT, StubEngine
@@ -240,11 +240,11 @@ def test_spaces_are_told_apart_by_what_makes_vectors_differ() -> None:
     loaded = loader.Loaded(engine=StubEngine(), snapshot=SNAPSHOT)
     prints = {
         loaded.fingerprint(),
-        loaded.fingerprint(pooling="cls"),
-        loaded.fingerprint(normalize=False),
+        loaded.fingerprint(Space(pooling="cls")),
+        loaded.fingerprint(Space(normalize=False)),
     }
     assert len(prints) == 3
-    assert loaded.fingerprint(pooling="mean", normalize=True) in prints
+    assert loaded.fingerprint(Space("mean", normalize=True)) in prints
 
 
 BASE: dict[str, Any] = {
@@ -262,7 +262,7 @@ def fingerprint(
     engine = StubEngine()
     engine.space = space
     found = Snapshot(repository=repository, revision=revision, path=Path())
-    return Loaded(engine=engine, snapshot=found).fingerprint(pooling=pooling, normalize=normalize)
+    return Loaded(engine=engine, snapshot=found).fingerprint(Space(pooling, normalize))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sidecar.errors import ModelError
-from sidecar.models.loader import Loaded
+from sidecar.models.loader import Loaded, Space
 from sidecar.problems import Problem
 from sidecar.scheduling import encoder
 from sidecar.scheduling.encoder import Encoder
@@ -167,7 +167,7 @@ def test_texts_with_other_options_never_share_a_batch(bench: Bench) -> None:
         first = asyncio.create_task(bench.encoder.embed(["first"]))
         await until_entered(bench.engine)
         asked = [
-            asyncio.create_task(bench.encoder.embed(["a"], pooling=pooling, normalize=normalize))
+            asyncio.create_task(bench.encoder.embed(["a"], Space(pooling, normalize)))
             for pooling in ("mean", "cls")
             for normalize in (True, False)
             for _ in range(2)
@@ -242,7 +242,7 @@ def test_an_engine_that_gives_no_finite_vector_is_told_and_never_an_answer(
     bench: Bench, value: float
 ) -> None:
     bench.engine.bad_value = value
-    request = functools.partial(bench.encoder.embed, ["x"], normalize=False)
+    request = functools.partial(bench.encoder.embed, ["x"], Space(normalize=False))
     assert bench.run(lambda: status_of(request())) == 503
 
 
