@@ -31,7 +31,8 @@ def main() -> None:
     # The order in which threads add up is not the same on every machine.
     torch.set_num_threads(1)
     model = SentenceTransformer(request["folder"], device="cpu", local_files_only=True)
-    encode = partial(model.encode, normalize_embeddings=True, show_progress_bar=False)
+    # A prompt that a model names as its default is not added unasked, and so not here.
+    encode = partial(model.encode, prompt="", normalize_embeddings=True, show_progress_bar=False)
     rows = [encode([text])[0].astype("<f4") for text in request["texts"]]
     document = {
         "vectors": [base64.b64encode(row.tobytes()).decode("ascii") for row in rows],

@@ -14,6 +14,7 @@ import numpy as np
 
 from sidecar.engines import Tokens
 from sidecar.models.loader import Loaded
+from sidecar.models.prompts import Prompts
 from sidecar.models.snapshot import Snapshot
 from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Settings
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sidecar.settings import Precision
 
 SNAPSHOT = Snapshot(repository="stub/words", revision="0" * 40, path=Path(), plan="a plan")
+PROMPTS = Prompts(texts={"query": "find ", "document": "keep this "})
 START, END = 1, 2
 
 
@@ -162,7 +164,7 @@ class Served:
 
     def _load(self, report: Callable[[Any], None]) -> Loaded:
         report("loading")
-        return Loaded(engine=self.engine, snapshot=SNAPSHOT)
+        return Loaded(engine=self.engine, snapshot=SNAPSHOT, prompts=PROMPTS)
 
     def _request_stop(self) -> None:
         self.stops += 1

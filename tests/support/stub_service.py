@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> None:
 def stub(*, is_slow: bool) -> None:
     """Put the stub engine in place of the model that the settings ask for."""
     from sidecar.models import loader  # noqa: PLC0415
-    from tests.support.stub_engine import SNAPSHOT, StubEngine  # noqa: PLC0415
+    from tests.support.stub_engine import PROMPTS, SNAPSHOT, StubEngine  # noqa: PLC0415
 
     class Engine(StubEngine):
         def tokenize(self, texts: Any) -> Any:
@@ -66,7 +66,7 @@ def stub(*, is_slow: bool) -> None:
         events.write_event("model_cached", {"model": SNAPSHOT.repository})
         if is_slow:
             time.sleep(LONG_S)
-        return loader.Loaded(engine=Engine(), snapshot=SNAPSHOT)
+        return loader.Loaded(engine=Engine(), snapshot=SNAPSHOT, prompts=PROMPTS)
 
     loader.load = load  # type: ignore[assignment]
 

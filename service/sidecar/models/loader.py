@@ -28,7 +28,8 @@ from sidecar.engines.packed.architecture import (
 )
 from sidecar.engines.packed.weights import WORDS, open_weights
 from sidecar.errors import DiskError, ModelError, ServiceError, UsageError
-from sidecar.models import golden, snapshot
+from sidecar.models import golden, prompts, snapshot
+from sidecar.models.prompts import Prompts
 from sidecar.models.snapshot import REPAIR, UNKNOWN, Description, Report, Snapshot, describe
 from sidecar.process import diagnosis, limits
 from sidecar.process.cpu_features import BYTE_PRODUCT_NAMES
@@ -41,10 +42,14 @@ log = logging.getLogger("sidecar.loader")
 
 
 class Space(NamedTuple):
-    """What of a request decides which of a model's spaces its vectors are in."""
+    """What of a request decides which of a model's spaces its vectors are in.
+
+    `prompt` is put before every text.
+    """
 
     pooling: str = "mean"
     normalize: bool = True
+    prompt: str = ""
 
 
 USUAL = Space()
@@ -64,14 +69,18 @@ class Loaded:
     degraded: Degraded | None = None
     degraded_because: str | None = None
     description: Description = UNKNOWN
+    prompts: Prompts = prompts.NONE
 
     def fingerprint(self, space: Space = USUAL) -> str:
         """Return 16 hex digits that stand for the model and the space of its vectors.
 
-        The engine's name is no part of it.
+        The engine's name is no part of it, and a prompt only where there is one.
         """
         found = self.snapshot
-        parts = [found.repository, found.revision, *space, self.engine.space]
+        parts: list[object] = [found.repository, found.revision, space.pooling, space.normalize]
+        parts.append(self.engine.space)
+        if space.prompt:
+            parts.append({"prompt": space.prompt})
         text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -179,7 +188,8 @@ def load(settings: Settings, events: EventWriter, report: Report) -> Loaded:
         go_offline()
     try:
         # Now, for the files may be gone when a client asks.
-        return replace(choose(settings, found, report), description=describe(found.path))
+        description, known = describe(found.path), prompts.read(found.path)
+        return replace(choose(settings, found, report), description=description, prompts=known)
     except limits.LimitError:
         raise
     except Exception as error:

@@ -30,6 +30,7 @@ from sidecar.scheduling.inference import Inference
 from sidecar.scheduling.scheduler import BatchKey, Job, Priority, Reservation, is_interactive
 from sidecar.scheduling.tokenizing import (
     Disconnected,
+    PromptedTexts,
     TokenizerThread,
     is_urgent,
     lengths_of,
@@ -51,7 +52,7 @@ PARTS_AT_ONCE = 2
 # How often a patient request asks whether there is room.
 ROOM_S = 0.5
 log = logging.getLogger("sidecar.encoder")
-# Of so many spaces the fingerprints are kept.
+# Of so many spaces the fingerprints are kept: a prompt may be any text.
 SPACES = 256
 R = TypeVar("R")
 Load = Callable[[Report], Loaded]
@@ -175,10 +176,11 @@ class Encoder:
             rows, fingerprint = np.empty(shape, dtype=np.float32), self._fingerprint(space)
             return Embedded(rows=rows, tokens=[], truncated=[], fingerprint=fingerprint)
         if len(texts) * loaded.engine.max_tokens <= self._share(loaded.engine):
-            lengths = self._let_by(texts, priority)
+            given = PromptedTexts(texts, space.prompt) if space.prompt else texts
+            lengths = self._let_by(given, priority)
             # Read in less time than it takes to change threads and back.
             if is_urgent(lengths, priority) and self._tokenizer.is_idle:
-                few = loaded.engine.tokenize(texts[:])
+                few = loaded.engine.tokenize(given[:])
                 if not truncate:
                     refuse_cut(few, 0, loaded.engine.max_tokens)
                 is_ahead = is_interactive(priority, _size(few))
@@ -220,6 +222,8 @@ class Encoder:
         loaded, the engine fails or the request is abandoned, 499 when `disconnected` is done.
         """
         loaded = self._require_loaded()
+        if space.prompt:
+            texts = PromptedTexts(texts, space.prompt)
         lengths = self._let_by(texts, None if is_patient else priority)
         read = functools.partial(
             self._tokens,

@@ -44,6 +44,19 @@ class DeferredTexts(Sequence[str]):
         return self.text(indices[index])
 
 
+class PromptedTexts(DeferredTexts):
+    """Texts with a prompt before each, as sentence-transformers joins them."""
+
+    def __init__(self, texts: Sequence[str], prompt: str) -> None:
+        """Make none of them yet."""
+        super().__init__([len(prompt) + length for length in lengths_of(texts)])
+        self._texts, self._prompt = texts, prompt
+
+    def text(self, index: int) -> str:
+        """Return one text behind the prompt."""
+        return self._prompt + self._texts[index]
+
+
 def lengths_of(texts: Sequence[str]) -> Sequence[int]:
     """Return the lengths of `texts` in characters, without making any."""
     return texts.lengths if isinstance(texts, DeferredTexts) else [len(text) for text in texts]

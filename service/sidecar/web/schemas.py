@@ -22,10 +22,12 @@ from sidecar.documents.chunking import Chunking, Unit
 from sidecar.documents.losses import MAX_LISTED, LossKind, NoteKind
 from sidecar.documents.worker import Sandbox
 from sidecar.engines import Degraded, Engine
+from sidecar.models.prompts import InputType
 from sidecar.problems import Problem
 from sidecar.process.presence import State
 
 MAX_PASSWORD_CHARS = 1024
+MAX_PROMPT_CHARS = 2_000
 Pooling = Literal["mean", "cls", "max"]
 Pages = Annotated[
     list[int],
@@ -39,6 +41,22 @@ def _codec(name: str) -> str:
     except ValueError:
         kind, what = "charset", "no encoding of text has this name"
         raise PydanticCustomError(kind, what) from None
+
+
+# What is read before every text; at most one of the three is sent. Which names there are is the
+# model's: no schema tells.
+PromptName = Annotated[
+    str | None,
+    Field(description="Name of one of the model's prompts, which is put before every text."),
+]
+PromptText = Annotated[
+    str | None,
+    Field(max_length=MAX_PROMPT_CHARS, description="The prompt itself, in place of a name."),
+]
+PromptFor = Annotated[
+    InputType | None,
+    Field(description="In place of a name: the model's prompt for queries, or for documents."),
+]
 
 
 # Given by name; the request holds Python's codec for it.
@@ -101,6 +119,9 @@ class EmbedRequest(Wire):
         default="auto",
         description="interactive runs before bulk; auto is interactive for a few short texts.",
     )
+    prompt_name: PromptName = None
+    prompt: PromptText = None
+    input_type: PromptFor = None
     encoding: Literal["float", "base64"] = Field(
         default="float",
         description="base64: every vector is the base64 of its little-endian float32 values.",
@@ -326,6 +347,7 @@ class InfoAnswer(Answer):
     max_tokens: int
     revision: str
     fingerprint: str = Field(description="Fingerprint of requests with default fields.")
+    prompts: list[str] = Field(description="Names of the model's prompts.")
     limits: LimitsAnswer
     sandbox: Sandbox = Field(
         description="Sandbox of the processes that read PDFs: seccomp, a filter of system calls on "

@@ -42,6 +42,9 @@ async def embed(request: Request) -> Response:
     )
     if isinstance(asked, tei.InputsRequest):
         return await tei.embed(request, asked)
+    prompt = loaded.prompts.choose(
+        name=asked.prompt_name, text=asked.prompt, input_type=asked.input_type
+    )
     is_binary = responses.prefers(request, BINARY)
     encoding = "binary" if is_binary else asked.encoding
     size = responses.size_of(len(asked.texts), loaded.engine.dim, encoding=encoding)
@@ -49,7 +52,7 @@ async def embed(request: Request) -> Response:
     with responses.departure(request) as disconnected:
         found = await service.encoder.embed(
             asked.texts,
-            Space(asked.pooling, asked.normalize),
+            Space(asked.pooling, asked.normalize, prompt),
             truncate=asked.truncate,
             priority=asked.priority,
             disconnected=disconnected,

@@ -73,6 +73,7 @@ async def info(request: Request) -> Response:
             "max_tokens": loaded.engine.max_tokens,
             "revision": loaded.snapshot.revision,
             "fingerprint": loaded.fingerprint(),
+            "prompts": [*loaded.prompts.texts],
             "limits": {name: getattr(limits, name) for name in schemas.LimitsAnswer.model_fields},
             "sandbox": service.pdf_pool.sandbox,
             "folders": await _folders(service),

@@ -242,8 +242,10 @@ def test_spaces_are_told_apart_by_what_makes_vectors_differ() -> None:
         loaded.fingerprint(),
         loaded.fingerprint(Space(pooling="cls")),
         loaded.fingerprint(Space(normalize=False)),
+        loaded.fingerprint(Space(prompt="a: ")),
+        loaded.fingerprint(Space(prompt="b: ")),
     }
-    assert len(prints) == 3
+    assert len(prints) == 5
     assert loaded.fingerprint(Space("mean", normalize=True)) in prints
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from sidecar.scheduling.tokenizing import slices, turns
+from sidecar.scheduling.tokenizing import PromptedTexts, lengths_of, slices, turns
 
 
 def test_slices_keep_the_order_and_both_limits() -> None:
@@ -17,6 +17,13 @@ def test_slices_keep_the_order_and_both_limits() -> None:
         for part in made:
             assert 1 <= len(lengths[part]) <= rows
             assert sum(lengths[part]) <= total or len(lengths[part]) == 1
+
+
+def test_texts_behind_a_prompt_are_made_when_they_are_read() -> None:
+    made = PromptedTexts(PromptedTexts(["a", "bcd"], "2 "), "1 ")
+    assert list(lengths_of(made)) == [5, 7]
+    assert made[:] == ["1 2 a", "1 2 bcd"]
+    assert made[-1] == "1 2 bcd"
 
 
 def test_turns_of_a_text_begin_with_white_space_where_there_is_some() -> None:

@@ -55,6 +55,46 @@ def test_the_fingerprint_changes_with_pooling_and_normalising_only(served: Serve
     assert len(set(prints)) == 3
 
 
+@pytest.mark.parametrize(
+    ("asked", "prompt"),
+    [
+        ({"prompt_name": "query"}, "find "),
+        ({"input_type": "query"}, "find "),
+        ({"input_type": "document"}, "keep this "),
+        ({"prompt": "any words "}, "any words "),
+        ({"prompt": ""}, ""),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("many", [1, 3_000])
+def test_a_prompt_is_read_before_every_text(
+    served: Served, asked: dict[str, str], prompt: str, many: int
+) -> None:
+    texts = [f"text {number}" for number in range(many)]
+    answer = served.post("/embed", {"texts": texts, **asked})
+    plain = served.post("/embed", {"texts": [prompt + text for text in texts]})
+    assert np.array_equal(rows(answer), rows(plain))
+    assert answer.json()["tokens"] == plain.json()["tokens"]
+    is_same = answer.json()["fingerprint"] == plain.json()["fingerprint"]
+    assert is_same == (not prompt)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"prompt_name": "other"},
+        {"prompt_name": "query", "prompt": "a "},
+        {"prompt_name": "query", "input_type": "query"},
+        {"input_type": "passage"},
+        {"prompt": "x" * 2_001},
+        {"prompt": 1},
+    ],
+    ids=str,
+)
+def test_a_prompt_that_cannot_be_had_is_refused(served: Served, asked: dict[str, object]) -> None:
+    problem(served.post("/embed", {"texts": ["a"], **asked}), 422)
+
+
 def test_a_pooling_that_is_left_out_is_the_mean(served: Served) -> None:
     left_out = rows(served.post("/embed", {"texts": ["a"]}))
     assert (left_out == rows(served.post("/embed", {"texts": ["a"], "pooling": "mean"}))).all()

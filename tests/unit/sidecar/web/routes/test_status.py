@@ -59,6 +59,7 @@ def test_info_tells_engine_limits_plan_and_fingerprint(served: Served) -> None:
     assert info["model_id"] == "stub/words"
     assert (info["engine"], info["precision"], info["max_tokens"]) == ("stub", "float32", 10)
     assert info["plan"] == "a plan"
+    assert info["prompts"] == ["query", "document"]
     assert info["threads"] == served.settings.threads
     assert info["limits"]["max_body_bytes"] == 32 << 20
     assert info["fingerprint"] == served.post("/embed", {"texts": []}).json()["fingerprint"]
