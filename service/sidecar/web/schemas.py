@@ -162,16 +162,23 @@ class FileOptions(Wire):
         "X-Document-Password; never the query.",
         json_schema_extra={"writeOnly": True},
     )
+    prompt_name: PromptName = None
+    prompt: PromptText = None
+    input_type: PromptFor = None
 
-    def chunking(self, engine: Engine) -> Chunking:
+    def chunking(self, engine: Engine, *, prompt_tokens: int) -> Chunking:
         """Return what is asked for; a chunk of tokens is by default as long as `engine` reads.
 
-        An overlap that is left out shrinks with the chunk. Raises Problem if one that is given
-        is not smaller than the chunk.
+        It leaves room for a prompt of so many tokens. An overlap that is left out shrinks with the
+        chunk. Raises Problem if one that is given is not smaller than the chunk, and if there is no
+        room.
         """
         size, overlap = self.chunk_size, self.chunk_overlap
         if self.unit == "tokens" and "chunk_size" not in self.model_fields_set:
-            size = engine.max_tokens - engine.special_tokens
+            size = engine.max_tokens - engine.special_tokens - prompt_tokens
+            if size < 1:
+                what = f"prompt: it leaves no room in the {engine.max_tokens} tokens of a chunk"
+                raise Problem("bad-value", what, next_step="send a shorter prompt")
         if "chunk_overlap" not in self.model_fields_set:
             overlap = min(overlap, size // 8)
         elif overlap >= size:

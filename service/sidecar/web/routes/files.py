@@ -53,7 +53,7 @@ ANSWER = {"model": schemas.EmbedFileAnswer, "content": {LINES: {}}}
 async def embed_file(request: Request) -> Response:
     """Cut a document from an allowed folder into chunks and embed them."""
     service = service_of(request)
-    engine = service.encoder.ready().engine
+    service.encoder.ready()
     service.encoder.require_room()
     limits = service.settings.limits
     bodies.kind_of(request)
@@ -61,12 +61,12 @@ async def embed_file(request: Request) -> Response:
     instead, most = "send the document itself to /embed-file/upload", MAX_BODY_BYTES
     body = await bodies.collect(request, what, max_bytes=most, next_step=instead)
     asked = await responses.validated(body, schemas.EmbedFileRequest)
-    wanted = asked.chunking(engine)
+    wanted, space = await _wanted(service, asked)
     file = await asyncio.to_thread(
         service.allowed_dirs.read, asked.path, max_bytes=limits.max_file_bytes
     )
     share_of(request).take(len(file.data))
-    return await _answer(request, file.data, file.suffix, asked, wanted)
+    return await _answer(request, file.data, file.suffix, asked, wanted, space)
 
 
 @router.post(
@@ -86,21 +86,37 @@ async def embed_file(request: Request) -> Response:
 async def upload(request: Request) -> Response:
     """Cut the document that is the body into chunks and embed them; no folder need be allowed."""
     service = service_of(request)
-    engine = service.encoder.ready().engine
+    service.encoder.ready()
     service.encoder.require_room()
     suffix = extraction.MEDIA_TYPES[bodies.kind_of(request, extraction.MEDIA_TYPES)]
     if suffix == ".pdf":
         service.pdf_pool.require_room()
     options = _options(request)
     asked = schemas.validate(options, schemas.FileOptions, is_spelled=True)
-    wanted = asked.chunking(engine)
+    wanted, space = await _wanted(service, asked)
     instead, most = "split it, or send its text alone", service.settings.limits.max_file_bytes
     data = await bodies.collect(request, "the document", max_bytes=most, next_step=instead)
-    return await _answer(request, data, suffix, asked, wanted)
+    return await _answer(request, data, suffix, asked, wanted, space)
+
+
+async def _wanted(service: Service, asked: schemas.FileOptions) -> tuple[Chunking, Space]:
+    """Return how the document is divided, and what its vectors are of. Raises Problem 422."""
+    loaded = service.encoder.ready()
+    prompt = loaded.prompts.choose(
+        name=asked.prompt_name, text=asked.prompt, input_type=asked.input_type
+    )
+    starts, _ = await service.encoder.spans(prompt)
+    chunking = asked.chunking(loaded.engine, prompt_tokens=len(starts))
+    return chunking, Space(asked.pooling, asked.normalize, prompt)
 
 
 async def _answer(
-    request: Request, data: bytes, suffix: str, asked: schemas.FileOptions, wanted: Chunking
+    request: Request,
+    data: bytes,
+    suffix: str,
+    asked: schemas.FileOptions,
+    wanted: Chunking,
+    space: Space,
 ) -> Response:
     service = service_of(request)
 
@@ -118,16 +134,14 @@ async def _answer(
         return service.encoder.while_wanted(work, disconnected=disconnected)
 
     if responses.prefers(request, LINES):
-        lines = _lines(request, asked, read)
+        lines = _lines(request, asked, space, read)
         return Lines(await anext(lines), lines)  # what fails before the first is raised
     loaded = service.encoder.ready()
     with responses.departure(request) as disconnected:
         chunks = await read(disconnected)
         size = responses.size_of(len(chunks), loaded.engine.dim, encoding=asked.encoding)
         share_of(request).expect(sum(chunks.lengths) + size)
-        found = await service.encoder.embed(
-            chunks, Space(asked.pooling, asked.normalize), disconnected=disconnected
-        )
+        found = await service.encoder.embed(chunks, space, disconnected=disconnected)
 
     def rest() -> dict[str, object]:
         return {
@@ -210,11 +224,13 @@ def line(kind: str, data: bytes) -> bytes:
     return b'{"type":"' + kind.encode() + b'","data":' + data + b"}\n"
 
 
-async def _lines(request: Request, asked: schemas.FileOptions, read: Read) -> AsyncGenerator[bytes]:
+async def _lines(
+    request: Request, asked: schemas.FileOptions, space: Space, read: Read
+) -> AsyncGenerator[bytes]:
     is_begun = False
     try:
         with responses.departure(request) as disconnected:
-            made = _made(service_of(request), asked, read, disconnected)
+            made = _made(service_of(request), asked, space, read, disconnected)
             async with contextlib.aclosing(made):
                 async for found in made:
                     yield found
@@ -230,7 +246,11 @@ async def _lines(request: Request, asked: schemas.FileOptions, read: Read) -> As
 
 
 async def _made(
-    service: Service, asked: schemas.FileOptions, read: Read, disconnected: Disconnected
+    service: Service,
+    asked: schemas.FileOptions,
+    space: Space,
+    read: Read,
+    disconnected: Disconnected,
 ) -> AsyncGenerator[bytes]:
     loaded = service.encoder.ready()
     reading = asyncio.ensure_future(read(disconnected))
@@ -238,7 +258,7 @@ async def _made(
         async for _ in waits:
             yield line("progress", b'{"phase":"reading"}')
     found = reading.result()
-    total, done, space = len(found), 0, Space(asked.pooling, asked.normalize)
+    total, done = len(found), 0
     start = {
         "pages": found.document.pages,
         "chunks": total,

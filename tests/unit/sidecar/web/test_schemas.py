@@ -52,7 +52,7 @@ def test_one_error_is_collected_however_many_texts_are_wrong() -> None:
 )
 def test_sizes_follow_the_unit(value: dict[str, Any], sizes: tuple[int, int]) -> None:
     asked = validate({"path": "p", **value}, EmbedFileRequest)
-    found = asked.chunking(StubEngine())
+    found = asked.chunking(StubEngine(), prompt_tokens=0)
     assert (found.size, found.overlap) == sizes
 
 
@@ -64,7 +64,7 @@ def test_sizes_follow_the_unit(value: dict[str, Any], sizes: tuple[int, int]) ->
 def test_an_overlap_as_long_as_the_chunk_is_refused(value: dict[str, Any]) -> None:
     asked = validate({"path": "p", **value}, EmbedFileRequest)
     with pytest.raises(Problem) as caught:
-        asked.chunking(StubEngine())
+        asked.chunking(StubEngine(), prompt_tokens=0)
     assert caught.value.status == 422
 
 

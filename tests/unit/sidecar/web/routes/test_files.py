@@ -14,7 +14,7 @@ from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Limits, Settings
 from sidecar.web import responses
 from sidecar.web.routes import files
-from tests.support.answered import problem
+from tests.support.answered import problem, rows
 from tests.support.stub_engine import Served
 from tests.support.tinypdf import pdf
 
@@ -98,6 +98,34 @@ def test_chunks_counted_in_tokens_fit_the_model_by_default(
     assert [span["tokens"] for span in answer["spans"]][:2] == [10, 10]
     assert not any(span["truncated"] for span in answer["spans"])
     assert answer["spans"][1]["start"] == 7 * 5  # eight words, one shared
+
+
+@pytest.mark.parametrize("asked", [{"input_type": "document"}, {"prompt": "keep this "}])
+def test_chunks_leave_room_for_the_prompt_before_each(
+    reading: Served, documents: Path, asked: dict[str, str]
+) -> None:
+    text = " ".join(f"word{number}" for number in range(50))
+    (documents / "a.txt").write_text(text, encoding="utf-8")
+    request = {"path": str(documents / "a.txt"), "unit": "tokens", "chunk_overlap": 0, **asked}
+    answer = reading.post("/embed-file", request)
+    found = answer.json()
+    assert found["chunks"][0] == "word0 word1 word2 word3 word4 word5"
+    assert {span["tokens"] for span in found["spans"][:-1]} == {10}
+    assert not any(span["truncated"] for span in found["spans"])
+    assert found["chunks"] == [text[span["start"] : span["end"]] for span in found["spans"]]
+    plain = reading.post("/embed", {"texts": [f"keep this {one}" for one in found["chunks"]]})
+    assert np.array_equal(rows(answer), rows(plain))
+    alike = reading.post("/embed", {"texts": [], **asked}).json()
+    assert found["fingerprint"] == alike["fingerprint"]
+
+
+def test_a_prompt_that_fills_a_chunk_is_refused(served: Served) -> None:
+    query = "/embed-file/upload?unit=tokens&prompt=one+two+three+four+five+six+seven+"
+    fits = served.request("POST", query, content=b"some words", headers=PLAIN).json()
+    assert fits["chunks"] == ["some", "words"]
+    refused = served.request("POST", f"{query}eight", content=b"some words", headers=PLAIN)
+    assert "no room" in problem(refused, 422)["detail"]
+    problem(served.request("POST", f"{query}&input_type=query", content=b"a", headers=PLAIN), 422)
 
 
 @pytest.mark.parametrize("unit", ["chars", "tokens"])
@@ -248,7 +276,7 @@ def test_a_body_larger_than_any_path_is_413(served: Served) -> None:
 
 
 def test_lines_carry_the_same_as_the_one_answer(served: Served) -> None:
-    query = "/embed-file/upload?chunk_size=50&chunk_overlap=5&max_chunks=100"
+    query = "/embed-file/upload?chunk_size=50&chunk_overlap=5&max_chunks=100&prompt_name=query"
     whole = served.request("POST", query, content=WORDS, headers=PLAIN).json()
     answer = served.request("POST", query, content=WORDS, headers={**PLAIN, **NDJSON})
     (kind, start), *middle, last = read_lines(answer)
@@ -365,7 +393,7 @@ def test_openapi_describes_the_upload_and_the_lines(served: Served) -> None:
     named = {parameter["name"]: parameter for parameter in upload["parameters"]}
     assert set(named) == {
         *("chunk_size", "chunk_overlap", "max_chunks", "normalize", "pooling", "unit", "encoding"),
-        *("charset", "X-Document-Password"),
+        *("charset", "X-Document-Password", "prompt_name", "prompt", "input_type"),
     }
     assert named["chunk_size"]["in"] == "query"
     assert named["chunk_size"]["schema"]["default"] == 800
