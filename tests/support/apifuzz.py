@@ -104,7 +104,7 @@ def _config(url: str, files: Sequence[Path], *, seed: int, examples: int) -> sch
     in_time = {"not_a_server_error": {"expected-statuses": ["2xx", "4xx", *SERVER_ERRORS]}}
     # Whether a path leads anywhere, an overlap fits its chunk, or a model has a prompt of some name
     # is beyond what a schema says.
-    wishes = ["2xx", "422", "429", *SERVER_ERRORS]
+    wishes = ["2xx", "400", "404", "422", "429", *SERVER_ERRORS]
     accepted = ["2xx", "403", "404", "409", "413", "422", "429", *SERVER_ERRORS]
     return schemathesis.Config.from_dict(
         {
@@ -120,7 +120,7 @@ def _config(url: str, files: Sequence[Path], *, seed: int, examples: int) -> sch
             "operations": [
                 {"include-path": "/shutdown", "enabled": False},
                 {
-                    "include-path": "/embed",
+                    "include-path-regex": "^/(embed|similarity|v1/embeddings)$",
                     "checks": {"positive_data_acceptance": {"expected-statuses": wishes}},
                 },
                 {

@@ -27,7 +27,7 @@ from sidecar.web.routes.dialects import (
     require_model,
     texts_in,
 )
-from sidecar.web.schemas import Answer, Wire
+from sidecar.web.schemas import Answer, PromptFor, PromptName, PromptText, Wire
 
 router = APIRouter(route_class=RequestRoute)
 PREFIX = "/v1/"
@@ -58,6 +58,10 @@ class EmbeddingsRequest(Wire):
     )
     # Which one can be had is the model's: no schema tells.
     dimensions: SkipJsonSchema[int | None] = Field(default=None, ge=1)
+    # None of OpenAI's: other services of this API have them, and no client sends one unasked.
+    prompt_name: PromptName = None
+    prompt: PromptText = None
+    input_type: PromptFor = None
 
 
 class Vector(Answer):
@@ -150,13 +154,15 @@ async def embeddings(request: Request) -> Response:
     if asked.dimensions not in (None, loaded.engine.dim):
         what = f"dimensions: the model has {loaded.engine.dim}, and no other width"
         raise Problem("bad-value", what, next_step="leave out dimensions")
+    prompt = loaded.prompts.choose(
+        name=asked.prompt_name, text=asked.prompt, input_type=asked.input_type
+    )
     encoding = asked.encoding_format
     size = responses.size_of(len(asked.texts), loaded.engine.dim, encoding=encoding)
     share_of(request).expect(size)
     with responses.departure(request) as disconnected:
-        found = await service.encoder.embed(
-            asked.texts, Space(loaded.engine.pooling), disconnected=disconnected
-        )
+        space = Space(loaded.engine.pooling, prompt=prompt)
+        found = await service.encoder.embed(asked.texts, space, disconnected=disconnected)
     name = asked.model or loaded.snapshot.names[0]
     made = await responses.written(found.rows.size, lambda: _answer(found, encoding, name))
     return responses.json_response(made, headers=headers_of(loaded, found))

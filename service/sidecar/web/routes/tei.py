@@ -26,7 +26,7 @@ from sidecar.web import bodies, responses
 from sidecar.web.budget import share_of
 from sidecar.web.routes import RequestRoute, service_of
 from sidecar.web.routes.dialects import TEXT_OR_TEXTS, Dialect, headers_of, texts_in
-from sidecar.web.schemas import Answer, Wire
+from sidecar.web.schemas import Answer, PromptFor, PromptName, PromptText, Wire
 
 router = APIRouter(route_class=RequestRoute)
 
@@ -51,7 +51,9 @@ class InputsRequest(Wire):
     truncation_direction: Literal["Right", "right"] = Field(
         default="Right", description="Texts are cut at their end."
     )
-    prompt_name: None = Field(default=None, description="The models here have no prompts.")
+    prompt_name: PromptName = None
+    prompt: PromptText = None
+    input_type: PromptFor = None
     # Which one can be had is the model's: no schema tells.
     dimensions: SkipJsonSchema[int | None] = Field(default=None, ge=1)
 
@@ -63,11 +65,25 @@ class Compared(Wire):
     sentences: Annotated[list[str], FailFast()]
 
 
+class Comparing(Wire):
+    """How texts are read before they are compared; other fields are ignored."""
+
+    truncate: bool | None = True
+    prompt_name: str | None = None
+
+
+def _written_out(kind: type[Wire]) -> WithJsonSchema:
+    """Return the schema of `kind` in its place: a body's schema refers to no other."""
+    return WithJsonSchema(kind.model_json_schema())
+
+
 class SimilarityRequest(Wire):
     """Texts to compare; other fields are ignored."""
 
-    # Written out: a body's schema refers to no other.
-    inputs: Annotated[Compared, WithJsonSchema(Compared.model_json_schema())]
+    inputs: Annotated[Compared, _written_out(Compared)]
+    parameters: Annotated[Comparing, _written_out(Comparing)] | None = Field(
+        default=None, description="How the texts are read: truncate and prompt_name."
+    )
 
 
 class Vectors(RootModel[list[list[float]]]):
@@ -106,12 +122,15 @@ async def embed(request: Request, asked: InputsRequest) -> Response:
     if asked.dimensions not in (None, loaded.engine.dim):
         what = f"dimensions: the model has {loaded.engine.dim}, and no other width"
         raise Problem("bad-value", what, next_step="leave out dimensions")
+    prompt = loaded.prompts.choose(
+        name=asked.prompt_name, text=asked.prompt, input_type=asked.input_type
+    )
     size = responses.size_of(len(asked.texts), loaded.engine.dim, encoding="float")
     share_of(request).expect(size)
     with responses.departure(request) as disconnected:
         found = await service.encoder.embed(
             asked.texts,
-            Space(loaded.engine.pooling, asked.normalize),
+            Space(loaded.engine.pooling, asked.normalize, prompt),
             truncate=asked.truncate is not False,
             disconnected=disconnected,
         )
@@ -143,11 +162,16 @@ async def similarity(request: Request) -> Response:
     loaded = service.encoder.ready()
     body = await bodies.read(request, max_bytes=service.settings.limits.max_body_bytes)
     asked = await responses.validated(body, SimilarityRequest)
+    how = asked.parameters or Comparing()
+    prompt = loaded.prompts.choose(name=how.prompt_name, text=None, input_type=None)
     texts = [asked.inputs.source_sentence, *asked.inputs.sentences]
     share_of(request).expect(responses.size_of(len(texts), loaded.engine.dim, encoding="binary"))
     with responses.departure(request) as disconnected:
         found = await service.encoder.embed(
-            texts, Space(loaded.engine.pooling), disconnected=disconnected
+            texts,
+            Space(loaded.engine.pooling, prompt=prompt),
+            truncate=how.truncate is not False,
+            disconnected=disconnected,
         )
     cosines = found.rows[1:] @ found.rows[0]
     return responses.answer(

@@ -100,6 +100,25 @@ def test_only_the_models_own_width_can_be_had(served: Served, given: int, status
     assert answer.status_code == status
 
 
+@pytest.mark.parametrize(
+    "asked", [{"prompt_name": "query"}, {"input_type": "query"}, {"prompt": "find "}], ids=str
+)
+def test_a_prompt_is_read_where_one_is_asked_for(served: Served, asked: dict[str, str]) -> None:
+    answer = served.post("/v1/embeddings", {"input": ["one text"], **asked})
+    ours = served.post("/embed", {"texts": ["one text"], **asked})
+    assert np.array_equal(vectors(answer), rows(ours))
+    assert answer.headers["x-sidecar-fingerprint"] == ours.json()["fingerprint"]
+    assert not np.array_equal(rows(ours), rows(served.post("/embed", {"texts": ["one text"]})))
+
+
+@pytest.mark.parametrize(
+    "asked", [{"prompt_name": "other"}, {"prompt": "a", "input_type": "query"}], ids=str
+)
+def test_a_prompt_that_cannot_be_had_is_refused(served: Served, asked: dict[str, str]) -> None:
+    answer = served.post("/v1/embeddings", {"input": "a", **asked})
+    assert refused(answer, 400)["code"] == "bad_value"
+
+
 def test_models_are_listed_and_described(served: Served) -> None:
     listed = served.get("/v1/models").json()
     (model,) = listed["data"]

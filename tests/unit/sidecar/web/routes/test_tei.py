@@ -67,7 +67,8 @@ def test_texts_and_inputs_are_never_guessed_between(served: Served) -> None:
         {"inputs": ["a", 1]},
         {"inputs": "a", "normalize": "yes"},
         {"inputs": "a", "truncation_direction": "Left"},
-        {"inputs": "a", "prompt_name": "query"},
+        {"inputs": "a", "prompt_name": "other"},
+        {"inputs": "a", "prompt_name": "query", "input_type": "query"},
         {"inputs": "a", "dimensions": 2},
         {"inputs": LONG, "truncate": False},
     ],
@@ -75,6 +76,14 @@ def test_texts_and_inputs_are_never_guessed_between(served: Served) -> None:
 )
 def test_what_cannot_be_had_is_refused_in_its_form(served: Served, asked: dict[str, Any]) -> None:
     refused(served.post("/embed", asked), 422)
+
+
+@pytest.mark.parametrize("asked", [{"prompt_name": "query"}, {"input_type": "query"}])
+def test_texts_are_read_behind_a_prompt(served: Served, asked: dict[str, str]) -> None:
+    answer = served.post("/embed", {"inputs": "one text", **asked})
+    ours = served.post("/embed", {"texts": ["one text"], **asked})
+    assert np.array_equal(np.asarray(answer.json(), dtype=np.float32), rows(ours))
+    assert answer.headers["x-sidecar-fingerprint"] == ours.json()["fingerprint"]
 
 
 def test_a_long_text_is_cut_and_said_so(served: Served) -> None:
@@ -87,6 +96,20 @@ def test_texts_are_compared_with_one(served: Served) -> None:
     ours = rows(served.post("/embed", {"texts": ["one text", "two", ""]}))
     assert found == pytest.approx(list(ours @ ours[0]), abs=1e-6)
     assert served.post("/similarity", {"inputs": {**asked, "sentences": []}}).json() == []
+
+
+def test_compared_texts_are_read_as_the_parameters_say(served: Served) -> None:
+    texts = {"source_sentence": "one text", "sentences": ["two"]}
+    asked = {"inputs": texts, "parameters": {"prompt_name": "query"}}
+    found = served.post("/similarity", asked)
+    ours = rows(served.post("/embed", {"texts": ["find one text", "find two"]}))
+    assert found.json() == pytest.approx([float(ours[1] @ ours[0])], abs=1e-6)
+    assert served.post("/similarity", {"inputs": texts, "parameters": None}).is_success
+    wrongs: list[object] = [{"prompt_name": "other"}, {"truncate": "no"}, []]
+    for wrong in wrongs:
+        refused(served.post("/similarity", {"inputs": texts, "parameters": wrong}), 422)
+    long = {"source_sentence": "one", "sentences": [LONG]}
+    refused(served.post("/similarity", {"inputs": long, "parameters": {"truncate": False}}), 422)
 
 
 @pytest.mark.parametrize("asked", [{}, {"inputs": "a"}, {"inputs": {"source_sentence": "a"}}])
