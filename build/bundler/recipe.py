@@ -28,7 +28,8 @@ class CatalogueModel:
 
     With `archive`, a zip file in parts, the wheel holds the first one and `parts` are the wheels
     of the others; `prefix` is then a folder of that file. `aliases` are names that other services
-    have for the same weights.
+    have for the same weights. A model whose vectors may be cut (Matryoshka) has `least_dim`, the
+    smallest number of dimensions that it was trained for.
     """
 
     name: str
@@ -40,6 +41,7 @@ class CatalogueModel:
     archive: str = ""
     parts: Sequence[str] = ()
     aliases: Sequence[str] = ()
+    least_dim: int | None = None
 
     @property
     def wheels(self) -> Sequence[str]:
@@ -191,6 +193,13 @@ def _check(model: CatalogueModel) -> None:
                 why=f"{wheel!r} does not name one version",
                 next_step="write NAME==VERSION into bundle/recipe.toml",
             )
+    least: object = model.least_dim
+    if least is not None and (not isinstance(least, int) or least < 1):
+        raise UsageError(
+            f"least_dim of {model.name} is not a number of dimensions",
+            why="it is the smallest number that the model's vectors may be cut to",
+            next_step="correct it in bundle/recipe.toml, or leave it out",
+        )
     if model.parts and not model.archive:
         raise UsageError(
             f"{model.name} has several wheels and no archive",

@@ -37,6 +37,7 @@ _KINDS = {
     "str": (str,),
     "int": (int,),
     "str | None": (str, type(None)),
+    "int | None": (int, type(None)),
     "float | None": (float, int, type(None)),
 }
 
@@ -87,7 +88,8 @@ class Model:
     """A model inside: where its snapshot and its golden vectors lie in the bundle.
 
     `least_int8` is the least cosine to the golden vectors that its int8 vectors may have, None if
-    it has no int8. `aliases` are names that other services have for the same weights.
+    it has no int8. `aliases` are names that other services have for the same weights. `least_dim`
+    is the smallest number of dimensions that its vectors may be cut to, None if they may not.
     """
 
     name: str
@@ -100,6 +102,7 @@ class Model:
     golden: str | None = None
     least_int8: float | None = None
     aliases: tuple[str, ...] = ()
+    least_dim: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

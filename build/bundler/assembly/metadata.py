@@ -170,6 +170,7 @@ def describe(
                 golden=f"{GOLDEN}/{model.name}.json",
                 least_int8=model.least_int8.worst if model.least_int8 else None,
                 aliases=model.aliases,
+                least_dim=model.least_dim,
             )
             for model in plan.models
         ),

@@ -179,6 +179,7 @@ class Locker:
             archive=model.archive,
             parts=tuple(wheels[1:]),
             aliases=tuple(model.aliases),
+            least_dim=model.least_dim,
         )
         check_model(spec, self.recipe)
         spec = replace(spec, int8=self._int8(spec, folder, text))

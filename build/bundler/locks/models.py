@@ -44,7 +44,8 @@ class ModelSpec:
 
     `dim` is the vector's length, `max_tokens` where the model cuts, `pooling` its own pooling;
     `golden` identifies the committed reference vectors. `int8` is what quantised vectors measured
-    against those, None for a model that cannot be quantised. `aliases` are the recipe's.
+    against those, None for a model that cannot be quantised. `aliases` and `least_dim` are those of
+    the recipe.
     """
 
     name: str
@@ -62,6 +63,7 @@ class ModelSpec:
     parts: tuple[Artifact, ...] = ()
     int8: Int8 | None = None
     aliases: tuple[str, ...] = ()
+    least_dim: int | None = None
 
     @property
     def least_int8(self) -> Cosines | None:
@@ -100,13 +102,15 @@ def parse_models(text: str, recipe: Recipe) -> Mapping[str, ModelSpec]:
         ) from error
     for model in models:
         check_model(model, recipe)
-    known = recipe.catalogue
-    return {
-        model.name: replace(model, aliases=tuple(known[model.name].aliases))
-        if model.name in known
-        else model
-        for model in models
-    }
+    return {model.name: _declared(model, recipe) for model in models}
+
+
+def _declared(model: ModelSpec, recipe: Recipe) -> ModelSpec:
+    """Return a locked model with what the recipe says of it."""
+    known = recipe.catalogue.get(model.name)
+    if known is None:
+        return model
+    return replace(model, aliases=tuple(known.aliases), least_dim=known.least_dim)
 
 
 def _spec(entry: Mapping[str, Any]) -> ModelSpec:

@@ -31,6 +31,7 @@ from sidecar.errors import DiskError, ModelError, ServiceError, UsageError
 from sidecar.models import golden, prompts, snapshot
 from sidecar.models.prompts import Prompts
 from sidecar.models.snapshot import REPAIR, UNKNOWN, Description, Report, Snapshot, describe
+from sidecar.problems import Problem
 from sidecar.process import diagnosis, limits
 from sidecar.process.cpu_features import BYTE_PRODUCT_NAMES
 from sidecar.process.limits import MIB, MemoryNeed
@@ -44,12 +45,14 @@ log = logging.getLogger("sidecar.loader")
 class Space(NamedTuple):
     """What of a request decides which of a model's spaces its vectors are in.
 
-    `prompt` is put before every text.
+    `prompt` is put before every text. `width` is how many columns of the model's vectors are kept,
+    None for all; with `normalize` they are brought to length 1 afterwards.
     """
 
     pooling: str = "mean"
     normalize: bool = True
     prompt: str = ""
+    width: int | None = None
 
 
 USUAL = Space()
@@ -74,15 +77,32 @@ class Loaded:
     def fingerprint(self, space: Space = USUAL) -> str:
         """Return 16 hex digits that stand for the model and the space of its vectors.
 
-        The engine's name is no part of it, and a prompt only where there is one.
+        The engine's name is no part of it, and a prompt and a width only where there is one.
         """
         found = self.snapshot
         parts: list[object] = [found.repository, found.revision, space.pooling, space.normalize]
         parts.append(self.engine.space)
         if space.prompt:
             parts.append({"prompt": space.prompt})
+        if space.width is not None:
+            parts.append({"width": space.width, "rule": "slice, then normalise"})
         text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def width(self, dimensions: int | None) -> int | None:
+        """Return the `width` of a space of so many dimensions, all of them for None.
+
+        Raises Problem 422 for what the model's vectors may not be cut to.
+        """
+        full, least = self.engine.dim, self.snapshot.least_dim
+        if dimensions is None or dimensions == full:
+            return None
+        if least is not None and least <= dimensions < full:
+            return dimensions
+        has = "and no other width" if least is None else f"or fewer, down to {least}"
+        what = f"dimensions: the model has {full}, {has}"
+        why = "" if least is not None else "it was not trained for vectors that are cut"
+        raise Problem("bad-value", what, why, "leave out dimensions")
 
 
 def find(settings: Settings, events: EventWriter, report: Report) -> Snapshot:

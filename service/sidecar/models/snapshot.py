@@ -64,7 +64,8 @@ class Snapshot:
 
     `plan` is the bundle's plan id, None outside a bundle; `golden` is the file with the model's
     reference vectors, None if there is none, and `least_int8` the cosine that int8 vectors must
-    have to them, None if the model has no int8.
+    have to them, None if the model has no int8. `least_dim` is the smallest number of dimensions
+    that vectors may be cut to, None if they may not.
     """
 
     repository: str
@@ -76,6 +77,7 @@ class Snapshot:
     plan: str | None = None
     dim: int | None = None
     aliases: tuple[str, ...] = ()
+    least_dim: int | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -146,6 +148,7 @@ def verify(root: Path, found: manifest.Manifest, model: manifest.Model) -> Snaps
         plan=found.plan,
         dim=model.dim,
         aliases=model.aliases,
+        least_dim=model.least_dim,
     )
 
 

@@ -171,7 +171,7 @@ class Encoder:
     ) -> Embedded:
         """Return the vectors of `texts` in order; none for no texts. Raises Problem as `parts`."""
         loaded = self._require_loaded()
-        shape = (len(texts), loaded.engine.dim)
+        shape = (len(texts), space.width or loaded.engine.dim)
         if not texts:
             rows, fingerprint = np.empty(shape, dtype=np.float32), self._fingerprint(space)
             return Embedded(rows=rows, tokens=[], truncated=[], fingerprint=fingerprint)
@@ -438,7 +438,7 @@ class Encoder:
         """Let `part` wait in the queue, and return the job that must be finished or left."""
         job = Job(
             [one.ids for one in part],
-            dim=self._require_loaded().engine.dim,
+            dim=space.width or self._require_loaded().engine.dim,
             key=BatchKey(space.pooling, space.normalize),
             is_interactive=reservation.is_interactive if reservation else is_interactive,
             reservation=reservation,

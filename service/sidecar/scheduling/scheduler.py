@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from sidecar.engines import Vectors
+from sidecar.engines.packed.architecture import SMALLEST_NORM
 from sidecar.problems import Problem
 from sidecar.settings import Limits
 
@@ -56,7 +57,8 @@ class Job:
     """Texts of one request as token ids, and the rows of shape (texts, dim) they become.
 
     A short request is one job; a long one has one after the other, all with its `reservation`.
-    `first` is the index of the first text in the request.
+    `first` is the index of the first text in the request. Vectors longer than `dim` are cut to it,
+    and then normalised if the key says so.
 
     A queue alone touches what waits; the thread that computes alone fills rows. `close` may come
     from any thread: queued texts of a closed job are discarded.
@@ -114,9 +116,16 @@ class Job:
 
     def fill(self, place: int, row: Vectors) -> bool:
         """Keep the vector of one text; return whether the job has all of them now."""
-        self.rows[place] = row
+        self.rows[place] = row if len(row) == self.dim else self._cut(row)
         self._missing -= 1
         return self._missing == 0
+
+    def _cut(self, row: Vectors) -> Vectors:
+        """Return what is kept of a row that is longer than those of the job."""
+        kept = row[: self.dim]
+        if self.key.normalize:
+            kept = kept / max(float(np.linalg.norm(kept)), SMALLEST_NORM)
+        return kept
 
     def close(self, problem: Problem | None = None) -> bool:
         """End the job, with a problem if it failed; return whether it was open until now."""

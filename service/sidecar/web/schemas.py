@@ -43,8 +43,8 @@ def _codec(name: str) -> str:
         raise PydanticCustomError(kind, what) from None
 
 
-# What is read before every text; at most one of the three is sent. Which names there are is the
-# model's: no schema tells.
+# Which names and lengths there are is the model's: no schema tells. At most one of the first three
+# is sent.
 PromptName = Annotated[
     str | None,
     Field(description="Name of one of the model's prompts, which is put before every text."),
@@ -56,6 +56,14 @@ PromptText = Annotated[
 PromptFor = Annotated[
     InputType | None,
     Field(description="In place of a name: the model's prompt for queries, or for documents."),
+]
+Dimensions = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        description="Length of the vectors, which are cut and then normalised: for models that "
+        "were trained for it (Matryoshka), down to `least_dim` of /info.",
+    ),
 ]
 
 
@@ -122,6 +130,7 @@ class EmbedRequest(Wire):
     prompt_name: PromptName = None
     prompt: PromptText = None
     input_type: PromptFor = None
+    dimensions: Dimensions = None
     encoding: Literal["float", "base64"] = Field(
         default="float",
         description="base64: every vector is the base64 of its little-endian float32 values.",
@@ -165,6 +174,7 @@ class FileOptions(Wire):
     prompt_name: PromptName = None
     prompt: PromptText = None
     input_type: PromptFor = None
+    dimensions: Dimensions = None
 
     def chunking(self, engine: Engine, *, prompt_tokens: int) -> Chunking:
         """Return what is asked for; a chunk of tokens is by default as long as `engine` reads.
@@ -355,6 +365,9 @@ class InfoAnswer(Answer):
     revision: str
     fingerprint: str = Field(description="Fingerprint of requests with default fields.")
     prompts: list[str] = Field(description="Names of the model's prompts.")
+    least_dim: int | None = Field(
+        description="Smallest number of dimensions to cut vectors to; null if none may be cut."
+    )
     limits: LimitsAnswer
     sandbox: Sandbox = Field(
         description="Sandbox of the processes that read PDFs: seccomp, a filter of system calls on "

@@ -100,6 +100,8 @@ def test_a_model_is_found_by_its_name_and_by_its_repository() -> None:
         ("wheeled==1.0", "wheeled>=1.0", "not pinned"),
         ('"wheeled==1.0"', '"wheeled==1.0"\nparts = ["other==1.0"]', "no archive"),
         ('"wheeled==1.0"', '"wheeled==1.0"\narchive = "a.zip"\nparts = ["other"]', "not pinned"),
+        ('"wheeled==1.0"', '"wheeled==1.0"\nleast_dim = 0', "least_dim of wheeled"),
+        ('"wheeled==1.0"', '"wheeled==1.0"\nleast_dim = "4"', "least_dim of wheeled"),
         ("wheeled==1.0", "wheeled", "not pinned"),
         ("wheeled==1.0", "wheeled==1.0,!=2", "not pinned"),
         ("wheeled==1.0", "== wheeled", "not pinned"),

@@ -56,6 +56,7 @@ FULL = Manifest(
             snapshot="models/hub/x",
             golden="models/golden/tiny.json",
             least_int8=0.9769,
+            least_dim=1,
         ),
     ),
     components=(Component(name="service", digest=HEX, inputs=HEX, files=1, size=3),),

@@ -45,14 +45,16 @@ async def embed(request: Request) -> Response:
     prompt = loaded.prompts.choose(
         name=asked.prompt_name, text=asked.prompt, input_type=asked.input_type
     )
+    space = Space(asked.pooling, asked.normalize, prompt, loaded.width(asked.dimensions))
     is_binary = responses.prefers(request, BINARY)
     encoding = "binary" if is_binary else asked.encoding
-    size = responses.size_of(len(asked.texts), loaded.engine.dim, encoding=encoding)
+    dim = space.width or loaded.engine.dim
+    size = responses.size_of(len(asked.texts), dim, encoding=encoding)
     share_of(request).expect(size)
     with responses.departure(request) as disconnected:
         found = await service.encoder.embed(
             asked.texts,
-            Space(asked.pooling, asked.normalize, prompt),
+            space,
             truncate=asked.truncate,
             priority=asked.priority,
             disconnected=disconnected,
@@ -61,7 +63,7 @@ async def embed(request: Request) -> Response:
         return Response(responses.raw(found.rows), media_type=BINARY, headers=_headers(found))
     rest = {
         "model": loaded.snapshot.repository,
-        "dim": loaded.engine.dim,
+        "dim": dim,
         "tokens": found.tokens,
         "truncated": found.truncated,
         "fingerprint": found.fingerprint,

@@ -107,7 +107,8 @@ async def _wanted(service: Service, asked: schemas.FileOptions) -> tuple[Chunkin
     )
     starts, _ = await service.encoder.spans(prompt)
     chunking = asked.chunking(loaded.engine, prompt_tokens=len(starts))
-    return chunking, Space(asked.pooling, asked.normalize, prompt)
+    width = loaded.width(asked.dimensions)
+    return chunking, Space(asked.pooling, asked.normalize, prompt, width)
 
 
 async def _answer(
@@ -137,9 +138,10 @@ async def _answer(
         lines = _lines(request, asked, space, read)
         return Lines(await anext(lines), lines)  # what fails before the first is raised
     loaded = service.encoder.ready()
+    dim = space.width or loaded.engine.dim
     with responses.departure(request) as disconnected:
         chunks = await read(disconnected)
-        size = responses.size_of(len(chunks), loaded.engine.dim, encoding=asked.encoding)
+        size = responses.size_of(len(chunks), dim, encoding=asked.encoding)
         share_of(request).expect(sum(chunks.lengths) + size)
         found = await service.encoder.embed(chunks, space, disconnected=disconnected)
 
@@ -149,7 +151,7 @@ async def _answer(
             "spans": chunks.spans(found),
             **chunks.said(),
             "model": loaded.snapshot.repository,
-            "dim": loaded.engine.dim,
+            "dim": dim,
             "fingerprint": found.fingerprint,
         }
 
@@ -264,7 +266,7 @@ async def _made(
         "chunks": total,
         **found.said(),
         "model": loaded.snapshot.repository,
-        "dim": loaded.engine.dim,
+        "dim": space.width or loaded.engine.dim,
         "fingerprint": loaded.fingerprint(space),
     }
     yield line("start", orjson.dumps(start))

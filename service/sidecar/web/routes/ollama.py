@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter
 from pydantic import BeforeValidator, FailFast, Field, WithJsonSchema
-from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -23,7 +22,7 @@ from sidecar.web import bodies, responses
 from sidecar.web.budget import share_of
 from sidecar.web.routes import RequestRoute, service_of
 from sidecar.web.routes.dialects import TEXTS_OR_NONE, Dialect, headers_of, require_model
-from sidecar.web.schemas import Answer, Wire
+from sidecar.web.schemas import Answer, Dimensions, Wire
 
 router = APIRouter(route_class=RequestRoute)
 # That of Ollama whose routes these are: clients compare it before they use one.
@@ -62,8 +61,7 @@ class OllamaRequest(Wire):
     ] = Field(default=[], alias="input", description="A text or a list of them.")
     model: str | None = Field(default=None, description="A name of the model that is served.")
     truncate: bool = Field(default=True, description="With false a text that is too long is 400.")
-    # Which one can be had is the model's: no schema tells.
-    dimensions: SkipJsonSchema[int | None] = Field(default=None, ge=1)
+    dimensions: Dimensions = None
 
 
 class PromptRequest(Wire):
@@ -151,15 +149,14 @@ async def embed(request: Request) -> Response:
     loaded = service.encoder.ready()
     asked = await responses.validated(await _body(request), OllamaRequest)
     _require(loaded.snapshot, asked.model)
-    width = loaded.engine.dim
-    if asked.dimensions is not None and asked.dimensions < width:
-        what = f"dimensions: the model has {width}, and no smaller width"
-        raise Problem("bad-value", what, next_step="leave out dimensions")
-    share_of(request).expect(responses.size_of(len(asked.texts), width, encoding="float"))
+    most = loaded.engine.dim
+    # As Ollama does, more than there are is all of them.
+    width = loaded.width(None if asked.dimensions is None else min(asked.dimensions, most))
+    share_of(request).expect(responses.size_of(len(asked.texts), width or most, encoding="float"))
     with responses.departure(request) as disconnected:
         found = await service.encoder.embed(
             asked.texts,
-            Space(loaded.engine.pooling),
+            Space(loaded.engine.pooling, width=width),
             truncate=asked.truncate,
             disconnected=disconnected,
         )

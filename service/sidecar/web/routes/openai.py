@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 import orjson
 from fastapi import APIRouter
 from pydantic import BeforeValidator, FailFast, Field, WithJsonSchema
-from pydantic.json_schema import SkipJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -27,7 +26,7 @@ from sidecar.web.routes.dialects import (
     require_model,
     texts_in,
 )
-from sidecar.web.schemas import Answer, PromptFor, PromptName, PromptText, Wire
+from sidecar.web.schemas import Answer, Dimensions, PromptFor, PromptName, PromptText, Wire
 
 router = APIRouter(route_class=RequestRoute)
 PREFIX = "/v1/"
@@ -56,8 +55,7 @@ class EmbeddingsRequest(Wire):
         default="float",
         description="base64: every vector is the base64 of its little-endian float32 values.",
     )
-    # Which one can be had is the model's: no schema tells.
-    dimensions: SkipJsonSchema[int | None] = Field(default=None, ge=1)
+    dimensions: Dimensions = None
     # None of OpenAI's: other services of this API have them, and no client sends one unasked.
     prompt_name: PromptName = None
     prompt: PromptText = None
@@ -151,17 +149,15 @@ async def embeddings(request: Request) -> Response:
     body = await bodies.read(request, max_bytes=service.settings.limits.max_body_bytes)
     asked = await responses.validated(body, EmbeddingsRequest)
     require_model(loaded.snapshot, asked.model)
-    if asked.dimensions not in (None, loaded.engine.dim):
-        what = f"dimensions: the model has {loaded.engine.dim}, and no other width"
-        raise Problem("bad-value", what, next_step="leave out dimensions")
     prompt = loaded.prompts.choose(
         name=asked.prompt_name, text=asked.prompt, input_type=asked.input_type
     )
+    space = Space(loaded.engine.pooling, prompt=prompt, width=loaded.width(asked.dimensions))
     encoding = asked.encoding_format
-    size = responses.size_of(len(asked.texts), loaded.engine.dim, encoding=encoding)
+    dim = space.width or loaded.engine.dim
+    size = responses.size_of(len(asked.texts), dim, encoding=encoding)
     share_of(request).expect(size)
     with responses.departure(request) as disconnected:
-        space = Space(loaded.engine.pooling, prompt=prompt)
         found = await service.encoder.embed(asked.texts, space, disconnected=disconnected)
     name = asked.model or loaded.snapshot.names[0]
     made = await responses.written(found.rows.size, lambda: _answer(found, encoding, name))

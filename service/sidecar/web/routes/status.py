@@ -74,6 +74,7 @@ async def info(request: Request) -> Response:
             "revision": loaded.snapshot.revision,
             "fingerprint": loaded.fingerprint(),
             "prompts": [*loaded.prompts.texts],
+            "least_dim": loaded.snapshot.least_dim,
             "limits": {name: getattr(limits, name) for name in schemas.LimitsAnswer.model_fields},
             "sandbox": service.pdf_pool.sandbox,
             "folders": await _folders(service),

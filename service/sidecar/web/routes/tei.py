@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from fastapi import APIRouter
 from pydantic import BeforeValidator, FailFast, Field, RootModel, WithJsonSchema
-from pydantic.json_schema import SkipJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -26,7 +25,7 @@ from sidecar.web import bodies, responses
 from sidecar.web.budget import share_of
 from sidecar.web.routes import RequestRoute, service_of
 from sidecar.web.routes.dialects import TEXT_OR_TEXTS, Dialect, headers_of, texts_in
-from sidecar.web.schemas import Answer, PromptFor, PromptName, PromptText, Wire
+from sidecar.web.schemas import Answer, Dimensions, PromptFor, PromptName, PromptText, Wire
 
 router = APIRouter(route_class=RequestRoute)
 
@@ -54,8 +53,7 @@ class InputsRequest(Wire):
     prompt_name: PromptName = None
     prompt: PromptText = None
     input_type: PromptFor = None
-    # Which one can be had is the model's: no schema tells.
-    dimensions: SkipJsonSchema[int | None] = Field(default=None, ge=1)
+    dimensions: Dimensions = None
 
 
 class Compared(Wire):
@@ -119,18 +117,17 @@ async def embed(request: Request, asked: InputsRequest) -> Response:
     began = time.perf_counter()
     service = service_of(request)
     loaded = service.encoder.ready()
-    if asked.dimensions not in (None, loaded.engine.dim):
-        what = f"dimensions: the model has {loaded.engine.dim}, and no other width"
-        raise Problem("bad-value", what, next_step="leave out dimensions")
     prompt = loaded.prompts.choose(
         name=asked.prompt_name, text=asked.prompt, input_type=asked.input_type
     )
-    size = responses.size_of(len(asked.texts), loaded.engine.dim, encoding="float")
+    width = loaded.width(asked.dimensions)
+    dim = width or loaded.engine.dim
+    size = responses.size_of(len(asked.texts), dim, encoding="float")
     share_of(request).expect(size)
     with responses.departure(request) as disconnected:
         found = await service.encoder.embed(
             asked.texts,
-            Space(loaded.engine.pooling, asked.normalize, prompt),
+            Space(loaded.engine.pooling, asked.normalize, prompt, width),
             truncate=asked.truncate is not False,
             disconnected=disconnected,
         )

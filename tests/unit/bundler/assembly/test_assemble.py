@@ -82,6 +82,17 @@ def test_a_model_out_of_a_wheel_has_the_files_its_lock_names_and_no_code(bundle:
     ]
 
 
+def test_a_model_may_be_declared_to_have_fewer_dimensions(
+    tmp_path: Path, miniature: Miniature
+) -> None:
+    recipe = miniature.project.recipe
+    text = recipe.read_text(encoding="utf-8")
+    assert miniature.assemble(tmp_path / "usual").manifest.models[0].least_dim is None
+    declared = text.replace("[models.catalogue.tiny]", "[models.catalogue.tiny]\nleast_dim = 1")
+    recipe.write_text(declared, encoding="utf-8")
+    assert miniature.assemble(tmp_path / "declared").manifest.models[0].least_dim == 1
+
+
 def test_what_the_diet_takes_is_gone_from_tree_record_and_lists(
     tmp_path: Path, miniature: Miniature
 ) -> None:

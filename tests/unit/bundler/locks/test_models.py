@@ -65,6 +65,14 @@ def test_models_come_back_from_the_text_of_their_lock() -> None:
     assert found == {"tiny": TINY, "wheeled": WHEELED, "in-parts": IN_PARTS}
 
 
+def test_what_the_recipe_declares_of_a_model_is_no_part_of_its_lock() -> None:
+    declared = "[models.catalogue.tiny]\nleast_dim = 1\naliases = ['small']"
+    rules = parse_recipe(RECIPE.replace("[models.catalogue.tiny]", declared))
+    text = render_models([TINY])
+    assert parse_models(text, rules) == {"tiny": replace(TINY, least_dim=1, aliases=("small",))}
+    assert parse_models(text, RULES) == {"tiny": TINY}
+
+
 def test_a_model_without_int8_keeps_its_figures() -> None:
     far = replace(TINY, int8=Int8(measured=Cosines(worst=0.9, mean=0.98)))
     text = render_models([far])

@@ -23,6 +23,7 @@ from sidecar.errors import (
 from sidecar.models import loader, snapshot
 from sidecar.models.loader import Loaded, Space
 from sidecar.models.snapshot import Snapshot
+from sidecar.problems import Problem
 from sidecar.settings import Settings
 from tests.support.stub_engine import SNAPSHOT, StubEngine
 
@@ -244,8 +245,11 @@ def test_spaces_are_told_apart_by_what_makes_vectors_differ() -> None:
         loaded.fingerprint(Space(normalize=False)),
         loaded.fingerprint(Space(prompt="a: ")),
         loaded.fingerprint(Space(prompt="b: ")),
+        loaded.fingerprint(Space(width=4)),
+        loaded.fingerprint(Space(width=5)),
+        loaded.fingerprint(Space(prompt="a: ", width=5)),
     }
-    assert len(prints) == 5
+    assert len(prints) == 8
     assert loaded.fingerprint(Space("mean", normalize=True)) in prints
 
 
@@ -284,6 +288,35 @@ def test_another_space_has_another_fingerprint(change: dict[str, Any]) -> None:
 
 def test_fingerprint_is_the_same_on_every_machine() -> None:
     assert fingerprint(**BASE) == "9c4f1018d67feb73"
+
+
+def test_a_prompt_and_a_width_are_part_of_it_where_they_are_asked_for() -> None:
+    found = Snapshot(repository="a/b", revision="0" * 40, path=Path())
+    loaded = Loaded(engine=StubEngine(), snapshot=found)
+    assert loaded.fingerprint(Space("mean", normalize=True, prompt="", width=None)) == (
+        "9c4f1018d67feb73"
+    )
+    assert loaded.fingerprint(Space(prompt="query: ")) == "fec318167aecf86d"
+    assert loaded.fingerprint(Space(width=256)) == "4f0e4fc32b4e96fd"
+
+
+@pytest.mark.parametrize(("dimensions", "width"), [(None, None), (8, None), (7, 7), (4, 4)])
+def test_a_matryoshka_model_has_widths_down_to_its_least(
+    dimensions: int | None, width: int | None
+) -> None:
+    loaded = Loaded(engine=StubEngine(), snapshot=replace(SNAPSHOT, least_dim=4))
+    assert loaded.width(dimensions) == width
+
+
+@pytest.mark.parametrize(("least", "dimensions"), [(4, 3), (4, 9), (None, 4), (None, 9), (8, 1)])
+def test_other_widths_are_refused_with_those_that_there_are(
+    least: int | None, dimensions: int
+) -> None:
+    loaded = Loaded(engine=StubEngine(), snapshot=replace(SNAPSHOT, least_dim=least))
+    with pytest.raises(Problem) as caught:
+        loaded.width(dimensions)
+    assert caught.value.status == 422
+    assert caught.value.what.startswith("dimensions: the model has 8, ")
 
 
 def test_another_scheme_of_int8_has_another_fingerprint() -> None:

@@ -52,6 +52,7 @@ def bundle(tmp_path: Path) -> Path:
         snapshot=FOLDER,
         golden="models/golden/words.json",
         least_int8=0.9769,
+        least_dim=4,
     )
     component = manifest.Component(
         name="models",
@@ -97,6 +98,7 @@ def test_a_model_is_found_by_name_repository_or_default(bundle: Path, wanted: st
 
 def test_an_undamaged_model_is_located(bundle: Path) -> None:
     found = verify(bundle)
+    assert found.least_dim == 4
     assert found.path == bundle / FOLDER
     assert found.golden == bundle / "models/golden/words.json"
     assert (found.plan, found.dim, found.repository) == ("a plan", 8, "stub/words")

@@ -393,7 +393,7 @@ def test_openapi_describes_the_upload_and_the_lines(served: Served) -> None:
     named = {parameter["name"]: parameter for parameter in upload["parameters"]}
     assert set(named) == {
         *("chunk_size", "chunk_overlap", "max_chunks", "normalize", "pooling", "unit", "encoding"),
-        *("charset", "X-Document-Password", "prompt_name", "prompt", "input_type"),
+        *("charset", "X-Document-Password", "prompt_name", "prompt", "input_type", "dimensions"),
     }
     assert named["chunk_size"]["in"] == "query"
     assert named["chunk_size"]["schema"]["default"] == 800
