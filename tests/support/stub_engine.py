@@ -66,13 +66,14 @@ class StubEngine:
         self.trims = 0
         self.reads: list[int] = []
 
-    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+    def tokenize(self, texts: Sequence[str], *, keeps_end: bool = False) -> list[Tokens]:
         self.readers.add(threading.get_ident())
         self.reads.append(len(texts))
         found = []
         for text in texts:
             words = [self.token(word) for word in text.split()]
-            kept = words[: self.max_tokens - self.special_tokens]
+            room = self.max_tokens - self.special_tokens
+            kept = words[-room:] if keeps_end else words[:room]
             length = len(words) + self.special_tokens
             found.append(Tokens(ids=(START, *kept, END), length=length))
         return found

@@ -51,10 +51,10 @@ def stub(*, is_slow: bool) -> None:
     from tests.support.stub_engine import PROMPTS, SNAPSHOT, StubEngine  # noqa: PLC0415
 
     class Engine(StubEngine):
-        def tokenize(self, texts: Any) -> Any:
+        def tokenize(self, texts: Any, **named: Any) -> Any:
             if "wait" in texts:
                 self.gate.clear()
-            return super().tokenize(texts)
+            return super().tokenize(texts, **named)
 
         def encode(self, batch: Any, **named: Any) -> Any:
             if any(self.token("sleep") in ids for ids in batch):

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from sidecar.settings import Precision
 
 Vectors = NDArray[np.float32]
+# Where a text that is too long is cut: at its end (right) or at its beginning, or it is refused.
+Truncation = Literal["right", "left", "never"]
 # What serves in the place of what was meant to: no model, another engine, another device, float32
 # where bytes should be multiplied.
 Degraded = Literal["hash", "reference", "cpu", "float32-products"]
@@ -59,8 +61,11 @@ class Engine(Protocol):
     pads: bool
     best_tokens: int
 
-    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        """Return the tokens of every text; an empty text has its special tokens."""
+    def tokenize(self, texts: Sequence[str], *, keeps_end: bool = False) -> list[Tokens]:
+        """Return the tokens of every text; an empty text has its special tokens.
+
+        A text that is too long is cut at its end, or with `keeps_end` at its beginning.
+        """
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Return start and end, in characters, of every token of `text`, special ones left out."""

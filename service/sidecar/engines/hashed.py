@@ -46,12 +46,13 @@ class HashEngine:
     pads = False
     best_tokens = 4096
 
-    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+    def tokenize(self, texts: Sequence[str], *, keeps_end: bool = False) -> list[Tokens]:
         """Return the tokens of every text; an empty text has its special tokens."""
         found = []
         for text in texts:
             words = _WORD.findall(text.casefold())
-            kept = words[: self.max_tokens - self.special_tokens]
+            room = self.max_tokens - self.special_tokens
+            kept = words[-room:] if keeps_end else words[:room]
             ids = (START, *map(_number, kept), END)
             found.append(Tokens(ids=ids, length=len(words) + self.special_tokens))
         return found

@@ -55,9 +55,10 @@ class ReferenceEngine:
         self.pooling = mode if isinstance(mode, str) else "+".join(mode)
         self._poolings: dict[str, Pooling] = {self.pooling: self._stock}
         self._tokenizer = tokenizer
+        self._side: str = tokenizer.truncation_side
         self.special_tokens = len(tokenizer("")["input_ids"])
 
-    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+    def tokenize(self, texts: Sequence[str], *, keeps_end: bool = False) -> list[Tokens]:
         """Return the tokens of every text; an empty text has its special tokens."""
         if not texts:
             return []
@@ -66,12 +67,23 @@ class ReferenceEngine:
         cut = {}
         if long:  # only the tokenizer knows how it cuts, so these are read a second time
             whole = [texts[index] for index in long]
-            found = self._read(whole, truncation=True, max_length=self.max_tokens)["input_ids"]
+            found = self._read_cut(whole, side="left" if keeps_end else self._side)
             cut = dict(zip(long, found, strict=True))
         return [
             Tokens(ids=tuple(cut.get(index, ids)), length=len(ids))
             for index, ids in enumerate(rows)
         ]
+
+    def _read_cut(self, texts: list[str], *, side: str) -> list[list[int]]:
+        # A setting of the tokenizer, which padding has nothing to do with.
+        self._tokenizer.truncation_side = side
+        try:
+            found: list[list[int]] = self._read(texts, truncation=True, max_length=self.max_tokens)[
+                "input_ids"
+            ]
+        finally:
+            self._tokenizer.truncation_side = self._side
+        return found
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Return start and end, in characters, of every token of `text`, special ones left out."""

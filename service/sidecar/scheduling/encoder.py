@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from sidecar.engines import Engine, Tokens, Vectors
+from sidecar.engines import Engine, Tokens, Truncation, Vectors
 from sidecar.metrics import Counts
 from sidecar.models.loader import USUAL, Loaded, Space
 from sidecar.models.snapshot import Phase, Report
@@ -165,7 +165,7 @@ class Encoder:
         texts: Sequence[str],
         space: Space = USUAL,
         *,
-        truncate: bool = True,
+        truncate: Truncation = "right",
         priority: Priority = "auto",
         disconnected: Disconnected | None = None,
     ) -> Embedded:
@@ -180,8 +180,8 @@ class Encoder:
             lengths = self._let_by(given, priority)
             # Read in less time than it takes to change threads and back.
             if is_urgent(lengths, priority) and self._tokenizer.is_idle:
-                few = loaded.engine.tokenize(given[:])
-                if not truncate:
+                few = loaded.engine.tokenize(given[:], keeps_end=truncate == "left")
+                if truncate == "never":
                     refuse_cut(few, 0, loaded.engine.max_tokens)
                 is_ahead = is_interactive(priority, _size(few))
                 job = self._submit(few, space, is_interactive=is_ahead)
@@ -207,7 +207,7 @@ class Encoder:
         texts: Sequence[str],
         space: Space = USUAL,
         *,
-        truncate: bool = True,
+        truncate: Truncation = "right",
         priority: Priority = "auto",
         disconnected: Disconnected | None = None,
         is_patient: bool = False,
@@ -248,7 +248,7 @@ class Encoder:
                 job = await self._let_in(submit, disconnected, is_patient=is_patient)
                 yield await self._finish(job, whole, space, disconnected)
             return
-        if not truncate:  # what a text at the end refuses is not computed before
+        if truncate == "never":  # what a text at the end refuses is not computed before
             async for _ in reading:
                 pass
             head, reading = [], read()
@@ -403,15 +403,17 @@ class Encoder:
         lengths: Sequence[int],
         *,
         is_urgent: bool,
-        truncate: bool,
+        truncate: Truncation,
         disconnected: Disconnected | None,
     ) -> AsyncIterator[list[Tokens]]:
         """Yield the tokens of `texts` of these `lengths`, PART_TOKENS or one text at a time."""
         engine, first = self._require_loaded().engine, 0
         for run in slices(lengths, max_rows=TOKENIZE_ROWS, max_total=TOKENIZE_CHARS):
-            work = functools.partial(lambda run: engine.tokenize(texts[run]), run)
+            work = functools.partial(
+                lambda run: engine.tokenize(texts[run], keeps_end=truncate == "left"), run
+            )
             found = await self._on_tokenizer(work, disconnected, is_urgent=is_urgent)
-            if not truncate:
+            if truncate == "never":
                 refuse_cut(found, first, engine.max_tokens)
             first += len(found)
             sizes = [len(one.ids) for one in found]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import unicodedata
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -227,7 +228,7 @@ class LibraryReader:
 
 
 class PackedTokenizer:
-    """Tokenises as transformers does one sequence: special tokens around it, cut on the right."""
+    """Tokenises as transformers does one sequence: special tokens around it, cut on one side."""
 
     def __init__(
         self,
@@ -279,14 +280,15 @@ class PackedTokenizer:
         """How many tokens are added to every text."""
         return len(self._before) + len(self._after)
 
-    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+    def tokenize(self, texts: Sequence[str], *, keeps_end: bool = False) -> list[Tokens]:
         """Return the tokens of every text; an empty text has its special tokens."""
+        cut = self._end if keeps_end else self._tokens
         made: list[Tokens] = []
         for batch in _batches(texts, max_chars=self._piece_chars):
             if len(batch) > 1 or len(batch[0]) <= self._piece_chars:
-                made += [self._tokens([one]) for one in self._reader.read(batch)]
+                made += [cut([one]) for one in self._reader.read(batch)]
             else:
-                made.append(self._tokens(self._read(batch[0])))
+                made.append(cut(self._read(batch[0])))
         return made
 
     def spans(self, text: str) -> list[tuple[int, int]]:
@@ -312,6 +314,15 @@ class PackedTokenizer:
         for ids in pieces:
             if len(kept) < room:
                 kept += ids[: room - len(kept)]
+            length += len(ids)
+        return Tokens(ids=(*self._before, *kept, *self._after), length=length)
+
+    def _end(self, pieces: Iterable[list[int]]) -> Tokens:
+        """Return the last tokens of a text, where `_tokens` returns the first; the special stay."""
+        kept = deque[int](maxlen=self._max_tokens - self.special_tokens)
+        length = self.special_tokens
+        for ids in pieces:
+            kept.extend(ids)
             length += len(ids)
         return Tokens(ids=(*self._before, *kept, *self._after), length=length)
 

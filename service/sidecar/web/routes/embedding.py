@@ -55,7 +55,7 @@ async def embed(request: Request) -> Response:
         found = await service.encoder.embed(
             asked.texts,
             space,
-            truncate=asked.truncate,
+            truncate="right" if asked.truncate else "never",
             priority=asked.priority,
             disconnected=disconnected,
         )

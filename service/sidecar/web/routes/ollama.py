@@ -157,7 +157,7 @@ async def embed(request: Request) -> Response:
         found = await service.encoder.embed(
             asked.texts,
             Space(loaded.engine.pooling, width=width),
-            truncate=asked.truncate,
+            truncate="right" if asked.truncate else "never",
             disconnected=disconnected,
         )
 

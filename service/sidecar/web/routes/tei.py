@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, FailFast, Field, RootModel, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
+from sidecar.engines import Truncation
 from sidecar.models.loader import Loaded, Space
 from sidecar.problems import Problem
 from sidecar.scheduling.encoder import Embedded
@@ -34,6 +35,9 @@ _NO_IDS = "token ids are not accepted: send a text or a list of texts"
 _TEXTS = BeforeValidator(partial(texts_in, instead=_NO_IDS))
 
 
+Direction = Literal["Right", "right", "Left", "left"]
+
+
 class InputsRequest(Wire):
     """Texts to embed, as text-embeddings-inference takes them; other fields are ignored."""
 
@@ -47,8 +51,8 @@ class InputsRequest(Wire):
     truncate: bool | None = Field(
         default=True, description="With false a text that is too long is refused, 422."
     )
-    truncation_direction: Literal["Right", "right"] = Field(
-        default="Right", description="Texts are cut at their end."
+    truncation_direction: Direction = Field(
+        default="Right", description="Left keeps the end of a text that is too long."
     )
     prompt_name: PromptName = None
     prompt: PromptText = None
@@ -67,6 +71,7 @@ class Comparing(Wire):
     """How texts are read before they are compared; other fields are ignored."""
 
     truncate: bool | None = True
+    truncation_direction: Direction = "Right"
     prompt_name: str | None = None
 
 
@@ -80,7 +85,8 @@ class SimilarityRequest(Wire):
 
     inputs: Annotated[Compared, _written_out(Compared)]
     parameters: Annotated[Comparing, _written_out(Comparing)] | None = Field(
-        default=None, description="How the texts are read: truncate and prompt_name."
+        default=None,
+        description="How the texts are read: truncate, truncation_direction, prompt_name.",
     )
 
 
@@ -112,6 +118,13 @@ def form(problem: Problem) -> tuple[int, dict[str, object], dict[str, str]]:
 DIALECT = Dialect(paths=frozenset({"/similarity"}), prefixes=(), form=form)
 
 
+def _truncation(asked: InputsRequest | Comparing) -> Truncation:
+    """Return where texts are cut; TEI's servers cut them unless they are told not to."""
+    if asked.truncate is False:
+        return "never"
+    return "left" if asked.truncation_direction.lower() == "left" else "right"
+
+
 async def embed(request: Request, asked: InputsRequest) -> Response:
     """Answer a request of POST /embed that has `inputs`, for one text with a list, too."""
     began = time.perf_counter()
@@ -128,7 +141,7 @@ async def embed(request: Request, asked: InputsRequest) -> Response:
         found = await service.encoder.embed(
             asked.texts,
             Space(loaded.engine.pooling, asked.normalize, prompt, width),
-            truncate=asked.truncate is not False,
+            truncate=_truncation(asked),
             disconnected=disconnected,
         )
     made = await responses.written(
@@ -167,7 +180,7 @@ async def similarity(request: Request) -> Response:
         found = await service.encoder.embed(
             texts,
             Space(loaded.engine.pooling, prompt=prompt),
-            truncate=how.truncate is not False,
+            truncate=_truncation(how),
             disconnected=disconnected,
         )
     cosines = found.rows[1:] @ found.rows[0]

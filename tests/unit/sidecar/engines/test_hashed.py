@@ -54,6 +54,16 @@ def test_texts_that_share_words_are_nearer_than_texts_that_do_not() -> None:
     assert abs(query @ far) < 0.15
 
 
+def test_a_long_text_keeps_its_beginning_or_its_end() -> None:
+    first, last = "first " * 600, "last " * 600
+    [right], [left] = (
+        HashEngine().tokenize([first + last], keeps_end=one) for one in (False, True)
+    )
+    [only_first], [only_last] = HashEngine().tokenize([first]), HashEngine().tokenize([last])
+    assert (right.ids, left.ids) == (only_first.ids, only_last.ids)
+    assert right.length == left.length == 1_202
+
+
 def test_case_and_order_do_not_matter_and_words_do() -> None:
     one, other, third = rows("The Cat sat", "sat the cat", "the dog sat")
     assert np.allclose(one, other, atol=1e-6)

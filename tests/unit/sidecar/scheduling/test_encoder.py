@@ -62,9 +62,9 @@ def test_long_texts_are_read_in_more_than_one_turn(
     turns: list[int] = []
     tokenize = bench.engine.tokenize
 
-    def counted(texts: Any) -> Any:
+    def counted(texts: Any, **named: Any) -> Any:
         turns.append(len(texts))
-        return tokenize(texts)
+        return tokenize(texts, **named)
 
     bench.engine.tokenize = counted  # type: ignore[method-assign]
     texts = ["a" * 5, "b" * 5, "c" * 50, "d"]
@@ -89,9 +89,9 @@ def test_a_short_text_is_read_where_it_arrives_while_nothing_else_is_read(
     threads: list[str] = []
     tokenize = bench.engine.tokenize
 
-    def watched(texts: Any) -> Any:
+    def watched(texts: Any, **named: Any) -> Any:
         threads.append(threading.current_thread().name)
-        return tokenize(texts)
+        return tokenize(texts, **named)
 
     bench.engine.tokenize = watched  # type: ignore[method-assign]
     bench.run(lambda: bench.encoder.embed(texts, priority=priority))

@@ -228,7 +228,7 @@ def test_uncut_long_text_is_refused_before_computing(
 
     async def work() -> tuple[str, int, Embedded]:
         with pytest.raises(Problem) as refused:
-            await bench.encoder.embed(texts, truncate=False)
+            await bench.encoder.embed(texts, truncate="never")
         return refused.value.what, len(bench.engine.calls), await bench.encoder.embed(texts)
 
     what, calls, found = bench.run(work)
@@ -238,4 +238,4 @@ def test_uncut_long_text_is_refused_before_computing(
 
 
 def test_a_long_request_that_may_not_be_cut_is_served_whole(bench: Bench) -> None:
-    assert len(bench.run(lambda: bench.encoder.embed(LONG, truncate=False)).tokens) == len(LONG)
+    assert len(bench.run(lambda: bench.encoder.embed(LONG, truncate="never")).tokens) == len(LONG)

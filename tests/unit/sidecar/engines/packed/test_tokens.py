@@ -77,6 +77,19 @@ def test_a_long_text_is_cut_on_the_right_and_keeps_its_last_special_token(
     assert found.ids[-1] == twin.packed.tokenize([""])[0].ids[-1]
 
 
+@pytest.mark.parametrize("words", [0, 23, 24, 1_500, 20_000])
+def test_a_long_text_is_cut_on_the_left_where_that_is_asked_for(twin: Twin, words: int) -> None:
+    text = " ".join(["the cat", *["the dog"] * words])
+    [found] = twin.packed.tokenize([text], keeps_end=True)
+    assert found == twin.reference.tokenize([text], keeps_end=True)[0]
+    [right] = twin.packed.tokenize([text])
+    assert (found.length, len(found.ids)) == (right.length, len(right.ids))
+    assert (found.ids[0], found.ids[-1]) == (right.ids[0], right.ids[-1])
+    assert (found.ids == right.ids) == (not found.is_truncated)
+    # The tokenizer of the reference is left as it was.
+    assert twin.reference.tokenize([text]) == [right]
+
+
 def test_a_very_long_text_is_counted_whole(twin: Twin) -> None:
     text = "word " * 20_000
     [found] = twin.packed.tokenize([text])

@@ -66,7 +66,8 @@ def test_texts_and_inputs_are_never_guessed_between(served: Served) -> None:
         {"inputs": None},
         {"inputs": ["a", 1]},
         {"inputs": "a", "normalize": "yes"},
-        {"inputs": "a", "truncation_direction": "Left"},
+        {"inputs": "a", "truncation_direction": "Middle"},
+        {"inputs": "a", "truncation_direction": None},
         {"inputs": "a", "prompt_name": "other"},
         {"inputs": "a", "prompt_name": "query", "input_type": "query"},
         {"inputs": "a", "dimensions": 2},
@@ -90,6 +91,25 @@ def test_a_long_text_is_cut_and_said_so(served: Served) -> None:
     assert served.post("/embed", {"inputs": LONG}).headers["x-sidecar-truncated"] == "0"
 
 
+@pytest.mark.parametrize("many", [1, 2_000])
+@pytest.mark.parametrize("direction", ["Left", "left", "Right", "right"])
+def test_a_long_text_keeps_the_end_that_is_asked_for(
+    served: Served, direction: str, many: int
+) -> None:
+    first, last = (
+        [f"first{number}" for number in range(8)],
+        [f"last{number}" for number in range(8)],
+    )
+    asked = {"inputs": [" ".join(first + last)] * many, "truncation_direction": direction}
+    answer = served.post("/embed", asked)
+    kept = last if direction.lower() == "left" else first
+    ours = rows(served.post("/embed", {"texts": [" ".join(kept)]}))
+    found = np.asarray(answer.json(), dtype=np.float32)
+    assert np.allclose(found, ours.repeat(many, axis=0), atol=1e-6)
+    assert answer.headers["x-sidecar-truncated"].startswith("0" if many == 1 else "count=")
+    refused(served.post("/embed", {**asked, "truncate": False}), 422)
+
+
 def test_texts_are_compared_with_one(served: Served) -> None:
     asked = {"source_sentence": "one text", "sentences": ["one text", "two", ""]}
     found = served.post("/similarity", {"inputs": asked}).json()
@@ -108,7 +128,12 @@ def test_compared_texts_are_read_as_the_parameters_say(served: Served) -> None:
     wrongs: list[object] = [{"prompt_name": "other"}, {"truncate": "no"}, []]
     for wrong in wrongs:
         refused(served.post("/similarity", {"inputs": texts, "parameters": wrong}), 422)
-    long = {"source_sentence": "one", "sentences": [LONG]}
+    first, last = "one " * 8, "two " * 8
+    long = {"source_sentence": last, "sentences": [first + last]}
+    left = served.post(
+        "/similarity", {"inputs": long, "parameters": {"truncation_direction": "Left"}}
+    )
+    assert left.json() == pytest.approx([1.0], abs=1e-6)
     refused(served.post("/similarity", {"inputs": long, "parameters": {"truncate": False}}), 422)
 
 
