@@ -28,8 +28,9 @@ from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Settings
 from sidecar.web import errors, middleware
 from sidecar.web.budget import Budget, BudgetMiddleware
+from sidecar.web.errors import Form
 from sidecar.web.middleware import AccessLog, AccessLogMiddleware, AccessMiddleware
-from sidecar.web.routes import Service, embedding, files, ollama, openai, status, tei
+from sidecar.web.routes import Service, dialects, embedding, files, ollama, openai, status, tei
 from sidecar.web.routes.dialects import DialectMiddleware
 
 # In the order in which a request looks for its route.
@@ -91,6 +92,11 @@ def create_app(
     guarded = AccessMiddleware(limited, health, hosts=hosts, token=settings.token)
     counted = AccessLogMiddleware(guarded, access_log, encoder.counts, PATHS)
     return DialectMiddleware(counted, DIALECTS), service
+
+
+def form_of(path: str) -> Form | None:
+    """Return how errors are written at `path`, None for our own form."""
+    return dialects.form_of(path, DIALECTS)
 
 
 async def preload(pdf_pool: PdfPool) -> None:

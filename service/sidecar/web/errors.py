@@ -64,10 +64,13 @@ class ProblemResponse(Response):
         form: Form | None = scope.get(FORM)
         if form is None:
             await super().__call__(scope, receive, send)
-            return
+        else:
+            await self.written(form)(scope, receive, send)
+
+    def written(self, form: Form) -> Response:
+        """Return the same answer in the form of a dialect."""
         status, body, headers = form(self.problem)
-        told = {**self.told, **headers}
-        await JSONResponse(body, status, headers=told)(scope, receive, send)
+        return JSONResponse(body, status, headers={**self.told, **headers})
 
 
 def headers_of(problem: Problem) -> dict[str, str]:

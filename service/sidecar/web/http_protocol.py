@@ -15,8 +15,9 @@ import socket
 import struct
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
+from urllib.parse import unquote
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -29,6 +30,7 @@ from sidecar.process.stdio import is_readable
 from sidecar.settings import Bounds
 from sidecar.web import errors
 from sidecar.web.budget import SHARE, Share
+from sidecar.web.errors import Form
 from sidecar.web.middleware import AccessLog
 
 # So /health, which is begun at once, waits for no more than these.
@@ -98,8 +100,20 @@ class Connections:
     Time is that of `clock`: in a suspension nobody was slow.
     """
 
-    def __init__(self, bounds: Bounds, access_log: AccessLog, counts: Counts, clock: Clock) -> None:
-        """Begin with nobody; those that are ended as slow are counted in `counts`."""
+    def __init__(
+        self,
+        bounds: Bounds,
+        access_log: AccessLog,
+        counts: Counts,
+        clock: Clock,
+        *,
+        form_of: Callable[[str], Form | None] = lambda _: None,
+    ) -> None:
+        """Begin with nobody; those that are ended as slow are counted in `counts`.
+
+        What is refused of a request is written in the form that `form_of` has for its path.
+        """
+        self.form_of = form_of
         self.bounds = bounds
         self.access_log = access_log
         self.counts = counts
@@ -235,12 +249,16 @@ class ResponseWriter:
 
 
 class StrictConnection(h11.Connection):
-    """The parser of one connection; `refusal` says what was wrong with what it raised for."""
+    """The parser of one connection; `refusal` says what was wrong with what it raised for.
+
+    `refused` is the request that this was, if it could be read.
+    """
 
     def __init__(self, bounds: Bounds, clock: Clock) -> None:
         """Begin before the first request."""
         super().__init__(h11.SERVER, bounds.max_head_bytes)
         self.refusal: Problem | None = None
+        self.refused: h11.Request | None = None
         self.is_head = False  # a request whose answer has no body
         self._bounds = bounds
         self._clock = clock
@@ -261,7 +279,9 @@ class StrictConnection(h11.Connection):
             if isinstance(event, h11.Request):
                 self.is_head = event.method == b"HEAD"
                 self._has_skipped = False
+                self.refused = event
                 self._check(event)
+                self.refused = None
                 return self._as_served(event)
         except h11.RemoteProtocolError as error:
             is_large = error.error_status_hint == TOO_LARGE_HINT
@@ -488,19 +508,24 @@ class BoundedProtocol(H11Protocol):
 
     def _refuse(self, problem: Problem) -> None:
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            is_known = self._stage == "body"
-            with request_id.using(request_id.chosen(self.headers if is_known else ())):
-                answer = errors.ProblemResponse(problem)
-                headers = [*answer.raw_headers, (b"connection", b"close")]
-                headers.append((request_id.HEADER, str(request_id.current()).encode()))
+            # One that the application has, or will have in the next turn.
+            cycle: Any = self.cycle
+            is_known = cycle is not None and not cycle.response_complete
+            path, headers = self._asked(is_known=is_known)
+            form = self._shared.form_of(path)
+            with request_id.using(request_id.chosen(headers)):
+                told = errors.ProblemResponse(problem)
+                answer = told if form is None else told.written(form)
+                sent = [*answer.raw_headers, (b"connection", b"close")]
+                sent.append((request_id.HEADER, str(request_id.current()).encode()))
                 seconds = self._clock.time() - self.since
-                self._shared.access_log.tell(problem.status, problem.kind, seconds)
+                self._shared.access_log.tell(answer.status_code, problem.kind, seconds)
             if is_known:  # it is counted where it ends
-                cast("dict[str, Any]", self.scope)[errors.REFUSED] = problem.status
+                cast("dict[str, Any]", self.scope)[errors.REFUSED] = answer.status_code
             else:
-                self._shared.counts.answer(OTHER, problem.status, seconds)
+                self._shared.counts.answer(OTHER, answer.status_code, seconds)
             for event in (
-                h11.Response(status_code=answer.status_code, headers=headers),
+                h11.Response(status_code=answer.status_code, headers=sent),
                 h11.Data(data=b"" if self.conn.is_head else bytes(answer.body)),
                 h11.EndOfMessage(),
             ):
@@ -511,6 +536,16 @@ class BoundedProtocol(H11Protocol):
         if self.cycle is not None:  # whoever works on the request hears that nobody waits
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+
+    def _asked(self, *, is_known: bool) -> tuple[str, Sequence[tuple[bytes, bytes]]]:
+        """Return the path and the headers of the request that is refused, as far as they came."""
+        if is_known:
+            return self.scope["path"], self.headers
+        refused = self.conn.refused
+        if refused is None:
+            return "", ()
+        path = unquote(refused.target.partition(b"?")[0].decode("ascii"))
+        return path, [(name.lower(), value) for name, value in refused.headers]
 
     def _close(self) -> None:
         if self.conn.their_state is h11.SEND_BODY and not self._socket.is_closing():

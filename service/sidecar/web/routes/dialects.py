@@ -36,6 +36,19 @@ class Dialect:
         return path in self.paths or path.startswith(self.prefixes)
 
 
+def form_of(path: str, dialects: Iterable[Dialect]) -> Form | None:
+    """Return how errors are written at `path`, None for our own form."""
+    spelled = spelled_once(path)
+    return next((dialect.form for dialect in dialects if dialect.owns(spelled)), None)
+
+
+def spelled_once(path: str) -> str:
+    """Return `path` without what clients double or add when they join it to a base."""
+    if "//" in path or path.endswith("/"):
+        return _SLASHES.sub("/", path).rstrip("/") or "/"
+    return path
+
+
 class DialectMiddleware:
     """Spells paths in one way, and names the form that a dialect's errors have.
 
@@ -49,14 +62,13 @@ class DialectMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
         path = scope["path"]
-        if "//" in path or path.endswith("/"):
-            path = _SLASHES.sub("/", path)
-            scope["path"] = path.rstrip("/") or "/"
+        spelled = scope["path"] = spelled_once(path)
+        if spelled != path:
             raw = _RAW_SLASHES.sub(b"/", scope.get("raw_path") or path.encode())
             scope["raw_path"] = raw.rstrip(b"/") or b"/"
-        for dialect in self._dialects:
-            if dialect.owns(scope["path"]):
-                scope[FORM] = dialect.form
+        form = form_of(spelled, self._dialects)
+        if form is not None:
+            scope[FORM] = form
         await self._app(scope, receive, send)
 
 
