@@ -25,6 +25,7 @@ from sidecar.process import (
     listener,
     logs,
     min_system,
+    origins,
     signals,
     stdio,
 )
@@ -75,6 +76,8 @@ HELP = {
     "--allow-dir": "a folder that /embed-file may read from, once it exists; repeatable (none)",
     "--allow-host": "a host name or address that clients use for this machine, beside those of the "
     "loopback; * takes any, for use behind a firewall or in a container; repeatable (none)",
+    "--allow-origin": "the origin of a web page or desktop shell that may call the service, as "
+    "app://obsidian.md or http://localhost:3000; repeatable (none)",
     "--max-body-mb": "largest request body in MiB (32)",
     "--document-cpu-seconds": "CPU time that reading one PDF may take; the pages read until then "
     "are answered (10)",
@@ -153,6 +156,7 @@ def parser() -> argparse.ArgumentParser:
     add("--threads", type=number(1, 1024), metavar="N")
     several("--allow-dir", dest="allow_dirs", type=Path, metavar="DIR")
     several("--allow-host", dest="allow_hosts", type=_host, metavar="NAME")
+    several("--allow-origin", dest="allow_origins", metavar="ORIGIN")
     body = {"dest": "max_body_bytes", "type": _megabytes, "metavar": "N"}
     add("--max-body-mb", default=32 * MB, **body)
     seconds = {"type": number(1, MOST_DOCUMENT_S), "metavar": "N"}
@@ -208,6 +212,7 @@ def settings_from(
         "has_byte_products": (features or CpuFeatures()).has_byte_products,
         "allow_dirs": tuple(map(_allowed, options.allow_dirs)),
         "allow_hosts": tuple(options.allow_hosts),
+        "allow_origins": tuple(map(origins.origin_of, options.allow_origins)),
         "limits": _made(Limits, told),
         "bounds": _made(Bounds, told),
     }

@@ -26,6 +26,7 @@ from sidecar.process.signals import Stop
 from sidecar.process.stdio import EventWriter
 from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Settings
+from sidecar.web import callers
 from sidecar.web.app import create_app, form_of, preload
 from sidecar.web.budget import Budget
 from sidecar.web.http_protocol import ACCEPTS_PER_TURN, Connections
@@ -135,7 +136,14 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, events: EventW
     encoder = Encoder(
         functools.partial(load, settings, events), limits=settings.limits, now=clock.time
     )
-    connections = Connections(settings.bounds, access_log, encoder.counts, clock, form_of=form_of)
+    connections = Connections(
+        settings.bounds,
+        access_log,
+        encoder.counts,
+        clock,
+        form_of=form_of,
+        allowed=callers.allowed(settings.allow_origins),
+    )
     app, service = create_app(
         settings,
         encoder,

@@ -78,7 +78,8 @@ class Settings:
     """The settings of one run.
 
     `bundle` is the root of the bundle that the service stands in, None outside of one.
-    `allow_hosts` are names that it is called by beside those of the loopback.
+    `allow_hosts` are names that it is called by beside those of the loopback, `allow_origins` are
+    those of pages that may call it.
     `threads` is how many compute at once. `has_byte_products` is whether the processor multiplies
     bytes in one instruction, None where it does not tell. `instance` is what this run is called,
     None for a random name. `drain_s` is how long a stopping service lets running requests go on.
@@ -98,6 +99,7 @@ class Settings:
     has_byte_products: bool | None = None
     allow_dirs: tuple[Path, ...] = ()
     allow_hosts: tuple[str, ...] = ()
+    allow_origins: tuple[str, ...] = ()
     allow_download: bool = False
     allow_remote: bool = False
     instance: str | None = None

@@ -65,6 +65,7 @@ SERVING = (
 CONTAINERS = (
     f"{DOCKER_RUN} {IMAGE}",
     f"{DOCKER_RUN} -v ~/Documents:/documents:ro {IMAGE} --allow-dir /documents",
+    f"{DOCKER_RUN} {IMAGE} --allow-origin app://obsidian.md",
     f'{DOCKER_RUN} -v ~/token:/token:ro --user "$(id -u):$(id -g)" {IMAGE} --token-file /token',
     f"{DOCKER_RUN} -i {IMAGE} --token-stdin < ~/token",
     f"{DOCKER_RUN} --env SIDECAR_TOKEN {IMAGE}",

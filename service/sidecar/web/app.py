@@ -26,7 +26,7 @@ from sidecar.process.clock import Clock
 from sidecar.process.presence import Presence
 from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Settings
-from sidecar.web import errors, middleware
+from sidecar.web import callers, errors, middleware
 from sidecar.web.budget import Budget, BudgetMiddleware
 from sidecar.web.errors import Form
 from sidecar.web.middleware import AccessLog, AccessLogMiddleware, AccessMiddleware
@@ -37,6 +37,7 @@ from sidecar.web.routes.dialects import DialectMiddleware
 PARTS = (embedding.router, openai.router, ollama.router, tei.router, status.router, files.router)
 DIALECTS = (openai.DIALECT, ollama.DIALECT, tei.DIALECT)
 PATHS = frozenset(route.path for part in PARTS for route in part.routes if isinstance(route, Route))
+HAS_PAGE = False  # none is served at GET / yet, and so none sends anything
 # Left to the first requests, which a start is measured by.
 WAIT_S = 1.0
 LOADED = "everything that requests need is loaded"
@@ -87,10 +88,13 @@ def create_app(
     app.add_exception_handler(Exception, errors.answer_bug)
     health = partial(status.answer_health, service)
     hosts = middleware.names(settings.host, settings.allow_hosts)
+    allowed = callers.allowed(settings.allow_origins)
     # Around the framework's own handling of failures; the outermost last.
     limited = BudgetMiddleware(app, budget)
-    guarded = AccessMiddleware(limited, health, hosts=hosts, token=settings.token)
-    counted = AccessLogMiddleware(guarded, access_log, encoder.counts, PATHS)
+    guarded = AccessMiddleware(
+        limited, health, hosts=hosts, token=settings.token, allowed=allowed, has_page=HAS_PAGE
+    )
+    counted = AccessLogMiddleware(guarded, access_log, encoder.counts, PATHS, allowed)
     return DialectMiddleware(counted, DIALECTS), service
 
 

@@ -15,7 +15,7 @@ import socket
 import struct
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, cast
 from urllib.parse import unquote
 
@@ -28,8 +28,9 @@ from sidecar.problems import Problem, stopping
 from sidecar.process.clock import Clock
 from sidecar.process.stdio import is_readable
 from sidecar.settings import Bounds
-from sidecar.web import errors
+from sidecar.web import callers, errors
 from sidecar.web.budget import SHARE, Share
+from sidecar.web.callers import Headers
 from sidecar.web.errors import Form
 from sidecar.web.middleware import AccessLog
 
@@ -108,12 +109,15 @@ class Connections:
         clock: Clock,
         *,
         form_of: Callable[[str], Form | None] = lambda _: None,
+        allowed: frozenset[bytes] = frozenset(),
     ) -> None:
         """Begin with nobody; those that are ended as slow are counted in `counts`.
 
-        What is refused of a request is written in the form that `form_of` has for its path.
+        What is refused of a request is written in the form that `form_of` has for its path, and
+        pages of `allowed` origins may read it.
         """
         self.form_of = form_of
+        self.allowed = allowed
         self.bounds = bounds
         self.access_log = access_log
         self.counts = counts
@@ -518,6 +522,7 @@ class BoundedProtocol(H11Protocol):
                 answer = told if form is None else told.written(form)
                 sent = [*answer.raw_headers, (b"connection", b"close")]
                 sent.append((request_id.HEADER, str(request_id.current()).encode()))
+                sent += callers.readable(headers, self._shared.allowed)
                 seconds = self._clock.time() - self.since
                 self._shared.access_log.tell(answer.status_code, problem.kind, seconds)
             if is_known:  # it is counted where it ends
@@ -537,7 +542,7 @@ class BoundedProtocol(H11Protocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
 
-    def _asked(self, *, is_known: bool) -> tuple[str, Sequence[tuple[bytes, bytes]]]:
+    def _asked(self, *, is_known: bool) -> tuple[str, Headers]:
         """Return the path and the headers of the request that is refused, as far as they came."""
         if is_known:
             return self.scope["path"], self.headers

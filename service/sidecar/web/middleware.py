@@ -24,7 +24,8 @@ from sidecar.metrics import OTHER, Counts
 from sidecar.problems import CLIENT_CLOSED, Problem
 from sidecar.process.listener import host_name
 from sidecar.process.logs import FIELDS
-from sidecar.web import errors
+from sidecar.web import callers, errors
+from sidecar.web.callers import Caller
 from sidecar.web.errors import KIND, REFUSED
 
 LINES_PER_S = 20
@@ -35,7 +36,8 @@ log = logging.getLogger("sidecar.requests")
 class AccessLogMiddleware:
     """Names each request, counts its answer, and tells of those that were refused or failed.
 
-    Everything is passed on to `app`, which has the paths `routes`.
+    Everything is passed on to `app`, which has the paths `routes`. Pages of `allowed` origins may
+    read every answer.
     A line has the status, the kind of problem, the id and the time; never a path, a parameter or
     a word of the body.
     """
@@ -44,10 +46,12 @@ class AccessLogMiddleware:
     access_log: AccessLog
     counts: Counts
     routes: frozenset[str]
+    allowed: frozenset[bytes] = frozenset()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on; its answer carries the id."""
         identity = request_id.chosen(scope["headers"])
+        readable = callers.readable(scope["headers"], self.allowed)
         began = time.monotonic()
         status = 0
 
@@ -56,7 +60,7 @@ class AccessLogMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 header = (request_id.HEADER, identity.encode())
-                message["headers"] = [*message.get("headers", ()), header]
+                message["headers"] = [*message.get("headers", ()), header, *readable]
             await send(message)
 
         with request_id.using(identity):
@@ -132,21 +136,36 @@ class AccessMiddleware:
     """Refuses requests by their Host, Origin and token before anything else looks at them."""
 
     def __init__(
-        self, app: ASGIApp, health: Health, *, hosts: frozenset[str], token: bytes | None = None
+        self,
+        app: ASGIApp,
+        health: Health,
+        *,
+        hosts: frozenset[str],
+        token: bytes | None = None,
+        allowed: frozenset[bytes] = frozenset(),
+        has_page: bool = False,
     ) -> None:
         """Pass on to `app` what calls the service by one of `hosts` and shows the `token`.
 
+        Of pages that is what those of `allowed` origins send and, if it `has_page`, that one.
         Nothing but the token's digest is kept. What asks for `health` needs no token, which is
         told whether there was one, and is answered ahead of the framework: however much is asked
         for, it is soon.
         """
         self._app, self._health, self._hosts = app, health, hosts
+        self._allowed, self._has_page = allowed, has_page
         self._digest = None if token is None else hashlib.sha256(token).digest()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 400, 401, 403 or 421."""
-        problem = self._problem(scope["headers"])
-        if problem is None:
+        problem = self._problem(scope)
+        if problem is None and callers.is_preflight(scope):  # which has no token
+            answer = callers.preflight(scope["headers"])
+            if not isinstance(answer, Problem):
+                await answer(scope, receive, send)
+                return
+            problem = answer
+        elif problem is None:
             # Of the path as it was sent: a Host may make another of the URL that it is part of.
             is_open, is_trusted = scope["path"] == OPEN_PATH, self._is_trusted(scope["headers"])
             if is_open and scope["method"] in METHODS:
@@ -170,31 +189,32 @@ class AccessMiddleware:
         digest = hashlib.sha256(found[1] if found else b"").digest()
         return hmac.compare_digest(digest, self._digest)
 
-    def _problem(self, headers: Sequence[tuple[bytes, bytes]]) -> Problem | None:
-        hosts = [value for name, value in headers if name == b"host"]
+    def _problem(self, scope: Scope) -> Problem | None:
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
         found = _HOST.fullmatch(hosts[0].decode("latin-1").lower()) if len(hosts) == 1 else None
         if found is None:
             what, step = "the request does not name one host", "send one Host header"
             return _refusal("bad-host", what, "exactly one Host header is needed", step)
-        if ANY not in self._hosts and found[1] not in self._hosts:
+        is_named = found[1] in self._hosts
+        if ANY not in self._hosts and not is_named:
             what = "the host name is not allowed"
             why = "a web page can point any host name at this machine's address"
             step = "use 127.0.0.1, or start the service with --allow-host NAME"
             return _refusal("unknown-host", what, why, step)
-        if any(_is_of_page(name, value) for name, value in headers):
-            what = "requests of web pages are refused"
-            why = "web pages of any origin can send requests to this machine"
-            step = "call the service from the app's own process, not from a page"
-            return _refusal("web-page", what, why, step)
-        return None
+        own = b"http://" + hosts[0] if self._has_page and is_named else None
+        if callers.caller_of(scope, allowed=self._allowed, own=own) is not Caller.PAGE:
+            return None
+        if scope["path"] == callers.STOP_PATH:
+            what, why = "web pages may not stop the service", "it serves other programs, too"
+            return _refusal("web-page", what, why, "stop it from the app's own process")
+        what = "requests of web pages are refused"
+        why = "web pages of any origin can send requests to this machine"
+        step = (
+            "call the service from the app's own process, or start it with --allow-origin ORIGIN, "
+            "where ORIGIN is the page's location.origin"
+        )
+        return _refusal("web-page", what, why, step)
 
 
 def _refusal(kind: str, what: str, why: str, step: str) -> Problem:
     return Problem(kind, what, why, step, closes=True)
-
-
-def _is_of_page(name: bytes, value: bytes) -> bool:
-    """Return whether a browser sets this header, and a user's own navigation does not."""
-    if name == b"sec-fetch-site":
-        return value.strip().lower() in (b"cross-site", b"same-site")
-    return name == b"origin"

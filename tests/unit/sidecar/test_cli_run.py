@@ -261,6 +261,14 @@ def test_the_names_that_clients_call_us_by_are_spelled_as_headers_are(
     assert "--allow-host" in capsys.readouterr().err
 
 
+def test_origins_are_taken_whole_and_a_wrong_one_ends_the_start() -> None:
+    given = ["--allow-origin", "app://obsidian.md", "--allow-origin", "http://localhost:3000"]
+    settings = cli.settings_from(cli.parser().parse_args(given), bundle=None)
+    assert settings.allow_origins == ("app://obsidian.md", "http://localhost:3000")
+    with pytest.raises(UsageError):
+        cli.main(["--check-options", "--allow-origin", "*"])
+
+
 def test_values_out_of_range_and_cut_options_are_usage_errors(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -18,7 +18,7 @@ from starlette.responses import PlainTextResponse, Response
 from sidecar.models.loader import Loaded, Space
 from sidecar.models.snapshot import Snapshot
 from sidecar.problems import Problem
-from sidecar.web import bodies, responses
+from sidecar.web import bodies, callers, responses
 from sidecar.web.budget import share_of
 from sidecar.web.routes import RequestRoute, service_of
 from sidecar.web.routes.dialects import TEXTS_OR_NONE, Dialect, headers_of, require_model
@@ -118,12 +118,13 @@ _REFUSED = _errors(400, 404, 413, 415, 503, 507)
 
 
 async def _body(request: Request) -> bytes:
-    """Return the body, of whatever type: this API's clients send JSON as any.
+    """Return the body, of whatever type from a program: this API's clients send JSON as any.
 
-    That is no way in for a page: what a browser sends for one has been refused by its headers.
+    A page's is to be JSON: it could send another type without asking.
     """
     limits = service_of(request).settings.limits
-    body = await bodies.read(request, max_bytes=limits.max_body_bytes, is_any_type=True)
+    is_any_type = callers.is_program(request.scope["headers"])
+    body = await bodies.read(request, max_bytes=limits.max_body_bytes, is_any_type=is_any_type)
     if not body:
         raise Problem("bad-json", "missing request body", next_step="send one JSON object, UTF-8")
     return body

@@ -22,6 +22,7 @@ KEYS = {
     "/api/embed": {"error"},
     "/similarity": {"error", "error_type"},
 }
+ALLOWED = "app://obsidian.md"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 LENGTH = b"Content-Length: 9\r\n"
 
@@ -69,3 +70,20 @@ def test_a_request_that_breaks_off_is_counted_once(door: Doorstep) -> None:
     assert status(door.say(head("/embed", CHUNKED) + b"nonsense\r\n")) == 400
     until(lambda: bool(door.encoder.counts.requests))
     assert door.encoder.counts.requests == {("/embed", 400): 1}
+
+
+def test_an_allowed_page_reads_what_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(port=0, bounds=QUICK, allow_origins=(ALLOWED,))
+    with contextlib.closing(Doorstep(settings, monkeypatch)) as door:
+        for origin, expected in ((ALLOWED, ALLOWED), ("null", "")):
+            line = f"Origin: {origin}\r\n".encode()
+            for sent in (
+                head("/v1/embeddings", line, LENGTH) + b"{",
+                head("/v1/embeddings", line, CHUNKED) + b"nonsense\r\n",
+                head("/embed", line, b"X: y\r\n" * 100),
+            ):
+                answer = door.say(sent)
+                assert status(answer) in (400, 403, 408, 431)
+                assert header(answer, "access-control-allow-origin") == expected
+                assert header(answer, "vary") == "Origin"
+        assert header(door.say(b"nonsense\r\n\r\n"), "vary") == "Origin"

@@ -20,7 +20,8 @@ def opens(token: bytes | None, *headers: tuple[bytes, bytes]) -> bool:
     async def nothing(*_: Any) -> Any:
         return None
 
-    scope = {"type": "http", "path": "/embed", "headers": [(b"host", b"localhost"), *headers]}
+    scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/embed"}
+    scope["headers"] = [(b"host", b"localhost"), *headers]
     layer = AccessMiddleware(
         app, lambda _: pytest.fail("health"), hosts=frozenset({"localhost"}), token=token
     )
