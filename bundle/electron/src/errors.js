@@ -57,11 +57,13 @@ import { isRecord } from './json.js';
 /** @type {Readonly<Record<string, string>>} */
 const OPTIONS = {
   'allow-dir': 'allowDirs',
+  'allow-origin': 'allowOrigins',
   engine: 'engine',
   model: 'model',
   'model-cache': 'modelCachePath',
   port: 'port',
 };
+const LISTS = ['allowDirs', 'allowOrigins'];
 const OPTION = /--([a-z][a-z-]*)(?: ((?<=--model )[\w.-]+$|[A-Z][A-Z_]*|\d[\d.]*|auto|cpu|packed|reference|[^\s,;]+\/[^\s,;]+)(?![\w]))?/g;
 
 /**
@@ -74,7 +76,7 @@ export function inOptions(next) {
     const ours = OPTIONS[name];
     if (!value) return ours ?? option;
     const quoted = /^[A-Z\d]/.test(value) ? value : `'${value}'`;
-    if (ours === 'allowDirs') return `${ours}: [${quoted}]`;
+    if (ours && LISTS.includes(ours)) return `${ours}: [${quoted}]`;
     return ours ? `${ours}: ${quoted}` : `args: ['--${name}', '${value}']`;
   });
 }

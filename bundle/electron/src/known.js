@@ -13,8 +13,8 @@ const FILE = ['chunkSize', 'chunkOverlap', 'maxChunks', 'unit', 'charset', 'pass
 export const KNOWN = Object.freeze({
   PythonSidecarService: [
     ...['resources', 'pythonPath', 'scriptPath', 'modelCachePath', 'port', 'portFallback'],
-    ...['autoRestart', 'onProgress', 'onLog', 'model', 'engine', 'allowDirs', 'args', 'startTimeout'],
-    ...['stopTimeout', 'healthInterval', 'healthTimeout', 'backoff'],
+    ...['autoRestart', 'onProgress', 'onLog', 'model', 'engine', 'allowDirs', 'allowOrigins', 'args'],
+    ...['startTimeout', 'stopTimeout', 'healthInterval', 'healthTimeout', 'backoff'],
   ],
   PythonSidecarClient: ['baseUrl', 'host', 'port', 'token', 'service', ...PATIENCE],
   PythonSidecarEmbedder: ['client', 'autoStart', 'service', 'batchSize', ...SPACE],

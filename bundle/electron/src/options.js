@@ -17,6 +17,7 @@ import { cleanEnvironment, isBundled, locate } from './paths.js';
  * @property {string} [model] a model of the bundle
  * @property {string} [engine] `hash` needs no weights, for tests of user interfaces
  * @property {string[]} [allowDirs] folders that files may be read from
+ * @property {string[]} [allowOrigins] of pages that may call it, as `app://obsidian.md`
  * @property {string[]} [args] further options of the service
  * @property {number} [startTimeout] milliseconds until it must be ready (180000)
  * @property {number} [stopTimeout] milliseconds until it is killed (5000)
@@ -74,7 +75,7 @@ export const DEFAULTS = Object.freeze({
  * @returns {import('./process.js').Command}
  */
 export function commandOf(options, identity, port) {
-  const { modelCachePath, model, engine, allowDirs = [], args = [] } = options;
+  const { modelCachePath, model, engine, allowDirs = [], allowOrigins = [], args = [] } = options;
   const { pythonPath, scriptPath } = locate(options);
   // A bundle serves nothing but what it vouches for, unless it may download.
   if (modelCachePath && isBundled(scriptPath) && !args.includes('--allow-download')) {
@@ -94,6 +95,7 @@ export function commandOf(options, identity, port) {
       ...(model ? ['--model', model] : []),
       ...(engine ? ['--engine', engine] : []),
       ...allowDirs.flatMap((folder) => ['--allow-dir', folder]),
+      ...allowOrigins.flatMap((origin) => ['--allow-origin', origin]),
       ...args,
     ],
   };

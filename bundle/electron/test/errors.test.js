@@ -57,6 +57,8 @@ test('an end by a signal or by an unknown code is a crash', () => {
 
 for (const [said, told] of [
   ['start it with --allow-dir FOLDER', 'start it with allowDirs: [FOLDER]'],
+  ['start it with --allow-origin ORIGIN, where', 'start it with allowOrigins: [ORIGIN], where'],
+  ['--allow-origin http://localhost:3000', "allowOrigins: ['http://localhost:3000']"],
   ['--port 8422, or --port 0', 'port: 8422, or port: 0'],
   ['choose a --port above 1023', 'choose a port above 1023'],
   ['--engine auto, or a bundle of the profile safe', "engine: 'auto', or a bundle of the profile safe"],

@@ -55,6 +55,7 @@ for (const [taker, name, next] of [
   ['PythonSidecarService', 'retries', 'pass retryAttempts to PythonSidecarClient'],
   ['PythonSidecarService', 'autorestart', 'use autoRestart'],
   ['PythonSidecarService', 'allowDir', 'use allowDirs'],
+  ['PythonSidecarService', 'allowOrigin', 'use allowOrigins'],
   ['PythonSidecarEmbedder', 'token', 'pass token to PythonSidecarClient'],
   ['embedBatch', 'batch_size', 'use batchSize'],
   ['embedFile', 'chunk_size', 'use chunkSize'],

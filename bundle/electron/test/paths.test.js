@@ -69,11 +69,13 @@ test('an older spelling of the script is taken as given', (t) => {
   writeFileSync(scriptPath, '');
   const identity = { instance: 'i'.repeat(32), token: 'secret' };
   const options = { resources: root, pythonPath: path, scriptPath };
-  const { args } = commandOf({ ...options, allowDirs: ['/a b', '/c'], model: 'm' }, identity, 8421);
+  const allowed = { allowDirs: ['/a b', '/c'], allowOrigins: ['app://obsidian.md', 'tauri://localhost'] };
+  const { args } = commandOf({ ...options, ...allowed, model: 'm' }, identity, 8421);
   assert.deepEqual(args, [
     ...['-I', '-B', scriptPath, '--port', '8421', '--parent-watch', '--token-stdin'],
     ...['--instance', identity.instance, '--log-format', 'json'],
     ...['--model', 'm', '--allow-dir', '/a b', '--allow-dir', '/c'],
+    ...['--allow-origin', 'app://obsidian.md', '--allow-origin', 'tauri://localhost'],
   ]);
   assert.equal(args.includes(identity.token), false);
 });

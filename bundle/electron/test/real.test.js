@@ -1,9 +1,11 @@
 // The three classes with the sidecar of a bundle, which SIDECAR_BUNDLE names.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   cpSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync,
 } from 'node:fs';
+import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'node:test';
@@ -229,6 +231,20 @@ test('a document comes in chunks with their places, from a folder and as bytes',
       assert.equal(text.slice(start, end), chunks[index]);
       assert.equal(truncated, false);
     });
+  }
+});
+
+test('a page of an allowed origin may ask and read, and no other', { skip }, async (t) => {
+  const { service } = started(t, { ...QUICK, allowOrigins: ['app://obsidian.md'] });
+  await service.startSidecar();
+  const { host, port, token } = await service.endpoint();
+  for (const [origin, status] of [['app://obsidian.md', 200], ['https://evil.example', 403]]) {
+    const headers = { origin, authorization: `Bearer ${token}` };
+    const request = http.get({ host, port, path: '/info', headers, agent: false });
+    const [answer] = await once(request, 'response');
+    answer.resume();
+    assert.equal(answer.statusCode, status);
+    assert.equal(answer.headers['access-control-allow-origin'], status === 200 ? origin : undefined);
   }
 });
 

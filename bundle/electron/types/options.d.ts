@@ -46,6 +46,10 @@ export type ServiceOptions = {
      */
     allowDirs?: string[];
     /**
+     * of pages that may call it, as `app://obsidian.md`
+     */
+    allowOrigins?: string[];
+    /**
      * further options of the service
      */
     args?: string[];
@@ -113,6 +117,7 @@ export type Endpoint = {
  * @property {string} [model] a model of the bundle
  * @property {string} [engine] `hash` needs no weights, for tests of user interfaces
  * @property {string[]} [allowDirs] folders that files may be read from
+ * @property {string[]} [allowOrigins] of pages that may call it, as `app://obsidian.md`
  * @property {string[]} [args] further options of the service
  * @property {number} [startTimeout] milliseconds until it must be ready (180000)
  * @property {number} [stopTimeout] milliseconds until it is killed (5000)
