@@ -16,6 +16,8 @@ from sidecar.web.routes import RequestRoute, service_of, tei
 router = APIRouter(route_class=RequestRoute)
 BINARY = "application/octet-stream"
 TOKENS = "X-Sidecar-Tokens"
+OURS, THEIRS = b'"texts"', b'"inputs"'
+HEAD_BYTES = 1 << 10
 
 
 @router.post(
@@ -34,9 +36,11 @@ async def embed(request: Request) -> Response:
     body = await bodies.read(request, max_bytes=service.settings.limits.max_body_bytes)
 
     def choose(kind: type[schemas.Wire]) -> None:
-        if kind is tei.InputsRequest:
-            request.scope[FORM] = tei.form
+        request.scope[FORM] = tei.form if kind is tei.InputsRequest else None
 
+    # Of a body that cannot be read the beginning says whose client sent it.
+    if THEIRS in body[:HEAD_BYTES] and OURS not in body[:HEAD_BYTES]:
+        request.scope[FORM] = tei.form
     asked: schemas.EmbedRequest | tei.InputsRequest = await responses.validated(
         body, schemas.EmbedRequest, tei.InputsRequest, choose=choose
     )

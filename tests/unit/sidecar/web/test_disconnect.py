@@ -19,9 +19,14 @@ HEADERS = [(b"host", b"localhost"), (b"content-type", b"application/json")]
 
 
 async def ask(
-    served: Served, body: bytes, left: asyncio.Event, *, is_cut: bool = False
+    served: Served,
+    body: bytes,
+    left: asyncio.Event,
+    *,
+    path: str = "/embed",
+    is_cut: bool = False,
 ) -> list[Any]:
-    """Post to /embed as a server would, and say that the client left once `left` is set."""
+    """Post to `path` as a server would, and say that the client left once `left` is set."""
     app, _ = create_app(
         served.settings,
         served.encoder,
@@ -45,8 +50,8 @@ async def ask(
     scope = {
         "type": "http",
         "method": "POST",
-        "path": "/embed",
-        "raw_path": b"/embed",
+        "path": path,
+        "raw_path": path.encode(),
         "query_string": b"",
         "headers": HEADERS,
         "http_version": "1.1",
@@ -59,14 +64,28 @@ async def ask(
     return sent
 
 
-def test_a_client_that_leaves_in_the_queue_frees_its_slot(served: Served) -> None:
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/embed", {"texts": ["a"]}),
+        ("/embed", {"inputs": "a"}),
+        ("/similarity", {"inputs": {"source_sentence": "a", "sentences": ["b"]}}),
+        ("/v1/embeddings", {"input": "a"}),
+        ("/api/embed", {"input": "a"}),
+        ("/api/embeddings", {"prompt": "a"}),
+    ],
+    ids=str,
+)
+def test_a_client_that_leaves_in_the_queue_frees_its_slot(
+    served: Served, path: str, asked: dict[str, Any]
+) -> None:
     async def work() -> tuple[int, int]:
         served.engine.gate.clear()
         stays, leaves = asyncio.Event(), asyncio.Event()
-        body = json.dumps({"texts": ["a"]}).encode()
-        first = asyncio.create_task(ask(served, body, stays))
+        body = json.dumps(asked).encode()
+        first = asyncio.create_task(ask(served, body, stays, path=path))
         await asyncio.to_thread(served.engine.entered.wait, 30)
-        second = asyncio.create_task(ask(served, body, leaves))
+        second = asyncio.create_task(ask(served, body, leaves, path=path))
         await asyncio.sleep(0.02)
         leaves.set()
         answer = await second
@@ -79,13 +98,14 @@ def test_a_client_that_leaves_in_the_queue_frees_its_slot(served: Served) -> Non
 
 
 @pytest.mark.parametrize("body", [b"", b'{"texts": ["a'])
+@pytest.mark.parametrize("path", ["/embed", "/similarity", "/v1/embeddings", "/api/embed"])
 def test_a_client_that_leaves_in_the_middle_of_its_body_costs_nothing(
-    served: Served, body: bytes
+    served: Served, path: str, body: bytes
 ) -> None:
     async def work() -> list[Any]:
         left = asyncio.Event()
         left.set()
-        return await ask(served, body, left, is_cut=True)
+        return await ask(served, body, left, path=path, is_cut=True)
 
     assert served.run(work())[0]["status"] == 499
     assert served.engine.batches == []
