@@ -13,7 +13,7 @@ import json
 import math
 import re
 import secrets
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import orjson
@@ -263,11 +263,9 @@ def parse_texts(
     value = parse(long.rest(), fields=names)
 
     def place_of(number: int) -> str:
-        for name in names:
-            found = value.get(name)
-            for at, text in enumerate(found if isinstance(found, list) else ()):
-                if isinstance(text, str) and long.number_of(text) == number:
-                    return f"{name}.{at}"
+        for place, text in _placed(value, names):
+            if isinstance(text, str) and long.number_of(text) == number:
+                return place
         return "the body"
 
     lengths: list[int] = []
@@ -291,6 +289,16 @@ def parse_texts(
         return LongStringTexts(long, found, lengths)
 
     return value, texts
+
+
+def _placed(value: Mapping[str, Any], names: Iterable[str]) -> Iterator[tuple[str, object]]:
+    """Yield the texts of the fields `names` in `value`, each with its place."""
+    for name in names:
+        found = value.get(name)
+        if isinstance(found, list):
+            yield from ((f"{name}.{at}", text) for at, text in enumerate(found))
+        else:
+            yield name, found
 
 
 def _refuse_many(body: bytes) -> None:

@@ -45,6 +45,14 @@ def _texts(value: object) -> object:
     return items
 
 
+def _prompt(value: object) -> object:
+    """Return the text of `prompt` in a list; an empty one is none."""
+    if not isinstance(value, str):
+        kind, what = "no_text", "a text is needed"
+        raise PydanticCustomError(kind, what)
+    return [value] if value else []
+
+
 class Named(Wire):
     """What has the name of a model, by either key."""
 
@@ -67,7 +75,9 @@ class OllamaRequest(Wire):
 class PromptRequest(Wire):
     """One text to embed; other fields are ignored."""
 
-    prompt: str = Field(default="", description="The text.")
+    texts: Annotated[
+        list[str], BeforeValidator(_prompt), WithJsonSchema({"type": "string", "default": ""})
+    ] = Field(default_factory=list, alias="prompt", description="The text.")
     model: str | None = Field(default=None, description="A name of the model that is served.")
 
 
@@ -191,7 +201,7 @@ async def embeddings(request: Request) -> Response:
     _require(loaded.snapshot, asked.model)
     with responses.departure(request) as disconnected:
         found = await service.encoder.embed(
-            [asked.prompt] if asked.prompt else [],
+            asked.texts,
             Space(loaded.engine.pooling, loaded.description.family not in RAW_FAMILIES),
             disconnected=disconnected,
         )

@@ -179,6 +179,14 @@ def test_texts_over_the_limits_are_refused(place: Place) -> None:
     small.close()
 
 
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_half_a_pair_in_a_large_body_is_told_by_its_place(shared: Served, place: Place) -> None:
+    body = place.body(b'"' + b"a" * (1 << 17) + rb' \ud800"')
+    said = place.refused(shared.request("POST", place.path, content=body, headers=JSON), 422)
+    name = place.before.split(b'"')[1].decode()
+    assert f"{name}.0: it has half" in said or f"{name}: it has half" in said
+
+
 STRANGE = (
     *("\0", " \t\n", "\U0001f600" * 3, "\u05e9\u05dc\u05d5\u05dd", "\u200d\u202e"),
     "x" * 1_000_000,
