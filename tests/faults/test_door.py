@@ -85,26 +85,58 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
         process.popen.communicate()
 
 
+@pytest.mark.parametrize("options", [[], ["--allow-origin", "app://obsidian.md"]], ids=len)
 def test_strangers_and_pages_are_refused_without_a_cors_header(
-    start: Callable[..., Process],
+    start: Callable[..., Process], options: list[str]
 ) -> None:
-    service = start()
+    service = start(*options)
     ask = b"Access-Control-Request-Method: POST\r\n"
-    for head, expected in (
-        (b"POST /embed HTTP/1.1\r\nHost: evil.example\r\n", 421),
-        (b"GET /info HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n", 400),
-        (b"GET /info HTTP/1.1\r\n", 400),
-        (b"GET /info HTTP/1.1\r\nHost: 127.0.0.1/evil?\r\n", 400),
-        (b"GET /info HTTP/1.1\r\n" + HOST + b"Origin: https://evil.example\r\n", 403),
-        (b"GET /health HTTP/1.1\r\n" + HOST + b"Origin: null\r\n", 403),
-        (b"GET /info HTTP/1.1\r\n" + HOST + b"Sec-Fetch-Site: cross-site\r\n", 403),
-        (b"OPTIONS /embed HTTP/1.1\r\n" + HOST + b"Origin: null\r\n" + ask, 403),
-        (b"GET /info HTTP/1.1\r\n" + HOST + CLOSE, 200),
+    for path, lines, expected in (
+        (b"POST /embed", b"Host: evil.example\r\n", 421),
+        (b"POST /v1/embeddings", b"Host: evil.example\r\n", 421),
+        (b"GET /info", b"Host: localhost\r\nHost: localhost\r\n", 400),
+        (b"GET /api/tags", b"", 400),
+        (b"GET /info", b"Host: 127.0.0.1/evil?\r\n", 400),
+        (b"GET /info", HOST + b"Origin: https://evil.example\r\n", 403),
+        (b"GET /health", HOST + b"Origin: null\r\n", 403),
+        (b"GET /v1/models", HOST + b"Sec-Fetch-Site: cross-site\r\n", 403),
+        (b"POST /api/embed", HOST + b"Origin: null\r\n", 403),
+        (b"OPTIONS /embed", HOST + b"Origin: null\r\n" + ask, 403),
+        (b"OPTIONS /similarity", HOST + b"Origin: app://obsidian.mdx\r\n" + ask, 403),
+        (b"GET /info", HOST + CLOSE, 200),
     ):
-        answer = service.say(head + b"\r\n")
-        assert status(answer) == expected, head
+        answer = service.say(path + b" HTTP/1.1\r\n" + lines + b"\r\n")
+        assert status(answer) == expected, (path, lines)
         assert b"access-control" not in answer.lower()
         assert header(answer, "x-request-id")
+
+
+def test_an_allowed_page_asks_sends_and_reads(start: Callable[..., Process]) -> None:
+    service = start("--allow-origin", "app://obsidian.md", SIDECAR_TOKEN=TOKEN)
+    page = b"Origin: app://obsidian.md\r\n"
+    ask = b"Access-Control-Request-Method: POST\r\n"
+    ask += b"Access-Control-Request-Headers: authorization,content-type\r\n"
+    answer = service.say(b"OPTIONS /v1/embeddings HTTP/1.1\r\n", HOST, CLOSE, page, ask, b"\r\n")
+    assert status(answer) == 204
+    assert answer.endswith(b"\r\n\r\n")
+    assert "authorization" in header(answer, "access-control-allow-headers")
+    lines = [line.removesuffix(b"\r\n") for line in (page, SHOWN)]
+    path = "/v1/embeddings"
+    answers = [service.say(post({"input": "a"}, *lines[:count], path=path)) for count in (2, 1)]
+    assert [status(one) for one in answers] == [200, 401]
+    for one in (answer, *answers):
+        assert header(one, "access-control-allow-origin") == "app://obsidian.md"
+        assert header(one, "vary") == "Origin"
+
+
+@pytest.mark.parametrize("origin", ["*", "null", "http://localhost:3000/"])
+def test_an_origin_that_cannot_be_allowed_ends_the_start_with_2(origin: str) -> None:
+    command = [*PROGRAM, "--port", "0", "--allow-origin", origin]
+    ended = subprocess.run(command, capture_output=True, timeout=WAIT_S, check=False)
+    assert ended.returncode == 2
+    told = json.loads(ended.stderr.splitlines()[-1])
+    assert told["why"]
+    assert "--allow-origin http://localhost:3000" in told["next"]
 
 
 @pytest.mark.parametrize("way", ["stdin", "file", "environment"])
