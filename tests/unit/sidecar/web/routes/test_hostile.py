@@ -298,3 +298,23 @@ def test_another_method_is_refused(shared: Served, place: Place) -> None:
         answer = shared.request(method, place.path)
         ours.refused(answer, 405)
         assert answer.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "secret",
+        "%00secret",
+        "%ff",
+        "..%2F..%2Fsecret",
+        "secret/" * 500,
+        "\u65e5\u672c",
+        "%F0%9F%98",
+    ],
+    ids=range(7),
+)
+def test_a_name_in_the_path_is_compared_and_no_more(shared: Served, name: str) -> None:
+    answer = shared.get(f"/v1/models/{name}")
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "model_not_found"
+    assert ECHO not in answer.text
