@@ -114,7 +114,7 @@ class BuildContext:
         wheels = read_wheels(project.wheel_lock)
         require_current(wheels, project.root / "pyproject.toml")
         target = target_named(options.target) if options.target else host_target()
-        assembly = tree.digest_of(tree.python_sources(project.assembly))
+        assembly = tree.digest_of(tree.source_files(project.assembly))
         packed = project.service / "sidecar/engines/packed"
         context = cls(
             options=options,
@@ -127,7 +127,7 @@ class BuildContext:
                 models=read_models(project.model_lock, recipe),
             ),
             sources=Sources(
-                service=tree.digest_of(tree.python_sources(project.service)),
+                service=tree.digest_of(tree.source_files(project.service)),
                 version=project.version,
                 forward=tree.digest_of({n: packed / n for n in FORWARD if (packed / n).is_file()}),
                 # The code that assembles, and the layout it is told to follow.

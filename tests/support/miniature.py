@@ -21,7 +21,7 @@ from bundler.artifacts.network import Network
 from bundler.artifacts.sources import UrlSource
 from bundler.assembly.assemble import Assembled, assemble
 from bundler.assembly.components import FetchedInputs
-from bundler.assembly.tree import digest_of, python_sources
+from bundler.assembly.tree import digest_of, source_files
 from bundler.console import Progress
 from bundler.digests import Artifact, Digest
 from bundler.locks.models import ModelFile, ModelSpec, read_models, render_models
@@ -166,7 +166,7 @@ class Miniature:
     def sources(self) -> Sources:
         """What identifies the service as it is now; the builder is always the same."""
         return Sources(
-            service=digest_of(python_sources(self.project.service)),
+            service=digest_of(source_files(self.project.service)),
             forward=Digest.of_bytes(b"forward"),
             version="0.0.1",
             builder=Digest.of_bytes(b"builder"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from bundler.assembly import bytecode, host_python, runtime, safe_extract, wheel_installer
 from bundler.assembly.build_report import LeftOut, SourceReport
 from bundler.assembly.exclusions import apply, keeps, removing
-from bundler.assembly.tree import files_of, mode_of, python_sources, text_of
+from bundler.assembly.tree import files_of, mode_of, source_files, text_of
 from bundler.atomic import PLAIN, set_date, set_mode
 from bundler.bundle import SERVICE
 from bundler.digests import Digest
@@ -291,7 +291,7 @@ def _golden(model: ModelSpec, fetched: FetchedInputs, work: Path) -> Path:
 def _service(fetched: FetchedInputs, work: Path, progress: Progress) -> None:
     progress.start("service", None, unit="steps")
     place = work / SERVICE
-    for path, source in python_sources(fetched.service).items():
+    for path, source in source_files(fetched.service).items():
         target = place / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(text_of(source))

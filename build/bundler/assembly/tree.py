@@ -87,10 +87,14 @@ def is_stray(name: str) -> bool:
     return name.startswith(".") or any(fnmatch.fnmatchcase(folded, glob) for glob in STRAY)
 
 
-def python_sources(root: Path) -> dict[str, Path]:
-    """Return the Python sources below `root`, by POSIX path from there, sorted.
+# Python, and the page that the service serves.
+SOURCE = (".py", ".html", ".css", ".js")
 
-    Raises PolicyError for a file that is neither Python source nor stray.
+
+def source_files(root: Path) -> dict[str, Path]:
+    """Return the source files below `root`, by POSIX path from there, sorted.
+
+    Raises PolicyError for a file that is neither source nor stray.
     """
     found = {}
     for parent, folders, names in os.walk(root):
@@ -99,9 +103,9 @@ def python_sources(root: Path) -> dict[str, Path]:
             place = path.relative_to(root).as_posix()
             if path.name == TYPED:
                 continue
-            if path.suffix != ".py":
+            if path.suffix not in SOURCE:
                 raise PolicyError(
-                    f"{root.name}/{place} is not Python source",
+                    f"{root.name}/{place} is not source",
                     why="this folder holds source and nothing else",
                     next_step=f"move it out of {root.name}/",
                 )

@@ -318,7 +318,7 @@ def test_a_failure_leaves_the_old_bundle_and_nothing_beside_it(
     before = snapshot(bundle)
     miniature.write_service("readme.md", "no source\n")
     miniature.write_service("sidecar/cli.py", "CHANGED = 1\n")
-    with pytest.raises(PolicyError, match="is not Python source"):
+    with pytest.raises(PolicyError, match="is not source"):
         miniature.assemble(bundle)
     assert snapshot(bundle) == before
     assert sorted(os.listdir(bundle.parent)) == ["bundle", "project"]  # noqa: PTH208

@@ -56,6 +56,16 @@ def test_the_service_is_its_sources_and_their_bytecode(miniature: Miniature, wor
     assert not [path for path in files if "old" in path]
 
 
+def test_a_page_of_the_service_ships_as_it_is(miniature: Miniature, work: Path) -> None:
+    before = build(miniature, "service", work / "before")
+    for name in ("index.html", "page.css", "page.js"):
+        miniature.write_service(f"sidecar/page/{name}", name)
+    added = set(build(miniature, "service", work / "after")) - set(before)
+    page = "embedding_sidecar/sidecar/page"
+    assert added == {f"{page}/index.html", f"{page}/page.css", f"{page}/page.js"}
+    assert (work / "after" / page / "page.js").read_text(encoding="utf-8") == "page.js"
+
+
 def test_what_an_editor_leaves_in_the_service_does_not_ship(
     miniature: Miniature, work: Path
 ) -> None:
@@ -118,7 +128,7 @@ def test_modes_come_from_the_wheel_or_for_windows_from_the_name(
 @pytest.mark.parametrize("name", ["notes.md", "data.json"])
 def test_the_service_takes_nothing_but_source(miniature: Miniature, work: Path, name: str) -> None:
     miniature.write_service(f"sidecar/{name}", "")
-    with pytest.raises(PolicyError, match=f"service/sidecar/{name} is not Python source"):
+    with pytest.raises(PolicyError, match=f"service/sidecar/{name} is not source"):
         build(miniature, "service", work)
 
 

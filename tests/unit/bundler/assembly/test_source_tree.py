@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.assembly.tree import digest_of, is_stray, python_sources, text_of
+from bundler.assembly.tree import digest_of, is_stray, source_files, text_of
 from bundler.errors import PolicyError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def tree(root: Path, files: dict[str, bytes]) -> Path:
 
 
 def digest(root: Path) -> Digest:
-    return digest_of(python_sources(root))
+    return digest_of(source_files(root))
 
 
 def test_a_tree_is_its_paths_and_contents(tmp_path: Path) -> None:
@@ -42,8 +42,9 @@ def test_a_tree_is_its_paths_and_contents(tmp_path: Path) -> None:
 
 
 def test_sources_are_sorted_by_their_posix_path(tmp_path: Path) -> None:
-    tree(tmp_path, {"b.py": b"", "a/z.py": b"", "a.py": b"", "b/a.py": b""})
-    assert list(python_sources(tmp_path)) == ["a.py", "a/z.py", "b.py", "b/a.py"]
+    names = ["a.py", "a/index.html", "a/page.css", "a/page.js", "a/z.py", "b.py", "b/a.py"]
+    tree(tmp_path, dict.fromkeys(reversed(names), b""))
+    assert list(source_files(tmp_path)) == names
 
 
 def test_the_line_endings_of_windows_do_not_count(tmp_path: Path) -> None:
@@ -64,13 +65,13 @@ def test_what_editors_and_desktops_leave_behind_is_passed_over(tmp_path: Path, p
 def test_the_marker_for_type_checkers_does_not_ship(tmp_path: Path) -> None:
     (tmp_path / "a.py").touch()
     (tmp_path / "py.typed").touch()
-    assert list(python_sources(tmp_path)) == ["a.py"]
+    assert list(source_files(tmp_path)) == ["a.py"]
 
 
 def test_a_lock_of_emacs_leads_nowhere_and_is_passed_over(tmp_path: Path) -> None:
     tree(tmp_path, {"cli.py": b"x"})
     (tmp_path / ".#cli.py").symlink_to("me@machine.1234")
-    assert list(python_sources(tmp_path)) == ["cli.py"]
+    assert list(source_files(tmp_path)) == ["cli.py"]
 
 
 @pytest.mark.parametrize("name", ["cli.py", "__init__.py", "thumbs.py", "swp", "original.py"])
@@ -81,6 +82,6 @@ def test_a_source_is_no_stray_file(name: str) -> None:
 @pytest.mark.parametrize("path", ["notes.md", "deep/data.json", "cli.pyc", "desktop.ini.txt"])
 def test_any_other_file_exits_7_and_is_named(tmp_path: Path, path: str) -> None:
     root = tree(tmp_path / "service", {"cli.py": b"x", path: b"?"})
-    with pytest.raises(PolicyError, match=f"service/{path} is not Python source") as caught:
-        python_sources(root)
+    with pytest.raises(PolicyError, match=f"service/{path} is not source") as caught:
+        source_files(root)
     assert caught.value.exit_code == 7
