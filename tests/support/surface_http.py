@@ -129,6 +129,8 @@ def _answered() -> Iterator[str]:
     body = {"texts": ["one two"]}
     try:
         answers = {
+            "GET /": ours.get("/"),
+            "GET / as html": ours.get("/", headers={"Accept": "text/html"}),
             "GET /health": ours.get("/health"),
             "GET /info": ours.get("/info"),
             "GET /metrics": ours.get("/metrics"),

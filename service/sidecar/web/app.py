@@ -30,14 +30,26 @@ from sidecar.web import callers, errors, middleware
 from sidecar.web.budget import Budget, BudgetMiddleware
 from sidecar.web.errors import Form
 from sidecar.web.middleware import AccessLog, AccessLogMiddleware, AccessMiddleware
-from sidecar.web.routes import Service, dialects, embedding, files, ollama, openai, status, tei
+from sidecar.web.routes import (
+    Service,
+    dialects,
+    embedding,
+    files,
+    ollama,
+    openai,
+    page,
+    status,
+    tei,
+)
 from sidecar.web.routes.dialects import DialectMiddleware
 
 # In the order in which a request looks for its route.
-PARTS = (embedding.router, openai.router, ollama.router, tei.router, status.router, files.router)
+PARTS = (
+    *(embedding.router, openai.router, ollama.router, tei.router),
+    *(status.router, files.router, page.router),
+)
 DIALECTS = (openai.DIALECT, ollama.DIALECT, tei.DIALECT)
 PATHS = frozenset(route.path for part in PARTS for route in part.routes if isinstance(route, Route))
-HAS_PAGE = False  # none is served at GET / yet, and so none sends anything
 # Left to the first requests, which a start is measured by.
 WAIT_S = 1.0
 LOADED = "everything that requests need is loaded"
@@ -92,7 +104,12 @@ def create_app(
     # Around the framework's own handling of failures; the outermost last.
     limited = BudgetMiddleware(app, budget)
     guarded = AccessMiddleware(
-        limited, health, hosts=hosts, token=settings.token, allowed=allowed, has_page=HAS_PAGE
+        limited,
+        health,
+        hosts=hosts,
+        token=settings.token,
+        allowed=allowed,
+        is_public=page.is_asked,
     )
     counted = AccessLogMiddleware(guarded, access_log, encoder.counts, PATHS, allowed)
     return DialectMiddleware(counted, DIALECTS), service

@@ -143,17 +143,17 @@ class AccessMiddleware:
         hosts: frozenset[str],
         token: bytes | None = None,
         allowed: frozenset[bytes] = frozenset(),
-        has_page: bool = False,
+        is_public: Callable[[Scope], bool] = lambda _: False,
     ) -> None:
         """Pass on to `app` what calls the service by one of `hosts` and shows the `token`.
 
-        Of pages that is what those of `allowed` origins send and, if it `has_page`, that one.
-        Nothing but the token's digest is kept. What asks for `health` needs no token, which is
-        told whether there was one, and is answered ahead of the framework: however much is asked
-        for, it is soon.
+        Of pages that is what our own and those of `allowed` origins send. Nothing but the token's
+        digest is kept. What is public needs no token. What asks for `health` needs none either,
+        which is told whether there was one, and is answered ahead of the framework: however much
+        is asked for, it is soon.
         """
         self._app, self._health, self._hosts = app, health, hosts
-        self._allowed, self._has_page = allowed, has_page
+        self._allowed, self._is_public = allowed, is_public
         self._digest = None if token is None else hashlib.sha256(token).digest()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -171,7 +171,7 @@ class AccessMiddleware:
             if is_open and scope["method"] in METHODS:
                 await self._health(is_trusted)(scope, receive, send)
                 return
-            if is_open or is_trusted:
+            if is_open or is_trusted or self._is_public(scope):
                 await self._app(scope, receive, send)
                 return
             # The one answer to a token that is missing, wrong, or not in its header.
@@ -201,7 +201,7 @@ class AccessMiddleware:
             why = "a web page can point any host name at this machine's address"
             step = "use 127.0.0.1, or start the service with --allow-host NAME"
             return _refusal("unknown-host", what, why, step)
-        own = b"http://" + hosts[0] if self._has_page and is_named else None
+        own = b"http://" + hosts[0] if is_named else None
         if callers.caller_of(scope, allowed=self._allowed, own=own) is not Caller.PAGE:
             return None
         if scope["path"] == callers.STOP_PATH:

@@ -143,16 +143,19 @@ def _fields(kinds: tuple[type[schemas.Wire], ...]) -> frozenset[str]:
     return frozenset(schemas.wire_name(kind, name) for kind in kinds for name in kind.model_fields)
 
 
-def prefers(request: Request, kind: str) -> bool:
-    """Return whether the client names `kind` and does not rate JSON above it (RFC 9110, 12.5.1)."""
+def prefers(request: Request, kind: str, *, over: str = "application/json") -> bool:
+    """Return whether the client names `kind` and does not rate `over` above it.
+
+    It does so in Accept, by weights (RFC 9110, 12.5.1).
+    """
     rated = {}
     for entry in ",".join(request.headers.getlist("accept")).lower().split(","):
         name, _, parameters = entry.partition(";")
         weight = _WEIGHT.search(parameters)
         rated[name.strip()] = float(weight[1]) if weight else 1.0
-    ranges = ("application/json", "application/*", "*/*")  # the most specific counts
-    json = next((rated[name] for name in ranges if name in rated), 0.0)
-    return 0 < rated.get(kind, 0) >= json
+    ranges = (over, f"{over.partition('/')[0]}/*", "*/*")  # the most specific counts
+    other = next((rated[name] for name in ranges if name in rated), 0.0)
+    return 0 < rated.get(kind, 0) >= other
 
 
 def json_response(body: bytes, headers: Mapping[str, str] | None = None) -> Response:

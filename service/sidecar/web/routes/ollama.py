@@ -13,7 +13,7 @@ from fastapi import APIRouter
 from pydantic import BeforeValidator, FailFast, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
 from sidecar.models.loader import Loaded, Space
 from sidecar.models.snapshot import Snapshot
@@ -27,7 +27,7 @@ from sidecar.web.schemas import Answer, Dimensions, Wire
 router = APIRouter(route_class=RequestRoute)
 # That of Ollama whose routes these are: clients compare it before they use one.
 VERSION = "0.12.0"
-RUNNING = "Ollama is running"
+RUNNING = "Ollama is running"  # what its clients ask for at /
 FOREVER = "9999-12-31T23:59:59Z"
 LINES = "application/x-ndjson"
 # Its older route leaves vectors of these families as they are pooled (llama-server's own default).
@@ -339,10 +339,3 @@ async def _no_change(_: Request) -> Response:
 for path in ("/api/create", "/api/copy", "/api/push"):
     router.post(path, include_in_schema=False)(_no_change)
 router.delete("/api/delete", include_in_schema=False)(_no_change)
-
-
-@router.head("/", include_in_schema=False)
-@router.get("/", response_class=PlainTextResponse, include_in_schema=False)
-async def running(_: Request) -> Response:
-    """Say what clients of Ollama ask whether it runs."""
-    return PlainTextResponse(RUNNING)

@@ -51,9 +51,7 @@ UPLOAD = "/embed-file/upload"  # takes documents
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(app, "HAS_PAGE", True)
-        made = Served(Settings(allow_origins=(ALLOWED, "tauri://localhost")))
+    made = Served(Settings(allow_origins=(ALLOWED, "tauri://localhost")))
     yield made
     made.close()
 
@@ -271,9 +269,7 @@ def test_without_the_option_no_answer_speaks_of_origins() -> None:
 
 
 def test_by_a_name_that_anybody_may_use_our_page_does_not_post() -> None:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(app, "HAS_PAGE", True)
-        everyone = Served(Settings(allow_hosts=("*", "box.local")))
+    everyone = Served(Settings(allow_hosts=("*", "box.local")))
     for host, expected in (("box.local:8421", 200), ("localhost", 200), ("evil.example", 403)):
         headers = {"host": host, "origin": f"http://{host}", "sec-fetch-site": "same-origin"}
         assert everyone.post("/embed", {"texts": ["a"]}, headers=headers).status_code == expected

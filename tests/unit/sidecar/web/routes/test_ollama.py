@@ -89,7 +89,7 @@ def test_a_body_may_be_of_any_type(ollama: Served, kind: str) -> None:
     assert len(answer.json()["embeddings"]) == 1
 
 
-@pytest.mark.parametrize("origin", ["null", "http://127.0.0.1:8421", "app://obsidian.md"])
+@pytest.mark.parametrize("origin", ["null", "http://localhost:8421", "app://obsidian.md"])
 @pytest.mark.parametrize("kind", ["application/json", "text/plain"])
 def test_pages_are_refused_whatever_they_send(ollama: Served, origin: str, kind: str) -> None:
     headers = {"content-type": kind, "origin": origin}

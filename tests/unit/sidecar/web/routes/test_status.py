@@ -7,6 +7,7 @@ import pytest
 from sidecar import __version__
 from sidecar.settings import Settings
 from sidecar.web.app import PATHS
+from sidecar.web.routes import page
 from tests.support.answered import problem
 from tests.support.stub_engine import Served
 
@@ -114,7 +115,7 @@ REFUSING = {f"/api/{name}" for name in ("chat", "copy", "create", "delete", "gen
 def test_the_document_of_the_api_describes_every_route(served: Served) -> None:
     document = served.get("/openapi.json").json()
     listed = {path.replace(":path}", "}") for path in PATHS}
-    assert set(document["paths"]) == listed - REFUSING - {"/", "/embeddings"}
+    assert set(document["paths"]) == listed - REFUSING - {*page.FILES, "/embeddings"}
     body = document["paths"]["/embed"]["post"]["requestBody"]
     ours, theirs = body["content"]["application/json"]["schema"]["oneOf"]
     assert theirs["required"] == ["inputs"]
