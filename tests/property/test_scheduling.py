@@ -19,7 +19,11 @@ from sidecar.scheduling.scheduler import (
 from sidecar.settings import Limits
 
 LIMITS = Limits(max_batch_rows=5, max_batch_tokens=80)
-KEYS = [BatchKey("mean", normalize=True), BatchKey("cls", normalize=True)]
+KEYS = [
+    BatchKey("mean", normalize=True),
+    BatchKey("cls", normalize=True),
+    BatchKey("mean", normalize=True, model=1),
+]
 # Long requests: all their jobs are in the first space.
 CLAIMS = [
     Reservation(tokens=1_000, is_interactive=is_interactive) for is_interactive in (False, True)
@@ -94,7 +98,8 @@ class Clients(RuleBasedStateMachine):
     @rule(pads=st.booleans(), seconds=st.floats(0, 3), is_late=st.booleans())
     def computes(self, seconds: float, *, pads: bool, is_late: bool) -> None:
         self.now += seconds
-        self.scheduler.pads = pads
+        for model in (0, 1):
+            self.scheduler.traits[model].pads = pads
         batch = self.scheduler.take(self.now)
         if batch is None:
             assert sum(self.scheduler.queued.values()) == 0
@@ -106,7 +111,8 @@ class Clients(RuleBasedStateMachine):
                 self.disconnected.add(job)
             self.scheduler.remove(job)
         ended, _ = inference.run(batch.items, encode, canary=CANARY)  # type: ignore[arg-type]
-        self.scheduler.pace.observe(batch.tokens, 0.01 + seconds / 100)
+        pace = self.scheduler.traits[batch.key.model].pace
+        pace.observe(batch.tokens, 0.01 + seconds / 100)
         for job in ended:
             self.scheduler.remove(job)
         self.ended += ended

@@ -1,8 +1,8 @@
-"""The one thread that computes: it loads the model, then encodes batch after batch.
+"""The one thread that computes: it loads the first model, then encodes batch after batch.
 
 Engines are not safe under concurrent calls of `encode`, and one that has all cores for itself is
-the fastest. Whatever is queued when the thread becomes free makes its next batch; it never waits
-for more to come.
+the fastest: those of several models take turns, batch by batch. Whatever is queued when the thread
+becomes free makes its next batch; it never waits for more to come.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -150,6 +150,18 @@ TRIM_AFTER_S = 5.0
 log = logging.getLogger("sidecar.inference")
 
 
+class Ready(NamedTuple):
+    """An engine that computes, and a text that it is known to encode."""
+
+    engine: Engine
+    canary: Sequence[int]
+
+
+def ready(engine: Engine) -> Ready:
+    """Return the engine as it is given to the thread."""
+    return Ready(engine, engine.tokenize([""])[0].ids)
+
+
 class Inference:
     """Computes the jobs it is given, and hands those that ended to `post`, on its own thread."""
 
@@ -175,8 +187,8 @@ class Inference:
         self.scheduler = Scheduler(limits)
         # Guards the scheduler and all below; a thread that has it may take it again.
         self._change = threading.Condition()
-        self._engine: Engine | None = None
-        self._canary: Sequence[int] = ()
+        self._ready: dict[int, Ready] = {}  # by the model's number
+        self._has_begun = False
         self._thread: threading.Thread | None = None
         self._is_closed = False
         self._has_freed = True
@@ -190,14 +202,26 @@ class Inference:
         if since is not None and self._now() - since > self.stuck_s:
             return "stuck"
         is_dead = self._thread is not None and not self._thread.is_alive()
-        return "dead" if is_dead and self._engine is not None and not self._is_closed else "ok"
+        return "dead" if is_dead and self._has_begun and not self._is_closed else "ok"
 
     def begin(self, load: Callable[[], Loaded]) -> Future[Loaded]:
-        """Return the future of what is loaded on the thread; its engine computes from then on."""
+        """Return the future of the first model, loaded on the thread; it computes from then on."""
         loading: Future[Loaded] = Future()
         if not self._spawn(functools.partial(self._load, load, loading)):
             loading.set_exception(RuntimeError("the system starts no thread"))
         return loading
+
+    def add(self, model: int, found: Ready) -> None:
+        """Compute jobs of this number with this engine from now on."""
+        with self._change:
+            traits = self.scheduler.traits[model]
+            traits.pads, traits.best_tokens = found.engine.pads, found.engine.best_tokens
+            self._ready[model] = found
+
+    def remove(self, model: int) -> None:
+        """Forget the engine of this number, of which no job waits or is computed."""
+        with self._change:
+            del self._ready[model]
 
     def submit(self, job: Job) -> None:
         """Let `job`, which has texts, wait for its turn.
@@ -305,17 +329,15 @@ class Inference:
             return
         try:
             loaded = load()
-            engine = loaded.engine
-            canary = engine.tokenize([""])[0].ids
+            found = ready(loaded.engine)
         except BaseException as error:  # noqa: BLE001 (the future raises it)
             loading.set_exception(error)
             return
-        with self._change:
-            self._canary = canary
-            self.scheduler.pads = engine.pads
-            self.scheduler.best_tokens = engine.best_tokens
-            self._engine = engine
+        self.add(0, found)
+        self._has_begun = True
+        del found
         loading.set_result(loaded)
+        del loaded
         self._serve()
 
     def _serve(self) -> None:
@@ -337,20 +359,18 @@ class Inference:
             self._give_back()
 
     def _give_back(self) -> None:
-        if self._engine is not None:
+        for found in list(self._ready.values()):
             try:
-                self._engine.trim()
+                found.engine.trim()
             except Exception as error:  # noqa: BLE001 (requests may still be served)
                 log.warning("the engine keeps its memory: %s", type(error).__name__)
         self.trim()
 
     def _compute(self, batch: Batch) -> None:
-        engine = self._engine
-        if engine is None:  # nothing is submitted before it is loaded
-            return
+        engine, canary = self._ready[batch.key.model]
         encode = functools.partial(self._encode, engine, batch.key)
         started = self._now()
-        ended, is_clean = run(batch.items, encode, canary=self._canary)
+        ended, is_clean = run(batch.items, encode, canary=canary)
         took = self._now() - started
         self._counts.batches += 1
         self._counts.batch_s += took
@@ -363,7 +383,7 @@ class Inference:
             self._post(ended)
         if is_clean:  # while the event loop wakes up
             with self._change:
-                self.scheduler.pace.observe(batch.tokens, took)
+                self.scheduler.traits[batch.key.model].pace.observe(batch.tokens, took)
 
     def _encode(self, engine: Engine, key: BatchKey, ids: Sequence[Sequence[int]]) -> Vectors:
         self._encoding_since = self._now()

@@ -1,14 +1,15 @@
 """Which texts are computed next: pure policy, without a thread and without a clock.
 
-Requests of any clients share batches. Two lanes: a few tokens that a user waits for go ahead of
-bulk work, between its batches. A batch is as large as it takes time: long ones are efficient, but
-hold up the next request, so they are short while interactive requests come in.
+Requests of any clients share batches, those of one model at a time. Two lanes: a few tokens that a
+user waits for go ahead of bulk work, between its batches. A batch is as large as it takes time:
+long ones are efficient, but hold up the next request, so they are short while interactive requests
+come in.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import chain, islice
@@ -23,10 +24,11 @@ from sidecar.settings import Limits
 
 
 class BatchKey(NamedTuple):
-    """What texts must have in common to be encoded in one call."""
+    """What texts must have in common to be encoded in one call; `model` is the model's number."""
 
     pooling: str
     normalize: bool
+    model: int = 0
 
 
 class QueuedItem(NamedTuple):
@@ -273,6 +275,11 @@ class Lane:
         """Yield the jobs, those of the request that leads next first."""
         return chain.from_iterable(self._line.values())
 
+    @property
+    def model(self) -> int:
+        """The number of the model whose texts are next; the lane is not empty."""
+        return next(iter(self._line.values()))[0].key.model
+
     def tokens_of(self, request: object) -> int:
         """Return how many tokens of one request wait."""
         return sum(job.queued_tokens for job in self._line.get(request, ()))
@@ -341,6 +348,15 @@ def is_interactive(priority: Priority, tokens: int) -> bool:
     return priority == "interactive" or (priority == "auto" and tokens <= INTERACTIVE_TOKENS)
 
 
+@dataclass(slots=True)
+class Traits:
+    """What the size of a model's batches goes by: two facts of its engine, and its speed."""
+
+    pads: bool = True
+    best_tokens: int = MAX_TOKENS
+    pace: Throughput = field(default_factory=Throughput)
+
+
 class Scheduler:
     """Holds the jobs that wait, and says which texts the engine gets next.
 
@@ -349,15 +365,15 @@ class Scheduler:
 
     def __init__(self, limits: Limits) -> None:
         """Begin empty; `limits` bound every batch."""
-        self.pads = True
-        self.best_tokens = MAX_TOKENS
+        self.traits: defaultdict[int, Traits] = defaultdict(Traits)  # by the model's number
         self._limits = limits
-        self.pace = Throughput()
         self._interactive = Lane()
         self._bulk = Lane()
         self.reservations: set[Reservation] = set()  # long requests, computed part by part
         self._seen = float("-inf")  # when the last interactive job came
-        self._owed = 0  # interactive tokens computed while bulk work waited
+        # Interactive tokens computed while bulk work waited; those of another model count as many
+        # of the bulk work's as take as long.
+        self._owed = 0.0
 
     @property
     def queued(self) -> dict[str, int]:
@@ -377,7 +393,7 @@ class Scheduler:
         if not taken or surplus <= 0:
             return 0.0
         ahead = 0 if is_interactive else self._interactive.queued_tokens
-        return self.pace.seconds_for(min(surplus, max(lane.queued_tokens, 1)) + ahead)
+        return self._seconds_for(min(surplus, max(lane.queued_tokens, 1)) + ahead)
 
     def reservation_wait_s(self, reservation: Reservation) -> float:
         """Return in how many seconds, about, `reservation` may have its share; 0 for now.
@@ -389,7 +405,7 @@ class Scheduler:
         taken = sum(one.tokens for one in self.reservations if one.is_interactive == is_interactive)
         most = RESERVED * self._limits.max_queued_tokens
         if taken and reservation.tokens + taken > most:
-            return self.pace.seconds_for(self._limits.max_queued_tokens)
+            return self._seconds_for(self._limits.max_queued_tokens)
         return self.wait_s(reservation.tokens, is_interactive=is_interactive)
 
     def add(self, job: Job, now: float) -> None:
@@ -417,14 +433,14 @@ class Scheduler:
         is_ahead = len(self._interactive) > 0
         if not len(self._bulk):
             self._owed = 0
-            return self._interactive.take(self._room(CALM_S)) if is_ahead else None
+            return self._interactive.take(self._calm(self._interactive)) if is_ahead else None
         is_busy = is_ahead or now - self._seen < LATELY_S
-        bulk = self._room(self._busy_s() if is_busy else CALM_S)
+        bulk = self._busy(self._bulk) if is_busy else self._calm(self._bulk)
         if self._owed >= TURNS * bulk.max_tokens or not is_ahead:
             self._owed = 0
             return self._bulk.take(bulk)
-        batch = self._interactive.take(self._room(CALM_S))
-        self._owed += batch.tokens
+        batch = self._interactive.take(self._calm(self._interactive))
+        self._owed += batch.tokens * self._slowness(batch.key.model, self._bulk.model)
         return batch
 
     def _lane(self, *, is_interactive: bool) -> Lane:
@@ -434,14 +450,39 @@ class Scheduler:
         lane = self._lane(is_interactive=reservation.is_interactive)
         return max(reservation.tokens - lane.tokens_of(reservation), 0)
 
-    def _busy_s(self) -> float:
-        return min(max(BUSY_S, FIXED_PARTS * self.pace.fixed_s), BUSY_MOST_S)
+    def _seconds_for(self, tokens: int) -> float:
+        """Return how long so many tokens take, each model having the share that waits for it."""
+        if len(self.traits) > 1:
+            waiting = Counter[int]()
+            for job in islice(chain(self._interactive, self._bulk), LOOKED_AT):
+                waiting[job.key.model] += job.queued_tokens
+            if total := waiting.total():
+                return sum(
+                    self.traits[model].pace.seconds_for(tokens) * part / total
+                    for model, part in waiting.items()
+                )
+        return self.traits[0].pace.seconds_for(tokens)
 
-    def _room(self, seconds: float) -> BatchBuilder:
+    def _slowness(self, model: int, other: int) -> float:
+        """Return how many tokens of the model `other` take as long as one of `model`."""
+        if model == other:
+            return 1.0
+        seconds, others = (self.traits[one].pace.seconds_for(1) for one in (model, other))
+        return seconds / others
+
+    def _busy(self, lane: Lane) -> BatchBuilder:
+        fixed_s = self.traits[lane.model].pace.fixed_s
+        return self._room(lane, min(max(BUSY_S, FIXED_PARTS * fixed_s), BUSY_MOST_S))
+
+    def _calm(self, lane: Lane) -> BatchBuilder:
+        return self._room(lane, CALM_S)
+
+    def _room(self, lane: Lane, seconds: float) -> BatchBuilder:
+        traits = self.traits[lane.model]
         return BatchBuilder(
             max_tokens=min(
-                self.pace.tokens_for(seconds), self._limits.max_batch_tokens, self.best_tokens
+                traits.pace.tokens_for(seconds), self._limits.max_batch_tokens, traits.best_tokens
             ),
             max_rows=self._limits.max_batch_rows,
-            pads=self.pads,
+            pads=traits.pads,
         )

@@ -25,14 +25,14 @@ PER_TOKEN = 1e-4
 def made(limits: Limits | None = None, *, pads: bool = False, fixed: float = 0.0) -> Scheduler:
     """Return a scheduler that has measured `fixed` seconds and PER_TOKEN for each token."""
     scheduler = Scheduler(limits or Limits())
-    scheduler.pads = pads
+    scheduler.traits[0].pads = pads
     learn(scheduler, fixed, PER_TOKEN)
     return scheduler
 
 
 def learn(scheduler: Scheduler, fixed: float, per_token: float) -> None:
     for tokens in (100, 1000) * 40:
-        scheduler.pace.observe(tokens, fixed + tokens * per_token)
+        scheduler.traits[0].pace.observe(tokens, fixed + tokens * per_token)
 
 
 def next_of(scheduler: Scheduler, now: float) -> Batch:
@@ -167,7 +167,7 @@ def test_bulk_batches_are_short_for_a_while_after_an_interactive_request() -> No
 
 def test_no_batch_is_larger_than_is_best_for_the_engine() -> None:
     scheduler = made()
-    scheduler.best_tokens = 50
+    scheduler.traits[0].best_tokens = 50
     scheduler.add(job([10] * 100), now=0.0)
     scheduler.add(job([10] * 20, is_interactive=True), now=0.0)
     batches = []
