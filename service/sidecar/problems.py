@@ -34,7 +34,7 @@ STATUSES = {
     "bug": 500,
     **dict.fromkeys(("loading", "stopping", "engine-died", "engine-fails"), 503),
     **dict.fromkeys(("bundle-gone", "disk-error", "folder-missing", "no-permission"), 503),
-    **dict.fromkeys(("no-process", "document-busy", "system-limit"), 503),
+    **dict.fromkeys(("no-process", "document-busy", "system-limit", "model-fails"), 503),
     "out-of-memory": 507,
 }
 REFUSED_DOCUMENT = 422  # of the other kinds that begin with `document-`

@@ -18,13 +18,14 @@ import uvicorn
 
 from sidecar import __version__
 from sidecar.errors import ServiceError
-from sidecar.models.loader import load
+from sidecar.models.loader import load, needed_bytes, others
 from sidecar.process import diagnosis, limits
 from sidecar.process.clock import Clock
 from sidecar.process.listener import BACKLOG
 from sidecar.process.signals import Stop
-from sidecar.process.stdio import EventWriter
+from sidecar.process.stdio import EventWriter, Silent
 from sidecar.scheduling.encoder import Encoder
+from sidecar.scheduling.served import Residence
 from sidecar.settings import Settings
 from sidecar.web import callers
 from sidecar.web.app import create_app, form_of, preload
@@ -134,7 +135,18 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, events: EventW
     """
     clock, access_log = Clock(), AccessLog()
     encoder = Encoder(
-        functools.partial(load, settings, events), limits=settings.limits, now=clock.time
+        functools.partial(load, settings, events),
+        limits=settings.limits,
+        now=clock.time,
+        after=clock.after,
+        residence=Residence(
+            # A parent is told of the model that a start waits for, once.
+            again=functools.partial(load, settings, Silent()),
+            others=functools.partial(others, settings),
+            needs=functools.partial(needed_bytes, settings),
+            max_bytes=settings.max_memory_bytes,
+            idle_s=settings.idle_unload_s,
+        ),
     )
     connections = Connections(
         settings.bounds,

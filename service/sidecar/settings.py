@@ -16,6 +16,7 @@ MB = 1 << 20
 MOST_BODY_MB = 1024
 MOST_DOCUMENT_S = 3600
 MOST_AGE_S = 86_400
+MOST_MEMORY_MB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,9 @@ class Bounds:
 class Settings:
     """The settings of one run.
 
-    `bundle` is the root of the bundle that the service stands in, None outside of one.
+    `bundle` is the root of the bundle that the service stands in, None outside of one. Without a
+    `model` all models of the bundle are served, with one it and `more_models`. One that is idle for
+    `idle_unload_s` is unloaded, None for never; `max_memory_bytes` bound what models take.
     `allow_hosts` are names that it is called by beside those of the loopback, `allow_origins` are
     those of pages that may call it.
     `threads` is how many compute at once. `has_byte_products` is whether the processor multiplies
@@ -91,6 +94,9 @@ class Settings:
     port: int = 8421
     bundle: Path | None = None
     model: str | None = None
+    more_models: tuple[str, ...] = ()
+    idle_unload_s: int | None = None
+    max_memory_bytes: int | None = None
     model_cache: Path | None = None
     device: Device = "auto"
     engine: EngineName = "auto"

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, fields
+from typing import Literal, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +81,36 @@ class Engine(Protocol):
 
     def trim(self) -> None:
         """Give back what memory only large batches need; called when nothing is to do."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Unloaded:
+    """What is known of an engine that is not in memory: its facts, and "" or 0 for no fact."""
+
+    name: str = ""
+    device: str = ""
+    precision: Precision = "float32"
+    space: str = ""
+    dim: int = 0
+    max_tokens: int = 0
+    special_tokens: int = 2  # at the start and the end, as every encoder here has them
+    pooling: str = "mean"
+    pads: bool = False
+    best_tokens: int = 0
+
+    @classmethod
+    def of(cls, engine: Engine) -> Unloaded:
+        """Return the facts of `engine`, and nothing that keeps it."""
+        return cls(**{each.name: getattr(engine, each.name) for each in fields(cls)})
+
+    def tokenize(self, *_: object, **__: object) -> NoReturn:
+        """Raise RuntimeError: nothing is computed without the model."""
+        raise RuntimeError("the model is not in memory")
+
+    spans = unknown = encode = tokenize
+
+    def trim(self) -> None:
+        """Do nothing: there is no memory to give back."""
 
 
 def has_reference() -> bool:

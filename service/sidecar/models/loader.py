@@ -5,6 +5,8 @@ The packed engine serves a model where it can, the reference engine where it mus
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import importlib.util
 import json
@@ -12,12 +14,12 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from sidecar.engines import Degraded, Engine, has_reference
+from sidecar.engines import Degraded, Engine, Unloaded, has_reference
 from sidecar.engines.packed.architecture import (
     PIECES,
     WEIGHTS,
@@ -26,6 +28,7 @@ from sidecar.engines.packed.architecture import (
     qualify,
     weights_file,
 )
+from sidecar.engines.packed.architecture import read as read_architecture
 from sidecar.engines.packed.weights import WORDS, open_weights
 from sidecar.errors import DiskError, ModelError, ServiceError, UsageError
 from sidecar.models import golden, prompts, snapshot
@@ -36,7 +39,7 @@ from sidecar.process import diagnosis, limits
 from sidecar.process.cpu_features import BYTE_PRODUCT_NAMES
 from sidecar.process.limits import MIB, MemoryNeed
 from sidecar.process.logs import discreet
-from sidecar.process.stdio import EventWriter
+from sidecar.process.stdio import EventWriter, Silent
 from sidecar.settings import Precision, Settings
 
 log = logging.getLogger("sidecar.loader")
@@ -150,6 +153,11 @@ def _find_here(settings: Settings) -> tuple[Snapshot | None, tuple[str, ...]]:
     return None, known
 
 
+def _set(variables: Mapping[str, str]) -> None:
+    """Set what differs of the environment: for another model nothing, while libraries read it."""
+    os.environ.update({k: v for k, v in variables.items() if os.environ.get(k) != v})
+
+
 def go_offline() -> None:
     """Tell the libraries, before they are imported, that there is no network and no home.
 
@@ -157,7 +165,7 @@ def go_offline() -> None:
     nothing of the user's own cache or token is ever looked at.
     """
     nowhere = os.path.join(os.devnull, "huggingface")  # noqa: PTH118
-    os.environ.update(
+    _set(
         {
             "HF_HOME": nowhere,
             "HF_HUB_CACHE": os.path.join(nowhere, "hub"),  # noqa: PTH118
@@ -186,7 +194,7 @@ def yield_cores() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("KMP_BLOCKTIME", "0")  # the spelling of LLVM's and Intel's
     # One thread tokenises, several times as fast as all of them encode: more would hold them up.
-    os.environ.update({"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"})
+    _set({"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"})
 
 
 def load(settings: Settings, events: EventWriter, report: Report) -> Loaded:
@@ -199,6 +207,8 @@ def load(settings: Settings, events: EventWriter, report: Report) -> Loaded:
     try:
         found = find(settings, events, report)
         snapshot.refuse_code(found.path)
+        if settings.max_memory_bytes is not None:
+            limits.require_within(settings.max_memory_bytes, needed_bytes(settings, found.path))
     except OSError as error:
         what = "the files of the model cannot be read"
         step = "let this user read them, or install the app again"
@@ -216,6 +226,88 @@ def load(settings: Settings, events: EventWriter, report: Report) -> Loaded:
         if limits.ran_out(error):
             raise limits.too_little() from error
         raise
+
+
+Load = Callable[[Report], Loaded]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A model that may be loaded: what is known of it before, and what loads it."""
+
+    known: Loaded
+    load: Load
+
+
+def others(settings: Settings) -> tuple[Candidate, ...]:
+    """Return the models that are served beside the first, in their order.
+
+    Their files are not verified. Raises UnreachableError for one that is not here.
+    """
+    if settings.engine == "hash":
+        return ()
+    found: dict[str, Candidate] = {}
+    first: str | None = None
+    for name in _names(settings):
+        own = replace(settings, model=name, more_models=())
+        known = _known(own)
+        repository = known.snapshot.repository
+        if first is None:
+            first = repository
+        elif repository != first:
+            load_own = functools.partial(load, own, Silent())
+            found.setdefault(repository, Candidate(known=known, load=load_own))
+    return tuple(found.values())
+
+
+def _names(settings: Settings) -> list[str]:
+    """Return the models that are served, the first first."""
+    if settings.model is not None:
+        return [settings.model, *settings.more_models]
+    if settings.bundle is None:
+        return []
+    manifest = snapshot.manifest_of(settings.bundle)
+    names = [model.name for model in manifest.models]
+    return sorted(names, key=lambda name: name != manifest.default_model)
+
+
+def _known(settings: Settings) -> Loaded:
+    """Return what is known of the one model in `settings` before it is loaded."""
+    engine = Unloaded(precision=settings.precision)
+    if settings.precision == "float32":
+        engine.space = "exact"
+    if settings.bundle is not None:
+        manifest, model = snapshot.from_bundle(settings.bundle, settings.model)
+        if model is not None:
+            engine.dim, engine.max_tokens = model.dim, model.max_tokens
+            engine.pooling = model.pooling
+            found = snapshot.listed(settings.bundle, manifest, model)
+            return Loaded(engine=engine, snapshot=found, description=_described(found.path))
+        if not settings.allow_download:
+            raise snapshot.missing(settings, known=tuple(one.name for one in manifest.models))
+    name = settings.model or ""
+    folder = Path(name).absolute()
+    is_folder = folder.is_dir()
+    here = Snapshot(repository=folder.name, revision="", path=folder) if is_folder else None
+    if here is None and settings.model_cache is not None:
+        here = snapshot.from_cache(settings.model_cache, name)
+    if here is None:
+        if not settings.allow_download:
+            raise snapshot.missing(settings)
+        return Loaded(engine=engine, snapshot=Snapshot(repository=name, revision="", path=Path()))
+    try:
+        made = read_architecture(here.path)
+    except UnpackableError:
+        return Loaded(engine=engine, snapshot=here)
+    engine.dim, engine.max_tokens, engine.pooling = made.width, made.max_tokens, made.pooling
+    return Loaded(engine=engine, snapshot=here, description=_described(here.path))
+
+
+def _described(folder: Path) -> Description:
+    try:
+        return describe(folder)
+    except OSError:  # loading it says what is missing
+        return UNKNOWN
 
 
 def _hashed() -> Loaded:
@@ -519,6 +611,20 @@ def packed_needs(
         own = copies + _MAPPED_VOCABULARY_BYTES
         mapped += sum(file.stat().st_size for file in pieces.iterdir())
     return PACKED.with_more(space=max(0, mapped) + own, private=own)
+
+
+def needed_bytes(settings: Settings, folder: Path) -> int:
+    """Return about how many bytes the model in `folder` takes in memory, mapped ones included."""
+    if settings.engine != "reference":
+        with contextlib.suppress(UnpackableError):
+            made = qualify(folder, device="cpu", precision=settings.precision)
+            return packed_needs(
+                made,
+                weights_file(folder),
+                precision=settings.precision,
+                multiplies_bytes=settings.has_byte_products is not False,
+            ).resident
+    return reference_needs(folder).resident
 
 
 def reference_needs(snapshot: Path) -> MemoryNeed:

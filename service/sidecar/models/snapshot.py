@@ -94,16 +94,21 @@ class Snapshot:
         return name.casefold() in {one.casefold() for one in self.names}
 
 
+def manifest_of(root: Path) -> manifest.Manifest:
+    """Return the bundle's manifest. Raises IntegrityError."""
+    try:
+        return manifest.read(root)
+    except manifest.ManifestError as error:
+        what = f"{manifest.MANIFEST} of the bundle is damaged"
+        raise IntegrityError(what, why=str(error), next_step=REPAIR) from error
+
+
 def from_bundle(root: Path, wanted: str | None) -> tuple[manifest.Manifest, manifest.Model | None]:
     """Return the bundle's manifest and the model that `wanted` (None: the default) names in it.
 
     The model is None if the bundle has no such model. Raises IntegrityError.
     """
-    try:
-        found = manifest.read(root)
-    except manifest.ManifestError as error:
-        what = f"{manifest.MANIFEST} of the bundle is damaged"
-        raise IntegrityError(what, why=str(error), next_step=REPAIR) from error
+    found = manifest_of(root)
     name = wanted or found.default_model
     for model in found.models:
         if name in (model.name, model.repository):
@@ -138,6 +143,11 @@ def verify(root: Path, found: manifest.Manifest, model: manifest.Model) -> Snaps
     for damage in differences:
         what = f"{damage.path} is {_SPOKEN[damage.kind]}"
         raise IntegrityError(what, why=damage.detail, next_step=REPAIR)
+    return listed(root, found, model)
+
+
+def listed(root: Path, found: manifest.Manifest, model: manifest.Model) -> Snapshot:
+    """Return the model's snapshot as the manifest has it; nothing of it is looked at."""
     return Snapshot(
         name=model.name,
         repository=model.repository,

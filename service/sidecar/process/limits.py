@@ -59,6 +59,11 @@ class Limit:
 class LimitError(ModelError):
     """A limit leaves no room to start or to load; no other engine is tried, for none needs less."""
 
+    @property
+    def is_of_memory(self) -> bool:
+        """Whether it is memory that is too little, and not what is counted otherwise."""
+        return "limit" not in self.facts
+
 
 def named(error: BaseException | None, *, is_start: bool = False) -> Limit | None:
     """Return the limit that `error`, or one that it came of, has met; None for any other error.
@@ -250,6 +255,11 @@ class MemoryNeed:
     space: int
     private: int
 
+    @property
+    def resident(self) -> int:
+        """What the process takes when all that is mapped was read."""
+        return max(self.space, self.private)
+
     def with_more(self, *, space: int, private: int) -> MemoryNeed:
         """Return this with so many bytes more."""
         return MemoryNeed(space=self.space + space, private=self.private + private)
@@ -268,6 +278,15 @@ def require_memory(need: MemoryNeed, *, is_model: bool = True, root: Path | None
     for limit, needed in ((address_space(), need.space), (control_group(root), need.private)):
         if limit is not None and limit.lacks(needed):
             raise _too_little([limit], needed=needed, is_model=is_model)
+
+
+def require_within(most: int, need: int) -> None:
+    """Raise LimitError unless a model that takes `need` bytes fits into `most` with the rest."""
+    if LIBRARIES.private + need > most:
+        what = "there is not enough memory to load the model"
+        why = f"it takes about {need} bytes, and --max-memory leaves {most - LIBRARIES.private}"
+        step = "raise --max-memory, or choose a smaller --model"
+        raise LimitError(what, why=why, next_step=step, facts={"needed_bytes": need})
 
 
 def too_little(*, root: Path | None = None) -> LimitError:

@@ -71,6 +71,13 @@ class EventWriter(Protocol):
         """Write one line, or drop it when its reader is gone or slow."""
 
 
+class Silent:
+    """Tells nobody."""
+
+    def write_event(self, event: Event, data: dict[str, object]) -> None:
+        """Write nothing."""
+
+
 class PipeEventWriter:
     """Writes `PROGRESS:{"type":…,"data":{…}}` lines to a file descriptor.
 

@@ -1,4 +1,4 @@
-"""From a request's texts to its vectors, and what the service is doing meanwhile.
+"""From a request's texts to a model's vectors, and what the service is doing meanwhile.
 
 Texts are tokenised on one thread and encoded on another, so that the one goes on while the other
 computes. In between, the scheduler decides which texts of which requests are encoded together.
@@ -23,11 +23,12 @@ import numpy as np
 
 from sidecar.engines import Engine, Tokens, Truncation, Vectors
 from sidecar.metrics import Counts
-from sidecar.models.loader import USUAL, Loaded, Space
-from sidecar.models.snapshot import Phase, Report
+from sidecar.models.loader import USUAL, Candidate, Load, Loaded, Space
+from sidecar.models.snapshot import Phase
 from sidecar.problems import Problem, client_gone, not_ready, stopping
 from sidecar.scheduling.inference import Inference
 from sidecar.scheduling.scheduler import BatchKey, Job, Priority, Reservation, is_interactive
+from sidecar.scheduling.served import Residence, ServedModel, ServedModels
 from sidecar.scheduling.tokenizing import (
     Disconnected,
     PromptedTexts,
@@ -55,7 +56,6 @@ log = logging.getLogger("sidecar.encoder")
 # Of so many spaces the fingerprints are kept: a prompt may be any text.
 SPACES = 256
 R = TypeVar("R")
-Load = Callable[[Report], Loaded]
 Status = Literal["ok", "loading", "stopping", "stuck", "dead"]
 
 
@@ -72,31 +72,55 @@ class Embedded:
     fingerprint: str
 
 
+def _later(seconds: float, call: Callable[[], object]) -> None:
+    asyncio.get_running_loop().call_later(seconds, call)
+
+
 class Encoder:
-    """Loads a model off the event loop, then embeds for any number of concurrent requests."""
+    """Loads models off the event loop, and embeds for any number of concurrent requests.
+
+    A method that takes a `model` takes the first one in the place of None. It is in use meanwhile.
+    """
 
     def __init__(
-        self, load: Load, *, limits: Limits, now: Callable[[], float] = time.monotonic
+        self,
+        load: Load,
+        *,
+        limits: Limits,
+        now: Callable[[], float] = time.monotonic,
+        after: Callable[[float, Callable[[], object]], object] = _later,
+        residence: Residence | None = None,
     ) -> None:
-        """Call `load` on the inference thread once `start` is called; `now` measures the work."""
-        self._load = load
+        """Call `load` on the inference thread once `start` is called.
+
+        `now` measures the work, `after` is of its clock.
+        """
+        residence = residence or Residence()
+        self._load, self._residence = load, residence
         self._limits = limits
         self.counts = Counts()
         self._tokenizer = TokenizerThread()
         self._inference = Inference(limits, self._post, counts=self.counts, now=now)
+        self.models = ServedModels(self._inference, residence, now=now, after=after)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[Job, asyncio.Future[None]] = {}
         self._phase: Phase = "starting"
-        self.loaded: Loaded | None = None  # once it is ready
-        self._fingerprint: Callable[[Space], str] = str  # replaced once there is a model
+        self._first: ServedModel | None = None  # once it is ready
+        self._fingerprint = functools.lru_cache(SPACES)(self._fingerprint_of)
+        self.models.changed = self._fingerprint.cache_clear
         self.is_stopping = False  # requests are refused, because the service ends
+
+    @property
+    def loaded(self) -> Loaded | None:
+        """The first model, once it is ready."""
+        return self._first.loaded if self._first else None
 
     @property
     def phase(self) -> str:
         """What the encoder does now: a phase of loading, ready, or stopping."""
         if self.is_stopping:
             return "stopping"
-        return self._phase if self.loaded is None else "ready"
+        return self._phase if self._first is None else "ready"
 
     @property
     def status(self) -> Status:
@@ -107,7 +131,7 @@ class Encoder:
         """
         if self.is_stopping:
             return "stopping"
-        if self.loaded is None:
+        if self._first is None:
             return "loading"
         state = self._inference.state
         if state == "dead":
@@ -125,18 +149,51 @@ class Encoder:
         return len(self._inference.scheduler.reservations)
 
     async def start(self) -> Loaded:
-        """Load the model. Raises ServiceError, and what else loading raises."""
+        """Load the first model. Raises ServiceError, and what else loading raises."""
         self._loop = asyncio.get_running_loop()
-        load = functools.partial(self._load, self._report)
-        loaded = self.loaded = await asyncio.wrap_future(self._inference.begin(load))
-        self._fingerprint = functools.lru_cache(SPACES)(loaded.fingerprint)
+        others: list[Candidate] = []
+
+        def load() -> Loaded:
+            loaded = self._load(self._report)
+            others.extend(self._residence.others())
+            return loaded
+
+        loaded = await asyncio.wrap_future(self._inference.begin(load))
+        self.models.begin(loaded, self._residence.again or self._load, tuple(others))
+        self._first = self.models.all[0]
         return loaded
 
     def ready(self) -> Loaded:
-        """Return the loaded model. Raises Problem 503 before that and while stopping."""
+        """Return the first model. Raises Problem 503 before it is loaded and while stopping."""
         if self.is_stopping:
             raise stopping()
-        return self._require_loaded()
+        return self._of(None).loaded
+
+    def named(self, name: str | None) -> ServedModel:
+        """Return the model of this name, the first for None. Raises Problem 404 and as `ready`."""
+        first = self._of(None)
+        if name is None:
+            return first
+        found = self.models.named(name)
+        if found is not None:
+            return found
+        names = [one.loaded.snapshot.names[0] for one in self.models.all]
+        what = "no model of this name is served"
+        why = f"this service has {', '.join(names)}"
+        raise Problem("unknown-model", what, why, f"send the name {' or '.join(names)}")
+
+    def using(
+        self,
+        model: ServedModel,
+        *,
+        keep_s: float | None = None,
+        disconnected: Disconnected | None = None,
+    ) -> Use:
+        """Return the use of `model` by one request, which waits until it is in memory.
+
+        `keep_s` is how long it is to stay there afterwards, within the idle time.
+        """
+        return Use(self, model, keep_s, disconnected)
 
     def refuse_new(self) -> None:
         """Refuse requests from now on; the running ones go on."""
@@ -165,29 +222,36 @@ class Encoder:
         texts: Sequence[str],
         space: Space = USUAL,
         *,
+        model: ServedModel | None = None,
         truncate: Truncation = "right",
         priority: Priority = "auto",
         disconnected: Disconnected | None = None,
     ) -> Embedded:
         """Return the vectors of `texts` in order; none for no texts. Raises Problem as `parts`."""
-        loaded = self._require_loaded()
+        model = self._of(model)
+        loaded = model.loaded
         shape = (len(texts), space.width or loaded.engine.dim)
         if not texts:
-            rows, fingerprint = np.empty(shape, dtype=np.float32), self._fingerprint(space)
+            rows, fingerprint = np.empty(shape, dtype=np.float32), self._fingerprint(model, space)
             return Embedded(rows=rows, tokens=[], truncated=[], fingerprint=fingerprint)
         if len(texts) * loaded.engine.max_tokens <= self._share(loaded.engine):
             given = PromptedTexts(texts, space.prompt) if space.prompt else texts
-            lengths = self._let_by(given, priority)
+            lengths = self._let_by(given, model, priority)
             # Read in less time than it takes to change threads and back.
             if is_urgent(lengths, priority) and self._tokenizer.is_idle:
                 few = loaded.engine.tokenize(given[:], keeps_end=truncate == "left")
                 if truncate == "never":
                     refuse_cut(few, 0, loaded.engine.max_tokens)
                 is_ahead = is_interactive(priority, _size(few))
-                job = self._submit(few, space, is_interactive=is_ahead)
+                job = self._submit(few, space, model, is_interactive=is_ahead)
                 return await self._finish(job, few, space, disconnected)
         parts = self.parts(
-            texts, space, truncate=truncate, priority=priority, disconnected=disconnected
+            texts,
+            space,
+            model=model,
+            truncate=truncate,
+            priority=priority,
+            disconnected=disconnected,
         )
         async with contextlib.aclosing(parts):
             found = await anext(parts)
@@ -207,6 +271,7 @@ class Encoder:
         texts: Sequence[str],
         space: Space = USUAL,
         *,
+        model: ServedModel | None = None,
         truncate: Truncation = "right",
         priority: Priority = "auto",
         disconnected: Disconnected | None = None,
@@ -221,12 +286,14 @@ class Encoder:
         much waits already, 507 if there is not enough memory for it, 503 when the model is not
         loaded, the engine fails or the request is abandoned, 499 when `disconnected` is done.
         """
-        loaded = self._require_loaded()
+        model = self._of(model)
+        loaded = model.loaded
         if space.prompt:
             texts = PromptedTexts(texts, space.prompt)
-        lengths = self._let_by(texts, None if is_patient else priority)
+        lengths = self._let_by(texts, model, None if is_patient else priority)
         read = functools.partial(
             self._tokens,
+            loaded.engine,
             texts,
             lengths,
             is_urgent=is_urgent(lengths, priority),
@@ -244,7 +311,9 @@ class Encoder:
             if head:
                 whole = list(chain.from_iterable(head))
                 is_ahead = is_interactive(priority, total)
-                submit = functools.partial(self._submit, whole, space, is_interactive=is_ahead)
+                submit = functools.partial(
+                    self._submit, whole, space, model, is_interactive=is_ahead
+                )
                 job = await self._let_in(submit, disconnected, is_patient=is_patient)
                 yield await self._finish(job, whole, space, disconnected)
             return
@@ -255,17 +324,19 @@ class Encoder:
         reservation = Reservation(tokens=share, is_interactive=priority == "interactive")
         reserve = functools.partial(self._inference.reserve, reservation)
         await self._let_in(reserve, disconnected, is_patient=is_patient)
-        made = self._part_by_part(_resumed(head, reading), space, reservation, disconnected)
+        made = self._part_by_part(_resumed(head, reading), space, model, reservation, disconnected)
         async with contextlib.aclosing(made):
             async for found in made:
                 yield found
 
-    def _let_by(self, texts: Sequence[str], priority: Priority | None) -> Sequence[int]:
+    def _let_by(
+        self, texts: Sequence[str], model: ServedModel, priority: Priority | None
+    ) -> Sequence[int]:
         """Return the lengths of `texts`. Raises Problem 422 and, where there is a priority, 429."""
         lengths = lengths_of(texts)
         refuse_oversize(lengths, self._limits)
         if priority is not None:
-            self.require_room(priority, texts=len(texts))
+            self.require_room(priority, texts=len(texts), model=model)
         return lengths
 
     async def _let_in(
@@ -287,6 +358,7 @@ class Encoder:
         self,
         parts: AsyncIterator[list[Tokens]],
         space: Space,
+        model: ServedModel,
         reservation: Reservation,
         disconnected: Disconnected | None,
     ) -> AsyncGenerator[Embedded]:
@@ -298,7 +370,7 @@ class Encoder:
         first = 0
         try:
             async for part in parts:
-                job = self._submit(part, space, reservation=reservation, first=first)
+                job = self._submit(part, space, model, reservation=reservation, first=first)
                 submitted.append((job, part))
                 first += len(part)
                 if len(submitted) == PARTS_AT_ONCE:
@@ -334,14 +406,16 @@ class Encoder:
         """What is done once the running requests are given up."""
         return asyncio.get_running_loop().create_future()
 
-    def require_room(self, priority: Priority = "auto", *, texts: int = 1) -> None:
+    def require_room(
+        self, priority: Priority = "auto", *, texts: int = 1, model: ServedModel | None = None
+    ) -> None:
         """Raise Problem 429 if a request of at least so many texts would surely be refused.
 
         To be asked before anything costly is done for it; `parts` itself counts.
         """
         if texts <= 0:  # each text that there is has a token at least
             return
-        share = self._share(self._require_loaded().engine)
+        share = self._share(self._of(model).loaded.engine)
         if texts > share:
             reservation = Reservation(tokens=share, is_interactive=priority == "interactive")
             self._inference.require_reservation(reservation)
@@ -362,27 +436,35 @@ class Encoder:
         return PARTS_AT_ONCE * max(PART_TOKENS, engine.max_tokens)
 
     async def spans(
-        self, text: str, *, disconnected: Disconnected | None = None
+        self,
+        text: str,
+        *,
+        model: ServedModel | None = None,
+        disconnected: Disconnected | None = None,
     ) -> tuple[Sequence[int], Sequence[int]]:
         """Return where the tokens of `text` start and end, four bytes for each.
 
         Raises Problem as `parts` does.
         """
         starts, ends = array("I"), array("I")
-        read = self._require_loaded().engine.spans
+        read = self._of(model).loaded.engine.spans
         async for first, found in self._in_turns(read, text, disconnected):
             starts.extend(first + start for start, _ in found)
             ends.extend(first + end for _, end in found)
         return starts, ends
 
     async def unknown(
-        self, text: str, *, disconnected: Disconnected | None = None
+        self,
+        text: str,
+        *,
+        model: ServedModel | None = None,
+        disconnected: Disconnected | None = None,
     ) -> tuple[int, int]:
         """Return how many tokens of `text` the model has none for, and of how many.
 
         Raises Problem as `parts` does.
         """
-        read = self._require_loaded().engine.unknown
+        read = self._of(model).loaded.engine.unknown
         found = [counts async for _, counts in self._in_turns(read, text, disconnected)]
         return sum(unknown for unknown, _ in found), sum(total for _, total in found)
 
@@ -399,6 +481,7 @@ class Encoder:
 
     async def _tokens(
         self,
+        engine: Engine,
         texts: Sequence[str],
         lengths: Sequence[int],
         *,
@@ -407,7 +490,7 @@ class Encoder:
         disconnected: Disconnected | None,
     ) -> AsyncIterator[list[Tokens]]:
         """Yield the tokens of `texts` of these `lengths`, PART_TOKENS or one text at a time."""
-        engine, first = self._require_loaded().engine, 0
+        first = 0
         for run in slices(lengths, max_rows=TOKENIZE_ROWS, max_total=TOKENIZE_CHARS):
             work = functools.partial(
                 lambda run: engine.tokenize(texts[run], keeps_end=truncate == "left"), run
@@ -432,6 +515,7 @@ class Encoder:
         self,
         part: Sequence[Tokens],
         space: Space,
+        model: ServedModel,
         *,
         is_interactive: bool = False,
         reservation: Reservation | None = None,
@@ -440,8 +524,8 @@ class Encoder:
         """Let `part` wait in the queue, and return the job that must be finished or left."""
         job = Job(
             [one.ids for one in part],
-            dim=space.width or self._require_loaded().engine.dim,
-            key=BatchKey(space.pooling, space.normalize),
+            dim=space.width or model.loaded.engine.dim,
+            key=BatchKey(space.pooling, space.normalize, model.number),
             is_interactive=reservation.is_interactive if reservation else is_interactive,
             reservation=reservation,
             first=first,
@@ -473,13 +557,16 @@ class Encoder:
             self._leave(job)
         if job.problem is not None:
             raise job.problem
+        model, tokens = self.models.all[job.key.model], _size(part)
+        model.texts += len(part)
+        model.tokens += tokens
         self.counts.texts += len(part)
-        self.counts.tokens += _size(part)
+        self.counts.tokens += tokens
         return Embedded(
             rows=job.rows,
             tokens=[one.length for one in part],
             truncated=[index for index, one in enumerate(part) if one.is_truncated],
-            fingerprint=self._fingerprint(space),
+            fingerprint=self._fingerprint(model, space),
         )
 
     def _leave(self, job: Job) -> None:
@@ -500,14 +587,62 @@ class Encoder:
             if done is not None and not done.done():
                 done.set_result(None)
 
-    def _require_loaded(self) -> Loaded:
-        if self.loaded is None:
+    def _of(self, model: ServedModel | None) -> ServedModel:
+        """Return `model`, or the first. Raises Problem 503 before that is loaded."""
+        if self._first is None:
             raise not_ready(self._phase)
-        return self.loaded
+        return model or self._first
+
+    @staticmethod
+    def _fingerprint_of(model: ServedModel, space: Space) -> str:
+        return model.loaded.fingerprint(space)
 
     def _report(self, phase: Phase) -> None:
         self._phase = phase
         log.info("%s", phase)
+
+
+class Use:
+    """What keeps a model in memory for one request."""
+
+    __slots__ = ("_disconnected", "_encoder", "_keep_s", "_model")
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        model: ServedModel,
+        keep_s: float | None,
+        disconnected: Disconnected | None,
+    ) -> None:
+        self._encoder, self._model = encoder, model
+        self._keep_s, self._disconnected = keep_s, disconnected
+
+    async def __aenter__(self) -> Loaded:
+        """Return the model once it is in memory.
+
+        Raises Problem: what keeps it from being loaded, and as `Encoder.while_wanted`.
+        """
+        model, models = self._model, self._encoder.models
+        if model.is_open:
+            model.uses += 1
+            return model.loaded
+        waiter = models.wait(model)
+        try:
+            await self._encoder.while_wanted(waiter, disconnected=self._disconnected)
+        except BaseException:
+            models.give_up(model, waiter)
+            raise
+        return model.loaded
+
+    async def __aexit__(self, *_: object) -> None:
+        """Let it go."""
+        model, models = self._model, self._encoder.models
+        model.uses -= 1
+        model.turn = next(models.turns)
+        if self._keep_s is not None:
+            models.keep(model, self._keep_s)
+        if model.keep_s is not None or model.emptied is not None:
+            models.rest(model)
 
 
 def _give_up(ended: asyncio.Future[None], problem: Problem) -> None:

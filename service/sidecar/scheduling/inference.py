@@ -284,7 +284,7 @@ class Inference:
         """Replace the thread if it is dead; a system that has no thread to give is asked again."""
         with self._change:
             if self.state == "dead":
-                self._spawn(self._serve)
+                self._spawn()
 
     def close(self, *, wait: bool) -> None:
         """Compute no more than the batch in work; what waits fails with 503."""
@@ -297,9 +297,12 @@ class Inference:
         if wait and self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
-    def _spawn(self, work: Callable[[], None]) -> bool:
+    def _spawn(self, *work: Callable[[], bool]) -> bool:
+        """Start a thread that serves, unless some `work` before it says not to."""
         # Nobody waits for a daemon: a hung engine must not keep the process from ending.
-        thread = threading.Thread(target=self._guarded, args=(work,), name="inference", daemon=True)
+        thread = threading.Thread(
+            target=self._guarded, args=(list(work),), name="inference", daemon=True
+        )
         self._thread = thread
         try:
             thread.start()
@@ -308,10 +311,12 @@ class Inference:
             return False
         return True
 
-    def _guarded(self, work: Callable[[], None]) -> None:
-        """Run `work`; if it ends the thread, fail the batch it was on, and let another go on."""
+    def _guarded(self, work: list[Callable[[], bool]]) -> None:
+        """Serve; if that ends the thread, fail the batch it was on, and let another go on."""
         try:
-            work()
+            # Nothing here keeps what it has loaded, which may be unloaded again.
+            if not work or work.pop()():
+                self._serve()
         except BaseException as error:  # noqa: BLE001 (SystemExit and bugs alike)
             log.error("the compute thread ended: %s", type(error).__name__)  # noqa: TRY400
             with self._change:
@@ -321,24 +326,22 @@ class Inference:
                 for job in jobs:
                     self.scheduler.remove(job)
                 if not self._is_closed:
-                    self._spawn(self._serve)
+                    self._spawn()
             self._post(ended)
 
-    def _load(self, load: Callable[[], Loaded], loading: Future[Loaded]) -> None:
+    def _load(self, load: Callable[[], Loaded], loading: Future[Loaded]) -> bool:
         if not loading.set_running_or_notify_cancel():
-            return
+            return False
         try:
             loaded = load()
             found = ready(loaded.engine)
         except BaseException as error:  # noqa: BLE001 (the future raises it)
             loading.set_exception(error)
-            return
+            return False
         self.add(0, found)
         self._has_begun = True
-        del found
         loading.set_result(loaded)
-        del loaded
-        self._serve()
+        return True
 
     def _serve(self) -> None:
         while (batch := self._next()) is not None:
@@ -367,7 +370,11 @@ class Inference:
         self.trim()
 
     def _compute(self, batch: Batch) -> None:
-        engine, canary = self._ready[batch.key.model]
+        found = self._ready.get(batch.key.model)
+        if found is None:  # its requests have left, and the model was unloaded
+            self._computed = None
+            return
+        engine, canary = found
         encode = functools.partial(self._encode, engine, batch.key)
         started = self._now()
         ended, is_clean = run(batch.items, encode, canary=canary)

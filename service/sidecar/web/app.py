@@ -83,6 +83,7 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     presence = Presence(settings.bundle)
+    encoder.models.is_gone = lambda: presence.is_gone
     service = app.state.service = Service(
         settings=settings,
         encoder=encoder,
