@@ -38,6 +38,7 @@ from sidecar.settings import (
     MOST_AGE_S,
     MOST_BODY_MB,
     MOST_DOCUMENT_S,
+    MOST_MEMORY_MB,
     Bounds,
     Device,
     EngineName,
@@ -63,8 +64,12 @@ HELP = {
     "--token-stdin": "serve only requests with the header Authorization: Bearer TOKEN, where TOKEN "
     f"is the first line of standard input; the environment's {credentials.VARIABLE} does so, too",
     "--token-file": "the same with a TOKEN from a file that only its owner can read",
-    "--model": "a model of the bundle by name or repository (its default model); "
-    "outside a bundle also a folder with a snapshot, or a repository",
+    "--model": "a model of the bundle by name or repository; outside a bundle also a folder with a "
+    "snapshot, or a repository; repeatable: the first is loaded at the start and serves requests "
+    "that name none, another when one names it (all of the bundle, its default model first)",
+    "--idle-unload": "unload a model that was not used for so many seconds (never)",
+    "--max-memory": "MiB that models may take together: the one that was used longest ago is "
+    "unloaded before another passes it (no limit)",
     "--model-cache": "a Hugging Face cache to look in outside a bundle",
     "--allow-download": "download a missing model (for development; bundles never pass it)",
     "--device": "device of the engine; auto takes MPS, then CUDA, then the CPU (auto)",
@@ -118,6 +123,10 @@ def _megabytes(text: str) -> int:
     return number(1, MOST_BODY_MB)(text) * MB
 
 
+def _memory(text: str) -> int:
+    return number(1, MOST_MEMORY_MB)(text) * MB
+
+
 def _instance(text: str) -> str:
     if not listener.INSTANCE.fullmatch(text):
         message = "an id has 8 to 64 letters, digits, dots, dashes and underscores"
@@ -147,7 +156,10 @@ def parser() -> argparse.ArgumentParser:
     flag("--allow-remote")
     flag("--token-stdin")
     add("--token-file", type=Path, metavar="FILE")
-    add("--model", metavar="NAME")
+    several("--model", dest="models", metavar="NAME")
+    idle = number(1, MOST_AGE_S)
+    add("--idle-unload", dest="idle_unload_s", type=idle, metavar="SECONDS")
+    add("--max-memory", dest="max_memory_bytes", type=_memory, metavar="N")
     add("--model-cache", type=Path, metavar="DIR")
     flag("--allow-download")
     add("--device", choices=get_args(Device), default="auto")
@@ -206,7 +218,10 @@ def settings_from(
     `features` are the processor's, None if nothing is known of it.
     """
     told = vars(options)
+    first, *more = options.models or [None]
     own = {
+        "model": first,
+        "more_models": tuple(more),
         "bundle": bundle,
         "threads": options.threads or cores.count(),
         "has_byte_products": (features or CpuFeatures()).has_byte_products,
@@ -254,7 +269,7 @@ def main(
     features = features_from(os.environ)
     min_system.require_processor(features)
     bundle = find_bundle(home)
-    if bundle is None and default and options.model is None and options.engine != "hash":
+    if bundle is None and default and not options.models and options.engine != "hash":
         bundle = default()
     settings = settings_from(options, bundle=bundle, features=features)
     if settings.bundle is not None:

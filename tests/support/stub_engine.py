@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sidecar.engines import Vectors
+    from sidecar.scheduling.served import Residence
     from sidecar.settings import Precision
 
 SNAPSHOT = Snapshot(repository="stub/words", revision="0" * 40, path=Path(), plan="a plan")
@@ -122,12 +123,13 @@ class Served:
         *,
         engine: StubEngine | None = None,
         load: Callable[..., Loaded] | None = None,
+        residence: Residence | None = None,
         is_loaded: bool = True,
     ) -> None:
         self.engine = engine or StubEngine()
         self.stops = 0
         made = self.settings = settings or Settings()
-        self.encoder = Encoder(load or self._load, limits=made.limits)
+        self.encoder = Encoder(load or self._load, limits=made.limits, residence=residence)
         app, service = create_app(
             made,
             self.encoder,

@@ -15,6 +15,7 @@ from sidecar.documents.losses import Document, Loss, Note, merged
 from sidecar.documents.pdf_pool import PdfPool
 from sidecar.problems import Problem
 from sidecar.scheduling.encoder import Embedded, Encoder
+from sidecar.scheduling.served import ServedModel
 from sidecar.scheduling.tokenizing import DeferredTexts, Disconnected
 from sidecar.settings import Limits
 
@@ -229,17 +230,18 @@ class Chunks(DeferredTexts):
         return [Loss(kind="limit", count=len(pages), pages=pages)]
 
 
-async def read(
+async def read(  # noqa: PLR0913 - each is one part of the service
     data: bytes,
     suffix: str,
     wanted: Chunking,
     *,
     encoder: Encoder,
+    model: ServedModel,
     pdf_pool: PdfPool,
     limits: Limits,
     disconnected: Disconnected,
 ) -> Chunks:
-    """Read the document in `data` and divide it as `wanted`. Raises Problem."""
+    """Read the document in `data` and divide it as `wanted`, by `model`. Raises Problem."""
     document = await extraction.read(
         data,
         suffix,
@@ -250,7 +252,7 @@ async def read(
     )
     text = document.text
     if wanted.unit == "tokens":
-        starts, ends = await encoder.spans(text, disconnected=disconnected)
+        starts, ends = await encoder.spans(text, model=model, disconnected=disconnected)
         places = token_chunks(text, starts, ends, size=wanted.size, overlap=wanted.overlap)
     else:
         places = char_chunks(text, size=wanted.size, overlap=wanted.overlap)
@@ -259,7 +261,9 @@ async def read(
     )
     notes: tuple[Note, ...] = ()
     if kept and not text.isascii():  # which every model knows
-        unknown, total = await encoder.unknown(text[: kept[-1][1]], disconnected=disconnected)
+        unknown, total = await encoder.unknown(
+            text[: kept[-1][1]], model=model, disconnected=disconnected
+        )
         share = unknown / max(1, total)
         notes = merged([Note(kind="unknown-tokens", count=unknown, share=share)])
     return Chunks(document, kept, is_all=is_all, notes=notes)

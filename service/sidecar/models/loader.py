@@ -77,6 +77,11 @@ class Loaded:
     description: Description = UNKNOWN
     prompts: Prompts = prompts.NONE
 
+    @property
+    def is_known(self) -> bool:
+        """Whether all that the fingerprint stands for is known; a load makes it so."""
+        return bool(self.snapshot.revision and self.engine.space)
+
     def fingerprint(self, space: Space = USUAL) -> str:
         """Return 16 hex digits that stand for the model and the space of its vectors.
 

@@ -148,6 +148,12 @@ class ServedModels:
         if self.idle_s is not None:
             model.keep_s = min(seconds, self.idle_s) if seconds >= 0 else self.idle_s
 
+    def left_s(self, model: ServedModel) -> float | None:
+        """Return how long `model` stays in memory if it is not used again, None for ever."""
+        if model.keep_s is None:
+            return None
+        return model.keep_s if model.uses else max(model.used_s + model.keep_s - self._now(), 0.0)
+
     def rest(self, model: ServedModel) -> None:
         """See to a model that may have no use any more."""
         if model.uses:

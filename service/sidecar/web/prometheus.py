@@ -65,12 +65,27 @@ class _Run(Collector):
             _by(_counter("documents", "Documents by outcome.", None, "outcome"), counts.documents),
             _counter("texts", "Texts embedded.", counts.texts),
             _counter("tokens", tokens, counts.tokens),
+            *self._of_models(),
             _by(_gauge("queued_tokens", "Queued tokens.", None, "lane"), encoder.queued),
             SummaryMetricFamily("sidecar_batch_seconds", calls, counts.batches, counts.batch_s),
             _gauge("long_requests", "Requests computed part by part.", encoder.long_requests),
             _by(_counter("pdfs", "PDFs by outcome.", None, "outcome"), pdfs),
             _counter("worker_crashes", "Processes that crashed on a PDF.", pdfs["crash"]),
         ]
+
+    def _of_models(self) -> Iterable[Metric]:
+        every = {one.loaded.snapshot.repository: one for one in self._encoder.models.all}
+        numbers = {
+            "texts": "Texts embedded, by model.",
+            "tokens": "Tokens of the embedded texts, by model.",
+            "loads": "Times that a model was brought into memory.",
+            "unloads": "Times that a model was taken out of memory.",
+        }
+        here = _gauge("model_loaded", "Whether a model is in memory.", None, "model")
+        yield _by(here, {name: int(one.is_here) for name, one in every.items()})
+        for number, what in numbers.items():
+            counted = {name: getattr(one, number) for name, one in every.items()}
+            yield _by(_counter(f"model_{number}", what, None, "model"), counted)
 
     def _build(self) -> Metric:
         loaded = self._encoder.loaded
@@ -79,7 +94,7 @@ class _Run(Collector):
             engine = loaded.engine
             said |= {"engine": engine.name, "precision": engine.precision, "device": engine.device}
             said |= {"degraded": loaded.degraded or ""}
-        what = "Version, engine, precision, device and fallback."
+        what = "Version, and engine, precision, device and fallback of the first model."
         return InfoMetricFamily("sidecar_build", what, said)
 
 

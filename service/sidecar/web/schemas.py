@@ -67,6 +67,12 @@ Dimensions = Annotated[
 ]
 
 
+ModelName = Annotated[
+    str | None,
+    Field(description="A name of one of the models that are served; left out, the first."),
+]
+
+
 # Given by name; the request holds Python's codec for it.
 Charset = Annotated[str, AfterValidator(_codec)]
 
@@ -127,6 +133,7 @@ class EmbedRequest(Wire):
         default="auto",
         description="interactive runs before bulk; auto is interactive for a few short texts.",
     )
+    model: ModelName = None
     prompt_name: PromptName = None
     prompt: PromptText = None
     input_type: PromptFor = None
@@ -171,6 +178,7 @@ class FileOptions(Wire):
         "X-Document-Password; never the query.",
         json_schema_extra={"writeOnly": True},
     )
+    model: ModelName = None
     prompt_name: PromptName = None
     prompt: PromptText = None
     input_type: PromptFor = None
@@ -286,6 +294,16 @@ class EmbedFileAnswer(Answer):
     fingerprint: str = Field(description="Vectors with other fingerprints are not comparable.")
 
 
+class ModelHealth(Answer):
+    """One of the models that are served."""
+
+    model: str
+    phase: str = Field(
+        description="unloaded, ready, or how far its loading is. One that is not in memory is "
+        "loaded when a request names it, which waits."
+    )
+
+
 class HealthAnswer(Answer):
     """Whether requests are served; 200 when ok, 503 else.
 
@@ -308,6 +326,9 @@ class HealthAnswer(Answer):
         description="The fallback in use: hash without a model, reference instead of the packed "
         "engine, cpu instead of a GPU that failed, float32-products where the processor cannot "
         "multiply bytes for int8. Null if there is none."
+    )
+    models: list[ModelHealth] = Field(
+        default=[], description="All models that are served, the first first."
     )
 
 
@@ -345,8 +366,26 @@ class FolderAnswer(Answer):
     path: str | None = Field(description="Only for requests with the token.")
 
 
+class ModelInfo(Answer):
+    """One of the models that are served; null is what is not known before it is loaded."""
+
+    model_id: str
+    names: list[str] = Field(description="Names that a request may have for it, in any case.")
+    phase: str = Field(description="As in /health.")
+    dim: int | None
+    max_tokens: int | None
+    pooling: str
+    precision: str
+    engine: str | None
+    device: str | None
+    degraded: Degraded | None
+    degraded_because: str | None
+    revision: str | None
+    fingerprint: str | None = Field(description="Fingerprint of requests with default fields.")
+
+
 class InfoAnswer(Answer):
-    """Model, engine and limits of the service."""
+    """The first model, engine and limits of the service."""
 
     model_id: str
     dim: int
@@ -385,6 +424,7 @@ class InfoAnswer(Answer):
     max_batch_tokens: int
     max_client_batch_size: int
     auto_truncate: bool
+    models: list[ModelInfo] = Field(description="All models that are served, the first first.")
 
 
 class ShutdownAnswer(Answer):

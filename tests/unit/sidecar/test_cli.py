@@ -198,6 +198,19 @@ def test_an_allowed_folder_that_is_missing_is_kept_for_later(tmp_path: Path) -> 
         parse("--allow-dir", str(tmp_path / "loop"))
 
 
+def test_the_first_of_several_models_is_the_one_of_before() -> None:
+    assert (parse().model, parse().more_models) == (None, ())
+    assert (parse("--model", "a").model, parse("--model", "a").more_models) == ("a", ())
+    settings = parse("--model", "a", "--model", "b", "--model", "c")
+    assert (settings.model, settings.more_models) == ("a", ("b", "c"))
+
+
+def test_models_stay_in_memory_unless_something_else_is_asked() -> None:
+    assert (parse().idle_unload_s, parse().max_memory_bytes) == (None, None)
+    settings = parse("--idle-unload", "300", "--max-memory", "700")
+    assert (settings.idle_unload_s, settings.max_memory_bytes) == (300, 700 << 20)
+
+
 def test_the_body_limit_is_in_mebibytes() -> None:
     assert parse("--max-body-mb", "3").limits.max_body_bytes == 3 << 20
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,13 @@ from starlette.responses import Response
 
 from sidecar.documents.allowed_dirs import AllowedDirs
 from sidecar.documents.pdf_pool import PdfPool
+from sidecar.models.loader import Loaded
 from sidecar.process.presence import Presence
 from sidecar.scheduling.encoder import Encoder
+from sidecar.scheduling.served import ServedModel
+from sidecar.scheduling.tokenizing import Disconnected
 from sidecar.settings import Settings
+from sidecar.web import responses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,3 +47,17 @@ def service_of(request: Request) -> Service:
     """Return the service that the request's application was made with."""
     service: Service = request.app.state.service
     return service
+
+
+@asynccontextmanager
+async def in_use(
+    request: Request, model: ServedModel, *, keep_s: float | None = None
+) -> AsyncGenerator[tuple[Loaded, Disconnected]]:
+    """Yield `model`, in memory meanwhile, and what is done once the client has left.
+
+    To be used when the body has been read. `keep_s` is as `Encoder.using` has it.
+    """
+    with responses.departure(request) as disconnected:
+        use = service_of(request).encoder.using(model, keep_s=keep_s, disconnected=disconnected)
+        async with use as loaded:
+            yield loaded, disconnected

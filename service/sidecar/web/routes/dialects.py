@@ -13,8 +13,6 @@ from pydantic_core import PydanticCustomError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sidecar.models.loader import Loaded
-from sidecar.models.snapshot import Snapshot
-from sidecar.problems import Problem
 from sidecar.scheduling.encoder import Embedded
 from sidecar.web import responses
 from sidecar.web.errors import FORM, Form
@@ -101,13 +99,3 @@ def headers_of(loaded: Loaded, found: Embedded) -> dict[str, str]:
     if found.truncated:
         made["X-Sidecar-Truncated"] = responses.indices(found.truncated)
     return made
-
-
-def require_model(served: Snapshot, wanted: str | None) -> None:
-    """Raise Problem unless `wanted` names the model that is served; None takes what there is."""
-    if wanted is None or served.is_called(wanted):
-        return
-    what = "no model of this name is served"
-    why = f"this service has {served.names[0]}"
-    step = f"send the name {served.names[0]}"
-    raise Problem("unknown-model", what, why, step)

@@ -11,7 +11,7 @@ from sidecar.scheduling.encoder import Embedded
 from sidecar.web import bodies, responses, schemas
 from sidecar.web.budget import share_of
 from sidecar.web.errors import FORM
-from sidecar.web.routes import RequestRoute, service_of, tei
+from sidecar.web.routes import RequestRoute, in_use, service_of, tei
 
 router = APIRouter(route_class=RequestRoute)
 BINARY = "application/octet-stream"
@@ -25,14 +25,14 @@ HEAD_BYTES = 1 << 10
     openapi_extra=responses.body_of(schemas.EmbedRequest, tei.InputsRequest),
     responses={
         200: {"model": schemas.EmbedAnswer | tei.Vectors, "content": {BINARY: {}}},
-        **responses.problem_responses(400, 413, 415, 429, 503, 507),
+        **responses.problem_responses(400, 404, 413, 415, 429, 503, 507),
         **responses.problem_responses(422, 429, 503, 507, or_json=tei.TeiError),
     },
 )
 async def embed(request: Request) -> Response:
     """Embed texts."""
     service = service_of(request)
-    loaded = service.encoder.ready()
+    service.encoder.ready()
     body = await bodies.read(request, max_bytes=service.settings.limits.max_body_bytes)
 
     def choose(kind: type[schemas.Wire]) -> None:
@@ -46,19 +46,21 @@ async def embed(request: Request) -> Response:
     )
     if isinstance(asked, tei.InputsRequest):
         return await tei.embed(request, asked)
-    prompt = loaded.prompts.choose(
-        name=asked.prompt_name, text=asked.prompt, input_type=asked.input_type
-    )
-    space = Space(asked.pooling, asked.normalize, prompt, loaded.width(asked.dimensions))
+    model = service.encoder.named(asked.model)
     is_binary = responses.prefers(request, BINARY)
     encoding = "binary" if is_binary else asked.encoding
-    dim = space.width or loaded.engine.dim
-    size = responses.size_of(len(asked.texts), dim, encoding=encoding)
-    share_of(request).expect(size)
-    with responses.departure(request) as disconnected:
+    async with in_use(request, model) as (loaded, disconnected):
+        prompt = loaded.prompts.choose(
+            name=asked.prompt_name, text=asked.prompt, input_type=asked.input_type
+        )
+        space = Space(asked.pooling, asked.normalize, prompt, loaded.width(asked.dimensions))
+        dim = space.width or loaded.engine.dim
+        size = responses.size_of(len(asked.texts), dim, encoding=encoding)
+        share_of(request).expect(size)
         found = await service.encoder.embed(
             asked.texts,
             space,
+            model=model,
             truncate="right" if asked.truncate else "never",
             priority=asked.priority,
             disconnected=disconnected,

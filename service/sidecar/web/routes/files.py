@@ -24,14 +24,15 @@ from starlette.types import Receive, Scope, Send
 
 from sidecar.documents import chunking, extraction
 from sidecar.documents.chunking import Chunking, Chunks
-from sidecar.models.loader import Space
+from sidecar.models.loader import Loaded, Space
 from sidecar.problems import Problem
+from sidecar.scheduling.served import ServedModel
 from sidecar.scheduling.tokenizing import Disconnected
 from sidecar.web import bodies, errors, responses, schemas
 from sidecar.web.budget import share_of
-from sidecar.web.routes import RequestRoute, Service, service_of
+from sidecar.web.routes import RequestRoute, Service, in_use, service_of
 
-Read = Callable[[Disconnected], Coroutine[Any, Any, Chunks]]
+Read = Callable[[Chunking, Disconnected], Coroutine[Any, Any, Chunks]]
 log = logging.getLogger("sidecar.files")
 router = APIRouter(route_class=RequestRoute)
 MAX_BODY_BYTES = 1 << 16  # of a path and options: the longest path that systems open is half of it
@@ -61,12 +62,13 @@ async def embed_file(request: Request) -> Response:
     instead, most = "send the document itself to /embed-file/upload", MAX_BODY_BYTES
     body = await bodies.collect(request, what, max_bytes=most, next_step=instead)
     asked = await responses.validated(body, schemas.EmbedFileRequest)
-    wanted, space = await _wanted(service, asked)
+    model = service.encoder.named(asked.model)
+    await _check(service, model, asked)
     file = await asyncio.to_thread(
         service.allowed_dirs.read, asked.path, max_bytes=limits.max_file_bytes
     )
     share_of(request).take(len(file.data))
-    return await _answer(request, file.data, file.suffix, asked, wanted, space)
+    return await _answer(request, file.data, file.suffix, asked, model)
 
 
 @router.post(
@@ -93,19 +95,28 @@ async def upload(request: Request) -> Response:
         service.pdf_pool.require_room()
     options = _options(request)
     asked = schemas.validate(options, schemas.FileOptions, is_spelled=True)
-    wanted, space = await _wanted(service, asked)
+    model = service.encoder.named(asked.model)
+    await _check(service, model, asked)
     instead, most = "split it, or send its text alone", service.settings.limits.max_file_bytes
     data = await bodies.collect(request, "the document", max_bytes=most, next_step=instead)
-    return await _answer(request, data, suffix, asked, wanted, space)
+    return await _answer(request, data, suffix, asked, model)
 
 
-async def _wanted(service: Service, asked: schemas.FileOptions) -> tuple[Chunking, Space]:
+async def _check(service: Service, model: ServedModel, asked: schemas.FileOptions) -> None:
+    """Raise Problem 422 for what is refused without the document, if the model can tell now."""
+    if model.is_open:
+        async with service.encoder.using(model) as loaded:
+            await _wanted(service, model, loaded, asked)
+
+
+async def _wanted(
+    service: Service, model: ServedModel, loaded: Loaded, asked: schemas.FileOptions
+) -> tuple[Chunking, Space]:
     """Return how the document is divided, and what its vectors are of. Raises Problem 422."""
-    loaded = service.encoder.ready()
     prompt = loaded.prompts.choose(
         name=asked.prompt_name, text=asked.prompt, input_type=asked.input_type
     )
-    starts, _ = await service.encoder.spans(prompt)
+    starts, _ = await service.encoder.spans(prompt, model=model)
     chunking = asked.chunking(loaded.engine, prompt_tokens=len(starts))
     width = loaded.width(asked.dimensions)
     return chunking, Space(asked.pooling, asked.normalize, prompt, width)
@@ -116,18 +127,18 @@ async def _answer(
     data: bytes,
     suffix: str,
     asked: schemas.FileOptions,
-    wanted: Chunking,
-    space: Space,
+    model: ServedModel,
 ) -> Response:
     service = service_of(request)
 
-    def read(disconnected: Disconnected) -> Coroutine[Any, Any, Chunks]:
+    def read(wanted: Chunking, disconnected: Disconnected) -> Coroutine[Any, Any, Chunks]:
         """Read the document and divide it, until `disconnected` is done. Raises Problem."""
         work = chunking.read(
             data,
             suffix,
             wanted,
             encoder=service.encoder,
+            model=model,
             pdf_pool=service.pdf_pool,
             limits=service.settings.limits,
             disconnected=disconnected,
@@ -135,15 +146,15 @@ async def _answer(
         return service.encoder.while_wanted(work, disconnected=disconnected)
 
     if responses.prefers(request, LINES):
-        lines = _lines(request, asked, space, read)
+        lines = _lines(request, asked, model, read)
         return Lines(await anext(lines), lines)  # what fails before the first is raised
-    loaded = service.encoder.ready()
-    dim = space.width or loaded.engine.dim
-    with responses.departure(request) as disconnected:
-        chunks = await read(disconnected)
+    async with in_use(request, model) as (loaded, disconnected):
+        wanted, space = await _wanted(service, model, loaded, asked)
+        dim = space.width or loaded.engine.dim
+        chunks = await read(wanted, disconnected)
         size = responses.size_of(len(chunks), dim, encoding=asked.encoding)
         share_of(request).expect(sum(chunks.lengths) + size)
-        found = await service.encoder.embed(chunks, space, disconnected=disconnected)
+        found = await service.encoder.embed(chunks, space, model=model, disconnected=disconnected)
 
     def rest() -> dict[str, object]:
         return {
@@ -227,12 +238,15 @@ def line(kind: str, data: bytes) -> bytes:
 
 
 async def _lines(
-    request: Request, asked: schemas.FileOptions, space: Space, read: Read
+    request: Request, asked: schemas.FileOptions, model: ServedModel, read: Read
 ) -> AsyncGenerator[bytes]:
     is_begun = False
     try:
-        with responses.departure(request) as disconnected:
-            made = _made(service_of(request), asked, space, read, disconnected)
+        async with in_use(request, model) as (loaded, disconnected):
+            service = service_of(request)
+            wanted, space = await _wanted(service, model, loaded, asked)
+            reading = read(wanted, disconnected)
+            made = _made(service, asked, model, space, reading, disconnected)
             async with contextlib.aclosing(made):
                 async for found in made:
                     yield found
@@ -250,12 +264,13 @@ async def _lines(
 async def _made(
     service: Service,
     asked: schemas.FileOptions,
+    model: ServedModel,
     space: Space,
-    read: Read,
+    read: Coroutine[Any, Any, Chunks],
     disconnected: Disconnected,
 ) -> AsyncGenerator[bytes]:
-    loaded = service.encoder.ready()
-    reading = asyncio.ensure_future(read(disconnected))
+    loaded = model.loaded
+    reading = asyncio.ensure_future(read)
     async with contextlib.aclosing(_waits(reading)) as waits:
         async for _ in waits:
             yield line("progress", b'{"phase":"reading"}')
@@ -270,7 +285,9 @@ async def _made(
         "fingerprint": loaded.fingerprint(space),
     }
     yield line("start", orjson.dumps(start))
-    parts = service.encoder.parts(found, space, disconnected=disconnected, is_patient=True)
+    parts = service.encoder.parts(
+        found, space, model=model, disconnected=disconnected, is_patient=True
+    )
     async with contextlib.aclosing(parts):
         while True:
             step = asyncio.ensure_future(anext(parts, None))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -16,13 +17,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sidecar.models.loader import Loaded, Space
-from sidecar.models.snapshot import Snapshot
 from sidecar.problems import Problem
+from sidecar.scheduling.encoder import Encoder
+from sidecar.scheduling.served import ServedModel
 from sidecar.web import bodies, callers, responses
 from sidecar.web.budget import share_of
-from sidecar.web.routes import RequestRoute, service_of
-from sidecar.web.routes.dialects import TEXTS_OR_NONE, Dialect, headers_of, require_model
-from sidecar.web.schemas import Answer, Dimensions, Wire
+from sidecar.web.routes import RequestRoute, in_use, service_of
+from sidecar.web.routes.dialects import TEXTS_OR_NONE, Dialect, headers_of
+from sidecar.web.schemas import Answer, Dimensions, ModelName, Wire
 
 router = APIRouter(route_class=RequestRoute)
 # That of Ollama whose routes these are: clients compare it before they use one.
@@ -53,21 +55,52 @@ def _prompt(value: object) -> object:
     return [value] if value else []
 
 
+def _seconds(value: object) -> object:
+    """Return the seconds of `keep_alive`: a number, or a duration as Go spells it."""
+    if not isinstance(value, str):
+        return value
+    digits = value.removeprefix("-")
+    sign = 1 if digits == value else -1
+    if _NUMBER.fullmatch(digits):
+        return sign * float(digits)
+    parts = _PART.findall(digits)
+    if not parts or "".join(number + unit for number, unit in parts) != digits:
+        kind, what = "duration", "a number of seconds or a duration, as 5m, is needed"
+        raise PydanticCustomError(kind, what)
+    return sign * sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+
+
+_UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{0,9})?")
+_PART = re.compile(rf"({_NUMBER.pattern})(ns|us|µs|ms|s|m|h)")
+KeepAlive = Annotated[
+    float | None,
+    BeforeValidator(_seconds),
+    WithJsonSchema({"anyOf": [{"type": kind} for kind in ("number", "string", "null")]}),
+    Field(
+        alias="keep_alive",
+        description="Seconds, or a duration as 5m, that the model stays in memory after this "
+        "request: at most those of --idle-unload, without which it is never unloaded.",
+    ),
+]
+
+
 class Named(Wire):
     """What has the name of a model, by either key."""
 
-    model: str | None = Field(default=None, description="A name of the model that is served.")
+    model: ModelName = None
     name: str | None = Field(default=None, description="The same, as older clients send it.")
     stream: bool = Field(default=True, description="With false, the last line alone.")
 
 
 class OllamaRequest(Wire):
-    """Texts to embed; other fields, as `options` and `keep_alive`, are ignored."""
+    """Texts to embed; other fields, as `options`, are ignored."""
 
     texts: Annotated[
         list[str], FailFast(), BeforeValidator(_texts), WithJsonSchema(TEXTS_OR_NONE)
     ] = Field(default=[], alias="input", description="A text or a list of them.")
-    model: str | None = Field(default=None, description="A name of the model that is served.")
+    model: ModelName = None
+    keep_s: KeepAlive = None
     truncate: bool = Field(default=True, description="With false a text that is too long is 400.")
     dimensions: Dimensions = None
 
@@ -78,7 +111,8 @@ class PromptRequest(Wire):
     texts: Annotated[
         list[str], BeforeValidator(_prompt), WithJsonSchema({"type": "string", "default": ""})
     ] = Field(default_factory=list, alias="prompt", description="The text.")
-    model: str | None = Field(default=None, description="A name of the model that is served.")
+    model: ModelName = None
+    keep_s: KeepAlive = None
 
 
 class OllamaAnswer(Answer):
@@ -140,12 +174,12 @@ async def _body(request: Request) -> bytes:
     return body
 
 
-def _require(served: Snapshot, wanted: str | None) -> None:
-    """Raise Problem unless `wanted` names the model, as Ollama spells names."""
+def _named(encoder: Encoder, wanted: str | None) -> ServedModel:
+    """Return the model that `wanted` names, as Ollama spells names. Raises Problem."""
     if wanted is not None:
         folded = wanted.casefold()
         wanted = folded.removeprefix("library/").removesuffix(":latest")
-    require_model(served, wanted)
+    return encoder.named(wanted)
 
 
 @router.post(
@@ -156,18 +190,20 @@ def _require(served: Snapshot, wanted: str | None) -> None:
 async def embed(request: Request) -> Response:
     """Embed texts as Ollama does."""
     began = time.perf_counter_ns()
-    service = service_of(request)
-    loaded = service.encoder.ready()
+    encoder = service_of(request).encoder
+    encoder.ready()
     asked = await responses.validated(await _body(request), OllamaRequest)
-    _require(loaded.snapshot, asked.model)
-    most = loaded.engine.dim
-    # As Ollama does, more than there are is all of them.
-    width = loaded.width(None if asked.dimensions is None else min(asked.dimensions, most))
-    share_of(request).expect(responses.size_of(len(asked.texts), width or most, encoding="float"))
-    with responses.departure(request) as disconnected:
-        found = await service.encoder.embed(
+    model = _named(encoder, asked.model)
+    async with in_use(request, model, keep_s=asked.keep_s) as (loaded, disconnected):
+        most = loaded.engine.dim
+        # As Ollama does, more than there are is all of them.
+        width = loaded.width(None if asked.dimensions is None else min(asked.dimensions, most))
+        size = responses.size_of(len(asked.texts), width or most, encoding="float")
+        share_of(request).expect(size)
+        found = await encoder.embed(
             asked.texts,
             Space(loaded.engine.pooling, width=width),
+            model=model,
             truncate="right" if asked.truncate else "never",
             disconnected=disconnected,
         )
@@ -195,14 +231,15 @@ async def embeddings(request: Request) -> Response:
 
     Of the families whose vectors it leaves as they are pooled, they are.
     """
-    service = service_of(request)
-    loaded = service.encoder.ready()
+    encoder = service_of(request).encoder
+    encoder.ready()
     asked = await responses.validated(await _body(request), PromptRequest)
-    _require(loaded.snapshot, asked.model)
-    with responses.departure(request) as disconnected:
-        found = await service.encoder.embed(
+    model = _named(encoder, asked.model)
+    async with in_use(request, model, keep_s=asked.keep_s) as (loaded, disconnected):
+        found = await encoder.embed(
             asked.texts,
             Space(loaded.engine.pooling, loaded.description.family not in RAW_FAMILIES),
+            model=model,
             disconnected=disconnected,
         )
     rows = responses.array_of(found.rows, encoding="float")
@@ -212,8 +249,11 @@ async def embeddings(request: Request) -> Response:
 
 
 def _modified(loaded: Loaded) -> str:
-    found = datetime.fromtimestamp(loaded.description.modified_s, UTC)
-    return found.isoformat().replace("+00:00", "Z")
+    return _spelled(datetime.fromtimestamp(loaded.description.modified_s, UTC))
+
+
+def _spelled(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def _details(loaded: Loaded) -> dict[str, Any]:
@@ -252,21 +292,33 @@ def _listed(loaded: Loaded) -> list[dict[str, Any]]:
 @router.head("/api/tags", include_in_schema=False)
 @router.get("/api/tags", responses=_errors(503))
 async def tags(request: Request) -> Response:
-    """List the names of the model, as Ollama does."""
-    return responses.answer({"models": _listed(service_of(request).encoder.ready())})
+    """List the names of the models, as Ollama does."""
+    encoder = service_of(request).encoder
+    encoder.ready()
+    every = [entry for model in encoder.models.all for entry in _listed(model.loaded)]
+    return responses.answer({"models": every})
 
 
 @router.head("/api/ps", include_in_schema=False)
 @router.get("/api/ps", responses=_errors(503))
 async def ps(request: Request) -> Response:
-    """Say which model is in memory, as Ollama does."""
-    loaded = service_of(request).encoder.ready()
-    extra = {
-        "expires_at": FOREVER,
+    """Say which models are in memory, as Ollama does."""
+    encoder = service_of(request).encoder
+    encoder.ready()
+    here = [model for model in encoder.models.all if model.is_here]
+    return responses.answer({"models": [_running(model, encoder) for model in here]})
+
+
+def _running(model: ServedModel, encoder: Encoder) -> dict[str, Any]:
+    left_s, expires = encoder.models.left_s(model), FOREVER
+    if left_s is not None:
+        expires = _spelled(datetime.now(UTC) + timedelta(seconds=left_s))
+    return {
+        **_listed(model.loaded)[0],
+        "expires_at": expires,
         "size_vram": 0,
-        "context_length": loaded.engine.max_tokens,
+        "context_length": model.loaded.engine.max_tokens,
     }
-    return responses.answer({"models": [_listed(loaded)[0] | extra]})
 
 
 @router.head("/api/version", include_in_schema=False)
@@ -282,10 +334,11 @@ async def version(_: Request) -> Response:
     responses=_errors(400, 404, 413, 415, 503),
 )
 async def show(request: Request) -> Response:
-    """Describe the model, as Ollama does."""
-    loaded = service_of(request).encoder.ready()
+    """Describe a model, as Ollama does."""
+    encoder = service_of(request).encoder
+    encoder.ready()
     asked = await responses.validated(await _body(request), Named)
-    _require(loaded.snapshot, asked.model or asked.name)
+    loaded = _named(encoder, asked.model or asked.name).loaded
     details = _details(loaded)
     family = details["family"]
     return responses.answer(
@@ -312,9 +365,10 @@ async def show(request: Request) -> Response:
 )
 async def pull(request: Request) -> Response:
     """Say that the model is here, as Ollama does once it has pulled one."""
-    loaded = service_of(request).encoder.ready()
+    encoder = service_of(request).encoder
+    encoder.ready()
     asked = await responses.validated(await _body(request), Named)
-    _require(loaded.snapshot, asked.model or asked.name)
+    _named(encoder, asked.model or asked.name)
     said = ["success"] if not asked.stream else ["pulling manifest", "success"]
     lines = b"".join(orjson.dumps({"status": one}) + b"\n" for one in said)
     return Response(lines, media_type=LINES if asked.stream else "application/json")

@@ -18,15 +18,22 @@ from sidecar.problems import Problem
 from sidecar.scheduling.encoder import Embedded
 from sidecar.web import bodies, responses
 from sidecar.web.budget import share_of
-from sidecar.web.routes import RequestRoute, service_of
+from sidecar.web.routes import RequestRoute, in_use, service_of
 from sidecar.web.routes.dialects import (
     TEXT_OR_TEXTS,
     Dialect,
     headers_of,
-    require_model,
     texts_in,
 )
-from sidecar.web.schemas import Answer, Dimensions, PromptFor, PromptName, PromptText, Wire
+from sidecar.web.schemas import (
+    Answer,
+    Dimensions,
+    ModelName,
+    PromptFor,
+    PromptName,
+    PromptText,
+    Wire,
+)
 
 router = APIRouter(route_class=RequestRoute)
 PREFIX = "/v1/"
@@ -50,7 +57,7 @@ class EmbeddingsRequest(Wire):
         _TEXTS,
         WithJsonSchema(TEXT_OR_TEXTS),
     ] = Field(alias="input", description="A text or a list of them.")
-    model: str | None = Field(default=None, description="A name of the model that is served.")
+    model: ModelName = None
     encoding_format: Literal["float", "base64"] = Field(
         default="float",
         description="base64: every vector is the base64 of its little-endian float32 values.",
@@ -145,20 +152,22 @@ DIALECT = Dialect(paths=frozenset(PATHS), prefixes=(PREFIX,), form=form)
 async def embeddings(request: Request) -> Response:
     """Embed texts as OpenAI's API does."""
     service = service_of(request)
-    loaded = service.encoder.ready()
+    service.encoder.ready()
     body = await bodies.read(request, max_bytes=service.settings.limits.max_body_bytes)
     asked = await responses.validated(body, EmbeddingsRequest)
-    require_model(loaded.snapshot, asked.model)
-    prompt = loaded.prompts.choose(
-        name=asked.prompt_name, text=asked.prompt, input_type=asked.input_type
-    )
-    space = Space(loaded.engine.pooling, prompt=prompt, width=loaded.width(asked.dimensions))
+    model = service.encoder.named(asked.model)
     encoding = asked.encoding_format
-    dim = space.width or loaded.engine.dim
-    size = responses.size_of(len(asked.texts), dim, encoding=encoding)
-    share_of(request).expect(size)
-    with responses.departure(request) as disconnected:
-        found = await service.encoder.embed(asked.texts, space, disconnected=disconnected)
+    async with in_use(request, model) as (loaded, disconnected):
+        prompt = loaded.prompts.choose(
+            name=asked.prompt_name, text=asked.prompt, input_type=asked.input_type
+        )
+        space = Space(loaded.engine.pooling, prompt=prompt, width=loaded.width(asked.dimensions))
+        dim = space.width or loaded.engine.dim
+        size = responses.size_of(len(asked.texts), dim, encoding=encoding)
+        share_of(request).expect(size)
+        found = await service.encoder.embed(
+            asked.texts, space, model=model, disconnected=disconnected
+        )
     name = asked.model or loaded.snapshot.names[0]
     made = await responses.written(found.rows.size, lambda: _answer(found, encoding, name))
     return responses.json_response(made, headers=headers_of(loaded, found))
@@ -201,9 +210,11 @@ def _described(loaded: Loaded) -> dict[str, Any]:
 @router.head("/v1/models", include_in_schema=False)
 @router.get("/v1/models", responses={200: {"model": ModelsAnswer}, **_errors(503)})
 async def models(request: Request) -> Response:
-    """List the model that is served, as OpenAI's API does."""
-    loaded = service_of(request).encoder.ready()
-    return responses.answer({"object": "list", "data": [_described(loaded)]})
+    """List the models that are served, as OpenAI's API does."""
+    encoder = service_of(request).encoder
+    encoder.ready()
+    found = [_described(model.loaded) for model in encoder.models.all]
+    return responses.answer({"object": "list", "data": found})
 
 
 @router.head("/v1/models/{name:path}", include_in_schema=False)  # noqa: FAST003 (as below)
@@ -214,6 +225,6 @@ async def models(request: Request) -> Response:
 )
 async def model(request: Request) -> Response:
     """Describe the model of this name, as OpenAI's API does."""
-    loaded = service_of(request).encoder.ready()
-    require_model(loaded.snapshot, request.path_params["name"])
-    return responses.answer(_described(loaded))
+    encoder = service_of(request).encoder
+    encoder.ready()
+    return responses.answer(_described(encoder.named(request.path_params["name"]).loaded))

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from sidecar import __version__
+from sidecar.scheduling.served import ServedModel
 from sidecar.web import bodies, schemas
 from sidecar.web.middleware import OPEN_PATH
 from sidecar.web.responses import answer, problem_responses
@@ -47,13 +48,17 @@ def answer_health(service: Service, is_trusted: bool) -> Response:
     said["bundle"] = service.presence.state
     if is_trusted:
         said["degraded"] = loaded.degraded if loaded else None
+        said["models"] = [
+            {"model": one.loaded.snapshot.repository, "phase": one.phase}
+            for one in encoder.models.all
+        ]
     return answer(said, HTTPStatus.OK if status == "ok" else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 @router.head("/info", include_in_schema=False)
 @router.get("/info", responses={200: {"model": schemas.InfoAnswer}, **problem_responses(503)})
 async def info(request: Request) -> Response:
-    """Describe the model, the engine and the limits."""
+    """Describe the first model, the engine, the limits, and the other models."""
     service = service_of(request)
     loaded = service.encoder.ready()
     limits = service.settings.limits
@@ -80,8 +85,29 @@ async def info(request: Request) -> Response:
             "folders": await _folders(service),
             "plan": loaded.snapshot.plan,
             **tei.info(loaded, limits),
+            "models": [_told(model) for model in service.encoder.models.all],
         }
     )
+
+
+def _told(model: ServedModel) -> dict[str, object]:
+    """Return what is said of one of the models; null is what is not known before it is loaded."""
+    loaded, engine = model.loaded, model.loaded.engine
+    return {
+        "model_id": loaded.snapshot.repository,
+        "names": loaded.snapshot.names,
+        "phase": model.phase,
+        "dim": engine.dim or None,
+        "max_tokens": engine.max_tokens or None,
+        "pooling": engine.pooling,
+        "precision": engine.precision,
+        "engine": engine.name or None,
+        "device": engine.device or None,
+        "degraded": loaded.degraded,
+        "degraded_because": loaded.degraded_because,
+        "revision": loaded.snapshot.revision or None,
+        "fingerprint": loaded.fingerprint() if loaded.is_known else None,
+    }
 
 
 async def _folders(service: Service) -> list[dict[str, object]]:

@@ -24,7 +24,7 @@ from sidecar.scheduling.encoder import Embedded
 from sidecar.settings import Limits
 from sidecar.web import bodies, responses
 from sidecar.web.budget import share_of
-from sidecar.web.routes import RequestRoute, service_of
+from sidecar.web.routes import RequestRoute, in_use, service_of
 from sidecar.web.routes.dialects import TEXT_OR_TEXTS, Dialect, headers_of, texts_in
 from sidecar.web.schemas import Answer, Dimensions, PromptFor, PromptName, PromptText, Wire
 
@@ -128,17 +128,16 @@ def _truncation(asked: InputsRequest | Comparing) -> Truncation:
 async def embed(request: Request, asked: InputsRequest) -> Response:
     """Answer a request of POST /embed that has `inputs`, for one text with a list, too."""
     began = time.perf_counter()
-    service = service_of(request)
-    loaded = service.encoder.ready()
-    prompt = loaded.prompts.choose(
-        name=asked.prompt_name, text=asked.prompt, input_type=asked.input_type
-    )
-    width = loaded.width(asked.dimensions)
-    dim = width or loaded.engine.dim
-    size = responses.size_of(len(asked.texts), dim, encoding="float")
-    share_of(request).expect(size)
-    with responses.departure(request) as disconnected:
-        found = await service.encoder.embed(
+    encoder = service_of(request).encoder
+    async with in_use(request, encoder.named(None)) as (loaded, disconnected):
+        prompt = loaded.prompts.choose(
+            name=asked.prompt_name, text=asked.prompt, input_type=asked.input_type
+        )
+        width = loaded.width(asked.dimensions)
+        dim = width or loaded.engine.dim
+        size = responses.size_of(len(asked.texts), dim, encoding="float")
+        share_of(request).expect(size)
+        found = await encoder.embed(
             asked.texts,
             Space(loaded.engine.pooling, asked.normalize, prompt, width),
             truncate=_truncation(asked),
@@ -169,14 +168,15 @@ async def similarity(request: Request) -> Response:
     """Return the cosine of one text's vector to each of the others."""
     began = time.perf_counter()
     service = service_of(request)
-    loaded = service.encoder.ready()
+    service.encoder.ready()
     body = await bodies.read(request, max_bytes=service.settings.limits.max_body_bytes)
     asked = await responses.validated(body, SimilarityRequest)
     how = asked.parameters or Comparing()
-    prompt = loaded.prompts.choose(name=how.prompt_name, text=None, input_type=None)
     texts = [asked.inputs.source_sentence, *asked.inputs.sentences]
-    share_of(request).expect(responses.size_of(len(texts), loaded.engine.dim, encoding="binary"))
-    with responses.departure(request) as disconnected:
+    async with in_use(request, service.encoder.named(None)) as (loaded, disconnected):
+        prompt = loaded.prompts.choose(name=how.prompt_name, text=None, input_type=None)
+        size = responses.size_of(len(texts), loaded.engine.dim, encoding="binary")
+        share_of(request).expect(size)
         found = await service.encoder.embed(
             texts,
             Space(loaded.engine.pooling, prompt=prompt),

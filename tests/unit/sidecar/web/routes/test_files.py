@@ -394,6 +394,7 @@ def test_openapi_describes_the_upload_and_the_lines(served: Served) -> None:
     assert set(named) == {
         *("chunk_size", "chunk_overlap", "max_chunks", "normalize", "pooling", "unit", "encoding"),
         *("charset", "X-Document-Password", "prompt_name", "prompt", "input_type", "dimensions"),
+        "model",
     }
     assert named["chunk_size"]["in"] == "query"
     assert named["chunk_size"]["schema"]["default"] == 800

@@ -1,0 +1,172 @@
+"""The models beside the first: which they are, and what is known of them before they are loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sidecar import manifest
+from sidecar.engines import Unloaded
+from sidecar.errors import IntegrityError, UnreachableError
+from sidecar.models import loader
+from sidecar.models.snapshot import UNKNOWN
+from sidecar.process import limits
+from sidecar.process.limits import LimitError
+from sidecar.process.stdio import Silent
+from sidecar.settings import Settings
+from tests.support.tinymodel import MAX_TOKENS, WIDTH, tiny_model, write_model
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+NAMES = ("one", "two", "three")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """Return a bundle with three models, the second of which is its default."""
+    entries, models = [], []
+    for number, name in enumerate(NAMES):
+        folder = f"models/{name}"
+        for path, data in tiny_model(seed=number).items():
+            target = tmp_path / folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+            digest = hashlib.sha256(data).hexdigest()
+            entry = manifest.FileEntry(
+                path=f"{folder}/{path}", mode=0o644, size=len(data), sha256=digest
+            )
+            entries.append(entry)
+        model = manifest.Model(
+            name=name,
+            repository=f"org/{name}-words",
+            revision=str(number) * 40,
+            dim=WIDTH,
+            max_tokens=MAX_TOKENS,
+            pooling="mean",
+            snapshot=folder,
+        )
+        models.append(model)
+    listed = manifest.encode_entries(entries)
+    (tmp_path / "manifests").mkdir()
+    (tmp_path / "manifests" / "models.json").write_bytes(listed)
+    component = manifest.Component(
+        name="models",
+        digest=hashlib.sha256(listed).hexdigest(),
+        inputs="0" * 64,
+        files=len(entries),
+        size=1,
+    )
+    whole = manifest.Manifest(
+        plan="a plan",
+        target="linux-x64",
+        version="0.1.0",
+        profile="default",
+        runtime=manifest.Runtime(version="3.11", source="host", executable="python/bin/python3.11"),
+        default_model="two",
+        papers="0" * 64,
+        models=tuple(models),
+        components=(component,),
+    )
+    (tmp_path / "manifest.json").write_bytes(manifest.encode(whole))
+    return tmp_path
+
+
+def named(settings: Settings) -> list[str | None]:
+    return [one.known.snapshot.name for one in loader.others(settings)]
+
+
+@pytest.mark.parametrize(
+    ("models", "expected"),
+    [
+        ((), ["one", "three"]),
+        (("one",), []),
+        (("three", "one"), ["one"]),
+        (("one", "org/two-words", "three", "two", "one"), ["two", "three"]),
+    ],
+)
+def test_all_of_a_bundle_are_served_or_those_that_are_named(
+    bundle: Path, models: Sequence[str], expected: Sequence[str]
+) -> None:
+    first, *more = models or (None,)
+    assert named(Settings(bundle=bundle, model=first, more_models=tuple(more))) == expected
+
+
+def test_a_model_that_the_bundle_does_not_have_is_told(bundle: Path) -> None:
+    with pytest.raises(UnreachableError, match="the model tow is not here") as caught:
+        loader.others(Settings(bundle=bundle, model="one", more_models=("tow",)))
+    assert caught.value.next_step == "--model two"
+
+
+def test_what_is_known_before_is_what_a_load_finds(bundle: Path) -> None:
+    candidate = loader.others(Settings(bundle=bundle))[0]
+    known = candidate.known
+    assert isinstance(known.engine, Unloaded)
+    assert (known.engine.dim, known.engine.max_tokens) == (WIDTH, MAX_TOKENS)
+    assert known.description.family == "bert"
+    loaded = candidate.load(lambda _: None)
+    assert (loaded.engine.dim, loaded.engine.max_tokens) == (WIDTH, MAX_TOKENS)
+    assert loaded.fingerprint() == known.fingerprint()
+    assert known.is_known
+    assert loaded.description == known.description
+
+
+def test_a_damaged_model_does_not_keep_the_first_from_being_served(bundle: Path) -> None:
+    shutil.rmtree(bundle / "models" / "one")
+    (bundle / "models" / "three" / "config.json").write_bytes(b"{}")
+    loader.load(Settings(bundle=bundle), Silent(), lambda _: None)
+    for candidate in loader.others(Settings(bundle=bundle)):
+        with pytest.raises(IntegrityError):
+            candidate.load(lambda _: None)
+    assert loader.others(Settings(bundle=bundle))[0].known.description == UNKNOWN
+
+
+def test_folders_and_a_cache_may_be_served_together(tmp_path: Path) -> None:
+    first = write_model(tmp_path / "first", tiny_model())
+    second = write_model(tmp_path / "second", tiny_model(seed=1))
+    base = tmp_path / "cache" / "models--a--b"
+    write_model(base / "snapshots" / "rev", tiny_model(seed=2))
+    (base / "refs").mkdir()
+    (base / "refs" / "main").write_text("rev", encoding="ascii")
+    settings = Settings(
+        model=str(first), more_models=(str(second), "a/b"), model_cache=tmp_path / "cache"
+    )
+    folder, cached = loader.others(settings)
+    assert folder.known.snapshot.names == ("second",)
+    assert folder.known.engine.dim == WIDTH
+    assert not folder.known.is_known  # nothing has read all of its files yet
+    assert cached.known.snapshot.names == ("a/b", "b")
+    assert folder.load(lambda _: None).engine.dim == WIDTH
+    with pytest.raises(UnreachableError):
+        loader.others(replace(settings, more_models=("none",)))
+
+
+def test_the_engine_without_a_model_has_no_others(bundle: Path) -> None:
+    assert loader.others(Settings(bundle=bundle, engine="hash")) == ()
+
+
+def test_a_first_model_over_the_limit_of_memory_is_not_loaded(bundle: Path) -> None:
+    settings = Settings(bundle=bundle)
+    needed = loader.needed_bytes(settings, bundle / "models" / "two")
+    most = limits.LIBRARIES.private + needed
+    loader.load(replace(settings, max_memory_bytes=most), Silent(), lambda _: None)
+    with pytest.raises(LimitError, match="not enough memory") as caught:
+        loader.load(replace(settings, max_memory_bytes=most - 1), Silent(), lambda _: None)
+    assert caught.value.exit_code == 11
+    assert "--max-memory" in caught.value.next_step
+    assert json.dumps(caught.value.facts) == json.dumps({"needed_bytes": needed})
+
+
+def test_variables_are_set_once(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (one.load for one in loader.others(Settings(bundle=bundle)))
+    first(lambda _: None)
+    changed: list[str] = []
+    monkeypatch.setattr("os.putenv", lambda name, _: changed.append(name))
+    second(lambda _: None)
+    assert changed == []
