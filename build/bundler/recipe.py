@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bundler.errors import UsageError, unknown
 from bundler.project import parse_toml, read_text
 from bundler.targets import TARGETS
+from sidecar.manifest import names_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -168,7 +169,8 @@ def _refuse_shared_names(models: Iterable[CatalogueModel]) -> None:
     """Raise UsageError where a name is that of two models, in any case."""
     seen: dict[str, str] = {}
     for model in models:
-        for name in {one.casefold() for one in (model.name, model.repository, *model.aliases)}:
+        names = names_of(model.name, model.repository, model.aliases)
+        for name in {one.casefold() for one in names}:
             if name in seen:
                 raise UsageError(
                     f"{name} is a name of {seen[name]} and of {model.name}",

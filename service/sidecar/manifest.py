@@ -105,6 +105,16 @@ class Model:
     least_dim: int | None = None
 
 
+def names_of(name: str | None, repository: str, aliases: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the names that a request may have for a model, the one that it is listed by first.
+
+    Its own, the repository with and without its owner, and its aliases; case makes no difference.
+    """
+    own = (name,) if name else ()
+    short = repository.rpartition("/")[2]
+    return tuple(dict.fromkeys((*own, repository, short, *aliases)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """The bundle's top file.
@@ -189,12 +199,21 @@ def decode(data: bytes) -> Manifest:
         raise ManifestError(f"the manifest cannot be read ({type(error).__name__})") from error
     for document in manifest.documents:
         _check_entry(document)
+    _refuse_shared_names(manifest.models)
     names = [component.name for component in manifest.components]
     for name in names:
         _check_path(f"{MANIFESTS}/{name}.json")
     if len(set(names)) != len(names):
         raise ManifestError("the manifest lists a component twice")
     return manifest
+
+
+def _refuse_shared_names(models: Iterable[Model]) -> None:
+    """Refuse a name that is that of two models. Raises ManifestError."""
+    names = [names_of(model.name, model.repository, model.aliases) for model in models]
+    called = [name for own in names for name in set(map(str.casefold, own))]
+    if len(set(called)) != len(called):
+        raise ManifestError("the manifest has one name for two models")
 
 
 def decode_entries(data: bytes) -> tuple[FileEntry, ...]:

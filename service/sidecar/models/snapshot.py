@@ -81,17 +81,8 @@ class Snapshot:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names that a request may have for it, the one that it is listed by first.
-
-        Its own in the bundle, the repository with and without its owner, and its aliases.
-        """
-        own = (self.name,) if self.name else ()
-        short = self.repository.rpartition("/")[2]
-        return tuple(dict.fromkeys((*own, self.repository, short, *self.aliases)))
-
-    def is_called(self, name: str) -> bool:
-        """Return whether `name` is one of its names, in any case."""
-        return name.casefold() in {one.casefold() for one in self.names}
+        """The names that a request may have for it, the one that it is listed by first."""
+        return manifest.names_of(self.name, self.repository, self.aliases)
 
 
 def manifest_of(root: Path) -> manifest.Manifest:

@@ -98,6 +98,17 @@ def component(**changes: Any) -> dict[str, Any]:
     return {**asdict(FULL.components[0]), **changes}
 
 
+def model(**changes: Any) -> dict[str, Any]:
+    facts = {"name": "words", "repository": "stub/words", "revision": HEX[:40], "dim": 8}
+    facts |= {"max_tokens": 8, "pooling": "mean", "snapshot": "models/words"}
+    return {**asdict(Model(**facts)), **changes}  # type: ignore[arg-type]
+
+
+def test_models_with_names_of_their_own_can_be_read() -> None:
+    other = model(name="b", repository="c/d", aliases=["e", "words:22m"])
+    assert [one.name for one in decode(altered(models=[model(), other])).models] == ["words", "b"]
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -129,6 +140,9 @@ def component(**changes: Any) -> dict[str, Any]:
         altered(floor={"glibc": 2.28}),
         altered(unreleasable=[1]),
         altered(default_model=7),
+        altered(models=[model(), model(repository="other/words")]),
+        altered(models=[model(), model(name="b", repository="c", aliases=["WORDS"])]),
+        altered(models=[model(), model(name="b", repository="c/words")]),
         altered(components=[component(size="1")]),
         altered(components=[component(name=None)]),
         altered(components=[component(), component()]),
