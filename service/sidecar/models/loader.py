@@ -249,11 +249,12 @@ def others(settings: Settings) -> tuple[Candidate, ...]:
 
     Their files are not verified. Raises UnreachableError for one that is not here.
     """
-    if settings.engine == "hash":
+    names = [] if settings.engine == "hash" else _names(settings)
+    if len(names) < 2:  # noqa: PLR2004 (the first alone)
         return ()
     found: dict[str, Candidate] = {}
     first: str | None = None
-    for name in _names(settings):
+    for name in names:
         own = replace(settings, model=name, more_models=())
         known = _known(own)
         repository = known.snapshot.repository
@@ -267,10 +268,8 @@ def others(settings: Settings) -> tuple[Candidate, ...]:
 
 def _names(settings: Settings) -> list[str]:
     """Return the models that are served, the first first."""
-    if settings.model is not None:
-        return [settings.model, *settings.more_models]
-    if settings.bundle is None:
-        return []
+    if settings.model is not None or settings.bundle is None:
+        return [settings.model or "", *settings.more_models]
     manifest = snapshot.manifest_of(settings.bundle)
     names = [model.name for model in manifest.models]
     return sorted(names, key=lambda name: name != manifest.default_model)

@@ -12,8 +12,8 @@ import gc
 import itertools
 import logging
 import math
+import sys
 import threading
-import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -254,7 +254,6 @@ class ServedModels:
     async def _unload(self, model: ServedModel) -> None:
         """Take a model without uses out of memory."""
         engines: list[Engine] = [model.loaded.engine]
-        kept = weakref.ref(model.loaded.engine)
         model.loaded = replace(model.loaded, engine=Unloaded.of(model.loaded.engine))
         self._inference.remove(model.number)
         model.phase = "unloaded"
@@ -263,11 +262,12 @@ class ServedModels:
 
         def free() -> None:
             engines.clear()
-            if kept() is not None:  # in a circle, as torch's modules are
+            if "torch" in sys.modules:  # whose modules refer to each other in circles
                 gc.collect()
             self._inference.trim()
 
         await _on_a_thread(free)
+        self._inference.freed()  # as an answer that is still written may hold the engine
 
     async def _make_room(self, model: ServedModel) -> None:
         """Unload what was used least recently until `model` fits beside the rest.
