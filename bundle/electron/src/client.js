@@ -41,6 +41,7 @@ const MOST_BYTES = 2 ** 31 - 1;
 
 /**
  * @typedef {object} EmbedOptions
+ * @property {string} [model] a name of one of the models that the service has (its first)
  * @property {boolean} [normalize] vectors of length 1 (true)
  * @property {'mean' | 'cls' | 'max'} [pooling] (`mean`)
  * @property {boolean} [truncate] false refuses texts longer than the model reads (true)

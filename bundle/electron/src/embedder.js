@@ -13,12 +13,13 @@ import { PythonSidecarService } from './service.js';
  * @property {boolean} [autoStart] start a service for this embedder alone, and wait for it (false)
  * @property {import('./options.js').ServiceOptions} [service] of that service
  * @property {number} [batchSize] texts in one request (32)
+ * @property {string} [model] a name of one of the models that the service has (its first)
  * @property {boolean} [normalize] vectors of length 1 (true)
  * @property {'mean' | 'cls' | 'max'} [pooling] (`mean`)
  */
 
 /** @typedef {{ signal?: AbortSignal }} Cancel */
-/** @typedef {Omit<import('./client.js').EmbedOptions, 'normalize' | 'pooling'>} Call */
+/** @typedef {Omit<import('./client.js').EmbedOptions, 'model' | 'normalize' | 'pooling'>} Call */
 
 /**
  * Embeds for one index. The first answer settles the vector space; an answer of another one, after
@@ -38,7 +39,8 @@ export class PythonSidecarEmbedder {
   /** @param {EmbedderOptions} [options] */
   constructor(options = {}) {
     requireOptions('PythonSidecarEmbedder', options);
-    const { client, autoStart = false, service, batchSize = 32, normalize, pooling } = options;
+    const { client, autoStart = false, service, batchSize = 32 } = options;
+    const { model, normalize, pooling } = options;
     if (autoStart ? client : service) {
       throw new SidecarError('USAGE_ERROR', 'client and service exclude each other', {
         next: 'pass a client, or autoStart: true with the options of the service to start',
@@ -53,6 +55,7 @@ export class PythonSidecarEmbedder {
     }
     this.#batchSize = batchSize;
     this.#space = {
+      ...(model === undefined ? {} : { model }),
       ...(normalize === undefined ? {} : { normalize }),
       ...(pooling === undefined ? {} : { pooling }),
     };
@@ -158,7 +161,7 @@ export class PythonSidecarEmbedder {
   /**
    * Embed a document in chunks as long as the model reads, unless told else.
    * @param {string | import('./files.js').FileBytes} document
-   * @param {Omit<import('./files.js').FileOptions, 'normalize' | 'pooling'>} [options]
+   * @param {Omit<import('./files.js').FileOptions, 'model' | 'normalize' | 'pooling'>} [options]
    * @returns {AsyncGenerator<import('./files.js').FileEvent, void, void>}
    */
   async *embedFile(document, options = {}) {

@@ -45,6 +45,7 @@ const MOST_PROGRESS = 10_000;
 
 /**
  * @typedef {object} FileOptions
+ * @property {string} [model] a name of one of the models that the service has (its first)
  * @property {number} [chunkSize] the most that the model reads, if chunks are counted in tokens
  * @property {number} [chunkOverlap] an eighth of the size, if left out
  * @property {number} [maxChunks] (200)
@@ -74,6 +75,7 @@ export function fieldsOf(options) {
     chunk_size: options.chunkSize,
     chunk_overlap: options.chunkOverlap,
     max_chunks: options.maxChunks,
+    model: options.model,
     normalize: options.normalize,
     pooling: options.pooling,
     charset: options.charset,

@@ -3,7 +3,7 @@
 import { SidecarError } from './errors.js';
 import { isRecord } from './json.js';
 
-const SPACE = ['normalize', 'pooling'];
+const SPACE = ['model', 'normalize', 'pooling'];
 const CALL = ['signal', 'truncate', 'priority'];
 const BATCH = ['batchSize', 'batchBytes', 'concurrency', 'onProgress'];
 const PATIENCE = ['timeout', 'retryAttempts', 'retryDelay', 'onRetry'];

@@ -47,13 +47,14 @@ test('the space is known after the first answer, or when it is opened', async (t
 });
 
 test('how vectors are made is the same in every request', async (t) => {
-  const { embedder, heard } = await embedding(t, { normalize: false, pooling: 'cls' });
+  const { embedder, heard } = await embedding(t, { model: 'mpnet', normalize: false, pooling: 'cls' });
   await embedder.open();
   await embedder.embed('a');
   await embedder.embed(['a']);
   await embedder.embedBatch(['a']);
   assert.equal(heard.length, 4);
-  for (const body of heard) assert.deepEqual([body.normalize, body.pooling], [false, 'cls']);
+  const sent = heard.map((body) => [body.model, body.normalize, body.pooling]);
+  assert.deepEqual(sent, Array(4).fill(['mpnet', false, 'cls']));
 });
 
 test('vectors of another space are refused until the app has seen that', async (t) => {

@@ -233,8 +233,9 @@ test('silence on the way is a timeout; an app that takes its time is none', asyn
 
 test('an embedder reads documents, too, and knows their space afterwards', async (t) => {
   const { client, heard } = await connected(t, whole);
-  const embedder = new PythonSidecarEmbedder({ client, pooling: 'cls' });
+  const embedder = new PythonSidecarEmbedder({ client, model: 'mpnet', pooling: 'cls' });
   await all(embedder.embedFile('/a'));
   assert.equal(embedder.fingerprint, FINGERPRINT);
-  assert.equal(JSON.parse(heard[0].body).pooling, 'cls');
+  const { model, pooling } = JSON.parse(heard[0].body);
+  assert.deepEqual([model, pooling], ['mpnet', 'cls']);
 });

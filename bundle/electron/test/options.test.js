@@ -48,7 +48,8 @@ test('a batch takes a boolean, and no other method does', async () => {
 
 for (const [taker, name, next] of [
   ['PythonSidecarService', 'modelName', 'use model'],
-  ['PythonSidecarClient', 'modelName', 'pass model to PythonSidecarService'],
+  ['PythonSidecarClient', 'modelName', 'pass model to PythonSidecarService or PythonSidecarEmbedder or embed or embedBatch or embedFile'],
+  ['embed', 'modelName', 'use model'],
   ['PythonSidecarClient', 'retries', 'use retryAttempts'],
   ['PythonSidecarClient', 'batchSize', 'pass batchSize to PythonSidecarEmbedder or embedBatch'],
   ['PythonSidecarService', 'batchSize', 'pass batchSize to PythonSidecarEmbedder or embedBatch'],

@@ -47,6 +47,10 @@ export type ClientOptions = {
 };
 export type EmbedOptions = {
     /**
+     * a name of one of the models that the service has (its first)
+     */
+    model?: string;
+    /**
      * vectors of length 1 (true)
      */
     normalize?: boolean;
@@ -168,6 +172,7 @@ export type Info = {
  */
 /**
  * @typedef {object} EmbedOptions
+ * @property {string} [model] a name of one of the models that the service has (its first)
  * @property {boolean} [normalize] vectors of length 1 (true)
  * @property {'mean' | 'cls' | 'max'} [pooling] (`mean`)
  * @property {boolean} [truncate] false refuses texts longer than the model reads (true)

@@ -19,6 +19,10 @@ export type EmbedderOptions = {
      */
     batchSize?: number;
     /**
+     * a name of one of the models that the service has (its first)
+     */
+    model?: string;
+    /**
      * vectors of length 1 (true)
      */
     normalize?: boolean;
@@ -30,18 +34,19 @@ export type EmbedderOptions = {
 export type Cancel = {
     signal?: AbortSignal;
 };
-export type Call = Omit<import('./client.js').EmbedOptions, 'normalize' | 'pooling'>;
+export type Call = Omit<import('./client.js').EmbedOptions, 'model' | 'normalize' | 'pooling'>;
 /**
  * @typedef {object} EmbedderOptions
  * @property {PythonSidecarClient} [client] one on the default port, if left out
  * @property {boolean} [autoStart] start a service for this embedder alone, and wait for it (false)
  * @property {import('./options.js').ServiceOptions} [service] of that service
  * @property {number} [batchSize] texts in one request (32)
+ * @property {string} [model] a name of one of the models that the service has (its first)
  * @property {boolean} [normalize] vectors of length 1 (true)
  * @property {'mean' | 'cls' | 'max'} [pooling] (`mean`)
  */
 /** @typedef {{ signal?: AbortSignal }} Cancel */
-/** @typedef {Omit<import('./client.js').EmbedOptions, 'normalize' | 'pooling'>} Call */
+/** @typedef {Omit<import('./client.js').EmbedOptions, 'model' | 'normalize' | 'pooling'>} Call */
 /**
  * Embeds for one index. The first answer settles the vector space; an answer of another one, after
  * the app shipped another model, is refused with SPACE_CHANGED until `open` is called again.
@@ -92,10 +97,10 @@ export declare class PythonSidecarEmbedder {
     /**
      * Embed a document in chunks as long as the model reads, unless told else.
      * @param {string | import('./files.js').FileBytes} document
-     * @param {Omit<import('./files.js').FileOptions, 'normalize' | 'pooling'>} [options]
+     * @param {Omit<import('./files.js').FileOptions, 'model' | 'normalize' | 'pooling'>} [options]
      * @returns {AsyncGenerator<import('./files.js').FileEvent, void, void>}
      */
-    embedFile(document: string | import('./files.js').FileBytes, options?: Omit<import('./files.js').FileOptions, 'normalize' | 'pooling'>): AsyncGenerator<import('./files.js').FileEvent, void, void>;
+    embedFile(document: string | import('./files.js').FileBytes, options?: Omit<import('./files.js').FileOptions, 'model' | 'normalize' | 'pooling'>): AsyncGenerator<import('./files.js').FileEvent, void, void>;
     /**
      * Say whether the index must be built anew, because its vectors are of another space than those
      * that are made now. An index without a fingerprint always must.

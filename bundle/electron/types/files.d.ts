@@ -49,6 +49,10 @@ export type FileEnd = {
 export type FileEvent = FileStart | FileProgress | FileChunks | FileEnd;
 export type FileOptions = {
     /**
+     * a name of one of the models that the service has (its first)
+     */
+    model?: string;
+    /**
      * the most that the model reads, if chunks are counted in tokens
      */
     chunkSize?: number;
@@ -119,6 +123,7 @@ export type FileBytes = {
  */
 /**
  * @typedef {object} FileOptions
+ * @property {string} [model] a name of one of the models that the service has (its first)
  * @property {number} [chunkSize] the most that the model reads, if chunks are counted in tokens
  * @property {number} [chunkOverlap] an eighth of the size, if left out
  * @property {number} [maxChunks] (200)
