@@ -14,6 +14,7 @@ import logging
 import math
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ from sidecar.scheduling.tokenizing import fulfil
 
 # How long a load waits for the requests of the model in whose place it comes.
 DRAIN_S = 10.0
-log = logging.getLogger("sidecar.models")
+log = logging.getLogger("sidecar.served")
 R = TypeVar("R")
 Waiter = asyncio.Future[None]
 
@@ -171,23 +172,24 @@ class ServedModels:
             self._after(seconds, lambda: self._look(model))
 
     def _look(self, model: ServedModel) -> None:
-        """Unload a model that was idle for as long as it may be."""
+        """Unload a model that was idle for as long as it may be, or look again later."""
         model.due_s = math.inf
-        if model.uses or not model.is_open or model.keep_s is None:
+        left_s = self.left_s(model)
+        if model.uses or not model.is_open or left_s is None:
             return
-        left = model.used_s + model.keep_s - self._now()
-        if left > 0:
-            self._look_after(model, left)
+        if left_s > 0:
+            self._look_after(model, left_s)
         elif model.going is None:
             model.going = asyncio.get_running_loop().create_task(self._let_go(model))
 
     async def _let_go(self, model: ServedModel) -> None:
         """Unload a model that is still idle when no other is being loaded."""
         async with self._turn:
-            if model.is_open and not model.uses:
+            if model.is_open and not model.uses and self.left_s(model) == 0:
                 model.is_open = False
                 await self._unload(model)
         model.going = None
+        self._look(model)
 
     async def _bring(self, model: ServedModel) -> None:
         """Load `model` if it is not in memory and still wanted, and let those that wait use it."""
@@ -199,6 +201,7 @@ class ServedModels:
                     await self._load(model)
         except Exception as error:  # noqa: BLE001 (it is told to each that waits)
             problem = self._problem(model, error)
+            _let_go_of_frames(error)
         model.coming = None
         if problem is not None:
             model.phase = "ready" if model.is_here else "unloaded"
@@ -223,6 +226,7 @@ class ServedModels:
             try:
                 await self._load_once(model)
             except LimitError as error:
+                _let_go_of_frames(error)
                 if not await self._evict(model):
                     raise
                 log.info("%s: %s", _name(model), error.what)
@@ -236,7 +240,9 @@ class ServedModels:
 
         def load() -> tuple[Loaded, Ready]:
             limits.require()
+            self._require_bundle()
             loaded = model.load(report)
+            self._require_bundle()  # what was read meanwhile may be another version's
             return loaded, ready(loaded.engine)
 
         loaded, found = await _on_a_thread(load)
@@ -244,6 +250,10 @@ class ServedModels:
         model.loaded = loaded
         self._open(model)
         self.changed()
+
+    def _require_bundle(self) -> None:
+        if self.is_gone():
+            raise bundle_gone()
 
     def _open(self, model: ServedModel) -> None:
         model.phase = "ready"
@@ -350,6 +360,13 @@ def _told(error: Exception) -> str:
     if not isinstance(error, ServiceError):
         return type(error).__name__
     return discreet(": ".join(part for part in (error.what, error.why) if part))
+
+
+def _let_go_of_frames(error: BaseException | None) -> None:
+    """Clear what the frames of an error hold: half of a model may be among it."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 async def _on_a_thread(work: Callable[[], R]) -> R:

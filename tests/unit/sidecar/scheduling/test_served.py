@@ -228,6 +228,47 @@ def test_a_load_that_fails_where_the_bundle_is_gone_says_that(
     assert models.run(work) == "bundle-gone"
 
 
+def test_nothing_is_loaded_of_a_bundle_that_was_replaced(make: Callable[..., Models]) -> None:
+    """Another version's files may be in its place: vectors would be of another model."""
+    models = make()
+    answers = [False, True]
+    models.models.is_gone = lambda: answers.pop(0) if answers else True
+
+    async def work() -> list[str]:
+        kinds = []
+        for _ in range(2):
+            with pytest.raises(Problem) as caught:
+                await models.embed("second")
+            kinds.append(caught.value.kind)
+        return kinds
+
+    assert models.run(work) == ["bundle-gone"] * 2
+    assert len(models.engines["second"]) == 1  # the first time it was replaced meanwhile
+    assert models.living() == 1
+
+
+def test_a_model_that_is_used_while_another_is_loaded_is_not_unloaded_after_it(
+    make: Callable[..., Models],
+) -> None:
+    models = make(idle_s=60)
+
+    async def work() -> None:
+        models.gate.clear()
+        other = asyncio.create_task(models.embed("second"))
+        assert await asyncio.to_thread(models.entered.wait, 30)
+        models.now += 60
+        models.models._look(models.model("first"))
+        await models.embed("first")
+        models.gate.set()
+        await other
+        await models.settled()
+        assert models.here() == ["first", "second"]
+        await models.passes(60)
+        assert models.here() == []
+
+    models.run(work)
+
+
 def test_a_client_that_leaves_while_it_waits_does_not_keep_the_model(
     make: Callable[..., Models],
 ) -> None:
