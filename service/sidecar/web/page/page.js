@@ -199,7 +199,7 @@ function* noticesAt(now) {
 
 // A service that lists no models says of its one what it says of itself.
 const models = () => (info ? (info.models ?? [info]) : []);
-const nameOf = (model) => model.served_model_name ?? model.name ?? model.model_id;
+const nameOf = (model) => model.names?.[0] ?? model.served_model_name ?? model.model_id;
 
 function show(now) {
   const notices = [...noticesAt(now)];
@@ -229,10 +229,10 @@ function show(now) {
 }
 
 function modelItem(model) {
-  const { model_id: repository, dim, max_tokens: most, fingerprint, state } = model;
+  const { model_id: repository, dim, max_tokens: most, fingerprint, phase } = model;
   const item = made('li');
   const head = made('p');
-  head.append(made('strong', nameOf(model)), ' ', made('span', state ?? '', 'tag'));
+  head.append(made('strong', nameOf(model)), ' ', made('span', phase ?? '', 'tag'));
   const own = repository === nameOf(model) ? '' : repository;
   const facts = [own, dim && `${dim} dimensions`, most && `reads ${number(most)} tokens`];
   item.append(head, made('p', facts.filter(Boolean).join(', '), 'quiet'));
