@@ -297,6 +297,8 @@ def _placed(value: Mapping[str, Any], names: Iterable[str]) -> Iterator[tuple[st
         found = value.get(name)
         if isinstance(found, list):
             yield from ((f"{name}.{at}", text) for at, text in enumerate(found))
+        elif isinstance(found, dict):  # whose keys a client may have made up
+            yield from ((name, text) for _, text in _placed(found, found))
         else:
             yield name, found
 

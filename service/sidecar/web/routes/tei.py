@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from fastapi import APIRouter
 from pydantic import BeforeValidator, FailFast, Field, RootModel, WithJsonSchema
+from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -80,10 +81,22 @@ def _written_out(kind: type[Wire]) -> WithJsonSchema:
     return WithJsonSchema(kind.model_json_schema())
 
 
+def _compared(value: object) -> object:
+    """Return the texts of a comparison, the one that the others are compared with at the end."""
+    match value:
+        case {"source_sentence": str(source), "sentences": list(others)}:
+            return [*others, source]
+        case _:
+            kind, what = "no_text", "source_sentence is to be a text, sentences a list of them"
+            raise PydanticCustomError(kind, what)
+
+
 class SimilarityRequest(Wire):
     """Texts to compare; other fields are ignored."""
 
-    inputs: Annotated[Compared, _written_out(Compared)]
+    texts: Annotated[list[str], FailFast(), BeforeValidator(_compared), _written_out(Compared)] = (
+        Field(alias="inputs")
+    )
     parameters: Annotated[Comparing, _written_out(Comparing)] | None = Field(
         default=None,
         description="How the texts are read: truncate, truncation_direction, prompt_name.",
@@ -172,18 +185,17 @@ async def similarity(request: Request) -> Response:
     body = await bodies.read(request, max_bytes=service.settings.limits.max_body_bytes)
     asked = await responses.validated(body, SimilarityRequest)
     how = asked.parameters or Comparing()
-    texts = [asked.inputs.source_sentence, *asked.inputs.sentences]
     async with in_use(request, service.encoder.named(None)) as (loaded, disconnected):
         prompt = loaded.prompts.choose(name=how.prompt_name, text=None, input_type=None)
-        size = responses.size_of(len(texts), loaded.engine.dim, encoding="binary")
+        size = responses.size_of(len(asked.texts), loaded.engine.dim, encoding="binary")
         share_of(request).expect(size)
         found = await service.encoder.embed(
-            texts,
+            asked.texts,
             Space(loaded.engine.pooling, prompt=prompt),
             truncate=_truncation(how),
             disconnected=disconnected,
         )
-    cosines = found.rows[1:] @ found.rows[0]
+    cosines = found.rows[:-1] @ found.rows[-1]
     return responses.answer(
         [float(one) for one in np.asarray(cosines, dtype=np.float64)],
         headers=_headers(loaded, found, began),
