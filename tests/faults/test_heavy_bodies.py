@@ -90,3 +90,15 @@ def test_a_body_takes_memory_of_a_few_times_its_size(service: Service, name: str
     assert len(answer) < SIZE
     assert memory(service.pid, "VmHWM") - before < MOST * SIZE
     assert status(service.say(b"GET /health HTTP/1.1\r\n" + CLOSE + HOST + b"\r\n")) == 200
+
+
+@pytest.mark.parametrize("path", heavy.ROUTES)
+def test_of_the_other_routes_none_takes_more(service: Service, path: str) -> None:
+    for name in heavy.SOME:
+        body = heavy.spelled(heavy.KINDS[name](SIZE), path)
+        before = memory(service.pid)
+        forget_peak(service.pid)
+        answer = service.say(post(body, path=path))
+        assert status(answer) in (200, 400, 422), (name, answer[:500])
+        assert len(answer) < SIZE, name
+        assert memory(service.pid, "VmHWM") - before < MOST * SIZE, name

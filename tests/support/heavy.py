@@ -89,3 +89,25 @@ TEXTS: dict[str, Callable[[int], bytes]] = {
     "zero-width joiners": _long_texts_of("\u200d"),
     "controls": _long_texts_of("\x7f"),
 }
+
+
+# The other routes that take texts: what stands before the first one, and after the last.
+ROUTES: dict[str, tuple[bytes, bytes]] = {
+    "/embed": (b'"inputs":[', b"]}"),
+    "/v1/embeddings": (b'"input":[', b"]}"),
+    "/api/embed": (b'"input":[', b"]}"),
+    "/api/embeddings": (b'"prompt":', b"}"),
+    "/similarity": (b'"inputs":{"source_sentence":"a","sentences":[', b"]}}"),
+}
+# Those of KINDS that such a route could take otherwise than /embed does.
+SOME = (
+    *("zeros", "nested lists", "empty texts", "one text", "half a pair", "no end"),
+    *("one text with an emoji", "texts with an emoji"),
+)
+
+
+def spelled(body: bytes, path: str) -> bytes:
+    """Return a body of /embed as the route at `path` takes one."""
+    before, after = ROUTES[path]
+    made = body.replace(b'"texts":[', before, 1)
+    return made.removesuffix(b"]}") + after if body.endswith(b"]}") else made
