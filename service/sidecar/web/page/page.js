@@ -1,5 +1,7 @@
 // Asks the service for what it says of itself, and shows it. Whatever came from a file or from the
 // service is set as text, and the token is in this variable and nowhere else.
+'use strict';
+
 let token = '';
 let trusted; // the instance that took it: no other program at this address gets it
 

@@ -193,6 +193,9 @@ def test_the_page_has_no_script_style_or_handler_within() -> None:
     html = SOURCES["index.html"]
     assert re.findall(r"<script[^>]*>[^<]", html) == []
     assert re.findall(r"<style|\sstyle=|\son\w+=", html) == []
+    assert (
+        re.findall(r"<script[^>]*\stype=", html) == []
+    )  # a module's GET has an Origin in Chromium
     assert set(re.findall(r'(?:src|href)="([^"]*)"', html)) == {"page/page.css", "page/page.js"}
 
 
