@@ -8,6 +8,7 @@ this runs on the event loop but for the loading itself, of one model at a time.
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import itertools
 import logging
@@ -32,7 +33,7 @@ from sidecar.process.logs import discreet
 from sidecar.scheduling.inference import Inference, Ready, ready
 from sidecar.scheduling.tokenizing import fulfil
 
-# How long a load waits for the requests of the model in whose place it comes.
+# How long a load waits for the next request to end of the model in whose place it comes.
 DRAIN_S = 10.0
 log = logging.getLogger("sidecar.served")
 R = TypeVar("R")
@@ -320,15 +321,19 @@ class ServedModels:
         return True
 
     async def _is_emptied(self, model: ServedModel) -> bool:
-        """Return whether the requests that use `model` end in time."""
+        """Return whether the requests that use `model` end, each in time after another."""
         emptied: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         model.emptied = emptied
 
-        def give_up() -> None:
-            if not emptied.done():
+        def look(turn: int) -> None:
+            if emptied.done():
+                return
+            if model.turn == turn:
                 emptied.set_result(False)
+            else:
+                self._after(DRAIN_S, functools.partial(look, model.turn))
 
-        self._after(DRAIN_S, give_up)
+        self._after(DRAIN_S, functools.partial(look, model.turn))
         try:
             return await emptied
         finally:

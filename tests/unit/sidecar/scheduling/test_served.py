@@ -559,6 +559,33 @@ def test_a_load_gives_up_where_the_other_model_stays_in_use(make: Callable[..., 
     assert models.models.all[0].uses == 0
 
 
+def test_a_load_waits_for_as_long_as_requests_end_one_after_the_other(
+    make: Callable[..., Models],
+) -> None:
+    models = make(max_bytes=most(1), needs=needs({}))
+
+    async def work() -> None:
+        first = models.model("first")
+        running = [models.encoder.using(first) for _ in range(4)]
+        for use in running:
+            await use.__aenter__()
+        other = asyncio.create_task(models.embed("second"))
+        while first.is_open:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        for use in running:
+            models.now += served.DRAIN_S - 1
+            await use.__aexit__()
+            models.now += 1
+            for at, call in models.timers[:]:
+                if at <= models.now:
+                    models.timers.remove((at, call))
+                    call()
+        assert len((await other).rows) == 1
+
+    models.run(work)
+    assert models.here() == ["second"]
+
+
 def test_many_requests_of_more_models_than_fit_are_all_answered_rightly(
     make: Callable[..., Models],
 ) -> None:
