@@ -32,6 +32,7 @@ MIN_EXAMPLES, MAX_EXAMPLES = 20, 400
 REQUEST_SECONDS = 60
 # What only a running service under load or out of memory may say.
 SERVER_ERRORS = ("503", "507")
+TEXT_ROUTES = "^/(embed|similarity|tokenize|v1/embeddings|api/embed(dings)?)$"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,8 +103,8 @@ def fuzz(port: int, *, files: Sequence[Path], cases: int, seed: int) -> Fuzzed:
 
 def _config(url: str, files: Sequence[Path], *, seed: int, examples: int) -> schemathesis.Config:
     in_time = {"not_a_server_error": {"expected-statuses": ["2xx", "4xx", *SERVER_ERRORS]}}
-    # Whether a path leads anywhere, an overlap fits its chunk, or a model has a prompt of some name
-    # or vectors of some length is beyond what a schema says.
+    # Whether a path leads anywhere, an overlap fits its chunk, a text is a duration, or a model has
+    # a prompt of some name or vectors of some length is beyond what a schema says.
     wishes = ["2xx", "400", "404", "422", "429", *SERVER_ERRORS]
     accepted = ["2xx", "403", "404", "409", "413", "422", "429", *SERVER_ERRORS]
     return schemathesis.Config.from_dict(
@@ -120,7 +121,7 @@ def _config(url: str, files: Sequence[Path], *, seed: int, examples: int) -> sch
             "operations": [
                 {"include-path": "/shutdown", "enabled": False},
                 {
-                    "include-path-regex": "^/(embed|similarity|v1/embeddings|api/embed)$",
+                    "include-path-regex": TEXT_ROUTES,
                     "checks": {"positive_data_acceptance": {"expected-statuses": wishes}},
                 },
                 {

@@ -23,15 +23,36 @@ from sidecar.web.budget import Budget
 from sidecar.web.middleware import AccessLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from sidecar.engines import Vectors
+    from sidecar.engines import Vectors, Vocabulary
     from sidecar.scheduling.served import Residence
     from sidecar.settings import Precision
 
 SNAPSHOT = Snapshot(repository="stub/words", revision="0" * 40, path=Path(), plan="a plan")
 PROMPTS = Prompts(texts={"query": "find ", "document": "keep this "})
 START, END = 1, 2
+
+
+class StubVocabulary:
+    """The words that were read, by their numbers."""
+
+    around = ((START,), (END,))
+
+    def __init__(self) -> None:
+        self.known = {START: "<s>", END: "</s>"}
+
+    def read(self, text: str) -> Iterator[list[tuple[int, int, int]]]:
+        found = [(StubEngine.token(match[0]), match) for match in re.finditer(r"\S+", text)]
+        self.known |= {number: match[0] for number, match in found}
+        yield [(number, *match.span()) for number, match in found]
+
+    def spell(self, number: int) -> str | None:
+        return self.known.get(number)
+
+    def decode(self, ids: Sequence[int], *, skips_special: bool) -> str:
+        kept = [one for one in ids if one > END or not skips_special]
+        return " ".join(self.known[one] for one in kept if one in self.known)
 
 
 class StubEngine:
@@ -54,6 +75,7 @@ class StubEngine:
     best_tokens = 4096
 
     def __init__(self) -> None:
+        self.vocabulary: Vocabulary | None = StubVocabulary()
         self.batches: list[int] = []
         self.calls: list[list[tuple[int, ...]]] = []
         self.poison: int | None = None

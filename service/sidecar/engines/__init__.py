@@ -8,9 +8,9 @@ one at a time, but these two may be different threads at the same moment.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal, NoReturn, Protocol
+from typing import ClassVar, Literal, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,26 @@ class Tokens:
         return self.length > len(self.ids)
 
 
+class Vocabulary(Protocol):
+    """The tokens of a model; called by the thread that tokenises."""
+
+    @property
+    def around(self) -> Sequence[Sequence[int]]:
+        """The ids that are put before every text, and those behind it."""
+
+    def read(self, text: str) -> Iterator[list[tuple[int, int, int]]]:
+        """Yield the tokens of `text`, some at a time: id, start and end in characters of each.
+
+        Special ones are left out.
+        """
+
+    def spell(self, number: int) -> str | None:
+        """Return how the token of an id is spelled, None if there is none."""
+
+    def decode(self, ids: Sequence[int], *, skips_special: bool) -> str:
+        """Return the text of tokens; ids that no token has are left out."""
+
+
 class Engine(Protocol):
     """Tokenises texts and encodes tokens of one model on one device.
 
@@ -60,6 +80,10 @@ class Engine(Protocol):
     pooling: str
     pads: bool
     best_tokens: int
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The model's tokens; an engine without a model has none."""
 
     def tokenize(self, texts: Sequence[str], *, keeps_end: bool = False) -> list[Tokens]:
         """Return the tokens of every text; an empty text has its special tokens.
@@ -97,6 +121,7 @@ class Unloaded:
     pooling: str = "mean"
     pads: bool = False
     best_tokens: int = 0
+    vocabulary: ClassVar[None] = None
 
     @classmethod
     def of(cls, engine: Engine) -> Unloaded:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sidecar.engines import Tokens, Vectors
+from sidecar.engines import Tokens, Vectors, Vocabulary
 from sidecar.settings import Precision
 
 BECAUSE = "the vectors are those of hashed words, without a model: --engine hash is for tests alone"
@@ -45,6 +45,7 @@ class HashEngine:
     pooling = "mean"
     pads = False
     best_tokens = 4096
+    vocabulary: Vocabulary | None = None
 
     def tokenize(self, texts: Sequence[str], *, keeps_end: bool = False) -> list[Tokens]:
         """Return the tokens of every text; an empty text has its special tokens."""

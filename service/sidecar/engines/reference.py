@@ -5,7 +5,7 @@ Importing this module imports torch and sentence-transformers, which takes secon
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 
-from sidecar.engines import Tokens, Vectors
+from sidecar.engines import Tokens, Vectors, Vocabulary
 from sidecar.engines.devices import choose_device, empty_cache
 from sidecar.errors import ModelError
 from sidecar.settings import Precision
@@ -57,12 +57,13 @@ class ReferenceEngine:
         self._tokenizer = tokenizer
         self._side: str = tokenizer.truncation_side
         self.special_tokens = len(tokenizer("")["input_ids"])
+        self.vocabulary: Vocabulary | None = ReferenceVocabulary(tokenizer)
 
     def tokenize(self, texts: Sequence[str], *, keeps_end: bool = False) -> list[Tokens]:
         """Return the tokens of every text; an empty text has its special tokens."""
         if not texts:
             return []
-        rows = self._read(list(texts))["input_ids"]
+        rows = _read(self._tokenizer, list(texts))["input_ids"]
         long = [index for index, ids in enumerate(rows) if len(ids) > self.max_tokens]
         cut = {}
         if long:  # only the tokenizer knows how it cuts, so these are read a second time
@@ -78,21 +79,21 @@ class ReferenceEngine:
         # A setting of the tokenizer, which padding has nothing to do with.
         self._tokenizer.truncation_side = side
         try:
-            found: list[list[int]] = self._read(texts, truncation=True, max_length=self.max_tokens)[
-                "input_ids"
-            ]
+            found: list[list[int]] = _read(
+                self._tokenizer, texts, truncation=True, max_length=self.max_tokens
+            )["input_ids"]
         finally:
             self._tokenizer.truncation_side = self._side
         return found
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Return start and end, in characters, of every token of `text`, special ones left out."""
-        found = self._read(text, add_special_tokens=False, return_offsets_mapping=True)
+        found = _read(self._tokenizer, text, add_special_tokens=False, return_offsets_mapping=True)
         return [(int(start), int(end)) for start, end in found["offset_mapping"]]
 
     def unknown(self, text: str) -> tuple[int, int]:
         """Return how many tokens of `text` the model has none for, and of how many."""
-        ids: list[int] = self._read(text, add_special_tokens=False)["input_ids"]
+        ids: list[int] = _read(self._tokenizer, text, add_special_tokens=False)["input_ids"]
         return ids.count(self._tokenizer.unk_token_id), len(ids)
 
     def encode(self, batch: Sequence[Sequence[int]], *, pooling: str, normalize: bool) -> Vectors:
@@ -119,20 +120,54 @@ class ReferenceEngine:
         """Give back what the device's allocator holds for batches that may not come again."""
         empty_cache(self.device)
 
-    def _read(self, text: str | list[str], **wanted: Any) -> Any:  # noqa: ANN401 (untyped)
-        settings = {"truncation": False, **wanted}
-        return self._tokenizer(
-            text,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-            **settings,
-        )
-
     def _pooling(self, mode: str) -> Pooling:
         if mode not in self._poolings:
             self._poolings[mode] = Pooling(self._stock.embedding_dimension, pooling_mode=mode)
         return self._poolings[mode]
+
+
+class ReferenceVocabulary:
+    """The tokens of a fast tokenizer of transformers."""
+
+    def __init__(self, tokenizer: Any) -> None:  # noqa: ANN401 (untyped)
+        """Read with `tokenizer`, and never cut."""
+        self._tokenizer = tokenizer
+
+    @property
+    def around(self) -> Sequence[Sequence[int]]:
+        """The ids that are put before every text, and those behind it."""
+        inner, outer = (
+            _read(self._tokenizer, "a", add_special_tokens=one)["input_ids"]
+            for one in (False, True)
+        )
+        for first in range(len(outer)):
+            if outer[first : first + len(inner)] == inner:
+                return outer[:first], outer[first + len(inner) :]
+        return (), ()
+
+    def read(self, text: str) -> Iterator[list[tuple[int, int, int]]]:
+        """Yield id, start and end, in characters, of every token of `text`, all at once."""
+        found = _read(self._tokenizer, text, add_special_tokens=False, return_offsets_mapping=True)
+        pairs = zip(found["input_ids"], found["offset_mapping"], strict=True)
+        yield [(one, int(start), int(end)) for one, (start, end) in pairs]
+
+    def spell(self, number: int) -> str | None:
+        """Return how the token of an id is spelled."""
+        found: str | None = self._tokenizer.backend_tokenizer.id_to_token(number)
+        return found
+
+    def decode(self, ids: Sequence[int], *, skips_special: bool) -> str:
+        """Return the text of tokens, as tokenizers puts it together."""
+        decode = self._tokenizer.backend_tokenizer.decode
+        made: str = decode(list(ids), skip_special_tokens=skips_special)
+        return made
+
+
+def _read(tokenizer: Any, text: str | list[str], **wanted: Any) -> Any:  # noqa: ANN401 (untyped)
+    settings = {"truncation": False, **wanted}
+    return tokenizer(
+        text, return_attention_mask=False, return_token_type_ids=False, verbose=False, **settings
+    )
 
 
 def _max_tokens(model: SentenceTransformer, tokenizer: Any) -> int:  # noqa: ANN401

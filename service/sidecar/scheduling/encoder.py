@@ -14,14 +14,14 @@ import logging
 import time
 from array import array
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from sidecar.engines import Engine, Tokens, Truncation, Vectors
+from sidecar.engines import Engine, Tokens, Truncation, Vectors, Vocabulary
 from sidecar.metrics import Counts
 from sidecar.models.loader import USUAL, Candidate, Load, Loaded, Space
 from sidecar.models.snapshot import Phase
@@ -467,6 +467,26 @@ class Encoder:
         read = self._of(model).loaded.engine.unknown
         found = [counts async for _, counts in self._in_turns(read, text, disconnected)]
         return sum(unknown for unknown, _ in found), sum(total for _, total in found)
+
+    async def told(
+        self,
+        tell: Callable[[Vocabulary], Iterator[R]],
+        *,
+        model: ServedModel | None = None,
+        disconnected: Disconnected | None = None,
+    ) -> AsyncIterator[R]:
+        """Yield what `tell` yields of the model's tokens, each in a turn at the tokenizer.
+
+        Raises Problem 400 where there is no model, and as `parts` does.
+        """
+        vocabulary = self._of(model).loaded.engine.vocabulary
+        if vocabulary is None:
+            what = "there are no tokens to be had from this engine"
+            raise Problem("bad-request", what, "it has no model", "start the service with a model")
+        steps = tell(vocabulary)
+        step = functools.partial(next, steps, None)
+        while (found := await self._on_tokenizer(step, disconnected)) is not None:
+            yield found
 
     async def _in_turns(
         self, read: Callable[[str], R], text: str, disconnected: Disconnected | None

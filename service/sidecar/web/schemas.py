@@ -77,6 +77,11 @@ ModelName = Annotated[
 Charset = Annotated[str, AfterValidator(_codec)]
 
 
+def whole(value: object) -> object:
+    """Return 16.0 as 16: JSON Schema calls it an integer, and some languages write it so."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class Wire(BaseModel):
     """A request; fields it does not know are ignored, as the v1 API did.
 
@@ -90,10 +95,7 @@ class Wire(BaseModel):
     def _read_integers(cls, value: object) -> object:
         if not isinstance(value, dict):
             return value  # within another request; it is refused for what it is
-        # JSON Schema calls 16.0 an integer, and some languages write it so.
-        return {
-            k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in value.items()
-        }
+        return {k: whole(v) for k, v in value.items()}
 
 
 class Answer(BaseModel):

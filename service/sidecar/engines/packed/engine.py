@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from sidecar.engines import Vectors
+from sidecar.engines import Vectors, Vocabulary
 from sidecar.engines.packed import quantized, tokens, weights
 from sidecar.engines.packed.architecture import (
     GRAPH,
@@ -62,6 +62,7 @@ class PackedEngine:
         self.special_tokens = tokenizer.special_tokens
         self.tokenize, self.spans = tokenizer.tokenize, tokenizer.spans
         self.unknown = tokenizer.unknown
+        self.vocabulary: Vocabulary | None = tokenizer
         self.encode, self.trim = executor.run, executor.trim
 
 

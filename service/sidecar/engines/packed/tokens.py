@@ -207,6 +207,9 @@ class Reader(Protocol):
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Return start and end, in characters, of every token of `text`."""
 
+    def spell(self, number: int) -> str | None:
+        """Return how the token of an id is spelled, None if there is none."""
+
 
 class LibraryReader:
     """Has tokenizers read."""
@@ -224,6 +227,11 @@ class LibraryReader:
         found: list[tuple[int, int]] = self._tokenizer.encode(
             text, add_special_tokens=False
         ).offsets
+        return found
+
+    def spell(self, number: int) -> str | None:
+        """Return how the token of an id is spelled."""
+        found: str | None = self._tokenizer.id_to_token(number)
         return found
 
 
@@ -249,6 +257,10 @@ class PackedTokenizer:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._reader = reader or LibraryReader(tokenizer)
+        self._decoder = tokenizer.decoder
+        added = tokenizer.get_added_tokens_decoder().values()
+        self._special = frozenset(token.content for token in added if token.special)
+        self.spell = self._reader.spell
         self._rule = rule_of(tokenizer)
         self._piece_chars = piece_chars
         self._max_tokens = max_tokens
@@ -298,6 +310,25 @@ class PackedTokenizer:
             for first, last in places(text, self._rule, max_chars=self._piece_chars)
             for start, end in self._reader.spans(text[first:last])
         ]
+
+    def read(self, text: str) -> Iterator[list[tuple[int, int, int]]]:
+        """Yield id, start and end, in characters, of every token of `text`, piece by piece."""
+        for first, last in places(text, self._rule, max_chars=self._piece_chars):
+            piece = text[first:last]
+            (ids,) = self._reader.read([piece])
+            yield [
+                (one, first + start, first + end)
+                for one, (start, end) in zip(ids, self._reader.spans(piece), strict=True)
+            ]
+
+    def decode(self, ids: Sequence[int], *, skips_special: bool) -> str:
+        """Return the text of tokens, as tokenizers puts it together."""
+        left_out = self._special if skips_special else frozenset[str]()
+        names = [name for name in map(self.spell, ids) if name is not None and name not in left_out]
+        if self._decoder is None:
+            return " ".join(names)
+        made: str = self._decoder.decode(names)
+        return made
 
     def unknown(self, text: str) -> tuple[int, int]:
         """Return how many tokens of `text` the model has none for, and of how many."""

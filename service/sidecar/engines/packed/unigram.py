@@ -7,6 +7,7 @@ Viterbi, so that ids are equal where pieces are equally good.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -81,6 +82,31 @@ class Unigram:
         self._unknown, self._unknown_score = pieces.unknown, pieces.unknown_score
         self._pause = pause
         self._searched = 0
+
+    def spell(self, number: int) -> str | None:
+        """Return how a piece is spelled, None if there is none of this number."""
+        cells, letters = self._names
+        cell = int(cells[number]) if 0 <= number < len(cells) else NONE
+        if cell == NONE:
+            return None
+        codes = list[int]()
+        while cell:
+            parent = self._parent[cell]
+            codes.append(cell - self._base[parent])
+            cell = parent
+        return "".join(letters[code] for code in reversed(codes))
+
+    @functools.cached_property
+    def _names(self) -> tuple[NDArray[np.int32], list[str]]:
+        """The cells where pieces end, by their numbers, and the characters by their codes."""
+        pieces, codes = np.asarray(self._piece), np.asarray(self._characters)
+        ends = np.flatnonzero(pieces != NONE)
+        cells = np.full(len(self._scores), NONE, dtype=np.int32)
+        cells[pieces[ends]] = ends
+        letters = [""] * (int(codes.max(initial=0)) + 1)
+        for number in np.flatnonzero(codes).tolist():
+            letters[codes[number]] = chr(number)
+        return cells, letters
 
     def search(self, word: str) -> Read:
         """Return the best pieces of `word`.
@@ -181,6 +207,11 @@ class UnigramReader:
                 made.append((places[first][0], places[first + length - 1][1]))
                 first += length
         return made
+
+    def spell(self, number: int) -> str | None:
+        """Return how the token of an id is spelled."""
+        named: str | None = self.steps.id_to_token(number)
+        return self._model.spell(number) if named is None else named
 
     def _pieces(self, text: str) -> Iterator[Read]:
         """Yield the pieces of words, and each added token for itself."""

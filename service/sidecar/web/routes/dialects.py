@@ -90,12 +90,14 @@ def texts_in(value: object, *, instead: str) -> object:
     return items
 
 
+def model_header(loaded: Loaded) -> dict[str, str]:
+    """Return what every dialect says of the model beside its own answer."""
+    return {"X-Sidecar-Model": loaded.snapshot.repository}
+
+
 def headers_of(loaded: Loaded, found: Embedded) -> dict[str, str]:
     """Return what every dialect says of vectors beside its own answer."""
-    made = {
-        "X-Sidecar-Model": loaded.snapshot.repository,
-        "X-Sidecar-Fingerprint": found.fingerprint,
-    }
+    made = {**model_header(loaded), "X-Sidecar-Fingerprint": found.fingerprint}
     if found.truncated:
         made["X-Sidecar-Truncated"] = responses.indices(found.truncated)
     return made

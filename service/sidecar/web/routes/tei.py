@@ -7,31 +7,37 @@ Its requests have `inputs` where ours have `texts`: the body decides, and with i
 from __future__ import annotations
 
 import time
+from array import array
+from collections.abc import Iterator, Sequence
 from functools import partial
 from http import HTTPStatus
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import orjson
 from fastapi import APIRouter
 from pydantic import BeforeValidator, FailFast, Field, RootModel, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sidecar.engines import Truncation
+from sidecar.engines import Truncation, Vocabulary
 from sidecar.models.loader import Loaded, Space
 from sidecar.problems import Problem
-from sidecar.scheduling.encoder import Embedded
+from sidecar.scheduling.encoder import PART_TOKENS, TOKENIZE_ROWS, Embedded
+from sidecar.scheduling.tokenizing import PromptedTexts, refuse_oversize, slices
 from sidecar.settings import Limits
-from sidecar.web import bodies, responses
+from sidecar.web import bodies, responses, schemas
 from sidecar.web.budget import share_of
 from sidecar.web.routes import RequestRoute, in_use, service_of
-from sidecar.web.routes.dialects import TEXT_OR_TEXTS, Dialect, headers_of, texts_in
+from sidecar.web.routes.dialects import TEXT_OR_TEXTS, Dialect, headers_of, model_header, texts_in
 from sidecar.web.schemas import Answer, Dimensions, PromptFor, PromptName, PromptText, Wire
 
 router = APIRouter(route_class=RequestRoute)
 
 
+MAX_ID = 2**32 - 1
 _NO_IDS = "token ids are not accepted: send a text or a list of texts"
 _TEXTS = BeforeValidator(partial(texts_in, instead=_NO_IDS))
 
@@ -103,6 +109,66 @@ class SimilarityRequest(Wire):
     )
 
 
+class TokenizeRequest(Wire):
+    """Texts whose tokens are to be told; other fields are ignored."""
+
+    texts: Annotated[list[str], FailFast(), _TEXTS, WithJsonSchema(TEXT_OR_TEXTS)] = Field(
+        alias="inputs", description="A text or a list of them."
+    )
+    add_special_tokens: bool = Field(
+        default=True, description="Put the tokens around every text that the model reads there."
+    )
+    prompt_name: PromptName = None
+
+
+def _lists(value: object) -> object:
+    """Return the lists of ids of a field that may have one or a list of them."""
+    if not isinstance(value, list) or not value:
+        kind, what = "no_ids", "a list of token ids is needed, or a list of such lists"
+        raise PydanticCustomError(kind, what)
+    lists = value if isinstance(value[0], list) else [value]
+    return [[schemas.whole(one) for one in ids] if isinstance(ids, list) else ids for ids in lists]
+
+
+_ID = {"type": "integer", "minimum": 0, "maximum": MAX_ID}
+_IDS = {"type": "array", "items": _ID}
+_LISTS = {"anyOf": [{**_IDS, "minItems": 1}, {"type": "array", "items": _IDS, "minItems": 1}]}
+
+
+class DecodeRequest(Wire):
+    """Token ids whose text is to be told; other fields are ignored."""
+
+    ids: Annotated[
+        list[Annotated[list[Annotated[int, Field(ge=0, le=MAX_ID)]], FailFast()]],
+        FailFast(),
+        BeforeValidator(_lists),
+        WithJsonSchema(_LISTS),
+    ] = Field(description="The ids of a text, or a list of such lists.")
+    skip_special_tokens: bool = Field(
+        default=True, description="Leave out the tokens that are put around texts."
+    )
+
+
+class TokenAnswer(Answer):
+    """A token of a text."""
+
+    id: int
+    text: str = Field(
+        description="What of the text it stands for, or how a special one is spelled."
+    )
+    special: bool = Field(description="Whether it is put around the text.")
+    start: int | None = Field(description="In bytes of the text's UTF-8, its prompt included.")
+    stop: int | None
+
+
+class TokenizeAnswer(RootModel[list[list[TokenAnswer]]]):
+    """The tokens of each of the `inputs`."""
+
+
+class DecodeAnswer(RootModel[list[str]]):
+    """The text of each list of ids."""
+
+
 class Vectors(RootModel[list[list[float]]]):
     """A vector of each of the `inputs`."""
 
@@ -128,7 +194,13 @@ def form(problem: Problem) -> tuple[int, dict[str, object], dict[str, str]]:
     return status, {"error": said, "error_type": kind}, {}
 
 
-DIALECT = Dialect(paths=frozenset({"/similarity"}), prefixes=(), form=form)
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": TeiError} for status in (400, 413, 415, 422, 429, 503, 507)
+}
+# Of the JSON of tokens: what is written in one turn of the tokenizer, and a value of it, about.
+PART_BYTES, VALUE_BYTES = 1 << 16, 8
+PATHS = frozenset({"/similarity", "/tokenize", "/decode"})
+DIALECT = Dialect(paths=PATHS, prefixes=(), form=form)
 
 
 def _truncation(asked: InputsRequest | Comparing) -> Truncation:
@@ -175,7 +247,7 @@ def _headers(loaded: Loaded, found: Embedded, began: float) -> dict[str, str]:
 @router.post(
     "/similarity",
     openapi_extra=responses.body_of(SimilarityRequest),
-    responses={status: {"model": TeiError} for status in (400, 413, 415, 422, 429, 503, 507)},
+    responses=_ERRORS,
 )
 async def similarity(request: Request) -> Response:
     """Return the cosine of one text's vector to each of the others."""
@@ -214,3 +286,111 @@ def info(loaded: Loaded, limits: Limits) -> dict[str, Any]:
         "max_client_batch_size": limits.max_texts,
         "auto_truncate": True,
     }
+
+
+def _written(
+    texts: Sequence[str], vocabulary: Vocabulary, *, adds_special: bool
+) -> Iterator[bytes]:
+    """Yield parts of the JSON of the tokens of all texts, for each turn of the tokenizer one."""
+    around = vocabulary.around if adds_special else ((), ())
+    before, after = ([_special(vocabulary, one) for one in ids] for ids in around)
+    part = bytearray(b"[")
+    for index, text in enumerate(texts):
+        part += b",[" if index else b"["
+        is_first = True
+        for tokens in chain([before], _tokens(text, vocabulary), [after]):
+            if tokens:
+                part += b"" if is_first else b","
+                part += orjson.dumps(tokens)[1:-1]
+                is_first = False
+            if len(part) >= PART_BYTES:
+                yield bytes(part)
+                part.clear()
+        part += b"]"
+    yield bytes(part + b"]")
+
+
+def _special(vocabulary: Vocabulary, number: int) -> dict[str, object]:
+    text = vocabulary.spell(number)
+    return {"id": number, "text": text, "special": True, "start": None, "stop": None}
+
+
+def _tokens(text: str, vocabulary: Vocabulary) -> Iterator[list[dict[str, object]]]:
+    places = _bytes_before(text)
+    for tokens in vocabulary.read(text):
+        yield [
+            {
+                "id": number,
+                "text": text[start:end],
+                "special": False,
+                "start": places[start],
+                "stop": places[end],
+            }
+            for number, start, end in tokens
+        ]
+
+
+def _bytes_before(text: str) -> Sequence[int]:
+    """Return how many bytes stand before each character of a text, and how many there are."""
+    if text.isascii():
+        return range(len(text) + 1)
+    points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+    widths = 1 + (points > 0x7F) + (points > 0x7FF) + (points > 0xFFFF)  # noqa: PLR2004 (UTF-8's)
+    return array("I", [0, *np.cumsum(widths).tolist()])
+
+
+@router.post(
+    "/tokenize",
+    openapi_extra=responses.body_of(TokenizeRequest),
+    responses={200: {"model": TokenizeAnswer}, **_ERRORS},
+)
+async def tokenize(request: Request) -> Response:
+    """Return the tokens of texts."""
+    service = service_of(request)
+    service.encoder.ready()
+    limits = service.settings.limits
+    body = await bodies.read(request, max_bytes=limits.max_body_bytes)
+    asked = await responses.validated(body, TokenizeRequest)
+    parts, size = list[bytes](), 0
+    async with in_use(request, service.encoder.named(None)) as (loaded, disconnected):
+        prompt = loaded.prompts.choose(name=asked.prompt_name, text=None, input_type=None)
+        texts = PromptedTexts(asked.texts, prompt)
+        refuse_oversize(texts.lengths, limits)
+        if sum(texts.lengths) > limits.max_text_chars:
+            what = f"inputs: more than {limits.max_text_chars} characters together"
+            raise Problem("text-too-long", what, next_step="send fewer texts at once")
+        write = partial(_written, texts, adds_special=asked.add_special_tokens)
+        async for part in service.encoder.told(write, disconnected=disconnected):
+            parts.append(part)
+            size += len(part)
+            share_of(request).expect(size)
+    answer = await responses.written(size // VALUE_BYTES, lambda: b"".join(parts))
+    return responses.json_response(answer, headers=model_header(loaded))
+
+
+@router.post(
+    "/decode",
+    openapi_extra=responses.body_of(DecodeRequest),
+    responses={200: {"model": DecodeAnswer}, **_ERRORS},
+)
+async def decode(request: Request) -> Response:
+    """Return the texts of token ids."""
+    service = service_of(request)
+    service.encoder.ready()
+    body = await bodies.read(request, max_bytes=service.settings.limits.max_body_bytes)
+    asked = await responses.validated(body, DecodeRequest)
+    texts: list[str] = []
+    tell = partial(_decoded, asked.ids, skips_special=asked.skip_special_tokens)
+    async with in_use(request, service.encoder.named(None)) as (loaded, disconnected):
+        async for found in service.encoder.told(tell, disconnected=disconnected):
+            texts += found
+    return responses.answer(texts, headers=model_header(loaded))
+
+
+def _decoded(
+    lists: list[list[int]], vocabulary: Vocabulary, *, skips_special: bool
+) -> Iterator[list[str]]:
+    """Yield the texts of some of the lists, for each turn of the tokenizer."""
+    lengths = [len(ids) for ids in lists]
+    for run in slices(lengths, max_rows=TOKENIZE_ROWS, max_total=PART_TOKENS):
+        yield [vocabulary.decode(ids, skips_special=skips_special) for ids in lists[run]]

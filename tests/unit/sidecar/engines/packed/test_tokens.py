@@ -47,6 +47,22 @@ def test_unknown_tokens_are_counted_as_transformers_knows_them(twin: Twin, text:
     assert (unknown > 0) == (not text.isascii())
 
 
+def test_vocabularies_are_those_of_transformers(twin: Twin) -> None:
+    ours, theirs = twin.packed.vocabulary, twin.reference.vocabulary
+    assert ours is not None
+    assert theirs is not None
+    assert [list(ids) for ids in ours.around] == [list(ids) for ids in theirs.around]
+    for text in [*TEXTS, *mixtures(50)]:
+        read = [[one for some in each.read(text) for one in some] for each in (ours, theirs)]
+        assert read[0] == read[1]
+        ids = [one for one, _, _ in read[0]]
+        assert [ours.spell(one) for one in ids] == [theirs.spell(one) for one in ids]
+        whole = [*ours.around[0], *ids, *ours.around[1], 1 << 31]
+        for skips in (True, False):
+            found, known = (each.decode(whole, skips_special=skips) for each in (ours, theirs))
+            assert found == known
+
+
 def test_hundreds_of_mixtures_have_the_tokens_of_transformers(twin: Twin) -> None:
     texts = mixtures(400)
     assert twin.packed.tokenize(texts) == twin.reference.tokenize(texts)
