@@ -98,7 +98,9 @@ def test_a_client_that_leaves_in_the_queue_frees_its_slot(
 
 
 @pytest.mark.parametrize("body", [b"", b'{"texts": ["a'])
-@pytest.mark.parametrize("path", ["/embed", "/similarity", "/v1/embeddings", "/api/embed"])
+@pytest.mark.parametrize(
+    "path", ["/embed", "/similarity", "/tokenize", "/v1/embeddings", "/api/embed"]
+)
 def test_a_client_that_leaves_in_the_middle_of_its_body_costs_nothing(
     served: Served, path: str, body: bytes
 ) -> None:

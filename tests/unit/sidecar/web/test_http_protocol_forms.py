@@ -21,6 +21,8 @@ KEYS = {
     "//v1//embeddings/": {"error"},
     "/api/embed": {"error"},
     "/similarity": {"error", "error_type"},
+    "/tokenize": {"error", "error_type"},
+    "/decode": {"error", "error_type"},
 }
 ALLOWED = "app://obsidian.md"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"

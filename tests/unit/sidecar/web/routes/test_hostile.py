@@ -64,6 +64,8 @@ PLACES = {
     "tei, compared": Place("/similarity", COMPARED, b"]}", TEI, {}),
     "embed": EMBED,
 }
+# Of those, and where texts are read without being embedded.
+READ = {**PLACES, "tei, tokens": Place("/tokenize", b'"inputs":[', b"]", TEI, {})}
 LISTS = [place for place in PLACES.values() if b"[" in place.before]
 # A text, what is beside it, and what /embed says.
 BODIES: dict[str, tuple[bytes, bytes, int]] = {
@@ -105,7 +107,7 @@ def shared() -> Iterator[Served]:
     made.close()
 
 
-@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize("place", READ.values(), ids=READ)
 def test_what_no_json_text_should_carry_is_refused_without_echo(
     shared: Served, place: Place
 ) -> None:
@@ -116,7 +118,7 @@ def test_what_no_json_text_should_carry_is_refused_without_echo(
 
 # Of TEI they have no key that would tell, and so the form of the path.
 @pytest.mark.parametrize(
-    "place", [place for name, place in PLACES.items() if name != "tei"], ids=lambda one: one.path
+    "place", [place for name, place in READ.items() if name != "tei"], ids=lambda one: one.path
 )
 def test_a_body_that_is_no_object_is_refused_without_echo(shared: Served, place: Place) -> None:
     for body, status in WHOLE.values():
@@ -145,7 +147,7 @@ def test_what_is_not_done_is_refused_whatever_the_body(shared: Served, path: str
         assert ECHO not in answer.text
 
 
-@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize("place", READ.values(), ids=READ)
 def test_an_encoded_body_and_a_large_one_are_refused_unread(place: Place) -> None:
     small = Served(Settings(limits=Limits(max_body_bytes=100)))
     ours = EMBED if place.path == "/embed" else place  # no key of the body was seen
@@ -167,7 +169,7 @@ def test_an_encoded_body_and_a_large_one_are_refused_unread(place: Place) -> Non
     small.close()
 
 
-@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize("place", READ.values(), ids=READ)
 def test_texts_over_the_limits_are_refused(place: Place) -> None:
     small = Served(Settings(limits=Limits(max_texts=2, max_text_chars=5)))
     assert "5 characters" in place.refused(
@@ -179,7 +181,7 @@ def test_texts_over_the_limits_are_refused(place: Place) -> None:
     small.close()
 
 
-@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize("place", READ.values(), ids=READ)
 def test_half_a_pair_in_a_large_body_is_told_by_its_place(shared: Served, place: Place) -> None:
     body = place.body(b'"' + b"a" * (1 << 17) + rb' \ud800"')
     said = place.refused(shared.request("POST", place.path, content=body, headers=JSON), 422)
@@ -252,7 +254,7 @@ def test_what_the_engine_fails_at_is_told(place: Place) -> None:
     poisoned.close()
 
 
-@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize("place", READ.values(), ids=READ)
 def test_who_asks_too_early_or_too_late_is_told_so(place: Place) -> None:
     ours = EMBED if place.path == "/embed" else place
     ask = {"content": place.body(b'"a"'), "headers": JSON}
@@ -291,7 +293,7 @@ def test_a_full_queue_says_when_to_ask_again(place: Place) -> None:
     full.close()
 
 
-@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize("place", READ.values(), ids=READ)
 def test_another_method_is_refused(shared: Served, place: Place) -> None:
     ours = EMBED if place.path == "/embed" else place
     for method in ("GET", "TRACE", "PATCH", "BREW", "OPTIONS"):
