@@ -11,7 +11,7 @@ import { Pace } from './pace.js';
 import { Parts } from './parts.js';
 import { isBundleGone } from './replacement.js';
 import { retrying } from './retry.js';
-import { indicesOf, isDimensions, isFingerprint, rowsOf } from './rows.js';
+import { indicesOf, isDimensions, isFingerprint, requireDimensions, rowsOf } from './rows.js';
 import { trace } from './trace.js';
 
 const EMBED = '/embed';
@@ -44,6 +44,10 @@ const MOST_BYTES = 2 ** 31 - 1;
  * @property {string} [model] a name of one of the models that the service has (its first)
  * @property {boolean} [normalize] vectors of length 1 (true)
  * @property {'mean' | 'cls' | 'max'} [pooling] (`mean`)
+ * @property {string} [promptName] name of the model's prompt that is put before every text
+ * @property {string} [prompt] the prompt itself, in place of a name
+ * @property {'query' | 'document'} [inputType] in place of a name: the prompt for these
+ * @property {number} [dimensions] length that vectors are cut to, of a model trained for it
  * @property {boolean} [truncate] false refuses texts longer than the model reads (true)
  * @property {'auto' | 'interactive' | 'bulk'} [priority] (`auto`)
  * @property {AbortSignal} [signal]
@@ -202,11 +206,13 @@ export class PythonSidecarClient {
    * @returns {Promise<Embedded>}
    */
   async #embedPart({ texts, bytes: size, first }, options) {
-    const { signal, ...fields } = options;
+    const { signal, promptName, inputType, ...fields } = options;
     const asked = texts.map(wellFormed);
-    const body = Buffer.from(JSON.stringify({ texts: asked, ...fields }));
+    const named = { prompt_name: promptName, input_type: inputType };
+    const body = Buffer.from(JSON.stringify({ texts: asked, ...fields, ...named }));
     const payload = { accept: BINARY, contentType: JSON_TYPE, body };
-    const most = { texts: asked.length, cut: options.truncate === false ? 0 : asked.length };
+    const cut = options.truncate === false ? 0 : asked.length;
+    const most = { texts: asked.length, cut, dimensions: options.dimensions };
     // Judged before the rows are read: they may be no more than those of the texts.
     const asking = this.#ask('POST', EMBED, signal, payload, (head) => {
       const { count, dimensions } = tableOf(head, most);
@@ -215,15 +221,15 @@ export class PythonSidecarClient {
     const { body: bytes, headers, ms } = await asking.catch((error) => {
       throw located(error, first);
     });
-    const { count, dimensions, fingerprint, cut, tokens } = tableOf(headers, most);
+    const { count, dimensions, fingerprint, cut: found, tokens } = tableOf(headers, most);
     this.#life.at = performance.now();
     this.#pace.saw({ bytes: size, tokens, ms });
     return {
       vectors: rowsOf(bytes, count, dimensions),
       dimensions,
       fingerprint,
-      truncated: cut.indices,
-      truncatedCount: cut.count,
+      truncated: found.indices,
+      truncatedCount: found.count,
       tokens,
     };
   }
@@ -333,7 +339,7 @@ export class PythonSidecarClient {
       return begun;
     });
     try {
-      yield* eventsOf(answer, options.maxChunks);
+      yield* eventsOf(answer, options);
     } catch (error) {
       this.#notice(error);
       throw error;
@@ -522,7 +528,7 @@ function roomOfJson(headers) {
 /**
  * Return what the headers say of the rows. Throws SidecarError if that is not what was asked for.
  * @param {http.IncomingHttpHeaders} headers
- * @param {{ texts: number, cut: number }} most
+ * @param {{ texts: number, cut: number, dimensions: number | undefined }} most
  */
 function tableOf(headers, most) {
   requireType(headers, BINARY);
@@ -536,6 +542,7 @@ function tableOf(headers, most) {
   if (!isKept || !isFingerprint(fingerprint)) {
     throw new SidecarError('PARSE_ERROR', 'the answer has no fingerprint');
   }
+  requireDimensions(dimensions, most.dimensions);
   const tokens = numberOf(headers['x-sidecar-tokens'] ?? '0', 'tokens');
   const cut = indicesOf(String(headers['x-sidecar-truncated'] ?? ''));
   const isDouble = new Set(cut.indices).size !== cut.indices.length;

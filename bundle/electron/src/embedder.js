@@ -16,13 +16,19 @@ import { PythonSidecarService } from './service.js';
  * @property {string} [model] a name of one of the models that the service has (its first)
  * @property {boolean} [normalize] vectors of length 1 (true)
  * @property {'mean' | 'cls' | 'max'} [pooling] (`mean`)
+ * @property {string} [promptName] name of the model's prompt that is put before every text
+ * @property {string} [prompt] the prompt itself, in place of a name
+ * @property {'query' | 'document'} [inputType] in place of a name: the prompt for these
+ * @property {number} [dimensions] length that vectors are cut to, of a model trained for it
  */
 
 /** @typedef {{ signal?: AbortSignal }} Cancel */
-/** @typedef {Omit<import('./client.js').EmbedOptions, 'model' | 'normalize' | 'pooling'>} Call */
+/** @typedef {'model' | 'normalize' | 'pooling' | 'promptName' | 'prompt' | 'inputType' | 'dimensions'} Space */
+/** @typedef {Omit<import('./client.js').EmbedOptions, Space>} Call */
 
 /**
- * Embeds for one index. The first answer settles the vector space; an answer of another one, after
+ * Embeds for one index; its queries, if they have a prompt of their own, are embedded by another
+ * embedder. The first answer settles the vector space; an answer of another one, after
  * the app shipped another model, is refused with SPACE_CHANGED until `open` is called again.
  */
 export class PythonSidecarEmbedder {
@@ -39,8 +45,7 @@ export class PythonSidecarEmbedder {
   /** @param {EmbedderOptions} [options] */
   constructor(options = {}) {
     requireOptions('PythonSidecarEmbedder', options);
-    const { client, autoStart = false, service, batchSize = 32 } = options;
-    const { model, normalize, pooling } = options;
+    const { client, autoStart = false, service, batchSize = 32, ...space } = options;
     if (autoStart ? client : service) {
       throw new SidecarError('USAGE_ERROR', 'client and service exclude each other', {
         next: 'pass a client, or autoStart: true with the options of the service to start',
@@ -54,11 +59,7 @@ export class PythonSidecarEmbedder {
       void this.#service.startSidecar();
     }
     this.#batchSize = batchSize;
-    this.#space = {
-      ...(model === undefined ? {} : { model }),
-      ...(normalize === undefined ? {} : { normalize }),
-      ...(pooling === undefined ? {} : { pooling }),
-    };
+    this.#space = space;
   }
 
   /**
@@ -161,7 +162,7 @@ export class PythonSidecarEmbedder {
   /**
    * Embed a document in chunks as long as the model reads, unless told else.
    * @param {string | import('./files.js').FileBytes} document
-   * @param {Omit<import('./files.js').FileOptions, 'model' | 'normalize' | 'pooling'>} [options]
+   * @param {Omit<import('./files.js').FileOptions, Space>} [options]
    * @returns {AsyncGenerator<import('./files.js').FileEvent, void, void>}
    */
   async *embedFile(document, options = {}) {

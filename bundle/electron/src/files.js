@@ -3,7 +3,7 @@
 import { problemOf, SidecarError } from './errors.js';
 import { isRecord } from './json.js';
 import { Lines, strictDecoder } from './lines.js';
-import { isDimensions, isFingerprint, isIndex, requireFinite } from './rows.js';
+import { isDimensions, isFingerprint, isIndex, requireDimensions, requireFinite } from './rows.js';
 
 // The vectors of a whole part of a document stand in one line.
 const LONGEST_LINE = 64 * (1 << 20);
@@ -52,6 +52,10 @@ const MOST_PROGRESS = 10_000;
  * @property {'chars' | 'tokens'} [unit] what chunks are counted in (`tokens` of the model)
  * @property {boolean} [normalize] vectors of length 1 (true)
  * @property {'mean' | 'cls' | 'max'} [pooling] (`mean`)
+ * @property {string} [promptName] name of the model's prompt that is put before every chunk
+ * @property {string} [prompt] the prompt itself, in place of a name
+ * @property {'query' | 'document'} [inputType] in place of a name: the prompt for these
+ * @property {number} [dimensions] length that vectors are cut to, of a model trained for it
  * @property {string} [charset] what a text file is encoded in, which is else UTF-8 or detected
  * @property {string} [password] what opens a PDF that is encrypted
  * @property {AbortSignal} [signal]
@@ -79,6 +83,10 @@ export function fieldsOf(options) {
     normalize: options.normalize,
     pooling: options.pooling,
     charset: options.charset,
+    prompt_name: options.promptName,
+    prompt: options.prompt,
+    input_type: options.inputType,
+    dimensions: options.dimensions,
   };
   const given = Object.entries(fields).filter(([, value]) => value !== undefined);
   return /** @type {Record<string, string | number | boolean>} */ (Object.fromEntries(given));
@@ -91,12 +99,12 @@ export function fieldsOf(options) {
  * contradicts what was asked or told, TIMEOUT where an event does not come in time, NETWORK_ERROR
  * where the stream ends before its end.
  * @param {{ parts: AsyncIterable<Buffer>, pace: import('./exchange.js').Pace }} stream
- * @param {number} [maxChunks] the most that were asked for
+ * @param {{ maxChunks?: number, dimensions?: number }} [asked] what was asked for
  * @returns {AsyncGenerator<FileEvent, void, void>}
  */
-export async function* eventsOf({ parts, pace }, maxChunks = MOST_CHUNKS) {
+export async function* eventsOf({ parts, pace }, asked = {}) {
   const lines = new Lines(LONGEST_LINE, strictDecoder());
-  const document = new Document(maxChunks);
+  const document = new Document(asked);
   for await (const part of parts) {
     const found = linesOf(lines, part);
     if (lines.dropped > 0) throw unreadable('a line about the document is too long');
@@ -130,14 +138,16 @@ function linesOf(lines, part) {
 /** A document as it is told: each line must fit what was asked, and the lines before it. */
 class Document {
   #maxChunks;
+  #dimensions;
   /** @type {FileStart | undefined} */
   #start;
   #done = 0;
   #progress = 0;
 
-  /** @param {number} maxChunks */
-  constructor(maxChunks) {
+  /** @param {{ maxChunks?: number, dimensions?: number }} asked */
+  constructor({ maxChunks = MOST_CHUNKS, dimensions }) {
     this.#maxChunks = maxChunks;
+    this.#dimensions = dimensions;
   }
 
   /**
@@ -185,6 +195,7 @@ class Document {
       isDimensions(dim) &&
       isFingerprint(fingerprint);
     if (this.#start || !isWhole) throw unreadable('the document does not begin as one does');
+    requireDimensions(dim, this.#dimensions);
     this.#start = /** @type {FileStart} */ ({
       ...{ ...rest, losses, notes, encoding, encodingConfidence, reader },
       ...{ dimensions: dim, type: 'start' },

@@ -3,7 +3,7 @@
 import { SidecarError } from './errors.js';
 import { isRecord } from './json.js';
 
-const SPACE = ['model', 'normalize', 'pooling'];
+const SPACE = ['model', 'normalize', 'pooling', 'promptName', 'prompt', 'inputType', 'dimensions'];
 const CALL = ['signal', 'truncate', 'priority'];
 const BATCH = ['batchSize', 'batchBytes', 'concurrency', 'onProgress'];
 const PATIENCE = ['timeout', 'retryAttempts', 'retryDelay', 'onRetry'];
@@ -35,6 +35,7 @@ export const KNOWN = Object.freeze({
 const MEANT = {
   abortSignal: 'signal',
   apiKey: 'token',
+  dim: 'dimensions',
   cacheDir: 'modelCachePath',
   endpoint: 'baseUrl',
   maxRetries: 'retryAttempts',

@@ -20,6 +20,18 @@ export function isDimensions(value) {
 }
 
 /**
+ * Throw SidecarError if vectors have another length than was asked for: an older service does not
+ * know of that.
+ * @param {number} found
+ * @param {number | undefined} wanted
+ */
+export function requireDimensions(found, wanted) {
+  if (wanted !== undefined && found !== wanted) {
+    throw new SidecarError('PARSE_ERROR', `vectors of ${found} dimensions came, and not of ${wanted}`);
+  }
+}
+
+/**
  * Return whether it may name a vector space: a word, and not a list of them.
  * @param {unknown} value
  * @returns {value is string}

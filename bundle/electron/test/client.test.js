@@ -48,6 +48,27 @@ test('vectors come in order, as rows of floats, with all that is said of them', 
   assert.deepEqual((await client.embed([])).vectors, []);
 });
 
+test('prompts and dimensions are named as the service names them', async (t) => {
+  const heard = [];
+  const { client } = await connected(t, async (request, response) => {
+    const body = JSON.parse(await bodyOf(request));
+    heard.push(body);
+    rows(response, body.texts, { dimensions: 2 });
+  });
+  const asked = { promptName: 'query', dimensions: 2 };
+  assert.equal((await client.embed('a', asked)).dimensions, 2);
+  await client.embedBatch(['a'], { inputType: 'document' });
+  await client.embed('a', { prompt: 'find ' });
+  assert.deepEqual(heard, [
+    { texts: ['a'], prompt_name: 'query', dimensions: 2 },
+    { texts: ['a'], input_type: 'document' },
+    { texts: ['a'], prompt: 'find ' },
+  ]);
+  // A service that does not know of dimensions has the model's own.
+  const isOther = (error) => error.code === 'PARSE_ERROR' && /2 dimensions came/.test(error.message);
+  await assert.rejects(client.embed('a', { dimensions: 3 }), isOther);
+});
+
 test('options go with the request, and the token, where there is one', async (t) => {
   let heard = {};
   const { client } = await connected(t, async (request, response) => {

@@ -57,6 +57,13 @@ test('how vectors are made is the same in every request', async (t) => {
   assert.deepEqual(sent, Array(4).fill(['mpnet', false, 'cls']));
 });
 
+test('an embedder of queries has a space of its own', async (t) => {
+  const { embedder, heard } = await embedding(t, { inputType: 'query' });
+  await embedder.open();
+  await embedder.embedSingle('a');
+  assert.deepEqual(heard.map((body) => body.input_type), ['query', 'query']);
+});
+
 test('vectors of another space are refused until the app has seen that', async (t) => {
   const { embedder, space } = await embedding(t);
   await embedder.embed('one');

@@ -108,6 +108,20 @@ test('chunks are counted in tokens unless told else', async (t) => {
   });
 });
 
+test('prompts and dimensions are asked for, and vectors of other lengths refused', async (t) => {
+  const { client, heard } = await connected(t, whole);
+  const asked = { inputType: 'document', dimensions: DIMENSIONS };
+  await all(client.embedFile('/a.txt', asked));
+  assert.deepEqual(JSON.parse(heard[0].body), {
+    ...{ path: '/a.txt', unit: 'tokens', input_type: 'document', dimensions: DIMENSIONS },
+  });
+  const bytes = { bytes: new Uint8Array([1]), contentType: 'text/plain' };
+  await all(client.embedFile(bytes, { prompt: 'a & b ' }));
+  assert.equal(heard[1].url, '/embed-file/upload?unit=tokens&prompt=a%20%26%20b%20');
+  const other = client.embedFile('/a.txt', { promptName: 'passage', dimensions: DIMENSIONS + 1 });
+  await assert.rejects(all(other), isCode('PARSE_ERROR'));
+});
+
 test('bytes that the app read itself are sent with their type', async (t) => {
   const { client, heard } = await connected(t, whole);
   const bytes = new Uint8Array([0, 1, 2, 255, 9]).subarray(1, 4);

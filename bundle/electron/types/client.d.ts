@@ -59,6 +59,22 @@ export type EmbedOptions = {
      */
     pooling?: 'mean' | 'cls' | 'max';
     /**
+     * name of the model's prompt that is put before every text
+     */
+    promptName?: string;
+    /**
+     * the prompt itself, in place of a name
+     */
+    prompt?: string;
+    /**
+     * in place of a name: the prompt for these
+     */
+    inputType?: 'query' | 'document';
+    /**
+     * length that vectors are cut to, of a model trained for it
+     */
+    dimensions?: number;
+    /**
      * false refuses texts longer than the model reads (true)
      */
     truncate?: boolean;
@@ -175,6 +191,10 @@ export type Info = {
  * @property {string} [model] a name of one of the models that the service has (its first)
  * @property {boolean} [normalize] vectors of length 1 (true)
  * @property {'mean' | 'cls' | 'max'} [pooling] (`mean`)
+ * @property {string} [promptName] name of the model's prompt that is put before every text
+ * @property {string} [prompt] the prompt itself, in place of a name
+ * @property {'query' | 'document'} [inputType] in place of a name: the prompt for these
+ * @property {number} [dimensions] length that vectors are cut to, of a model trained for it
  * @property {boolean} [truncate] false refuses texts longer than the model reads (true)
  * @property {'auto' | 'interactive' | 'bulk'} [priority] (`auto`)
  * @property {AbortSignal} [signal]

@@ -30,11 +30,28 @@ export type EmbedderOptions = {
      * (`mean`)
      */
     pooling?: 'mean' | 'cls' | 'max';
+    /**
+     * name of the model's prompt that is put before every text
+     */
+    promptName?: string;
+    /**
+     * the prompt itself, in place of a name
+     */
+    prompt?: string;
+    /**
+     * in place of a name: the prompt for these
+     */
+    inputType?: 'query' | 'document';
+    /**
+     * length that vectors are cut to, of a model trained for it
+     */
+    dimensions?: number;
 };
 export type Cancel = {
     signal?: AbortSignal;
 };
-export type Call = Omit<import('./client.js').EmbedOptions, 'model' | 'normalize' | 'pooling'>;
+export type Space = 'model' | 'normalize' | 'pooling' | 'promptName' | 'prompt' | 'inputType' | 'dimensions';
+export type Call = Omit<import('./client.js').EmbedOptions, Space>;
 /**
  * @typedef {object} EmbedderOptions
  * @property {PythonSidecarClient} [client] one on the default port, if left out
@@ -44,11 +61,17 @@ export type Call = Omit<import('./client.js').EmbedOptions, 'model' | 'normalize
  * @property {string} [model] a name of one of the models that the service has (its first)
  * @property {boolean} [normalize] vectors of length 1 (true)
  * @property {'mean' | 'cls' | 'max'} [pooling] (`mean`)
+ * @property {string} [promptName] name of the model's prompt that is put before every text
+ * @property {string} [prompt] the prompt itself, in place of a name
+ * @property {'query' | 'document'} [inputType] in place of a name: the prompt for these
+ * @property {number} [dimensions] length that vectors are cut to, of a model trained for it
  */
 /** @typedef {{ signal?: AbortSignal }} Cancel */
-/** @typedef {Omit<import('./client.js').EmbedOptions, 'model' | 'normalize' | 'pooling'>} Call */
+/** @typedef {'model' | 'normalize' | 'pooling' | 'promptName' | 'prompt' | 'inputType' | 'dimensions'} Space */
+/** @typedef {Omit<import('./client.js').EmbedOptions, Space>} Call */
 /**
- * Embeds for one index. The first answer settles the vector space; an answer of another one, after
+ * Embeds for one index; its queries, if they have a prompt of their own, are embedded by another
+ * embedder. The first answer settles the vector space; an answer of another one, after
  * the app shipped another model, is refused with SPACE_CHANGED until `open` is called again.
  */
 export declare class PythonSidecarEmbedder {
@@ -97,10 +120,10 @@ export declare class PythonSidecarEmbedder {
     /**
      * Embed a document in chunks as long as the model reads, unless told else.
      * @param {string | import('./files.js').FileBytes} document
-     * @param {Omit<import('./files.js').FileOptions, 'model' | 'normalize' | 'pooling'>} [options]
+     * @param {Omit<import('./files.js').FileOptions, Space>} [options]
      * @returns {AsyncGenerator<import('./files.js').FileEvent, void, void>}
      */
-    embedFile(document: string | import('./files.js').FileBytes, options?: Omit<import('./files.js').FileOptions, 'model' | 'normalize' | 'pooling'>): AsyncGenerator<import('./files.js').FileEvent, void, void>;
+    embedFile(document: string | import('./files.js').FileBytes, options?: Omit<import('./files.js').FileOptions, Space>): AsyncGenerator<import('./files.js').FileEvent, void, void>;
     /**
      * Say whether the index must be built anew, because its vectors are of another space than those
      * that are made now. An index without a fingerprint always must.

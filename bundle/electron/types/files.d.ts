@@ -77,6 +77,22 @@ export type FileOptions = {
      */
     pooling?: 'mean' | 'cls' | 'max';
     /**
+     * name of the model's prompt that is put before every chunk
+     */
+    promptName?: string;
+    /**
+     * the prompt itself, in place of a name
+     */
+    prompt?: string;
+    /**
+     * in place of a name: the prompt for these
+     */
+    inputType?: 'query' | 'document';
+    /**
+     * length that vectors are cut to, of a model trained for it
+     */
+    dimensions?: number;
+    /**
      * what a text file is encoded in, which is else UTF-8 or detected
      */
     charset?: string;
@@ -130,6 +146,10 @@ export type FileBytes = {
  * @property {'chars' | 'tokens'} [unit] what chunks are counted in (`tokens` of the model)
  * @property {boolean} [normalize] vectors of length 1 (true)
  * @property {'mean' | 'cls' | 'max'} [pooling] (`mean`)
+ * @property {string} [promptName] name of the model's prompt that is put before every chunk
+ * @property {string} [prompt] the prompt itself, in place of a name
+ * @property {'query' | 'document'} [inputType] in place of a name: the prompt for these
+ * @property {number} [dimensions] length that vectors are cut to, of a model trained for it
  * @property {string} [charset] what a text file is encoded in, which is else UTF-8 or detected
  * @property {string} [password] what opens a PDF that is encrypted
  * @property {AbortSignal} [signal]
@@ -153,10 +173,13 @@ export declare function fieldsOf(options: FileOptions): Record<string, string | 
  * contradicts what was asked or told, TIMEOUT where an event does not come in time, NETWORK_ERROR
  * where the stream ends before its end.
  * @param {{ parts: AsyncIterable<Buffer>, pace: import('./exchange.js').Pace }} stream
- * @param {number} [maxChunks] the most that were asked for
+ * @param {{ maxChunks?: number, dimensions?: number }} [asked] what was asked for
  * @returns {AsyncGenerator<FileEvent, void, void>}
  */
 export declare function eventsOf({ parts, pace }: {
     parts: AsyncIterable<Buffer>;
     pace: import('./exchange.js').Pace;
-}, maxChunks?: number): AsyncGenerator<FileEvent, void, void>;
+}, asked?: {
+    maxChunks?: number;
+    dimensions?: number;
+}): AsyncGenerator<FileEvent, void, void>;

@@ -6,6 +6,13 @@
  */
 export declare function isDimensions(value: unknown): value is number;
 /**
+ * Throw SidecarError if vectors have another length than was asked for: an older service does not
+ * know of that.
+ * @param {number} found
+ * @param {number | undefined} wanted
+ */
+export declare function requireDimensions(found: number, wanted: number | undefined): void;
+/**
  * Return whether it may name a vector space: a word, and not a list of them.
  * @param {unknown} value
  * @returns {value is string}
