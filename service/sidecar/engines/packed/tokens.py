@@ -224,9 +224,9 @@ class LibraryReader:
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Return start and end of every token of `text`."""
-        found: list[tuple[int, int]] = self._tokenizer.encode(
-            text, add_special_tokens=False
-        ).offsets
+        # To encode one text holds the interpreter, a batch does not.
+        (made,) = self._tokenizer.encode_batch([text], add_special_tokens=False)
+        found: list[tuple[int, int]] = made.offsets
         return found
 
     def spell(self, number: int) -> str | None:

@@ -200,7 +200,9 @@ class UnigramReader:
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Return start and end of every token of `text`, in characters."""
-        places = self.steps.encode(text, add_special_tokens=False).offsets
+        # To encode one text holds the interpreter, a batch does not.
+        (found,) = self.steps.encode_batch([text], add_special_tokens=False)
+        places = found.offsets
         made, first = list[tuple[int, int]](), 0
         for _, lengths in self._pieces(text):
             for length in lengths:
