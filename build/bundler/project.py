@@ -64,6 +64,11 @@ class Project:
         return self.root / "bundle" / "models.lock.toml"
 
     @property
+    def clients(self) -> Path:
+        """The clients of other services that the tests run: their locks, and what calls them."""
+        return self.root / "tests" / "smoke" / "clients"
+
+    @property
     def golden(self) -> Path:
         """Reference vectors, one file per model."""
         return self.root / "bundle" / "golden"

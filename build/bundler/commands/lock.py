@@ -1,7 +1,7 @@
 """Refresh one or more locks; review the change as a diff.
 
-Each lock changes as a whole or not at all. --runtime needs no network; --wheels takes minutes;
---models downloads what it locks and makes reference vectors with sentence-transformers.
+Each lock changes as a whole or not at all. --runtime needs no network; --wheels and --clients take
+minutes; --models downloads what it locks and makes reference vectors with sentence-transformers.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--runtime", action="store_true", help="CPython, bundle/runtime.lock.toml")
     add("--wheels", action="store_true", help="every wheel, pdm.lock")
+    text = "the clients of other services that the tests run, tests/smoke/clients; needs npm"
+    add("--clients", action="store_true", help=text)
     text = "these models of the catalogue, or all, bundle/models.lock.toml"
     add("--models", **NAME, nargs="*", help=text)
     text = "another address for torch or hub; repeatable"
@@ -40,11 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check(options: argparse.Namespace, project: Project) -> None:
     """Refuse to lock nothing, models that the catalogue does not have and mirrors of no source."""
-    if not (options.runtime or options.wheels or options.models is not None):
+    if not (options.runtime or options.wheels or options.clients or options.models is not None):
         raise UsageError(
             "there is nothing to lock",
-            why="none of the three locks was asked for",
-            next_step="python3 build lock --runtime, --wheels or --models",
+            why="none of the locks was asked for",
+            next_step="python3 build lock --runtime, --wheels, --clients or --models",
         )
     recipe = read_recipe(project.recipe)
     for name in options.models or ():
@@ -58,6 +60,8 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
         _lock_runtime(project)
     if options.wheels:
         _lock_wheels(options, project, console)
+    if options.clients:
+        _lock_clients(project, console)
     if options.models is not None:
         _lock_models(options, project, console)
     return 0
@@ -113,6 +117,17 @@ def _lock_wheels(options: argparse.Namespace, project: Project, console: Console
     new = _versions(wheels.parse_lock(text))
     print_lines(f"wheel {line}" for line in differences(old, new))
     print_lines(f"target {name}: {count} wheels" for name, count in counts.items())
+
+
+def _lock_clients(project: Project, console: Console) -> None:
+    from bundler.atomic import replace_files
+    from bundler.locking import client_lock
+
+    files = client_lock.refresh(project.clients, say=console.say)
+    old = client_lock.versions(project.clients)
+    replace_files(files)
+    new = client_lock.versions(project.clients)
+    print_lines(f"client {line}" for line in differences(old, new))
 
 
 def _lock_models(options: argparse.Namespace, project: Project, console: Console) -> None:

@@ -20,7 +20,7 @@ from bundler.profiles import GROUPS
 from bundler.targets import TARGETS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from bundler.artifacts.sources import Indexes
 
@@ -62,9 +62,12 @@ def refresh(
     *,
     platforms: Mapping[str, str],
     say: Callable[[str], None],
+    groups: Collection[str] = GROUPS,
     python: str = sys.executable,
 ) -> tuple[str, Mapping[str, int]]:
     """Return a new pdm.lock of `project` for `platforms`, by target, and how many wheels each gets.
+
+    What each gets are the wheels of `groups`; all groups are locked.
 
     Nothing is written: pdm works on a copy of pyproject.toml, so that neither a half-made lock nor
     a virtual environment is ever left in the checkout. `python` has pdm installed. Raises
@@ -79,7 +82,7 @@ def refresh(
             say(f"wheels: resolving for {target} (minutes)")
             _run_pdm(folder, platform, python, append=lock.exists())
         text = lock.read_text(encoding="utf-8")
-    wheels, missing = check(text, platforms)
+    wheels, missing = check(text, platforms, groups)
     for target, why in missing.items():
         raise UnsupportedError(
             f"the new lock does not serve {target}",
@@ -89,8 +92,10 @@ def refresh(
     return text, wheels
 
 
-def check(text: str, targets: Iterable[str]) -> tuple[Mapping[str, int], Mapping[str, str]]:
-    """Return how many wheels each target gets from a lock, and why the others get none.
+def check(
+    text: str, targets: Iterable[str], groups: Collection[str] = GROUPS
+) -> tuple[Mapping[str, int], Mapping[str, str]]:
+    """Return how many wheels of `groups` each target gets from a lock, and why others get none.
 
     Raises UsageError and PolicyError if the lock is not one to be used at all.
     """
@@ -98,7 +103,7 @@ def check(text: str, targets: Iterable[str]) -> tuple[Mapping[str, int], Mapping
     wheels, missing = {}, {}
     for target in targets:
         try:
-            wheels[target] = len(select(lock, TARGETS[target], groups=GROUPS))
+            wheels[target] = len(select(lock, TARGETS[target], groups=groups))
         except UnsupportedError as error:
             missing[target] = error.what
     return wheels, missing

@@ -121,7 +121,7 @@ def test_without_a_choice_nothing_is_locked_and_the_choices_are_named(
 ) -> None:
     with pytest.raises(UsageError, match="nothing to lock") as caught:
         lock.check(parsed(), project)
-    for option in ("--runtime", "--wheels", "--models"):
+    for option in ("--runtime", "--wheels", "--clients", "--models"):
         assert option in caught.value.next_step
 
 
@@ -258,6 +258,20 @@ def test_wheels_are_written_at_the_end_with_what_pdm_was_told(
     assert list(asked[0][1]) == list(TARGETS)
     assert "writing pdm.toml" in talk.getvalue()
     assert out.splitlines() == ["wheel one: 1, new", "target win-x64: 1 wheels"]
+
+
+def test_clients_are_locked_and_the_change_printed(
+    run: Callable[..., tuple[int, str]], project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.clients.mkdir(parents=True)
+    groups = '[dependency-groups]\nall = ["one"]\n'
+    (project.clients / "pyproject.toml").write_text(groups)
+    lock = project.clients / "pdm.lock"
+    text = '[[package]]\nname = "one"\nversion = "1"\n'
+    monkeypatch.setattr("bundler.locking.client_lock.refresh", lambda *_, **__: {lock: text})
+    assert run("--clients") == (0, "client one: 1, new\n")
+    assert lock.read_text() == text
+    assert run("--clients") == (0, "client unchanged\n")
 
 
 def test_a_pdm_configuration_that_is_there_is_used_and_kept(

@@ -166,6 +166,16 @@ def test_a_lock_says_which_targets_it_serves_and_what_the_others_lack() -> None:
     assert "one" in missing["mac-arm64"]
 
 
+def test_a_lock_serves_the_groups_that_are_asked_for() -> None:
+    wheel = f'{{file = "one-1-py3-none-any.whl", hash = "sha256:{"a" * 64}"}}'
+    text = (
+        '[metadata]\ncontent_hash = "x"\n[[package]]\nname = "one"\nversion = "1"\n'
+        f'groups = ["mine"]\nfiles = [{wheel}]\n'
+    )
+    assert check(text, ["linux-x64"])[0] == {"linux-x64": 0}
+    assert check(text, ["linux-x64"], ["mine"])[0] == {"linux-x64": 1}
+
+
 def test_torch_is_taken_from_a_folder_that_has_it(tmp_path: Path) -> None:
     (tmp_path / "torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl").write_bytes(b"")
     for place in (str(tmp_path), tmp_path.as_uri()):
