@@ -10,8 +10,7 @@ const INFO_MS = 5000; // models are loaded and unloaded
 const PATIENCE_MS = 5000;
 const EMBED_MS = 60_000;
 const SAMPLES = 120;
-const FULL_MS = 10_000; // how long refused requests are told of
-const BACK_MS = 10_000;
+const RECENT_MS = 10_000; // what was longer ago is not told
 
 const PHASES = {
   starting: 'The service starts.',
@@ -27,9 +26,9 @@ const STATES = {
   stopping: ['The service is stopping', 'Running requests are answered, new ones are refused.'],
 };
 const STAND_INS = {
-  reference: 'The reference engine serves, which is slower than the packed one.',
-  cpu: 'The CPU serves instead of a GPU.',
-  'float32-products': 'Products of bytes are computed as floats, which is slower.',
+  reference: 'the reference engine serves, which is slower than the packed one',
+  cpu: 'the CPU serves instead of a GPU',
+  'float32-products': 'products of bytes are computed as floats, which is slower',
 };
 const TYPES = { pdf: 'application/pdf', md: 'text/markdown' };
 
@@ -37,6 +36,8 @@ const byId = (id) => document.getElementById(id);
 const number = (value, digits = 0) =>
   value.toLocaleString('en', { minimumFractionDigits: digits, maximumFractionDigits: digits });
 const count = (many, what) => `${number(many)} ${what}${many === 1 ? '' : 's'}`;
+const sentences = (...parts) =>
+  parts.filter(Boolean).map((part) => `${part[0].toUpperCase()}${part.slice(1)}.`).join(' ');
 
 function say(id, text) {
   const element = byId(id);
@@ -63,8 +64,7 @@ function fill(id, facts, build) {
 
 class Refused extends Error {
   constructor(status, { detail, why, next }) {
-    const sentences = [detail, why, next].filter(Boolean);
-    super(sentences.map((text) => `${text[0].toUpperCase()}${text.slice(1)}.`).join(' '));
+    super(sentences(detail, why, next));
     this.status = status;
   }
 }
@@ -161,14 +161,14 @@ async function lookCloser(now) {
 }
 
 function sample(found, now) {
-  const grown = (key) => Math.max(0, found[key] - metrics[key]);
+  const grown = (key) => Math.max(0, (found[key] ?? 0) - (metrics[key] ?? 0));
   for (const [name, values] of Object.entries(rates)) {
     const seconds = (now - metricsMs) / 1000;
     values.push(found && metrics ? grown(`sidecar_${name}_total`) / seconds : null);
     if (values.length > SAMPLES) values.shift();
   }
   const more = found && metrics ? grown('sidecar_requests_refused_total') : 0;
-  if (more) refused = { many: more + (now - refused.ms < FULL_MS ? refused.many : 0), ms: now };
+  if (more) refused = { many: more + (now - refused.ms < RECENT_MS ? refused.many : 0), ms: now };
   [metrics, metricsMs] = [found, now];
 }
 
@@ -182,8 +182,8 @@ function* noticesAt(now) {
   const { status, phase, bundle } = health;
   if (STATES[status]) yield [status, ...STATES[status]];
   if (status === 'loading') yield ['loading', 'The model is loading', PHASES[phase] ?? phase];
-  if (!isOpen()) yield ['unauthorised', 'Unauthorised', 'All but the state needs the service’s token.'];
-  if (now - refused.ms < FULL_MS) {
+  if (!isOpen()) yield ['unauthorised', 'Unauthorised', 'All but its state is for those who have its token.'];
+  if (now - refused.ms < RECENT_MS) {
     const text = `${count(refused.many, 'request')} had to be refused (429) in the last seconds.`;
     yield ['full', 'The queue is full', text];
   }
@@ -191,12 +191,12 @@ function* noticesAt(now) {
     const text = 'It was moved, replaced or deleted. Restart the service from its new path.';
     yield ['degraded', 'The bundle is gone', text];
   }
-  if (info?.degraded) {
-    const { degraded, degraded_because: why } = info;
-    const text = [STAND_INS[degraded], why && `Why: ${why}.`].filter(Boolean).join(' ');
-    yield ['degraded', `Degraded: ${degraded}`, text];
+  for (const model of models()) {
+    const { degraded, degraded_because: why } = model;
+    const text = sentences(STAND_INS[degraded], why);
+    if (degraded) yield ['degraded', `Degraded: ${degraded} for ${nameOf(model)}`, text];
   }
-  if (back && now - back.ms < BACK_MS) yield ['ready', 'The service is back', back.text];
+  if (back && now - back.ms < RECENT_MS) yield ['ready', 'The service is back', back.text];
 }
 
 // A service that lists no models says of its one what it says of itself.
@@ -213,7 +213,7 @@ function show(now) {
   say('version', health ? `Version ${health.version}.` : '');
   fill('notices', notices, ([kind, title, text]) => {
     const notice = made('p', '', `notice ${kind}`);
-    notice.append(made('strong', title), ` ${text}`);
+    notice.append(made('strong', `${title}.`), ` ${text}`);
     return notice;
   });
   byId('token-form').hidden = goneMs !== undefined || isOpen();
@@ -344,7 +344,7 @@ async function compare() {
   byId('mark').style.left = `${50 + 50 * cosine}%`;
   byId('cosine-result').hidden = false;
   say('cosine', cosine.toFixed(4));
-  say('cosine-note', `${model}, ${tokens.map((many) => number(many)).join(' and ')} tokens, ${number(ms)} ms.${cut}`);
+  say('cosine-note', `${model}, ${tokens.map((many) => number(many)).join(' and ')} tokens, ${number(ms)}\u00a0ms.${cut}`);
 }
 
 // A document
@@ -422,7 +422,7 @@ byId('cancel').addEventListener('click', () => reading?.abort());
 document.addEventListener('keydown', (event) => {
   if (event.key === 'Escape') reading?.abort();
 });
-// The whole page takes a file: the browser would open one that missed the box in its place.
+// Anywhere, as the browser would open a file that missed the box.
 for (const name of ['dragover', 'dragleave', 'drop']) {
   document.addEventListener(name, (event) => {
     if (!event.dataTransfer?.types.includes('Files')) return;
@@ -440,7 +440,8 @@ function snippets(name, hasToken) {
   const os = hasToken ? 'import os\n\n' : '';
   const key = 'os.environ["SIDECAR_TOKEN"]';
   const curl = [
-    `curl ${base}/embed -H 'Content-Type: application/json'`,
+    `curl ${base}/embed`,
+    `-H 'Content-Type: application/json'`,
     ...(hasToken ? ['-H "Authorization: Bearer $SIDECAR_TOKEN"'] : []),
     `-d '{"texts": ["hello world"]}'`,
   ];
@@ -448,7 +449,8 @@ function snippets(name, hasToken) {
     `    'Content-Type': 'application/json',`,
     ...(hasToken ? ['    Authorization: `Bearer ${process.env.SIDECAR_TOKEN}`,'] : []),
   ];
-  const node = `const answer = await fetch('${base}/embed', {
+  const node = `const url = '${base}/embed';
+const answer = await fetch(url, {
   method: 'POST',
   headers: {
 ${headers.join('\n')}
