@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import test, { after, before } from 'node:test';
 
 import { startApp } from '../example/app.js';
-import { launch, obstacle } from './support/browser.js';
+import { launch, obstacle, pale, spilled } from './support/browser.js';
 import { PYTHON, QUICK, SCRIPT, until } from './support/service.js';
 
 const skip = obstacle();
@@ -59,53 +59,6 @@ async function pictured(page, name) {
     assert.deepEqual(await page.evaluate(pale), [], `${name}, ${colorScheme}`);
     assert.deepEqual(await page.evaluate(spilled), [], `${name}, ${colorScheme}`);
   }
-}
-
-// In the page: texts whose contrast with what is behind them is below 4.5 to 1.
-function pale() {
-  const painter = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
-  const rgba = (colour) => {
-    painter.clearRect(0, 0, 1, 1);
-    painter.fillStyle = colour;
-    painter.fillRect(0, 0, 1, 1);
-    return [...painter.getImageData(0, 0, 1, 1).data];
-  };
-  const light = (colour) => {
-    const [r, g, b] = rgba(colour).map((part) => {
-      const x = part / 255;
-      return x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4;
-    });
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const behind = (element) => {
-    for (let at = element; at; at = at.parentElement) {
-      const colour = getComputedStyle(at).backgroundColor;
-      if (rgba(colour)[3] === 255) return colour;
-    }
-    return 'white';
-  };
-  const texts = [...document.querySelectorAll('h1, h2, p, li, strong, span, dt, dd, label, button, code')];
-  return texts
-    .filter((element) => element.checkVisibility() && element.textContent.trim() !== '')
-    .filter((element) => {
-      const ink = light(getComputedStyle(element).color);
-      const ground = light(behind(element));
-      return (Math.max(ink, ground) + 0.05) / (Math.min(ink, ground) + 0.05) < 4.5;
-    })
-    .map((element) => `${element.tagName} ${element.id} ${element.textContent.slice(0, 30)}`);
-}
-
-// In the page: whatever stands out to the side, or has text that does not fit.
-function spilled() {
-  const width = document.documentElement.clientWidth;
-  return [...document.querySelectorAll('body *')]
-    .filter((element) => element.checkVisibility())
-    .filter((element) => {
-      const box = element.getBoundingClientRect();
-      return box.left < -1 || box.right > width + 1 || element.scrollWidth > element.clientWidth + 1;
-    })
-    .filter((element) => getComputedStyle(element).display !== 'inline')
-    .map((element) => `${element.tagName} ${element.id}`);
 }
 
 const shown = (page, id) => page.locator(`#${id}`).isVisible();
