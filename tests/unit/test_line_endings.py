@@ -13,6 +13,7 @@ from bundler.project import Project
 
 ROOT = Path(__file__).parents[2]
 PLAIN = {"i/lf", "i/none", "i/-text"}
+PICTURE = ".png"
 
 
 def git(place: Path, *arguments: str | Path) -> str:
@@ -34,11 +35,12 @@ def plan_id(root: Path) -> str:
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    """Return the paths of what is, or with the next commit will be, in the repository."""
+    """Return the paths of texts that are, or with the next commit will be, in the repository."""
     if not (ROOT / ".git").exists():
         pytest.skip("this is no checkout of git")
     listed = git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "-z").split("\0")
-    return [name for name in listed if name and (ROOT / name).is_file()]
+    found = [name for name in listed if name and (ROOT / name).is_file()]
+    return [name for name in found if not name.endswith(PICTURE)]
 
 
 @pytest.fixture

@@ -163,7 +163,7 @@ test('a token opens the page, is kept nowhere, and goes to no other start', { sk
   await page.fill('#token', TOKEN);
   await page.keyboard.press('Enter');
   await inState(page, 'degraded');
-  assert.match(await text(page, 'notices'), /Degraded: hash/);
+  assert.match(await text(page, 'notices'), /Degraded: sidecar\/hash \(hash\)\. The vectors are/);
   await page.click('#compare button');
   await page.waitForSelector('#cosine-result:not([hidden])');
   await pictured(page, 'degraded');

@@ -194,7 +194,7 @@ function* noticesAt(now) {
   for (const model of models()) {
     const { degraded, degraded_because: why } = model;
     const text = sentences(STAND_INS[degraded], why);
-    if (degraded) yield ['degraded', `Degraded: ${degraded} for ${nameOf(model)}`, text];
+    if (degraded) yield ['degraded', `Degraded: ${nameOf(model)} (${degraded})`, text];
   }
   if (back && now - back.ms < RECENT_MS) yield ['ready', 'The service is back', back.text];
 }
