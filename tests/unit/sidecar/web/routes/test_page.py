@@ -79,9 +79,7 @@ def test_a_program_gets_what_ollama_says(served: Served, accept: str) -> None:
 
 @pytest.mark.parametrize("path", TYPES)
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_files_of_the_page_have_their_type_and_headers(
-    served: Served, method: str, path: str
-) -> None:
+def test_each_file_has_its_type_and_headers(served: Served, method: str, path: str) -> None:
     answer = served.request(method, path, headers=BROWSER)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == TYPES[path]
@@ -173,13 +171,13 @@ def test_a_file_is_read_once_and_outlives_the_bundle(
     page._read.cache_clear()
 
 
-def test_requests_for_the_page_are_counted_by_their_path(served: Served) -> None:
+def test_requests_for_files_are_counted_by_path(served: Served) -> None:
     served.get("/page/page.css")
     assert served.encoder.counts.requests["/page/page.css", 200] == 1
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_a_file_of_the_page_makes_no_html_keeps_nothing_and_knows_no_other_host(name: str) -> None:
+def test_a_file_makes_no_html_and_keeps_nothing(name: str) -> None:
     refused = (
         *("innerHTML", "outerHTML", "insertAdjacentHTML", "setHTML", "createContextualFragment"),
         *("document.write", "DOMParser", "eval(", "Function(", "import(", "javascript:"),
@@ -189,7 +187,7 @@ def test_a_file_of_the_page_makes_no_html_keeps_nothing_and_knows_no_other_host(
     assert [word for word in refused if word in SOURCES[name]] == []
 
 
-def test_the_page_has_no_script_style_or_handler_within() -> None:
+def test_no_script_style_or_handler_is_inline() -> None:
     html = SOURCES["index.html"]
     assert re.findall(r"<script[^>]*>[^<]", html) == []
     assert re.findall(r"<style|\sstyle=|\son\w+=", html) == []
