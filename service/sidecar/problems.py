@@ -15,7 +15,7 @@ CLIENT_CLOSED = 499
 LONGEST_RETRY_S = 60
 # The status of RFC 9457, by the kind of problem.
 STATUSES = {
-    **dict.fromkeys(("bad-host", "bad-json", "bad-request"), 400),
+    **dict.fromkeys(("bad-host", "bad-json", "bad-request", "no-text"), 400),
     "no-token": 401,
     **dict.fromkeys(("no-folder-allowed", "web-page"), 403),
     **dict.fromkeys(("no-file", "unknown-model", "unknown-path"), 404),

@@ -39,10 +39,19 @@ router = APIRouter(route_class=RequestRoute)
 
 MAX_ID = 2**32 - 1
 _NO_IDS = "token ids are not accepted: send a text or a list of texts"
-_TEXTS = BeforeValidator(partial(texts_in, instead=_NO_IDS))
 
 
 Direction = Literal["Right", "right", "Left", "left"]
+
+
+def _inputs(value: object) -> object:
+    """Return the texts of `inputs`. Raises Problem for none, of which this API has a kind."""
+    if value == []:
+        raise Problem("no-text", "inputs: at least one text is needed")
+    return texts_in(value, instead=_NO_IDS)
+
+
+_TEXTS = BeforeValidator(_inputs)
 
 
 class InputsRequest(Wire):
@@ -177,13 +186,13 @@ class TeiError(Answer):
     """Any error of these routes."""
 
     error: str
-    error_type: str = Field(description="Validation, Overloaded, Unhealthy or Backend.")
+    error_type: str = Field(description="Validation, Empty, Overloaded, Unhealthy or Backend.")
 
 
 def form(problem: Problem) -> tuple[int, dict[str, object], dict[str, str]]:
     """Return the status and the body that clients of text-embeddings-inference read of an error."""
     status = problem.status
-    kind = "Validation"
+    kind = "Empty" if problem.kind == "no-text" else "Validation"
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         kind = "Overloaded"
     elif status == HTTPStatus.SERVICE_UNAVAILABLE:

@@ -59,7 +59,6 @@ def test_texts_and_inputs_are_never_guessed_between(served: Served) -> None:
 @pytest.mark.parametrize(
     "asked",
     [
-        {"inputs": []},
         {"inputs": [1, 2]},
         {"inputs": [[1, 2]]},
         {"inputs": 7},
@@ -85,6 +84,12 @@ def test_texts_are_read_behind_a_prompt(served: Served, asked: dict[str, str]) -
     ours = served.post("/embed", {"texts": ["one text"], **asked})
     assert np.array_equal(np.asarray(answer.json(), dtype=np.float32), rows(ours))
     assert answer.headers["x-sidecar-fingerprint"] == ours.json()["fingerprint"]
+
+
+def test_no_text_at_all_has_a_kind_of_its_own(served: Served) -> None:
+    answer = served.post("/embed", {"inputs": []})
+    assert (answer.status_code, answer.json()["error_type"]) == (400, "Empty")
+    assert len(served.post("/embed", {"inputs": ""}).json()) == 1
 
 
 def test_a_long_text_is_cut_and_said_so(served: Served) -> None:

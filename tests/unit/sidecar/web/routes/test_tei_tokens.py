@@ -136,7 +136,6 @@ def test_every_token_is_spelled_as_the_library_spells_it(both: tuple[Served, Any
     ("path", "asked"),
     [
         ("/tokenize", {}),
-        ("/tokenize", {"inputs": []}),
         ("/tokenize", {"inputs": [1, 2]}),
         ("/tokenize", {"inputs": ["a", 1]}),
         ("/tokenize", {"inputs": "a", "add_special_tokens": "yes"}),
@@ -158,6 +157,10 @@ def test_what_is_no_text_and_no_id_is_refused(
     served: Served, path: str, asked: dict[str, Any]
 ) -> None:
     refused(served.post(path, asked), 422)
+
+
+def test_no_text_to_read_has_a_kind_of_its_own(served: Served) -> None:
+    refused(served.post("/tokenize", {"inputs": []}), 400)
 
 
 def test_texts_are_bounded_alone_and_together() -> None:
