@@ -32,6 +32,7 @@ VERSION = "0.12.0"
 RUNNING = "Ollama is running"  # what its clients ask for at /
 FOREVER = "9999-12-31T23:59:59Z"
 LINES = "application/x-ndjson"
+MAX_NAME_BYTES = 1 << 16
 # Its older route leaves vectors of these families as they are pooled (llama-server's own default).
 RAW_FAMILIES = frozenset({"nomic_bert", "xlm-roberta"})
 
@@ -161,14 +162,20 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 _REFUSED = _errors(400, 404, 413, 415, 503, 507)
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, *, has_texts: bool = True) -> bytes:
     """Return the body, of whatever type from a program: this API's clients send JSON as any.
 
-    A page's is to be JSON: it could send another type without asking.
+    A page's is to be JSON: it could send another type without asking. One that has no texts has a
+    name, and is small.
     """
-    limits = service_of(request).settings.limits
     is_any_type = callers.is_program(request.scope["headers"])
-    body = await bodies.read(request, max_bytes=limits.max_body_bytes, is_any_type=is_any_type)
+    if has_texts:
+        limits = service_of(request).settings.limits
+        body = await bodies.read(request, max_bytes=limits.max_body_bytes, is_any_type=is_any_type)
+    else:
+        (bodies.refuse_encoded if is_any_type else bodies.kind_of)(request)
+        what, step = "the body, which is to hold a name alone,", "send the name of a model"
+        body = await bodies.collect(request, what, max_bytes=MAX_NAME_BYTES, next_step=step)
     if not body:
         raise Problem("bad-json", "missing request body", next_step="send one JSON object, UTF-8")
     return body
@@ -337,7 +344,7 @@ async def show(request: Request) -> Response:
     """Describe a model, as Ollama does."""
     encoder = service_of(request).encoder
     encoder.ready()
-    asked = await responses.validated(await _body(request), Named)
+    asked = await responses.validated(await _body(request, has_texts=False), Named)
     loaded = _named(encoder, asked.model or asked.name).loaded
     details = _details(loaded)
     family = details["family"]
@@ -367,7 +374,7 @@ async def pull(request: Request) -> Response:
     """Say that the model is here, as Ollama does once it has pulled one."""
     encoder = service_of(request).encoder
     encoder.ready()
-    asked = await responses.validated(await _body(request), Named)
+    asked = await responses.validated(await _body(request, has_texts=False), Named)
     _named(encoder, asked.model or asked.name)
     said = ["success"] if not asked.stream else ["pulling manifest", "success"]
     lines = b"".join(orjson.dumps({"status": one}) + b"\n" for one in said)
