@@ -74,10 +74,13 @@ def _seconds(value: object) -> object:
 _UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{0,9})?")
 _PART = re.compile(rf"({_NUMBER.pattern})(ns|us|µs|ms|s|m|h)")
+_SPELLED = rf"^-?(?:{_NUMBER.pattern}|(?:{_NUMBER.pattern}(?:{'|'.join(_UNITS_S)}))+)$"
 KeepAlive = Annotated[
     float | None,
     BeforeValidator(_seconds),
-    WithJsonSchema({"anyOf": [{"type": kind} for kind in ("number", "string", "null")]}),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number"}, {"type": "string", "pattern": _SPELLED}, {"type": "null"}]}
+    ),
     Field(
         alias="keep_alive",
         description="Seconds, or a duration as 5m, that the model stays in memory after this "
