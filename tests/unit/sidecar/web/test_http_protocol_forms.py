@@ -50,22 +50,25 @@ def body(answer: bytes, path: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("path", KEYS)
-def test_what_ends_a_connection_has_the_form_of_the_path(door: Doorstep, path: str) -> None:
-    with door.connect() as client:  # waits for its end meanwhile
-        client.sendall(head(path, LENGTH, b"X-Request-Id: my.id-1\r\n") + b"{")
-        for sent, expected in (
-            (head(path, LENGTH, CHUNKED), 400),
-            (head(path, CHUNKED) + b"nonsense\r\n", 400),
-            (head(path, b"X: y\r\n" * 100), 431),
-        ):
-            answer = door.say(sent)
-            assert status(answer) == expected
+def test_what_ends_a_connection_has_the_form_of_the_path(door: Doorstep) -> None:
+    with contextlib.ExitStack() as stack:
+        clients = {path: stack.enter_context(door.connect()) for path in KEYS}
+        for path, client in clients.items():  # they wait for their end meanwhile
+            client.sendall(head(path, LENGTH, b"X-Request-Id: my.id-1\r\n") + b"{")
+        for path in KEYS:
+            for sent, expected in (
+                (head(path, LENGTH, CHUNKED), 400),
+                (head(path, CHUNKED) + b"nonsense\r\n", 400),
+                (head(path, b"X: y\r\n" * 100), 431),
+            ):
+                answer = door.say(sent)
+                assert status(answer) == expected
+                body(answer, path)
+        for path, client in clients.items():
+            answer = rest(client)
+            assert status(answer) == 408
             body(answer, path)
-        answer = rest(client)
-    assert status(answer) == 408
-    body(answer, path)
-    assert header(answer, "x-request-id") == "my.id-1"
+            assert header(answer, "x-request-id") == "my.id-1"
 
 
 def test_a_request_that_breaks_off_is_counted_once(door: Doorstep) -> None:
