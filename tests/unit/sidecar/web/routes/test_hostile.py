@@ -147,6 +147,32 @@ def test_what_is_not_done_is_refused_whatever_the_body(shared: Served, path: str
         assert ECHO not in answer.text
 
 
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_a_missing_and_a_wrong_token_are_refused_alike(place: Place) -> None:
+    ours = EMBED if place.path == "/embed" else place
+    locked = Served(Settings(token=b"secret-of-sixteen"))
+    same = JSON | {"x-request-id": "same"}
+    body = place.body(b'"a"')
+    answers = [
+        locked.request("POST", path, content=body, headers=same | shown)
+        for path, shown in (
+            (place.path, {}),
+            (place.path, {"authorization": "Bearer secret"}),
+            (place.path, {"authorization": "Basic secret-of-sixteen"}),
+            (f"{place.path}?token=secret-of-sixteen", {}),
+            (place.path, {"api-key": "secret-of-sixteen"}),
+        )
+    ]
+    for answer in answers:
+        ours.refused(answer, 401)
+        assert answer.headers["www-authenticate"] == "Bearer"
+    assert len({answer.content for answer in answers}) == 1
+    shown = {"authorization": "Bearer secret-of-sixteen"}
+    answer = locked.request("POST", place.path, content=body, headers=same | shown)
+    assert len(vectors(answer)) == 1
+    locked.close()
+
+
 @pytest.mark.parametrize("place", READ.values(), ids=READ)
 def test_an_encoded_body_and_a_large_one_are_refused_unread(place: Place) -> None:
     small = Served(Settings(limits=Limits(max_body_bytes=100)))
