@@ -160,7 +160,8 @@ def test_what_is_no_text_and_no_id_is_refused(
 
 
 def test_no_text_to_read_has_a_kind_of_its_own(served: Served) -> None:
-    refused(served.post("/tokenize", {"inputs": []}), 400)
+    answer = served.post("/tokenize", {"inputs": []})
+    assert (answer.status_code, answer.json()["error_type"]) == (400, "Empty")
 
 
 def test_texts_are_bounded_alone_and_together() -> None:
