@@ -154,7 +154,7 @@ test('a token opens the page, is kept nowhere, and goes to no other start', { sk
   const { url } = first;
   const { page, complaints, context } = await opened(t, url);
   const shown = [];
-  page.on('request', async (request) => shown.push((await request.allHeaders()).authorization));
+  page.on('request', (request) => shown.push(request.headers().authorization));
   await inState(page, 'unauthorised');
   await pictured(page, 'unauthorised');
   await page.fill('#token', 'another');
@@ -185,6 +185,8 @@ test('a token opens the page, is kept nowhere, and goes to no other start', { sk
   await started(t, { args, port: first.port, token: TOKEN });
   await inState(page, 'unauthorised');
   assert.match(await text(page, 'notices'), /It was started again/);
+  await page.click('#compare button');
+  await page.waitForSelector('#compare-error:not(:empty)');
   assert.deepEqual(shown.filter(Boolean), []);
   await page.fill('#token', TOKEN);
   await page.keyboard.press('Enter');
