@@ -113,6 +113,12 @@ test('the page of a ready service compares, reads and shows what to copy', { ski
   assert.equal(await text(page, 'cosine'), cosine.toFixed(4));
   await page.waitForFunction(() => document.querySelector('#texts-chart .line').getAttribute('d').length > 20);
 
+  await page.fill('#second', 'soup');
+  assert.equal(await page.locator('#cosine-result').isVisible(), false);
+  await page.keyboard.press('Control+Enter');
+  await page.waitForSelector('#cosine-result:not([hidden])');
+  assert.notEqual(await text(page, 'cosine'), cosine.toFixed(4));
+
   // A file whose name and text are HTML, chosen and then dropped.
   const file = { name: `${HOSTILE}.md`, mimeType: 'text/markdown', buffer: Buffer.from(`${HOSTILE}\n\nShips.`) };
   await page.setInputFiles('#file', file);

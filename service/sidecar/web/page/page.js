@@ -320,17 +320,30 @@ byId('forget').addEventListener('click', async () => {
 
 // Two texts
 
-byId('compare').addEventListener('submit', (event) => {
+let compared = 0; // the texts as they are, by number: an answer to earlier ones is not shown
+
+byId('compare').addEventListener('submit', async (event) => {
   event.preventDefault();
-  void attempt(compare, 'compare-error');
+  const isDone = await attempt(compare, 'compare-error');
+  if (!isDone) say('cosine-note', '');
 });
 byId('compare').addEventListener('keydown', (event) => {
   if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) byId('compare').requestSubmit();
 });
+byId('compare').addEventListener('input', () => showCosine(''));
+
+function showCosine(note, cosine) {
+  compared += 1;
+  byId('cosine-result').hidden = cosine === undefined;
+  say('cosine-note', note);
+  if (cosine === undefined) return;
+  say('cosine', cosine.toFixed(4));
+  byId('mark').style.left = `${50 + 50 * cosine}%`;
+}
 
 async function compare() {
-  byId('cosine-result').hidden = true;
-  const began = performance.now();
+  showCosine('Embedding …');
+  const [mine, began] = [compared, performance.now()];
   const answer = await ask('embed', {
     method: 'POST',
     headers: { 'Content-Type': 'application/json' },
@@ -338,13 +351,11 @@ async function compare() {
     signal: AbortSignal.timeout(EMBED_MS),
   });
   const { vectors, tokens, truncated, model } = await answer.json();
+  if (mine !== compared) return;
   const ms = performance.now() - began;
   const cosine = vectors[0].reduce((sum, value, at) => sum + value * vectors[1][at], 0);
   const cut = truncated.length ? ' What is longer than the model reads was cut.' : '';
-  byId('mark').style.left = `${50 + 50 * cosine}%`;
-  byId('cosine-result').hidden = false;
-  say('cosine', cosine.toFixed(4));
-  say('cosine-note', `${model}, ${tokens.map((many) => number(many)).join(' and ')} tokens, ${number(ms)}\u00a0ms.${cut}`);
+  showCosine(`${model}, ${tokens.map((many) => number(many)).join(' and ')} tokens, ${number(ms)}\u00a0ms.${cut}`, cosine);
 }
 
 // A document
