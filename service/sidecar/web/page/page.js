@@ -70,7 +70,9 @@ class Refused extends Error {
 }
 
 function send(path, { headers = {}, signal = AbortSignal.timeout(PATIENCE_MS), ...options } = {}) {
-  return fetch(path, { ...options, headers, signal, cache: 'no-store', credentials: 'omit' });
+  // A browser may take the Origin from the referrer, and would send `null` without one.
+  const policy = { cache: 'no-store', credentials: 'omit', referrerPolicy: 'same-origin' };
+  return fetch(path, { ...options, ...policy, headers, signal });
 }
 
 const bearer = () => (token ? { Authorization: `Bearer ${token}` } : {});
