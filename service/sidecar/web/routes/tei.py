@@ -131,8 +131,10 @@ class TokenizeRequest(Wire):
 
 
 def _lists(value: object) -> object:
-    """Return the lists of ids of a field that may have one or a list of them."""
-    if not isinstance(value, list) or not value:
+    """Return the lists of ids of a field that may have one or a list of them. Raises Problem."""
+    if value == []:
+        raise Problem("no-text", "ids: at least one list of token ids is needed")
+    if not isinstance(value, list):
         kind, what = "no_ids", "a list of token ids is needed, or a list of such lists"
         raise PydanticCustomError(kind, what)
     lists = value if isinstance(value[0], list) else [value]
