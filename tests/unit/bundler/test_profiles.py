@@ -119,6 +119,23 @@ def test_mps_profile_is_lean_with_torch_and_for_the_mac_alone() -> None:
     assert caught.value.next_step.endswith("--target win-x64 --profile safe")
 
 
+def test_batch_profile_is_lean_with_pyarrow_and_for_linux_alone() -> None:
+    project = Project.here()
+    recipe = read_recipe(project.recipe)
+    lean, batch = (profile_named(name, recipe.sections["diet"]) for name in ("lean", "batch"))
+    lock = parse_lock(project.wheel_lock.read_text(encoding="utf-8"))
+    for name, target in TARGETS.items():
+        if target.os != "linux":
+            with pytest.raises(UnsupportedError, match=f"the profile batch is not for {name}"):
+                require_profile(recipe, target, batch)
+            continue
+        require_profile(recipe, target, batch)
+        small, large = (set(wheels_of(lock, target, profile)) for profile in (lean, batch))
+        assert small < large
+        assert {wheel.package for wheel in large - small} == {"pyarrow"}
+    assert batch.weights == "half"
+
+
 def test_lean_profile_has_no_package_of_the_reference() -> None:
     project = Project.here()
     recipe = read_recipe(project.recipe)
