@@ -286,7 +286,7 @@ def _known(settings: Settings) -> Loaded:
             engine.dim, engine.max_tokens = model.dim, model.max_tokens
             engine.pooling = model.pooling
             found = snapshot.listed(settings.bundle, manifest, model)
-            return Loaded(engine=engine, snapshot=found, description=_described(found.path))
+            return _on_disk(engine, found)
         if not settings.allow_download:
             raise snapshot.missing(settings, known=tuple(one.name for one in manifest.models))
     name = settings.model or ""
@@ -304,14 +304,17 @@ def _known(settings: Settings) -> Loaded:
     except UnpackableError:
         return Loaded(engine=engine, snapshot=here)
     engine.dim, engine.max_tokens, engine.pooling = made.width, made.max_tokens, made.pooling
-    return Loaded(engine=engine, snapshot=here, description=_described(here.path))
+    return _on_disk(engine, here)
 
 
-def _described(folder: Path) -> Description:
-    try:
-        return describe(folder)
-    except OSError:  # loading it says what is missing
-        return UNKNOWN
+def _on_disk(engine: Unloaded, found: Snapshot) -> Loaded:
+    """Return what the files of a model say of it; loading it says which are missing or bad."""
+    description, known = UNKNOWN, prompts.NONE
+    with contextlib.suppress(OSError):
+        description = describe(found.path)
+    with contextlib.suppress(ModelError):
+        known = prompts.read(found.path)
+    return Loaded(engine=engine, snapshot=found, description=description, prompts=known)
 
 
 def _hashed() -> Loaded:

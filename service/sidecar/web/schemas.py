@@ -384,6 +384,10 @@ class ModelInfo(Answer):
     degraded_because: str | None
     revision: str | None
     fingerprint: str | None = Field(description="Fingerprint of requests with default fields.")
+    prompts: list[str] = Field(description="Names of the model's prompts.")
+    least_dim: int | None = Field(
+        description="Smallest number of dimensions to cut vectors to; null if none may be cut."
+    )
 
 
 class InfoAnswer(Answer):

@@ -107,6 +107,8 @@ def _told(model: ServedModel) -> dict[str, object]:
         "degraded_because": loaded.degraded_because,
         "revision": loaded.snapshot.revision or None,
         "fingerprint": loaded.fingerprint() if loaded.is_known else None,
+        "prompts": [*loaded.prompts.texts],
+        "least_dim": loaded.snapshot.least_dim,
     }
 
 

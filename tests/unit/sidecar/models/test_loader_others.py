@@ -13,7 +13,7 @@ import pytest
 from sidecar import manifest
 from sidecar.engines import Unloaded
 from sidecar.errors import IntegrityError, UnreachableError
-from sidecar.models import loader
+from sidecar.models import loader, prompts
 from sidecar.models.snapshot import UNKNOWN
 from sidecar.process import limits
 from sidecar.process.limits import LimitError
@@ -125,6 +125,19 @@ def test_a_damaged_model_does_not_keep_the_first_from_being_served(bundle: Path)
         with pytest.raises(IntegrityError):
             candidate.load(lambda _: None)
     assert loader.others(Settings(bundle=bundle))[0].known.description == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("config", "texts"), [(b'{"prompts":{"a":"b "}}', {"a": "b "}), (b"{", {})]
+)
+def test_prompts_are_known_before_a_load(
+    tmp_path: Path, config: bytes, texts: dict[str, str]
+) -> None:
+    first = write_model(tmp_path / "first", tiny_model())
+    second = write_model(tmp_path / "second", tiny_model(seed=1) | {prompts.CONFIG: config})
+    (found,) = loader.others(Settings(model=str(first), more_models=(str(second),)))
+    assert found.known.prompts.texts == texts
+    assert found.known.description.family == "bert"
 
 
 def test_folders_and_a_cache_may_be_served_together(tmp_path: Path) -> None:

@@ -324,5 +324,9 @@ def test_an_unloaded_first_model_is_still_described_and_comes_again(brief: TwoMo
     for key in ("engine", "device", "fingerprint", "dim", "max_tokens"):
         assert after[key] == before[key]
     assert brief.served.get("/api/ps").json() == {"models": []}
+    for path, body in (("/tokenize", {"inputs": TEXT}), ("/decode", {"ids": [1]})):
+        assert brief.served.post(path, body).status_code == 200
+        brief.served.post("/api/embed", {"input": TEXT, "model": "small", "keep_alive": 0})
+        assert settled(brief)["org/small-words"] == "unloaded"
     answer = brief.served.post("/embed", {"inputs": TEXT})
     assert np.array_equal(np.asarray(answer.json(), dtype=np.float32), vectors)
