@@ -222,13 +222,13 @@ class ServedModels:
                 one.set_result(None)
 
     async def _load(self, model: ServedModel) -> None:
-        """Load `model`, in the place of others where a limit of the system leaves no room."""
+        """Load `model`, in the place of others where a limit of memory leaves no room."""
         while True:
             try:
                 await self._load_once(model)
             except LimitError as error:
                 _let_go_of_frames(error)
-                if not await self._evict(model):
+                if not (error.is_of_memory and await self._evict(model)):
                     raise
                 log.info("%s: %s", _name(model), error.what)
             else:

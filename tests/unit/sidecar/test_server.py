@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -97,6 +98,19 @@ def test_a_ready_service_says_so_once_with_its_real_port(run: Callable[..., Runn
     assert (status, health["status"], health["version"]) == (200, "ok", __version__)
     assert health["instance"] == ready[1]["instance"]
     assert service.ask("POST", "/embed", {"texts": ["a"]})[0] == 200
+
+
+def test_an_idle_model_is_unloaded_and_loaded_again(run: Callable[..., Running]) -> None:
+    service = run(idle_unload_s=1)
+    assert service.is_ready.wait(30)
+    deadline = time.monotonic() + 30
+    while service.ask("GET", "/health")[1]["models"][0]["phase"] != "unloaded":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert service.ask("POST", "/embed", {"texts": ["a"]})[0] == 200
+    status, health = service.ask("GET", "/health")
+    assert (status, health["models"][0]["phase"]) == (200, "ready")
+    assert [name for name, _ in service.events] == ["model_loaded", "ready"]
 
 
 def test_a_shutdown_by_request_is_answered_and_then_done(run: Callable[..., Running]) -> None:

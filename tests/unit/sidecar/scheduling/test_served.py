@@ -509,6 +509,18 @@ def test_a_limit_of_the_system_makes_others_leave_before_it_is_told(
     models.run(work)
 
 
+def test_no_model_is_unloaded_for_want_of_threads(make: Callable[..., Models]) -> None:
+    models = make()
+    models.failures["third"] = [LimitError("too few threads", facts={"limit": "threads"})]
+
+    async def work() -> int:
+        await models.embed("second")
+        return await status_of(models.embed("third"))
+
+    assert models.run(work) == 503
+    assert models.here() == ["first", "second"]
+
+
 def test_a_load_waits_until_the_model_in_its_place_is_no_longer_used(
     make: Callable[..., Models],
 ) -> None:
