@@ -30,7 +30,7 @@ from bundler.launch import TEXT, RunningService, command
 from bundler.profiles import parse_rules, rules_for
 from bundler.targets import target_named
 from bundler.verify import verify
-from sidecar.manifest import Manifest, read
+from sidecar.manifest import Manifest, Model, read
 from sidecar.models.golden import MIN_COSINE, Golden
 from sidecar.models.golden import read as read_golden
 
@@ -59,13 +59,13 @@ SUFFIXES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Smoked:
-    """What was seen: the model, the number of texts, the worst cosine of any engine.
+    """What was seen: the models, the number of texts, the worst cosine of any engine.
 
     `ready_s` is the time until the engine of the bundle's own choice was ready; `profile` is the
     diet, and `proved` what was traced to prove it, engine by engine.
     """
 
-    model: str
+    models: tuple[str, ...]
     texts: int
     worst: float
     ready_s: float
@@ -76,26 +76,22 @@ class Smoked:
 def smoke(bundle: Path, recipe: Recipe) -> Smoked:
     """Start the bundle in an empty environment, compare its vectors, stop it, verify it again.
 
-    So with every engine it has; each is run once more, traced, and held against the diet's rules
-    in `recipe`. Raises SmokeError with the evidence, and VerificationError if running changed a
-    byte.
+    So with every engine and every model it has; each engine is run once more, traced, and held
+    against the diet's rules in `recipe`. Raises SmokeError with the evidence, and VerificationError
+    if running changed a byte.
     """
     manifest = verify(bundle, Progress()).manifest
     if not manifest.models:
         raise SmokeError("there is no model in this bundle", why="it was assembled without models")
-    model = manifest.models[0]
-    if model.golden is None:
-        raise SmokeError(f"there are no golden vectors for {model.name} in this bundle")
-    golden = read_golden(bundle / model.golden)
+    goldens = {model.name: _golden(bundle, model) for model in manifest.models}
     names = engines(bundle, manifest)
-    seen = [_run(bundle, model.name, engine, golden) for engine in names]
-    proved = tuple(
-        prove(bundle, recipe, golden.texts[:TRACED_TEXTS], engine=engine) for engine in names
-    )
+    seen = [_run(bundle, engine, goldens) for engine in names]
+    texts = goldens[manifest.models[0].name].texts[:TRACED_TEXTS]
+    proved = tuple(prove(bundle, recipe, texts, engine=engine) for engine in names)
     verify(bundle, Progress())
     return Smoked(
-        model=model.name,
-        texts=len(golden.texts),
+        models=tuple(goldens),
+        texts=sum(len(golden.texts) for golden in goldens.values()),
         worst=min(worst for worst, _ in seen),
         ready_s=seen[0][1],
         profile=manifest.profile,
@@ -109,25 +105,38 @@ def engines(bundle: Path, manifest: Manifest) -> tuple[str, ...]:
     return ("auto", "reference") if (site / REFERENCE).is_dir() else ("auto",)
 
 
-def _run(bundle: Path, model: str, engine: str, golden: Golden) -> tuple[float, float]:
-    """Return the worst cosine of one engine, and the seconds until it was ready."""
+def _golden(bundle: Path, model: Model) -> Golden:
+    if model.golden is None:
+        raise SmokeError(f"there are no golden vectors for {model.name} in this bundle")
+    return read_golden(bundle / model.golden)
+
+
+def _run(bundle: Path, engine: str, goldens: Mapping[str, Golden]) -> tuple[float, float]:
+    """Return the worst cosine of one engine to any of `goldens`, and the seconds until ready."""
     started = time.monotonic()
-    arguments = [*TEXT, "--port", "0", "--model", model, "--engine", engine]
+    arguments = [*TEXT, "--port", "0", "--engine", engine]
     with RunningService.start(command(bundle, arguments), environment={}) as service:
         service.wait_ready(START_SECONDS)
         ready_s = time.monotonic() - started
-        vectors: list[list[float]] = []
-        for at in range(0, len(golden.texts), BATCH):
-            texts = golden.texts[at : at + BATCH]
-            answer = service.request("/embed", {"texts": texts, "pooling": golden.pooling})
-            vectors += answer["vectors"]
-        worst = float(golden.cosines(vectors).min())
-        if worst < MIN_COSINE:
-            raise service.failure(
-                f"with --engine {engine} the worst cosine to the golden vectors is {worst:.6f}"
-            )
+        cosines = [_worst(service, engine, name, golden) for name, golden in goldens.items()]
         service.end()
-    return worst, ready_s
+    return min(cosines), ready_s
+
+
+def _worst(service: RunningService, engine: str, model: str, golden: Golden) -> float:
+    """Return the worst cosine of one model's vectors. Raises SmokeError if it is too small."""
+    vectors: list[list[float]] = []
+    for at in range(0, len(golden.texts), BATCH):
+        texts = golden.texts[at : at + BATCH]
+        body = {"texts": texts, "pooling": golden.pooling, "model": model}
+        vectors += service.request("/embed", body)["vectors"]
+    worst = float(golden.cosines(vectors).min())
+    if worst < MIN_COSINE:
+        raise service.failure(
+            f"with --engine {engine} the worst cosine to the golden vectors of {model} is "
+            f"{worst:.6f}"
+        )
+    return worst
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,8 +33,9 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
 
     console.say("starting the bundle's service in an empty environment")
     seen = smoke(options.path.resolve(), read_recipe(project.recipe))
+    models = ", ".join(seen.models)
     console.say(
-        f"smoke: {seen.texts} golden texts of {seen.model}, worst cosine {seen.worst:.7f}, "
+        f"smoke: {seen.texts} golden texts of {models}, worst cosine {seen.worst:.7f}, "
         f"ready after {seen.ready_s:.1f} s, stopped with 0, not a byte changed"
     )
     for proved in seen.proved:

@@ -33,6 +33,7 @@ class Stub:
         self.vector = vector
         self.code = code
         self.poolings: set[str] = set()
+        self.models: set[str] = set()
         self.engines: list[str] = []
 
     def start(self, words: Sequence[str], **options: Any) -> Stub:
@@ -45,6 +46,7 @@ class Stub:
     def request(self, path: str, body: dict[str, Any]) -> dict[str, object]:
         assert path == "/embed"
         self.poolings.add(body["pooling"])
+        self.models.add(body["model"])
         return {"vectors": [self.vector for _ in body["texts"]]}
 
     def failure(self, why: str) -> SmokeError:
@@ -78,7 +80,8 @@ def run(monkeypatch: pytest.MonkeyPatch, stocked: Stocked) -> Callable[..., Any]
 
 def test_what_was_seen_is_told(run: Callable[..., Any]) -> None:
     seen = run(Stub())
-    assert (seen.model, seen.texts, seen.profile, seen.proved) == ("tiny", 1, "safe", (PROVED,))
+    assert (seen.models, seen.texts) == (("tiny", "wheeled"), 2)
+    assert (seen.profile, seen.proved) == ("safe", (PROVED,))
     assert seen.worst == pytest.approx(1)
 
 
@@ -104,6 +107,13 @@ def test_every_engine_of_a_bundle_is_run_and_proved(
     assert (stub.engines[1:], proved[1:]) == (["auto", "reference"], ["auto", "reference"])
 
 
+def test_every_model_of_a_bundle_is_asked_by_its_name(run: Callable[..., Any]) -> None:
+    stub = Stub()
+    run(stub)
+    assert stub.models == {"tiny", "wheeled"}
+    assert stub.engines == ["auto"]
+
+
 def test_vectors_are_asked_for_with_the_pooling_of_the_golden_ones(
     run: Callable[..., Any], stocked: Stocked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,7 +128,7 @@ def test_vectors_are_asked_for_with_the_pooling_of_the_golden_ones(
 def test_vectors_of_another_space_are_a_failure(run: Callable[..., Any]) -> None:
     with pytest.raises(SmokeError) as caught:
         run(Stub(vector=(0.8, 0.6)))
-    assert "the worst cosine to the golden vectors is 0.96" in caught.value.why
+    assert "the worst cosine to the golden vectors of tiny is 0.96" in caught.value.why
 
 
 def test_a_service_that_does_not_end_well_is_a_failure(run: Callable[..., Any]) -> None:
