@@ -72,7 +72,7 @@ CLIENTS = (
         told=f'InferenceClient("{URL}/embed")',
         other=None,
         wrong="HfHubHTTPError",
-        none="HfHubHTTPError",
+        none="BadRequestError",
         hides=True,
         # langchain-huggingface keeps the clients from having its newest.
         is_ours=True,
@@ -98,7 +98,7 @@ CLIENTS = (
         told=f'client = InferenceClient("{URL}/embed")',
         other=None,
         wrong="HfHubHTTPError",
-        none="HfHubHTTPError",
+        none="BadRequestError",
         hides=True,
     ),
     Client(
@@ -170,7 +170,7 @@ CLIENTS = (
         told=f'model="huggingface/minilm", api_base="{URL}/embed", input_type="embed"',
         other=None,
         wrong="AuthenticationError",
-        none="APIError",
+        none="BadRequestError",
         outside=("huggingface.co",),
     ),
     Client(
