@@ -56,8 +56,9 @@ sys.exit(code)
 # pytest's own exit code where a selection has no test.
 NO_TESTS = 5
 # What a run writes at its worst moment beside what lies there already: copies of bundles in the
-# folder for temporary files, a container engine's data and foreign bundles in the checkout.
-NEEDED_BYTES = {False: 6 << 30, True: 8 << 30}
+# folder for temporary files, a container engine's data, foreign bundles and the clients of other
+# services in the checkout.
+NEEDED_BYTES = {False: 6 << 30, True: 9 << 30}
 
 
 def static_checks(project: Project, console: Console, *, fix: bool = False) -> int:
