@@ -58,6 +58,7 @@ class Models:
         self.timers: list[tuple[float, Callable[[], object]]] = []
         self.engines: dict[str, list[weakref.ref[NumberedEngine]]] = {name: [] for name in NAMES}
         self.failures: dict[str, list[Exception]] = {name: [] for name in NAMES}
+        self.revision = SNAPSHOT.revision
         self.gate, self.entered = threading.Event(), threading.Event()
         self.gate.set()
         known = [self.candidate(name) for name in NAMES]
@@ -84,7 +85,8 @@ class Models:
             raise self.failures[name].pop()
         engine = NumberedEngine(NAMES.index(name))
         self.engines[name].append(weakref.ref(engine))
-        return Loaded(engine=engine, snapshot=replace(SNAPSHOT, repository=f"stub/{name}"))
+        snapshot = replace(SNAPSHOT, repository=f"stub/{name}", revision=self.revision)
+        return Loaded(engine=engine, snapshot=snapshot)
 
     def run(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         async def all_of_it() -> Any:
@@ -371,6 +373,21 @@ def test_an_idle_model_is_unloaded_and_freed_and_comes_again(make: Callable[...,
     models.run(work)
     assert [one.loads for one in models.models.all] == [1, 2, 0]
     assert [one.unloads for one in models.models.all] == [1, 1, 0]
+
+
+def test_files_that_changed_meanwhile_give_another_fingerprint(
+    make: Callable[..., Models],
+) -> None:
+    models = make(idle_s=60)
+
+    async def work() -> list[str]:
+        prints = [(await models.embed("second")).fingerprint]
+        models.revision = "1" * 40
+        await models.passes(60)
+        return [*prints, (await models.embed("second")).fingerprint]
+
+    before, after = models.run(work)
+    assert before != after
 
 
 def test_a_model_in_use_is_not_idle_however_long_it_takes(make: Callable[..., Models]) -> None:
