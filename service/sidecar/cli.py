@@ -9,6 +9,7 @@ import functools
 import gc
 import logging
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args
@@ -48,6 +49,7 @@ from sidecar.settings import (
 )
 
 BUNDLED_NAME = "embedding_sidecar"
+EMBED = "embed"  # the one word that is no option: without it the program serves
 EXIT_CODES = """exit codes:
   0  stopped on request          5  the model is not here and may not be fetched
   1  a bug                       6  the model's files cannot be read
@@ -134,11 +136,22 @@ def _instance(text: str) -> str:
     return text
 
 
+def _add_engine(add: Callable[..., None]) -> None:
+    """Add what says how a model computes, to the service and to `embed` alike."""
+    add("--model-cache", type=Path, metavar="DIR")
+    add("--allow-download", action="store_true")
+    add("--device", choices=get_args(Device), default="auto")
+    add("--engine", choices=get_args(EngineName), default="auto")
+    add("--precision", choices=get_args(Precision), default="float32")
+    add("--threads", type=number(1, 1024), metavar="N")
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the service's options."""
     made = Parser(
         prog="embedding_sidecar",
-        description="Serve text embeddings on this machine, over HTTP.",
+        description="Serve text embeddings on this machine, over HTTP.\n"
+        "`embedding_sidecar embed --help`: embed files into Parquet instead.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -160,12 +173,7 @@ def parser() -> argparse.ArgumentParser:
     idle = number(1, MOST_AGE_S)
     add("--idle-unload", dest="idle_unload_s", type=idle, metavar="SECONDS")
     add("--max-memory", dest="max_memory_bytes", type=_memory, metavar="N")
-    add("--model-cache", type=Path, metavar="DIR")
-    flag("--allow-download")
-    add("--device", choices=get_args(Device), default="auto")
-    add("--engine", choices=get_args(EngineName), default="auto")
-    add("--precision", choices=get_args(Precision), default="float32")
-    add("--threads", type=number(1, 1024), metavar="N")
+    _add_engine(add)
     several("--allow-dir", dest="allow_dirs", type=Path, metavar="DIR")
     several("--allow-host", dest="allow_hosts", type=_host, metavar="NAME")
     several("--allow-origin", dest="allow_origins", metavar="ORIGIN")
@@ -246,15 +254,19 @@ def main(
     service: Path | None = None,
     default: Callable[[], Path] | None = None,
 ) -> int:
-    """Serve until stopped and return 0. Raises ServiceError.
+    """Serve until stopped, or embed files, and return 0. Raises ServiceError.
 
     `service` is the folder that the package lies in. Outside of a bundle `default` finds the one
     whose default model is served where no option names another.
     """
     variable = credentials.take(os.environ)
-    options = parser().parse_args(argv)
-    logs.configure(options.log_level, options.log_format)
     home = service or Path(__file__).absolute().parent.parent
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == [EMBED]:
+        embed(words[1:], bundle=find_bundle(home), default=default)
+        return 0
+    options = parser().parse_args(words)
+    logs.configure(options.log_level, options.log_format)
     if options.check_options:
         settings_from(options, bundle=find_bundle(home))
         return 0
@@ -268,14 +280,10 @@ def main(
         lease.begin()
     features = features_from(os.environ)
     min_system.require_processor(features)
-    bundle = find_bundle(home)
-    if bundle is None and default and not options.models and options.engine != "hash":
-        bundle = default()
+    first = next(iter(options.models), None)
+    bundle = _bundle_for(first, options.engine, find_bundle(home), default)
     settings = settings_from(options, bundle=bundle, features=features)
-    if settings.bundle is not None:
-        # A manifest that cannot be read is damage, and is told where the model is verified.
-        with contextlib.suppress(manifest.ManifestError):
-            min_system.require(manifest.read(settings.bundle).floor)
+    _require_system(settings)
     events = claim_stdout()
     has_token = options.token_stdin or options.token_file is not None or variable is not None
     try:
@@ -304,6 +312,64 @@ def main(
     gc.freeze()
     gc.enable()
     return serve(settings, sock=sock, stop=stop, events=events)
+
+
+def _bundle_for(
+    model: str | None, engine: str, own: Path | None, default: Callable[[], Path] | None
+) -> Path | None:
+    """Return the bundle to take models from: our own, or the default where none is named."""
+    if own is None and default and model is None and engine != "hash":
+        return default()
+    return own
+
+
+def _require_system(settings: Settings) -> None:
+    if settings.bundle is not None:
+        # A manifest that cannot be read is damage, and is told where the model is verified.
+        with contextlib.suppress(manifest.ManifestError):
+            min_system.require(manifest.read(settings.bundle).floor)
+
+
+def embed_parser() -> argparse.ArgumentParser:
+    """Return the parser of `embed`."""
+    from sidecar.batch import options  # noqa: PLC0415 (heavy, and serving needs none of it)
+
+    made = options.parser()
+
+    def add(name: str, **shape: Any) -> None:  # noqa: ANN401 (as argparse takes it)
+        made.add_argument(name, help=HELP[name], **shape)
+
+    _add_engine(add)
+    add("--log-level", choices=logs.LEVELS, default="warning")
+    add("--log-format", choices=logs.FORMATS, default="text")
+    return made
+
+
+def embed(
+    argv: Sequence[str], *, bundle: Path | None, default: Callable[[], Path] | None = None
+) -> None:
+    """Embed files as the options `argv` say. Raises ServiceError."""
+    options = embed_parser().parse_args(argv)
+    logs.configure(options.log_level, options.log_format)
+    try:
+        from sidecar.batch import command  # noqa: PLC0415 (as above)
+    except ModuleNotFoundError as error:
+        if error.name != "pyarrow":
+            raise
+        what = "this bundle cannot embed files"
+        step = "use a bundle of the profile batch: python3 build assemble --profile batch"
+        raise UsageError(what, why="its profile leaves out pyarrow", next_step=step) from error
+    features = features_from(os.environ)
+    min_system.require_processor(features)
+    own = {
+        "bundle": _bundle_for(options.model, options.engine, bundle, default),
+        "threads": options.threads or cores.count(),
+        "has_byte_products": features.has_byte_products,
+        "limits": _made(Limits, vars(options)),
+    }
+    settings = _made(Settings, vars(options) | own)
+    _require_system(settings)
+    command.run(settings, options)
 
 
 def bounded(bounds: Bounds) -> Bounds:

@@ -68,6 +68,7 @@ def text() -> str:
 def _lines() -> Iterator[str]:
     yield from surface_http.lines()
     yield from (f"option of the service: {option}" for option in _options(cli.parser()))
+    yield from (f"option of the service's embed: {o}" for o in _options(cli.embed_parser()))
     yield from _commands()
     yield from _exit_codes()
     yield from _announced()

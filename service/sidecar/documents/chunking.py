@@ -170,7 +170,7 @@ class Chunks(DeferredTexts):
         """Have the chunks at `places`, in characters."""
         super().__init__([end - start for start, end in places])
         self.document = document
-        self._places = places
+        self.places = places
         self._is_all = is_all
         self._notes = notes
 
@@ -194,7 +194,7 @@ class Chunks(DeferredTexts):
 
     def text(self, index: int) -> str:
         """Return the text of one chunk."""
-        start, end = self._places[index]
+        start, end = self.places[index]
         return self.document.text[start:end]
 
     def spans(self, found: Embedded, first: int = 0) -> list[dict[str, object]]:
@@ -208,7 +208,7 @@ class Chunks(DeferredTexts):
                 "tokens": found.tokens[index],
                 "truncated": index in truncated,
             }
-            for index, (start, end) in enumerate(self._places[first : first + len(found.tokens)])
+            for index, (start, end) in enumerate(self.places[first : first + len(found.tokens)])
         ]
 
     def _left_out(self) -> list[Loss]:
@@ -216,7 +216,7 @@ class Chunks(DeferredTexts):
         if self._is_all:
             return []
         text, starts = self.document.text, self.document.page_starts
-        end = self._places[-1][1]
+        end = self.places[-1][1]
         if not starts:
             return [Loss(kind="limit", count=len(text) - end)]
         first = bisect_right(starts, end - 1)

@@ -1,0 +1,1 @@
+"""Files into vectors, without a server: what `embedding_sidecar embed` runs."""

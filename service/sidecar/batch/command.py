@@ -1,0 +1,206 @@
+"""`embedding_sidecar embed`: a job from its inputs to its last shard."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sidecar import __version__
+from sidecar.batch import inputs, job, options
+from sidecar.batch.embedder import ADDED, TableEmbedder, Unheard, refused, validated
+from sidecar.batch.folders import Documents
+from sidecar.batch.inputs import Listed, Rows, Source
+from sidecar.models.loader import Loaded, load
+from sidecar.problems import Problem
+from sidecar.settings import Settings
+from sidecar.web.schemas import FileOptions
+
+# What an output of documents has of each chunk, between a row's position and its vector.
+OF_CHUNKS = ("chunk", "page", "start", "end", "text", "losses")
+# Options that a job is known by beside those of a request.
+OWN_OPTIONS = ("text_column", "id_column", "dtype", "truncate", "shard_rows")
+LINE_S, REWRITTEN_S = 10.0, 0.5
+
+
+def run(settings: Settings, told: argparse.Namespace) -> None:
+    """Embed what `told` names, or go on with it. Raises ServiceError.
+
+    The last line on stdout is what the output has, as JSON.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Not by the signal's own default, which the first process of a container does not have.
+        signal.signal(number, lambda received, _: os._exit(128 + received))
+    found = inputs.listed(told.inputs)
+    asked = validated(options.asked(told))
+    progress = Progress(sys.stderr)
+    progress.say("reading the inputs")
+    rows = None
+    if found.files:  # before the model: what is wrong with them is known in a moment
+        rows = Rows(found.files, text_column=told.text_column, id_column=told.id_column)
+    progress.say("loading the model")
+    loaded = load(settings, Unheard(), lambda _: None)
+    embedder = TableEmbedder(
+        settings,
+        loaded,
+        asked,
+        dtype=told.dtype,
+        truncate=told.truncate,
+        on_progress=progress.add,
+    )
+    with contextlib.ExitStack() as stack:
+        source: Source | None = rows
+        if source is None:
+            source = stack.enter_context(
+                contextlib.closing(_documents(settings, found, loaded, asked, embedder))
+            )
+        about = _about(told, source, embedder, asked)
+        work = stack.enter_context(job.begin(told.output, about))
+        embed(work, source, embedder, shard_rows=told.shard_rows, progress=progress)
+    summary = {
+        "output": str(told.output),
+        "rows": work.rows,
+        "errors": sum(shard.errors for shard in work.shards),
+        "tokens": sum(shard.tokens for shard in work.shards),
+        "shards": len(work.shards),
+        "model": embedder.model,
+        "fingerprint": embedder.fingerprint,
+    }
+    sys.stdout.write(f"{json.dumps(summary, ensure_ascii=False)}\n")
+    sys.stdout.flush()
+
+
+def embed(
+    work: job.BatchJob,
+    source: Source,
+    embedder: Callable[[pa.Table], pa.Table],
+    *,
+    shard_rows: int,
+    progress: Progress,
+) -> None:
+    """Write the shards of `source` that `work` lacks."""
+    progress.begin(source, done=work.items, rows=work.rows)
+    for block in job.cut(source.blocks(work.items), rows=shard_rows):
+        table = _positioned(block.table, work.rows)
+        progress.written(work.add(_columns(embedder(table)), items=block.items))
+    progress.end()
+
+
+def _positioned(table: pa.Table, first: int) -> pa.Table:
+    """Return `table` with the positions of its rows, and ids if it has none."""
+    positions = pa.array(range(first, first + table.num_rows), pa.int64())
+    if "id" not in table.column_names:
+        table = table.append_column("id", positions)
+    return table.append_column("position", positions)
+
+
+def _columns(table: pa.Table) -> pa.Table:
+    """Return what is written of an embedded table: an input's own problem is its row's error."""
+    error = pc.coalesce(table.column("problem"), table.column("error"))
+    table = table.set_column(table.schema.get_field_index("error"), "error", error)
+    of_chunks = OF_CHUNKS if "chunk" in table.column_names else ()
+    return table.select(["id", "position", *of_chunks, *ADDED])
+
+
+def _about(
+    told: argparse.Namespace, source: Source, embedder: TableEmbedder, asked: FileOptions
+) -> dict[str, object]:
+    """Return what the job is known by."""
+    own = {name: getattr(told, name) for name in OWN_OPTIONS}
+    found = embedder.loaded.snapshot
+    return {
+        "inputs": source.facts,
+        "options": own | asked.model_dump(include=set(options.FIELDS)),
+        "model": {"repository": found.repository, "revision": found.revision},
+        "fingerprint": embedder.fingerprint,
+        "made_by": {"version": __version__, "plan": found.plan},
+    }
+
+
+def _documents(
+    settings: Settings,
+    found: Listed,
+    loaded: Loaded,
+    asked: FileOptions,
+    embedder: TableEmbedder,
+) -> Documents:
+    prompt_tokens = len(loaded.engine.spans(embedder.space.prompt))
+    try:
+        wanted = asked.chunking(loaded.engine, prompt_tokens=prompt_tokens)
+    except Problem as problem:
+        raise refused(problem) from problem
+    return Documents(found.folders, settings=settings, loaded=loaded, wanted=wanted)
+
+
+class Progress:
+    """Says on a terminal in one line, and elsewhere in a line now and then, how far a job is."""
+
+    def __init__(self, out: TextIO, *, now: Callable[[], float] = time.monotonic) -> None:
+        """Write to `out`; `now` is a clock in seconds."""
+        self._out, self._now = out, now
+        self._is_terminal = out.isatty()
+        self._pause_s = REWRITTEN_S if self._is_terminal else LINE_S
+        self._total = self._first = self._items = self._rows = self._new = self._tokens = 0
+        self._is_by_row = True  # an item is a row, and is known to be done before its shard is
+        self._began = self._told = now()
+
+    def say(self, what: str) -> None:
+        """Say what is done before there are rows."""
+        self._out.write(f"{what}\n")
+        self._out.flush()
+
+    def begin(self, source: Source, *, done: int, rows: int) -> None:
+        """Begin with `done` items of `source`, which have become so many `rows`."""
+        self._total, self._first, self._items, self._rows = source.total, done, done, rows
+        self._is_by_row = source.is_by_row
+        self._began = self._told = self._now()
+        if done:
+            self.say(f"going on after {rows:,} rows")
+
+    def add(self, rows: int, tokens: int) -> None:
+        """Note that so many rows more have their vectors, and tell of it if it is time."""
+        self._new, self._tokens = self._new + rows, self._tokens + tokens
+        if self._now() - self._told >= self._pause_s:
+            self._tell()
+
+    def written(self, shard: job.Shard) -> None:
+        """Note that a shard is finished."""
+        self._items += shard.items
+
+    def end(self) -> None:
+        """Tell the end."""
+        self._tell()
+        if self._is_terminal:
+            self._out.write("\n")
+            self._out.flush()
+
+    def _tell(self) -> None:
+        self._told = self._now()
+        seconds = max(self._told - self._began, 1e-9)
+        said = f"{self._rows + self._new:,} rows, {self._new / seconds:,.0f} rows/s"
+        said += f", {self._tokens / seconds:,.0f} tokens/s"
+        done = max(self._items - self._first, self._new if self._is_by_row else 0)
+        left = self._total - self._first - done
+        if done and left > 0:
+            said += f", {_duration(seconds * left / done)} left"
+        start, end = ("\r\x1b[K", "") if self._is_terminal else ("", "\n")
+        self._out.write(f"{start}{said}{end}")
+        self._out.flush()
+
+
+def _duration(seconds: float) -> str:
+    """Return a time as people say it, in its two largest units."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

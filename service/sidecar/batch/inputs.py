@@ -1,0 +1,310 @@
+"""What a job reads: files of rows, or folders of documents; a file is known by its digest."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sidecar.batch.embedder import as_text
+from sidecar.batch.encoding import NOT_UTF8
+from sidecar.errors import DiskError, UsageError
+
+Kind = Literal["parquet", "jsonl", "csv"]
+KINDS: dict[str, Kind] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+}
+PACKED = (".gz", ".bz2", ".zst")  # of files of lines: Parquet packs its own pages
+BLOCK_ROWS = 4_096
+READ_BYTES = 1 << 20
+LONGEST_FIELD = (
+    1 << 26
+)  # of CSV, where a quotation mark that is never closed takes all that follows
+BAD_JSON, BAD_ROW, NOT_TEXT = "bad-json", "bad-row", "bad-value"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Rows of `items` members of an input: of as many rows, or of documents with all of theirs.
+
+    The table has the columns id, text and problem, which is the kind of what is wrong with a text
+    that is null; of documents also those of their chunks.
+    """
+
+    items: int
+    table: pa.Table
+    is_divisible: bool
+
+
+class Source(Protocol):
+    """Reads a job's inputs, in their order."""
+
+    is_by_row: bool  # every item is one row
+    total: int  # items
+    facts: list[dict[str, object]]  # what the inputs are known by
+
+    def blocks(self, first: int) -> Iterator[Block]:
+        """Yield what there is from the item `first` on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """What the command names: files of rows, or else folders."""
+
+    files: tuple[Path, ...] = ()
+    folders: tuple[Path, ...] = ()
+
+
+def listed(paths: Sequence[Path]) -> Listed:
+    """Return `paths` as files or as folders. Raises UsageError for both, neither, or no kind."""
+    for path in paths:
+        if not path.exists():
+            what = f"there is no {path}"
+            raise UsageError(what, next_step="correct the path of the input")
+    folders = tuple(path for path in paths if path.is_dir())
+    files = tuple(path for path in paths if not path.is_dir())
+    if folders and files:
+        what = "files of rows and folders of documents are jobs of their own"
+        raise UsageError(what, next_step=f"leave out {folders[0]}")
+    for file in files:
+        kind_of(file)
+    return Listed(files=files, folders=folders)
+
+
+def kind_of(file: Path) -> Kind:
+    """Return how a file of rows is read, by its name. Raises UsageError."""
+    name = Path(file.name.lower())
+    plain = name.with_suffix("") if name.suffix in PACKED else name
+    kind = KINDS.get(plain.suffix)
+    if kind is None or (kind == "parquet" and plain != name):
+        known = f"{', '.join(KINDS)}; those of lines also with {', '.join(PACKED)}"
+        what = f"{file.name} is of no kind that is read"
+        raise UsageError(what, why=f"names end in {known}", next_step="convert or rename it")
+    return kind
+
+
+def digest_of(file: Path) -> str:
+    """Return the sha256 of a file. Raises OSError."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+class Rows:
+    """Reads files of rows; a row that cannot be read is one with a problem."""
+
+    is_by_row = True
+
+    def __init__(self, files: Sequence[Path], *, text_column: str, id_column: str | None) -> None:
+        """Read every file once, for its digest and its number of rows. Raises UsageError."""
+        self._files = files
+        self._text, self._id = text_column, id_column
+        self._counts = [self._count(file) for file in files]
+        self._id_type = self._type_of_ids()
+        self.total = sum(self._counts)
+        self.facts = [
+            {"path": str(file), "bytes": file.stat().st_size, "sha256": digest_of(file), "rows": n}
+            for file, n in zip(files, self._counts, strict=True)
+        ]
+
+    def blocks(self, first: int) -> Iterator[Block]:
+        """Yield the rows from `first` on."""
+        for file, count in zip(self._files, self._counts, strict=True):
+            if first >= count:
+                first -= count
+                continue
+            with _blamed(file):
+                for table in self._tables(file, first):
+                    yield Block(items=table.num_rows, table=table, is_divisible=True)
+            first = 0
+
+    def _tables(self, file: Path, first: int) -> Iterator[pa.Table]:
+        match kind_of(file):
+            case "parquet":
+                return self._parquet(file, first)
+            case "jsonl":
+                return self._of_records(itertools.islice(self._jsonl(file), first, None))
+            case "csv":
+                return self._of_records(itertools.islice(self._csv(file), first, None))
+
+    def _count(self, file: Path) -> int:
+        with _blamed(file):
+            match kind_of(file):
+                case "parquet":
+                    with pq.ParquetFile(file) as opened:
+                        self._require(file, opened.schema_arrow.names)
+                        return int(opened.metadata.num_rows)
+                case "jsonl":
+                    with _lines(file) as lines:
+                        return sum(1 for line in lines if not line.isspace())
+                case "csv":
+                    return sum(1 for _ in self._csv(file))
+
+    def _require(self, file: Path, columns: Sequence[str]) -> None:
+        for option, column in (("--text-column", self._text), ("--id-column", self._id)):
+            if column is not None and columns.count(column) != 1:
+                what = f"{file.name} has no column {column}, or more than one"
+                why = f"its columns are {', '.join(columns[:50])}"
+                raise UsageError(what, why=why, next_step=f"name one of them: {option} NAME")
+
+    def _type_of_ids(self) -> pa.DataType | None:
+        """Return what ids are in all of the files, None where rows have none. Raises UsageError."""
+        if self._id is None:
+            return None
+        types: dict[pa.DataType, Path] = {}
+        for file in self._files:
+            found = pa.string()
+            if kind_of(file) == "parquet":
+                kind = pq.read_schema(file).field(self._id).type
+                if pa.types.is_integer(kind):
+                    found = pa.int64()
+            types.setdefault(found, file)
+        if len(types) > 1:
+            what = f"ids are numbers in {types[pa.int64()].name}, and texts in another file"
+            raise UsageError(what, next_step="embed the files apart")
+        return next(iter(types))
+
+    def _parquet(self, file: Path, first: int) -> Iterator[pa.Table]:
+        columns = [self._text] if self._id in (None, self._text) else [self._text, self._id]
+        with pq.ParquetFile(file, buffer_size=READ_BYTES, pre_buffer=False) as opened:
+            groups = list(range(opened.num_row_groups))
+            while groups and first >= opened.metadata.row_group(groups[0]).num_rows:
+                first -= opened.metadata.row_group(groups.pop(0)).num_rows
+            batches = opened.iter_batches(
+                BLOCK_ROWS, row_groups=groups, columns=columns, use_threads=False
+            )
+            for batch in batches:
+                if first >= batch.num_rows:
+                    first -= batch.num_rows
+                    continue
+                table = pa.Table.from_batches([batch.slice(first)])
+                first = 0
+                ids = None if self._id is None else table.column(self._id)
+                if ids is not None:
+                    ids = (
+                        ids if self._id_type == pa.int64() else as_text(ids, self._id or "")
+                    ).cast(self._id_type)
+                yield self._table(ids, as_text(table.column(self._text), self._text), None)
+
+    def _table(
+        self, ids: pa.Array | None, texts: pa.Array, problems: Sequence[str | None] | None
+    ) -> pa.Table:
+        said = pa.nulls(len(texts), pa.string())
+        if problems is not None:
+            said = pa.array(problems, pa.string())
+        columns = {} if ids is None else {"id": ids}
+        return pa.table({**columns, "text": texts, "problem": said})
+
+    def _of_records(self, records: Iterator[tuple[object, object]]) -> Iterator[pa.Table]:
+        """Yield tables of pairs of an id and a text; a text as bytes is the kind of a problem."""
+        while some := list(itertools.islice(_bounded(records), BLOCK_ROWS)):
+            ids = None
+            if self._id is not None:
+                ids = pa.array([one for one, _ in some], pa.string())
+            texts = [text if isinstance(text, str) else None for _, text in some]
+            problems = [text.decode() if isinstance(text, bytes) else None for _, text in some]
+            yield self._table(ids, pa.array(texts, pa.large_string()), problems)
+
+    def _jsonl(self, file: Path) -> Iterator[tuple[object, object]]:
+        with _lines(file) as lines:
+            for line in lines:
+                if not line.isspace():
+                    yield self._record(line)
+
+    def _record(self, line: bytes) -> tuple[object, object]:
+        try:
+            found = orjson.loads(line)
+        except ValueError:
+            return None, BAD_JSON.encode()
+        if not isinstance(found, dict):
+            return None, BAD_JSON.encode()
+        own = found.get(self._id) if self._id is not None else None
+        is_usual = isinstance(own, str | int) and not isinstance(own, bool)
+        text = found.get(self._text)
+        if text is not None and not isinstance(text, str):
+            text = NOT_TEXT.encode()
+        return (str(own) if is_usual else None), text
+
+    def _csv(self, file: Path) -> Iterator[tuple[object, object]]:
+        csv.field_size_limit(LONGEST_FIELD)
+        with _lines(file) as lines:
+            # Bytes that are no UTF-8 are found where they are, and cost their row alone.
+            decoded = io.TextIOWrapper(
+                lines, encoding="utf-8-sig", errors="surrogateescape", newline=""
+            )
+            rows = csv.reader(decoded)
+            head = next(rows, [])
+            self._require(file, head)
+            place = head.index(self._text)
+            id_place = None if self._id is None else head.index(self._id)
+            for row in rows:
+                if row:
+                    yield _cell(row, id_place, len(head)), _text(row, place, len(head))
+
+
+def _cell(row: Sequence[str], place: int | None, width: int) -> str | None:
+    if place is None or len(row) != width:
+        return None
+    return row[place] if _is_text(row[place]) else None
+
+
+def _text(row: Sequence[str], place: int, width: int) -> str | bytes:
+    if len(row) != width:
+        return BAD_ROW.encode()
+    return row[place] if _is_text(row[place]) else NOT_UTF8.encode()
+
+
+def _is_text(cell: str) -> bool:
+    """Return whether there are no bytes in `cell` that could not be decoded."""
+    if cell.isascii():
+        return True
+    try:
+        cell.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _bounded(records: Iterator[tuple[object, object]]) -> Iterator[tuple[object, object]]:
+    """Yield records up to one with which they have READ_BYTES characters or more."""
+    total = 0
+    for record in records:
+        yield record
+        total += len(record[1]) if isinstance(record[1], str) else 0
+        if total >= READ_BYTES:
+            return
+
+
+@contextmanager
+def _lines(file: Path) -> Iterator[io.BufferedReader]:
+    """Open a file of lines, and unpack it if its name says so."""
+    with pa.input_stream(str(file), compression="detect") as packed:
+        yield io.BufferedReader(packed, READ_BYTES)
+
+
+@contextmanager
+def _blamed(file: Path) -> Iterator[None]:
+    """Raise what is wrong with `file` as what the command ends with."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{file.name} cannot be read"
+        raise DiskError(
+            what, why=error.strerror or str(error), next_step="check the file"
+        ) from error
+    except (pa.ArrowException, csv.Error) as error:
+        what = f"{file.name} cannot be read as {kind_of(file)}"
+        raise UsageError(what, why=str(error), next_step="correct or leave out the file") from error

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+
+from sidecar.batch.embedder import validated
+from sidecar.batch.folders import Documents
+from sidecar.errors import UsageError
+from sidecar.settings import Limits, Settings
+from tests.support import batches
+from tests.support.tinypdf import pdf
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.stub_engine import Served
+
+
+@contextlib.contextmanager
+def documents(*folders: Path, limits: Limits | None = None, **asked: object) -> Iterator[Documents]:
+    model = batches.loaded()
+    wanted = validated(asked).chunking(model.engine, prompt_tokens=0)
+    settings = Settings(limits=limits or Limits())
+    with contextlib.closing(
+        Documents(folders, settings=settings, loaded=model, wanted=wanted)
+    ) as made:
+        yield made
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    folder = tmp_path / "shelf"
+    (folder / "deep").mkdir(parents=True)
+    (folder / ".git").mkdir()
+    (folder / "b.txt").write_text("one two three " * 10, encoding="utf-8")
+    (folder / "deep/a.md").write_text("four", encoding="utf-8")
+    (folder / "deep/empty.txt").write_text(" \n", encoding="utf-8")
+    (folder / "z.pdf").write_bytes(b"no PDF")
+    (folder / "z.docx").touch()
+    (folder / ".git/c.txt").write_text("hidden", encoding="utf-8")
+    (folder / "link.txt").symlink_to(folder / "b.txt")
+    return folder
+
+
+def rows(found: Documents, first: int = 0) -> list[dict[str, Any]]:
+    made: list[dict[str, Any]] = pa.concat_tables(
+        [block.table for block in found.blocks(first)]
+    ).to_pylist()
+    return made
+
+
+def test_documents_are_read_in_the_order_of_their_paths(shelf: Path) -> None:
+    with documents(shelf, chunk_size=60, chunk_overlap=0) as found:
+        assert found.total == 4
+        made = rows(found)
+    assert [(row["id"], row["chunk"], row["problem"]) for row in made] == [
+        ("b.txt", 0, None),
+        ("b.txt", 1, None),
+        ("b.txt", 2, None),
+        ("deep/a.md", 0, None),
+        ("deep/empty.txt", None, "document-empty"),
+        ("z.pdf", None, "document-not-pdf"),
+    ]
+    assert made[1]["text"] == ("one two three " * 10)[made[1]["start"] : made[1]["end"]]
+
+
+def test_chunks_are_those_of_embed_file(shelf: Path, served: Served) -> None:
+    answer = served.post(
+        "/embed-file/upload?chunk_size=60",
+        content=(shelf / "b.txt").read_bytes(),
+        headers={"Content-Type": "text/plain"},
+    ).json()
+    with documents(shelf, chunk_size=60) as found:
+        made = [row for row in rows(found) if row["id"] == "b.txt"]
+    assert [row["text"] for row in made] == answer["chunks"]
+    assert [row["start"] for row in made] == [span["start"] for span in answer["spans"]]
+
+
+def test_what_a_document_lost_stands_in_its_rows(shelf: Path) -> None:
+    with documents(shelf, chunk_size=60, max_chunks=1) as found:
+        (row, *_) = rows(found)
+    assert '"kind":"limit"' in str(row["losses"])
+
+
+def test_pages_of_a_pdf_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(pdf(["first page", "second page"]))
+    with documents(tmp_path, chunk_size=11, chunk_overlap=0) as found:
+        assert [row["page"] for row in rows(found)] == [1, 2]
+
+
+def test_reading_goes_on_from_any_document(shelf: Path) -> None:
+    with documents(shelf) as found:
+        assert [row["id"] for row in rows(found, 2)] == ["deep/empty.txt", "z.pdf"]
+
+
+def test_a_document_that_is_another_by_now_is_an_error(shelf: Path) -> None:
+    with documents(shelf) as found:
+        (shelf / "b.txt").write_text("other", encoding="utf-8")
+        (shelf / "deep/a.md").unlink()
+        assert [row["problem"] for row in rows(found)[:2]] == ["file-changed", "no-file"]
+
+
+def test_a_document_over_a_limit_is_an_error_of_its_own(shelf: Path) -> None:
+    with documents(shelf, limits=Limits(max_file_bytes=20)) as found:
+        assert [row["problem"] for row in rows(found)][:2] == ["too-large", None]
+
+
+def test_names_and_contents_are_what_a_folder_is_known_by(shelf: Path) -> None:
+    def known() -> object:
+        with documents(shelf) as found:
+            return found.facts[0]["sha256"]
+
+    before = known()
+    (shelf / "b.txt").rename(shelf / "c.txt")
+    renamed = known()
+    (shelf / "c.txt").write_text("other", encoding="utf-8")
+    assert len({before, renamed, known()}) == 3
+
+
+def test_documents_of_several_folders_have_the_folders_names(shelf: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "b.txt").write_text("five", encoding="utf-8")
+    with documents(shelf, other) as found:
+        names = {row["id"] for row in rows(found)}
+    assert {"shelf/b.txt", "other/b.txt"} <= names
+
+
+def test_a_folder_without_documents_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "part.parquet").touch()
+    with pytest.raises(UsageError, match="no documents") as caught, documents(tmp_path):
+        pass
+    assert "1 other files" in caught.value.why
+    assert "*.parquet" in caught.value.next_step

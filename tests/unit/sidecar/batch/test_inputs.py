@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import gzip
+import json
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pytest
+
+from sidecar.batch import inputs
+from sidecar.batch.inputs import Rows, listed
+from sidecar.errors import UsageError
+from tests.support.batches import files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAMES = [f"r{n}" for n in range(20)]
+TEXTS = [f"text {n}, with a comma" for n in range(20)]
+TABLE = pa.table({"id": NAMES, "text": TEXTS, "other": range(20)})
+LINES = "".join(json.dumps({"id": i, "text": t}) + "\n" for i, t in zip(NAMES, TEXTS, strict=True))
+CSV = "id,other,text\r\n" + "".join(f'{i},x,"{t}"\r\n' for i, t in zip(NAMES, TEXTS, strict=True))
+FORMS: dict[str, str | bytes | pa.Table] = {
+    "rows.parquet": TABLE,
+    "rows.jsonl": LINES,
+    "rows.csv": CSV,
+    "rows.jsonl.gz": gzip.compress(LINES.encode()),
+    "marked.csv": b"\xef\xbb\xbf" + CSV.encode(),
+}
+
+
+def source(paths: object, text: str = "text", key: str | None = "id") -> Rows:
+    return Rows(paths, text_column=text, id_column=key)  # type: ignore[arg-type]
+
+
+def rows(found: Rows, first: int = 0) -> list[dict[str, object]]:
+    tables = [block.table for block in found.blocks(first)]
+    return pa.concat_tables(tables).to_pylist() if tables else []
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("first", [0, 1, 7, 13, 19, 20])
+def test_rows_are_read_from_any_of_them_on(tmp_path: Path, name: str, first: int) -> None:
+    found = source(files(tmp_path, {name: FORMS[name]}))
+    expected = [{"id": i, "text": t, "problem": None} for i, t in zip(NAMES, TEXTS, strict=True)]
+    assert found.total == 20
+    assert rows(found, first) == expected[first:]
+
+
+def test_files_of_several_kinds_are_read_one_after_the_other(tmp_path: Path) -> None:
+    found = source(files(tmp_path, FORMS))
+    assert [row["id"] for row in rows(found, 15)] == [*NAMES[15:], *NAMES * 4]
+    assert [fact["rows"] for fact in found.facts] == [20] * 5
+
+
+def test_ids_that_are_numbers_stay_numbers(tmp_path: Path) -> None:
+    table = pa.table({"key": pa.array([3, None], pa.uint8()), "text": ["a", "b"]})
+    assert [row["id"] for row in rows(source(files(tmp_path, {"a.pq": table}), key="key"))] == [
+        3,
+        None,
+    ]
+    both = files(tmp_path, {"a.pq": table, "b.jsonl": '{"key": 4, "text": "c"}\n'})
+    with pytest.raises(UsageError, match=r"numbers in a\.pq, and texts in another"):
+        source(both, key="key")
+
+
+def test_without_an_id_column_rows_have_none(tmp_path: Path) -> None:
+    found = source(files(tmp_path, {"rows.parquet": TABLE}), key=None)
+    assert list(rows(found)[0]) == ["text", "problem"]
+
+
+def test_the_column_of_ids_may_be_that_of_the_texts(tmp_path: Path) -> None:
+    for name in ("rows.parquet", "rows.csv", "rows.jsonl"):
+        found = rows(source(files(tmp_path, {name: FORMS[name]}), key="text"))
+        assert [row["id"] for row in found] == TEXTS, name
+
+
+def test_a_line_that_cannot_be_read_costs_itself(tmp_path: Path) -> None:
+    lines = b'{"text": "a"}\n\n{"text": 5}\n[1]\nnot json\n{"text": "\xff"}\n'
+    lines += b'{"other": 1}\n{"text": "b"}'
+    found = rows(source(files(tmp_path, {"a.ndjson": lines}), key=None))
+    assert [(row["text"], row["problem"]) for row in found] == [
+        ("a", None),
+        (None, "bad-value"),
+        *[(None, "bad-json")] * 3,
+        (None, None),
+        ("b", None),
+    ]
+
+
+def test_a_row_of_csv_that_cannot_be_read_costs_itself(tmp_path: Path) -> None:
+    data = b'id,text\n1,"two\nlines"\n2\n3,bad \xff byte\n\xff,four\n5,"a ""quoted"" word"\n'
+    found = rows(source(files(tmp_path, {"a.csv": data})))
+    assert [tuple(row.values()) for row in found] == [
+        ("1", "two\nlines", None),
+        (None, None, "bad-row"),
+        ("3", None, "wrong-encoding"),
+        (None, "four", None),
+        ("5", 'a "quoted" word', None),
+    ]
+
+
+def test_ids_of_lines_are_texts_and_nothing_else(tmp_path: Path) -> None:
+    lines = '{"id": 1, "text": "a"}\n{"id": true, "text": "b"}\n{"id": [2], "text": "c"}\n'
+    assert [row["id"] for row in rows(source(files(tmp_path, {"a.jsonl": lines})))] == [
+        "1",
+        None,
+        None,
+    ]
+
+
+@pytest.mark.parametrize("name", ["rows.parquet", "rows.csv"])
+@pytest.mark.parametrize(("text", "key"), [("body", None), ("text", "key")])
+def test_a_column_that_is_not_there_is_told(
+    tmp_path: Path, name: str, text: str, key: str | None
+) -> None:
+    with pytest.raises(UsageError, match=f"has no column {key or text}") as caught:
+        source(files(tmp_path, {name: FORMS[name]}), text, key)
+    assert "id, " in caught.value.why
+
+
+@pytest.mark.parametrize(
+    "named",
+    [{"a.parquet": "no Parquet"}, {"a.csv": 'text\n"' + "x" * (inputs.LONGEST_FIELD + 9)}],
+    ids=["parquet", "csv"],
+)
+def test_a_file_that_is_not_what_its_name_says_is_told(
+    tmp_path: Path, named: dict[str, str | bytes | pa.Table]
+) -> None:
+    with pytest.raises(UsageError, match="cannot be read as"):
+        source(files(tmp_path, named), key=None)
+
+
+def test_what_a_file_is_known_by_is_its_content(tmp_path: Path) -> None:
+    one, same, other = files(
+        tmp_path, {"a.csv": "text\na\n", "b.csv": "text\na\n", "c.csv": "text\nb\n"}
+    )
+    digests = [source([path], key=None).facts[0]["sha256"] for path in (one, same, other)]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_inputs_are_files_or_folders_that_are_there(tmp_path: Path) -> None:
+    (file,) = files(tmp_path, {"a.csv": "text\n"})
+    (tmp_path / "b.docx").touch()
+    assert listed([file]).files == (file,)
+    assert listed([tmp_path]).folders == (tmp_path,)
+    for paths, what in (
+        ([file, tmp_path], "jobs of their own"),
+        ([tmp_path / "none.csv"], "there is no"),
+        ([tmp_path / "b.docx"], "no kind that is read"),
+    ):
+        with pytest.raises(UsageError, match=what):
+            listed(paths)
+
+
+@pytest.mark.parametrize("name", ["a.parquet.gz", "a.gz", "a", "a.txt"])
+def test_a_name_that_says_no_kind_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="no kind that is read"):
+        inputs.kind_of(tmp_path / name)
