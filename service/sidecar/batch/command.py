@@ -22,6 +22,7 @@ from sidecar.batch.folders import Documents
 from sidecar.batch.inputs import Listed, Rows, Source
 from sidecar.models.loader import Loaded, load
 from sidecar.problems import Problem
+from sidecar.process import limits
 from sidecar.settings import Settings
 from sidecar.web.schemas import FileOptions
 
@@ -89,9 +90,13 @@ def embed(
 ) -> None:
     """Write the shards of `source` that `work` lacks."""
     progress.begin(source, done=work.items, rows=work.rows)
+    trim = limits.trimmer()
     for block in job.cut(source.blocks(work.items), rows=shard_rows):
         table = _positioned(block.table, work.rows)
         progress.written(work.add(_columns(embedder(table)), items=block.items))
+        del table, block  # before the next shard is read
+        pa.default_memory_pool().release_unused()
+        trim()
     progress.end()
 
 
