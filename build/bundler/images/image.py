@@ -38,6 +38,9 @@ PORT = 8421
 # An account without a name: no base has to define it.
 USER = "65532:65532"
 TOP = "top"
+# Profiles whose program has another command than to serve. Their options of serving are the default
+# command, which the word `embed` takes the place of; in other images they are of the entrypoint.
+WITH_COMMANDS = ("batch", "cluster")
 # Straight to the port: no proxy is asked, and nothing but the interpreter's own library is read.
 HEALTH = (
     "import http.client, sys; "
@@ -160,14 +163,19 @@ def _config(
     `Healthcheck` is Docker's own field; other engines pass over it.
     """
     python = [f"/{PLACE}/{bundle.runtime.executable}", "-I", "-B"]
-    service = [f"/{PLACE}/embedding_sidecar", "--host", "0.0.0.0"]  # noqa: S104 - of the container
+    program = [*python, f"/{PLACE}/embedding_sidecar"]
+    everywhere = "0.0.0.0"  # noqa: S104 - of the container
+    serving = ["--host", everywhere, "--port", str(PORT), "--allow-remote"]
+    started = {"Entrypoint": [*program, *serving]}
+    if bundle.profile in WITH_COMMANDS:
+        started = {"Entrypoint": program, "Cmd": serving}
     created = moment(epoch)
     document = {
         "architecture": architecture,
         "os": "linux",
         "created": created,
         "config": {
-            "Entrypoint": [*python, *service, "--port", str(PORT), "--allow-remote"],
+            **started,
             "ExposedPorts": {f"{PORT}/tcp": {}},
             "Healthcheck": {
                 "Test": ["CMD", *python, "-c", HEALTH],

@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,8 @@ def test_the_configuration_says_what_runs_and_as_whom(bundle: Path, tmp_path: Pa
     assert (document["os"], document["architecture"]) == ("linux", "amd64")
     assert document["created"] == document["history"][0]["created"] == moment(EPOCH)
     assert document["config"]["Entrypoint"][0] == f"/{PLACE}/python/bin/python3.11"
+    assert document["config"]["Entrypoint"][-1] == "--allow-remote"
+    assert "Cmd" not in document["config"]
     assert document["config"]["User"] == "65532:65532"
     assert document["config"]["ExposedPorts"] == {"8421/tcp": {}}
     assert document["config"]["StopSignal"] == "SIGTERM"
@@ -254,6 +257,18 @@ def test_an_archive_that_cannot_be_written_leaves_the_old_one(
         write([image], place / "i.tar", name="b:1", epoch=EPOCH)
     assert Digest.of_file(place / "i.tar") == before
     assert [path.name for path in place.iterdir()] == ["i.tar"]
+
+
+def test_an_image_that_embeds_files_serves_by_its_default_command(
+    bundle: Path, tmp_path: Path
+) -> None:
+    serving = json.loads(composed(bundle, tmp_path, None).config.data)["config"]["Entrypoint"]
+    batch = shutil.copytree(bundle, tmp_path / "batch")
+    top = batch / "manifest.json"
+    top.write_bytes(encode(replace(decode(top.read_bytes()), profile="batch")))
+    made = json.loads(composed(batch, tmp_path, None).config.data)["config"]
+    assert made["Entrypoint"] + made["Cmd"] == serving
+    assert made["Entrypoint"][-1] == f"/{PLACE}/embedding_sidecar"
 
 
 def test_the_dockerfile_runs_what_the_image_runs(bundle: Path, tmp_path: Path) -> None:
