@@ -89,3 +89,15 @@ def test_a_model_that_only_the_other_engine_runs_is_refused_with_11(
     held = json.loads((model / "config.json").read_bytes())
     (model / "config.json").write_text(json.dumps(held | {"model_type": "t5"}), encoding="utf-8")
     assert "t5" in refusal(lean, "--allow-download", "--model", str(model))
+
+
+def test_files_are_embedded_by_another_profile(lean: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        command(lean, ["embed", str(tmp_path), "--output", str(tmp_path / "out")]),
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        env={},
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "python3 build assemble --profile batch" in done.stderr
