@@ -1,7 +1,7 @@
 """Embeds generated rows by an engine that returns fixed vectors, and tells its private memory.
 
-`python -m tests.support.batch_memory FOLDER ROWS` writes a line of JSON: the most RssAnon, in MB, of
-every tenth of the rows, as it is after each batch.
+`python -m tests.support.batch_memory FOLDER ROWS` writes a line of JSON: the most RssAnon, in MB,
+of every tenth of the rows, as it is after each batch.
 """
 
 from __future__ import annotations
