@@ -42,6 +42,7 @@ def run(settings: Settings, told: argparse.Namespace) -> None:
         # Not by the signal's own default, which the first process of a container does not have.
         signal.signal(number, lambda received, _: os._exit(128 + received))
     found = inputs.listed(told.inputs)
+    options.refuse_unread(told, is_of_rows=bool(found.files))
     asked = validated(options.asked(told))
     progress = Progress(sys.stderr)
     progress.say("reading the inputs")

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from sidecar.documents.allowed_dirs import AllowedDirs
 from sidecar.documents.chunking import Chunking, Chunks
 from sidecar.documents.extraction import SUFFIXES
 from sidecar.documents.pdf_pool import PROCESSES, PdfPool
-from sidecar.errors import UsageError
+from sidecar.errors import DiskError, UsageError
 from sidecar.models.loader import Loaded
 from sidecar.problems import Problem
 from sidecar.process.clock import Clock
@@ -170,17 +171,23 @@ def _digest(path: Path) -> str | None:
         return None
 
 
-def _files_below(root: Path) -> Iterator[Path]:
-    """Yield the regular files below `root` in the order of their paths, hidden ones left out.
+def _files_below(root: Path) -> list[Path]:
+    """Return the regular files below `root` in the order of their paths, hidden ones left out.
 
-    Links are not followed: they may lead out of the folder, and around in it.
+    Links are not followed: they may lead out of the folder, and around in it. Raises DiskError.
     """
-    with os.scandir(root) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
-    for entry in found:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _files_below(Path(entry.path))
-        elif entry.is_file(follow_symlinks=False):
-            yield Path(entry.path)
+    found: list[Path] = []
+    try:
+        for place, folders, names in os.walk(root, onerror=_raise):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            paths = [Path(place, name) for name in names if not name.startswith(".")]
+            found += [path for path in paths if stat.S_ISREG(path.lstat().st_mode)]
+    except OSError as error:
+        what = f"{root} cannot be read"
+        why = error.strerror or ""
+        raise DiskError(what, why=why, next_step="let this user read all that is in it") from error
+    return sorted(found, key=lambda path: path.relative_to(root).parts)
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -77,6 +77,10 @@ def listed(paths: Sequence[Path]) -> Listed:
             raise UsageError(what, next_step="correct the path of the input")
     folders = tuple(path for path in paths if path.is_dir())
     files = tuple(path for path in paths if not path.is_dir())
+    for file in files:
+        if not file.is_file():
+            what = f"{file} is no regular file"
+            raise UsageError(what, why="inputs are read twice", next_step="write it to a file")
     if folders and files:
         what = "files of rows and folders of documents are jobs of their own"
         raise UsageError(what, next_step=f"leave out {folders[0]}")
@@ -146,6 +150,8 @@ class Rows:
                 case "parquet":
                     with pq.ParquetFile(file) as opened:
                         self._require(file, opened.schema_arrow.names)
+                        kind = opened.schema_arrow.field(self._text).type
+                        as_text(pa.chunked_array([], kind), self._text)
                         return int(opened.metadata.num_rows)
                 case "jsonl":
                     with _lines(file) as lines:

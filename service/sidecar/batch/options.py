@@ -10,6 +10,7 @@ from typing import Literal, get_args
 from sidecar.arguments import Parser, number
 from sidecar.documents.chunking import Unit
 from sidecar.engines import Truncation
+from sidecar.errors import UsageError
 from sidecar.models.prompts import InputType
 from sidecar.settings import MOST_DOCUMENT_S
 from sidecar.web.schemas import Pooling
@@ -56,6 +57,18 @@ HELP = {
     "--document-cpu-seconds": "CPU time that reading one PDF may take (10)",
     "--document-seconds": "the same on the clock (120)",
 }
+# Those of the one kind of input and of the other, by what they are where they are not given.
+OF_ROWS = {"text_column": "text", "id_column": None}
+OF_DOCUMENTS = {
+    "chunk_size": None,
+    "chunk_overlap": None,
+    "max_chunks": MOST_CHUNKS,
+    "unit": "chars",
+    "charset": None,
+    "document_cpu_s": 10,
+    "document_wall_s": 120,
+}
+OPTIONS = {"document_cpu_s": "--document-cpu-seconds", "document_wall_s": "--document-seconds"}
 # Options that are fields of a request to /embed-file, by their names there.
 FIELDS = (
     *("pooling", "normalize", "prompt_name", "prompt", "input_type", "dimensions"),
@@ -105,3 +118,13 @@ def asked(options: argparse.Namespace) -> Mapping[str, object]:
     """Return the fields of a request that `options` give, those alone that are given."""
     told = vars(options)
     return {name: told[name] for name in FIELDS if told[name] is not None}
+
+
+def refuse_unread(options: argparse.Namespace, *, is_of_rows: bool) -> None:
+    """Raise UsageError for an option of inputs of the other kind, which would do nothing."""
+    unread, kind = (OF_DOCUMENTS, "documents") if is_of_rows else (OF_ROWS, "files of rows")
+    told = vars(options)
+    for name, default in unread.items():
+        if told[name] != default:
+            option = OPTIONS.get(name, f"--{name.replace('_', '-')}")
+            raise UsageError(f"{option} is for {kind} alone", next_step="leave it out")

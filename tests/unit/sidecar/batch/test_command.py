@@ -64,10 +64,12 @@ def test_documents_become_a_row_for_each_chunk(tmp_path: Path) -> None:
         (("none.csv", "--output", "out"), "there is no none.csv"),
         (("in.csv", "--output", "out", "--text-column", "x"), "no column x"),
         (("in.csv", "--output", "out", "--prompt-name", "query"), "prompt_name"),
-        (("in.csv", "--output", "out", "--charset", "klingon"), "charset"),
+        ((".", "--output", "out", "--charset", "klingon"), "charset"),
+        (("in.csv", "--output", "out", "--chunk-size", "9"), "--chunk-size is for documents alone"),
+        ((".", "--output", "out", "--id-column", "a"), "--id-column is for files of rows alone"),
         (("in.csv",), "--output"),
     ],
-    ids=["file", "column", "prompt", "charset", "output"],
+    ids=["file", "column", "prompt", "charset", "of documents", "of rows", "output"],
 )
 def test_what_makes_no_sense_exits_2(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
     files(tmp_path, {"in.csv": "text\na\n"})

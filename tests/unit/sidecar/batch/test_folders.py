@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.batch.embedder import validated
 from sidecar.batch.folders import Documents
-from sidecar.errors import UsageError
+from sidecar.errors import DiskError, UsageError
 from sidecar.settings import Limits, Settings
 from tests.support import batches
 from tests.support.tinypdf import pdf
@@ -128,6 +128,17 @@ def test_documents_of_several_folders_have_the_folders_names(shelf: Path, tmp_pa
     with documents(shelf, other) as found:
         names = {row["id"] for row in rows(found)}
     assert {"shelf/b.txt", "other/b.txt"} <= names
+
+
+def test_a_folder_that_cannot_be_listed_is_told(
+    shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.lstat", denied)
+    with pytest.raises(DiskError, match="cannot be read"), documents(shelf):
+        pass
 
 
 def test_a_folder_without_documents_is_refused(tmp_path: Path) -> None:

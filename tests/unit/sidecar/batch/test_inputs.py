@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -119,6 +120,11 @@ def test_a_column_that_is_not_there_is_told(
     assert "id, " in caught.value.why
 
 
+def test_a_column_of_numbers_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="column other has no texts"):
+        source(files(tmp_path, {"rows.parquet": TABLE}), "other")
+
+
 @pytest.mark.parametrize(
     "named",
     [{"a.parquet": "no Parquet"}, {"a.csv": 'text\n"' + "x" * (inputs.LONGEST_FIELD + 9)}],
@@ -142,12 +148,14 @@ def test_what_a_file_is_known_by_is_its_content(tmp_path: Path) -> None:
 def test_inputs_are_files_or_folders_that_are_there(tmp_path: Path) -> None:
     (file,) = files(tmp_path, {"a.csv": "text\n"})
     (tmp_path / "b.docx").touch()
+    os.mkfifo(tmp_path / "pipe.csv")
     assert listed([file]).files == (file,)
     assert listed([tmp_path]).folders == (tmp_path,)
     for paths, what in (
         ([file, tmp_path], "jobs of their own"),
         ([tmp_path / "none.csv"], "there is no"),
         ([tmp_path / "b.docx"], "no kind that is read"),
+        ([tmp_path / "pipe.csv"], "no regular file"),
     ):
         with pytest.raises(UsageError, match=what):
             listed(paths)
