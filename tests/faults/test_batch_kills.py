@@ -1,10 +1,11 @@
-"""A run of `embed` that is killed at any moment, and given again, writes every row once."""
+"""A run of `embed` that ends at any moment, and is given again, writes every row once."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from tests.support.pages import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.skipif(
@@ -24,7 +26,7 @@ pytestmark = pytest.mark.skipif(
 ROWS, SHARD_ROWS = 5_000, 50
 
 
-def begin(folder: Path, output: str) -> subprocess.Popen[str]:
+def begin(folder: Path, output: str | Path) -> subprocess.Popen[str]:
     command = [
         sys.executable,
         "-I",
@@ -35,7 +37,7 @@ def begin(folder: Path, output: str) -> subprocess.Popen[str]:
         "--engine",
         "hash",
     ]
-    command += ["--output", output, "--id-column", "id", "--shard-rows", str(SHARD_ROWS)]
+    command += ["--output", str(output), "--id-column", "id", "--shard-rows", str(SHARD_ROWS)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
     return subprocess.Popen(command, cwd=folder, env={}, **pipes)  # type: ignore[call-overload, no-any-return]
 
@@ -48,6 +50,13 @@ def end(run: subprocess.Popen[str]) -> tuple[str, str]:
 
 def files(output: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in output.iterdir()}
+
+
+def write_texts(folder: Path, draw: random.Random, rows: int = ROWS) -> None:
+    with (folder / "in.jsonl").open("w", encoding="utf-8") as lines:
+        for number in range(rows):
+            words = " ".join(f"w{draw.randrange(500)}" for _ in range(draw.randrange(40)))
+            lines.write(json.dumps({"id": f"r{number}", "text": words}) + "\n")
 
 
 @pytest.mark.parametrize(
@@ -63,10 +72,7 @@ def test_a_job_that_is_killed_again_and_again_is_whole(
     tmp_path: Path, sent: int, times: int
 ) -> None:
     draw = random.Random(sent)
-    with (tmp_path / "in.jsonl").open("w", encoding="utf-8") as lines:
-        for number in range(ROWS):
-            words = " ".join(f"w{draw.randrange(500)}" for _ in range(draw.randrange(40)))
-            lines.write(json.dumps({"id": f"r{number}", "text": words}) + "\n")
+    write_texts(tmp_path, draw)
     told, _ = end(begin(tmp_path, "whole"))
     kills, output = 0, tmp_path / "out"
     while kills < times:
@@ -100,3 +106,19 @@ def test_a_job_that_is_killed_again_and_again_is_whole(
     known = finished["_job.jsonl"].decode().splitlines()[1:]
     names = [json.loads(line)["file"] for line in known if line.endswith("}")]
     assert all(made[name] == finished[name] for name in names)
+
+
+def test_a_run_on_a_full_disk_exits_6_and_goes_on_with_room(
+    tmp_path: Path, small_disk: Callable[[int], Path]
+) -> None:
+    write_texts(tmp_path, random.Random(6), rows=400)
+    whole, _ = end(begin(tmp_path, "whole"))
+    full = small_disk(400_000) / "out"
+    run = begin(tmp_path, full)
+    told = run.communicate(timeout=120)[1]
+    assert (run.returncode, list(full.glob("part-*")) != []) == (6, True), told
+    assert "it goes on" in told
+    shutil.copytree(full, tmp_path / "out")
+    last, _ = end(begin(tmp_path, "out"))
+    assert json.loads(last) == {**json.loads(whole), "output": "out"}
+    assert files(tmp_path / "out") == files(tmp_path / "whole")

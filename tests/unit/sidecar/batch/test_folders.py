@@ -11,6 +11,7 @@ from sidecar.batch.folders import Documents
 from sidecar.errors import DiskError, UsageError
 from sidecar.settings import Limits, Settings
 from tests.support import batches
+from tests.support.stub_engine import StubEngine
 from tests.support.tinypdf import pdf
 
 if TYPE_CHECKING:
@@ -95,6 +96,35 @@ def test_pages_of_a_pdf_are_told(tmp_path: Path) -> None:
 def test_reading_goes_on_from_any_document(shelf: Path) -> None:
     with documents(shelf) as found:
         assert [row["id"] for row in rows(found, 2)] == ["deep/empty.txt", "z.pdf"]
+
+
+class Ended(BaseException):
+    """The end of a run: nothing of ours catches it."""
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_job_of_documents_goes_on_after_whole_documents(
+    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    engine = StubEngine()
+    own, calls = engine.encode, 0
+
+    def ending(batch: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == nth:
+            raise Ended
+        return own(batch, **options)
+
+    monkeypatch.setattr(engine, "encode", ending)
+    with documents(shelf, chunk_size=60, chunk_overlap=0) as found:
+        batches.write(tmp_path / "whole", found, rows=2)
+        with pytest.raises(Ended):
+            batches.write(tmp_path / "out", found, rows=2, engine=engine)
+        batches.write(tmp_path / "out", found, rows=2)
+    made = batches.read(tmp_path / "out")
+    assert made.column("position").to_pylist() == list(range(6))
+    assert batches.shards(tmp_path / "out") == batches.shards(tmp_path / "whole")
 
 
 def test_a_document_that_is_another_by_now_is_an_error(shelf: Path) -> None:
