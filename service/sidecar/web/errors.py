@@ -22,12 +22,16 @@ REFUSED = "sidecar.refused"  # in the scope: the status of a refusal that was an
 FORM = "sidecar.form"  # in the scope: how a dialect writes a problem, a `Form`
 KIND = "sidecar.kind"  # in the scope of a request: the kind of problem it was answered with
 DOCUMENTED = "GET /openapi.json describes every route and field"
+# What the framework itself refuses: the kind, and why.
+UNROUTED: Mapping[int, tuple[str, str]] = {
+    HTTPStatus.NOT_FOUND: ("unknown-path", "no route has this path"),
+    HTTPStatus.METHOD_NOT_ALLOWED: ("wrong-method", "the path has other methods"),
+}
 # What is said where a problem itself has no reason or no advice.
 REASONS = {
     HTTPStatus.BAD_REQUEST: "the request is not valid HTTP or JSON",
     HTTPStatus.FORBIDDEN: "access denied",
     HTTPStatus.NOT_FOUND: "not found",
-    HTTPStatus.METHOD_NOT_ALLOWED: "the path has other methods",
     HTTPStatus.CONFLICT: "a resource changed while the request was served",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the limits of a request are in GET /info",
     HTTPStatus.UNPROCESSABLE_ENTITY: "a value is out of range",
@@ -107,9 +111,11 @@ def known(error: Exception) -> Problem | None:
     """
     if isinstance(error, Problem):
         return error
-    if isinstance(error, HTTPException):  # what the framework itself refuses
-        kind = {404: "unknown-path", 405: "wrong-method"}.get(error.status_code)
-        return None if kind is None else Problem(kind, HTTPStatus(error.status_code).phrase)
+    if isinstance(error, HTTPException):
+        if error.status_code not in UNROUTED:
+            return None
+        kind, why = UNROUTED[error.status_code]
+        return Problem(kind, HTTPStatus(error.status_code).phrase, why, DOCUMENTED)
     limit = limits.named(error)
     if limit is not None:
         log.warning("a request met a limit: %s", limit)

@@ -129,13 +129,18 @@ def test_models_are_listed_and_described(served: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [("GET", "/v1/embeddings", 405), ("GET", "/v1/other", 404), ("POST", "/v1/models", 405)],
+    ("method", "path", "status", "why"),
+    [
+        ("GET", "/v1/embeddings", 405, "the path has other methods"),
+        ("GET", "/v1/other", 404, "no route has this path"),
+        ("POST", "/v1/models", 405, "the path has other methods"),
+    ],
 )
 def test_other_paths_and_methods_are_refused_in_the_same_form(
-    served: Served, method: str, path: str, status: int
+    served: Served, method: str, path: str, status: int, why: str
 ) -> None:
-    refused(served.request(method, path), status)
+    message = refused(served.request(method, path), status)["message"]
+    assert f"; {why}; GET /openapi.json" in message
 
 
 def test_a_body_of_another_type_is_refused_in_the_same_form(served: Served) -> None:
