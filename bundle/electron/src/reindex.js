@@ -16,12 +16,12 @@
 
 /**
  * Decide whether an index must be built anew: always, unless its fingerprint is the present one.
- * @param {Stored} stored
+ * @param {Stored | null | undefined} stored  nothing where there is no index yet
  * @param {{ fingerprint: string, dimensions?: number }} present
  * @returns {Reindex}
  */
 export function decideReindex(stored, present) {
-  if (!stored.fingerprint) return { needed: true, reason: 'unknown-space' };
+  if (!stored?.fingerprint) return { needed: true, reason: 'unknown-space' };
   if (stored.fingerprint !== present.fingerprint) return { needed: true, reason: 'other-space' };
   const [then, now] = [stored.dimensions ?? undefined, present.dimensions];
   if (then !== undefined && now !== undefined && then !== now) {

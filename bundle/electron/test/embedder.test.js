@@ -93,6 +93,8 @@ test('the reason why an index must be built anew is told', () => {
     [{ fingerprint: 'g', dimensions: 384 }, 'other-space'],
     [{ dimensions: 384 }, 'unknown-space'],
     [{}, 'unknown-space'],
+    [null, 'unknown-space'],
+    [undefined, 'unknown-space'],
   ];
   for (const [stored, reason] of reasons) {
     const { needed, reason: told } = decideReindex(stored, present);

@@ -24,11 +24,11 @@ export type Reindex = {
  */
 /**
  * Decide whether an index must be built anew: always, unless its fingerprint is the present one.
- * @param {Stored} stored
+ * @param {Stored | null | undefined} stored  nothing where there is no index yet
  * @param {{ fingerprint: string, dimensions?: number }} present
  * @returns {Reindex}
  */
-export declare function decideReindex(stored: Stored, present: {
+export declare function decideReindex(stored: Stored | null | undefined, present: {
     fingerprint: string;
     dimensions?: number;
 }): Reindex;
