@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from sidecar.batch.options import Format
+
 
 def loaded(engine: StubEngine | None = None) -> Loaded:
     """Return a stub engine as a loaded model."""
@@ -56,9 +58,15 @@ class Quiet(command.Progress):
         super().__init__(io.StringIO())
 
 
-def write(output: Path, source: Any, rows: int = 10, engine: StubEngine | None = None) -> None:
+def write(
+    output: Path,
+    source: Any,
+    rows: int = 10,
+    engine: StubEngine | None = None,
+    form: Format = "parquet",
+) -> None:
     """Embed `source` into `output` in shards of so many rows, or go on with it."""
-    with job.begin(output, {"inputs": source.facts, "rows": rows}) as work:
+    with job.begin(output, {"inputs": source.facts, "rows": rows}, form) as work:
         command.embed(work, source, embedder(engine), shard_rows=rows, progress=Quiet())
 
 

@@ -20,6 +20,7 @@ from sidecar.batch import inputs, job, options
 from sidecar.batch.embedder import ADDED, TableEmbedder, Unheard, refused, validated
 from sidecar.batch.folders import Documents
 from sidecar.batch.inputs import Listed, Rows, Source
+from sidecar.batch.shards import Shard, shards_of
 from sidecar.models.loader import Loaded, load
 from sidecar.problems import Problem
 from sidecar.process import limits
@@ -29,7 +30,7 @@ from sidecar.web.schemas import FileOptions
 # What an output of documents has of each chunk, between a row's position and its vector.
 OF_CHUNKS = ("chunk", "page", "start", "end", "text", "losses")
 # Options that a job is known by beside those of a request.
-OWN_OPTIONS = ("text_column", "id_column", "dtype", "truncate", "shard_rows")
+OWN_OPTIONS = ("format", "text_column", "id_column", "dtype", "truncate", "shard_rows")
 LINE_S, REWRITTEN_S = 10.0, 0.5
 
 
@@ -42,6 +43,7 @@ def run(settings: Settings, told: argparse.Namespace) -> None:
         # Not by the signal's own default, which the first process of a container does not have.
         signal.signal(number, lambda received, _: os._exit(128 + received))
     found = inputs.listed(told.inputs)
+    shards_of(told.format, told.output)  # which a library may be missing for
     options.refuse_unread(told, is_of_rows=bool(found.files))
     asked = validated(options.asked(told))
     progress = Progress(sys.stderr)
@@ -66,7 +68,7 @@ def run(settings: Settings, told: argparse.Namespace) -> None:
                 contextlib.closing(_documents(settings, found, loaded, asked, embedder))
             )
         about = _about(told, source, embedder, asked)
-        work = stack.enter_context(job.begin(told.output, about))
+        work = stack.enter_context(job.begin(told.output, about, told.format))
         embed(work, source, embedder, shard_rows=told.shard_rows, progress=progress)
     summary = {
         "output": str(told.output),
@@ -178,7 +180,7 @@ class Progress:
         if self._now() - self._told >= self._pause_s:
             self._tell()
 
-    def written(self, shard: job.Shard) -> None:
+    def written(self, shard: Shard) -> None:
         """Note that a shard is finished."""
         self._items += shard.items
 

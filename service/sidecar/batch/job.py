@@ -10,19 +10,20 @@ again, under the same name. The manifest is locked while a run lasts, so there i
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from sidecar.batch.inputs import Block, digest_of
+from sidecar.batch.inputs import Block
+from sidecar.batch.options import Format
+from sidecar.batch.shards import Shard, Shards, shards_of, sync
 from sidecar.errors import DiskError, IntegrityError, UsageError
 
 MANIFEST = "_job.jsonl"  # readers of folders of Parquet pass over names that begin so
@@ -32,27 +33,14 @@ SHARD_BYTES = 1 << 26  # of texts: a shard with more ends, however few rows it h
 FREE = {"made_by", "other_files", "path", "schema", "type"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shard:
-    """A finished shard: which items and rows of the job it holds, and its bytes."""
-
-    file: str
-    items: int
-    rows: int
-    errors: int
-    tokens: int
-    bytes: int
-    sha256: str
-
-
 class BatchJob:
     """The output of one job, held by one run. `shards` are those that are finished."""
 
-    def __init__(self, output: Path, manifest: IO[bytes], shards: list[Shard]) -> None:
+    def __init__(self, manifest: IO[bytes], shards: list[Shard], writer: Shards) -> None:
         """Hold what `begin` opened."""
-        self.output = output
         self.shards = shards
         self._manifest = manifest
+        self._writer = writer
 
     @property
     def items(self) -> int:
@@ -66,23 +54,12 @@ class BatchJob:
 
     def add(self, table: pa.Table, *, items: int) -> Shard:
         """Write the next shard. Raises OSError."""
-        name = f"part-{len(self.shards):05d}.parquet"
-        place, temporary = self.output / name, self.output / f".{name}.tmp"
-        with temporary.open("wb") as written:
-            _write(table, written)
-            written.flush()
-            os.fsync(written.fileno())
-        digest, size = digest_of(temporary), temporary.stat().st_size
-        temporary.replace(place)
-        _sync(self.output)
         shard = Shard(
-            file=name,
             items=items,
             rows=table.num_rows,
             errors=table.num_rows - table.column("error").null_count,
             tokens=pc.sum(table.column("tokens")).as_py() or 0,
-            bytes=size,
-            sha256=digest,
+            **self._writer.write(table, len(self.shards)),
         )
         self._append({"type": "shard", **_fields(shard)})
         self.shards.append(shard)
@@ -95,13 +72,14 @@ class BatchJob:
 
 
 @contextlib.contextmanager
-def begin(output: Path, about: Mapping[str, Any]) -> Iterator[BatchJob]:
+def begin(output: Path, about: Mapping[str, Any], form: Format = "parquet") -> Iterator[BatchJob]:
     """Yield the job `about` in the folder `output`, new or as far as earlier runs came.
 
     Raises UsageError for a folder that holds something else, or that another run holds,
     IntegrityError for a finished shard that is not as it was, DiskError.
     """
     about = json.loads(json.dumps(about))  # as it is read again
+    writer = shards_of(form, output)
     try:
         output.mkdir(parents=True, exist_ok=True)
         strange = [path.name for path in output.iterdir() if not path.name.startswith((".", "_"))]
@@ -116,12 +94,9 @@ def begin(output: Path, about: Mapping[str, Any]) -> Iterator[BatchJob]:
                 manifest.write(_line({"type": "job", "schema": SCHEMA, **about}))
                 manifest.flush()
                 os.fsync(manifest.fileno())
-                _sync(output)
-            for shard in shards or ():
-                _require(output / shard.file, shard)
-            for left in output.glob(".part-*.tmp"):
-                left.unlink()
-            yield BatchJob(output, manifest, shards or [])
+                sync(output)
+            writer.resume(shards or [])
+            yield BatchJob(manifest, shards or [], writer)
     except OSError as error:
         what = f"{output} cannot be written"
         why = error.strerror or str(error)
@@ -181,45 +156,13 @@ def _differences(before: Any, now: Any, place: str = "") -> Iterator[str]:  # no
         yield f"{place} was {json.dumps(was)}, and is {json.dumps(has)}"
 
 
-def _require(place: Path, shard: Shard) -> None:
-    """Raise IntegrityError unless the shard at `place` is the one that was written."""
-    is_there = place.is_file()
-    if is_there and place.stat().st_size == shard.bytes and digest_of(place) == shard.sha256:
-        return
-    what = f"{place.name} of the output is {'not as it was' if is_there else 'gone'}"
-    why = f"{MANIFEST} has its sha256, and later rows stand in later files"
-    raise IntegrityError(what, why=why, next_step="bring it back, or name a new --output")
-
-
-def _write(table: pa.Table, written: IO[bytes]) -> None:
-    """Write a shard: what repeats as a dictionary, and vectors, which do not pack, as they are."""
-    repeated = [
-        name for name in ("error", "model", "fingerprint", "losses") if name in table.column_names
-    ]
-    packed = {name: "zstd" for name in table.column_names if name != "vector"}
-    pq.write_table(
-        table,
-        written,
-        use_dictionary=repeated,
-        compression={**packed, "vector.list.element": "none"},
-        write_statistics=["position"],
-    )
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _line(entry: Mapping[str, object]) -> bytes:
     return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def _fields(shard: Shard) -> dict[str, object]:
-    return {name: getattr(shard, name) for name in Shard.__slots__}
+    """Return what a line of the manifest says of a shard."""
+    return {name: value for name, value in dataclasses.asdict(shard).items() if value is not None}
 
 
 def cut(blocks: Iterable[Block], *, rows: int, max_bytes: int = SHARD_BYTES) -> Iterator[Block]:

@@ -15,6 +15,7 @@ from sidecar.models.prompts import InputType
 from sidecar.settings import MOST_DOCUMENT_S
 from sidecar.web.schemas import Pooling
 
+Format = Literal["parquet", "lance"]
 DType = Literal["float32", "float16"]
 MOST_SHARD_ROWS = 1 << 20
 MOST_CHUNKS = 65_536
@@ -38,6 +39,8 @@ HELP = {
     "--text-column": "column, or key, of the texts (text)",
     "--id-column": "column, or key, of what the rows are known by in the output; by default they "
     "have their position alone",
+    "--format": "parquet, a file for each shard, or, where pylance is installed, lance: a dataset "
+    "that shards are added to (parquet)",
     "--dtype": "type of the vectors' values in the output (float32)",
     "--shard-rows": "rows of a shard, which a killed run computes again at most (32768)",
     "--truncate": "where a text is cut that is longer than the model reads: at its end (right) or "
@@ -94,6 +97,7 @@ def parser() -> argparse.ArgumentParser:
     add("--model", metavar="NAME")
     add("--text-column", default="text", metavar="NAME")
     add("--id-column", metavar="NAME")
+    add("--format", choices=get_args(Format), default="parquet")
     add("--dtype", choices=get_args(DType), default="float32")
     add("--shard-rows", type=number(1, MOST_SHARD_ROWS), default=32_768, metavar="N")
     add("--truncate", choices=get_args(Truncation), default="right")

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sidecar.batch import job
+from sidecar.batch import shards as shards_of
 from sidecar.batch.inputs import Block, Rows
 from sidecar.errors import DiskError, IntegrityError, UsageError
 from tests.support.batches import files, read, shards, write
@@ -16,6 +17,7 @@ from tests.support.stub_engine import StubEngine
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import ModuleType
 
 COUNT = 35
 
@@ -51,18 +53,23 @@ def test_the_vectors_of_a_shard_have_a_fixed_size(source: Rows, tmp_path: Path) 
     assert schema.field("vector").type == pa.list_(pa.float32(), StubEngine.dim)
 
 
-def crash_points(count: int = 3) -> list[tuple[str, int]]:
+def crash_points(count: int = 3) -> list[tuple[ModuleType, str, int]]:
     """Return where a run may end: at the how manieth call of what."""
-    calls = ("_write", "digest_of", "_sync", "_line")
-    return [(name, nth) for name in calls for nth in range(1, count)]
+    calls = [(shards_of, name) for name in ("_write", "digest_of", "sync")] + [(job, "_line")]
+    return [(module, name, nth) for module, name in calls for nth in range(1, count)]
 
 
-@pytest.mark.parametrize(("name", "nth"), crash_points())
+@pytest.mark.parametrize(("module", "name", "nth"), crash_points())
 def test_a_run_that_ends_anywhere_goes_on(
-    source: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, nth: int
+    source: Rows,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
+    name: str,
+    nth: int,
 ) -> None:
     write(tmp_path / "whole", source)
-    own, calls = getattr(job, name), 0
+    own, calls = getattr(module, name), 0
 
     def ending(*given: object) -> object:
         nonlocal calls
@@ -72,7 +79,7 @@ def test_a_run_that_ends_anywhere_goes_on(
         return own(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(job, name, ending)
+        patch.setattr(module, name, ending)
         with pytest.raises(Ended):
             write(tmp_path / "out", source)
     finished = [str(line["file"]) for line in lines(tmp_path / "out")[1:]]
