@@ -261,7 +261,7 @@ def main(
     """
     variable = credentials.take(os.environ)
     home = service or Path(__file__).absolute().parent.parent
-    words = sys.argv[1:] if argv is None else argv
+    words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == [EMBED]:
         embed(words[1:], bundle=find_bundle(home), default=default)
         return 0

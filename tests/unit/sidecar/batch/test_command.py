@@ -79,6 +79,24 @@ def test_what_makes_no_sense_exits_2(tmp_path: Path, arguments: tuple[str, ...],
     assert not (tmp_path / "out").exists()
 
 
+def test_without_pyarrow_the_profile_that_has_it_is_named(tmp_path: Path) -> None:
+    program = (
+        "import runpy, sys\n"
+        "sys.modules['pyarrow'] = None\n"
+        f"sys.argv = ['', 'embed', {str(tmp_path)!r}, '--output', 'out']\n"
+        f"runpy.run_path({str(SERVICE)!r}, run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-B", "-c", program],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        env={},
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "python3 build assemble --profile batch" in done.stderr
+
+
 class Source:
     total, is_by_row = 1000, True
 
