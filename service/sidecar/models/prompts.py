@@ -41,7 +41,7 @@ class Prompts:
             return ""
         if sum(wish is not None for wish in (name, text, input_type)) > 1:
             what = "prompt_name, prompt and input_type: at most one of them is taken"
-            raise Problem("bad-value", what, next_step="leave out the others")
+            raise Problem("bad-value", what, "each of them says the prompt", "leave out the others")
         found = text
         if name is not None:
             found = self.texts.get(name)

@@ -34,7 +34,7 @@ REASONS = {
     HTTPStatus.NOT_FOUND: "not found",
     HTTPStatus.CONFLICT: "a resource changed while the request was served",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the limits of a request are in GET /info",
-    HTTPStatus.UNPROCESSABLE_ENTITY: "a value is out of range",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "the route does not take such a value",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "the Content-Type of the body does not match the route",
     HTTPStatus.SERVICE_UNAVAILABLE: "temporarily unavailable",
 }
