@@ -33,6 +33,7 @@ RUNNING = "Ollama is running"  # what its clients ask for at /
 FOREVER = "9999-12-31T23:59:59Z"
 LINES = "application/x-ndjson"
 MAX_NAME_BYTES = 1 << 16
+TEXT_OR_NONE = {"anyOf": [{"type": "string"}, {"type": "null"}], "default": ""}
 # Its older route leaves vectors of these families as they are pooled (llama-server's own default).
 RAW_FAMILIES = frozenset({"nomic_bert", "xlm-roberta"})
 
@@ -50,6 +51,8 @@ def _texts(value: object) -> object:
 
 def _prompt(value: object) -> object:
     """Return the text of `prompt` in a list; an empty one is none."""
+    if value is None:
+        return []
     if not isinstance(value, str):
         kind, what = "no_text", "a text is needed"
         raise PydanticCustomError(kind, what)
@@ -94,7 +97,7 @@ class Named(Wire):
 
     model: ModelName = None
     name: str | None = Field(default=None, description="The same, as older clients send it.")
-    stream: bool = Field(default=True, description="With false, the last line alone.")
+    stream: bool | None = Field(default=True, description="With false, the last line alone.")
 
 
 class OllamaRequest(Wire):
@@ -105,16 +108,18 @@ class OllamaRequest(Wire):
     ] = Field(default=[], alias="input", description="A text or a list of them.")
     model: ModelName = None
     keep_s: KeepAlive = None
-    truncate: bool = Field(default=True, description="With false a text that is too long is 400.")
+    truncate: bool | None = Field(
+        default=True, description="With false a text that is too long is 400."
+    )
     dimensions: Dimensions = None
 
 
 class PromptRequest(Wire):
     """One text to embed; other fields are ignored."""
 
-    texts: Annotated[
-        list[str], BeforeValidator(_prompt), WithJsonSchema({"type": "string", "default": ""})
-    ] = Field(default_factory=list, alias="prompt", description="The text.")
+    texts: Annotated[list[str], BeforeValidator(_prompt), WithJsonSchema(TEXT_OR_NONE)] = Field(
+        default_factory=list, alias="prompt", description="The text."
+    )
     model: ModelName = None
     keep_s: KeepAlive = None
 
@@ -214,7 +219,7 @@ async def embed(request: Request) -> Response:
             asked.texts,
             Space(loaded.engine.pooling, width=width),
             model=model,
-            truncate="right" if asked.truncate else "never",
+            truncate="never" if asked.truncate is False else "right",
             disconnected=disconnected,
         )
 
@@ -379,9 +384,10 @@ async def pull(request: Request) -> Response:
     encoder.ready()
     asked = await responses.validated(await _body(request, has_texts=False), Named)
     _named(encoder, asked.model or asked.name)
-    said = ["success"] if not asked.stream else ["pulling manifest", "success"]
+    is_whole = asked.stream is False
+    said = ["success"] if is_whole else ["pulling manifest", "success"]
     lines = b"".join(orjson.dumps({"status": one}) + b"\n" for one in said)
-    return Response(lines, media_type=LINES if asked.stream else "application/json")
+    return Response(lines, media_type="application/json" if is_whole else LINES)
 
 
 async def _no_text(_: Request) -> Response:

@@ -58,7 +58,7 @@ class EmbeddingsRequest(Wire):
         WithJsonSchema(TEXT_OR_TEXTS),
     ] = Field(alias="input", description="A text or a list of them.")
     model: ModelName = None
-    encoding_format: Literal["float", "base64"] = Field(
+    encoding_format: Literal["float", "base64"] | None = Field(
         default="float",
         description="base64: every vector is the base64 of its little-endian float32 values.",
     )
@@ -156,7 +156,7 @@ async def embeddings(request: Request) -> Response:
     body = await bodies.read(request, max_bytes=service.settings.limits.max_body_bytes)
     asked = await responses.validated(body, EmbeddingsRequest)
     model = service.encoder.named(asked.model)
-    encoding = asked.encoding_format
+    encoding = asked.encoding_format or "float"
     async with in_use(request, model) as (loaded, disconnected):
         prompt = loaded.prompts.choose(
             name=asked.prompt_name, text=asked.prompt, input_type=asked.input_type

@@ -64,6 +64,16 @@ def test_no_text_has_no_vectors(ollama: Served, given: dict[str, Any]) -> None:
     assert ollama.post("/api/embed", {"model": "small", **given}).json()["embeddings"] == []
 
 
+@pytest.mark.parametrize("route", ["embed", "embeddings", "pull", "show"])
+def test_a_null_is_a_field_that_is_left_out(ollama: Served, route: str) -> None:
+    fields = ("input", "prompt", "model", "name", "truncate", "dimensions", "keep_alive", "stream")
+    nulls, none = ollama.post(f"/api/{route}", dict.fromkeys(fields)), {"model": "small"}
+    assert nulls.status_code == 200, nulls.text
+    assert (
+        nulls.headers["content-type"] == ollama.post(f"/api/{route}", none).headers["content-type"]
+    )
+
+
 def test_the_older_route_gives_one_vector(ollama: Served) -> None:
     found = ollama.post("/api/embeddings", {"model": "small", "prompt": "one text"}).json()
     ours = rows(ollama.post("/embed", {"texts": ["one text"]}))

@@ -59,6 +59,12 @@ def test_base64_carries_the_very_same_floats(served: Served) -> None:
     assert found == plain.astype("<f4").tobytes()
 
 
+def test_a_null_is_a_field_that_is_left_out(served: Served) -> None:
+    left_out = {"encoding_format": None, "dimensions": None, "model": None, "user": None}
+    found = served.post("/v1/embeddings", {"input": "a", **left_out})
+    assert np.array_equal(vectors(found), vectors(served.post("/v1/embeddings", {"input": "a"})))
+
+
 def test_a_large_body_gives_the_same_vectors(served: Served) -> None:
     texts = [f"text {number} {'x' * 90}" for number in range(1_000)]
     found = vectors(served.post("/v1/embeddings", {"input": texts}))
