@@ -24,6 +24,7 @@ from sidecar.manifest import (
     decode_entries,
     encode,
     encode_entries,
+    names_of,
 )
 from tests.support.miniature import TARGET, Miniature
 
@@ -157,6 +158,12 @@ MODELS = st.builds(
     max_tokens=st.integers(1, 8192),
     golden=st.one_of(st.none(), PATHS),
 )
+
+
+def names(model: Model) -> set[str]:
+    return {name.casefold() for name in names_of(model.name, model.repository, model.aliases)}
+
+
 MANIFESTS = st.builds(
     Manifest,
     plan=HEX,
@@ -164,7 +171,9 @@ MANIFESTS = st.builds(
     **dict.fromkeys(("target", "version", "profile"), TEXT),
     runtime=st.builds(Runtime, version=TEXT, source=TEXT, executable=PATHS),
     default_model=st.one_of(st.none(), TEXT),
-    models=st.lists(MODELS, max_size=2).map(tuple),
+    models=st.lists(MODELS, max_size=2)
+    .filter(lambda models: len(models) < 2 or names(models[0]).isdisjoint(names(models[1])))
+    .map(tuple),
     components=st.lists(
         st.builds(
             Component,

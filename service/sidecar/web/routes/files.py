@@ -83,7 +83,10 @@ async def embed_file(request: Request) -> Response:
             },
         },
     },
-    responses={200: ANSWER, **responses.problem_responses(400, 413, 415, 422, 429, 503, 507)},
+    responses={
+        200: ANSWER,
+        **responses.problem_responses(400, 404, 413, 415, 422, 429, 503, 507),
+    },
 )
 async def upload(request: Request) -> Response:
     """Cut the document that is the body into chunks and embed them; no folder need be allowed."""
