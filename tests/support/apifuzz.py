@@ -106,7 +106,9 @@ def _config(url: str, files: Sequence[Path], *, seed: int, examples: int) -> sch
     # Whether a path leads anywhere, an overlap fits its chunk, a text is a duration, or a model has
     # a prompt of some name or vectors of some length is beyond what a schema says.
     wishes = ["2xx", "400", "404", "422", "429", *SERVER_ERRORS]
-    accepted = ["2xx", "403", "404", "409", "413", "422", "429", *SERVER_ERRORS]
+    accepted = ["2xx", "403", "404", "409", "413", "422", "429", "431", *SERVER_ERRORS]
+    # 431 is a prompt that is too long for a query.
+    refused = ["400", "403", "404", "405", "409", "415", "422", "429", "431", *SERVER_ERRORS]
     return schemathesis.Config.from_dict(
         {
             "seed": seed,
@@ -126,7 +128,10 @@ def _config(url: str, files: Sequence[Path], *, seed: int, examples: int) -> sch
                 },
                 {
                     "include-path-regex": "^/embed-file",
-                    "checks": {"positive_data_acceptance": {"expected-statuses": accepted}},
+                    "checks": {
+                        "positive_data_acceptance": {"expected-statuses": accepted},
+                        "negative_data_rejection": {"expected-statuses": refused},
+                    },
                     "parameters": {"body.path": {"dictionary": "files", "probability": 0.5}},
                 },
             ],

@@ -85,7 +85,8 @@ async def embed_file(request: Request) -> Response:
     },
     responses={
         200: ANSWER,
-        **responses.problem_responses(400, 404, 413, 415, 422, 429, 503, 507),
+        # The longest prompt may be too long for a query, and 431.
+        **responses.problem_responses(400, 404, 413, 415, 422, 429, 431, 503, 507),
     },
 )
 async def upload(request: Request) -> Response:
