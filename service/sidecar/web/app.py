@@ -148,3 +148,4 @@ def _load() -> None:
         with contextlib.suppress(LookupError):  # those of Windows
             codecs.lookup(module.name)
     load_ahead()
+    page.load_ahead()

@@ -59,9 +59,14 @@ async def send_file(request: Request) -> Response:
     return Response(body, media_type=kind, headers=HEADERS)
 
 
+def load_ahead() -> None:
+    """Read the files; the bundle may be gone when a browser asks for them."""
+    for name, _ in FILES.values():
+        _read(name)
+
+
 @functools.cache
 def _read(name: str) -> bytes:
-    """Return the file, read when it is first asked for; the bundle may be gone after that."""
     return (FOLDER / name).read_bytes()
 
 

@@ -6,8 +6,11 @@ import pytest
 
 from sidecar.process import limits
 from sidecar.web import app
+from sidecar.web.routes import page
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.support.stub_engine import Served
 
 
@@ -28,6 +31,16 @@ def test_what_cannot_be_loaded_is_told_and_the_rest_goes_on(
     served.run(app.preload(served.workers))
     assert served.workers.processes == 1
     assert "preloading failed" in caplog.text
+
+
+def test_the_page_is_there_when_the_bundle_is_gone(
+    served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    page._read.cache_clear()
+    served.run(app.preload(served.workers))
+    monkeypatch.setattr(page, "FOLDER", tmp_path)
+    for path in page.FILES:
+        assert served.get(path, headers={"accept": "text/html"}).status_code == 200
 
 
 @pytest.mark.parametrize("name", ["control_group", "address_space"])
