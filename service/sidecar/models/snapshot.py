@@ -100,9 +100,10 @@ def from_bundle(root: Path, wanted: str | None) -> tuple[manifest.Manifest, mani
     The model is None if the bundle has no such model. Raises IntegrityError.
     """
     found = manifest_of(root)
-    name = wanted or found.default_model
+    name = (wanted or found.default_model or "").casefold()
     for model in found.models:
-        if name in (model.name, model.repository):
+        names = manifest.names_of(model.name, model.repository, model.aliases)
+        if name in map(str.casefold, names):
             return found, model
     return found, None
 

@@ -282,10 +282,12 @@ def require_memory(need: MemoryNeed, *, is_model: bool = True, root: Path | None
 
 def require_within(most: int, need: int) -> None:
     """Raise LimitError unless a model that takes `need` bytes fits into `most` with the rest."""
-    if LIBRARIES.private + need > most:
+    left = max(0, most - LIBRARIES.private)
+    if need > left:
         what = "there is not enough memory to load the model"
-        why = f"it takes about {need} bytes, and --max-memory leaves {most - LIBRARIES.private}"
-        step = "raise --max-memory, or choose a smaller --model"
+        least = -(-(LIBRARIES.private + need) // MIB)
+        why = f"it takes about {-(-need // MIB)} MiB, and --max-memory leaves {left // MIB}"
+        step = f"start the service with --max-memory {least} or more, or choose a smaller model"
         raise LimitError(what, why=why, next_step=step, facts={"needed_bytes": need})
 
 

@@ -122,8 +122,8 @@ class ServedModels:
         self.rest(self.all[0])
 
     def named(self, name: str) -> ServedModel | None:
-        """Return the model that is called `name`, in any case."""
-        return self._by_name.get(name.casefold())
+        """Return the model that is called `name`, in any case, with or without Ollama's tag."""
+        return self._by_name.get(name.casefold().removesuffix(":latest"))
 
     def wait(self, model: ServedModel) -> Waiter:
         """Return what is done once `model` is in memory and has one use more.

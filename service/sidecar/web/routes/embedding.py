@@ -25,8 +25,8 @@ HEAD_BYTES = 1 << 10
     openapi_extra=responses.body_of(schemas.EmbedRequest, tei.InputsRequest),
     responses={
         200: {"model": schemas.EmbedAnswer | tei.Vectors, "content": {BINARY: {}}},
-        **responses.problem_responses(404, 413, 415),
-        **responses.problem_responses(400, 422, 429, 503, 507, or_json=tei.TeiError),
+        **responses.problem_responses(413, 415),
+        **responses.problem_responses(400, 404, 422, 429, 503, 507, or_json=tei.TeiError),
     },
 )
 async def embed(request: Request) -> Response:

@@ -192,8 +192,7 @@ async def _body(request: Request, *, has_texts: bool = True) -> bytes:
 def _named(encoder: Encoder, wanted: str | None) -> ServedModel:
     """Return the model that `wanted` names, as Ollama spells names. Raises Problem."""
     if wanted is not None:
-        folded = wanted.casefold()
-        wanted = folded.removeprefix("library/").removesuffix(":latest")
+        wanted = wanted.casefold().removeprefix("library/")
     return encoder.named(wanted)
 
 

@@ -32,7 +32,15 @@ from sidecar.web import bodies, responses, schemas
 from sidecar.web.budget import share_of
 from sidecar.web.routes import RequestRoute, in_use, service_of
 from sidecar.web.routes.dialects import TEXT_OR_TEXTS, Dialect, headers_of, model_header, texts_in
-from sidecar.web.schemas import Answer, Dimensions, PromptFor, PromptName, PromptText, Wire
+from sidecar.web.schemas import (
+    Answer,
+    Dimensions,
+    ModelName,
+    PromptFor,
+    PromptName,
+    PromptText,
+    Wire,
+)
 
 router = APIRouter(route_class=RequestRoute)
 
@@ -73,6 +81,7 @@ class InputsRequest(Wire):
     prompt_name: PromptName = None
     prompt: PromptText = None
     input_type: PromptFor = None
+    model: ModelName = None
     dimensions: Dimensions = None
 
 
@@ -109,6 +118,7 @@ def _compared(value: object) -> object:
 class SimilarityRequest(Wire):
     """Texts to compare; other fields are ignored."""
 
+    model: ModelName = None
     texts: Annotated[list[str], FailFast(), BeforeValidator(_compared), _written_out(Compared)] = (
         Field(alias="inputs")
     )
@@ -121,6 +131,7 @@ class SimilarityRequest(Wire):
 class TokenizeRequest(Wire):
     """Texts whose tokens are to be told; other fields are ignored."""
 
+    model: ModelName = None
     texts: Annotated[list[str], FailFast(), _TEXTS, WithJsonSchema(TEXT_OR_TEXTS)] = Field(
         alias="inputs", description="A text or a list of them."
     )
@@ -149,6 +160,7 @@ _LISTS = {"anyOf": [{**_IDS, "minItems": 1}, {"type": "array", "items": _IDS, "m
 class DecodeRequest(Wire):
     """Token ids whose text is to be told; other fields are ignored."""
 
+    model: ModelName = None
     ids: Annotated[
         list[Annotated[list[Annotated[int, Field(ge=0, le=MAX_ID)]], FailFast()]],
         FailFast(),
@@ -206,7 +218,7 @@ def form(problem: Problem) -> tuple[int, dict[str, object], dict[str, str]]:
 
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": TeiError} for status in (400, 413, 415, 422, 429, 503, 507)
+    status: {"model": TeiError} for status in (400, 404, 413, 415, 422, 429, 503, 507)
 }
 # Of the JSON of tokens: what is written in one turn of the tokenizer, and a value of it, about.
 PART_BYTES, VALUE_BYTES = 1 << 16, 8
@@ -225,7 +237,8 @@ async def embed(request: Request, asked: InputsRequest) -> Response:
     """Answer a request of POST /embed that has `inputs`, for one text with a list, too."""
     began = time.perf_counter()
     encoder = service_of(request).encoder
-    async with in_use(request, encoder.named(None)) as (loaded, disconnected):
+    model = encoder.named(asked.model)
+    async with in_use(request, model) as (loaded, disconnected):
         prompt = loaded.prompts.choose(
             name=asked.prompt_name, text=asked.prompt, input_type=asked.input_type
         )
@@ -236,6 +249,7 @@ async def embed(request: Request, asked: InputsRequest) -> Response:
         found = await encoder.embed(
             asked.texts,
             Space(loaded.engine.pooling, asked.normalize, prompt, width),
+            model=model,
             truncate=_truncation(asked),
             disconnected=disconnected,
         )
@@ -268,19 +282,21 @@ async def similarity(request: Request) -> Response:
     body = await bodies.read(request, max_bytes=service.settings.limits.max_body_bytes)
     asked = await responses.validated(body, SimilarityRequest)
     how = asked.parameters or Comparing()
-    async with in_use(request, service.encoder.named(None)) as (loaded, disconnected):
+    model = service.encoder.named(asked.model)
+    async with in_use(request, model) as (loaded, disconnected):
         prompt = loaded.prompts.choose(name=how.prompt_name, text=None, input_type=None)
         size = responses.size_of(len(asked.texts), loaded.engine.dim, encoding="binary")
         share_of(request).expect(size)
         found = await service.encoder.embed(
             asked.texts,
             Space(loaded.engine.pooling, prompt=prompt),
+            model=model,
             truncate=_truncation(how),
             disconnected=disconnected,
         )
     cosines = found.rows[:-1] @ found.rows[-1]
     return responses.answer(
-        [float(one) for one in np.asarray(cosines, dtype=np.float64)],
+        [float(one) for one in np.clip(np.asarray(cosines, dtype=np.float64), -1, 1)],
         headers=_headers(loaded, found, began),
     )
 
@@ -363,7 +379,8 @@ async def tokenize(request: Request) -> Response:
     body = await bodies.read(request, max_bytes=limits.max_body_bytes)
     asked = await responses.validated(body, TokenizeRequest)
     parts, size = list[bytes](), 0
-    async with in_use(request, service.encoder.named(None)) as (loaded, disconnected):
+    model = service.encoder.named(asked.model)
+    async with in_use(request, model) as (loaded, disconnected):
         prompt = loaded.prompts.choose(name=asked.prompt_name, text=None, input_type=None)
         texts = PromptedTexts(asked.texts, prompt)
         refuse_oversize(texts.lengths, limits)
@@ -371,7 +388,7 @@ async def tokenize(request: Request) -> Response:
             what = f"inputs: more than {limits.max_text_chars} characters together"
             raise Problem("text-too-long", what, next_step="send fewer texts at once")
         write = partial(_written, texts, adds_special=asked.add_special_tokens)
-        async for part in service.encoder.told(write, disconnected=disconnected):
+        async for part in service.encoder.told(write, model=model, disconnected=disconnected):
             parts.append(part)
             size += len(part)
             share_of(request).expect(size)
@@ -392,8 +409,9 @@ async def decode(request: Request) -> Response:
     asked = await responses.validated(body, DecodeRequest)
     texts: list[str] = []
     tell = partial(_decoded, asked.ids, skips_special=asked.skip_special_tokens)
-    async with in_use(request, service.encoder.named(None)) as (loaded, disconnected):
-        async for found in service.encoder.told(tell, disconnected=disconnected):
+    model = service.encoder.named(asked.model)
+    async with in_use(request, model) as (loaded, disconnected):
+        async for found in service.encoder.told(tell, model=model, disconnected=disconnected):
             texts += found
     return responses.answer(texts, headers=model_header(loaded))
 

@@ -89,7 +89,7 @@ def damage(root: Path) -> str:
     return caught.value.what
 
 
-@pytest.mark.parametrize("wanted", [None, "words", "stub/words"])
+@pytest.mark.parametrize("wanted", [None, "words", "stub/words", "Words"])
 def test_a_model_is_found_by_name_repository_or_default(bundle: Path, wanted: str | None) -> None:
     _, model = snapshot.from_bundle(bundle, wanted)
     assert model is not None

@@ -505,7 +505,7 @@ def test_what_cannot_fit_is_507_and_nothing_is_unloaded_for_it(
 
     problem = models.run(work)
     assert (problem.kind, problem.status) == ("out-of-memory", 507)
-    assert "201" in problem.why
+    assert "it takes about 1 MiB, and --max-memory leaves 0" in problem.why
     assert "--max-memory" in problem.next_step
 
 

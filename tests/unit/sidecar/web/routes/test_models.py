@@ -140,6 +140,21 @@ def test_another_name_is_404_in_the_form_of_each_api(two: TwoModels) -> None:
     assert two.loads == 0
 
 
+def test_requests_of_tei_may_name_a_model_too(two: TwoModels) -> None:
+    compared = {"inputs": {"source_sentence": TEXT, "sentences": [TEXT]}}
+    asked: dict[str, dict[str, Any]] = {"/embed": {"inputs": TEXT}, "/similarity": compared}
+    for path, body in asked.items():
+        for name, model in ((None, "small"), ("LARGE-embed", "large"), ("large:latest", "large")):
+            answer = two.served.post(path, body if name is None else {**body, "model": name})
+            assert answer.status_code == 200, answer.text
+            assert answer.headers["x-sidecar-model"] == f"org/{model}-words"
+    assert len(two.served.post("/embed", {"inputs": TEXT, "model": "large"}).json()[0]) == 12
+    more: dict[str, dict[str, Any]] = {"/tokenize": {"inputs": TEXT}, "/decode": {"ids": [1]}}
+    for path, body in {**asked, **more}.items():
+        refused = two.served.post(path, {**body, "model": "nomic-embed-text"})
+        assert (refused.status_code, refused.json()["error_type"]) == (404, "Validation")
+
+
 def test_documents_are_cut_and_embedded_by_the_model_that_is_named(two: TwoModels) -> None:
     text = "word " * 40
     headers = {"content-type": "text/plain"}
