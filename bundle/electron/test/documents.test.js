@@ -139,7 +139,7 @@ test('the way over from Ollama leads to a new index and on', { skip }, async (t)
   Object.assign(scope, { index, texts: ['a', 'b'], showProgress() {} });
   writeFileSync(join(folder, 'report.pdf'), pdf('Something to find.'));
   const [same, before, after, reindex, files, ...others] = blocks('docs/ollama.md');
-  assert.match(same, /from 'ollama'.*8421/s); // it is run with that package, by the tests of clients
+  assert.match(same, /from 'ollama'.*8421/s); // of another package, which has tests of its own
   assert.match(before, /11434/);
   assert.equal(others.length, 0);
   await run(after, scope, modules);
