@@ -213,6 +213,21 @@ def query_of(kind: type[schemas.Wire]) -> list[dict[str, Any]]:
     ]
 
 
+def error_responses(kind: type[schemas.Answer], *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return how OpenAPI says that a route may answer with these errors of a dialect.
+
+    Each use of a model costs a start some time, so all but the first refer to it.
+    """
+    schema = {"$ref": f"#/components/schemas/{kind.__name__}"}
+    others = {"content": {"application/json": {"schema": schema}}}
+    return {status: others if at else {"model": kind} for at, status in enumerate(statuses)}
+
+
+@functools.cache
+def _schema_of(kind: type[schemas.Answer]) -> dict[str, Any]:
+    return kind.model_json_schema()
+
+
 def problem_responses(
     *statuses: int, or_json: type[schemas.Answer] | None = None
 ) -> dict[int | str, dict[str, Any]]:
@@ -220,9 +235,9 @@ def problem_responses(
 
     `or_json` is what a dialect on the same path has in their place.
     """
-    content = {MEDIA_TYPE: {"schema": schemas.ProblemAnswer.model_json_schema()}}
+    content = {MEDIA_TYPE: {"schema": _schema_of(schemas.ProblemAnswer)}}
     if or_json is not None:
-        content["application/json"] = {"schema": or_json.model_json_schema()}
+        content["application/json"] = {"schema": _schema_of(or_json)}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": content}
         for status in statuses

@@ -6,6 +6,7 @@ import hashlib
 import re
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -163,8 +164,7 @@ _STATUSES: dict[int, int] = {
 DIALECT = Dialect(paths=frozenset(), prefixes=("/api/",), form=form)
 
 
-def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": OllamaError} for status in statuses}
+_errors = partial(responses.error_responses, OllamaError)
 
 
 _REFUSED = _errors(400, 404, 413, 415, 503, 507)

@@ -173,8 +173,7 @@ async def embeddings(request: Request) -> Response:
     return responses.json_response(made, headers=headers_of(loaded, found))
 
 
-def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": OpenAIError} for status in statuses}
+_errors = partial(responses.error_responses, OpenAIError)
 
 
 for path in PATHS:

@@ -217,9 +217,7 @@ def form(problem: Problem) -> tuple[int, dict[str, object], dict[str, str]]:
     return status, {"error": said, "error_type": kind}, {}
 
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": TeiError} for status in (400, 404, 413, 415, 422, 429, 503, 507)
-}
+_ERRORS = responses.error_responses(TeiError, 400, 404, 413, 415, 422, 429, 503, 507)
 # Of the JSON of tokens: what is written in one turn of the tokenizer, and a value of it, about.
 PART_BYTES, VALUE_BYTES = 1 << 16, 8
 PATHS = frozenset({"/similarity", "/tokenize", "/decode"})
