@@ -119,7 +119,7 @@ def _lock(manifest: IO[bytes], output: Path) -> None:
 def _resume(manifest: IO[bytes], about: Mapping[str, Any]) -> list[Shard] | None:
     """Return the finished shards, None for a job without a whole first line.
 
-    Half a line at the end, which nobody relied on yet, is cut off. Raises UsageError.
+    Half a line at the end, on which nothing relies yet, is cut off. Raises UsageError.
     """
     manifest.seek(0)
     data = manifest.read()

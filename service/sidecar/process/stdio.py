@@ -72,7 +72,7 @@ class EventWriter(Protocol):
 
 
 class Silent:
-    """Tells nobody."""
+    """Drops every event."""
 
     def write_event(self, event: Event, data: dict[str, object]) -> None:
         """Write nothing."""

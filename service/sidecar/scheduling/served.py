@@ -1,8 +1,8 @@
 """The models that requests may name: which are in memory, and how they come and go.
 
-The first is loaded at the start, another when it is first asked for. Whoever uses one keeps it in
-memory: it is unloaded between its uses, after an idle time or where another needs the room. All of
-this runs on the event loop but for the loading itself, of one model at a time.
+The first is loaded at the start, another when it is first asked for. A request keeps the one that
+it uses in memory: it is unloaded between its uses, after an idle time or where another needs the
+room. All of this runs on the event loop but for the loading itself, of one model at a time.
 """
 
 from __future__ import annotations
