@@ -666,7 +666,7 @@ class Use:
 
 
 def _give_up(ended: asyncio.Future[None], problem: Problem) -> None:
-    """Let whoever waits for `ended` raise `problem`, unless it is done."""
+    """Make `ended` raise `problem` where it is awaited, unless it is done."""
     if not ended.done():
         ended.set_exception(problem)
 

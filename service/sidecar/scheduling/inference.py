@@ -299,7 +299,7 @@ class Inference:
 
     def _spawn(self, *work: Callable[[], bool]) -> bool:
         """Start a thread that serves, unless some `work` before it says not to."""
-        # Nobody waits for a daemon: a hung engine must not keep the process from ending.
+        # A daemon is not waited for: a hung engine must not keep the process from ending.
         thread = threading.Thread(
             target=self._guarded, args=(list(work),), name="inference", daemon=True
         )

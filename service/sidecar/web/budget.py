@@ -15,7 +15,7 @@ from sidecar.web import errors
 
 RETRY_S = 2
 SLOW_RETRY_S = 10
-# Whoever has a large share leaves a part in so many of the budget to those that have small ones.
+# Large shares leave one part in so many of the budget to small ones.
 RESERVED_PART = 16
 MOST_PART = 2  # of the budget one answer counts as a part in so many at most
 SMALL_BYTES = 1 << 16

@@ -130,7 +130,7 @@ def known(error: Exception) -> Problem | None:
 
 
 def bug(request: Request, error: Exception) -> Problem:
-    """Return the problem of an exception that nobody foresaw.
+    """Return the problem of an unforeseen exception.
 
     It is without its message, which may quote the input. Where the bundle is gone, code may miss
     any file of it.

@@ -61,7 +61,7 @@ class AcceptPacing:
     """
 
     def __init__(self) -> None:
-        """Nobody waits."""
+        """Begin with none that wait."""
         self._waiting: deque[Callable[[], None]] = deque()
         self._begun = 0
         self._is_scheduled = False
@@ -98,7 +98,7 @@ class AcceptPacing:
 class Connections:
     """What the connections of one server share, and the look at all of them.
 
-    Time is that of `clock`: in a suspension nobody was slow.
+    Time is that of `clock`: a suspension makes no client slow.
     """
 
     def __init__(
