@@ -140,9 +140,9 @@ class Rows:
             case "parquet":
                 return self._parquet(file, first)
             case "jsonl":
-                return self._of_records(itertools.islice(self._jsonl(file), first, None))
+                return self._of_records(self._jsonl(file, first))
             case "csv":
-                return self._of_records(itertools.islice(self._csv(file), first, None))
+                return self._of_records(self._csv(file, first))
 
     def _count(self, file: Path) -> int:
         with _blamed(file):
@@ -157,7 +157,7 @@ class Rows:
                     with _lines(file) as lines:
                         return sum(1 for line in lines if not line.isspace())
                 case "csv":
-                    return sum(1 for _ in self._csv(file))
+                    return sum(1 for _ in self._csv(file, 0))
 
     def _require(self, file: Path, columns: Sequence[str]) -> None:
         for option, column in (("--text-column", self._text), ("--id-column", self._id)):
@@ -224,11 +224,10 @@ class Rows:
             problems = [text.decode() if isinstance(text, bytes) else None for _, text in some]
             yield self._table(ids, pa.array(texts, pa.large_string()), problems)
 
-    def _jsonl(self, file: Path) -> Iterator[tuple[object, object]]:
+    def _jsonl(self, file: Path, first: int) -> Iterator[tuple[object, object]]:
         with _lines(file) as lines:
-            for line in lines:
-                if not line.isspace():
-                    yield self._record(line)
+            filled = (line for line in lines if not line.isspace())
+            yield from map(self._record, itertools.islice(filled, first, None))
 
     def _record(self, line: bytes) -> tuple[object, object]:
         try:
@@ -244,7 +243,7 @@ class Rows:
             text = NOT_TEXT.encode()
         return (str(own) if is_usual else None), text
 
-    def _csv(self, file: Path) -> Iterator[tuple[object, object]]:
+    def _csv(self, file: Path, first: int) -> Iterator[tuple[object, object]]:
         csv.field_size_limit(LONGEST_FIELD)
         with _lines(file) as lines:
             # Bytes that are no UTF-8 are found where they are, and cost their row alone.
@@ -256,9 +255,8 @@ class Rows:
             self._require(file, head)
             place = head.index(self._text)
             id_place = None if self._id is None else head.index(self._id)
-            for row in rows:
-                if row:
-                    yield _cell(row, id_place, len(head)), _text(row, place, len(head))
+            for row in itertools.islice(filter(None, rows), first, None):
+                yield _cell(row, id_place, len(head)), _text(row, place, len(head))
 
 
 def _cell(row: Sequence[str], place: int | None, width: int) -> str | None:

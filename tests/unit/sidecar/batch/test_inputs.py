@@ -5,6 +5,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+import orjson
 import pyarrow as pa
 import pytest
 
@@ -46,6 +47,35 @@ def test_rows_are_read_from_any_of_them_on(tmp_path: Path, name: str, first: int
     expected = [{"id": i, "text": t, "problem": None} for i, t in zip(NAMES, TEXTS, strict=True)]
     assert found.total == 20
     assert rows(found, first) == expected[first:]
+
+
+UGLY: dict[str, str | bytes | pa.Table] = {
+    "a.jsonl": b'\n{"text": "a"}\n \r\n{"text": 5}\nnot json\n\n\n{"text": "\xff"}\n{"text": "b"}',
+    "a.csv": b'text\n\n"two\n\nlines"\n1,2\n\xff\n\n"a ""quoted"" word"\n\nb',
+}
+
+
+@pytest.mark.parametrize("name", UGLY)
+def test_rows_are_the_same_wherever_reading_begins(tmp_path: Path, name: str) -> None:
+    found = source(files(tmp_path, {name: UGLY[name]}), key=None)
+    whole = rows(found)
+    assert len(whole) == found.total == 5
+    assert [rows(found, first) for first in range(6)] == [whole[first:] for first in range(6)]
+
+
+def test_lines_that_are_passed_over_are_not_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = source(files(tmp_path, {"rows.jsonl": LINES}))
+    own, parsed = orjson.loads, []
+
+    def loads(line: bytes) -> object:
+        parsed.append(line)
+        return own(line)
+
+    monkeypatch.setattr(orjson, "loads", loads)
+    rows(found, 17)
+    assert parsed == LINES.encode().splitlines(keepends=True)[17:]
 
 
 def test_files_of_several_kinds_are_read_one_after_the_other(tmp_path: Path) -> None:
