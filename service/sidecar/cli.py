@@ -48,7 +48,6 @@ from sidecar.settings import (
     Settings,
 )
 
-BUNDLED_NAME = "embedding_sidecar"
 EMBED = "embed"  # the one word that is no option: without it the program serves
 EXIT_CODES = """exit codes:
   0  stopped on request          5  the model is not here and may not be fetched
@@ -101,17 +100,6 @@ HELP = {
 }
 log = logging.getLogger("sidecar")
 Given = TypeVar("Given", Settings, Limits, Bounds)
-
-
-def find_bundle(service: Path) -> Path | None:
-    """Return the root of the bundle that the folder `service` is part of, or None.
-
-    The name decides as well as the manifest: a bundle that lost its manifest is a damaged one.
-    """
-    parent = service.parent
-    if service.name == BUNDLED_NAME or (parent / "manifest.json").is_file():
-        return parent
-    return None
 
 
 def _host(text: str) -> str:
@@ -263,12 +251,12 @@ def main(
     home = service or Path(__file__).absolute().parent.parent
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == [EMBED]:
-        embed(words[1:], bundle=find_bundle(home), default=default)
+        embed(words[1:], bundle=manifest.find_bundle(home), default=default)
         return 0
     options = parser().parse_args(words)
     logs.configure(options.log_level, options.log_format)
     if options.check_options:
-        settings_from(options, bundle=find_bundle(home))
+        settings_from(options, bundle=manifest.find_bundle(home))
         return 0
     # Until requests are served a stop has none to wait for, and imports may take seconds.
     stop = signals.Stop(early=functools.partial(os._exit, 0))
@@ -281,7 +269,7 @@ def main(
     features = features_from(os.environ)
     min_system.require_processor(features)
     first = next(iter(options.models), None)
-    bundle = _bundle_for(first, options.engine, find_bundle(home), default)
+    bundle = _bundle_for(first, options.engine, manifest.find_bundle(home), default)
     settings = settings_from(options, bundle=bundle, features=features)
     _require_system(settings)
     events = claim_stdout()
@@ -350,6 +338,7 @@ def embed(
 ) -> None:
     """Embed files as the options `argv` say. Raises ServiceError."""
     options = embed_parser().parse_args(argv)
+    options.ray = options.ray or os.environ.get("RAY_ADDRESS") or None
     logs.configure(options.log_level, options.log_format)
     try:
         from sidecar.batch import command  # noqa: PLC0415 (as above)
@@ -363,7 +352,7 @@ def embed(
     min_system.require_processor(features)
     own = {
         "bundle": _bundle_for(options.model, options.engine, bundle, default),
-        "threads": options.threads or cores.count(),
+        "threads": options.threads or (1 if options.ray else cores.count()),
         "has_byte_products": features.has_byte_products,
         "limits": _made(Limits, vars(options)),
     }

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 SCHEMA = 1
+BUNDLED_NAME = "embedding_sidecar"
 MANIFEST = "manifest.json"
 MANIFESTS = "manifests"
 CHUNK_BYTES = 1 << 20
@@ -40,6 +41,17 @@ _KINDS = {
     "int | None": (int, type(None)),
     "float | None": (float, int, type(None)),
 }
+
+
+def find_bundle(service: Path) -> Path | None:
+    """Return the root of the bundle that the folder `service` is part of, or None.
+
+    The name decides as well as the manifest: a bundle that lost its manifest is a damaged one.
+    """
+    parent = service.parent
+    if service.name == BUNDLED_NAME or (parent / MANIFEST).is_file():
+        return parent
+    return None
 
 
 class ManifestError(ValueError):

@@ -9,21 +9,25 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TextIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sidecar import __version__
-from sidecar.batch import inputs, job, options
+from sidecar.batch import inputs, job, options, ray_environment
+from sidecar.batch.actor import Task, known
 from sidecar.batch.embedder import ADDED, TableEmbedder, Unheard, refused, validated
-from sidecar.batch.folders import Documents
+from sidecar.batch.folders import Chunker, Documents, Folders
 from sidecar.batch.inputs import Listed, Rows, Source
 from sidecar.batch.shards import Shard, shards_of
+from sidecar.documents.chunking import Chunking
+from sidecar.errors import UsageError
 from sidecar.models.loader import Loaded, load
 from sidecar.problems import Problem
-from sidecar.process import limits
+from sidecar.process import limits, stdio
 from sidecar.settings import Settings
 from sidecar.web.schemas import FileOptions
 
@@ -39,18 +43,18 @@ def run(settings: Settings, told: argparse.Namespace) -> None:
 
     The last line on stdout is what the output has, as JSON.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Not by the signal's own default, which the first process of a container does not have.
-        signal.signal(number, lambda received, _: os._exit(128 + received))
+    _end_when_told()
+    out = stdio.private_stdout()
+    if told.ray is not None:
+        _require_ray(told.ray)
     found = inputs.listed(told.inputs)
     shards_of(told.format, told.output)  # which a library may be missing for
     options.refuse_unread(told, is_of_rows=bool(found.files))
     asked = validated(options.asked(told))
     progress = Progress(sys.stderr)
     progress.say("reading the inputs")
-    rows = None
-    if found.files:  # before the model: what is wrong with them is known in a moment
-        rows = Rows(found.files, text_column=told.text_column, id_column=told.id_column)
+    # Before the model: what is wrong with them is known in a moment.
+    read = _read(settings, found, told)
     progress.say("loading the model")
     loaded = load(settings, Unheard(), lambda _: None)
     embedder = TableEmbedder(
@@ -61,15 +65,29 @@ def run(settings: Settings, told: argparse.Namespace) -> None:
         truncate=told.truncate,
         on_progress=progress.add,
     )
+    about = _about(told, read.facts, embedder, asked)
+    chunking = _chunking(loaded, asked, embedder)
     with contextlib.ExitStack() as stack:
-        source: Source | None = rows
-        if source is None:
-            source = stack.enter_context(
-                contextlib.closing(_documents(settings, found, loaded, asked, embedder))
-            )
-        about = _about(told, source, embedder, asked)
         work = stack.enter_context(job.begin(told.output, about, told.format))
-        embed(work, source, embedder, shard_rows=told.shard_rows, progress=progress)
+        source: Source
+        embed_table: Callable[[pa.Table], pa.Table] = embedder
+        if told.ray is not None:
+            task = Task(
+                settings=settings,
+                asked=asked,
+                dtype=told.dtype,
+                truncate=told.truncate,
+                chunking=chunking,
+                expected=known(loaded, embedder),
+            )
+            source = stack.enter_context(_on_cluster(told, read, task, progress))
+            embed_table = pa.Table.combine_chunks  # the actors have; as one machine writes it
+        elif isinstance(read, Rows):
+            source = read
+        else:
+            chunker = Chunker(settings, loaded, chunking)
+            source = Documents(read, stack.enter_context(contextlib.closing(chunker)))
+        embed(work, source, embed_table, shard_rows=told.shard_rows, progress=progress)
     summary = {
         "output": str(told.output),
         "rows": work.rows,
@@ -79,8 +97,8 @@ def run(settings: Settings, told: argparse.Namespace) -> None:
         "model": embedder.model,
         "fingerprint": embedder.fingerprint,
     }
-    sys.stdout.write(f"{json.dumps(summary, ensure_ascii=False)}\n")
-    sys.stdout.flush()
+    with os.fdopen(out, "w", encoding="utf-8") as stdout:
+        stdout.write(f"{json.dumps(summary, ensure_ascii=False)}\n")
 
 
 def embed(
@@ -119,14 +137,23 @@ def _columns(table: pa.Table) -> pa.Table:
     return table.select(["id", "position", *of_chunks, *ADDED])
 
 
+def _read(settings: Settings, found: Listed, told: argparse.Namespace) -> Rows | Folders:
+    if found.files:
+        return Rows(found.files, text_column=told.text_column, id_column=told.id_column)
+    return Folders(found.folders, max_bytes=settings.limits.max_file_bytes)
+
+
 def _about(
-    told: argparse.Namespace, source: Source, embedder: TableEmbedder, asked: FileOptions
+    told: argparse.Namespace,
+    facts: Sequence[Mapping[str, object]],
+    embedder: TableEmbedder,
+    asked: FileOptions,
 ) -> dict[str, object]:
     """Return what the job is known by."""
     own = {name: getattr(told, name) for name in OWN_OPTIONS}
     found = embedder.loaded.snapshot
     return {
-        "inputs": source.facts,
+        "inputs": facts,
         "options": own | asked.model_dump(include=set(options.FIELDS)),
         "model": {"repository": found.repository, "revision": found.revision},
         "fingerprint": embedder.fingerprint,
@@ -134,19 +161,44 @@ def _about(
     }
 
 
-def _documents(
-    settings: Settings,
-    found: Listed,
-    loaded: Loaded,
-    asked: FileOptions,
-    embedder: TableEmbedder,
-) -> Documents:
+def _chunking(loaded: Loaded, asked: FileOptions, embedder: TableEmbedder) -> Chunking:
     prompt_tokens = len(loaded.engine.spans(embedder.space.prompt))
     try:
-        wanted = asked.chunking(loaded.engine, prompt_tokens=prompt_tokens)
+        return asked.chunking(loaded.engine, prompt_tokens=prompt_tokens)
     except Problem as problem:
         raise refused(problem) from problem
-    return Documents(found.folders, settings=settings, loaded=loaded, wanted=wanted)
+
+
+def _require_ray(address: str) -> None:
+    """Import Ray, which one profile alone has. Raises UsageError."""
+    ray_environment.prepare(address)
+    try:
+        import ray  # noqa: F401, PLC0415
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        what = "this bundle knows no cluster"
+        step = "use a bundle of the profile cluster: python3 build assemble --profile cluster"
+        raise UsageError(what, why="its profile leaves out Ray", next_step=step) from error
+
+
+@contextlib.contextmanager
+def _on_cluster(
+    told: argparse.Namespace, read: Rows | Folders, task: Task, progress: Progress
+) -> Iterator[Source]:
+    """Yield `read` as it comes back from a cluster, embedded."""
+    from sidecar.batch import cluster  # noqa: PLC0415 (Ray, as above)
+
+    progress.say("joining the cluster")
+    with cluster.joined(told.ray, Path(__file__).absolute().parents[2]):
+        _end_when_told()  # which Ray has a way of its own of
+        yield cluster.ClusterSource(read, task, actors=told.actors, on_progress=progress.add)
+
+
+def _end_when_told() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Not by the signal's own default, which the first process of a container does not have.
+        signal.signal(number, lambda received, _: os._exit(128 + received))
 
 
 class Progress:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -44,22 +48,59 @@ SCHEMA = pa.schema(
 )
 
 
-class Documents:
-    """Reads the PDF, text and Markdown files below folders, in the order of their paths.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileContent:
+    """The bytes of a file, or the kind of the problem that kept them from being read."""
 
-    To be used on the thread that ends last, as Linux ends processes with the thread that started
-    them, and closed.
-    """
+    name: str
+    suffix: str = ""
+    data: bytes | None = None
+    problem: str | None = None
 
-    is_by_row = False
 
-    def __init__(
-        self, folders: Sequence[Path], *, settings: Settings, loaded: Loaded, wanted: Chunking
-    ) -> None:
+# Of a row: the place of its document among all.
+ITEM = "item"
+# Documents as a table, which is what goes from one node to another.
+FILES = pa.schema(
+    {"name": pa.string(), "suffix": pa.string(), "data": pa.large_binary(), "problem": pa.string()}
+)
+
+
+def table_of(document: FileContent) -> pa.Table:
+    """Return a document as a table of one row."""
+    return pa.Table.from_pylist([dataclasses.asdict(document)], schema=FILES)
+
+
+def documents_of(table: pa.Table) -> Iterator[FileContent]:
+    """Yield the documents of a table."""
+    for row in table.select(FILES.names).to_batches(max_chunksize=1):
+        yield FileContent(**row.to_pylist()[0])
+
+
+def by_item(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Yield the rows of each document apart, however many tables they come in."""
+    held: list[pa.Table] = []
+    for table in tables:
+        items = table.column(ITEM).to_numpy()
+        ends = [*(items[1:] != items[:-1]).nonzero()[0] + 1, len(items)]
+        for start, end in itertools.pairwise([0, *ends]):
+            piece = table.slice(start, end - start)
+            if held and held[-1].column(ITEM)[0] != piece.column(ITEM)[0]:
+                yield pa.concat_tables(held)
+                held = []
+            held.append(piece)
+    if held:
+        yield pa.concat_tables(held)
+
+
+class Folders:
+    """Finds the PDF, text and Markdown files below folders, in the order of their paths."""
+
+    def __init__(self, folders: Sequence[Path], *, max_bytes: int) -> None:
         """Read every file once, for its digest. Raises UsageError if there is none."""
-        self._settings, self._loaded, self._wanted = settings, loaded, wanted
         self._roots = tuple(folder.resolve() for folder in folders)
         self._files: list[tuple[Path, str]] = []  # and the name that its rows have
+        self._max_bytes, self._first = max_bytes, 0
         others = 0
         for folder, root in zip(folders, self._roots, strict=True):
             for path in _files_below(root):
@@ -74,7 +115,6 @@ class Documents:
             why = f"documents are {', '.join(SUFFIXES)}; {others} other files are there"
             step = f"name the files of rows themselves: {folders[0]}/*.parquet"
             raise UsageError(what, why=why, next_step=step)
-        self.total = len(self._files)
         self._digests = [_digest(path) for path, _ in self._files]
         whole = hashlib.sha256()
         for (_, name), digest in zip(self._files, self._digests, strict=True):
@@ -82,13 +122,56 @@ class Documents:
         self.facts: list[dict[str, object]] = [
             {
                 "path": ", ".join(map(str, folders)),
-                "documents": self.total,
+                "documents": len(self._files),
                 "other_files": others,
                 "sha256": whole.hexdigest(),
             }
         ]
+
+    def __len__(self) -> int:
+        """Return how many documents there are."""
+        return len(self._files)
+
+    def part(self, first: int, count: int) -> Folders:
+        """Return the same with `count` documents alone, from `first` on."""
+        made = copy.copy(self)
+        made._files = self._files[first : first + count]  # noqa: SLF001 (its own class)
+        made._digests = self._digests[first : first + count]  # noqa: SLF001
+        made._first = self._first + first  # noqa: SLF001
+        made.facts = []
+        return made
+
+    def tables(self) -> Iterator[pa.Table]:
+        """Yield the documents as tables, with their places in the part."""
+        for item, document in enumerate(self.read()):
+            yield table_of(document).append_column(ITEM, pa.array([self._first + item]))
+
+    def read(self) -> Iterator[FileContent]:
+        """Yield the documents."""
+        allowed = AllowedDirs(self._roots)
+        for (path, name), digest in zip(self._files, self._digests, strict=True):
+            try:
+                file = allowed.read(str(path), max_bytes=self._max_bytes)
+            except Problem as problem:
+                yield FileContent(name=name, problem=problem.kind)
+                continue
+            if hashlib.sha256(file.data).hexdigest() != digest:
+                yield FileContent(name=name, problem=CHANGED)
+            else:
+                yield FileContent(name=name, suffix=file.suffix, data=file.data)
+
+
+class Chunker:
+    """Divides documents into chunks.
+
+    To be used on the thread that ends last, as Linux ends processes with the thread that started
+    them, and closed.
+    """
+
+    def __init__(self, settings: Settings, loaded: Loaded, wanted: Chunking) -> None:
+        """Start what reads."""
+        self._limits, self._wanted = settings.limits, wanted
         self._runner = asyncio.Runner()
-        self._allowed = AllowedDirs(self._roots)
         self._clock = Clock()
         self._pool = PdfPool(settings.limits, clock=self._clock)
         self._encoder = Encoder(lambda _: loaded, limits=settings.limits)
@@ -104,30 +187,29 @@ class Documents:
         self._encoder.close()
         self._runner.close()
 
-    def blocks(self, first: int) -> Iterator[Block]:
-        """Yield the chunks of the documents from `first` on, those of one together."""
-        for start in range(first, self.total, AT_ONCE):
-            some = range(start, min(start + AT_ONCE, self.total))
-            yield from self._runner.run(self._some(some))
+    def blocks(self, documents: Iterable[FileContent]) -> Iterator[Block]:
+        """Yield the chunks of `documents`, those of one together."""
+        left = iter(documents)
+        while some := list(itertools.islice(left, AT_ONCE)):
+            yield from self._runner.run(self._together(some))
 
-    async def _some(self, places: Sequence[int]) -> list[Block]:
-        return await asyncio.gather(*map(self._read, places))
+    async def _together(self, documents: Sequence[FileContent]) -> list[Block]:
+        return await asyncio.gather(*map(self._chunks, documents))
 
-    async def _read(self, place: int) -> Block:
-        path, name = self._files[place]
+    async def _chunks(self, document: FileContent) -> Block:
+        name = document.name
+        if document.data is None:
+            return _block([_row(name, problem=document.problem)])
         try:
-            file = self._allowed.read(str(path), max_bytes=self._settings.limits.max_file_bytes)
-            if hashlib.sha256(file.data).hexdigest() != self._digests[place]:
-                return _block([_row(name, problem=CHANGED)])
             never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             found = await chunking.read(
-                file.data,
-                file.suffix,
+                document.data,
+                document.suffix,
                 self._wanted,
                 encoder=self._encoder,
                 model=self._encoder.named(None),
                 pdf_pool=self._pool,
-                limits=self._settings.limits,
+                limits=self._limits,
                 disconnected=never,
             )
         except Problem as problem:
@@ -135,6 +217,22 @@ class Documents:
         if not found:
             return _block([_row(name, problem=NO_CHUNKS, losses=_losses(found))])
         return _block(list(_rows(name, found)))
+
+
+class Documents:
+    """Reads documents and divides them, in one process."""
+
+    is_by_row = False
+
+    def __init__(self, folders: Folders, chunker: Chunker) -> None:
+        """Read `folders` by `chunker`."""
+        self._folders, self._chunker = folders, chunker
+        self.total, self.facts = len(folders), folders.facts
+
+    def blocks(self, first: int) -> Iterator[Block]:
+        """Yield the chunks of the documents from `first` on, those of one together."""
+        rest = self._folders.part(first, self.total)
+        return self._chunker.blocks(rest.read())
 
 
 def _rows(name: str, found: Chunks) -> Iterator[dict[str, object]]:

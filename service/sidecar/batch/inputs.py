@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import hashlib
 import io
@@ -126,14 +127,43 @@ class Rows:
 
     def blocks(self, first: int) -> Iterator[Block]:
         """Yield the rows from `first` on."""
-        for file, count in zip(self._files, self._counts, strict=True):
-            if first >= count:
-                first -= count
-                continue
+        for table in self.tables(first, self.total - first):
+            yield Block(items=table.num_rows, table=table, is_divisible=True)
+
+    def tables(self, first: int, count: int) -> Iterator[pa.Table]:
+        """Yield `count` rows from `first` on."""
+        for file, start, rows in self._spans(first, count):
+            left = rows
             with _blamed(file):
-                for table in self._tables(file, first):
-                    yield Block(items=table.num_rows, table=table, is_divisible=True)
-            first = 0
+                for table in self._tables(file, start):
+                    yield table.slice(0, left)
+                    left -= table.num_rows
+                    if left <= 0:
+                        break
+
+    def __len__(self) -> int:
+        """Return how many rows there are."""
+        return self.total
+
+    def part(self, first: int, count: int) -> RowsPart:
+        """Return what reads `count` rows from `first` on, and knows of their files alone."""
+        spans = list(self._spans(first, count))
+        places = [self._files.index(file) for file, _, _ in spans]
+        made = copy.copy(self)
+        # Another process has another working folder.
+        made._files = [self._files[place].absolute() for place in places]  # noqa: SLF001 (its own class)
+        made._counts = [self._counts[place] for place in places]  # noqa: SLF001
+        made.facts, made.total = [], sum(made._counts)  # noqa: SLF001
+        return RowsPart(rows=made, first=spans[0][1], count=count)
+
+    def _spans(self, first: int, count: int) -> Iterator[tuple[Path, int, int]]:
+        """Yield the files that have these rows: where they begin in each, and how many."""
+        for file, rows in zip(self._files, self._counts, strict=True):
+            if first < rows and count > 0:
+                taken = min(count, rows - first)
+                yield file, first, taken
+                count -= taken
+            first = max(0, first - rows)
 
     def _tables(self, file: Path, first: int) -> Iterator[pa.Table]:
         match kind_of(file):
@@ -257,6 +287,19 @@ class Rows:
             id_place = None if self._id is None else head.index(self._id)
             for row in itertools.islice(filter(None, rows), first, None):
                 yield _cell(row, id_place, len(head)), _text(row, place, len(head))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsPart:
+    """Rows of an input, to be read anywhere where its files are."""
+
+    rows: Rows
+    first: int
+    count: int
+
+    def tables(self) -> Iterator[pa.Table]:
+        """Yield them."""
+        return self.rows.tables(self.first, self.count)
 
 
 def _cell(row: Sequence[str], place: int | None, width: int) -> str | None:

@@ -19,6 +19,7 @@ Format = Literal["parquet", "lance"]
 DType = Literal["float32", "float16"]
 MOST_SHARD_ROWS = 1 << 20
 MOST_CHUNKS = 65_536
+MOST_ACTORS = 65_536
 DESCRIPTION = """\
 Embed files of rows, or folders of documents, into Parquet. A run that was
 stopped or killed goes on where it was when the command is given again.
@@ -56,6 +57,10 @@ HELP = {
     "--chunk-overlap": "overlap of neighbouring chunks (100)",
     "--max-chunks": "of a document; what further ones would have is a loss of it (65536)",
     "--unit": "what chunks are measured in (chars)",
+    "--ray": "a Ray cluster that embeds, by the address of its head (HOST:PORT), auto for the one "
+    "that this machine is a node of, or local for one that is this machine; the environment's "
+    "RAY_ADDRESS does so, too (none)",
+    "--actors": "engines on the cluster, each of which has --threads cores (as there is room)",
     "--charset": "encoding of text files; by default UTF-8 or detected",
     "--document-cpu-seconds": "CPU time that reading one PDF may take (10)",
     "--document-seconds": "the same on the clock (120)",
@@ -112,6 +117,8 @@ def parser() -> argparse.ArgumentParser:
     add("--max-chunks", type=number(1, MOST_CHUNKS), default=MOST_CHUNKS, metavar="N")
     add("--unit", choices=get_args(Unit), default="chars")
     add("--charset", metavar="NAME")
+    add("--ray", metavar="ADDRESS")
+    add("--actors", type=number(1, MOST_ACTORS), metavar="N")
     seconds = {"type": number(1, MOST_DOCUMENT_S), "metavar": "N"}
     add("--document-cpu-seconds", dest="document_cpu_s", default=10, **seconds)
     add("--document-seconds", dest="document_wall_s", default=120, **seconds)

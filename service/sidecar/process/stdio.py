@@ -99,6 +99,11 @@ def claim_stdout() -> PipeEventWriter:
 
     Libraries that print, in Python or in C, would break the parent's parser otherwise.
     """
+    return PipeEventWriter(private_stdout())
+
+
+def private_stdout() -> int:
+    """Return a descriptor of the real stdout, and lead all else written there to stderr."""
     private = os.dup(1)
     os.dup2(2, 1)
-    return PipeEventWriter(private)
+    return private

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecar import __version__, cli
+from sidecar import __version__, cli, manifest
 from sidecar.errors import UsageError
 from sidecar.process import cores
 from sidecar.settings import Bounds, Limits
@@ -248,7 +248,7 @@ def test_vectors_are_exact_unless_bytes_are_asked_for() -> None:
 
 
 def test_a_bundle_is_known_by_its_folders_name_or_its_manifest(tmp_path: Path) -> None:
-    assert cli.find_bundle(tmp_path / "embedding_sidecar") == tmp_path
-    assert cli.find_bundle(tmp_path / "service") is None
+    assert manifest.find_bundle(tmp_path / "embedding_sidecar") == tmp_path
+    assert manifest.find_bundle(tmp_path / "service") is None
     (tmp_path / "manifest.json").write_bytes(b"")
-    assert cli.find_bundle(tmp_path / "service") == tmp_path
+    assert manifest.find_bundle(tmp_path / "service") == tmp_path

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar import cli
+from sidecar import cli, manifest
 from sidecar.errors import AddressInUseError, ModelError, ServiceError, UnsupportedError, UsageError
 from sidecar.process import credentials, logs, signals
 
@@ -146,7 +146,7 @@ def test_a_system_that_is_too_old_is_told_before_the_port_is_taken(
     monkeypatch.setattr("sidecar.manifest.read", lambda _root: type("M", (), {"floor": {}}))
     monkeypatch.setattr("sidecar.process.min_system.require", refuse)
     with pytest.raises(UnsupportedError):
-        cli.main([], service=tmp_path / cli.BUNDLED_NAME)
+        cli.main([], service=tmp_path / manifest.BUNDLED_NAME)
     assert steps == ["logs", "signals", "watch"]
 
 
@@ -168,7 +168,7 @@ def test_outside_of_a_bundle_a_default_one_serves_unless_options_say_what(
     for argv in ([], ["--model", "x"], ["--engine", "hash"]):
         assert cli.main(argv, service=tmp_path / "service", default=default) == 0
     assert served == [tmp_path, None, None]
-    assert cli.main([], service=tmp_path / cli.BUNDLED_NAME, default=default) == 0
+    assert cli.main([], service=tmp_path / manifest.BUNDLED_NAME, default=default) == 0
     assert steps.count("default") == 1
 
 
@@ -193,7 +193,7 @@ def test_a_processor_can_be_told_to_lack_the_byte_instructions() -> None:
 def test_a_bundle_without_a_manifest_is_judged_where_the_model_is_verified(
     steps: list[str], tmp_path: Path
 ) -> None:
-    assert cli.main([], service=tmp_path / cli.BUNDLED_NAME) == 0
+    assert cli.main([], service=tmp_path / manifest.BUNDLED_NAME) == 0
     assert steps[-1] == "serve"
 
 

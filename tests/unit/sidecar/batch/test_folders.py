@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from sidecar.batch.embedder import validated
-from sidecar.batch.folders import Documents
+from sidecar.batch.folders import Chunker, Documents, Folders
 from sidecar.errors import DiskError, UsageError
 from sidecar.settings import Limits, Settings
 from tests.support import batches
@@ -26,10 +26,9 @@ def documents(*folders: Path, limits: Limits | None = None, **asked: object) -> 
     model = batches.loaded()
     wanted = validated(asked).chunking(model.engine, prompt_tokens=0)
     settings = Settings(limits=limits or Limits())
-    with contextlib.closing(
-        Documents(folders, settings=settings, loaded=model, wanted=wanted)
-    ) as made:
-        yield made
+    found = Folders(folders, max_bytes=settings.limits.max_file_bytes)
+    with contextlib.closing(Chunker(settings, model, wanted)) as chunker:
+        yield Documents(found, chunker)
 
 
 @pytest.fixture

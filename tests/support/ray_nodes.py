@@ -1,0 +1,113 @@
+"""Ray clusters of several nodes on this machine, on the loopback alone and with a token."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from sidecar.batch import ray_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ROOT = Path(__file__).parents[2]
+ENDS_WITHIN_S = 240
+ACTOR = "MapWorker(MapBatches(EngineActor))"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nodes:
+    """A cluster: its head, which computes nothing, and nodes of one core each."""
+
+    cluster: Any
+    environment: Mapping[str, str]
+
+    @property
+    def address(self) -> str:
+        """What drivers join it by."""
+        return str(self.cluster.address)
+
+    def add(self) -> Any:
+        """Return one node more."""
+        return self.cluster.add_node(num_cpus=1)
+
+    def kill(self, node: Any) -> None:
+        """End all processes of a node at once."""
+        self.cluster.remove_node(node, allow_graceful=False)
+
+    def begin(self, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+        """Return a job on the cluster that has just been started."""
+        return begin(folder, *arguments, "--ray", self.address, environment=self.environment)
+
+
+def begin(
+    folder: Path, *arguments: str, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Return `embed` with the engine `hash`, started in `folder`."""
+    command = [sys.executable, "-I", "-B", str(ROOT / "service"), "embed", "--engine", "hash"]
+    return subprocess.Popen(
+        [*command, *arguments],
+        cwd=folder,
+        env=environment or {},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+
+
+def end(job: subprocess.Popen[str]) -> tuple[int, dict[str, Any], str]:
+    """Return a job's exit code, what it told of its output, and what it told people."""
+    out, said = job.communicate(timeout=ENDS_WITHIN_S)
+    return job.returncode, json.loads(out) if out else {}, said
+
+
+@contextlib.contextmanager
+def nodes(count: int, **environment: str) -> Iterator[Nodes]:
+    """Yield a cluster whose processes have `environment`, too."""
+    before = dict(os.environ)
+    ray_environment.prepare(ray_environment.LOCAL)
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    os.environ |= environment
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder, contextlib.ExitStack() as stack:
+        stack.callback(_restore, before)
+        from ray.cluster_utils import Cluster  # noqa: PLC0415 (reads the environment)
+
+        head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        stack.callback(cluster.shutdown)
+        told = {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
+        made = Nodes(cluster=cluster, environment={**told, "PATH": os.environ["PATH"]})
+        for _ in range(count):
+            made.add()
+        yield made
+
+
+def _restore(before: Mapping[str, str]) -> None:
+    os.environ.clear()
+    os.environ |= before
+
+
+def actors() -> list[psutil.Process]:
+    """Return the processes of this machine that hold an engine for a cluster of ours."""
+    return [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if ACTOR in " ".join(_command(process))
+    ]
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
