@@ -44,12 +44,13 @@ class Platform:
 
 
 PROFILES = ("none", "safe", "lean")
-ALL_PROFILES = (*PROFILES, "mps", "batch")
+LINUX = ("cluster", "batch", "lean")
+ALL_PROFILES = (*PROFILES, "mps", "batch", "cluster")
 PLATFORMS: Mapping[str, Platform] = {
     one.target: one
     for one in (
-        Platform("linux-x64", "linux", "x86_64", GLIBC, (2, 28), ("none", "safe", "batch", "lean")),
-        Platform("linux-arm64", "linux", "arm64", GLIBC, (2, 28), ("batch", "lean")),
+        Platform("linux-x64", "linux", "x86_64", GLIBC, (2, 28), ("none", "safe", *LINUX)),
+        Platform("linux-arm64", "linux", "arm64", GLIBC, (2, 28), LINUX),
         Platform("mac-arm64", "darwin", "arm64", MACOS, (14, 0), (*PROFILES, "mps")),
         Platform("win-x64", "win32", "x86_64", WINDOWS, (10, 0), PROFILES),
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bundler.errors import UnsupportedError, UsageError
-from bundler.locks.wheels import parse_lock
+from bundler.locks.wheels import parse_lock, select
 from bundler.plan import require_profile
 from bundler.profiles import DEFAULT, GROUPS, label, profile_named, wheels_of
 from bundler.project import Project
@@ -134,6 +134,23 @@ def test_batch_profile_is_lean_with_pyarrow_and_for_linux_alone() -> None:
         assert small < large
         assert {wheel.package for wheel in large - small} == {"pyarrow"}
     assert batch.weights == "half"
+
+
+@pytest.mark.parametrize("target", ["linux-x64", "linux-arm64"])
+def test_cluster_profile_is_batch_with_ray_and_what_it_imports(target: str) -> None:
+    project = Project.here()
+    recipe = read_recipe(project.recipe)
+    batch, cluster = (profile_named(name, recipe.sections["diet"]) for name in ("batch", "cluster"))
+    lock = parse_lock(project.wheel_lock.read_text(encoding="utf-8"))
+    require_profile(recipe, TARGETS[target], cluster)
+    small, large = (set(wheels_of(lock, TARGETS[target], one)) for one in (batch, cluster))
+    assert small < large
+    more = {wheel.package for wheel in large - small}
+    # What Ray's head imports before it takes a job, and Ray Data before it reads a file.
+    assert {"ray", "pandas", "grpcio", "aiohttp", "opencensus", "opentelemetry-sdk"} < more
+    everything = {wheel.package for wheel in select(lock, TARGETS[target], groups=cluster.groups)}
+    assert set(cluster.without) <= everything
+    assert cluster.weights == "half"
 
 
 def test_lean_profile_has_no_package_of_the_reference() -> None:
