@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # Of pdm.lock: what the service imports by itself, and what the reference engine needs on top.
 GROUPS = ("default", "reference")
 WEIGHTS = ("whole", "half")
+# Whose images stand on a base with a shell: Ray starts its workers and jobs by one.
+WITH_SHELL = ("cluster",)
 # The recipe's default: names of files and folders do not say it.
 DEFAULT = "safe"
 

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--target", **NAME, **REPEATABLE, help="a platform; repeatable")
     add("--profile", **NAME, help="the profile of the bundles (safe; lean for linux-arm64)")
     add("--tag", **NAME, help="the image's name (sidecar:VERSION); load it")
-    text = "a tar of the root file system below, or none (bundle/out/base-ARCH.tar)"
+    text = "a tar of the root file system below, or none (what ci/base made)"
     add("--base", metavar="FILE", help=text)
     add("--revision", metavar="TEXT", help="the commit, for the image's label")
     add("--output", type=Path, metavar="FILE", help="the archive (beside the first bundle)")
@@ -127,7 +127,7 @@ def _base(given: str | None, bundle: Path, project: Project) -> Path | None:
         return None
     if given:
         return Path(given).resolve()
-    return base_at(project, read(bundle).target, instead="; --base none leaves it out")
+    return base_at(project, read(bundle), instead="; --base none leaves it out")
 
 
 def _copy_sboms(bundles: list[Path], images: list[Image], output: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bundler.bundle import refuse_foreign, require_bundle
 from bundler.errors import PolicyError, UnreachableError, unknown
-from bundler.profiles import DEFAULT, label, profile_named
+from bundler.profiles import DEFAULT, WITH_SHELL, label, profile_named
 from bundler.project import parse_mirrors
 from bundler.recipe import PARTS, epoch_for, read_recipe
 from bundler.targets import ARCHITECTURES, Target, host_target, refuse_foreign_host, target_named
@@ -20,6 +20,7 @@ from bundler.targets import ARCHITECTURES, Target, host_target, refuse_foreign_h
 if TYPE_CHECKING:
     from bundler.project import Project
     from bundler.recipe import Recipe
+    from sidecar.manifest import Manifest
 
 # What options have in common.
 NAME: dict[str, Any] = {"metavar": "NAME"}
@@ -171,15 +172,16 @@ def own_bundle(project: Project, path: Path | None) -> Path:
     )[0]
 
 
-def base_at(project: Project, target: str, *, instead: str = "") -> Path:
+def base_at(project: Project, bundle: Manifest, *, instead: str = "") -> Path:
     """Return the tar that the image of a Linux bundle stands on. Raises UnreachableError."""
-    architecture = ARCHITECTURES.get(target.partition("-")[2], "ARCH")
-    path: Path = project.out / f"base-{architecture}.tar"
+    architecture = ARCHITECTURES.get(bundle.target.partition("-")[2], "ARCH")
+    infix, option = ("-shell", " --shell") if bundle.profile in WITH_SHELL else ("", "")
+    path: Path = project.out / f"base{infix}-{architecture}.tar"
     if not path.is_file():
         raise UnreachableError(
-            f"there is no base for the image of {target}",
+            f"there is no base for the image of {bundle.target}",
             why=f"nothing at {path}",
-            next_step=f"ci/base {architecture} makes one{instead}",
+            next_step=f"ci/base{option} {architecture} makes one{instead}",
         )
     return path
 

@@ -177,7 +177,7 @@ def _bases(
         if not target.startswith("linux-"):
             continue
         try:
-            found[target] = base_at(project, target)
+            found[target] = base_at(project, bundle.manifest)
         except UnreachableError as error:
             if not is_dry:
                 raise

@@ -23,6 +23,7 @@ from bundler.digests import Digest
 from bundler.errors import UnsupportedError
 from bundler.images.layers import PLACE, Layers, Part, check_base
 from bundler.plan import COMPONENTS
+from bundler.profiles import WITH_SHELL
 from bundler.targets import ARCHITECTURES, target_named
 from sidecar.manifest import MANIFEST, MANIFESTS, canonical
 
@@ -41,6 +42,13 @@ TOP = "top"
 # Profiles whose program has another command than to serve. Their options of serving are the default
 # command, which the word `embed` takes the place of; in other images they are of the entrypoint.
 WITH_COMMANDS = ("batch", "cluster")
+# Where `ray` and the interpreter are found by name, where Ray writes the token that it makes if it
+# is given none, and that it reports its use to no one.
+RAYS = [
+    f"PATH=/usr/local/bin:/usr/bin:/bin:/{PLACE}/python/bin",
+    "HOME=/tmp",
+    "RAY_USAGE_STATS_ENABLED=0",
+]
 # Straight to the port: no proxy is asked, and nothing but the interpreter's own library is read.
 HEALTH = (
     "import http.client, sys; "
@@ -166,9 +174,11 @@ def _config(
     program = [*python, f"/{PLACE}/embedding_sidecar"]
     everywhere = "0.0.0.0"  # noqa: S104 - of the container
     serving = ["--host", everywhere, "--port", str(PORT), "--allow-remote"]
-    started = {"Entrypoint": [*program, *serving]}
+    started: dict[str, list[str]] = {"Entrypoint": [*program, *serving]}
     if bundle.profile in WITH_COMMANDS:
         started = {"Entrypoint": program, "Cmd": serving}
+    if bundle.profile in WITH_SHELL:
+        started["Env"] = RAYS
     created = moment(epoch)
     document = {
         "architecture": architecture,

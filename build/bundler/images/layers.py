@@ -22,6 +22,7 @@ from bundler.atomic import PLAIN, disk_errors
 from bundler.bundle import folders_of
 from bundler.digests import Digest
 from bundler.errors import IntegrityError, PolicyError, UnreachableError, UsageError
+from bundler.profiles import WITH_SHELL
 from sidecar.manifest import FileEntry
 from sidecar.process import cores
 
@@ -226,6 +227,8 @@ def members(blocks: Iterable[bytes], pool: Executor, most: int) -> Iterator[byte
 
 
 LIBC = "libc.so.6"
+# What a base with a shell has: Ray starts workers by bash and jobs by sh, KubeRay calls the others.
+PROGRAMS = ("bash", "grep", "ray", "sh", "sleep", "wget")
 # The machine that an ELF file is for, as its header spells it (elf.h).
 MACHINES = {"amd64": 62, "arm64": 183}
 _LIBRARY = re.compile(r"lib.+\.so\.\d+")
@@ -236,7 +239,7 @@ def check_base(path: Path, manifest: Manifest, architecture: str) -> Foundation:
     """Return the tar at `path` as a layer that the bundle of `manifest` can stand on.
 
     Raises UsageError if it is no tar, and PolicyError if a library of the manifest's floor is not
-    in it, too old, or another machine's.
+    in it, too old, or another machine's, or if it lacks a program that the profile wants.
     """
     try:
         with tarfile.open(path, "r:") as tar:
@@ -249,6 +252,7 @@ def check_base(path: Path, manifest: Manifest, architecture: str) -> Foundation:
             next_step="ci/base makes one",
         ) from error
     wanted = [LIBC, *(name for name in manifest.floor if _LIBRARY.fullmatch(name))]
+    wanted += PROGRAMS if manifest.profile in WITH_SHELL else ()
     missing = sorted({name for name in wanted if name not in names})
     if missing:
         raise _unfit_base(path, f"it has no {', '.join(missing)}")
@@ -273,5 +277,6 @@ def _unfit_base(path: Path, why: str) -> PolicyError:
     return PolicyError(
         f"this bundle cannot run on {path.name}",
         why=why,
-        next_step="ci/base makes one: --suite NAME from a newer release, ARCH for another machine",
+        next_step="ci/base makes one: --suite NAME from a newer release, ARCH for another machine, "
+        "--shell for the profile cluster",
     )

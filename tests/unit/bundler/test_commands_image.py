@@ -76,6 +76,12 @@ def test_without_a_base_it_says_how_to_make_one(
 ) -> None:
     assert image(project.output("linux-x64")) == 5
     assert "next: ci/base amd64 makes one; --base none" in capsys.readouterr().err
+    path = project.output("linux-x64") / "manifest.json"
+    held = path.read_bytes()
+    path.write_text(json.dumps(json.loads(held) | {"profile": "cluster"}), encoding="utf-8")
+    assert image(project.output("linux-x64")) == 5
+    assert "next: ci/base --shell amd64 makes one" in capsys.readouterr().err
+    path.write_bytes(held)
     assert image(project.output("linux-x64"), "--base", "none") == 0
 
 

@@ -16,7 +16,7 @@ import pytest
 from bundler.artifacts.store import Store
 from bundler.console import Progress
 from bundler.digests import Digest
-from bundler.errors import UnsupportedError, VerificationError
+from bundler.errors import PolicyError, UnsupportedError, VerificationError
 from bundler.images.image import (
     HEALTH,
     INTERVAL_S,
@@ -30,7 +30,7 @@ from bundler.images.image import (
     names_in_engine,
     write,
 )
-from bundler.images.layers import PLACE, Layers
+from bundler.images.layers import PLACE, PROGRAMS, Layers
 from sidecar.manifest import decode, encode
 from tests.support.miniature import EPOCH, Miniature
 from tests.support.tinybase import tiny_base
@@ -268,6 +268,25 @@ def test_an_image_that_embeds_files_serves_by_its_default_command(
     top.write_bytes(encode(replace(decode(top.read_bytes()), profile="batch")))
     made = json.loads(composed(batch, tmp_path, None).config.data)["config"]
     assert made["Entrypoint"] + made["Cmd"] == serving
+    assert made["Entrypoint"][-1] == f"/{PLACE}/embedding_sidecar"
+
+
+def test_the_image_of_a_cluster_finds_ray_which_reports_to_no_one(
+    bundle: Path, base: Path, tmp_path: Path
+) -> None:
+    cluster = shutil.copytree(bundle, tmp_path / "cluster")
+    top = cluster / "manifest.json"
+    top.write_bytes(encode(replace(decode(top.read_bytes()), profile="cluster")))
+    with pytest.raises(PolicyError, match="cannot run on") as caught:
+        composed(cluster, tmp_path, base)
+    assert caught.value.why == f"it has no {', '.join(PROGRAMS)}"
+    more = ("libstdc++.so.6", "libgcc_s.so.1", *PROGRAMS)
+    image = composed(cluster, tmp_path, tiny_base(tmp_path / "shell.tar", more=more))
+    made = json.loads(image.config.data)["config"]
+    said = dict(one.split("=", 1) for one in made["Env"])
+    assert said["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert "/usr/local/bin" in said["PATH"].split(":")
+    assert f"/{PLACE}/python/bin" in said["PATH"].split(":")
     assert made["Entrypoint"][-1] == f"/{PLACE}/embedding_sidecar"
 
 
