@@ -38,6 +38,7 @@ MODELS = {
     ("apps/v1", "Deployment"): apps_v1.Deployment,
     ("networking.k8s.io/v1", "NetworkPolicy"): networking_v1.NetworkPolicy,
     ("policy/v1", "PodDisruptionBudget"): policy_v1.PodDisruptionBudget,
+    ("v1", "PersistentVolumeClaim"): core_v1.PersistentVolumeClaim,
     ("v1", "Service"): core_v1.Service,
 }
 
@@ -46,3 +47,8 @@ def check(document: Mapping[str, Any]) -> None:
     """Raise pydantic's ValidationError for what is no object, KeyError for one of another kind."""
     model = MODELS[document["apiVersion"], document["kind"]]
     TypeAdapter(model).validate_json(json.dumps(document))
+
+
+def check_template(document: Mapping[str, Any]) -> None:
+    """Raise pydantic's ValidationError for what is no template of a pod."""
+    TypeAdapter(core_v1.PodTemplateSpec).validate_json(json.dumps(document))

@@ -6,6 +6,8 @@ import asyncio
 import copy
 import json
 import re
+import shlex
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +20,12 @@ from jsonschema import (  # type: ignore[import-untyped]
 from pydantic import ValidationError as ModelError
 
 from bundler.images.image import USER
+from bundler.images.layers import PLACE
 from sidecar import cli
 from sidecar.process import credentials
 from sidecar.scheduling.inference import STUCK_S
 from sidecar.settings import Limits, Settings
-from tests.support.kubernetes import MODELS, check
+from tests.support.kubernetes import MODELS, check, check_template
 from tests.support.stub_engine import Served
 
 if TYPE_CHECKING:
@@ -103,7 +106,45 @@ KUSTOMIZATION = closed(
         "items": closed(patch=TEXT, path=TEXT, target=closed(kind=TEXT, name=TEXT)),
     },
 )
-OTHERS = {"ScaledObject": SCALED_OBJECT, "Kustomization": KUSTOMIZATION}
+# As the definitions of KubeRay 1.7 have them: RayJobSpec, RayClusterSpec, AuthOptions,
+# HeadGroupSpec, WorkerGroupSpec, whose templates are Kubernetes' own. Ray's parameters are strings.
+NODES = {
+    "rayStartParams": {"type": "object", "additionalProperties": TEXT},
+    "template": {"type": "object"},
+}
+RAY_JOB = closed(
+    *("apiVersion", "kind", "metadata", "spec"),
+    apiVersion={"const": "ray.io/v1"},
+    kind={"const": "RayJob"},
+    metadata=closed("name", name=TEXT, labels=LABELS),
+    spec=closed(
+        *("entrypoint", "rayClusterSpec"),
+        submissionMode={"enum": ["K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"]},
+        entrypoint=TEXT,
+        backoffLimit=NUMBER,
+        activeDeadlineSeconds=NUMBER,
+        shutdownAfterJobFinishes={"type": "boolean"},
+        ttlSecondsAfterFinished=NUMBER,
+        rayClusterSpec=closed(
+            "headGroupSpec",
+            rayVersion=TEXT,
+            authOptions=closed(mode={"enum": ["disabled", "token"]}, secretName=TEXT),
+            headGroupSpec=closed("template", **NODES),
+            workerGroupSpecs={
+                "type": "array",
+                "items": closed(
+                    *("groupName", "maxReplicas", "minReplicas", "template"),
+                    groupName=TEXT,
+                    replicas=NUMBER,
+                    minReplicas=NUMBER,
+                    maxReplicas=NUMBER,
+                    **NODES,
+                ),
+            },
+        ),
+    ),
+)
+OTHERS = {"ScaledObject": SCALED_OBJECT, "Kustomization": KUSTOMIZATION, "RayJob": RAY_JOB}
 
 
 def read(name: str) -> Any:
@@ -127,6 +168,22 @@ def container(pod: dict[str, Any]) -> dict[str, Any]:
     (found,) = pod["containers"]
     assert isinstance(found, dict)
     return found
+
+
+def ray_groups() -> list[dict[str, Any]]:
+    """Return the groups of a Ray cluster, the head's first."""
+    spec = read("cluster/rayjob.yaml")["spec"]["rayClusterSpec"]
+    return [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+
+
+def pods_of_ray() -> list[dict[str, Any]]:
+    return [group["template"]["spec"] for group in ray_groups()]
+
+
+def size_of(quantity: str) -> int:
+    """Return the bytes of what Kubernetes writes as 512Mi or 4Gi."""
+    number, unit = int(quantity[:-2]), quantity[-2:]
+    return number << {"Mi": 20, "Gi": 30}[unit]
 
 
 def words(container: dict[str, Any], address: str = "10.1.2.3") -> list[str]:
@@ -198,9 +255,11 @@ def test_kustomizations_list_every_file_and_name_the_image(container: dict[str, 
     files = {path for path in FILES if path.name != "kustomization.yaml"}
     assert {path for path in listed if path.suffix} == files
     assert [path.resolve() for path in listed if not path.suffix] == [FOLDER / "service"]
-    assert [image["name"] for image in read("service/kustomization.yaml")["images"]] == [
-        container["image"]
-    ]
+    used = {"service": {container["image"]}}
+    used["cluster"] = {one["image"] for pod in pods_of_ray() for one in pod["containers"]}
+    for folder, images in used.items():
+        (image,) = read(f"{folder}/kustomization.yaml")["images"]
+        assert {image["name"]} == images
 
 
 def test_the_number_of_pods_is_kedas_alone(deployment: dict[str, Any]) -> None:
@@ -283,17 +342,17 @@ def test_the_token_is_the_secrets_or_no_container_starts(container: dict[str, An
     assert found["valueFrom"]["secretKeyRef"] == {"name": "sidecar-token", "key": "token"}
 
 
-def test_a_pod_is_restricted_and_runs_as_the_images_user(
-    pod: dict[str, Any], container: dict[str, Any]
-) -> None:
-    found = pod["securityContext"]
-    assert f"{found['runAsUser']}:{found['runAsGroup']}" == USER
-    assert found["runAsNonRoot"] is True
-    assert found["seccompProfile"] == {"type": "RuntimeDefault"}
-    own = container["securityContext"]
-    assert own["capabilities"] == {"drop": ["ALL"]}
-    assert (own["allowPrivilegeEscalation"], own["readOnlyRootFilesystem"]) == (False, True)
-    assert pod["automountServiceAccountToken"] is False
+def test_pods_are_restricted_and_run_as_the_images_user(pod: dict[str, Any]) -> None:
+    for one in (pod, *pods_of_ray()):
+        found = one["securityContext"]
+        assert f"{found['runAsUser']}:{found['runAsGroup']}" == USER
+        assert found["runAsNonRoot"] is True
+        assert found["seccompProfile"] == {"type": "RuntimeDefault"}
+        (container,) = one["containers"]
+        own = container["securityContext"]
+        assert own["capabilities"] == {"drop": ["ALL"]}
+        assert (own["allowPrivilegeEscalation"], own["readOnlyRootFilesystem"]) == (False, True)
+        assert one["automountServiceAccountToken"] is False
 
 
 def test_a_pod_stops_once_its_connections_are_old(
@@ -373,3 +432,89 @@ def test_the_model_has_minutes_to_load_and_a_stuck_engine_one(container: dict[st
     assert starts["periodSeconds"] * starts["failureThreshold"] >= 120
     lives = container["livenessProbe"]
     assert lives["periodSeconds"] * lives["failureThreshold"] < STUCK_S
+
+
+def test_templates_of_rays_pods_are_kubernetes_templates() -> None:
+    for group in ray_groups():
+        check_template(group["template"])
+        spoiled = copy.deepcopy(group["template"])
+        spoiled["spec"]["containers"][0]["securityContext"]["readOnly"] = True
+        with pytest.raises(ModelError):
+            check_template(spoiled)
+
+
+def test_a_parameter_of_ray_that_is_no_string_is_found() -> None:
+    document = read("cluster/rayjob.yaml")
+    document["spec"]["rayClusterSpec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] = 0
+    with pytest.raises(ValidationError, match="0 is not of type 'string'"):
+        Draft202012Validator(RAY_JOB).validate(document)
+
+
+def test_the_operator_submits_with_a_token_and_removes_the_cluster() -> None:
+    spec = read("cluster/rayjob.yaml")["spec"]
+    # Other modes add a pod or a container, which no policy or security context of ours is for.
+    assert spec["submissionMode"] == "HTTPMode"
+    assert spec["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+    assert spec["shutdownAfterJobFinishes"] is True
+
+
+def test_no_pod_of_ray_tells_of_its_use() -> None:
+    for pod in pods_of_ray():
+        for container in pod["containers"]:
+            assert {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"} in container["env"]
+
+
+def test_the_policy_admits_rays_pods_and_the_operator_alone() -> None:
+    spec = read("cluster/networkpolicy.yaml")["spec"]
+    own = spec["podSelector"]
+    assert {frozenset(own["matchLabels"].items())} == {
+        frozenset(group["template"]["metadata"]["labels"].items()) for group in ray_groups()
+    }
+    assert set(spec["policyTypes"]) == {"Ingress", "Egress"}
+    nodes, operator = spec["ingress"]
+    assert nodes == {"from": [{"podSelector": own}]}
+    assert [set(peer) for peer in operator["from"]] == [{"namespaceSelector", "podSelector"}]
+    head = pods_of_ray()[0]["containers"][0]
+    ports = {one["name"]: one["containerPort"] for one in head["ports"]}
+    assert operator["ports"] == [{"port": "dashboard"}]
+    assert ports["dashboard"] == 8265
+    nodes, names = spec["egress"]
+    assert nodes == {"to": [{"podSelector": own}]}
+    assert {one["port"] for one in names["ports"]} == {53}
+
+
+def test_the_head_embeds_nothing_and_alone_has_the_volume() -> None:
+    head, *workers = ray_groups()
+    assert head["rayStartParams"]["num-cpus"] == "0"
+    claim = read("cluster/persistentvolumeclaim.yaml")
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+    (volume,) = [one for one in head["template"]["spec"]["volumes"] if "emptyDir" not in one]
+    assert volume["persistentVolumeClaim"] == {"claimName": claim["metadata"]["name"]}
+    for group in workers:
+        assert "num-cpus" not in group["rayStartParams"]  # KubeRay takes limits.cpu
+        assert all("emptyDir" in one for one in group["template"]["spec"]["volumes"])
+
+
+def test_the_object_store_fits_into_memory_that_is_shared() -> None:
+    for group in ray_groups():
+        (container,) = group["template"]["spec"]["containers"]
+        mounts = {one["mountPath"]: one["name"] for one in container["volumeMounts"]}
+        volumes = {one["name"]: one for one in group["template"]["spec"]["volumes"]}
+        shared = volumes[mounts["/dev/shm"]]["emptyDir"]  # noqa: S108 (where Ray has its objects)
+        assert shared["medium"] == "Memory"
+        store = int(group["rayStartParams"]["object-store-memory"])
+        memory = container["resources"]["limits"]["memory"]
+        assert store < size_of(shared["sizeLimit"]) < size_of(memory)
+        assert container["resources"]["requests"]["memory"] == memory  # no node has less than it
+
+
+def test_the_job_runs_the_program_of_the_image() -> None:
+    command = shlex.split(read("cluster/rayjob.yaml")["spec"]["entrypoint"])
+    program = command[: command.index("embed")]
+    assert program == [f"/{PLACE}/python/bin/python3.11", "-I", "-B", f"/{PLACE}/embedding_sidecar"]
+
+
+def test_kuberay_is_told_the_version_of_ray_that_is_locked() -> None:
+    locked = tomllib.loads((ROOT / "pdm.lock").read_text(encoding="utf-8"))["package"]
+    (version,) = {one["version"] for one in locked if one["name"] == "ray"}
+    assert read("cluster/rayjob.yaml")["spec"]["rayClusterSpec"]["rayVersion"] == version
