@@ -1,4 +1,4 @@
-"""Tables are read and written by pyarrow, which only Linux has of the lock."""
+"""Tables are read and written by pyarrow and pylance, which only Linux has of the lock."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 from typing import TYPE_CHECKING, Any
 
+import lance
 import pyarrow as pa
 import pytest
 
@@ -15,10 +15,6 @@ from tests.support.batches import files, write
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-with_lance = pytest.mark.skipif(
-    importlib.util.find_spec("lance") is None, reason="pylance is no package of the lock"
-)
 
 
 class Ended(BaseException):
@@ -44,7 +40,6 @@ def ending(own: Callable[..., Any], nth: int) -> Callable[..., Any]:
     return call
 
 
-@with_lance
 @pytest.mark.parametrize("nth", [1, 2, 3])
 @pytest.mark.parametrize(("module", "name"), [(shards, "sync"), (job, "_line")])
 def test_a_dataset_has_every_row_once_wherever_a_run_ended(
@@ -55,7 +50,6 @@ def test_a_dataset_has_every_row_once_wherever_a_run_ended(
     name: str,
     nth: int,
 ) -> None:
-    lance = pytest.importorskip("lance")
     with monkeypatch.context() as patch:
         patch.setattr(module, name, ending(getattr(module, name), nth))
         with pytest.raises(Ended):
@@ -67,9 +61,7 @@ def test_a_dataset_has_every_row_once_wherever_a_run_ended(
     assert [json.loads(line)["rows"] for line in lines] == [10, 10, 10, 5]
 
 
-@with_lance
 def test_a_dataset_that_is_not_as_it_was_ends_the_run(source: Rows, tmp_path: Path) -> None:
-    lance = pytest.importorskip("lance")
     write(tmp_path / "out", source, form="lance")
     place = tmp_path / "out" / shards.DATASET
     lance.dataset(place).delete("position < 3")
