@@ -7,6 +7,7 @@ import csv
 import hashlib
 import io
 import itertools
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ KINDS: dict[str, Kind] = {
     ".ndjson": "jsonl",
     ".csv": "csv",
 }
-PACKED = (".gz", ".bz2", ".zst")  # of files of lines: Parquet packs its own pages
+# How files of lines are packed, by the end of their names: Parquet packs its own pages.
+PACKED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 BLOCK_ROWS = 4_096
 READ_BYTES = 1 << 20
 LONGEST_FIELD = (
@@ -277,9 +279,7 @@ class Rows:
         csv.field_size_limit(LONGEST_FIELD)
         with _lines(file) as lines:
             # Bytes that are no UTF-8 are found where they are, and cost their row alone.
-            decoded = io.TextIOWrapper(
-                lines, encoding="utf-8-sig", errors="surrogateescape", newline=""
-            )
+            decoded = io.TextIOWrapper(lines, "utf-8", errors="surrogateescape", newline="")
             rows = csv.reader(decoded)
             head = next(rows, [])
             self._require(file, head)
@@ -337,9 +337,13 @@ def _bounded(records: Iterator[tuple[object, object]]) -> Iterator[tuple[object,
 
 @contextmanager
 def _lines(file: Path) -> Iterator[io.BufferedReader]:
-    """Open a file of lines, and unpack it if its name says so."""
-    with pa.input_stream(str(file), compression="detect") as packed:
-        yield io.BufferedReader(packed, READ_BYTES)
+    """Open a file of lines behind its mark, and unpack it if its name says so."""
+    packing = PACKED.get(file.suffix.lower())
+    with pa.input_stream(str(file), compression=packing) as packed:
+        lines = io.BufferedReader(packed, READ_BYTES)
+        if lines.peek(len(BOM_UTF8)).startswith(BOM_UTF8):
+            lines.read(len(BOM_UTF8))
+        yield lines
 
 
 @contextmanager

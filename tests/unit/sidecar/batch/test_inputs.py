@@ -27,7 +27,8 @@ FORMS: dict[str, str | bytes | pa.Table] = {
     "rows.jsonl": LINES,
     "rows.csv": CSV,
     "rows.jsonl.gz": gzip.compress(LINES.encode()),
-    "marked.csv": b"\xef\xbb\xbf" + CSV.encode(),
+    "MARKED.CSV": b"\xef\xbb\xbf" + CSV.encode(),
+    "MARKED.JSONL.GZ": gzip.compress(b"\xef\xbb\xbf" + LINES.encode()),
 }
 
 
@@ -80,8 +81,8 @@ def test_lines_that_are_passed_over_are_not_parsed(
 
 def test_files_of_several_kinds_are_read_one_after_the_other(tmp_path: Path) -> None:
     found = source(files(tmp_path, FORMS))
-    assert [row["id"] for row in rows(found, 15)] == [*NAMES[15:], *NAMES * 4]
-    assert [fact["rows"] for fact in found.facts] == [20] * 5
+    assert [row["id"] for row in rows(found, 15)] == [*NAMES[15:], *NAMES * 5]
+    assert [fact["rows"] for fact in found.facts] == [20] * 6
 
 
 def test_ids_that_are_numbers_stay_numbers(tmp_path: Path) -> None:
