@@ -73,11 +73,14 @@ class Listed:
 
 
 def listed(paths: Sequence[Path]) -> Listed:
-    """Return `paths` as files or as folders. Raises UsageError for both, neither, or no kind."""
+    """Return `paths` as files or as folders. Raises UsageError for both, or one of no kind."""
     for path in paths:
         if not path.exists():
             what = f"there is no {path}"
             raise UsageError(what, next_step="correct the path of the input")
+        if not _is_text(str(path)):
+            what = f"{path} has a name that is not UTF-8"
+            raise UsageError(what, why="the manifest names it", next_step="rename it")
     folders = tuple(path for path in paths if path.is_dir())
     files = tuple(path for path in paths if not path.is_dir())
     for file in files:
@@ -314,12 +317,12 @@ def _text(row: Sequence[str], place: int, width: int) -> str | bytes:
     return row[place] if _is_text(row[place]) else NOT_UTF8.encode()
 
 
-def _is_text(cell: str) -> bool:
-    """Return whether there are no bytes in `cell` that could not be decoded."""
-    if cell.isascii():
+def _is_text(text: str) -> bool:
+    """Return whether there are no bytes in `text` that could not be decoded."""
+    if text.isascii():
         return True
     try:
-        cell.encode()
+        text.encode()
     except UnicodeEncodeError:
         return False
     return True

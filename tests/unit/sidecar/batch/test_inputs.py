@@ -180,6 +180,8 @@ def test_inputs_are_files_or_folders_that_are_there(tmp_path: Path) -> None:
     (file,) = files(tmp_path, {"a.csv": "text\n"})
     (tmp_path / "b.docx").touch()
     os.mkfifo(tmp_path / "pipe.csv")
+    strange = tmp_path / os.fsdecode(b"\xff.csv")
+    strange.touch()
     assert listed([file]).files == (file,)
     assert listed([tmp_path]).folders == (tmp_path,)
     for paths, what in (
@@ -187,6 +189,7 @@ def test_inputs_are_files_or_folders_that_are_there(tmp_path: Path) -> None:
         ([tmp_path / "none.csv"], "there is no"),
         ([tmp_path / "b.docx"], "no kind that is read"),
         ([tmp_path / "pipe.csv"], "no regular file"),
+        ([strange], "not UTF-8"),
     ):
         with pytest.raises(UsageError, match=what):
             listed(paths)
