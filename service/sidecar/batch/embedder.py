@@ -165,16 +165,20 @@ def refused(problem: Problem) -> UsageError:
 
 def as_text(column: pa.ChunkedArray, name: str) -> pa.Array:
     """Return a column of texts as one array of large strings. Raises UsageError."""
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if not (
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-        or pa.types.is_null(kind)
-    ):
+    if not is_of_texts(column.type):
         what = f"the column {name} has no texts"
         raise UsageError(what, why=f"its type is {column.type}", next_step="name a column of texts")
     found = column.cast(pa.large_string()).combine_chunks()
     return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+
+
+def is_of_texts(kind: pa.DataType) -> bool:
+    """Return whether a column of this type has texts, or nothing."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+        or pa.types.is_null(kind)
+    )

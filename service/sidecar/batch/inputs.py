@@ -18,7 +18,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sidecar.batch.embedder import as_text
+from sidecar.batch.embedder import as_text, is_of_texts
 from sidecar.batch.encoding import NOT_UTF8
 from sidecar.errors import DiskError, UsageError
 
@@ -211,11 +211,15 @@ class Rows:
             if kind_of(file) == "parquet":
                 kind = pq.read_schema(file).field(self._id).type
                 if pa.types.is_integer(kind):
-                    found = pa.int64()
+                    found = kind if kind == pa.uint64() else pa.int64()
+                elif not is_of_texts(kind):
+                    what = f"the column {self._id} of {file.name} has no ids"
+                    step = "name a column of texts or whole numbers, or leave out --id-column"
+                    raise UsageError(what, why=f"its type is {kind}", next_step=step)
             types.setdefault(found, file)
         if len(types) > 1:
-            what = f"ids are numbers in {types[pa.int64()].name}, and texts in another file"
-            raise UsageError(what, next_step="embed the files apart")
+            why = ", ".join(f"{kind} in {file.name}" for kind, file in types.items())
+            raise UsageError("ids are of several types", why=why, next_step="embed the files apart")
         return next(iter(types))
 
     def _parquet(self, file: Path, first: int) -> Iterator[pa.Table]:
@@ -235,9 +239,9 @@ class Rows:
                 first = 0
                 ids = None if self._id is None else table.column(self._id)
                 if ids is not None:
-                    ids = (
-                        ids if self._id_type == pa.int64() else as_text(ids, self._id or "")
-                    ).cast(self._id_type)
+                    is_text = self._id_type == pa.string()
+                    ids = as_text(ids, self._id or "") if is_text else ids
+                    ids = ids.cast(self._id_type)
                 yield self._table(ids, as_text(table.column(self._text), self._text), None)
 
     def _table(

@@ -92,8 +92,24 @@ def test_ids_that_are_numbers_stay_numbers(tmp_path: Path) -> None:
         None,
     ]
     both = files(tmp_path, {"a.pq": table, "b.jsonl": '{"key": 4, "text": "c"}\n'})
-    with pytest.raises(UsageError, match=r"numbers in a\.pq, and texts in another"):
+    with pytest.raises(UsageError, match="of several types") as caught:
         source(both, key="key")
+    assert caught.value.why == "int64 in a.pq, string in b.jsonl"
+
+
+def test_ids_of_64_bits_without_a_sign_stay_what_they_are(tmp_path: Path) -> None:
+    table = pa.table({"id": pa.array([2**64 - 1, 0, None], pa.uint64()), "text": ["a", "b", "c"]})
+    found = rows(source(files(tmp_path, {"a.parquet": table})))
+    assert [row["id"] for row in found] == [2**64 - 1, 0, None]
+
+
+@pytest.mark.parametrize("ids", [[1.5, None], [True, False], [b"a", b"b"]], ids=str)
+def test_a_column_that_has_no_ids_is_refused_before_any_row(
+    tmp_path: Path, ids: list[object]
+) -> None:
+    table = pa.table({"id": ids, "text": ["a", "b"]})
+    with pytest.raises(UsageError, match=r"column id of a\.pq has no ids"):
+        source(files(tmp_path, {"a.pq": table}))
 
 
 def test_without_an_id_column_rows_have_none(tmp_path: Path) -> None:
