@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(
 ROWS, SHARD_ROWS = 5_000, 50
 
 
-def begin(folder: Path, output: str | Path) -> subprocess.Popen[str]:
+def begin(folder: Path, output: str | Path, *options: str) -> subprocess.Popen[str]:
     command = [
         sys.executable,
         "-I",
@@ -38,6 +38,7 @@ def begin(folder: Path, output: str | Path) -> subprocess.Popen[str]:
         "hash",
     ]
     command += ["--output", str(output), "--id-column", "id", "--shard-rows", str(SHARD_ROWS)]
+    command += options
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
     return subprocess.Popen(command, cwd=folder, env={}, **pipes)  # type: ignore[call-overload, no-any-return]
 
@@ -50,6 +51,28 @@ def end(run: subprocess.Popen[str]) -> tuple[str, str]:
 
 def files(output: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in output.iterdir()}
+
+
+def kill(run: subprocess.Popen[str], output: Path, sent: int, *, after_s: float) -> None:
+    """Send a signal to a run so long after its first shard, which is at any moment of the next."""
+    before = known(output)
+    deadline = time.monotonic() + 60
+    while known(output) == before and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    time.sleep(after_s)
+    assert run.poll() is None, "it was done before"
+    run.send_signal(sent)
+    run.communicate(timeout=60)
+    assert run.returncode in {-signal.SIGKILL, 128 + signal.SIGTERM}
+
+
+def known(output: Path) -> list[dict[str, object]]:
+    """Return what the manifest has of finished shards."""
+    manifest = output / "_job.jsonl"
+    if not manifest.is_file():
+        return []
+    lines = manifest.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def write_texts(folder: Path, draw: random.Random, rows: int = ROWS) -> None:
@@ -74,38 +97,34 @@ def test_a_job_that_is_killed_again_and_again_is_whole(
     draw = random.Random(sent)
     write_texts(tmp_path, draw)
     told, _ = end(begin(tmp_path, "whole"))
-    kills, output = 0, tmp_path / "out"
-    while kills < times:
-        run = begin(tmp_path, "out")
-        assert run.stderr is not None
-        for line in run.stderr:  # reading, loading, then rows
-            if "loading" in line:
-                break
-        before = len(list(output.glob("part-*"))) if output.is_dir() else 0
-        deadline = time.monotonic() + 60
-        # Once it writes, at any moment of a shard.
-        while run.poll() is None and time.monotonic() < deadline:
-            if output.is_dir() and len(list(output.glob("part-*"))) > before:
-                break
-            time.sleep(0.002)
-        time.sleep(draw.random() * 0.02)
-        was_running = run.poll() is None
-        run.send_signal(sent)
-        run.communicate(timeout=60)
-        if not was_running:
-            break  # it was done before: there were as many moments as that
-        kills += 1
-        assert run.returncode in {-signal.SIGKILL, 128 + signal.SIGTERM}
-    assert kills == times
-    finished = files(output)
+    output = tmp_path / "out"
+    for _ in range(times):
+        kill(begin(tmp_path, "out"), output, sent, after_s=draw.random() * 0.02)
+    finished, names = files(output), [str(shard["file"]) for shard in known(output)]
     last, _ = end(begin(tmp_path, "out"))
     assert json.loads(last) == {**json.loads(told), "output": "out"}
     assert json.loads(last)["rows"] == ROWS
     made = files(output)
     assert made == files(tmp_path / "whole")
-    known = finished["_job.jsonl"].decode().splitlines()[1:]
-    names = [json.loads(line)["file"] for line in known if line.endswith("}")]
     assert all(made[name] == finished[name] for name in names)
+
+
+def test_a_dataset_of_a_job_that_is_killed_is_whole(tmp_path: Path) -> None:
+    import lance  # noqa: PLC0415 (on Linux alone)
+
+    from tests.support.batches import read  # noqa: PLC0415 (as above)
+
+    draw = random.Random(5)
+    write_texts(tmp_path, draw, rows=1_000)
+    end(begin(tmp_path, "whole"))
+    for _ in range(4):
+        run = begin(tmp_path, "out", "--format", "lance")
+        kill(run, tmp_path / "out", signal.SIGKILL, after_s=draw.random() * 0.04)
+    told, _ = end(begin(tmp_path, "out", "--format", "lance"))
+    assert json.loads(told)["rows"] == 1_000
+    made = lance.dataset(tmp_path / "out/vectors.lance")
+    assert made.to_table().equals(read(tmp_path / "whole"))
+    assert made.version == known(tmp_path / "out")[-1]["version"]
 
 
 def test_a_run_on_a_full_disk_exits_6_and_goes_on_with_room(
