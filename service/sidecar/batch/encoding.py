@@ -89,7 +89,7 @@ class TextEncoder:
         """Embed the texts at the indices `group`, and write down what becomes of them."""
         kept: list[int] = []
         given: list[str] = []
-        for index, text in zip(group.tolist(), _strings(texts.take(pa.array(group))), strict=True):
+        for index, text in zip(group.tolist(), strings(texts.take(pa.array(group))), strict=True):
             if isinstance(text, str) and len(text) <= self._limits.max_text_chars:
                 kept.append(index)
                 given.append(self._space.prompt + text)
@@ -177,7 +177,7 @@ def _batches(
         start += rows
 
 
-def _strings(texts: pa.Array) -> list[str | bytes | None]:
+def strings(texts: pa.Array) -> list[str | bytes | None]:
     """Return the texts as Python has them; bytes for what is no UTF-8, which no file is held to."""
     try:
         found: list[str | bytes | None] = texts.to_pylist()

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sidecar.batch.embedder import as_text, is_of_texts
-from sidecar.batch.encoding import NOT_UTF8
+from sidecar.batch.encoding import NOT_UTF8, strings
 from sidecar.errors import DiskError, UsageError
 
 Kind = Literal["parquet", "jsonl", "csv"]
@@ -240,7 +240,7 @@ class Rows:
                 ids = None if self._id is None else table.column(self._id)
                 if ids is not None:
                     is_text = self._id_type == pa.string()
-                    ids = as_text(ids, self._id or "") if is_text else ids
+                    ids = _utf8(as_text(ids, self._id or "")) if is_text else ids
                     ids = ids.cast(self._id_type)
                 yield self._table(ids, as_text(table.column(self._text), self._text), None)
 
@@ -307,6 +307,15 @@ class RowsPart:
     def tables(self) -> Iterator[pa.Table]:
         """Yield them."""
         return self.rows.tables(self.first, self.count)
+
+
+def _utf8(ids: pa.Array) -> pa.Array:
+    """Return `ids` with null for what is no UTF-8: readers of the output refuse a shard for it."""
+    try:
+        ids.validate(full=True)
+    except pa.ArrowInvalid:
+        return pa.array([one if isinstance(one, str) else None for one in strings(ids)])
+    return ids
 
 
 def _cell(row: Sequence[str], place: int | None, width: int) -> str | None:

@@ -97,6 +97,15 @@ def test_ids_that_are_numbers_stay_numbers(tmp_path: Path) -> None:
     assert caught.value.why == "int64 in a.pq, string in b.jsonl"
 
 
+def test_an_id_that_is_not_utf8_is_none_and_costs_itself(tmp_path: Path) -> None:
+    raw = pa.array([b"a", b"\xff", None, b"b"])
+    table = pa.table(
+        {"id": pa.Array.from_buffers(pa.string(), 4, raw.buffers()), "text": ["t"] * 4}
+    )
+    found = rows(source(files(tmp_path, {"a.parquet": table})))
+    assert [row["id"] for row in found] == ["a", None, None, "b"]
+
+
 def test_ids_of_64_bits_without_a_sign_stay_what_they_are(tmp_path: Path) -> None:
     table = pa.table({"id": pa.array([2**64 - 1, 0, None], pa.uint64()), "text": ["a", "b", "c"]})
     found = rows(source(files(tmp_path, {"a.parquet": table})))
