@@ -112,8 +112,11 @@ def _lock(manifest: IO[bytes], output: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.EAGAIN, errno.EACCES):
             raise
-        what = f"another run writes to {output} now"
-        raise UsageError(what, next_step="wait for it, or name another --output") from error
+    else:
+        return
+    # Not as what came of that error, which at the end of a start means a limit of threads.
+    what = f"another run writes to {output} now"
+    raise UsageError(what, next_step="wait for it, or name another --output")
 
 
 def _resume(manifest: IO[bytes], about: Mapping[str, Any]) -> list[Shard] | None:

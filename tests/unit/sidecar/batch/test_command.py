@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sidecar.batch import job
 from sidecar.batch.command import Progress
 from tests.support.batches import files, read
 from tests.support.pages import ROOT
@@ -45,6 +46,14 @@ def test_a_job_tells_what_it_made_and_goes_on(tmp_path: Path) -> None:
     other = embed(*given, "--dtype", "float16", cwd=tmp_path)
     assert (other.returncode, other.stdout) == (2, "")
     assert 'options.dtype was "float32", and is "float16"' in other.stderr
+
+
+def test_a_run_beside_another_exits_2(tmp_path: Path) -> None:
+    files(tmp_path, {"in.csv": "text\na\n"})
+    with job.begin(tmp_path / "out", {}):
+        done = embed("in.csv", "--output", "out", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "another run writes to out now" in done.stderr
 
 
 def test_documents_become_a_row_for_each_chunk(tmp_path: Path) -> None:
