@@ -508,10 +508,20 @@ def test_the_object_store_fits_into_memory_that_is_shared() -> None:
         assert container["resources"]["requests"]["memory"] == memory  # no node has less than it
 
 
-def test_the_job_runs_the_program_of_the_image() -> None:
+def test_the_job_embeds_by_the_program_of_the_image() -> None:
     command = shlex.split(read("cluster/rayjob.yaml")["spec"]["entrypoint"])
-    program = command[: command.index("embed")]
+    place = command.index(cli.EMBED)
+    program, words = command[:place], command[place + 1 :]
     assert program == [f"/{PLACE}/python/bin/python3.11", "-I", "-B", f"/{PLACE}/embedding_sidecar"]
+    options = cli.embed_parser().parse_args(words)
+    assert options.ray == "auto"
+    head, *workers = pods_of_ray()
+    mounts = {one["name"]: one["mountPath"] for one in head["containers"][0]["volumeMounts"]}
+    for path in (*options.inputs, options.output):
+        assert path.is_relative_to(mounts["data"])
+    for pod in workers:
+        cores = int(pod["containers"][0]["resources"]["limits"]["cpu"])
+        assert cores % options.threads == 0  # else some stay idle
 
 
 def test_kuberay_is_told_the_version_of_ray_that_is_locked() -> None:
