@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import random
+import re
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,9 +21,7 @@ from tests.support.batches import shards
 from tests.support.tinypdf import pdf
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.support.ray_nodes import Nodes
 
@@ -29,6 +32,7 @@ pytestmark = [
 ROWS, SHARD_ROWS = 60_000, 2_000
 ARGUMENTS = ("in.jsonl", "--id-column", "id", "--shard-rows", str(SHARD_ROWS), "--output")
 BEGINS_WITHIN_S = 120
+MOST_GROWTH_MB = 20
 
 
 @pytest.fixture(scope="module")
@@ -88,15 +92,24 @@ def test_documents_become_what_they_do_on_one_machine(nodes: Nodes, tmp_path: Pa
     assert shards(tmp_path / "out") == shards(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("lost", ["actor", "node"])
-def test_what_is_lost_in_mid_job_is_done_again(nodes: Nodes, folder: Path, lost: str) -> None:
+@pytest.mark.parametrize(("lost", "times"), [("actor", 6), ("node", 3)])
+def test_what_is_lost_in_mid_job_is_done_again(
+    nodes: Nodes, folder: Path, lost: str, times: int
+) -> None:
+    draw = random.Random(lost)
     output = folder / f"lost-{lost}"
-    spare = nodes.add()
+    spare = nodes.add() if lost == "node" else None
     job = nodes.begin(folder, *ARGUMENTS, output.name)
-    wait_for_shards(job, output, 3)
-    if lost == "actor":
-        ray_nodes.actors()[0].kill()
-    nodes.kill(spare)
+    for number in range(times):
+        wait_for_shards(job, output, 3 + number * 20 // times)
+        time.sleep(draw.random() * 0.1)
+        if spare is None:
+            draw.choice(ray_nodes.actors()).kill()
+        else:
+            nodes.kill(spare)
+            spare = nodes.add()
+    if spare is not None:
+        nodes.kill(spare)
     is_whole(job, folder, output)
 
 
@@ -125,3 +138,62 @@ def test_a_cluster_goes_on_with_what_one_machine_began(nodes: Nodes, folder: Pat
     job.send_signal(signal.SIGTERM)
     assert ray_nodes.end(job)[0] == 128 + signal.SIGTERM
     is_whole(nodes.begin(folder, *ARGUMENTS, output.name), folder, output)
+
+
+def test_private_memory_of_driver_and_actors_does_not_grow(nodes: Nodes, tmp_path: Path) -> None:
+    rows, shard_rows = 1_000_000, 10_000
+    with (tmp_path / "in.jsonl").open("w", encoding="utf-8") as lines:
+        lines.writelines(
+            f'{{"id": "r{number}", "text": "{"word " * (number % 8)}"}}\n' for number in range(rows)
+        )
+    given = ("in.jsonl", "--id-column", "id", "--shard-rows", str(shard_rows), "--output", "out")
+    job = nodes.begin(tmp_path, *given)
+    most: dict[str, list[float]] = {"driver": [0.0] * 10, "actor": [0.0] * 10}
+    while job.poll() is None:
+        tenth = min(9, len(list((tmp_path / "out").glob("part-*"))) * 10 * shard_rows // rows)
+        held = {"driver": [job.pid], "actor": [actor.pid for actor in ray_nodes.actors()]}
+        for name, pids in held.items():
+            most[name][tenth] = max([most[name][tenth], *map(private_mb, pids)])
+        time.sleep(0.1)
+    code, told, said = ray_nodes.end(job)
+    assert (code, told["rows"]) == (0, rows), said
+    for tenths in most.values():
+        assert min(tenths) > 0, most
+        assert tenths[-1] - tenths[1] < MOST_GROWTH_MB, most
+
+
+def private_mb(pid: int) -> float:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return 0.0
+    found = re.search(r"RssAnon:\s+(\d+)", status)
+    return int(found[1]) / 1024 if found else 0.0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network of its own needs root")
+def test_a_cluster_of_one_s_own_sends_nothing_to_other_machines(folder: Path) -> None:
+    secluded = ["unshare", "--net", "--mount", sys.executable, "-m", "tests.support.outward"]
+    own = [sys.executable, "-I", "-B", str(ray_nodes.ROOT / "service"), "embed", "--engine", "hash"]
+    given = ["in.jsonl", "--id-column", "id", "--shard-rows", str(SHARD_ROWS), "--output", "own"]
+    done = subprocess.run(
+        [*secluded, *own, *given, "--ray", "local"],
+        capture_output=True,
+        encoding="utf-8",
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ray_nodes.ROOT)},
+        check=False,
+    )
+    assert json.loads(done.stderr.splitlines()[-1]) == {"addresses": [], "code": 0}, done.stderr
+    assert shards(folder / "own") == shards(folder / "whole")
+
+
+def test_a_cluster_that_does_not_take_the_token_exits_5(nodes: Nodes, folder: Path) -> None:
+    environment = {**nodes.environment, "RAY_AUTH_TOKEN": "0" * 64}
+    given = [*ARGUMENTS, "refused", "--ray", nodes.address]
+    code, _, said = ray_nodes.end(ray_nodes.begin(folder, *given, environment=environment))
+    assert (code, "no Ray cluster can be used at" in said, "RAY_AUTH_TOKEN" in said) == (
+        5,
+        True,
+        True,
+    )

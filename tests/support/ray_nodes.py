@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 ENDS_WITHIN_S = 240
+TOKEN = secrets.token_hex(32)  # a process reads it once
 ACTOR = "MapWorker(MapBatches(EngineActor))"
 
 
@@ -37,9 +38,14 @@ class Nodes:
         """What drivers join it by."""
         return str(self.cluster.address)
 
-    def add(self) -> Any:
-        """Return one node more."""
-        return self.cluster.add_node(num_cpus=1)
+    def add(self, **environment: str) -> Any:
+        """Return one node more, which has `environment`, too."""
+        before = dict(os.environ)
+        os.environ |= environment
+        try:
+            return self.cluster.add_node(num_cpus=1)
+        finally:
+            _restore(before)
 
     def kill(self, node: Any) -> None:
         """End all processes of a node at once."""
@@ -72,12 +78,11 @@ def end(job: subprocess.Popen[str]) -> tuple[int, dict[str, Any], str]:
 
 
 @contextlib.contextmanager
-def nodes(count: int, **environment: str) -> Iterator[Nodes]:
-    """Yield a cluster whose processes have `environment`, too."""
+def nodes(count: int) -> Iterator[Nodes]:
+    """Yield a cluster with so many nodes beside the head."""
     before = dict(os.environ)
     ray_environment.prepare(ray_environment.LOCAL)
-    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    os.environ |= environment
+    os.environ["RAY_AUTH_TOKEN"] = TOKEN
     with tempfile.TemporaryDirectory(prefix="ray-") as folder, contextlib.ExitStack() as stack:
         stack.callback(_restore, before)
         from ray.cluster_utils import Cluster  # noqa: PLC0415 (reads the environment)

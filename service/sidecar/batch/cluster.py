@@ -14,7 +14,7 @@ import functools
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -29,17 +29,14 @@ from ray.util.annotations import RayDeprecationWarning
 
 from sidecar.batch.actor import EngineActor, Task
 from sidecar.batch.folders import Folders, by_item
-from sidecar.batch.inputs import BLOCK_ROWS, Block, Rows
-from sidecar.batch.ray_environment import LOCAL
+from sidecar.batch.inputs import Block, Rows
+from sidecar.batch.ray_environment import LOCAL, RESTARTS, head_home
 from sidecar.errors import ModelError, ServiceError, UnreachableError
 
 # Of the input: what an actor embeds at a time, and what is lost with it.
-PART_ROWS, PART_DOCUMENTS = BLOCK_ROWS, 8
+PART_ROWS, PART_DOCUMENTS = 1_024, 8
 BLOCK_BYTES = 1 << 26
 READERS = 2
-# Actors that end, or whose nodes do, are started again, and their parts sent again. Without an end
-# to it a part that ends every actor, as with too little memory, would never end the job.
-RESTARTS = 10
 
 
 class InputPart(Protocol):
@@ -84,28 +81,30 @@ def joined(address: str, service: Path) -> Iterator[None]:
     Nodes find the program beside their own Python if that is a bundle's, else at `service`. Raises
     UnreachableError.
     """
+    # Of arguments for which Ray has no other name yet.
+    warnings.filterwarnings("ignore", category=RayDeprecationWarning)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    found = {"worker_process_setup_hook": _finder(str(service))}
     with contextlib.ExitStack() as stack:
-        own: dict[str, object] = {"address": address}
-        if address == LOCAL:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-"))
-            own |= {"include_dashboard": False, "_temp_dir": folder}
-        # Of arguments for which Ray has no other name yet.
-        warnings.filterwarnings("ignore", category=RayDeprecationWarning)
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-        hook = _finder(str(service))
         try:
-            ray.init(
-                log_to_driver=False,
-                logging_level=logging.CRITICAL,
-                runtime_env={"worker_process_setup_hook": hook},
-                **own,
-            )
+            if address == LOCAL:
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-"))
+                with head_home(Path(folder)) as home:
+                    own = {"include_dashboard": False, "_temp_dir": folder}
+                    _init(address, found | {"env_vars": home}, **own)
+            else:
+                _init(address, found)
         except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
             what = f"no Ray cluster can be used at {address}"
-            step = "start it, name it by --ray HOST:PORT, and give the token that it asks for"
+            step = "start it, name it by --ray HOST:PORT, and give it its token: RAY_AUTH_TOKEN"
             raise UnreachableError(what, why=str(error), next_step=step) from error
         stack.callback(ray.shutdown)
         yield
+
+
+def _init(address: str, runtime_env: Mapping[str, object], **own: object) -> None:
+    critical = logging.CRITICAL
+    ray.init(address, log_to_driver=False, logging_level=critical, runtime_env=runtime_env, **own)
 
 
 def _finder(service: str) -> Callable[[], None]:

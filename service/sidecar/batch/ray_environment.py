@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+from collections.abc import Iterator
+from pathlib import Path
 
 LOCAL = "local"
+# Actors that end, or whose nodes do, are started again, and their parts sent again. Without an end
+# to it a part that ends every actor, as with too little memory, would never end the job.
+RESTARTS = 10
+NOWHERE = "http://127.0.0.1:9/"  # the port of a service that discards, which no machine has
 
 
 def prepare(address: str) -> None:
@@ -13,11 +20,33 @@ def prepare(address: str) -> None:
 
     Source: Ray 2.60, `ray._private.ray_constants` and `ray._private.authentication`.
     """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would tell Ray's makers of the cluster
+    # It would tell Ray's makers of the cluster; where it may not, it tells them that it may not.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_USAGE_STATS_REPORT_URL"] = NOWHERE
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # exceptions tell what fails, too
+    os.environ.setdefault("RAY_task_oom_retries", str(RESTARTS))  # without an end otherwise
     if address == LOCAL:
         # A token for this run alone: without one Ray would write one into the user's home.
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         # Every port on the loopback, as Ray has it by default on the systems of this name.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+
+
+@contextlib.contextmanager
+def head_home(folder: Path) -> Iterator[dict[str, str]]:
+    """Have a home meanwhile for the head that is started: `folder`. Yields what workers go back to.
+
+    The head looks in its home for how it was configured, and asks the metadata services of three
+    clouds if it finds nothing, whatever its usage statistics are.
+    """
+    (folder / "ray_bootstrap_config.yaml").write_text("{}\n", encoding="ascii")
+    before = os.environ.get("HOME")
+    os.environ["HOME"] = str(folder)
+    try:
+        yield {} if before is None else {"HOME": before}
+    finally:
+        if before is None:
+            del os.environ["HOME"]
+        else:
+            os.environ["HOME"] = before

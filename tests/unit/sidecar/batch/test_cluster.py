@@ -106,6 +106,7 @@ def test_a_cluster_of_one_s_own_has_a_token_and_the_loopback(
     ray_environment.prepare("10.0.0.1:6379")
     assert "RAY_AUTH_TOKEN" not in environment
     assert environment["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert "127.0.0.1" in environment["RAY_USAGE_STATS_REPORT_URL"]
     tokens = set()
     for _ in range(2):
         ray_environment.prepare("local")
