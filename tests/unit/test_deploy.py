@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import os
 import re
 import shlex
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml  # type: ignore[import-untyped]
@@ -458,10 +460,16 @@ def test_the_operator_submits_with_a_token_and_removes_the_cluster() -> None:
     assert spec["shutdownAfterJobFinishes"] is True
 
 
-def test_no_pod_of_ray_tells_of_its_use() -> None:
-    for pod in pods_of_ray():
-        for container in pod["containers"]:
-            assert {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"} in container["env"]
+def test_no_pod_of_ray_tells_of_its_use_or_asks_where_it_is() -> None:
+    environments = [
+        {one["name"]: one["value"] for one in container["env"]}
+        for pod in pods_of_ray()
+        for container in pod["containers"]
+    ]
+    assert {one["RAY_USAGE_STATS_ENABLED"] for one in environments} == {"0"}
+    head = environments[0]
+    assert urlsplit(head["RAY_USAGE_STATS_REPORT_URL"]).hostname == "127.0.0.1"
+    assert head["HOME"] == os.devnull
 
 
 def test_the_policy_admits_rays_pods_and_the_operator_alone() -> None:
