@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import csv
+import functools
 import hashlib
 import io
 import itertools
 from codecs import BOM_UTF8
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,6 +146,13 @@ class Rows:
                     left -= table.num_rows
                     if left <= 0:
                         break
+
+    def onward(self, first: int, count: int) -> Iterator[pa.Table]:
+        """Yield what `tables` does, by a reader that stays where it is for later rows."""
+        for file, start, rows in self._spans(first, count):
+            begin = functools.partial(self._tables, file)
+            with _blamed(file):
+                yield from _reader(file, (self._text, self._id)).read(begin, start, rows)
 
     def __len__(self) -> int:
         """Return how many rows there are."""
@@ -305,8 +313,46 @@ class RowsPart:
     count: int
 
     def tables(self) -> Iterator[pa.Table]:
-        """Yield them."""
-        return self.rows.tables(self.first, self.count)
+        """Yield them. Where parts are read in order, in one process, it reads a file once."""
+        return self.rows.onward(self.first, self.count)
+
+
+class Reader:
+    """Reads one file, and goes on from where it is for rows that come later."""
+
+    def __init__(self) -> None:
+        """Have nothing open."""
+        self._tables: Iterator[pa.Table] = iter(())
+        self._held: pa.Table | None = None  # the beginning of what is left, or none of it yet
+        self._at: int | None = None  # the row that is next
+
+    def read(
+        self, begin: Callable[[int], Iterator[pa.Table]], first: int, count: int
+    ) -> Iterator[pa.Table]:
+        """Yield `count` rows from `first` on; `begin` reads the file from a row on."""
+        at = self._at
+        if at is None or at > first:
+            self._tables, self._held, at = begin(first), None, first
+        end = first + count
+        while at < end:
+            self._at = None  # it is not known where reading fails
+            table = self._held or next(self._tables, None)
+            if table is None:  # a file that is shorter by now
+                return
+            passed = min(max(0, first - at), table.num_rows)
+            taken = min(end - at, table.num_rows) - passed
+            at += passed + taken
+            self._held = table.slice(passed + taken) if passed + taken < table.num_rows else None
+            self._at = at
+            if taken:
+                yield table.slice(passed, taken)
+
+
+@functools.lru_cache(maxsize=1)
+def _reader(file: Path, columns: tuple[str | None, ...]) -> Reader:
+    """Return this process's reader of a file, of which it has one."""
+    del file, columns
+    return Reader()
 
 
 def _utf8(ids: pa.Array) -> pa.Array:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import os
@@ -48,6 +49,39 @@ def test_rows_are_read_from_any_of_them_on(tmp_path: Path, name: str, first: int
     expected = [{"id": i, "text": t, "problem": None} for i, t in zip(NAMES, TEXTS, strict=True)]
     assert found.total == 20
     assert rows(found, first) == expected[first:]
+
+
+# In order, with gaps, and back again: as a cluster reads, and reads again where a node is lost.
+PARTS = [(0, 3), (3, 3), (6, 1), (12, 7), (2, 9), (11, 9), (19, 1), (0, 20), (5, 5)]
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_parts_are_the_same_in_whatever_order(tmp_path: Path, name: str) -> None:
+    found = source(files(tmp_path, {name: FORMS[name], "b.jsonl": LINES}))
+    whole = rows(found)
+    for first, count in (*PARTS, (15, 10), (20, 20), (0, 40)):
+        tables = list(found.part(first, count).tables())
+        assert pa.concat_tables(tables).to_pylist() == whole[first : first + count], (first, count)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_parts_in_order_open_a_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    found = source(files(tmp_path, {name: FORMS[name]}))
+    own, begun = Rows._tables, []
+
+    def begin(self: Rows, file: Path, first: int) -> object:
+        begun.append(first)
+        return own(self, file, first)
+
+    monkeypatch.setattr(Rows, "_tables", begin)
+    for first in range(4, 20, 4):
+        part = copy.deepcopy(found.part(first, 4))  # as it travels
+        assert [row["id"] for row in pa.concat_tables(part.tables()).to_pylist()] == NAMES[
+            first : first + 4
+        ]
+    assert begun == [4]
 
 
 UGLY: dict[str, str | bytes | pa.Table] = {
