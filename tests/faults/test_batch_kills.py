@@ -62,8 +62,12 @@ def kill(run: subprocess.Popen[str], output: Path, sent: int, *, after_s: float)
     time.sleep(after_s)
     assert run.poll() is None, "it was done before"
     run.send_signal(sent)
-    run.communicate(timeout=60)
-    assert run.returncode in {-signal.SIGKILL, 128 + signal.SIGTERM}
+    told = run.communicate(timeout=60)[1]
+    if sent == signal.SIGKILL:
+        assert run.returncode == -signal.SIGKILL
+    else:
+        assert run.returncode == 128 + sent
+        assert told.endswith("\nstopped: the same command goes on\n")
 
 
 def known(output: Path) -> list[dict[str, object]]:

@@ -112,13 +112,15 @@ def embed(
     """Write the shards of `source` that `work` lacks."""
     progress.begin(source, done=work.items, rows=work.rows)
     trim = limits.trimmer()
-    for block in job.cut(source.blocks(work.items), rows=shard_rows):
-        table = _positioned(block.table, work.rows)
-        progress.written(work.add(_columns(embedder(table)), items=block.items))
-        del table, block  # before the next shard is read
-        pa.default_memory_pool().release_unused()
-        trim()
-    progress.end()
+    try:
+        for block in job.cut(source.blocks(work.items), rows=shard_rows):
+            table = _positioned(block.table, work.rows)
+            progress.written(work.add(_columns(embedder(table)), items=block.items))
+            del table, block  # before the next shard is read
+            pa.default_memory_pool().release_unused()
+            trim()
+    finally:  # so that an error is told on a line of its own
+        progress.end()
 
 
 def _positioned(table: pa.Table, first: int) -> pa.Table:
@@ -198,7 +200,13 @@ def _on_cluster(
 def _end_when_told() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         # Not by the signal's own default, which the first process of a container does not have.
-        signal.signal(number, lambda received, _: os._exit(128 + received))
+        signal.signal(number, _end)
+
+
+def _end(received: int, _: object) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, b"\nstopped: the same command goes on\n")  # it may be amid another line
+    os._exit(128 + received)
 
 
 class Progress:

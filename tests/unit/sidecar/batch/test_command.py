@@ -4,12 +4,14 @@ import io
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from sidecar.batch import job
+from sidecar.batch import command, job
 from sidecar.batch.command import Progress
+from sidecar.batch.inputs import Rows
+from sidecar.errors import ModelError
 from tests.support.batches import files, read
 from tests.support.pages import ROOT
 
@@ -139,3 +141,16 @@ def test_progress_on_a_terminal_is_one_line() -> None:
     first, second = out.getvalue().split("\r\x1b[K")[1:]
     assert first == "10 rows, 10 rows/s, 100 tokens/s, 1 min 39 s left"
     assert second.endswith("198 h 0 min left\n")
+
+
+def test_an_error_is_told_below_the_progress(tmp_path: Path) -> None:
+    told, _, out = progress(is_terminal=True)
+    source = Rows(files(tmp_path, {"in.csv": "text\na\n"}), text_column="text", id_column=None)
+
+    def fail(_: object) -> NoReturn:
+        told.add(1, 1)
+        raise ModelError("no vectors")
+
+    with pytest.raises(ModelError), job.begin(tmp_path / "out", {}) as work:
+        command.embed(work, source, fail, shard_rows=5, progress=told)
+    assert out.getvalue().endswith("\n")
