@@ -103,16 +103,18 @@ class LanceShards:
     def __init__(self, output: Path) -> None:
         """Write into a dataset in `output`."""
         self._place = output / DATASET
+        self._known: int | None = None  # the version to go back to, 0 for none
 
     def resume(self, finished: Sequence[Shard]) -> None:
-        """Go back to the version of the last of `finished`."""
+        """Go back to the version of the last of `finished`, once there is more to write.
+
+        A job that is done leaves what others have done to its dataset, as building an index.
+        """
         import lance  # noqa: PLC0415 (where it was asked for)
 
+        version = self._known = finished[-1].version if finished else 0
         if not finished:
-            if self._place.is_dir():  # of a run that ended before its first line
-                shutil.rmtree(self._place)
             return
-        version = finished[-1].version
         try:
             last = lance.dataset(self._place, version=version)
             is_whole = last.count_rows() == sum(shard.rows for shard in finished)
@@ -120,14 +122,17 @@ class LanceShards:
             raise self._damaged(str(error).partition("\n")[0]) from error
         if not is_whole:
             raise self._damaged("it has other rows than the job's manifest says")
-        if lance.dataset(self._place).version != version:
-            last.restore()
 
     def write(self, table: pa.Table, number: int) -> dict[str, Any]:
         """Add the rows of the shard `number`."""
         del number
         import lance  # noqa: PLC0415 (as above)
 
+        version, self._known = self._known, None
+        if version == 0 and self._place.is_dir():  # of a run that ended before its first line
+            shutil.rmtree(self._place)
+        if version and lance.dataset(self._place).version != version:
+            lance.dataset(self._place, version=version).restore()
         before = set(self._place.rglob("*")) if self._place.is_dir() else set()
         made = lance.write_dataset(table, self._place, mode="append")
         for path in (set(self._place.rglob("*")) - before) | {self._place, self._place.parent}:

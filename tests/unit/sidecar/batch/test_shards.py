@@ -61,6 +61,16 @@ def test_a_dataset_has_every_row_once_wherever_a_run_ended(
     assert [json.loads(line)["rows"] for line in lines] == [10, 10, 10, 5]
 
 
+def test_a_finished_dataset_keeps_what_others_add_to_it(source: Rows, tmp_path: Path) -> None:
+    write(tmp_path / "out", source, form="lance")
+    place = tmp_path / "out" / shards.DATASET
+    lance.dataset(place).create_scalar_index("position", "BTREE")
+    version = lance.dataset(place).version
+    write(tmp_path / "out", source, form="lance")
+    assert lance.dataset(place).version == version
+    assert len(lance.dataset(place).describe_indices()) == 1
+
+
 def test_a_dataset_that_is_not_as_it_was_ends_the_run(source: Rows, tmp_path: Path) -> None:
     write(tmp_path / "out", source, form="lance")
     place = tmp_path / "out" / shards.DATASET
