@@ -24,7 +24,7 @@ from sidecar.batch.folders import Chunker, Documents, Folders
 from sidecar.batch.inputs import Listed, Rows, Source
 from sidecar.batch.shards import Shard, shards_of
 from sidecar.documents.chunking import Chunking
-from sidecar.errors import UsageError
+from sidecar.errors import DiskError, UsageError
 from sidecar.models.loader import Loaded, load
 from sidecar.problems import Problem
 from sidecar.process import limits, stdio
@@ -51,7 +51,8 @@ def run(settings: Settings, told: argparse.Namespace) -> None:
     shards_of(told.format, told.output)  # which a library may be missing for
     options.refuse_unread(told, is_of_rows=bool(found.files))
     asked = validated(options.asked(told))
-    progress = Progress(sys.stderr)
+    # None is one that was closed at the start, whose descriptor is the null device's by now.
+    progress = Progress(sys.stderr or os.fdopen(2, "w"))
     progress.say("reading the inputs")
     # Before the model: what is wrong with them is known in a moment.
     read = _read(settings, found, told)
@@ -97,8 +98,13 @@ def run(settings: Settings, told: argparse.Namespace) -> None:
         "model": embedder.model,
         "fingerprint": embedder.fingerprint,
     }
-    with os.fdopen(out, "w", encoding="utf-8") as stdout:
-        stdout.write(f"{json.dumps(summary, ensure_ascii=False)}\n")
+    try:
+        with os.fdopen(out, "w", encoding="utf-8", errors="surrogateescape") as stdout:
+            stdout.write(f"{json.dumps(summary, ensure_ascii=False)}\n")
+    except OSError as error:
+        what = "every row is written, but not to stdout what came of them"
+        why = error.strerror or ""
+        raise DiskError(what, why=why, next_step=f"see {told.output / job.MANIFEST}") from error
 
 
 def embed(
@@ -223,8 +229,7 @@ class Progress:
 
     def say(self, what: str) -> None:
         """Say what is done before there are rows."""
-        self._out.write(f"{what}\n")
-        self._out.flush()
+        self._write(f"{what}\n")
 
     def begin(self, source: Source, *, done: int, rows: int) -> None:
         """Begin with `done` items of `source`, which have become so many `rows`."""
@@ -248,8 +253,7 @@ class Progress:
         """Tell the end."""
         self._tell()
         if self._is_terminal:
-            self._out.write("\n")
-            self._out.flush()
+            self._write("\n")
 
     def _tell(self) -> None:
         self._told = self._now()
@@ -261,8 +265,12 @@ class Progress:
         if done and left > 0:
             said += f", {_duration(seconds * left / done)} left"
         start, end = ("\r\x1b[K", "") if self._is_terminal else ("", "\n")
-        self._out.write(f"{start}{said}{end}")
-        self._out.flush()
+        self._write(f"{start}{said}{end}")
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # of a terminal that is gone, or a log on a full disk
+            self._out.write(text)
+            self._out.flush()
 
 
 def _duration(seconds: float) -> str:

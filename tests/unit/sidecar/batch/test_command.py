@@ -58,6 +58,28 @@ def test_a_run_beside_another_exits_2(tmp_path: Path) -> None:
     assert "another run writes to out now" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("streams", "code"),
+    [("2>/dev/full", 0), ("2>&- >&-", 0), (">/dev/full 2>said", 6)],
+    ids=["full stderr", "closed", "full stdout"],
+)
+def test_a_job_is_done_whatever_becomes_of_its_streams(
+    tmp_path: Path, streams: str, code: int
+) -> None:
+    files(tmp_path, {"in.csv": "text\na\n"})
+    command = [sys.executable, "-I", "-B", str(SERVICE), "embed", "--engine", "hash"]
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'"$@" {streams}', "sh", *command, "in.csv", "--output", "out"],
+        capture_output=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == code
+    assert len(read(tmp_path / "out")) == 1
+    if code:
+        assert "every row is written" in (tmp_path / "said").read_text(encoding="utf-8")
+
+
 def test_documents_become_a_row_for_each_chunk(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes/a.txt").write_text("some words " * 30, encoding="utf-8")
