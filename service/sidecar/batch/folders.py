@@ -99,17 +99,18 @@ class Folders:
     def __init__(self, folders: Sequence[Path], *, max_bytes: int) -> None:
         """Read every file once, for its digest. Raises UsageError if there is none."""
         self._roots = tuple(folder.resolve() for folder in folders)
+        names = _names(folders)
         self._files: list[tuple[Path, str]] = []  # and the name that its rows have
         self._max_bytes, self._first = max_bytes, 0
         others = 0
-        for folder, root in zip(folders, self._roots, strict=True):
+        for folder, root in zip(names, self._roots, strict=True):
             for path in _files_below(root):
                 if path.suffix.lower() not in SUFFIXES:
                     others += 1
                     continue
                 name = path.relative_to(root).as_posix()
                 several = len(folders) > 1
-                self._files.append((path, f"{folder.name}/{name}" if several else name))
+                self._files.append((path, f"{folder}/{name}" if several else name))
         if not self._files:
             what = f"there are no documents in {folders[0]}"
             why = f"documents are {', '.join(SUFFIXES)}; {others} other files are there"
@@ -267,6 +268,17 @@ def _digest(path: Path) -> str | None:
             return hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError:
         return None
+
+
+def _names(folders: Sequence[Path]) -> Sequence[str]:
+    """Return what folders are called. Raises UsageError for two whose names are the same."""
+    names = [Path(os.path.abspath(folder)).name for folder in folders]  # noqa: PTH100 (links stay)
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            what = f"{folders[names.index(name)]} and {folders[place]} have one name"
+            why = "of several folders, a document is known by its folder's name and its path there"
+            raise UsageError(what, why=why, next_step="embed each to an output of its own")
+    return names
 
 
 def _files_below(root: Path) -> list[Path]:

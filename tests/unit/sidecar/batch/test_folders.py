@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -16,7 +17,6 @@ from tests.support.tinypdf import pdf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.support.stub_engine import Served
 
@@ -157,6 +157,18 @@ def test_documents_of_several_folders_have_the_folders_names(shelf: Path, tmp_pa
     with documents(shelf, other) as found:
         names = {row["id"] for row in rows(found)}
     assert {"shelf/b.txt", "other/b.txt"} <= names
+
+
+def test_folders_of_one_name_are_refused_and_dots_have_names(
+    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = tmp_path / "else/shelf"
+    same.mkdir(parents=True)
+    monkeypatch.chdir(shelf)
+    with pytest.raises(UsageError, match="have one name"), documents(Path(), same):
+        pass
+    with documents(Path(), same.parent) as found:
+        assert rows(found)[0]["id"] == "shelf/b.txt"
 
 
 def test_a_folder_that_cannot_be_listed_is_told(
