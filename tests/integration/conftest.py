@@ -161,13 +161,14 @@ def base() -> Path:
     return base_for(ARCHITECTURES[platform.machine()])
 
 
-def base_for(architecture: str) -> Path:
+def base_for(architecture: str, *, has_shell: bool = False) -> Path:
     """Return the base for an architecture, made unless it is there."""
-    path, program = PROJECT.out / f"base-{architecture}.tar", PROJECT.root / "ci" / "base"
+    infix, options = ("-shell", ["--shell"]) if has_shell else ("", [])
+    path, program = PROJECT.out / f"base{infix}-{architecture}.tar", PROJECT.root / "ci" / "base"
     # One that an older script made may lack what a bundle wants now.
     if not path.is_file() or path.stat().st_mtime < program.stat().st_mtime:
         done = subprocess.run(
-            [program, architecture],
+            [program, *options, architecture],
             capture_output=True,
             encoding="utf-8",
             check=False,

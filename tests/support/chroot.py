@@ -21,21 +21,22 @@ GLIBC = ("libc", "libm", "libpthread", "libdl", "librt", "libutil", "libresolv")
 COMPILER = ("libstdc++", "libgcc_s")
 # Nobody in no group: an account that the machine has never heard of.
 STRANGER = 12345
-NAMESPACES = ("unshare", "--mount", "--net", "--pid", "--fork")
+NAMESPACES = ("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child")
 LOOPBACK = """
 import fcntl, socket, struct
 with socket.socket() as probe:
     fcntl.ioctl(probe, 0x8914, struct.pack("16sh14x", b"lo", 0x49))
 """
 ENTER = """
-python="$1" loopback="$2" user="$3" root="$4"
-shift 4
+python="$1" loopback="$2" user="$3" root="$4" memory="$5"
+shift 5
 "$python" -I -c "$loopback"
 mount --bind "$root" "$root"
 mount -t proc proc "$root/proc"
 for device in "$root"/dev/*; do
     if [ -e "$device" ]; then mount --bind "/dev/${device##*/}" "$device"; fi
 done
+for folder in $memory; do mount -t tmpfs -o mode=1777 tmpfs "$root/$folder"; done
 mount -o remount,bind,ro "$root"
 exec env -i "$(command -v chroot)" --userspec="$user" --groups= "$root" "$@"
 """
@@ -79,13 +80,16 @@ def add_devices(root: Path) -> None:
         (root / "dev" / name).touch()
 
 
-def inside(python: Path, root: Path, command: Sequence[str], *, uid: int = 0) -> list[str]:
+def inside(
+    python: Path, root: Path, command: Sequence[str], *, uid: int = 0, memory: Sequence[str] = ()
+) -> list[str]:
     """Return the command that runs `command` on the machine at `root`, as `uid`.
 
-    `python` is one of this machine: it brings loopback up, for which there may be no tool.
+    `python` is one of this machine: it brings loopback up, for which there may be no tool. `memory`
+    are folders below `root` that can be written to, and are gone with the command.
     """
     entrance = [*NAMESPACES, "sh", "-euc", ENTER, "enter", str(python), LOOPBACK]
-    return [*entrance, f"+{uid}:+{uid}", str(root), *command]
+    return [*entrance, f"+{uid}:+{uid}", str(root), " ".join(memory), *command]
 
 
 def offline(python: Path, command: Sequence[str]) -> list[str]:
