@@ -156,7 +156,6 @@ class ClusterSource:
         context.enable_progress_bars = False
         context.execution_options.preserve_order = True
         context.target_max_block_size = BLOCK_BYTES
-        context.max_consecutive_actor_init_deaths = RESTARTS
         size = PART_ROWS if self.is_by_row else PART_DOCUMENTS
         parts = [
             self._source.part(start, min(size, self.total - start))

@@ -317,7 +317,7 @@ class RowsPart:
         return self.rows.onward(self.first, self.count)
 
 
-class Reader:
+class FileReader:
     """Reads one file, and goes on from where it is for rows that come later."""
 
     def __init__(self) -> None:
@@ -349,10 +349,10 @@ class Reader:
 
 
 @functools.lru_cache(maxsize=1)
-def _reader(file: Path, columns: tuple[str | None, ...]) -> Reader:
+def _reader(file: Path, columns: tuple[str | None, ...]) -> FileReader:
     """Return this process's reader of a file, of which it has one."""
     del file, columns
-    return Reader()
+    return FileReader()
 
 
 def _utf8(ids: pa.Array) -> pa.Array:
