@@ -30,7 +30,7 @@ from ray.util.annotations import RayDeprecationWarning
 from sidecar.batch.actor import EngineActor, Task
 from sidecar.batch.folders import Folders, by_item
 from sidecar.batch.inputs import Block, Rows
-from sidecar.batch.ray_environment import LOCAL, RESTARTS, head_home
+from sidecar.batch.ray_environment import LOCAL, RESTARTS, homeless
 from sidecar.errors import ModelError, ServiceError, UnreachableError
 
 # Of the input: what an actor embeds at a time, and what is lost with it.
@@ -89,7 +89,7 @@ def joined(address: str, service: Path) -> Iterator[None]:
         try:
             if address == LOCAL:
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-"))
-                with head_home(Path(folder)) as home:
+                with homeless() as home:
                     own = {"include_dashboard": False, "_temp_dir": folder}
                     _init(address, found | {"env_vars": home}, **own)
             else:

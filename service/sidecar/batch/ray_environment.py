@@ -6,7 +6,6 @@ import contextlib
 import os
 import secrets
 from collections.abc import Iterator
-from pathlib import Path
 
 LOCAL = "local"
 # Actors that end, or whose nodes do, are started again, and their parts sent again. Without an end
@@ -34,15 +33,14 @@ def prepare(address: str) -> None:
 
 
 @contextlib.contextmanager
-def head_home(folder: Path) -> Iterator[dict[str, str]]:
-    """Have a home meanwhile for the head that is started: `folder`. Yields what workers go back to.
+def homeless() -> Iterator[dict[str, str]]:
+    """Have no home meanwhile, for the head that is started. Yields what workers go back to.
 
-    The head looks in its home for how it was configured, and asks the metadata services of three
-    clouds if it finds nothing, whatever its usage statistics are.
+    A head looks in its home for how it was configured, and where it finds a home without it asks
+    the metadata services of three clouds, whatever its usage statistics are.
     """
-    (folder / "ray_bootstrap_config.yaml").write_text("{}\n", encoding="ascii")
     before = os.environ.get("HOME")
-    os.environ["HOME"] = str(folder)
+    os.environ["HOME"] = os.devnull
     try:
         yield {} if before is None else {"HOME": before}
     finally:
