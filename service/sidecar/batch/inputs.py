@@ -137,22 +137,16 @@ class Rows:
             yield Block(items=table.num_rows, table=table, is_divisible=True)
 
     def tables(self, first: int, count: int) -> Iterator[pa.Table]:
-        """Yield `count` rows from `first` on."""
+        """Yield `count` rows from `first` on. Raises UsageError and DiskError."""
         for file, start, rows in self._spans(first, count):
-            left = rows
-            with _blamed(file):
-                for table in self._tables(file, start):
-                    yield table.slice(0, left)
-                    left -= table.num_rows
-                    if left <= 0:
-                        break
+            yield from _first_of(self._tables(file, start), rows, file)
 
     def onward(self, first: int, count: int) -> Iterator[pa.Table]:
         """Yield what `tables` does, by a reader that stays where it is for later rows."""
         for file, start, rows in self._spans(first, count):
             begin = functools.partial(self._tables, file)
-            with _blamed(file):
-                yield from _reader(file, (self._text, self._id)).read(begin, start, rows)
+            read = _reader(file, (self._text, self._id)).read(begin, start, rows)
+            yield from _first_of(read, rows, file)
 
     def __len__(self) -> int:
         """Return how many rows there are."""
@@ -337,7 +331,7 @@ class FileReader:
         while at < end:
             self._at = None  # it is not known where reading fails
             table = self._held or next(self._tables, None)
-            if table is None:  # a file that is shorter by now
+            if table is None:
                 return
             passed = min(max(0, first - at), table.num_rows)
             taken = min(end - at, table.num_rows) - passed
@@ -353,6 +347,20 @@ def _reader(file: Path, columns: tuple[str | None, ...]) -> FileReader:
     """Return this process's reader of a file, of which it has one."""
     del file, columns
     return FileReader()
+
+
+def _first_of(tables: Iterator[pa.Table], rows: int, file: Path) -> Iterator[pa.Table]:
+    """Yield the first `rows` of `tables`. Raises DiskError if the file has fewer by now."""
+    left = rows
+    with _blamed(file):
+        for table in tables:
+            yield table.slice(0, left)
+            left -= table.num_rows
+            if left <= 0:
+                return
+    what = f"{file.name} has fewer rows than it had at the start"
+    why = "it was changed while it was read"
+    raise DiskError(what, why=why, next_step="name a new --output, and leave the file as it is")
 
 
 def _utf8(ids: pa.Array) -> pa.Array:

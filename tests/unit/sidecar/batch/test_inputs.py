@@ -12,7 +12,7 @@ import pytest
 
 from sidecar.batch import inputs
 from sidecar.batch.inputs import Rows, listed
-from sidecar.errors import UsageError
+from sidecar.errors import DiskError, UsageError
 from tests.support.batches import files
 
 if TYPE_CHECKING:
@@ -82,6 +82,16 @@ def test_parts_in_order_open_a_file_once(
             first : first + 4
         ]
     assert begun == [4]
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet"])
+def test_a_file_that_lost_rows_since_the_start_ends_a_job(tmp_path: Path, name: str) -> None:
+    (path,) = files(tmp_path, {name: FORMS[name]})
+    found = source([path])
+    files(tmp_path, {"rows.jsonl": LINES[:200], "rows.csv": CSV[:200], "rows.parquet": TABLE[:9]})
+    for read in (found.blocks(0), found.part(0, 20).tables()):
+        with pytest.raises(DiskError, match="fewer rows than it had"):
+            list(read)
 
 
 UGLY: dict[str, str | bytes | pa.Table] = {
