@@ -29,6 +29,7 @@ from sidecar.errors import DiskError, IntegrityError, UsageError
 MANIFEST = "_job.jsonl"  # readers of folders of Parquet pass over names that begin so
 SCHEMA = 1
 SHARD_BYTES = 1 << 26  # of texts: a shard with more ends, however few rows it has
+MOST_TOLD = 8  # differences of a run
 # What a later run may differ in: the same vectors come of it.
 FREE = {"made_by", "other_files", "path", "schema", "type"}
 
@@ -140,8 +141,9 @@ def _resume(manifest: IO[bytes], about: Mapping[str, Any]) -> list[Shard] | None
         raise IntegrityError(what, why=str(error), next_step="name a new --output") from error
     if told := list(_differences(before, {k: v for k, v in about.items() if k not in FREE})):
         what = "the output is that of another job"
+        more = [f"and {len(told) - MOST_TOLD} more"] if len(told) > MOST_TOLD else []
         step = "run the command as it was, or name a new --output"
-        raise UsageError(what, why="; ".join(told), next_step=step)
+        raise UsageError(what, why="; ".join([*told[:MOST_TOLD], *more]), next_step=step)
     return shards
 
 

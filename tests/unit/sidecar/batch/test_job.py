@@ -147,6 +147,16 @@ def test_one_input_more_is_told_by_their_number(tmp_path: Path) -> None:
     assert caught.value.why == "inputs was 1, and is 2"
 
 
+def test_of_many_differences_some_are_told(tmp_path: Path) -> None:
+    with job.begin(tmp_path / "out", {"inputs": [{"sha256": f"a{n}"} for n in range(1000)]}):
+        pass
+    other = {"inputs": [{"sha256": f"b{n}"} for n in range(1000)]}
+    with pytest.raises(UsageError) as caught, job.begin(tmp_path / "out", other):
+        pass
+    assert caught.value.why.startswith('inputs.0.sha256 was "a0", and is "b0"; ')
+    assert caught.value.why.endswith("; and 992 more")
+
+
 def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
     with (
         job.begin(tmp_path / "out", {}),
