@@ -35,7 +35,7 @@ print("the worker has pyarrow", ray.get(version.remote()))
 """
 # As KubeRay starts a head, asks after it, submits a job: by bash, by wget and by `ray`.
 NODE = """
-ray start --head --num-cpus=1 --memory=2000000000 --object-store-memory=100000000 \
+ray start --head --num-cpus=2 --memory=2000000000 --object-store-memory=100000000 \
     --dashboard-agent-listen-port=52365
 ask() { wget --tries 1 -T 10 -q -O- "http://localhost:$1" | grep success; }
 SECONDS=0
@@ -49,7 +49,9 @@ echo "the job ended with $?"
 RAY_AUTH_TOKEN=another ray job submit --address http://localhost:8265 -- true
 echo "the stranger ended with $?"
 mkdir /tmp/in && echo '{"text": "the tide tables"}' >/tmp/in/texts.jsonl
-shift && "$@" embed /tmp/in/texts.jsonl --output /tmp/out
+shift
+ray job submit --address http://localhost:8265 -- \
+    "$@" embed /tmp/in/texts.jsonl --output /tmp/out --ray auto
 echo "embedding ended with $?"
 """
 
