@@ -4,7 +4,7 @@ ServiceError            1   a bug in the service
 + UsageError            2   usage or configuration
 + AddressInUseError     3   the port is taken
 + IntegrityError        4   the bytes are not the locked ones
-+ UnreachableError      5   the model is not here, and may not or cannot be fetched
++ UnreachableError      5   the model is not here, and may not or cannot be fetched; or no cluster
 + DiskError             6   no space, or no right to read
 + PolicyError           7   refused by a rule
 + UnsupportedError     10   the system or processor is too old, or a foreign library breaks it
@@ -82,7 +82,7 @@ class IntegrityError(ServiceError):
 
 
 class UnreachableError(ServiceError):
-    """The model is not on this machine, and may not or cannot be fetched."""
+    """The model is not on this machine, and may not or cannot be fetched; or no cluster answers."""
 
     exit_code = 5
 

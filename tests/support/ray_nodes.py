@@ -18,7 +18,7 @@ import psutil
 from sidecar.batch import ray_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 ROOT = Path(__file__).parents[2]
 ENDS_WITHIN_S = 240
@@ -43,7 +43,7 @@ class Nodes:
         before = dict(os.environ)
         os.environ |= environment
         try:
-            return self.cluster.add_node(num_cpus=1)
+            return _patiently(lambda: self.cluster.add_node(num_cpus=1))
         finally:
             _restore(before)
 
@@ -88,13 +88,24 @@ def nodes(count: int) -> Iterator[Nodes]:
         from ray.cluster_utils import Cluster  # noqa: PLC0415 (reads the environment)
 
         head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
+        cluster = _patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
         stack.callback(cluster.shutdown)
         told = {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
         made = Nodes(cluster=cluster, environment={**told, "PATH": os.environ["PATH"]})
         for _ in range(count):
             made.add()
         yield made
+
+
+def _patiently(start: Callable[[], Any]) -> Any:
+    """Return what `start` does: Ray gives a node half a minute, which may be too little."""
+    for left in (2, 1, 0):
+        try:
+            return start()
+        except Exception as error:
+            if "timed out during startup" not in str(error) or not left:
+                raise
+    return None
 
 
 def _restore(before: Mapping[str, str]) -> None:

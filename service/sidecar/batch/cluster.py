@@ -94,9 +94,12 @@ def joined(address: str, service: Path) -> Iterator[None]:
                     _init(address, found | {"env_vars": home}, **own)
             else:
                 _init(address, found)
-        except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
+        except Exception as error:  # Ray raises the class itself, too
             what = f"no Ray cluster can be used at {address}"
             step = "start it, name it by --ray HOST:PORT, and give it its token: RAY_AUTH_TOKEN"
+            if address == LOCAL:
+                what = "no Ray cluster can be started on this machine"
+                step = "run the command again when the machine is less busy, or without --ray"
             raise UnreachableError(what, why=str(error), next_step=step) from error
         stack.callback(ray.shutdown)
         yield

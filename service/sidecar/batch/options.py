@@ -25,7 +25,7 @@ Embed files of rows, or folders of documents, into Parquet. A run that was
 stopped or killed goes on where it was when the command is given again.
 """
 EXIT_CODES = """exit codes:
-  0  every row is written: with a vector,    5  the model is not here
+  0  every row is written: with a vector,    5  the model, or the cluster, is not here
      or with its error                       6  a file cannot be read or written
   1  a bug                                   7  the model is refused by a rule
   2  usage, or the output is another job's  10  this system is too old
