@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -12,25 +13,32 @@ import pytest
 
 from bundler.launch import RunningService, command
 from sidecar.manifest import read
+from tests.smoke.conftest import assembled
 
+pq = pytest.importorskip("pyarrow.parquet", reason="profiles that embed files are for Linux")
 pytestmark = pytest.mark.full
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 60
 
 
+# How each profile embeds, which is whole and gives its service's vectors.
+WAYS: dict[str, tuple[str, ...]] = {
+    "batch": (),
+    "cluster": ("--ray", "local", "--actors", "2"),
+}
+ROWS = 1_000
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def profile(request: pytest.FixtureRequest) -> str:
+    """Return a profile that embeds files."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def batch() -> Path:
-    """Return a bundle of the profile batch, assembled or reused."""
-    if sys.platform != "linux":
-        pytest.skip("the profile batch is for Linux")
-    done = subprocess.run(
-        [sys.executable, ROOT / "build", "assemble", "--profile", "batch"],
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return Path(done.stdout.strip())
+def batch(profile: str) -> Path:
+    """Return a bundle of the profile, assembled or reused."""
+    return assembled("--profile", profile)
 
 
 def test_the_command_smoke_finds_the_bundle_whole(batch: Path) -> None:
@@ -44,14 +52,15 @@ def test_the_command_smoke_finds_the_bundle_whole(batch: Path) -> None:
 
 
 def test_files_get_the_vectors_of_the_service(
-    batch: Path, texts: list[str], tmp_path: Path
+    profile: str, batch: Path, texts: list[str], tmp_path: Path
 ) -> None:
-    pq = pytest.importorskip("pyarrow.parquet")
+    texts = [f"{text} {number}" for number, text in zip(range(ROWS), itertools.cycle(texts))]
     with (tmp_path / "in.jsonl").open("w", encoding="utf-8") as lines:
         lines.writelines(json.dumps({"text": text}) + "\n" for text in texts)
     python = batch / read(batch).runtime.executable
+    given = ["in.jsonl", "--output", "out", *WAYS[profile]]
     done = subprocess.run(
-        [python, "-I", "-B", batch / "embedding_sidecar", "embed", "in.jsonl", "--output", "out"],
+        [python, "-I", "-B", batch / "embedding_sidecar", "embed", *given],
         capture_output=True,
         encoding="utf-8",
         cwd=tmp_path,
