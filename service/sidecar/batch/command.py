@@ -72,7 +72,7 @@ def run(settings: Settings, told: argparse.Namespace) -> None:
         work = stack.enter_context(job.begin(told.output, about, told.format))
         source: Source
         embed_table: Callable[[pa.Table], pa.Table] = embedder
-        if told.ray is not None:
+        if told.ray is not None and len(read):
             task = Task(
                 settings=settings,
                 asked=asked,
@@ -125,6 +125,8 @@ def embed(
             del table, block  # before the next shard is read
             pa.default_memory_pool().release_unused()
             trim()
+        if isinstance(source, Rows) and not work.shards:  # so that the output has its columns
+            work.add(_columns(embedder(_positioned(source.none(), 0))), items=0)
     finally:  # so that an error is told on a line of its own
         progress.end()
 

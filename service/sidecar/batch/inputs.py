@@ -141,6 +141,11 @@ class Rows:
         for file, start, rows in self._spans(first, count):
             yield from _first_of(self._tables(file, start), rows, file)
 
+    def none(self) -> pa.Table:
+        """Return a table of none of the rows, which has their columns."""
+        ids = None if self._id_type is None else pa.array([], self._id_type)
+        return self._table(ids, pa.array([], pa.large_string()), None)
+
     def onward(self, first: int, count: int) -> Iterator[pa.Table]:
         """Yield what `tables` does, by a reader that stays where it is for later rows."""
         for file, start, rows in self._spans(first, count):

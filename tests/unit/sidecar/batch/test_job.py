@@ -93,6 +93,18 @@ def test_a_run_that_ends_anywhere_goes_on(
     assert not list((tmp_path / "out").glob(".*"))
 
 
+@pytest.mark.parametrize("key", ["id", None])
+def test_an_input_without_rows_gives_their_columns(tmp_path: Path, key: str | None) -> None:
+    paths = files(tmp_path, {"in.csv": "id,text\n", "one.csv": "id,text\na,b\n"})
+    for path in paths:
+        made = Rows([path], text_column="text", id_column=key)
+        write(tmp_path / path.stem, made)
+        write(tmp_path / path.stem, made)
+    found = read(tmp_path / "in")
+    assert (found.num_rows, list(shards(tmp_path / "in"))) == (0, ["part-00000.parquet"])
+    assert found.schema == read(tmp_path / "one").schema
+
+
 def test_half_a_line_of_the_manifest_is_cut_off(source: Rows, tmp_path: Path) -> None:
     write(tmp_path / "whole", source)
     data = (tmp_path / "whole" / job.MANIFEST).read_bytes()
