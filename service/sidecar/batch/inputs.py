@@ -9,7 +9,7 @@ import hashlib
 import io
 import itertools
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,7 @@ READ_BYTES = 1 << 20
 LONGEST_FIELD = (
     1 << 26
 )  # of CSV, where a quotation mark that is never closed takes all that follows
+END = '"end'  # of CSV: a row of one field
 BAD_JSON, BAD_ROW, NOT_TEXT = "bad-json", "bad-row", "bad-value"
 
 
@@ -294,7 +295,7 @@ class Rows:
         with _lines(file) as lines:
             # Bytes that are no UTF-8 are found where they are, and cost their row alone.
             decoded = io.TextIOWrapper(lines, "utf-8", errors="surrogateescape", newline="")
-            rows = csv.reader(decoded)
+            rows = _closed(decoded)
             head = next(rows, [])
             self._require(file, head)
             place = head.index(self._text)
@@ -352,6 +353,22 @@ def _reader(file: Path, columns: tuple[str | None, ...]) -> FileReader:
     """Return this process's reader of a file, of which it has one."""
     del file, columns
     return FileReader()
+
+
+def _closed(lines: Iterable[str]) -> Iterator[Sequence[str]]:
+    """Yield the rows of CSV. Raises csv.Error for a quotation mark that is never closed.
+
+    What follows it would be one text. A line more is a row more, unless it is within that text.
+    """
+    read = csv.reader(itertools.chain(lines, [END]))
+    held: Sequence[str] | None = None
+    begins = ends = 0
+    for row in read:
+        if held is not None:
+            yield held
+        held, begins, ends = row, ends + 1, read.line_num
+    if held != [END[1:]]:
+        raise csv.Error(f"a quotation mark in the row of line {begins} is never closed")
 
 
 def _first_of(tables: Iterator[pa.Table], rows: int, file: Path) -> Iterator[pa.Table]:

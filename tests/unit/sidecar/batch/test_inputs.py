@@ -88,7 +88,8 @@ def test_parts_in_order_open_a_file_once(
 def test_a_file_that_lost_rows_since_the_start_ends_a_job(tmp_path: Path, name: str) -> None:
     (path,) = files(tmp_path, {name: FORMS[name]})
     found = source([path])
-    files(tmp_path, {"rows.jsonl": LINES[:200], "rows.csv": CSV[:200], "rows.parquet": TABLE[:9]})
+    lines, table = "".join(CSV.splitlines(keepends=True)[:9]), TABLE[:9]
+    files(tmp_path, {"rows.jsonl": LINES[:200], "rows.csv": lines, "rows.parquet": table})
     for read in (found.blocks(0), found.part(0, 20).tables()):
         with pytest.raises(DiskError, match="fewer rows than it had"):
             list(read)
@@ -199,6 +200,19 @@ def test_a_row_of_csv_that_cannot_be_read_costs_itself(tmp_path: Path) -> None:
         (None, "four", None),
         ("5", 'a "quoted" word', None),
     ]
+
+
+@pytest.mark.parametrize("rest", ["b", "b\n", '""', 'b""\n\n'])
+def test_a_quotation_mark_that_is_never_closed_is_told(tmp_path: Path, rest: str) -> None:
+    data = f'id,text\n1,"two\nlines"\n2,"a\n3,{rest}'
+    with pytest.raises(UsageError, match=r"a\.csv cannot be read as csv") as caught:
+        source(files(tmp_path, {"a.csv": data}))
+    assert caught.value.why == "a quotation mark in the row of line 4 is never closed"
+
+
+@pytest.mark.parametrize("data", ['id,text\n1,"a"', 'id,text\r1,"a"\r', 'id,text\n\n1,"a"\n\n'])
+def test_csv_may_end_with_or_without_a_line_end(tmp_path: Path, data: str) -> None:
+    assert [row["text"] for row in rows(source(files(tmp_path, {"a.csv": data})))] == ["a"]
 
 
 def test_ids_of_lines_are_texts_and_nothing_else(tmp_path: Path) -> None:
