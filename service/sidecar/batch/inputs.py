@@ -35,6 +35,7 @@ KINDS: dict[str, Kind] = {
 PACKED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 BLOCK_ROWS = 4_096
 READ_BYTES = 1 << 20
+MOST_NAMED = 50  # columns in an error
 LONGEST_FIELD = (
     1 << 26
 )  # of CSV, where a quotation mark that is never closed takes all that follows
@@ -127,6 +128,7 @@ class Rows:
         self._counts = [self._count(file) for file in files]
         self._id_type = self._type_of_ids()
         self.total = sum(self._counts)
+        self._require_key()
         self.facts = [
             {"path": str(file), "bytes": file.stat().st_size, "sha256": digest_of(file), "rows": n}
             for file, n in zip(files, self._counts, strict=True)
@@ -206,8 +208,28 @@ class Rows:
         for option, column in (("--text-column", self._text), ("--id-column", self._id)):
             if column is not None and columns.count(column) != 1:
                 what = f"{file.name} has no column {column}, or more than one"
-                why = f"its columns are {', '.join(columns[:50])}"
+                why = f"its columns are {', '.join(columns[:MOST_NAMED])}"
                 raise UsageError(what, why=why, next_step=f"name one of them: {option} NAME")
+
+    def _require_key(self) -> None:
+        """Raise UsageError if no line of any file has a text: its key may be misspelt."""
+        keys: dict[str, None] = {}
+        for file in self._files:
+            if kind_of(file) != "jsonl":
+                return
+            with _blamed(file), _lines(file) as lines:
+                for line in lines:
+                    found = _object(line) or {}
+                    if self._text in found:
+                        return
+                    if len(keys) < MOST_NAMED:
+                        keys.update(dict.fromkeys(found))
+        if self.total:
+            what = f"no line has the key {self._text}"
+            why = f"their keys are {', '.join(keys)}" if keys else "none is a JSON object"
+            raise UsageError(
+                what, why=why, next_step="name the key of the texts: --text-column NAME"
+            )
 
     def _type_of_ids(self) -> pa.DataType | None:
         """Return what ids are in all of the files, None where rows have none. Raises UsageError."""
@@ -277,11 +299,8 @@ class Rows:
             yield from map(self._record, itertools.islice(filled, first, None))
 
     def _record(self, line: bytes) -> tuple[object, object]:
-        try:
-            found = orjson.loads(line)
-        except ValueError:
-            return None, BAD_JSON.encode()
-        if not isinstance(found, dict):
+        found = _object(line)
+        if found is None:
             return None, BAD_JSON.encode()
         own = found.get(self._id) if self._id is not None else None
         is_usual = isinstance(own, str | int) and not isinstance(own, bool)
@@ -353,6 +372,15 @@ def _reader(file: Path, columns: tuple[str | None, ...]) -> FileReader:
     """Return this process's reader of a file, of which it has one."""
     del file, columns
     return FileReader()
+
+
+def _object(line: bytes) -> dict[str, object] | None:
+    """Return the JSON object of a line, None if it is none."""
+    try:
+        found = orjson.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _closed(lines: Iterable[str]) -> Iterator[Sequence[str]]:

@@ -234,6 +234,17 @@ def test_a_column_that_is_not_there_is_told(
     assert "id, " in caught.value.why
 
 
+@pytest.mark.parametrize(
+    ("line", "why"), [('{"id": 1, "body": "a"}', "their keys are id, body"), ("[1]", "none is a")]
+)
+def test_lines_without_any_text_are_refused(tmp_path: Path, line: str, why: str) -> None:
+    paths = files(tmp_path, {"a.jsonl": f"{line}\n\nno JSON\n", "b.jsonl": line, "c.jsonl": LINES})
+    with pytest.raises(UsageError, match="no line has the key text") as caught:
+        source(paths[:2], key=None)
+    assert caught.value.why.startswith(why)
+    assert len(rows(source(paths, key=None))) == 23
+
+
 def test_a_column_of_numbers_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="column other has no texts"):
         source(files(tmp_path, {"rows.parquet": TABLE}), "other")
