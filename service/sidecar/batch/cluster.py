@@ -33,8 +33,10 @@ from sidecar.batch.inputs import Block, Rows
 from sidecar.batch.ray_environment import LOCAL, RESTARTS, homeless
 from sidecar.errors import ModelError, ServiceError, UnreachableError
 
-# Of the input: what an actor embeds at a time, and what is lost with it.
-PART_ROWS, PART_DOCUMENTS = 1_024, 8
+# Of the input: what an actor embeds at a time, and what is lost with it. Rows of long inputs are in
+# larger parts, for Ray Data knows of every part from the start.
+PART_ROWS, LONG_PART_ROWS, PARTS = 1_024, 4_096, 10_000
+PART_DOCUMENTS = 8
 BLOCK_BYTES = 1 << 26
 READERS = 2
 
@@ -159,7 +161,9 @@ class ClusterSource:
         context.enable_progress_bars = False
         context.execution_options.preserve_order = True
         context.target_max_block_size = BLOCK_BYTES
-        size = PART_ROWS if self.is_by_row else PART_DOCUMENTS
+        size = PART_DOCUMENTS
+        if self.is_by_row:
+            size = min(max(PART_ROWS, self.total // PARTS), LONG_PART_ROWS)
         parts = [
             self._source.part(start, min(size, self.total - start))
             for start in range(first, self.total, size)
