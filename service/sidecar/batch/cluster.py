@@ -12,6 +12,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import shlex
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -77,23 +79,25 @@ class Parts(Datasource):  # type: ignore[misc]  # no checker of ours reads Ray
 
 
 @contextlib.contextmanager
-def joined(address: str, service: Path) -> Iterator[None]:
+def joined(address: str, service: Path) -> Iterator[Path | None]:
     """Be the driver of a job on the cluster at `address`, on one of its own for `local`.
 
-    Nodes find the program beside their own Python if that is a bundle's, else at `service`. Raises
-    UnreachableError.
+    Nodes find the program beside their own Python if that is a bundle's, else at `service`. Yields
+    the folder of a cluster of its own, which goes with it. Raises UnreachableError.
     """
     # Of arguments for which Ray has no other name yet.
     warnings.filterwarnings("ignore", category=RayDeprecationWarning)
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    found = {"worker_process_setup_hook": _finder(str(service))}
+    found: dict[str, object] = {"worker_process_setup_hook": _finder(str(service))}
     with contextlib.ExitStack() as stack:
+        folder = None
         try:
             if address == LOCAL:
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-"))
                 with homeless() as home:
-                    own = {"include_dashboard": False, "_temp_dir": folder}
-                    _init(address, found | {"env_vars": home}, **own)
+                    # Quoted, for Ray hands it to a shell.
+                    found |= {"env_vars": home, "py_executable": shlex.quote(sys.executable)}
+                    _init(address, found, include_dashboard=False, _temp_dir=folder)
             else:
                 _init(address, found)
         except Exception as error:  # Ray raises the class itself, too
@@ -104,7 +108,7 @@ def joined(address: str, service: Path) -> Iterator[None]:
                 step = "run the command again when the machine is less busy, or without --ray"
             raise UnreachableError(what, why=str(error), next_step=step) from error
         stack.callback(ray.shutdown)
-        yield
+        yield None if folder is None else Path(folder)
 
 
 def _init(address: str, runtime_env: Mapping[str, object], **own: object) -> None:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -200,21 +201,24 @@ def _on_cluster(
     from sidecar.batch import cluster  # noqa: PLC0415 (Ray, as above)
 
     progress.say("joining the cluster")
-    with cluster.joined(told.ray, Path(__file__).absolute().parents[2]):
-        _end_when_told()  # which Ray has a way of its own of
+    with cluster.joined(told.ray, Path(__file__).absolute().parents[2]) as folder:
+        _end_when_told(folder)  # which Ray has a way of its own of
         yield cluster.ClusterSource(read, task, actors=told.actors, on_progress=progress.add)
 
 
-def _end_when_told() -> None:
+def _end_when_told(folder: Path | None = None) -> None:
+    """End at a signal, and leave nothing of `folder`."""
+
+    def end(received: int, _: object) -> None:
+        with contextlib.suppress(OSError):
+            os.write(2, b"\nstopped: the same command goes on\n")  # it may be amid another line
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        os._exit(128 + received)
+
     for number in (signal.SIGINT, signal.SIGTERM):
         # Not by the signal's own default, which the first process of a container does not have.
-        signal.signal(number, _end)
-
-
-def _end(received: int, _: object) -> None:
-    with contextlib.suppress(OSError):
-        os.write(2, b"\nstopped: the same command goes on\n")  # it may be amid another line
-    os._exit(128 + received)
+        signal.signal(number, end)
 
 
 class Progress:
