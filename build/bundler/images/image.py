@@ -48,6 +48,7 @@ RAYS = [
     f"PATH=/usr/local/bin:/usr/bin:/bin:/{PLACE}/python/bin",
     "HOME=/tmp",
     "RAY_USAGE_STATS_ENABLED=0",
+    "RAY_USAGE_STATS_REPORT_URL=http://127.0.0.1:9/",  # a head reports that it reports nothing
 ]
 # Straight to the port: no proxy is asked, and nothing but the interpreter's own library is read.
 HEALTH = (

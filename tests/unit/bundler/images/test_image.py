@@ -285,6 +285,7 @@ def test_the_image_of_a_cluster_finds_ray_which_reports_to_no_one(
     made = json.loads(image.config.data)["config"]
     said = dict(one.split("=", 1) for one in made["Env"])
     assert said["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert said["RAY_USAGE_STATS_REPORT_URL"].startswith("http://127.0.0.1:")
     assert "/usr/local/bin" in said["PATH"].split(":")
     assert f"/{PLACE}/python/bin" in said["PATH"].split(":")
     assert made["Entrypoint"][-1] == f"/{PLACE}/embedding_sidecar"
