@@ -197,3 +197,16 @@ def test_a_cluster_that_does_not_take_the_token_exits_5(nodes: Nodes, folder: Pa
         True,
         True,
     )
+
+
+def test_a_node_without_memory_ends_the_job_and_the_next_run_goes_on(folder: Path) -> None:
+    output = folder / "poor"
+    # Ray ends what takes most on a machine that is as full as that, which any is.
+    full = {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "100"}
+    with ray_nodes.nodes(0) as poor:
+        poor.add(**full)
+        code, _, said = ray_nodes.end(poor.begin(folder, *ARGUMENTS, output.name))
+        assert code == 11, said
+        assert "it goes on" in said
+        poor.add()
+        is_whole(poor.begin(folder, *ARGUMENTS, output.name), folder, output)

@@ -193,9 +193,9 @@ class ClusterSource:
         except RayTaskError as error:
             if isinstance(error.cause, ServiceError):
                 raise error.cause from None
-            raise _failed(error) from error
+            raise _failed(error) from None
         except RayError as error:
-            raise _failed(error) from error
+            raise _failed(error) from None
 
 
 def _failed(error: Exception) -> ServiceError:
