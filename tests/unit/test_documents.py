@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -77,14 +78,15 @@ def test_figures_of_the_readme_are_in_their_records() -> None:
 
 @pytest.mark.parametrize(("language", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
 def test_json_and_yaml_of_the_documents_parse(language: str, read: Callable[[str], object]) -> None:
-    shown_so = re.compile(rf"^```{language}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-    blocks = [
-        block
-        for document in DOCUMENTS
-        for block in shown_so.findall((ROOT / document).read_text(encoding="utf-8"))
-    ]
-    assert blocks
-    assert all(isinstance(read(block), dict) for block in blocks)
+    shown = blocks(language)
+    assert shown
+    assert all(isinstance(read(block), dict) for block in shown)
+
+
+def test_python_of_the_documents_parses() -> None:
+    shown = blocks("python")
+    assert shown
+    assert all(ast.parse(block).body for block in shown)
 
 
 def test_first_release_page_has_the_exit_codes_of_release() -> None:
@@ -128,6 +130,13 @@ def test_links_between_the_documents_resolve() -> None:
             assert place.exists(), f"{document}: {target}"
             if anchor:
                 assert anchor in anchors(place), f"{document}: {target}#{anchor}"
+
+
+def blocks(language: str) -> list[str]:
+    """Return what the documents show in this language."""
+    shown_so = re.compile(rf"^```{language}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    texts = [(ROOT / document).read_text(encoding="utf-8") for document in DOCUMENTS]
+    return [block for text in texts for block in shown_so.findall(text)]
 
 
 def anchors(page: Path) -> set[str]:
