@@ -23,6 +23,8 @@ from tests.support.tinypdf import pdf
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import psutil
+
     from tests.support.ray_nodes import Nodes
 
 pytestmark = [
@@ -62,6 +64,16 @@ def wait_for_shards(job: subprocess.Popen[str], output: Path, count: int) -> Non
         assert job.poll() is None, job.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def wait_for_actors(job: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return actors of the job: for a moment there is none, where both are started again."""
+    deadline = time.monotonic() + BEGINS_WITHIN_S
+    while not (found := ray_nodes.actors()):
+        assert job.poll() is None, job.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return found
 
 
 def is_whole(job: subprocess.Popen[str], folder: Path, output: Path) -> None:
@@ -104,7 +116,7 @@ def test_what_is_lost_in_mid_job_is_done_again(
         wait_for_shards(job, output, 3 + number * 20 // times)
         time.sleep(draw.random() * 0.1)
         if spare is None:
-            draw.choice(ray_nodes.actors()).kill()
+            draw.choice(wait_for_actors(job)).kill()
         else:
             nodes.kill(spare)
             spare = nodes.add()
