@@ -189,7 +189,7 @@ def _require_ray(address: str) -> None:
         if error.name != "ray":
             raise
         what = "this bundle knows no cluster"
-        step = "use a bundle of the profile cluster: python3 build assemble --profile cluster"
+        step = "use a bundle of the profile cluster, or leave out --ray and unset RAY_ADDRESS"
         raise UsageError(what, why="its profile leaves out Ray", next_step=step) from error
 
 
