@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bundler import environment, recipe
+from bundler import environment
 from bundler.cli import main
 from bundler.project import Project
 from bundler.release import vulnerabilities
@@ -237,11 +236,14 @@ def test_scan_exits_7_for_what_the_recipe_does_not_accept(
 ) -> None:
     found = [("pkg:pypi/feather@1.0", "A-1"), ("pkg:pypi/feather@1.0", "A-2")]
     monkeypatch.setattr(vulnerabilities, "ask", lambda *_: found)
-    sections = {**stocked.miniature.recipe.sections}
-    sections["scan"] = {"address": "http://127.0.0.1:9/", "accepted": {"A-1": "not called"}}
-    scanned = replace(stocked.miniature.recipe, sections=sections)
-    monkeypatch.setattr(recipe, "read_recipe", lambda _: scanned)
-    done = run("scan", stocked.bundle)
+    recipe = stocked.miniature.project.recipe
+    text = recipe.read_text(encoding="utf-8")
+    accepting = '\n[scan]\naddress = "http://127.0.0.1:9/"\naccepted = { A-1 = "not called" }\n'
+    try:
+        recipe.write_text(text + accepting, encoding="utf-8")
+        done = run("scan", stocked.bundle)
+    finally:
+        recipe.write_text(text, encoding="utf-8")
     assert done.code == 7
     assert "A-1  pkg:pypi/feather@1.0  accepted: not called\n" in done.output
     assert "2 findings, 1 not accepted" in done.talk
