@@ -159,7 +159,7 @@ async def read(request: Request, *, max_bytes: int, is_any_type: bool = False) -
 
 
 async def collect(request: Request, what: str, *, max_bytes: int, next_step: str) -> bytes:
-    """Return the body, whatever it is.
+    """Return the whole body, of any type.
 
     Raises Problem: 413 for a body over `max_bytes`, declared or not, before it has all been read,
     which tells of `what` it is and what to do instead; 499 if the client left.

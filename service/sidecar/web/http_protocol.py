@@ -111,7 +111,7 @@ class Connections:
         form_of: Callable[[str], Form | None] = lambda _: None,
         allowed: frozenset[bytes] = frozenset(),
     ) -> None:
-        """Begin with nobody; those that are ended as slow are counted in `counts`.
+        """Begin without connections; those that are ended as slow are counted in `counts`.
 
         What is refused of a request is written in the form that `form_of` has for its path, and
         pages of `allowed` origins may read it.
@@ -415,7 +415,7 @@ class BoundedProtocol(H11Protocol):
         self._look()
 
     def shutdown(self) -> None:
-        """Close now, or after the answer that is being made, and linger for nobody new."""
+        """Close now, or after the answer that is being made, without lingering for more."""
         if self._stage == "body":
             self._refuse(stopping())
         elif self._stage in ("lingering", "head"):
@@ -538,7 +538,7 @@ class BoundedProtocol(H11Protocol):
             self._linger()
         else:
             self._socket.close()
-        if self.cycle is not None:  # whoever works on the request hears that nobody waits
+        if self.cycle is not None:  # its handler learns that the client left
             self.cycle.disconnected = True
             self.cycle.message_event.set()
 

@@ -92,7 +92,7 @@ class AccessLog:
     def tell(self, status: int, kind: str, seconds: float) -> None:
         """Write the line of the current request, or count it if there were too many of late.
 
-        What a client that left would have got is of interest to nobody but who debugs.
+        What a client that left would have got is logged for debugging alone.
         """
         level = logging.DEBUG if status == CLIENT_CLOSED else logging.INFO
         if not log.isEnabledFor(level):

@@ -82,7 +82,7 @@ def indices(found: Sequence[int], *, max_chars: int = 4_000) -> str:
 INLINE_VALUES = 1 << 14
 LARGE_VALUES = 1 << 20
 LARGE_BODY = 1 << 16
-# The field of a request that has its texts, whatever it is called on the wire.
+# Our name for the field of a request that has its texts; APIs have names of their own.
 TEXTS = "texts"
 # Large bodies are read one after the other: each may hold the interpreter for a moment, and takes
 # memory before it can be refused.

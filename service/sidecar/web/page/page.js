@@ -521,7 +521,7 @@ function snippetItem([title, text]) {
   return item;
 }
 
-// A page that nobody sees asks for nothing.
+// A hidden page asks for nothing.
 let turn = Promise.resolve();
 let timer;
 

@@ -230,7 +230,7 @@ class Lines(StreamingResponse):
         self._others = others
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        """Send everything; whoever makes the lines listens for the client's leaving."""
+        """Send everything; what makes the lines watches for a client that leaves."""
         async with contextlib.aclosing(self._others):
             with contextlib.suppress(OSError):
                 await self.stream_response(send)
