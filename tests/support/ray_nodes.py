@@ -85,9 +85,11 @@ def nodes(count: int) -> Iterator[Nodes]:
     os.environ["RAY_AUTH_TOKEN"] = TOKEN
     with tempfile.TemporaryDirectory(prefix="ray-") as folder, contextlib.ExitStack() as stack:
         stack.callback(_restore, before)
+        # Not Ray's usual folder: it may be missing, or tell of a cluster that somebody else uses.
+        os.environ["RAY_TMPDIR"] = folder
         from ray.cluster_utils import Cluster  # noqa: PLC0415 (reads the environment)
 
-        head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder}
+        head = {"num_cpus": 0, "include_dashboard": False}
         cluster = _patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
         stack.callback(cluster.shutdown)
         told = {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
