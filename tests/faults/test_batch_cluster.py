@@ -152,6 +152,17 @@ def test_a_cluster_goes_on_with_what_one_machine_began(nodes: Nodes, folder: Pat
     is_whole(nodes.begin(folder, *ARGUMENTS, output.name), folder, output)
 
 
+def test_a_job_waits_for_a_node_with_the_cores_of_an_engine(nodes: Nodes, folder: Path) -> None:
+    job = nodes.begin(folder, *ARGUMENTS, "waited", "--threads", "2")
+    assert job.stderr is not None
+    while "waiting for" not in (line := job.stderr.readline()):
+        assert job.poll() is None, line
+    assert line == "waiting for a node with 2 cores for an engine (--threads): the largest has 1\n"
+    large = nodes.add(cores=2)
+    is_whole(job, folder, folder / "waited")
+    nodes.kill(large)
+
+
 def test_private_memory_of_driver_and_actors_does_not_grow(nodes: Nodes, tmp_path: Path) -> None:
     rows, shard_rows = 1_000_000, 10_000
     with (tmp_path / "in.jsonl").open("w", encoding="utf-8") as lines:
@@ -200,6 +211,12 @@ def test_a_cluster_of_one_s_own_sends_nothing_to_other_machines(folder: Path) ->
     assert shards(folder / "own") == shards(folder / "whole")
 
 
+def test_a_cluster_of_one_s_own_never_has_more_cores(folder: Path) -> None:
+    given = [*ARGUMENTS, "small", "--ray", "local", "--threads", "1024"]
+    code, _, said = ray_nodes.end(ray_nodes.begin(folder, *given))
+    assert (code, "an engine takes more cores than this machine has" in said) == (2, True), said
+
+
 def test_a_cluster_that_does_not_take_the_token_exits_5(nodes: Nodes, folder: Path) -> None:
     environment = {**nodes.environment, "RAY_AUTH_TOKEN": "0" * 64}
     given = [*ARGUMENTS, "refused", "--ray", nodes.address]
@@ -216,7 +233,7 @@ def test_a_node_without_memory_ends_the_job_and_the_next_run_goes_on(folder: Pat
     # Ray ends what takes most on a machine that is as full as that, which any is.
     full = {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "100"}
     with ray_nodes.nodes(0) as poor:
-        poor.add(**full)
+        poor.add(environment=full)
         code, _, said = ray_nodes.end(poor.begin(folder, *ARGUMENTS, output.name))
         assert code == 11, said
         assert "it goes on" in said

@@ -28,7 +28,7 @@ ACTOR = "MapWorker(MapBatches(EngineActor))"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nodes:
-    """A cluster: its head, which computes nothing, and nodes of one core each."""
+    """A cluster: its head, which computes nothing, and nodes of one core each by default."""
 
     cluster: Any
     environment: Mapping[str, str]
@@ -38,12 +38,12 @@ class Nodes:
         """What drivers join it by."""
         return str(self.cluster.address)
 
-    def add(self, **environment: str) -> Any:
+    def add(self, *, cores: int = 1, environment: Mapping[str, str] | None = None) -> Any:
         """Return one node more, which has `environment`, too."""
         before = dict(os.environ)
-        os.environ |= environment
+        os.environ |= environment or {}
         try:
-            return _patiently(lambda: self.cluster.add_node(num_cpus=1))
+            return _patiently(lambda: self.cluster.add_node(num_cpus=cores))
         finally:
             _restore(before)
 

@@ -130,6 +130,13 @@ def _finder(service: str) -> Callable[[], None]:
     return find
 
 
+def most_cores() -> int:
+    """Return how many cores the largest node has, whoever uses them."""
+    return max(
+        (int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0
+    )
+
+
 class ClusterSource:
     """Reads an input as it comes back from the actors: embedded."""
 
@@ -172,17 +179,19 @@ class ClusterSource:
             self._source.part(start, min(size, self.total - start))
             for start in range(first, self.total, size)
         ]
-        threads = self._task.settings.threads
-        pool = ActorPoolStrategy(size=self._actors) if self._actors else ActorPoolStrategy()
+        pool = ActorPoolStrategy()
+        if self._actors:
+            pool = ActorPoolStrategy(size=min(self._actors, len(parts)))
+        readers = min(READERS, len(parts))
         found = ray_data.read_datasource(
-            Parts(parts), num_cpus=0, concurrency=READERS, override_num_blocks=len(parts)
+            Parts(parts), num_cpus=0, concurrency=readers, override_num_blocks=len(parts)
         ).map_batches(
             EngineActor,
             fn_constructor_args=(self._task,),
             batch_size=None,
             batch_format="pyarrow",
             compute=pool,
-            num_cpus=threads,
+            num_cpus=self._task.settings.threads,
             max_restarts=RESTARTS,
             max_task_retries=-1,  # each second counts while a node is found to be lost
         )

@@ -203,7 +203,20 @@ def _on_cluster(
     progress.say("joining the cluster")
     with cluster.joined(told.ray, Path(__file__).absolute().parents[2]) as folder:
         _end_when_told(folder)  # which Ray has a way of its own of
+        progress.say(_waits_for(told.ray, wanted=task.settings.threads, most=cluster.most_cores()))
         yield cluster.ClusterSource(read, task, actors=told.actors, on_progress=progress.add)
+
+
+def _waits_for(address: str, *, wanted: int, most: int) -> str:
+    """Return what a job on a cluster waits for. Raises UsageError for what will never come."""
+    if wanted <= most:
+        return "waiting for its engines"
+    if address == ray_environment.LOCAL:
+        what = "an engine takes more cores than this machine has"
+        raise UsageError(what, why=f"--threads is {wanted}, of {most}", next_step="give it fewer")
+    return (
+        f"waiting for a node with {wanted} cores for an engine (--threads): the largest has {most}"
+    )
 
 
 def _end_when_told(folder: Path | None = None) -> None:
