@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sidecar.settings import Limits
-from tests.support.processes import WAIT_S, Process
+from tests.support.processes import Process
 from tests.support.tinypdf import bombs, pdf, slow
 from tests.support.vitals import children, cpu_s, still_there, until_reading
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 PDF = {"content-type": "application/pdf"}
 SLOW = slow()
-PATIENCE_S = 300
+PATIENCE_S = 300  # a document alone may have two minutes
 FEW = 4
 MAX_WAITING = Limits().max_waiting_pdfs
 
@@ -51,7 +51,7 @@ def started(*options: str) -> Iterator[Process]:
 
 
 def send(service: Process, data: bytes, **headers: str) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=WAIT_S)
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE_S)
     try:
         connection.request("POST", "/embed-file/upload", data, {**PDF, **headers})
         answer = connection.getresponse()
@@ -63,7 +63,7 @@ def send(service: Process, data: bytes, **headers: str) -> tuple[int, Any]:
 
 def begin(service: Process) -> tuple[http.client.HTTPConnection, int]:
     """Send a PDF that takes long, and return the connection and the process that reads it."""
-    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=WAIT_S)
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE_S)
     connection.request("POST", "/embed-file/upload", SLOW, PDF)
     return connection, until_reading(service.popen.pid)
 
@@ -106,7 +106,7 @@ def test_with_its_client_the_process_that_reads_is_gone_within_a_second(
     service: Process, is_streamed: bool
 ) -> None:
     if is_streamed:
-        connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=WAIT_S)
+        connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE_S)
         headers = {**PDF, "accept": "application/x-ndjson"}
         connection.request("POST", "/embed-file/upload", SLOW, headers)
         answer = connection.getresponse()
