@@ -18,7 +18,8 @@ import uvicorn
 
 from sidecar import __version__
 from sidecar.errors import ServiceError
-from sidecar.models.loader import load, needed_bytes, others
+from sidecar.models.loader import load, others
+from sidecar.models.memory_needs import needed_bytes
 from sidecar.process import diagnosis, limits
 from sidecar.process.clock import Clock
 from sidecar.process.listener import BACKLOG

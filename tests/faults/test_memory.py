@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sidecar.models import loader
+from sidecar.models import memory_needs
 from tests.support import stub_service
 from tests.support.clients import Client
 from tests.support.groups import group
@@ -50,7 +50,7 @@ def test_limit_below_the_libraries_need_is_told_first() -> None:
 def test_a_limit_below_what_the_model_needs_is_told_before_it_is_loaded(tmp_path: Path) -> None:
     code, last = last_words([*SERVICE, "--model", str(empty_model(tmp_path))], megabytes=1400)
     assert (code, last["exit_code"]) == (11, 11)
-    assert last["needed_bytes"] == loader.REFERENCE.space + 300 * MIB
+    assert last["needed_bytes"] == memory_needs.REFERENCE.space + 300 * MIB
     assert last["available_bytes"] < last["needed_bytes"]
     assert "not enough memory to load the model" in last["message"]
 
@@ -77,7 +77,7 @@ def test_a_group_too_small_for_the_model_is_told_before_it_is_loaded(tmp_path: P
     with group("memory", 256 * MIB) as (inside, _):
         code, last = last_words([*inside, *SERVICE, "--model", str(empty_model(tmp_path))])
     assert (code, last["exit_code"]) == (11, 11)
-    assert last["needed_bytes"] == loader.REFERENCE.private
+    assert last["needed_bytes"] == memory_needs.REFERENCE.private
     assert 0 < last["available_bytes"] < 256 * MIB
     assert "not enough memory to load the model" in last["message"]
 

@@ -21,26 +21,21 @@ from typing import NamedTuple
 
 from sidecar.engines import Degraded, Engine, Unloaded, has_reference
 from sidecar.engines.packed.architecture import (
-    PIECES,
-    WEIGHTS,
-    Architecture,
     UnpackableError,
     qualify,
     weights_file,
 )
 from sidecar.engines.packed.architecture import read as read_architecture
-from sidecar.engines.packed.weights import WORDS, open_weights
 from sidecar.errors import DiskError, ModelError, ServiceError, UsageError
-from sidecar.models import golden, prompts, snapshot
+from sidecar.models import golden, memory_needs, prompts, snapshot
 from sidecar.models.prompts import Prompts
 from sidecar.models.snapshot import REPAIR, UNKNOWN, Description, Report, Snapshot, describe
 from sidecar.problems import Problem
 from sidecar.process import diagnosis, limits
 from sidecar.process.cpu_features import BYTE_PRODUCT_NAMES
-from sidecar.process.limits import MIB, MemoryNeed
 from sidecar.process.logs import discreet
 from sidecar.process.stdio import EventWriter, Silent
-from sidecar.settings import Precision, Settings
+from sidecar.settings import Settings
 
 log = logging.getLogger("sidecar.loader")
 
@@ -213,7 +208,9 @@ def load(settings: Settings, events: EventWriter, report: Report) -> Loaded:
         found = find(settings, events, report)
         snapshot.refuse_code(found.path)
         if settings.max_memory_bytes is not None:
-            limits.require_within(settings.max_memory_bytes, needed_bytes(settings, found.path))
+            limits.require_within(
+                settings.max_memory_bytes, memory_needs.needed_bytes(settings, found.path)
+            )
     except OSError as error:
         what = "the files of the model cannot be read"
         step = "let this user read them, or install the app again"
@@ -459,7 +456,7 @@ def _packed(
     made = qualify(found.path, device=device, precision=settings.precision)
     if device == "cpu":
         limits.require_memory(
-            packed_needs(
+            memory_needs.packed_needs(
                 made,
                 weights_file(found.path),
                 precision=settings.precision,
@@ -501,7 +498,7 @@ def _packed(
 
 
 def _reference(settings: Settings, found: Snapshot, report: Report) -> Engine:
-    limits.require_memory(reference_needs(found.path))
+    limits.require_memory(memory_needs.reference_needs(found.path))
     report("importing")
     try:
         from sidecar.engines import reference  # noqa: PLC0415 (the heaviest import there is)
@@ -579,71 +576,3 @@ def _may_have_accelerator() -> bool:
         return platform.machine() == "arm64"
     libraries = Path(spec.origin).with_name("lib")
     return any((libraries / name).is_file() for name in _CUDA_LIBRARIES)
-
-
-# ONNX Runtime with its first batches; torch and sentence-transformers with theirs.
-PACKED = MemoryNeed(space=40 * MIB, private=46 * MIB)
-REFERENCE = MemoryNeed(space=920 * MIB, private=358 * MIB)
-# Of a token in the vocabulary, by the tokenizer that the family has: a trie of bytes, or a table.
-_TOKEN_BYTES: Mapping[str, int] = {"xlm-roberta": 1500}
-_OTHER_TOKEN_BYTES = 250
-# Of a vocabulary that is mapped: the steps around it, and the words that are remembered.
-_MAPPED_VOCABULARY_BYTES = 12 * MIB
-
-
-def packed_needs(
-    architecture: Architecture,
-    weights: Path,
-    *,
-    precision: Precision,
-    multiplies_bytes: bool = True,
-) -> MemoryNeed:
-    """Return what the packed engine takes on a processor, with the file `weights`."""
-    encoder = architecture.encoder_bytes
-    is_whole = weights.name == WEIGHTS
-    try:
-        vocabulary, mapped = open_weights(weights).tensors[WORDS].shape[0], weights.stat().st_size
-    except (UnpackableError, OSError):
-        vocabulary = mapped = 0  # loading them says what is wrong
-    copies = 0
-    if precision == "int8" and multiplies_bytes:
-        copies = encoder // 2  # a byte of four, and what the multiplication wants beside it
-    elif precision == "int8" or not is_whole or architecture.is_rearranged:
-        copies = encoder
-    if copies:
-        # What was copied is mapped no more.
-        mapped -= encoder if is_whole else encoder // 2
-    own = copies + _tokenizer(architecture.family, vocabulary)
-    if (pieces := weights.with_name(PIECES)).is_dir():
-        own = copies + _MAPPED_VOCABULARY_BYTES
-        mapped += sum(file.stat().st_size for file in pieces.iterdir())
-    return PACKED.with_more(space=max(0, mapped) + own, private=own)
-
-
-def needed_bytes(settings: Settings, folder: Path) -> int:
-    """Return about how many bytes the model in `folder` takes in memory, mapped ones included."""
-    if settings.engine != "reference":
-        with contextlib.suppress(UnpackableError):
-            made = qualify(folder, device="cpu", precision=settings.precision)
-            return packed_needs(
-                made,
-                weights_file(folder),
-                precision=settings.precision,
-                multiplies_bytes=settings.has_byte_products is not False,
-            ).resident
-    return reference_needs(folder).resident
-
-
-def reference_needs(snapshot: Path) -> MemoryNeed:
-    """Return what the reference engine takes, its libraries included."""
-    try:
-        config = json.loads((snapshot / "config.json").read_bytes())
-        own = _tokenizer(str(config["model_type"]), int(config["vocab_size"]))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        own = 0  # as above
-    mapped = sum(file.stat().st_size for file in snapshot.rglob("*.safetensors"))
-    return REFERENCE.with_more(space=mapped + own, private=own)
-
-
-def _tokenizer(family: str, vocabulary: int) -> int:
-    return max(0, vocabulary) * _TOKEN_BYTES.get(family, _OTHER_TOKEN_BYTES)

@@ -18,7 +18,7 @@ from sidecar.engines.packed import engine as packed
 from sidecar.engines.packed import tokens
 from sidecar.engines.packed.architecture import GRAPH, WEIGHTS
 from sidecar.errors import IntegrityError, ModelError, ServiceError
-from sidecar.models import golden, loader
+from sidecar.models import golden, loader, memory_needs
 from sidecar.models.loader import choose
 from sidecar.models.snapshot import Snapshot
 from sidecar.process import limits
@@ -137,7 +137,7 @@ def test_a_model_that_does_not_fit_is_refused_and_no_other_engine_is_tried(
     with pytest.raises(ModelError, match="not enough memory") as caught:
         chooser.choose(engine)
     assert chooser.phases == []
-    weighed = loader.REFERENCE if engine == "reference" else loader.PACKED
+    weighed = memory_needs.REFERENCE if engine == "reference" else memory_needs.PACKED
     assert int(caught.value.facts["needed_bytes"]) >= weighed.private
     assert caught.value.facts["available_bytes"] == 16 << 20
 

@@ -13,7 +13,7 @@ import pytest
 from sidecar import manifest
 from sidecar.engines import Unloaded
 from sidecar.errors import IntegrityError, UnreachableError
-from sidecar.models import loader, prompts
+from sidecar.models import loader, memory_needs, prompts
 from sidecar.models.snapshot import UNKNOWN
 from sidecar.process import limits
 from sidecar.process.limits import LimitError
@@ -166,7 +166,7 @@ def test_the_engine_without_a_model_has_no_others(bundle: Path) -> None:
 
 def test_a_first_model_over_the_limit_of_memory_is_not_loaded(bundle: Path) -> None:
     settings = Settings(bundle=bundle)
-    needed = loader.needed_bytes(settings, bundle / "models" / "two")
+    needed = memory_needs.needed_bytes(settings, bundle / "models" / "two")
     most = limits.LIBRARIES.private + needed
     loader.load(replace(settings, max_memory_bytes=most), Silent(), lambda _: None)
     with pytest.raises(LimitError, match="not enough memory") as caught:
