@@ -18,6 +18,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -181,7 +182,9 @@ class ServedModels:
         if left_s > 0:
             self._look_after(model, left_s)
         elif model.going is None:
-            model.going = asyncio.get_running_loop().create_task(self._let_go(model))
+            # The timer has the context of the request that used the model last, which is over.
+            loop = asyncio.get_running_loop()
+            model.going = loop.create_task(self._let_go(model), context=Context())
 
     async def _let_go(self, model: ServedModel) -> None:
         """Unload a model that is still idle when no other is being loaded."""
@@ -375,8 +378,12 @@ def _let_go_of_frames(error: BaseException | None) -> None:
 
 
 async def _on_a_thread(work: Callable[[], R]) -> R:
-    """Return what `work` returns on a thread that nothing waits for when the service ends."""
+    """Return what `work` returns on a thread that nothing waits for when the service ends.
+
+    What it logs has the id of the request that this task works for, if there is one.
+    """
     made: Future[R] = Future()
     made.set_running_or_notify_cancel()
-    threading.Thread(target=fulfil, args=(work, made), name="models", daemon=True).start()
+    args = (fulfil, work, made)
+    threading.Thread(target=copy_context().run, args=args, name="models", daemon=True).start()
     return await asyncio.wrap_future(made)

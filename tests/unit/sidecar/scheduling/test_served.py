@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
+import logging
 import threading
 import weakref
 from dataclasses import replace
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sidecar import request_id
 from sidecar.engines import Unloaded
 from sidecar.errors import IntegrityError
 from sidecar.models.loader import USUAL, Candidate, Loaded
@@ -66,7 +69,7 @@ class Models:
             functools.partial(self.load, "first"),
             limits=Limits(),
             now=lambda: self.now,
-            after=lambda seconds, call: self.timers.append((self.now + seconds, call)),
+            after=self.after,
             residence=Residence(others=lambda: tuple(known[1:]), **residence),
         )
         self.models = self.encoder.models
@@ -87,6 +90,11 @@ class Models:
         self.engines[name].append(weakref.ref(engine))
         snapshot = replace(SNAPSHOT, repository=f"stub/{name}", revision=self.revision)
         return Loaded(engine=engine, snapshot=snapshot)
+
+    def after(self, seconds: float, call: Callable[[], object]) -> None:
+        """Call it later, in the context of now, as a loop does."""
+        again = functools.partial(contextvars.copy_context().run, call)
+        self.timers.append((self.now + seconds, again))
 
     def run(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         async def all_of_it() -> Any:
@@ -458,6 +466,60 @@ def test_what_asks_for_a_model_while_it_is_unloaded_is_answered(
 
     assert len(models.run(work).rows) == 1
     assert models.models.all[1].loads == 2
+
+
+class RequestIds(logging.Handler):
+    """Keeps each message with the id of the request that the formatters would write beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[str, str | None]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.told.append((record.getMessage(), request_id.current()))
+
+
+@pytest.fixture
+def ids() -> Iterator[RequestIds]:
+    made, level = RequestIds(), served.log.level
+    served.log.addHandler(made)
+    served.log.setLevel("INFO")
+    yield made
+    served.log.setLevel(level)
+    served.log.removeHandler(made)
+
+
+def test_an_idle_unload_is_logged_without_a_request(
+    make: Callable[..., Models], ids: RequestIds
+) -> None:
+    models = make(idle_s=60)
+
+    async def work() -> None:
+        with request_id.using("used-it"):
+            await models.embed("second", keep_s=5)
+        await models.passes(5)
+
+    models.run(work)
+    assert ("stub/second: unloaded", None) in ids.told
+
+
+def test_a_load_and_what_leaves_for_it_are_logged_with_the_request(
+    make: Callable[..., Models], ids: RequestIds
+) -> None:
+    models = make(max_bytes=most(1), needs=needs({}))
+
+    async def work() -> None:
+        for name in ("second", "first"):
+            with request_id.using(f"asks-for-{name}"):
+                await models.embed(name)
+
+    models.run(work)
+    assert ids.told == [
+        ("stub/first: unloaded", "asks-for-second"),
+        ("stub/second: loading", "asks-for-second"),
+        ("stub/second: unloaded", "asks-for-first"),
+        ("stub/first: loading", "asks-for-first"),
+    ]
 
 
 def needs(bytes_: dict[str, int]) -> Callable[[Path], int]:
