@@ -64,6 +64,12 @@ class LimitError(ModelError):
         """Whether it is memory that is too little, and not what is counted otherwise."""
         return "limit" not in self.facts
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether enough may be left later: not where the whole limit is less than is needed."""
+        needed, limit = self.facts.get("needed_bytes"), self.facts.get("limit_bytes")
+        return not (isinstance(needed, int) and isinstance(limit, int) and needed > limit)
+
 
 def named(error: BaseException | None, *, is_start: bool = False) -> Limit | None:
     """Return the limit that `error`, or one that it came of, has met; None for any other error.
@@ -282,13 +288,14 @@ def require_memory(need: MemoryNeed, *, is_model: bool = True, root: Path | None
 
 def require_within(most: int, need: int) -> None:
     """Raise LimitError unless a model that takes `need` bytes fits into `most` with the rest."""
-    left = max(0, most - LIBRARIES.private)
+    left, needed = max(0, most - LIBRARIES.private), LIBRARIES.private + need
     if need > left:
         what = "there is not enough memory to load the model"
-        least = -(-(LIBRARIES.private + need) // MIB)
         why = f"it takes about {-(-need // MIB)} MiB, and --max-memory leaves {left // MIB}"
+        least = -(-needed // MIB)
         step = f"start the service with --max-memory {least} or more, or choose a smaller model"
-        raise LimitError(what, why=why, next_step=step, facts={"needed_bytes": need})
+        facts = {"needed_bytes": needed, "limit_bytes": most}
+        raise LimitError(what, why=why, next_step=step, facts=facts)
 
 
 def too_little(*, root: Path | None = None) -> LimitError:

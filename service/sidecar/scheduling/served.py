@@ -354,7 +354,8 @@ class ServedModels:
             return bundle_gone()
         if isinstance(error, LimitError):
             kind = "out-of-memory" if error.is_of_memory else "system-limit"
-            return Problem(kind, error.what, error.why, error.next_step, retry_s=5)
+            retry_s = 5 if error.may_pass else None
+            return Problem(kind, error.what, error.why, error.next_step, retry_s=retry_s)
         what = f"the model {_name(model)} cannot be loaded"
         step = error.next_step if isinstance(error, ServiceError) else ""
         return Problem("model-fails", what, _told(error), step or REPAIR)

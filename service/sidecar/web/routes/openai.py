@@ -141,7 +141,8 @@ def form(problem: Problem) -> tuple[int, dict[str, object], dict[str, str]]:
         "param": None,
         "code": _CODES.get(problem.kind, problem.kind.replace("-", "_")),
     }
-    headers = {} if status in PASSING else {"x-should-retry": "false"}
+    may_pass = status in PASSING or problem.retry_s is not None
+    headers = {} if may_pass else {"x-should-retry": "false"}
     return int(status), {"error": error}, headers
 
 

@@ -83,6 +83,16 @@ def test_what_fits_passes_and_what_does_not_is_exit_11_with_the_numbers(limited:
     }
 
 
+@pytest.mark.parametrize(("space", "may_pass"), [(601, True), (1000, True), (1001, False)])
+def test_what_is_more_than_the_whole_limit_never_passes(
+    limited: Path, *, space: int, may_pass: bool
+) -> None:
+    with pytest.raises(limits.LimitError) as caught:
+        limits.require_memory(need(space), root=limited)
+    assert caught.value.may_pass is may_pass
+    assert limits.too_little(root=limited).may_pass
+
+
 def test_no_smaller_model_is_advised_where_the_libraries_alone_do_not_fit(limited: Path) -> None:
     with pytest.raises(ModelError, match="not enough memory to start") as caught:
         limits.require_memory(need(601), is_model=False, root=limited)

@@ -193,18 +193,18 @@ def test_requests_that_come_while_a_model_is_loaded_wait_for_it_together(
 
 
 @pytest.mark.parametrize(
-    ("failure", "kind", "status"),
+    ("failure", "kind", "status", "retry_s"),
     [
-        (IntegrityError("model.safetensors is not the file that was locked"), "model-fails", 503),
-        (limits.too_little(), "out-of-memory", 507),
-        (LimitError("too few threads", facts={"limit": "threads"}), "system-limit", 503),
-        (RuntimeError("can't start new thread"), "system-limit", 503),
-        (ZeroDivisionError("secret"), "model-fails", 503),
+        (IntegrityError("model.safetensors is not what was locked"), "model-fails", 503, None),
+        (limits.too_little(), "out-of-memory", 507, 5),
+        (LimitError("too few threads", facts={"limit": "threads"}), "system-limit", 503, 5),
+        (RuntimeError("can't start new thread"), "system-limit", 503, 5),
+        (ZeroDivisionError("secret"), "model-fails", 503, None),
     ],
     ids=str,
 )
 def test_a_model_that_cannot_be_loaded_is_told_and_tried_again(
-    make: Callable[..., Models], failure: Exception, kind: str, status: int
+    make: Callable[..., Models], failure: Exception, kind: str, status: int, retry_s: int | None
 ) -> None:
     models = make()
     models.failures["second"] = [failure] * 3
@@ -219,7 +219,7 @@ def test_a_model_that_cannot_be_loaded_is_told_and_tried_again(
         return caught.value
 
     problem = models.run(work)
-    assert (problem.kind, problem.status) == (kind, status)
+    assert (problem.kind, problem.status, problem.retry_s) == (kind, status, retry_s)
     assert "secret" not in f"{problem.what} {problem.why} {problem.next_step}"
 
 
@@ -567,6 +567,7 @@ def test_what_cannot_fit_is_507_and_nothing_is_unloaded_for_it(
 
     problem = models.run(work)
     assert (problem.kind, problem.status) == ("out-of-memory", 507)
+    assert problem.retry_s is None
     assert "it takes about 1 MiB, and --max-memory leaves 0" in problem.why
     assert "--max-memory" in problem.next_step
 

@@ -14,6 +14,7 @@ from sidecar.engines import Unloaded
 from sidecar.errors import IntegrityError
 from sidecar.models.loader import Candidate, Loaded
 from sidecar.models.snapshot import Description
+from sidecar.process import limits
 from sidecar.scheduling.served import Residence
 from tests.support.answered import problem, rows
 from tests.support.stub_engine import SNAPSHOT, Served, StubEngine
@@ -209,9 +210,20 @@ def test_what_the_limit_of_memory_does_not_allow_is_507() -> None:
         assert "--max-memory" in answer.json()["next"]
         openai = made.ask("/v1/embeddings", "large")
         assert (openai.status_code, openai.headers["x-should-retry"]) == (507, "false")
+        for refused in (answer, openai, made.ask("/api/embed", "large")):
+            assert "retry-after" not in refused.headers
         assert len(vector("/embed", made.ask("/embed", "small"))) == 8
     finally:
         made.served.close()
+
+
+def test_memory_that_may_be_given_back_is_507_to_try_again(two: TwoModels) -> None:
+    """Other models have left for it, and what requests hold beside them goes with these."""
+    two.failure = limits.too_little()
+    for path in FORMS:
+        refused = two.ask(path, "large")
+        assert (refused.status_code, refused.headers["retry-after"]) == (507, "5")
+        assert "x-should-retry" not in refused.headers
 
 
 def test_all_models_are_listed_and_those_in_memory_as_running(two: TwoModels) -> None:
