@@ -18,13 +18,13 @@ import uvicorn
 
 from sidecar import __version__
 from sidecar.errors import ServiceError
-from sidecar.models.loader import load, others
+from sidecar.models.loader import candidates, load
 from sidecar.models.memory_needs import needed_bytes
 from sidecar.process import diagnosis, limits
 from sidecar.process.clock import Clock
 from sidecar.process.listener import BACKLOG
 from sidecar.process.signals import Stop
-from sidecar.process.stdio import EventWriter, Silent
+from sidecar.process.stdio import EventWriter
 from sidecar.scheduling.encoder import Encoder
 from sidecar.scheduling.served import Residence
 from sidecar.settings import Settings
@@ -132,7 +132,8 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, events: EventW
     """Serve on `sock` until `stop` is requested, and return 0.
 
     A running request is answered or, after the settings' `drain_s`, refused with 503.
-    Raises ServiceError if the model cannot be served.
+    Raises ServiceError if a model is not here, before any is loaded, and if the first cannot be
+    served.
     """
     clock, access_log = Clock(), AccessLog()
     encoder = Encoder(
@@ -141,9 +142,7 @@ def serve(settings: Settings, *, sock: socket.socket, stop: Stop, events: EventW
         now=clock.time,
         after=clock.after,
         residence=Residence(
-            # A parent is told of the model that a start waits for, once.
-            again=functools.partial(load, settings, Silent()),
-            others=functools.partial(others, settings),
+            models=candidates(settings),
             needs=functools.partial(needed_bytes, settings),
             max_bytes=settings.max_memory_bytes,
             idle_s=settings.idle_unload_s,

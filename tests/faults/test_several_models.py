@@ -155,6 +155,13 @@ def test_a_service_ends_with_0_while_a_second_model_is_verified(pair: Pair) -> N
         huge.unlink(missing_ok=True)
 
 
+def test_a_name_that_is_not_here_ends_the_start_before_a_load(pair: Pair) -> None:
+    with pair.served("--model", "nope") as service:
+        assert service.process.wait() == 5
+        (line,) = service.log.splitlines()
+        assert json.loads(line)["message"] == "the model nope is not here"
+
+
 def test_a_first_model_over_the_limit_of_memory_ends_the_start(pair: Pair) -> None:
     with pair.served("--max-memory", "64") as service:
         assert service.process.wait() == 11

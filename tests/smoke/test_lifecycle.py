@@ -93,6 +93,8 @@ def test_health_answers_503_with_the_phase_until_the_model_serves(life: Life) ->
     order = ["starting", "verifying", "importing", "loading", "checking", "ready"]
     assert phases == [phase for phase in order if phase in phases]
     assert "verifying" in phases  # the others may pass between two looks
+    for answer in life.health:
+        assert answer.json()["models"][0]["phase"] == answer.json()["phase"]
     assert {answer.json()["instance"] for answer in life.health} == {last.json()["instance"]}
 
 

@@ -14,7 +14,7 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -204,17 +204,13 @@ def load(settings: Settings, events: EventWriter, report: Report) -> Loaded:
     """
     if settings.engine == "hash":
         return _hashed()
-    try:
+    with _readable():
         found = find(settings, events, report)
         snapshot.refuse_code(found.path)
         if settings.max_memory_bytes is not None:
             limits.require_within(
                 settings.max_memory_bytes, memory_needs.needed_bytes(settings, found.path)
             )
-    except OSError as error:
-        what = "the files of the model cannot be read"
-        step = "let this user read them, or install the app again"
-        raise DiskError(what, why=error.strerror or "", next_step=step) from error
     yield_cores()
     if not settings.allow_download:
         go_offline()
@@ -230,43 +226,52 @@ def load(settings: Settings, events: EventWriter, report: Report) -> Loaded:
         raise
 
 
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """Raise DiskError for files that cannot be read meanwhile."""
+    try:
+        yield
+    except OSError as error:
+        what = "the files of the model cannot be read"
+        step = "let this user read them, or install the app again"
+        raise DiskError(what, why=error.strerror or "", next_step=step) from error
+
+
 Load = Callable[[Report], Loaded]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A model that may be loaded: what is known of it before, and what loads it."""
+    """A model that is served: what is known of it before it is loaded, and what loads it."""
 
     known: Loaded
     load: Load
 
 
-def others(settings: Settings) -> tuple[Candidate, ...]:
-    """Return the models that are served beside the first, in their order.
+def candidates(settings: Settings) -> tuple[Candidate, ...]:
+    """Return the models that are served, in their order; none where none is named.
 
-    Their files are not verified. Raises UnreachableError for one that is not here.
+    Their files are not verified, and no parent is told of their loading. Raises UnreachableError
+    for one that is not here, IntegrityError for a manifest that is damaged, and DiskError.
     """
-    names = [] if settings.engine == "hash" else _names(settings)
-    if len(names) < 2:  # noqa: PLR2004 (the first alone)
-        return ()
+    if settings.engine == "hash":
+        known = Loaded(engine=Unloaded(), snapshot=HASHED)
+        return (Candidate(known=known, load=functools.partial(load, settings, Silent())),)
     found: dict[str, Candidate] = {}
-    first: str | None = None
-    for name in names:
-        own = replace(settings, model=name, more_models=())
-        known = _known(own)
-        repository = known.snapshot.repository
-        if first is None:
-            first = repository
-        elif repository != first:
-            load_own = functools.partial(load, own, Silent())
-            found.setdefault(repository, Candidate(known=known, load=load_own))
+    with _readable():
+        for name in _names(settings):
+            own = replace(settings, model=name, more_models=())
+            one = Candidate(known=_known(own), load=functools.partial(load, own, Silent()))
+            found.setdefault(one.known.snapshot.repository, one)
     return tuple(found.values())
 
 
 def _names(settings: Settings) -> list[str]:
     """Return the models that are served, the first first."""
-    if settings.model is not None or settings.bundle is None:
-        return [settings.model or "", *settings.more_models]
+    if settings.model is not None:
+        return [settings.model, *settings.more_models]
+    if settings.bundle is None:
+        return []
     manifest = snapshot.manifest_of(settings.bundle)
     names = [model.name for model in manifest.models]
     return sorted(names, key=lambda name: name != manifest.default_model)
@@ -314,6 +319,9 @@ def _on_disk(engine: Unloaded, found: Snapshot) -> Loaded:
     return Loaded(engine=engine, snapshot=found, description=description, prompts=known)
 
 
+HASHED = Snapshot(repository="sidecar/hash", revision="", path=Path())
+
+
 def _hashed() -> Loaded:
     """Return the engine that has no model, and is not held against one."""
     from sidecar.engines import hashed  # noqa: PLC0415 (numpy, after the port)
@@ -321,7 +329,7 @@ def _hashed() -> Loaded:
     log.warning("%s", hashed.BECAUSE)
     return Loaded(
         engine=hashed.HashEngine(),
-        snapshot=Snapshot(repository="sidecar/hash", revision=hashed.REVISION, path=Path()),
+        snapshot=replace(HASHED, revision=hashed.REVISION),
         unpacked_because="--engine hash was given",
         degraded="hash",
         degraded_because=hashed.BECAUSE,

@@ -23,7 +23,7 @@ import numpy as np
 
 from sidecar.engines import Engine, Tokens, Truncation, Vectors, Vocabulary
 from sidecar.metrics import Counts
-from sidecar.models.loader import USUAL, Candidate, Load, Loaded, Space
+from sidecar.models.loader import USUAL, Load, Loaded, Space
 from sidecar.models.snapshot import Phase
 from sidecar.problems import Problem, client_gone, not_ready, stopping
 from sidecar.scheduling.inference import Inference
@@ -96,7 +96,7 @@ class Encoder:
         `now` measures the work, `after` is of its clock.
         """
         residence = residence or Residence()
-        self._load, self._residence = load, residence
+        self._load = load
         self._limits = limits
         self.counts = Counts()
         self._tokenizer = TokenizerThread()
@@ -121,6 +121,11 @@ class Encoder:
         if self.is_stopping:
             return "stopping"
         return self._phase if self._first is None else "ready"
+
+    def phase_of(self, model: ServedModel) -> str:
+        """Return how far the loading of `model` is, ready, or unloaded."""
+        is_starting = self._first is None and model is self.models.all[0]
+        return self._phase if is_starting else model.phase
 
     @property
     def status(self) -> Status:
@@ -151,16 +156,9 @@ class Encoder:
     async def start(self) -> Loaded:
         """Load the first model. Raises ServiceError, and what else loading raises."""
         self._loop = asyncio.get_running_loop()
-        others: list[Candidate] = []
-
-        def load() -> Loaded:
-            loaded = self._load(self._report)
-            others.extend(self._residence.others())
-            return loaded
-
+        load = functools.partial(self._load, self._report)
         loaded = await asyncio.wrap_future(self._inference.begin(load))
-        self.models.begin(loaded, self._residence.again or self._load, tuple(others))
-        self._first = self.models.all[0]
+        self._first = self.models.begin(loaded, self._load)
         return loaded
 
     def ready(self) -> Loaded:

@@ -45,13 +45,12 @@ Waiter = asyncio.Future[None]
 class Residence:
     """Which models may be in memory at a time.
 
-    The `others` beside the first are loaded when they are asked for, and the first as `again` says
-    if it was unloaded, None for as before. `needs` returns what the model in a folder takes of
-    `max_bytes`, None for any; one that is idle for `idle_s` is unloaded.
+    Of the `models` those after the first are loaded when they are asked for, as the first is again
+    if it was unloaded; none stands for the one that a start loads. `needs` returns what the model
+    in a folder takes of `max_bytes`, None for any; one that is idle for `idle_s` is unloaded.
     """
 
-    again: Load | None = None
-    others: Callable[[], tuple[Candidate, ...]] = tuple
+    models: tuple[Candidate, ...] = ()
     needs: Callable[[Path], int] = lambda _: 0
     max_bytes: int | None = None
     idle_s: float | None = None
@@ -101,26 +100,28 @@ class ServedModels:
         now: Callable[[], float],
         after: Callable[[float, Callable[[], object]], object],
     ) -> None:
-        """Have no models yet; `now` and `after` are of one clock."""
+        """Have no model in memory yet; `now` and `after` are of one clock."""
         self._inference = inference
         self.idle_s = residence.idle_s
         self._needs, self._max_bytes = residence.needs, residence.max_bytes
         self._now, self._after = now, after
-        self.all: list[ServedModel] = []
+        self.all = [ServedModel(number, one) for number, one in enumerate(residence.models)]
         self.turns = itertools.count(1)
         self.is_gone: Callable[[], bool] = lambda: False  # whether the bundle is
         self.changed: Callable[[], object] = lambda: None  # called once a model was loaded anew
         self._by_name: dict[str, ServedModel] = {}
         self._turn = asyncio.Lock()
 
-    def begin(self, first: Loaded, load: Load, others: tuple[Candidate, ...]) -> None:
-        """Serve the `first`, which is in memory, and the `others` once they are asked for."""
-        known = [Candidate(known=first, load=load), *others]
-        self.all = [ServedModel(number, one) for number, one in enumerate(known)]
+    def begin(self, loaded: Loaded, load: Load) -> ServedModel:
+        """Serve the first, which was `loaded` as `load` does, and return it."""
+        self.all = self.all or [ServedModel(0, Candidate(known=loaded, load=load))]
+        first = self.all[0]
+        first.loaded = loaded
         for one in reversed(self.all):  # a name that two have is the first one's
             self._by_name |= dict.fromkeys(map(str.casefold, one.loaded.snapshot.names), one)
-        self._open(self.all[0])
-        self.rest(self.all[0])
+        self._open(first)
+        self.rest(first)
+        return first
 
     def named(self, name: str) -> ServedModel | None:
         """Return the model that is called `name`, in any case, with or without Ollama's tag."""

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sidecar import __version__, server
-from sidecar.errors import ModelError, ServiceError
+from sidecar.errors import ModelError, ServiceError, UnreachableError
 from sidecar.models.loader import Loaded
 from sidecar.process.listener import listen
 from sidecar.process.signals import Stop
 from sidecar.scheduling.encoder import Encoder
 from sidecar.settings import Settings
 from tests.support.stub_engine import SNAPSHOT, StubEngine
+from tests.support.tinymodel import tiny_model, write_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 JSON = {"content-type": "application/json"}
 
@@ -83,6 +85,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Running]]:
         running.engine.gate.set()
         running.stop.request()
         running.join()
+        running.sock.close()
 
 
 def test_a_ready_service_says_so_once_with_its_real_port(run: Callable[..., Running]) -> None:
@@ -148,6 +151,23 @@ def test_a_stop_that_came_before_the_server_is_kept(run: Callable[..., Running])
     sock = listen("127.0.0.1", 0, allow_remote=False)
     service = run()
     assert server.serve(Settings(port=0), sock=sock, stop=stop, events=service) == 0
+
+
+def test_a_name_that_is_not_here_is_refused_before_a_load(
+    run: Callable[..., Running], tmp_path: Path
+) -> None:
+    loads: list[str] = []
+
+    def load(_report: object) -> Loaded:
+        loads.append("loaded")
+        return Loaded(engine=StubEngine(), snapshot=SNAPSHOT)
+
+    first = write_model(tmp_path / "first", tiny_model())
+    service = run(load, model=str(first), more_models=("nope",))
+    service.join()
+    assert isinstance(service.failure, UnreachableError)
+    assert service.failure.what == "the model nope is not here"
+    assert (loads, service.events) == ([], [])
 
 
 @pytest.mark.parametrize("is_ours", [True, False])

@@ -49,7 +49,7 @@ def answer_health(service: Service, is_trusted: bool) -> Response:
     if is_trusted:
         said["degraded"] = loaded.degraded if loaded else None
         said["models"] = [
-            {"model": one.loaded.snapshot.repository, "phase": one.phase}
+            {"model": one.loaded.snapshot.repository, "phase": encoder.phase_of(one)}
             for one in encoder.models.all
         ]
     return answer(said, HTTPStatus.OK if status == "ok" else HTTPStatus.SERVICE_UNAVAILABLE)

@@ -64,13 +64,12 @@ class Models:
         self.revision = SNAPSHOT.revision
         self.gate, self.entered = threading.Event(), threading.Event()
         self.gate.set()
-        known = [self.candidate(name) for name in NAMES]
         self.encoder = Encoder(
             functools.partial(self.load, "first"),
             limits=Limits(),
             now=lambda: self.now,
             after=self.after,
-            residence=Residence(others=lambda: tuple(known[1:]), **residence),
+            residence=Residence(models=tuple(map(self.candidate, NAMES)), **residence),
         )
         self.models = self.encoder.models
 

@@ -44,19 +44,24 @@ class LargeEngine(StubEngine):
 class TwoModels:
     """A service with a small model, and a large one that is loaded when it is asked for."""
 
-    def __init__(self, **residence: Any) -> None:
+    def __init__(self, *, is_loaded: bool = True, **residence: Any) -> None:
         self.loads = 0
         self.failure: Exception | None = None
         description = Description(family="bert", parameters=1_000_000, size=10)
         facts = Unloaded(dim=12, max_tokens=20, space="exact")
-        known = Loaded(engine=facts, snapshot=LARGE, description=description)
+        large = Loaded(engine=facts, snapshot=LARGE, description=description)
         engine = StubEngine()
+        small = Loaded(engine=engine, snapshot=SMALL, description=description)
+        known = replace(small, engine=Unloaded())
+        models = (
+            Candidate(known=known, load=lambda _: small),
+            Candidate(known=large, load=self._load),
+        )
         self.served = Served(
             engine=engine,
-            load=lambda _: Loaded(engine=engine, snapshot=SMALL, description=description),
-            residence=Residence(
-                others=lambda: (Candidate(known=known, load=self._load),), **residence
-            ),
+            load=lambda _: small,
+            residence=Residence(models=models, **residence),
+            is_loaded=is_loaded,
         )
 
     def _load(self, report: Callable[[Any], None]) -> Loaded:
@@ -112,6 +117,26 @@ def test_a_name_selects_the_model_and_the_first_answers_without(two: TwoModels, 
     assert len(vector(path, two.ask(path, "all-small"))) == 8
     assert two.loads == 1
     assert two.models() == {"org/small-words": "ready", "org/large-words": "ready"}
+
+
+def test_all_models_are_listed_from_the_first_answer_on() -> None:
+    made = TwoModels(is_loaded=False)
+    try:
+        assert made.served.get("/health").status_code == 503
+        assert made.models() == {"org/small-words": "starting", "org/large-words": "unloaded"}
+        made.served.encoder._report("checking")
+        assert made.models()["org/small-words"] == "checking"
+        here = [
+            (sample.labels["model"], sample.value)
+            for family in text_string_to_metric_families(made.served.get("/metrics").text)
+            for sample in family.samples
+            if sample.name == "sidecar_model_loaded"
+        ]
+        assert here == [("org/large-words", 0), ("org/small-words", 0)]
+        made.served.run(made.served.encoder.start())
+        assert made.models() == {"org/small-words": "ready", "org/large-words": "unloaded"}
+    finally:
+        made.served.close()
 
 
 def test_answers_say_which_model_they_are_of(two: TwoModels) -> None:

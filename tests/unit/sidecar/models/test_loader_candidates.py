@@ -1,18 +1,19 @@
-"""The models beside the first: which they are, and what is known of them before they are loaded."""
+"""The models that are served: which they are, and what is known of them before they are loaded."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
 from sidecar import manifest
 from sidecar.engines import Unloaded
-from sidecar.errors import IntegrityError, UnreachableError
-from sidecar.models import loader, memory_needs, prompts
+from sidecar.errors import DiskError, IntegrityError, UnreachableError
+from sidecar.models import loader, memory_needs, prompts, snapshot
 from sidecar.models.snapshot import UNKNOWN
 from sidecar.process import limits
 from sidecar.process.limits import LimitError
@@ -78,16 +79,16 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def named(settings: Settings) -> list[str | None]:
-    return [one.known.snapshot.name for one in loader.others(settings)]
+    return [one.known.snapshot.name for one in loader.candidates(settings)]
 
 
 @pytest.mark.parametrize(
     ("models", "expected"),
     [
-        ((), ["one", "three"]),
-        (("one",), []),
-        (("three", "one"), ["one"]),
-        (("one", "org/two-words", "three", "two", "one"), ["two", "three"]),
+        ((), ["two", "one", "three"]),
+        (("one",), ["one"]),
+        (("three", "one"), ["three", "one"]),
+        (("one", "org/two-words", "three", "two", "one"), ["one", "two", "three"]),
     ],
 )
 def test_all_of_a_bundle_are_served_or_those_that_are_named(
@@ -99,12 +100,12 @@ def test_all_of_a_bundle_are_served_or_those_that_are_named(
 
 def test_a_model_that_the_bundle_does_not_have_is_told(bundle: Path) -> None:
     with pytest.raises(UnreachableError, match="the model tow is not here") as caught:
-        loader.others(Settings(bundle=bundle, model="one", more_models=("tow",)))
+        loader.candidates(Settings(bundle=bundle, model="one", more_models=("tow",)))
     assert caught.value.next_step == "--model two"
 
 
 def test_what_is_known_before_is_what_a_load_finds(bundle: Path) -> None:
-    candidate = loader.others(Settings(bundle=bundle))[0]
+    candidate = loader.candidates(Settings(bundle=bundle))[0]
     known = candidate.known
     assert isinstance(known.engine, Unloaded)
     assert (known.engine.dim, known.engine.max_tokens) == (WIDTH, MAX_TOKENS)
@@ -119,11 +120,12 @@ def test_what_is_known_before_is_what_a_load_finds(bundle: Path) -> None:
 def test_a_damaged_model_does_not_keep_the_first_from_being_served(bundle: Path) -> None:
     shutil.rmtree(bundle / "models" / "one")
     (bundle / "models" / "three" / "config.json").write_bytes(b"{}")
-    loader.load(Settings(bundle=bundle), Silent(), lambda _: None)
-    for candidate in loader.others(Settings(bundle=bundle)):
+    first, *damaged = loader.candidates(Settings(bundle=bundle))
+    first.load(lambda _: None)
+    for candidate in damaged:
         with pytest.raises(IntegrityError):
             candidate.load(lambda _: None)
-    assert loader.others(Settings(bundle=bundle))[0].known.description == UNKNOWN
+    assert damaged[0].known.description == UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -134,7 +136,7 @@ def test_prompts_are_known_before_a_load(
 ) -> None:
     first = write_model(tmp_path / "first", tiny_model())
     second = write_model(tmp_path / "second", tiny_model(seed=1) | {prompts.CONFIG: config})
-    (found,) = loader.others(Settings(model=str(first), more_models=(str(second),)))
+    _, found = loader.candidates(Settings(model=str(first), more_models=(str(second),)))
     assert found.known.prompts.texts == texts
     assert found.known.description.family == "bert"
 
@@ -149,18 +151,35 @@ def test_folders_and_a_cache_may_be_served_together(tmp_path: Path) -> None:
     settings = Settings(
         model=str(first), more_models=(str(second), "a/b"), model_cache=tmp_path / "cache"
     )
-    folder, cached = loader.others(settings)
+    _, folder, cached = loader.candidates(settings)
     assert folder.known.snapshot.names == ("second",)
     assert folder.known.engine.dim == WIDTH
     assert not folder.known.is_known  # nothing has read all of its files yet
     assert cached.known.snapshot.names == ("a/b", "b")
     assert folder.load(lambda _: None).engine.dim == WIDTH
     with pytest.raises(UnreachableError):
-        loader.others(replace(settings, more_models=("none",)))
+        loader.candidates(replace(settings, more_models=("none",)))
 
 
-def test_the_engine_without_a_model_has_no_others(bundle: Path) -> None:
-    assert loader.others(Settings(bundle=bundle, engine="hash")) == ()
+def test_the_engine_without_a_model_serves_itself_alone(bundle: Path) -> None:
+    (found,) = loader.candidates(Settings(bundle=bundle, engine="hash"))
+    assert found.known.snapshot.names == found.load(lambda _: None).snapshot.names
+
+
+def test_no_model_is_served_where_none_is_named() -> None:
+    assert loader.candidates(Settings()) == ()
+
+
+def test_files_that_cannot_be_read_are_told_as_that(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(_: Path) -> NoReturn:
+        raise PermissionError(errno.EACCES, "no right to read")
+
+    monkeypatch.setattr(snapshot, "manifest_of", read)
+    with pytest.raises(DiskError) as caught:
+        loader.candidates(Settings(bundle=bundle))
+    assert caught.value.why == "no right to read"
 
 
 def test_a_first_model_over_the_limit_of_memory_is_not_loaded(bundle: Path) -> None:
@@ -177,7 +196,7 @@ def test_a_first_model_over_the_limit_of_memory_is_not_loaded(bundle: Path) -> N
 
 
 def test_variables_are_set_once(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = (one.load for one in loader.others(Settings(bundle=bundle)))
+    first, second, _ = (one.load for one in loader.candidates(Settings(bundle=bundle)))
     first(lambda _: None)
     changed: list[str] = []
     monkeypatch.setattr("os.putenv", lambda name, _: changed.append(name))
