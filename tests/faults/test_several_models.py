@@ -124,6 +124,7 @@ def test_a_model_that_cannot_be_loaded_is_told_and_serves_once_it_can(pair: Pair
             needed.write_bytes(whole)
         assert answer.status == 503
         assert json.loads(answer.body)["type"] == "urn:sidecar:problem:model-fails"
+        assert phases(port) == {SMALL: "ready", LARGE: "failed"}
         assert str(pair.folders[1]) not in answer.body.decode() + service.log
         assert Client(port=port).ask("/health").status == 200
         mix = Mix(port=port, truths=pair.truths)

@@ -87,6 +87,8 @@ const MOST_BYTES = 2 ** 31 - 1;
  * @property {number | null} [dim]
  * @property {string | null} [device]
  * @property {string | null} [degraded] what serves in the place of what should, if so
+ * @property {{ model: string, phase: string, failure: string | null }[]} [models] all that are
+ *   served, the first first; `failure` is the kind of problem that its last load ended with
  */
 
 /**

@@ -246,11 +246,12 @@ test('the page tells what the service is doing, and why it is not ready', { skip
     assert.match(await text(page, 'notices'), words);
   }
   Object.assign(said, { status: 'ok', bundle: 'gone' });
-  info.models = [{ ...info }, { ...info, model_id: 'stub/more', phase: 'unloaded' }];
+  info.models = [{ ...info }, { ...info, model_id: 'stub/more', phase: 'failed', failure: 'model-fails' }];
   said.instance = 'two';
   await page.waitForFunction(() => /bundle is gone/.test(document.getElementById('notices').textContent));
   assert.deepEqual(await page.locator('#model option').allTextContents(), ['stub/words', 'stub/more']);
-  assert.match(await text(page, 'models'), /stub\/more unloaded/);
+  assert.match(await text(page, 'models'), /stub\/more failed/);
+  assert.match(await text(page, 'notices'), /stub\/more could not be loaded\. model-fails\. Requests try again\./);
   await page.setInputFiles('#file', { name: 'long.txt', mimeType: 'text/plain', buffer: Buffer.alloc(11) });
   await page.waitForFunction(() => /larger than/.test(document.getElementById('document-error').textContent));
 });

@@ -148,6 +148,15 @@ export type Health = {
      * what serves in the place of what should, if so
      */
     degraded?: string | null;
+    /**
+     * all that are
+     * served, the first first; `failure` is the kind of problem that its last load ended with
+     */
+    models?: {
+        model: string;
+        phase: string;
+        failure: string | null;
+    }[];
 };
 export type Info = {
     model_id: string;
@@ -230,6 +239,8 @@ export type Info = {
  * @property {number | null} [dim]
  * @property {string | null} [device]
  * @property {string | null} [degraded] what serves in the place of what should, if so
+ * @property {{ model: string, phase: string, failure: string | null }[]} [models] all that are
+ *   served, the first first; `failure` is the kind of problem that its last load ended with
  */
 /**
  * @typedef {object} Info

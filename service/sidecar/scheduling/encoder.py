@@ -123,7 +123,7 @@ class Encoder:
         return self._phase if self._first is None else "ready"
 
     def phase_of(self, model: ServedModel) -> str:
-        """Return how far the loading of `model` is, ready, or unloaded."""
+        """Return how far the loading of `model` is, ready, unloaded, or failed."""
         is_starting = self._first is None and model is self.models.all[0]
         return self._phase if is_starting else model.phase
 

@@ -60,8 +60,9 @@ class ServedModel:
     """One of the models, by its number in their order.
 
     `loaded` describes it whether it is in memory or not. While `is_open` requests may use it: each
-    counts in `uses`, and the `waiters` do as soon as it is loaded. `keep_s` is how long it may be
-    idle, None for ever.
+    counts in `uses`, and the `waiters` do as soon as it is loaded. `failure` is the kind of problem
+    that its last load ended with, None if that did not fail. `keep_s` is how long it may be idle,
+    None for ever.
     """
 
     def __init__(self, number: int, known: Candidate) -> None:
@@ -69,7 +70,8 @@ class ServedModel:
         self.number = number
         self.loaded = known.known
         self.load: Load = known.load
-        self.phase: Phase | Literal["unloaded", "ready"] = "unloaded"
+        self.phase: Phase | Literal["unloaded", "ready", "failed"] = "unloaded"
+        self.failure: str | None = None
         self.is_open = False
         self.uses = 0
         self.waiters: list[Waiter] = []
@@ -81,7 +83,7 @@ class ServedModel:
         self.emptied: asyncio.Future[bool] | None = None  # done once its last use is over
         self.coming: asyncio.Task[None] | None = None  # what loads it
         self.going: asyncio.Task[None] | None = None  # what unloads it
-        self.loads = self.unloads = self.texts = self.tokens = 0
+        self.loads = self.load_failures = self.unloads = self.texts = self.tokens = 0
 
     @property
     def is_here(self) -> bool:
@@ -209,7 +211,7 @@ class ServedModels:
             _let_go_of_frames(error)
         model.coming = None
         if problem is not None:
-            model.phase = "ready" if model.is_here else "unloaded"
+            self._fail(model, problem)
             waiters, model.waiters = model.waiters, []
             for one in waiters:
                 if not one.done():
@@ -217,6 +219,13 @@ class ServedModels:
         elif model.is_open:
             self._let_in(model)
             self.rest(model)
+
+    def _fail(self, model: ServedModel, problem: Problem) -> None:
+        """Note what keeps `model` from being loaded, unless others only have the room for now."""
+        if problem.kind != "busy":
+            model.failure = problem.kind
+            model.load_failures += 1
+        model.phase = "failed" if model.failure else "unloaded"
 
     def _let_in(self, model: ServedModel) -> None:
         waiters, model.waiters = model.waiters, []
@@ -261,7 +270,7 @@ class ServedModels:
             raise bundle_gone()
 
     def _open(self, model: ServedModel) -> None:
-        model.phase = "ready"
+        model.phase, model.failure = "ready", None
         model.is_open = True
         model.keep_s = self.idle_s
         model.loads += 1

@@ -79,6 +79,7 @@ class _Run(Collector):
             "texts": "Texts embedded, by model.",
             "tokens": "Tokens of the embedded texts, by model.",
             "loads": "Times that a model was brought into memory.",
+            "load_failures": "Times that a model could not be brought into memory.",
             "unloads": "Times that a model was taken out of memory.",
         }
         here = _gauge("model_loaded", "Whether a model is in memory.", None, "model")

@@ -301,8 +301,12 @@ class ModelHealth(Answer):
 
     model: str
     phase: str = Field(
-        description="unloaded, ready, or how far its loading is. One that is not in memory is "
-        "loaded when a request names it, which waits."
+        description="unloaded, ready, failed, or how far its loading is. One that is not in memory "
+        "is loaded when a request names it, which waits; so is one whose last load failed."
+    )
+    failure: str | None = Field(
+        description="Kind of the problem that its last load ended with, such as model-fails; null "
+        "if it did not fail."
     )
 
 
@@ -374,6 +378,7 @@ class ModelInfo(Answer):
     model_id: str
     names: list[str] = Field(description="Names that a request may have for it, in any case.")
     phase: str = Field(description="As in /health.")
+    failure: str | None = Field(description="As in /health.")
     dim: int | None
     max_tokens: int | None
     pooling: str

@@ -186,17 +186,14 @@ function* noticesAt(now) {
   if (status === 'loading') yield ['loading', 'The model is loading', PHASES[phase] ?? phase];
   if (!isOpen()) yield ['unauthorised', 'Unauthorised', 'All but its state is for those who have its token.'];
   if (now - refused.ms < RECENT_MS) {
-    const text = `${count(refused.many, 'request')} had to be refused (429) in the last seconds.`;
-    yield ['full', 'The queue is full', text];
+    yield ['full', 'The queue is full', `${count(refused.many, 'request')} had to be refused (429) in the last seconds.`];
   }
   if (bundle === 'gone') {
-    const text = 'It was moved, replaced or deleted. Restart the service from its new path.';
-    yield ['degraded', 'The bundle is gone', text];
+    yield ['degraded', 'The bundle is gone', 'It was moved, replaced or deleted. Restart the service from its new path.'];
   }
-  for (const model of models()) {
-    const { degraded, degraded_because: why } = model;
-    const text = sentences(STAND_INS[degraded], why);
-    if (degraded) yield ['degraded', `Degraded: ${nameOf(model)} (${degraded})`, text];
+  for (const { degraded, degraded_because: why, failure, ...model } of models()) {
+    if (degraded) yield ['degraded', `Degraded: ${nameOf(model)} (${degraded})`, sentences(STAND_INS[degraded], why)];
+    if (failure) yield ['degraded', `${nameOf(model)} could not be loaded`, `${failure}. Requests try again.`];
   }
   if (back && now - back.ms < RECENT_MS) yield ['ready', 'The service is back', back.text];
 }

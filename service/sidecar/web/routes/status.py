@@ -49,7 +49,11 @@ def answer_health(service: Service, is_trusted: bool) -> Response:
     if is_trusted:
         said["degraded"] = loaded.degraded if loaded else None
         said["models"] = [
-            {"model": one.loaded.snapshot.repository, "phase": encoder.phase_of(one)}
+            {
+                "model": one.loaded.snapshot.repository,
+                "phase": encoder.phase_of(one),
+                "failure": one.failure,
+            }
             for one in encoder.models.all
         ]
     return answer(said, HTTPStatus.OK if status == "ok" else HTTPStatus.SERVICE_UNAVAILABLE)
@@ -97,6 +101,7 @@ def _told(model: ServedModel) -> dict[str, object]:
         "model_id": loaded.snapshot.repository,
         "names": loaded.snapshot.names,
         "phase": model.phase,
+        "failure": model.failure,
         "dim": engine.dim or None,
         "max_tokens": engine.max_tokens or None,
         "pooling": engine.pooling,

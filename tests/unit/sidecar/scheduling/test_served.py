@@ -211,10 +211,12 @@ def test_a_model_that_cannot_be_loaded_is_told_and_tried_again(
     async def work() -> Problem:
         with pytest.raises(Problem) as caught:
             await models.embed("second")
-        assert models.model("second").phase == "unloaded"
+        second = models.model("second")
+        assert (second.phase, second.failure) == ("failed", kind)
         models.failures["second"] = []
         await models.embed("first")
         await models.embed("second")
+        assert (second.phase, second.failure) == ("ready", None)
         return caught.value
 
     problem = models.run(work)
@@ -235,6 +237,7 @@ def test_a_load_that_fails_where_the_bundle_is_gone_says_that(
         return caught.value.kind
 
     assert models.run(work) == "bundle-gone"
+    assert models.models.all[1].failure == "bundle-gone"
 
 
 def test_nothing_is_loaded_of_a_bundle_that_was_replaced(make: Callable[..., Models]) -> None:
@@ -561,6 +564,7 @@ def test_what_cannot_fit_is_507_and_nothing_is_unloaded_for_it(
         with pytest.raises(Problem) as caught:
             await models.embed("third")
         assert models.here() == ["first", "second"]
+        assert models.model("third").phase == "failed"
         await models.embed("second")
         return caught.value
 
@@ -648,6 +652,44 @@ def test_a_load_gives_up_where_the_other_model_stays_in_use(make: Callable[..., 
     assert models.run(work) == 429
     assert models.here() == ["first"]
     assert models.models.all[0].uses == 0
+    second = models.models.all[1]
+    assert (second.phase, second.load_failures) == ("unloaded", 0)
+
+
+def test_a_model_that_failed_stays_so_where_there_is_no_room_to_try_again(
+    make: Callable[..., Models],
+) -> None:
+    models = make(max_bytes=most(1), needs=needs({}))
+    models.failures["second"] = [IntegrityError("a file is missing")]
+
+    async def work() -> list[int]:
+        statuses = [await status_of(models.embed("second"))]
+        async with models.encoder.using(models.model("first")):
+            other = asyncio.create_task(status_of(models.embed("second")))
+            while models.model("first").is_open:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            await models.passes(served.DRAIN_S)
+            statuses.append(await other)
+        return statuses
+
+    assert models.run(work) == [503, 429]
+    second = models.models.all[1]
+    assert (second.phase, second.failure, second.load_failures) == ("failed", "model-fails", 1)
+
+
+def test_a_first_model_that_fails_to_come_again_is_told_too(make: Callable[..., Models]) -> None:
+    models = make(idle_s=60)
+
+    async def work() -> None:
+        await models.passes(60)
+        models.failures["first"] = [IntegrityError("a file is missing")]
+        assert await status_of(models.embed("first")) == 503
+        first = models.model("first")
+        assert (first.phase, first.failure) == ("failed", "model-fails")
+        assert (await models.embed("first")).tokens == [3]
+        assert first.phase == "ready"
+
+    models.run(work)
 
 
 def test_a_load_waits_for_as_long_as_requests_end_one_after_the_other(

@@ -221,10 +221,17 @@ def test_a_model_that_cannot_be_loaded_is_503_in_each_form_and_tried_again(
     assert answer.status_code == 503
     assert "the model large cannot be loaded" in answer.text
     assert "install the app again" in answer.text
-    assert two.served.get("/health").json()["status"] == "ok"
+    health = two.served.get("/health")
+    assert (health.status_code, health.json()["status"]) == (200, "ok")
+    told = {"model": "org/large-words", "phase": "failed", "failure": "model-fails"}
+    assert health.json()["models"][1] == told
+    large = two.served.get("/info").json()["models"][1]
+    assert (large["phase"], large["failure"]) == ("failed", "model-fails")
+    assert 'load_failures_total{model="org/large-words"} 1.0' in two.served.get("/metrics").text
     assert len(vector(path, two.ask(path, None))) == 8
     two.failure = None
     assert len(vector(path, two.ask(path, "large"))) == 12
+    assert two.served.get("/health").json()["models"][1]["failure"] is None
 
 
 def test_what_the_limit_of_memory_does_not_allow_is_507() -> None:

@@ -31,7 +31,7 @@ def test_health_of_a_ready_service_has_the_v1_fields_and_the_new_ones(served: Se
         "version": __version__,
         "bundle": "present",
         "degraded": None,
-        "models": [{"model": "stub/words", "phase": "ready"}],
+        "models": [{"model": "stub/words", "phase": "ready", "failure": None}],
     }
 
 
