@@ -44,6 +44,7 @@ def run(settings: Settings, told: argparse.Namespace) -> None:
 
     The last line on stdout is what the output has, as JSON.
     """
+    _require_outside(settings.bundle, told.output)
     _end_when_told()
     out = stdio.private_stdout()
     if told.ray is not None:
@@ -178,6 +179,14 @@ def _chunking(loaded: Loaded, asked: FileOptions, embedder: TableEmbedder) -> Ch
         return asked.chunking(loaded.engine, prompt_tokens=prompt_tokens)
     except Problem as problem:
         raise refused(problem) from problem
+
+
+def _require_outside(bundle: Path | None, output: Path) -> None:
+    """Raise UsageError for an output in the bundle, where it would be lost."""
+    if bundle is not None and Path(os.path.realpath(output)).is_relative_to(bundle.resolve()):
+        what = f"{output} is in the bundle"
+        why = "assembling or updating it removes what is not its own"
+        raise UsageError(what, why=why, next_step="name a folder outside of it: --output DIR")
 
 
 def _require_ray(address: str) -> None:

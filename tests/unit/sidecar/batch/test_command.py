@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from sidecar import cli
 from sidecar.batch import command, job
 from sidecar.batch.command import Progress
 from sidecar.batch.inputs import Rows
-from sidecar.errors import ModelError
+from sidecar.errors import ModelError, UsageError
+from sidecar.settings import Settings
 from tests.support.batches import files, read
 from tests.support.pages import ROOT
 
@@ -110,6 +112,15 @@ def test_what_makes_no_sense_exits_2(tmp_path: Path, arguments: tuple[str, ...],
     assert done.returncode == 2
     assert said in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("output", ["bundle/out", "bundle", "link/out"])
+def test_an_output_in_the_bundle_is_refused(tmp_path: Path, output: str) -> None:
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "bundle")
+    told = cli.embed_parser().parse_args(["in.csv", "--output", str(tmp_path / output)])
+    with pytest.raises(UsageError, match="is in the bundle"):
+        command.run(Settings(bundle=tmp_path / "bundle"), told)
 
 
 def test_without_pyarrow_the_profile_that_has_it_is_named(tmp_path: Path) -> None:
