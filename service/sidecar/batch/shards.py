@@ -85,8 +85,15 @@ class ParquetShards:
 
 
 def _write(table: pa.Table, written: IO[bytes]) -> None:
-    """Write a shard: what repeats as a dictionary, and vectors, which do not pack, as they are."""
+    """Write a shard: what repeats as a dictionary, and vectors, which do not pack, as they are.
+
+    Vectors are lists without a fixed size, which Parquet does not have: Arrow's library before 26
+    reads no file in which one of a fixed size is null (https://github.com/apache/arrow/issues/35692).
+    """
     names = table.column_names
+    place = names.index("vector")
+    vectors = table.column(place)
+    table = table.set_column(place, "vector", vectors.cast(pa.list_(vectors.type.value_type)))
     packed = {name: "zstd" for name in names if name != "vector"}
     pq.write_table(
         table,
