@@ -76,9 +76,11 @@ class Listed:
 
 
 def listed(paths: Sequence[Path]) -> Listed:
-    """Return `paths` as files or as folders. Raises UsageError for both, or one of no kind."""
+    """Return `paths` as files or as folders. Raises DiskError, and UsageError for both at once."""
     for path in paths:
-        if not path.exists():
+        with _blamed(path):
+            is_there = path.exists()
+        if not is_there:
             what = f"there is no {path}"
             raise UsageError(what, next_step="correct the path of the input")
         if not _is_text(str(path)):
@@ -116,6 +118,13 @@ def digest_of(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
+def _fact(file: Path, rows: int) -> dict[str, object]:
+    """Return what an input is known by. Raises DiskError."""
+    with _blamed(file):
+        size, digest = file.stat().st_size, digest_of(file)
+    return {"path": str(file), "bytes": size, "sha256": digest, "rows": rows}
+
+
 class Rows:
     """Reads files of rows; a row that cannot be read is one with a problem."""
 
@@ -129,10 +138,7 @@ class Rows:
         self._id_type = self._type_of_ids()
         self.total = sum(self._counts)
         self._require_key()
-        self.facts = [
-            {"path": str(file), "bytes": file.stat().st_size, "sha256": digest_of(file), "rows": n}
-            for file, n in zip(files, self._counts, strict=True)
-        ]
+        self.facts = [_fact(file, rows) for file, rows in zip(files, self._counts, strict=True)]
 
     def blocks(self, first: int) -> Iterator[Block]:
         """Yield the rows from `first` on."""
@@ -196,7 +202,10 @@ class Rows:
                     with pq.ParquetFile(file) as opened:
                         self._require(file, opened.schema_arrow.names)
                         kind = opened.schema_arrow.field(self._text).type
-                        as_text(pa.chunked_array([], kind), self._text)
+                        if not is_of_texts(kind):
+                            what = f"the column {self._text} of {file.name} has no texts"
+                            step = "name a column of texts: --text-column NAME"
+                            raise UsageError(what, why=f"its type is {kind}", next_step=step)
                         return int(opened.metadata.num_rows)
                 case "jsonl":
                     with _lines(file) as lines:
@@ -208,7 +217,7 @@ class Rows:
         for option, column in (("--text-column", self._text), ("--id-column", self._id)):
             if column is not None and columns.count(column) != 1:
                 what = f"{file.name} has no column {column}, or more than one"
-                why = f"its columns are {', '.join(columns[:MOST_NAMED])}"
+                why = f"its columns are {', '.join(columns[:MOST_NAMED]) or 'none'}"
                 raise UsageError(what, why=why, next_step=f"name one of them: {option} NAME")
 
     def _require_key(self) -> None:
@@ -473,9 +482,13 @@ def _blamed(file: Path) -> Iterator[None]:
         yield
     except OSError as error:
         what = f"{file.name} cannot be read"
-        raise DiskError(
-            what, why=error.strerror or str(error), next_step="check the file"
-        ) from error
+        why = error.strerror or _in_one_line(error)
+        raise DiskError(what, why=why, next_step="check the file") from error
     except (pa.ArrowException, csv.Error) as error:
         what = f"{file.name} cannot be read as {kind_of(file)}"
-        raise UsageError(what, why=str(error), next_step="correct or leave out the file") from error
+        why = _in_one_line(error)
+        raise UsageError(what, why=why, next_step="correct or leave out the file") from error
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import gzip
 import json
 import os
@@ -234,6 +235,12 @@ def test_a_column_that_is_not_there_is_told(
     assert "id, " in caught.value.why
 
 
+def test_a_file_without_a_head_is_said_to_have_no_columns(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="has no column text") as caught:
+        source(files(tmp_path, {"a.csv": ""}), key=None)
+    assert caught.value.why == "its columns are none"
+
+
 @pytest.mark.parametrize(
     ("line", "why"), [('{"id": 1, "body": "a"}', "their keys are id, body"), ("[1]", "none is a")]
 )
@@ -246,7 +253,7 @@ def test_lines_without_any_text_are_refused(tmp_path: Path, line: str, why: str)
 
 
 def test_a_column_of_numbers_is_refused_before_anything_is_read(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="column other has no texts"):
+    with pytest.raises(UsageError, match=r"column other of rows\.parquet has no texts"):
         source(files(tmp_path, {"rows.parquet": TABLE}), "other")
 
 
@@ -287,6 +294,22 @@ def test_inputs_are_files_or_folders_that_are_there(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=what):
             listed(paths)
+
+
+def test_a_path_that_cannot_be_asked_for_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DiskError, match="cannot be read") as caught:
+        listed([tmp_path / ("a" * 300 + ".csv")])
+    assert caught.value.why == os.strerror(errno.ENAMETOOLONG)
+
+
+def test_what_is_wrong_with_a_page_is_told_in_one_line(tmp_path: Path) -> None:
+    (path,) = files(tmp_path, {"a.parquet": TABLE})
+    data = path.read_bytes()
+    path.write_bytes(data[:4] + b"\xff" * 40 + data[44:])
+    with pytest.raises((DiskError, UsageError), match=r"a\.parquet cannot be read") as caught:
+        rows(source([path]))
+    assert caught.value.why
+    assert "\n" not in caught.value.why
 
 
 @pytest.mark.parametrize("name", ["a.parquet.gz", "a.gz", "a", "a.txt"])
