@@ -33,7 +33,7 @@ KINDS: dict[str, Kind] = {
 }
 # How files of lines are packed, by the end of their names: Parquet packs its own pages.
 PACKED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
-BLOCK_ROWS = 4_096
+BLOCK_ROWS, BLOCK_BYTES = 4_096, 1 << 24  # of Parquet's texts at a time, where its pages tell
 READ_BYTES = 1 << 20
 MOST_NAMED = 50  # columns in an error
 LONGEST_FIELD = (
@@ -267,8 +267,9 @@ class Rows:
             groups = list(range(opened.num_row_groups))
             while groups and first >= opened.metadata.row_group(groups[0]).num_rows:
                 first -= opened.metadata.row_group(groups.pop(0)).num_rows
+            rows = self._rows_at_a_time(opened, groups)
             batches = opened.iter_batches(
-                BLOCK_ROWS, row_groups=groups, columns=columns, use_threads=False
+                rows, row_groups=groups, columns=columns, use_threads=False
             )
             for batch in batches:
                 if first >= batch.num_rows:
@@ -282,6 +283,15 @@ class Rows:
                     ids = _utf8(as_text(ids, self._id or "")) if is_text else ids
                     ids = ids.cast(self._id_type)
                 yield self._table(ids, as_text(table.column(self._text), self._text), None)
+
+    def _rows_at_a_time(self, opened: pq.ParquetFile, groups: Sequence[int]) -> int:
+        """Return how many rows have texts of about BLOCK_BYTES, as far as `groups` say."""
+        paths = [opened.schema.column(place).path for place in range(len(opened.schema))]
+        place, most = paths.index(self._text), BLOCK_ROWS
+        for group in map(opened.metadata.row_group, groups):
+            size = group.column(place).total_uncompressed_size
+            most = min(most, max(1, BLOCK_BYTES * group.num_rows // max(1, size)))
+        return most
 
     def _table(
         self, ids: pa.Array | None, texts: pa.Array, problems: Sequence[str | None] | None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sidecar.batch import inputs
@@ -267,6 +268,15 @@ def test_a_file_that_is_not_what_its_name_says_is_told(
 ) -> None:
     with pytest.raises(UsageError, match="cannot be read as"):
         source(files(tmp_path, named), key=None)
+
+
+def test_long_texts_of_parquet_are_read_a_few_at_a_time(tmp_path: Path) -> None:
+    long = [f"{n:,} " * 100_000 for n in range(100)]
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": long}), path, compression="zstd")
+    tables = [block.table for block in source([path], key=None).blocks(0)]
+    assert pa.concat_tables(tables).column("text").to_pylist() == long
+    assert max(table.nbytes for table in tables) < 1.5 * inputs.BLOCK_BYTES
 
 
 def test_what_a_file_is_known_by_is_its_content(tmp_path: Path) -> None:
