@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import copy
 import csv
 import functools
@@ -134,11 +135,12 @@ class Rows:
         """Read every file once, for its digest and its number of rows. Raises UsageError."""
         self._files = files
         self._text, self._id = text_column, id_column
-        self._counts = [self._count(file) for file in files]
+        counts = [self._count(file) for file in files]
+        self._ends = list(itertools.accumulate(counts))  # of each file among all rows
         self._id_type = self._type_of_ids()
-        self.total = sum(self._counts)
+        self.total = sum(counts)
         self._require_key()
-        self.facts = [_fact(file, rows) for file, rows in zip(files, self._counts, strict=True)]
+        self.facts = [_fact(file, rows) for file, rows in zip(files, counts, strict=True)]
 
     def blocks(self, first: int) -> Iterator[Block]:
         """Yield the rows from `first` on."""
@@ -147,7 +149,8 @@ class Rows:
 
     def tables(self, first: int, count: int) -> Iterator[pa.Table]:
         """Yield `count` rows from `first` on. Raises UsageError and DiskError."""
-        for file, start, rows in self._spans(first, count):
+        for place, start, rows in self._spans(first, count):
+            file = self._files[place]
             yield from _first_of(self._tables(file, start), rows, file)
 
     def none(self) -> pa.Table:
@@ -157,7 +160,8 @@ class Rows:
 
     def onward(self, first: int, count: int) -> Iterator[pa.Table]:
         """Yield what `tables` does, by a reader that stays where it is for later rows."""
-        for file, start, rows in self._spans(first, count):
+        for place, start, rows in self._spans(first, count):
+            file = self._files[place]
             begin = functools.partial(self._tables, file)
             read = _reader(file, (self._text, self._id)).read(begin, start, rows)
             yield from _first_of(read, rows, file)
@@ -169,22 +173,28 @@ class Rows:
     def part(self, first: int, count: int) -> RowsPart:
         """Return what reads `count` rows from `first` on, and knows of their files alone."""
         spans = list(self._spans(first, count))
-        places = [self._files.index(file) for file, _, _ in spans]
+        files = slice(spans[0][0], spans[-1][0] + 1)
+        before = self._begin(spans[0][0])
         made = copy.copy(self)
         # Another process has another working folder.
-        made._files = [self._files[place].absolute() for place in places]  # noqa: SLF001 (its own class)
-        made._counts = [self._counts[place] for place in places]  # noqa: SLF001
-        made.facts, made.total = [], sum(made._counts)  # noqa: SLF001
+        made._files = [file.absolute() for file in self._files[files]]  # noqa: SLF001 (its own class)
+        made._ends = [end - before for end in self._ends[files]]  # noqa: SLF001
+        made.facts, made.total = [], made._ends[-1]  # noqa: SLF001
         return RowsPart(rows=made, first=spans[0][1], count=count)
 
-    def _spans(self, first: int, count: int) -> Iterator[tuple[Path, int, int]]:
-        """Yield the files that have these rows: where they begin in each, and how many."""
-        for file, rows in zip(self._files, self._counts, strict=True):
-            if first < rows and count > 0:
-                taken = min(count, rows - first)
-                yield file, first, taken
-                count -= taken
-            first = max(0, first - rows)
+    def _begin(self, place: int) -> int:
+        """Return the first row of the file at `place`."""
+        return self._ends[place - 1] if place else 0
+
+    def _spans(self, first: int, count: int) -> Iterator[tuple[int, int, int]]:
+        """Yield the places of files that have these rows, where they begin in each, how many."""
+        end = min(first + count, self.total)
+        place = bisect.bisect_right(self._ends, first)
+        while first < end:
+            taken = min(end, self._ends[place]) - first
+            if taken:
+                yield place, first - self._begin(place), taken
+            first, place = first + taken, place + 1
 
     def _tables(self, file: Path, first: int) -> Iterator[pa.Table]:
         match kind_of(file):

@@ -132,6 +132,16 @@ def test_files_of_several_kinds_are_read_one_after_the_other(tmp_path: Path) -> 
     assert [fact["rows"] for fact in found.facts] == [20] * 6
 
 
+def test_files_without_rows_stand_among_others(tmp_path: Path) -> None:
+    named = {"a.csv": "text\n", "b.csv": "text\nb\n", "c.jsonl": "", "d.csv": "text\n"}
+    found = source(files(tmp_path, {**named, "e.csv": "text\ne\nf\n", "g.jsonl": ""}), key=None)
+    for first in range(4):
+        for count in range(1, 4 - first):
+            wanted = ["b", "e", "f"][first : first + count]
+            for tables in (found.tables(first, count), found.part(first, count).tables()):
+                assert pa.concat_tables(tables).column("text").to_pylist() == wanted
+
+
 def test_ids_that_are_numbers_stay_numbers(tmp_path: Path) -> None:
     table = pa.table({"key": pa.array([3, None], pa.uint8()), "text": ["a", "b"]})
     assert [row["id"] for row in rows(source(files(tmp_path, {"a.pq": table}), key="key"))] == [
