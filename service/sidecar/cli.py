@@ -95,8 +95,8 @@ HELP = {
     "--parent-watch": "stop when standard input is closed, end at once when the parent process "
     "dies",
     "--check-options": "check the options, and end",
-    "--log-level": "lowest level of the log on stderr (info)",
-    "--log-format": "json, an object per line, or text (json)",
+    "--log-level": "lowest level of the log on stderr (%(default)s)",
+    "--log-format": "json, an object per line, or text (%(default)s)",
 }
 log = logging.getLogger("sidecar")
 Given = TypeVar("Given", Settings, Limits, Bounds)

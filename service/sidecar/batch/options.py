@@ -60,7 +60,8 @@ HELP = {
     "--ray": "a Ray cluster that embeds, by the address of its head (HOST:PORT), auto for the one "
     "that this machine is a node of, or local for one that is this machine; the environment's "
     "RAY_ADDRESS does so, too (none)",
-    "--actors": "engines on the cluster, each of which has --threads cores (as there is room)",
+    "--actors": "engines on the cluster, each of which has --threads cores, by default one (as "
+    "there is room)",
     "--charset": "encoding of text files; by default UTF-8 or detected",
     "--document-cpu-seconds": "CPU time that reading one PDF may take (10)",
     "--document-seconds": "the same on the clock (120)",

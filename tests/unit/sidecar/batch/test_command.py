@@ -123,6 +123,12 @@ def test_an_output_in_the_bundle_is_refused(tmp_path: Path, output: str) -> None
         command.run(Settings(bundle=tmp_path / "bundle"), told)
 
 
+def test_help_names_the_defaults_that_are_its_own() -> None:
+    said = " ".join(cli.embed_parser().format_help().split())
+    assert "level of the log on stderr (warning)" in said
+    assert "an object per line, or text (text)" in said
+
+
 def test_without_pyarrow_the_profile_that_has_it_is_named(tmp_path: Path) -> None:
     program = (
         "import runpy, sys\n"
