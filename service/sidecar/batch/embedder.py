@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -119,6 +120,8 @@ class Embedder(TableEmbedder):
         if unknown := sorted(set(space) - set(SPACE_FIELDS)):
             what = f"{unknown[0]} is no option of an embedder"
             raise UsageError(what, why=f"the space's are {', '.join(SPACE_FIELDS)}")
+        _require_one_of("dtype", dtype, get_args(DType))
+        _require_one_of("truncate", truncate, get_args(Truncation))
         asked = validated(space)
         settings = Settings(
             bundle=Path(bundle).absolute(),
@@ -161,6 +164,11 @@ def space_of(loaded: Loaded, asked: schemas.FileOptions) -> Space:
 def refused(problem: Problem) -> UsageError:
     """Return the error of a command whose options a request would be refused for."""
     return UsageError(problem.what, why=problem.why, next_step=problem.next_step)
+
+
+def _require_one_of(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise UsageError(f"{name} is {value!r}", why=f"it may be {' or '.join(known)}")
 
 
 def as_text(column: pa.ChunkedArray, name: str) -> pa.Array:

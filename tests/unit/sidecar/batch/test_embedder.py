@@ -142,6 +142,10 @@ def test_texts_may_be_a_dictionary_or_large() -> None:
 def test_the_class_loads_a_bundle_and_says_what_is_wrong(tmp_path: object) -> None:
     with pytest.raises(UsageError, match="colour is no option"):
         Embedder(str(tmp_path), colour="red")
+    with pytest.raises(UsageError, match="dtype is 'float64'"):
+        Embedder(str(tmp_path), dtype="float64")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="truncate is 'end'"):
+        Embedder(str(tmp_path), truncate="end")  # type: ignore[arg-type]
     with pytest.raises(IntegrityError):
         Embedder(str(tmp_path))
 
