@@ -82,7 +82,7 @@ def begin(output: Path, about: Mapping[str, Any], form: Format = "parquet") -> I
     about = json.loads(json.dumps(about))  # as it is read again
     writer = shards_of(form, output)
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        _make(output)
         strange = [path.name for path in output.iterdir() if not path.name.startswith((".", "_"))]
         if strange and not (output / MANIFEST).is_file():
             what = f"{output} is not empty, and no job's"
@@ -103,6 +103,15 @@ def begin(output: Path, about: Mapping[str, Any], form: Format = "parquet") -> I
         why = error.strerror or str(error)
         step = "make room or name another folder, and run the command again: it goes on"
         raise DiskError(what, why=why, next_step=step) from error
+
+
+def _make(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        what = f"{output} cannot be a folder"
+        why = "it or a part of its path is a file, or a link to no folder"
+        raise UsageError(what, why=why, next_step="name a new folder: --output DIR") from error
 
 
 def _lock(manifest: IO[bytes], output: Path) -> None:

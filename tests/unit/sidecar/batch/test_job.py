@@ -190,6 +190,14 @@ def test_a_folder_of_other_things_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.parametrize("name", ["file", "file/out", "link", "link/out"])
+def test_an_output_that_cannot_be_a_folder_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(UsageError, match="cannot be a folder"), job.begin(tmp_path / name, {}):
+        pass
+
+
 @pytest.mark.parametrize("damage", ["gone", "shorter", "other"])
 def test_a_shard_that_is_not_as_it_was_ends_the_run(
     source: Rows, tmp_path: Path, damage: str
@@ -214,8 +222,7 @@ def test_a_manifest_that_is_none_ends_the_run(source: Rows, tmp_path: Path) -> N
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(DiskError, match="cannot be written"), job.begin(tmp_path / "file/out", {}):
+    with pytest.raises(DiskError, match="cannot be written"), job.begin(tmp_path / ("a" * 300), {}):
         pass
 
 
