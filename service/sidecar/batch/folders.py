@@ -23,7 +23,7 @@ from sidecar.documents.allowed_dirs import AllowedDirs
 from sidecar.documents.chunking import Chunking, Chunks
 from sidecar.documents.extraction import SUFFIXES
 from sidecar.documents.pdf_pool import PROCESSES, PdfPool
-from sidecar.errors import DiskError, UsageError
+from sidecar.errors import DiskError, ModelError, UsageError
 from sidecar.models.loader import Loaded
 from sidecar.problems import Problem
 from sidecar.process.clock import Clock
@@ -34,6 +34,11 @@ from sidecar.settings import Settings
 AT_ONCE = 2 * PROCESSES
 NO_CHUNKS = "document-empty"
 CHANGED = "file-changed"
+# What the machine lacks while it reads a document, which is nothing to say of that for ever.
+LACKING = {"bundle-gone", "busy", "engine-died", "engine-fails", "out-of-memory", "system-limit"}
+# The same of a file that could be read at the start.
+AWAY = {"disk-error", "folder-missing", "no-permission"}
+AGAIN = "see to it, and run the command again: it goes on"
 SCHEMA = pa.schema(
     {
         "id": pa.string(),
@@ -99,6 +104,7 @@ class Folders:
     def __init__(self, folders: Sequence[Path], *, max_bytes: int) -> None:
         """Read every file once, for its digest. Raises UsageError if there is none."""
         self._roots = tuple(folder.resolve() for folder in folders)
+        self._identities = list(map(_identity, self._roots))
         names = _names(folders)
         self._files: list[tuple[Path, str]] = []  # and the name that its rows have
         self._max_bytes, self._first = max_bytes, 0
@@ -148,18 +154,40 @@ class Folders:
             yield table_of(document).append_column(ITEM, pa.array([self._first + item]))
 
     def read(self) -> Iterator[FileContent]:
-        """Yield the documents."""
+        """Yield the documents. Raises DiskError where they were lost with their folder or disk."""
         allowed = AllowedDirs(self._roots)
         for (path, name), digest in zip(self._files, self._digests, strict=True):
             try:
                 file = allowed.read(str(path), max_bytes=self._max_bytes)
             except Problem as problem:
+                if digest is not None and (problem.kind in AWAY or self._is_away()):
+                    why = f"{problem.what}: {problem.why}" if problem.why else problem.what
+                    raise _unread(path, why) from problem
                 yield FileContent(name=name, problem=problem.kind)
                 continue
+            except OSError as error:  # of a limit of the system
+                raise _unread(path, error.strerror or "") from error
             if hashlib.sha256(file.data).hexdigest() != digest:
                 yield FileContent(name=name, problem=CHANGED)
             else:
                 yield FileContent(name=name, suffix=file.suffix, data=file.data)
+
+    def _is_away(self) -> bool:
+        """Return whether a folder is not there, or another one, as where a share was."""
+        return list(map(_identity, self._roots)) != self._identities
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Return what tells a folder from another one under its name; None if it is not there."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _unread(path: Path, why: str) -> DiskError:
+    return DiskError(f"{path} cannot be read any more", why=why, next_step=AGAIN)
 
 
 class Chunker:
@@ -189,7 +217,7 @@ class Chunker:
         self._runner.close()
 
     def blocks(self, documents: Iterable[FileContent]) -> Iterator[Block]:
-        """Yield the chunks of `documents`, those of one together."""
+        """Yield the chunks of `documents`, those of one together. Raises ModelError."""
         left = iter(documents)
         while some := list(itertools.islice(left, AT_ONCE)):
             yield from self._runner.run(self._together(some))
@@ -214,6 +242,8 @@ class Chunker:
                 disconnected=never,
             )
         except Problem as problem:
+            if problem.kind in LACKING:
+                raise ModelError(problem.what, why=problem.why, next_step=AGAIN) from problem
             return _block([_row(name, problem=problem.kind)])
         if not found:
             return _block([_row(name, problem=NO_CHUNKS, losses=_losses(found))])

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pyarrow as pa
 import pytest
 
 from sidecar.batch.embedder import validated
 from sidecar.batch.folders import Chunker, Documents, Folders
-from sidecar.errors import DiskError, UsageError
+from sidecar.documents.allowed_dirs import AllowedDirs
+from sidecar.errors import DiskError, ModelError, UsageError
+from sidecar.problems import Problem
 from sidecar.settings import Limits, Settings
 from tests.support import batches
 from tests.support.stub_engine import StubEngine
@@ -131,6 +134,50 @@ def test_a_document_that_is_another_by_now_is_an_error(shelf: Path) -> None:
         (shelf / "b.txt").write_text("other", encoding="utf-8")
         (shelf / "deep/a.md").unlink()
         assert [row["problem"] for row in rows(found)[:2]] == ["file-changed", "no-file"]
+
+
+@pytest.mark.parametrize("is_empty", [False, True], ids=["gone", "another in its place"])
+def test_documents_lost_with_their_folder_end_the_run(shelf: Path, *, is_empty: bool) -> None:
+    with documents(shelf) as found:
+        shelf.rename(shelf.with_name("moved"))
+        if is_empty:  # as is the folder that a share was mounted on
+            shelf.mkdir()
+        with pytest.raises(DiskError, match="cannot be read any more"):
+            rows(found)
+        shelf.with_name("moved").rename(shelf)
+        assert len(rows(found)) == 4
+
+
+@pytest.mark.parametrize(
+    "failure", [OSError(errno.EMFILE, "Too many open files"), Problem("no-permission", "no")]
+)
+def test_a_file_that_could_be_read_at_the_start_ends_the_run(
+    shelf: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    (shelf / "a.txt").write_text("zero", encoding="utf-8")
+    with documents(shelf) as found:
+        monkeypatch.setattr(AllowedDirs, "read", raising(failure))
+        with pytest.raises(DiskError, match=r"a\.txt cannot be read any more"):
+            rows(found)
+
+
+@pytest.mark.parametrize("kind", ["system-limit", "bundle-gone", "out-of-memory"])
+def test_what_the_machine_lacks_is_no_error_of_a_document(
+    shelf: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    with documents(shelf) as found:
+        with monkeypatch.context() as patch:
+            patch.setattr("sidecar.documents.chunking.read", raising(Problem(kind, "no room")))
+            with pytest.raises(ModelError, match="no room"):
+                rows(found)
+        assert len(rows(found)) == 4
+
+
+def raising(failure: Exception) -> Any:
+    def fail(*_given: object, **_options: object) -> NoReturn:
+        raise failure
+
+    return fail
 
 
 def test_a_document_over_a_limit_is_an_error_of_its_own(shelf: Path) -> None:
