@@ -70,7 +70,8 @@ SUMS = "SHA256SUMS"
 PLACE = "opt/sidecar/"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PROVENANCE = "https://slsa.dev/provenance/v1"
-SUM = re.compile(r"([0-9a-f]{64}) [ *]([^/\\]+)")
+# A name that any system can be asked for: one with a NUL or too many bytes ends in an error.
+SUM = re.compile(r"([0-9a-f]{64}) [ *]([ -.0-\[\]-~]{1,255})")
 PART = re.compile(r"(.+)\.(\d{3})")
 NO_ZSTD = "to look inside takes Python 3.14, the module zstandard, or the program zstd"
 ARCHIVES = (".tar.zst", ".zip", ".oci.tar")
@@ -602,14 +603,17 @@ def read_sums(path: Path) -> dict[str, str]:
 def compare_sum(folder: Path, name: str, wanted: str, report: Report) -> None:
     """Compare one file with its checksum."""
     path = folder / name
-    if path.exists() and not path.is_file():
+    if not path.exists():
+        report.differ("missing", name)
+        return
+    if not path.is_file():
         report.differ("changed", name, "neither a file nor a link to one")
         return
     try:
         with path.open("rb") as stream:
             found = Hashing(stream, report.on_bytes).sha256()
-    except OSError:
-        report.differ("missing", name)
+    except OSError as error:
+        report.differ("changed", name, f"it cannot be read: {error.strerror}")
         return
     if found != wanted:
         report.differ("changed", name, f"sha256 {found} instead of {wanted}")

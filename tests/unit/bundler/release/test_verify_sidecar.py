@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".tar.zst", ".zip", ".oci.tar")
 ZSTD = shutil.which("zstd")
+# It has a size of nothing, and its first byte is of no memory.
+MEMORY = Path("/proc/self/mem")
 
 
 @pytest.fixture(scope="module")
@@ -227,8 +229,23 @@ def test_a_pipe_in_a_release_is_not_waited_for(verifier: Verifier, folder: Path)
     assert f"changed: {STEM}.zip (neither a file nor a link to one)" in verifier.output
 
 
-def test_a_list_of_checksums_that_is_none_exits_2(verifier: Verifier, folder: Path) -> None:
-    (folder / "SHA256SUMS").write_bytes(b"\xff\xfe")
+@pytest.mark.skipif(not MEMORY.is_file(), reason="no file here that root cannot read")
+def test_a_file_that_cannot_be_read_is_not_called_missing(verifier: Verifier, folder: Path) -> None:
+    path = folder / f"{STEM}.zip"
+    path.unlink()
+    path.symlink_to(MEMORY)
+    assert verifier(folder) == DIFFERENT
+    assert f"changed: {STEM}.zip (it cannot be read: " in verifier.output
+    assert "missing" not in verifier.output
+
+
+@pytest.mark.parametrize(
+    "name", [b"\xff\xfe", b"a\0b", b"n" * 256, "\N{SNOWMAN}".encode() * 99], ids=range(4)
+)
+def test_a_list_of_checksums_that_is_none_exits_2(
+    verifier: Verifier, folder: Path, name: bytes
+) -> None:
+    (folder / "SHA256SUMS").write_bytes(b"%s  %s\n" % (b"a" * 64, name))
     assert verifier(folder) == USAGE
 
 
