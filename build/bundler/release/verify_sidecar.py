@@ -378,26 +378,36 @@ def unzstd(packed: IO[bytes]) -> Iterator[IO[bytes] | None]:
 
 @contextlib.contextmanager
 def _unzstd(packed: IO[bytes]) -> Iterator[IO[bytes] | None]:
-    with contextlib.suppress(ImportError):
-        with importlib.import_module("compression.zstd").open(packed, "rb") as stream:
+    if standard := module("compression.zstd"):
+        with standard.open(packed, "rb") as stream:
             yield stream
-        return
-    with contextlib.suppress(ImportError):
-        decompressor = importlib.import_module("zstandard").ZstdDecompressor()
-        with decompressor.stream_reader(packed, read_size=CHUNK_BYTES) as stream:
+    elif library := module("zstandard"):
+        with library.ZstdDecompressor().stream_reader(packed, read_size=CHUNK_BYTES) as stream:
             yield io.BufferedReader(stream, CHUNK_BYTES)
-        return
-    program = shutil.which("zstd")
-    if program is None:
+    elif program := shutil.which("zstd"):
+        with unzstd_by(program, packed) as stream:
+            yield stream
+    else:
         yield None
-        return
+
+
+def module(name: str) -> Any:  # noqa: ANN401 - a module has any names
+    """Return a module, None where it cannot be imported."""
+    with contextlib.suppress(ImportError):
+        return importlib.import_module(name)
+    return None
+
+
+@contextlib.contextmanager
+def unzstd_by(program: str, packed: IO[bytes]) -> Iterator[IO[bytes]]:
+    """Give what the program zstd makes of a stream. Raises ValueError if it is damaged."""
     # It keeps silent by itself: the smallest of machines have no /dev/null to send its words to.
     command = [program, "-dcqq"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
         feeder = threading.Thread(target=feed, args=(packed, run.stdin), daemon=True)
         feeder.start()
         try:
-            yield run.stdout
+            yield cast("IO[bytes]", run.stdout)
             if run.wait():
                 raise ValueError("the zstd stream is damaged")
         finally:
