@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bundler.images.layers import Layers
-    from bundler.release.verify_sidecar import TarMember
+    from bundler.release.verify_sidecar import BundleMember
     from sidecar.manifest import FileEntry, Manifest
 
 PAPERS = "papers"
@@ -165,7 +165,7 @@ class _Sink:
         return self._compressed if self.size else 0
 
 
-def _members(place: Path) -> Iterator[TarMember]:
+def _members(place: Path) -> Iterator[BundleMember]:
     """Yield what lies in a folder or an archive. Raises VerificationError."""
     if place.is_dir():
         yield from verify_sidecar.folder_members(place)
@@ -183,7 +183,7 @@ def _members(place: Path) -> Iterator[TarMember]:
         ) from error
 
 
-def _content(member: TarMember) -> Iterator[bytes]:
+def _content(member: BundleMember) -> Iterator[bytes]:
     stream = member.opened() if member.opened else None
     if stream is not None:
         with stream:

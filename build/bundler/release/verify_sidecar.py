@@ -125,7 +125,7 @@ def printable(text: str) -> str:
     )
 
 
-class TarMember(NamedTuple):
+class BundleMember(NamedTuple):
     """Something in a folder or an archive; what is neither file nor folder cannot be opened."""
 
     name: str
@@ -168,7 +168,7 @@ class Tree:
         self.papers: dict[str, bytes] = {}
         self._size = 0
 
-    def take(self, members: Iterable[TarMember], report: Report, prefix: str = "") -> Tree:
+    def take(self, members: Iterable[BundleMember], report: Report, prefix: str = "") -> Tree:
         """Hash every file below `prefix`; a name that comes twice or leads out is a difference."""
         for member in members:
             name = member.name
@@ -193,7 +193,7 @@ class Tree:
                 self._add(name, member, report.on_bytes)
         return self
 
-    def _add(self, name: str, member: TarMember, on_bytes: Callable[[int], None]) -> None:
+    def _add(self, name: str, member: BundleMember, on_bytes: Callable[[int], None]) -> None:
         is_paper = name == MANIFEST or name.startswith(f"{MANIFESTS}/")
         stream = member.opened() if member.opened else None
         with stream or io.BytesIO() as data:
@@ -276,7 +276,7 @@ def collisions(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
             place = place.rpartition("/")[0]
 
 
-def folder_members(root: Path) -> Iterator[TarMember]:
+def folder_members(root: Path) -> Iterator[BundleMember]:
     """Yield what lies below `root`, each folder before what is in it, as deep as it may be."""
     waiting = below(root, "")
     while waiting:
@@ -285,31 +285,31 @@ def folder_members(root: Path) -> Iterator[TarMember]:
         if os.name != "nt":
             mode = stat.S_IMODE(entry.stat(follow_symlinks=False).st_mode)
         if kind == FOLDER:
-            yield TarMember(name, True, mode, None)
+            yield BundleMember(name, True, mode, None)
             waiting += below(root, name)
         else:
             opened = None if kind else functools.partial(io.FileIO, entry.path)
-            yield TarMember(name, False, mode, opened)
+            yield BundleMember(name, False, mode, opened)
 
 
-def tar_members(stream: IO[bytes]) -> Iterator[TarMember]:
+def tar_members(stream: IO[bytes]) -> Iterator[BundleMember]:
     """Yield what a tar holds, in its order; each is to be read before the next."""
     with tarfile.open(fileobj=stream, mode="r|") as tar:
         for info in tar:
             # A sparse file may say that it has no end.
             is_file = info.isreg() and not info.issparse()
             opened = functools.partial(tar.extractfile, info) if is_file else None
-            yield TarMember(info.name.rstrip("/"), info.isdir(), info.mode, opened)
+            yield BundleMember(info.name.rstrip("/"), info.isdir(), info.mode, opened)
 
 
-def zip_members(stream: IO[bytes]) -> Iterator[TarMember]:
+def zip_members(stream: IO[bytes]) -> Iterator[BundleMember]:
     """Yield what a zip holds."""
     with zipfile.ZipFile(stream) as packed:
         for info in packed.infolist():
             mode = info.external_attr >> 16
             is_file = stat.S_IFMT(mode) in (0, stat.S_IFREG)
             opened = functools.partial(packed.open, info) if is_file else None
-            yield TarMember(info.filename, info.is_dir(), stat.S_IMODE(mode), opened)
+            yield BundleMember(info.filename, info.is_dir(), stat.S_IMODE(mode), opened)
 
 
 class Parts(io.RawIOBase):
