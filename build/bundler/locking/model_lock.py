@@ -161,7 +161,7 @@ class Locker:
             raise PolicyError(
                 f"{model.name} does not say its max_tokens",
                 why="sentence-transformers finds no length to cut texts to",
-                next_step=REFUSED,
+                next_step=INCOMPLETE,
             )
         text = self._golden(model, revision, pooling, made, self.calibrate(folder, self.texts))
         spec = ModelSpec(
@@ -234,7 +234,7 @@ def _compare_licenses(model: CatalogueModel, listing: Listing) -> None:
 
 WEIGHTS = "model.safetensors"
 WEIGHTED = frozenset({"Transformer", "Dense"})
-REFUSED = "choose a model that consists of data alone"
+INCOMPLETE = "choose a sentence-transformers model whose configuration is complete"
 
 # The names sentence-transformers had for each mode before version 6, as booleans.
 FLAGS = {
@@ -271,7 +271,7 @@ def refuse_code(model: str, folder: Path) -> None:
         raise PolicyError(
             f"{model} is not locked because of its file {danger.path}",
             why=danger.why,
-            next_step=REFUSED,
+            next_step="choose a model that consists of data alone",
         )
 
 
@@ -289,21 +289,32 @@ def refuse_missing_weights(model: str, folder: Path, names: Collection[str]) -> 
 
 def read_pooling(model: str, folder: Path) -> str:
     """Return how the snapshot in `folder` pools. Raises PolicyError unless it is in one way."""
-    modes: list[str] = []
-    for kind, place in _modules(model, folder):
-        if kind == "Pooling":
-            raw = _read(model, folder / place / "config.json")
-            stated = raw.get("pooling_mode") or [
-                mode for flag, mode in FLAGS.items() if raw.get(flag)
-            ]
-            modes += [stated] if isinstance(stated, str) else stated
+    modes = [
+        mode
+        for kind, place in _modules(model, folder)
+        if kind == "Pooling"
+        for mode in _modes(_read(model, folder / place / "config.json"))
+    ]
     if len(modes) != 1:
         raise PolicyError(
             f"{model} does not pool in one way",
             why=f"its modes are {', '.join(modes) or 'none'}",
-            next_step=REFUSED,
+            next_step="choose a model that does",
         )
     return modes[0]
+
+
+def _modes(config: object) -> list[str]:
+    """Return the modes that a pooling's configuration names, in the new spelling or the old."""
+    match config:
+        case {"pooling_mode": str(mode)} if mode:
+            return [mode]
+        case {"pooling_mode": [*modes]} if modes:
+            return [str(mode) for mode in modes]
+        case dict():
+            return [mode for flag, mode in FLAGS.items() if config.get(flag)]
+        case _:
+            return []
 
 
 def _modules(model: str, folder: Path) -> list[tuple[str, str]]:
@@ -315,18 +326,18 @@ def _modules(model: str, folder: Path) -> list[tuple[str, str]]:
         raise PolicyError(
             f"modules.json of {model} cannot be understood",
             why=f"{type(error).__name__}: {error}",
-            next_step=REFUSED,
+            next_step=INCOMPLETE,
         ) from error
 
 
 def _read(model: str, file: Path) -> Any:  # noqa: ANN401 - whatever JSON it holds
     try:
         return json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PolicyError(
             f"{file.name} of {model} cannot be read",
             why=str(error),
-            next_step="choose a sentence-transformers model, whose configuration is complete",
+            next_step=INCOMPLETE,
         ) from error
 
 

@@ -60,6 +60,15 @@ def test_a_model_that_pools_in_two_ways_or_none_is_refused(
         read_pooling("tiny", folder)
 
 
+@pytest.mark.parametrize("text", ["[]", "7", '{"pooling_mode": 7}', '{"pooling_mode": {"a": 1}}'])
+def test_a_pooling_that_makes_no_sense_is_refused(tmp_path: Path, text: str) -> None:
+    folder = write_model(tmp_path, {**tiny_model(), "1_Pooling/config.json": text.encode()})
+    with pytest.raises(PolicyError, match="does not pool in one way") as caught:
+        read_pooling("tiny", folder)
+    assert caught.value.why == "its modes are none"
+    assert caught.value.next_step == "choose a model that does"
+
+
 def test_the_tiny_model_may_be_loaded(tmp_path: Path) -> None:
     folder = write_model(tmp_path, tiny_model(dense=6))
     refuse_code("tiny", folder)
@@ -105,7 +114,10 @@ def test_old_and_new_places_of_trusted_modules_are_known(tmp_path: Path, kind: s
     refuse_code("tiny", write_model(tmp_path, with_modules(("", kind))))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '[{"type": "x"}]', "7"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[1]", '[{"type": "x"}]', "7", pytest.param("[" * 100_000, id="without end")],
+)
 def test_a_list_of_modules_that_makes_no_sense_is_refused(tmp_path: Path, text: str) -> None:
     folder = write_model(tmp_path, {**tiny_model(), "modules.json": text.encode()})
     with pytest.raises(PolicyError, match=r"modules\.json of tiny cannot be"):
