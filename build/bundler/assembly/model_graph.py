@@ -2,7 +2,8 @@
 
 The service's own definition is run with operations that write nodes instead of computing. The graph
 holds no weights: its constants are places in the file beside it, which ONNX Runtime maps. So it is
-small, the same for every target, and one copy of the weights serves every engine.
+small, the same for every target, and one copy of the weights serves every engine. That file is the
+locked one, or what `write_half` makes of it.
 
 Inputs: `ids` and `positions` (T,); `places` (T, heads); per grid `cells_N`, `heads_N` and
 `mask_N`; `pooling` (texts, T); `is_single`, `is_max` and `is_normalized`, scalars. Output:
@@ -285,10 +286,6 @@ def serialised(ops: GraphOperations, architecture: Architecture) -> bytes:
         ir_version=IR_VERSION,
         producer_name="sidecar",
     )
-    return _serialised(model)
-
-
-def _serialised(model: onnx.ModelProto) -> bytes:
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 
@@ -477,7 +474,7 @@ def quantized_graph(
     *,
     is_wide: bool = False,
 ) -> bytes:
-    """Return the graph of the forward, serialised; same arguments, same bytes."""
+    """Return the graph of the forward in int8, serialised; same arguments, same bytes."""
     ops = QuantizedOperations(architecture, weights, calibration, is_wide=is_wide)
     return serialised(ops, architecture)
 
