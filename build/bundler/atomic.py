@@ -38,6 +38,8 @@ try:
 except ImportError:  # Windows, where an open file cannot be removed: that serves as the lock.
     fcntl = None  # type: ignore[assignment]
 
+IS_WINDOWS = os.name == "nt"
+
 # Places at which a build may die, so that tests can make it die exactly there.
 CHECKPOINTS = (
     "store.partial",
@@ -127,7 +129,7 @@ def free_bytes(at: Path) -> int:
 
 def sync_folder(folder: Path) -> None:
     """Make the names in `folder` last through a power cut, where the system lets us."""
-    if os.name == "nt":
+    if IS_WINDOWS:
         return
     # A folder may let us make names in it and not be read itself.
     with contextlib.suppress(PermissionError):
@@ -230,7 +232,7 @@ class Partial:
     def _rename(self, final: Path, mode: int) -> None:
         self.sync()
         reach("store.commit")
-        if os.name == "nt":
+        if IS_WINDOWS:
             # An open file cannot be renamed there, nor a read-only one replaced.
             self._stream.close()
             if final.exists():
@@ -335,7 +337,7 @@ def replace_files(texts: Mapping[Path, str]) -> None:
 
 
 # Seconds between two tries, ten in all.
-PAUSES: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.75, 1, 1.5, 2, 2, 2) if os.name == "nt" else ()
+PAUSES: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.75, 1, 1.5, 2, 2, 2) if IS_WINDOWS else ()
 
 
 def rename(source: Path, target: Path) -> None:
@@ -400,7 +402,6 @@ def _if_supported() -> Iterator[None]:
 MARK = ".sidecar-stage-"
 OLD = ".sidecar-old-"
 SHORT = {MARK: ".s", OLD: ".o"}
-IS_WINDOWS = os.name == "nt"
 TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST})
 
 

@@ -27,7 +27,11 @@ def test_the_digest_follows_the_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "in" / "there" / "final").read_bytes() == b"xyz"
 
 
-def test_publishing_replaces_what_was_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_windows", [False, True])
+def test_publishing_replaces_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_windows: bool
+) -> None:
+    monkeypatch.setattr(atomic, "IS_WINDOWS", is_windows)
     final = tmp_path / "final"
     final.write_bytes(b"damaged")
     final.chmod(0o444)
@@ -35,6 +39,8 @@ def test_publishing_replaces_what_was_there(tmp_path: Path) -> None:
     file.write(b"right")
     file.publish(final)
     assert final.read_bytes() == b"right"
+    assert stat.S_IMODE(final.stat().st_mode) == 0o444
+    assert list((tmp_path / "partial").iterdir()) == []
 
 
 def test_nothing_is_published_before_it_is_synced(
