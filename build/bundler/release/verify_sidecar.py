@@ -172,7 +172,7 @@ class Tree:
         """Hash every file below `prefix`; a name that comes twice or leads out is a difference."""
         for member in members:
             name = member.name
-            if name.startswith("./"):  # noqa: FURB188 - 3.8 has no removeprefix
+            if name.startswith("./"):
                 name = name[2:]
             if not name.startswith(prefix):
                 continue
@@ -338,7 +338,7 @@ class Parts(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - as the class above has it
         """Read what one part still has."""
         offset = self._at
-        for path, size in zip(self._paths, self._sizes):  # noqa: B905 - 3.8 knows no strict
+        for path, size in zip(self._paths, self._sizes):
             if offset < size:
                 with path.open("rb") as stream:
                     stream.seek(offset)
@@ -471,7 +471,7 @@ class ImageLayout:
         diffs = json.load(self._blob(document["config"]))["rootfs"]["diff_ids"]
         if len(diffs) != len(document["layers"]):
             self._report.differ("changed", "the configuration", "it names other layers")
-        for layer, diff in zip(document["layers"], diffs):  # noqa: B905 - 3.8 knows no strict
+        for layer, diff in zip(document["layers"], diffs):
             whole = Hashing(cast("IO[bytes]", gzip.GzipFile(fileobj=self._blob(layer))))
             tree.take(tar_members(cast("IO[bytes]", whole)), self._report, PLACE)
             # What follows the tar's end is part of the digest, too.

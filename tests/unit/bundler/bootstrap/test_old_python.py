@@ -169,7 +169,7 @@ def test_a_module_imports_the_standard_library_and_ours_alone(module: str) -> No
 def test_a_module_is_linted_for_python_3_9(module: str) -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     patterns = settings["tool"]["ruff"]["per-file-target-version"]
-    assert set(patterns.values()) == {"py39"}
+    patterns = {pattern for pattern, version in patterns.items() if version == "py39"}
     path = REACHED[module].relative_to(ROOT).as_posix()
     assert any(matches(path, pattern) for pattern in patterns), path
 
