@@ -61,6 +61,9 @@ DIFFERENT = 8
 USAGE = 2
 # Ten times what a bundle with every GPU's libraries takes; a bomb would take hours.
 MOST_BYTES = 100 << 30
+# Forty times what a bundle has; members without end, or a header, would fill memory.
+MOST_MEMBERS = 1_000_000
+MOST_HEADER_BYTES = 1 << 20
 SHOWN = 50
 OTHERS_WRITE = 0o002
 UNSAFE = 0o7000 | OTHERS_WRITE  # set-id and sticky bits
@@ -167,31 +170,36 @@ class Tree:
         self.files: dict[str, FileEntry] = {}
         self.papers: dict[str, bytes] = {}
         self._size = 0
+        self._paper_bytes = 0
+        self._members = 0
 
     def take(self, members: Iterable[BundleMember], report: Report, prefix: str = "") -> Tree:
         """Hash every file below `prefix`; a name that comes twice or leads out is a difference."""
         for member in members:
+            self._members += 1
+            if self._members > MOST_MEMBERS:
+                raise ValueError(f"it holds more than {MOST_MEMBERS} members")
             name = member.name
             if name.startswith("./"):
                 name = name[2:]
-            if not name.startswith(prefix):
-                continue
-            name = name[len(prefix) :]
-            if member.is_folder:
-                if (member.mode or 0) & OTHERS_WRITE:
-                    report.differ("changed", name, f"folder of mode {member.mode:04o}")
-                continue
-            if not is_inside(name):
-                report.differ("extra", name, "it leads out of the bundle")
-            elif name in self.files:
-                report.differ("extra", name, "it is there twice")
-            elif member.opened is None:
-                report.differ("extra", name, "neither a file nor a folder")
-            else:
-                if member.mode is not None and member.mode & UNSAFE:
-                    report.differ("changed", name, f"mode {member.mode:04o}")
-                self._add(name, member, report.on_bytes)
+            if name.startswith(prefix):
+                self._take_one(name[len(prefix) :], member, report)
         return self
+
+    def _take_one(self, name: str, member: BundleMember, report: Report) -> None:
+        if member.is_folder:
+            if (member.mode or 0) & OTHERS_WRITE:
+                report.differ("changed", name, f"folder of mode {member.mode:04o}")
+        elif not is_inside(name):
+            report.differ("extra", name, "it leads out of the bundle")
+        elif name in self.files:
+            report.differ("extra", name, "it is there twice")
+        elif member.opened is None:
+            report.differ("extra", name, "neither a file nor a folder")
+        else:
+            if member.mode is not None and member.mode & UNSAFE:
+                report.differ("changed", name, f"mode {member.mode:04o}")
+            self._add(name, member, report.on_bytes)
 
     def _add(self, name: str, member: BundleMember, on_bytes: Callable[[int], None]) -> None:
         is_paper = name == MANIFEST or name.startswith(f"{MANIFESTS}/")
@@ -202,7 +210,10 @@ class Tree:
                 self._size += len(chunk)
                 if self._size > MOST_BYTES:
                     raise ValueError(f"it holds more than {MOST_BYTES} bytes")
-                if is_paper and whole.size <= MOST_PAPER_BYTES:
+                if is_paper:
+                    self._paper_bytes += len(chunk)
+                    if self._paper_bytes > MOST_PAPER_BYTES:
+                        raise ValueError(f"its lists hold more than {MOST_PAPER_BYTES} bytes")
                     kept += chunk
             sha256 = whole.sha256()
         mode = NO_MODE if member.mode is None else member.mode
@@ -292,10 +303,35 @@ def folder_members(root: Path) -> Iterator[BundleMember]:
             yield BundleMember(name, False, mode, opened)
 
 
+class HeaderGauge:
+    """A stream that gives no more than it is allowed, so that no header can fill memory."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        """Allow a header of `stream`, and those that extend it."""
+        self._stream = stream
+        self._left = MOST_HEADER_BYTES
+
+    def allow(self, size: int) -> None:
+        """Allow a member's data and the header behind it."""
+        self._left = size + MOST_HEADER_BYTES
+
+    def read(self, size: int) -> bytes:
+        """Read. Raises ValueError."""
+        if self._left <= 0:
+            raise ValueError(f"a header takes more than {MOST_HEADER_BYTES} bytes")
+        data = self._stream.read(size)
+        self._left -= len(data)
+        return data
+
+
 def tar_members(stream: IO[bytes]) -> Iterator[BundleMember]:
     """Yield what a tar holds, in its order; each is to be read before the next."""
-    with tarfile.open(fileobj=stream, mode="r|") as tar:
-        for info in tar:
+    gauge = HeaderGauge(stream)
+    with tarfile.open(fileobj=cast("IO[bytes]", gauge), mode="r|") as tar:
+        while (info := tar.next()) is not None:
+            gauge.allow(max(info.size, 0))
+            # It would remember every member.
+            tar.members = []  # type: ignore[attr-defined]
             # A sparse file may say that it has no end.
             is_file = info.isreg() and not info.issparse()
             opened = functools.partial(tar.extractfile, info) if is_file else None

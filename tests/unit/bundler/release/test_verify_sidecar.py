@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import zstandard
 
 from bundler.release import verify_sidecar
 from bundler.release.verify_sidecar import DIFFERENT, USAGE, main
@@ -289,6 +290,43 @@ def test_an_archive_without_end_is_a_difference(
     monkeypatch.setattr(verify_sidecar, "MOST_BYTES", 1000)
     assert verifier(folder / f"{STEM}.zip") == DIFFERENT
     assert "it holds more than 1000 bytes" in verifier.output
+
+
+def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """Return one header of a tar that promises `size` bytes."""
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_header_of_many_megabytes_is_not_read_into_memory(
+    verifier: Verifier, tmp_path: Path, kind: bytes
+) -> None:
+    data = header("x", 64 << 20, kind) + bytes(64 << 20) + header("y", 0) + bytes(1024)
+    (tmp_path / "a.tar.zst").write_bytes(zstandard.compress(data))
+    assert verifier(tmp_path / "a.tar.zst") == DIFFERENT
+    assert "a header takes more than 1048576 bytes" in verifier.output
+
+
+def test_members_without_end_are_a_difference(
+    verifier: Verifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify_sidecar, "MOST_MEMBERS", 3)
+    (tmp_path / "a.tar.zst").write_bytes(zstandard.compress(header("x/", 0) * 4 + bytes(1024)))
+    assert verifier(tmp_path / "a.tar.zst") == DIFFERENT
+    assert "it holds more than 3 members" in verifier.output
+
+
+def test_lists_without_end_are_a_difference(
+    verifier: Verifier, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify_sidecar, "MOST_PAPER_BYTES", 4000)
+    path = folder / f"{STEM}.zip"
+    extra = {f"manifests/{number}.json": bytes(1000) for number in range(4)}
+    rezip(path, lambda _, data: data, **extra)
+    assert verifier(path) == DIFFERENT
+    assert "its lists hold more than 4000 bytes" in verifier.output
 
 
 def test_a_sparse_file_without_end_is_not_read(tmp_path: Path) -> None:
