@@ -418,7 +418,10 @@ def _unzstd(packed: IO[bytes]) -> Iterator[IO[bytes] | None]:
         with standard.open(packed, "rb") as stream:
             yield stream
     elif library := module("zstandard"):
-        with library.ZstdDecompressor().stream_reader(packed, read_size=CHUNK_BYTES) as stream:
+        decompressor = library.ZstdDecompressor()
+        with decompressor.stream_reader(
+            packed, read_size=CHUNK_BYTES, read_across_frames=True
+        ) as stream:
             yield io.BufferedReader(stream, CHUNK_BYTES)
     elif program := shutil.which("zstd"):
         with unzstd_by(program, packed) as stream:
@@ -578,12 +581,20 @@ def look_inside(path: Path, report: Report) -> bool:
         elif name.endswith(".zip"):
             Tree().take(zip_members(stream), report).compare(report)
         else:
-            with unzstd(stream) as unpacked:
-                if unpacked is None:
-                    report.notes.append(f"only its sha256 was compared: {NO_ZSTD}")
-                else:
-                    Tree().take(tar_members(unpacked), report).compare(report)
+            compare_tar_zst(stream, report)
     return True
+
+
+def compare_tar_zst(packed: IO[bytes], report: Report) -> None:
+    """Compare the bundle in a .tar.zst. Raises ValueError if anything lies behind its tar."""
+    with unzstd(packed) as stream:
+        if stream is None:
+            report.notes.append(f"only its sha256 was compared: {NO_ZSTD}")
+            return
+        Tree().take(tar_members(stream), report).compare(report)
+        # The program zstd would wait for a reader, and a module leaves it unread.
+        if stream.read(1):
+            raise ValueError("something lies behind the end of its tar")
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".tar.zst", ".zip", ".oci.tar")
 ZSTD = shutil.which("zstd")
+MODULES = ("zstandard", "compression.zstd")
 # It has a size of nothing, and its first byte is of no memory.
 MEMORY = Path("/proc/self/mem")
 
@@ -497,7 +498,7 @@ def test_the_program_zstd_serves_where_no_module_does(
     verifier: Verifier, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = folder / f"{STEM}.tar.zst"
-    with lacking(monkeypatch, "zstandard", "compression.zstd"):
+    with lacking(monkeypatch, *MODULES):
         assert verifier(path) == 0
         assert "plan " in verifier.output
         without_sums(folder)
@@ -505,12 +506,41 @@ def test_the_program_zstd_serves_where_no_module_does(
         assert verifier(path) == DIFFERENT
 
 
+@pytest.mark.parametrize(
+    "lacks", [(), ("zstandard", "compression.zstd")], ids=["module", "program"]
+)
+@pytest.mark.parametrize("behind", ["zeros", "a frame", "no frame"])
+def test_what_lies_behind_a_tar_is_a_difference(
+    verifier: Verifier,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    behind: str,
+    lacks: tuple[str, ...],
+) -> None:
+    if lacks and ZSTD is None:
+        pytest.skip("no program zstd here")
+    without_sums(folder)
+    path = folder / f"{STEM}.tar.zst"
+    with zstandard.open(path) as packed:
+        tar = packed.read()
+    # More than a pipe holds: the program may not be left to write it.
+    more = {
+        "zeros": zstandard.compress(tar + bytes(1 << 20)),
+        "a frame": path.read_bytes() + zstandard.compress(bytes(1 << 20)),
+        "no frame": path.read_bytes() + b"more",
+    }
+    path.write_bytes(more[behind])
+    with lacking(monkeypatch, *lacks):
+        assert verifier(path) == DIFFERENT
+    assert f"changed: {path.name} (it cannot be read: " in verifier.output
+
+
 def test_without_any_zstd_it_says_that_only_the_checksum_was_compared(
     verifier: Verifier, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(folder))
     path = folder / f"{STEM}.tar.zst"
-    with lacking(monkeypatch, "zstandard", "compression.zstd"):
+    with lacking(monkeypatch, *MODULES):
         assert verifier(path) == 0
         assert "note: only its sha256 was compared: " in verifier.output
         path.write_bytes(path.read_bytes() + b"\0")
