@@ -1,24 +1,17 @@
-"""The bundle as one file: a tar.zst or a zip whose bytes depend on the bundle and little else.
-
-It is verified before it is packed, and again where it arrives.
-"""
+"""The bundle as one file: a tar.zst or a zip whose bytes depend on the bundle and little else."""
 
 from __future__ import annotations
 
 import hashlib
 import stat
 import tarfile
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import zstandard
 
-from bundler.assembly import safe_extract
-from bundler.assembly.path_rules import ArchiveLimits
 from bundler.atomic import EXECUTABLE, FOLDER, PLAIN, disk_errors, whole
 from bundler.bundle import folders_of, read_bundle
 from bundler.digests import Digest
@@ -29,9 +22,9 @@ from sidecar.manifest import CHUNK_BYTES, strays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from bundler.console import Progress
-    from bundler.verify import Verified
     from sidecar.manifest import FileEntry, Manifest
 
 PRODUCT = "sidecar"
@@ -47,8 +40,6 @@ ZSTD_LEVEL = 6
 WINDOW_LOG = 23
 JOB_BYTES = 16 << 20
 THREADS = 2
-# What a bundle holds is known: more than any archive from elsewhere.
-BUNDLE_LIMITS = ArchiveLimits(member_bytes=16 << 30, total_bytes=64 << 30, ratio=1_000)
 
 
 def write_tar_zst(
@@ -215,31 +206,6 @@ def pack_verified(
     write_tar_zst(bundle, path, epoch=epoch, on_bytes=lambda size: progress.advance(step, size))
     progress.finish(step)
     return PackedBundle(path=path, digest=Digest.of_file(path), manifest=verified.manifest)
-
-
-def verify_packed(archive: Path, progress: Progress) -> Verified:
-    """Unpack `archive` beside itself, verify what comes out, and remove it again.
-
-    A killed run leaves a hidden folder beside the archive. Raises VerificationError, PolicyError
-    or IntegrityError for an archive that is damaged or hostile, and DiskError.
-    """
-    with disk_errors(archive.parent, purpose=f"what {archive.name} holds"):
-        folder = tempfile.TemporaryDirectory(
-            prefix=f".{archive.name}.", dir=archive.parent, ignore_cleanup_errors=True
-        )
-    with folder as name:
-        step = "unpack"
-        progress.start(step, None)
-        root = Path(name, "bundle")
-        safe_extract.extract(
-            archive,
-            root,
-            strip=0,
-            limits=BUNDLE_LIMITS,
-            on_bytes=lambda size: progress.advance(step, size),
-        )
-        progress.finish(step)
-        return verify(root, progress)
 
 
 def split_file(path: Path, part_bytes: int) -> tuple[Path, ...]:

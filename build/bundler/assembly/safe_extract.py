@@ -83,7 +83,6 @@ def extract(
     strip: int = 1,
     limits: ArchiveLimits | None = None,
     keep: Callable[[str], bool] = keep_all,
-    on_bytes: Callable[[int], None] = lambda _: None,
     on_dropped: Callable[[str, int], None] = lambda _path, _size: None,
 ) -> dict[str, int]:
     """Unpack a tar archive into the new folder `destination`; return its files' modes, by path.
@@ -116,7 +115,7 @@ def extract(
         with atomic.disk_errors(destination.parent, purpose=archive.name, needed=needed):
             work = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
             try:
-                _write(raw, check, layout, work, on_bytes)
+                _write(raw, check, layout, work)
                 if destination.is_dir():
                     destination.rmdir()
                 atomic.rename(work, destination)
@@ -244,9 +243,7 @@ def _source(
     return check.refuse(first.name, "its links lead nowhere")
 
 
-def _write(
-    raw: BinaryIO, check: MemberCheck, layout: Layout, work: Path, on_bytes: Callable[[int], None]
-) -> None:
+def _write(raw: BinaryIO, check: MemberCheck, layout: Layout, work: Path) -> None:
     """Write the files of `layout` below `work`, every folder 0755 whatever the umask."""
     with _reading(raw, check.archive) as members:
         for index, (_, stream) in enumerate(members):
@@ -262,6 +259,5 @@ def _write(
                 shutil.copyfile(places[0], place)
             for place in places:
                 atomic.set_mode(place, _mode(source))
-            on_bytes(source.size * len(paths))
     for folder, _, _ in os.walk(work):
         atomic.set_mode(folder, atomic.FOLDER)

@@ -1,7 +1,7 @@
 """Compare a bundle with its manifest: size and sha256 of every file, and no other files.
 
 Takes a bundle's folder, a .tar.zst, a .zip, the first of their parts, an image archive, or the
-folder of a release. A .tar.zst is unpacked beside itself and removed; the others are read in place.
+folder of a release. Archives are read in place.
 """
 
 from __future__ import annotations
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from bundler.console import Console
     from bundler.project import Project
 
-SUFFIX = ".tar.zst"
-ARCHIVES = (SUFFIX, ".zip", ".oci.tar", "or the first part of one, .001")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, help="a bundle, an archive of it, or a release")
@@ -28,24 +25,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check(options: argparse.Namespace, project: Project) -> None:  # noqa: ARG001
     """Refuse a path where there is neither a bundle nor anything made of one."""
-    from bundler.release.verify_sidecar import SUMS
+    from bundler.release.verify_sidecar import ARCHIVES
 
     path: Path = options.path
-    if path.is_file() and (path.name.endswith(SUFFIX) or _is_of_a_release(path)):
+    if _is_of_a_release(path):
         return
     if path.is_file():
         raise UsageError(
             f"there is no bundle in {path}",
-            why=f"its name is not that of an archive: {', '.join(ARCHIVES)}",
+            why=f"its name is not that of an archive: {', '.join(ARCHIVES)}, or the first part of "
+            "one, .001",
             next_step="name one, or a bundle's folder: python3 build assemble makes it",
         )
-    if not (path / SUMS).is_file():
-        require_bundle(path)
+    require_bundle(path)
 
 
 def run(options: argparse.Namespace, project: Project, console: Console) -> int:  # noqa: ARG001
     """Verify; say what was compared."""
-    from bundler.archive import verify_packed
     from bundler.release import contents
     from bundler.verify import verify
 
@@ -56,7 +52,7 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
                 for line in report.lines():
                     console.say(line)
             return 0
-        verified = (verify_packed if path.is_file() else verify)(path, progress)
+        verified = verify(path, progress)
     seen = verified.manifest
     size = f"{verified.files} files, {verified.size / 1e6:.0f} MB"
     console.say(printable(f"verified: {size}, plan {seen.plan[:12]}, {seen.target}"))
@@ -72,10 +68,8 @@ def run(options: argparse.Namespace, project: Project, console: Console) -> int:
 
 def _is_of_a_release(path: Path) -> bool:
     """Return whether the verifier that ships with a release is the one for `path`."""
-    from bundler.release.verify_sidecar import PART, SUMS
+    from bundler.release.verify_sidecar import ARCHIVES, PART, SUMS
 
     if path.is_dir():
         return (path / SUMS).is_file()
-    return path.is_file() and bool(
-        path.name.endswith((".zip", ".oci.tar")) or PART.fullmatch(path.name)
-    )
+    return path.is_file() and bool(path.name.endswith(ARCHIVES) or PART.fullmatch(path.name))

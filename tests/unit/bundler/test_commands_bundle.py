@@ -63,12 +63,13 @@ def test_verify_takes_an_archive(run: Run, stocked: Stocked, tmp_path: Path) -> 
     run("archive", stocked.bundle, "--output", tmp_path / "b.tar.zst")
     done = run("verify", tmp_path / "b.tar.zst")
     assert done.code == 0
-    assert "verified: " in done.talk
+    assert "ok: b.tar.zst, " in done.talk
+    assert [path.name for path in tmp_path.iterdir()] == ["b.tar.zst"]
 
 
 def test_what_is_no_archive_is_not_verified(run: Run, tmp_path: Path) -> None:
     (tmp_path / "b.tar.zst").write_bytes(b"no archive at all")
-    assert run("verify", tmp_path / "b.tar.zst").code == 4
+    assert run("verify", tmp_path / "b.tar.zst").code == 8
 
 
 def test_size_shows_this_machines_bundle_as_a_table(run: Run) -> None:

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.archive import PackedBundle, pack_verified, verify_packed
+from bundler.archive import PackedBundle, pack_verified
 from bundler.console import Progress
 from bundler.digests import Digest
-from bundler.errors import IntegrityError, VerificationError
+from bundler.errors import VerificationError
+from bundler.release.contents import check_written
 from tests.support.miniature import EPOCH, Miniature
 from tests.support.tinytar import Entry, write_tar
 
@@ -36,8 +37,8 @@ def test_a_parcel_is_named_after_product_version_and_target(bundle: Path, tmp_pa
 
 def test_what_is_sent_is_received_whole(bundle: Path, tmp_path: Path) -> None:
     parcel = sent(bundle, tmp_path / "made" / "b.tar.zst")
-    verified = verify_packed(parcel.path, Progress())
-    assert verified.manifest == parcel.manifest
+    (report,) = check_written(parcel.path, Progress())
+    assert report.manifest == parcel.manifest
     assert [path.name for path in parcel.path.parent.iterdir()] == ["b.tar.zst"]
 
 
@@ -73,7 +74,7 @@ def test_an_archive_of_something_that_was_changed_is_not_received(
     ]
     write_tar(tmp_path / "b.tar.zst", entries)
     with pytest.raises(VerificationError) as caught:
-        verify_packed(tmp_path / "b.tar.zst", Progress())
+        check_written(tmp_path / "b.tar.zst", Progress())
     assert "changed: NOTICES.txt" in caught.value.why
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.tar.zst", "copy"]
 
@@ -83,6 +84,6 @@ def test_an_archive_with_a_flipped_bit_is_not_received(bundle: Path, tmp_path: P
     data = bytearray(parcel.path.read_bytes())
     data[len(data) // 2] ^= 4
     parcel.path.write_bytes(data)
-    with pytest.raises((IntegrityError, VerificationError)):
-        verify_packed(parcel.path, Progress())
+    with pytest.raises(VerificationError):
+        check_written(parcel.path, Progress())
     assert [path.name for path in tmp_path.iterdir()] == ["b.tar.zst"]

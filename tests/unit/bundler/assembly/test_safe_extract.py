@@ -133,13 +133,6 @@ def test_an_empty_folder_may_stand_but_nothing_is_written_over(tmp_path: Path) -
     assert tree(tmp_path / "out") == before
 
 
-def test_progress_adds_up_to_the_bytes_written(tmp_path: Path) -> None:
-    heard: list[int] = []
-    packed = write_tar(tmp_path / "a.tar", FILES)
-    extract(packed, tmp_path / "out", on_bytes=heard.append)
-    assert sum(heard) == sum(len(data) for _, data in tree(tmp_path / "out").values())
-
-
 @pytest.mark.parametrize(
     "data",
     [
