@@ -183,15 +183,16 @@ class Tree:
             if name.startswith("./"):
                 name = name[2:]
             if name.startswith(prefix):
-                self._take_one(name[len(prefix) :], member, report)
+                self._take_one(name[len(prefix) :].rstrip("/"), member, report)
         return self
 
     def _take_one(self, name: str, member: BundleMember, report: Report) -> None:
-        if member.is_folder:
+        is_root = member.is_folder and name in ("", ".")
+        if not is_root and not is_inside(name):
+            report.differ("extra", name, "it leads out of the bundle")
+        elif member.is_folder:
             if (member.mode or 0) & OTHERS_WRITE:
                 report.differ("changed", name, f"folder of mode {member.mode:04o}")
-        elif not is_inside(name):
-            report.differ("extra", name, "it leads out of the bundle")
         elif name in self.files:
             report.differ("extra", name, "it is there twice")
         elif member.opened is None:
@@ -335,7 +336,7 @@ def tar_members(stream: IO[bytes]) -> Iterator[BundleMember]:
             # A sparse file may say that it has no end.
             is_file = info.isreg() and not info.issparse()
             opened = functools.partial(tar.extractfile, info) if is_file else None
-            yield BundleMember(info.name.rstrip("/"), info.isdir(), info.mode, opened)
+            yield BundleMember(info.name, info.isdir(), info.mode, opened)
 
 
 def zip_members(stream: IO[bytes]) -> Iterator[BundleMember]:

@@ -145,7 +145,9 @@ def test_a_list_that_the_manifest_does_not_name_is_a_difference(
     assert "changed: manifests/models.json (manifest.json names another" in verifier.output
 
 
-@pytest.mark.parametrize("name", ["../outside", "/absolute", "C:/drive", "a//b", "a\\b"])
+@pytest.mark.parametrize(
+    "name", ["../outside", "/absolute", "C:/drive", "a//b", "a\\b", "../folder/", "/folder/"]
+)
 def test_a_name_that_leads_out_is_a_difference(verifier: Verifier, folder: Path, name: str) -> None:
     without_sums(folder)
     rezip(folder / f"{STEM}.zip", lambda _, data: data, **{name: b""})
