@@ -263,6 +263,7 @@ class ServedModels:
         self._inference.add(model.number, found)
         model.loaded = loaded
         self._open(model)
+        log.info("%s: ready", _name(model))
         self.changed()
 
     def _require_bundle(self) -> None:
@@ -357,9 +358,9 @@ class ServedModels:
         if isinstance(error, Problem):
             return error
         limit = limits.named(error)
+        log.warning("%s cannot be loaded: %s", _name(model), limit or _told(error))
         if limit is not None:
             return at_limit("a limit of the system leaves too little to load the model", limit)
-        log.warning("%s cannot be loaded: %s", _name(model), _told(error))
         if self.is_gone():
             return bundle_gone()
         if isinstance(error, LimitError):

@@ -150,6 +150,27 @@ def make() -> Iterator[Callable[..., Models]]:
         models.gate.set()
 
 
+class RequestIds(logging.Handler):
+    """Keeps each message with the id of the request that the formatters would write beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[str, str | None]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.told.append((record.getMessage(), request_id.current()))
+
+
+@pytest.fixture
+def ids() -> Iterator[RequestIds]:
+    made, level = RequestIds(), served.log.level
+    served.log.addHandler(made)
+    served.log.setLevel("INFO")
+    yield made
+    served.log.setLevel(level)
+    served.log.removeHandler(made)
+
+
 def test_the_first_is_loaded_at_the_start_and_others_when_asked_for(
     make: Callable[..., Models],
 ) -> None:
@@ -203,7 +224,12 @@ def test_requests_that_come_while_a_model_is_loaded_wait_for_it_together(
     ids=str,
 )
 def test_a_model_that_cannot_be_loaded_is_told_and_tried_again(
-    make: Callable[..., Models], failure: Exception, kind: str, status: int, retry_s: int | None
+    make: Callable[..., Models],
+    ids: RequestIds,
+    failure: Exception,
+    kind: str,
+    status: int,
+    retry_s: int | None,
 ) -> None:
     models = make()
     models.failures["second"] = [failure] * 3
@@ -221,6 +247,8 @@ def test_a_model_that_cannot_be_loaded_is_told_and_tried_again(
 
     problem = models.run(work)
     assert (problem.kind, problem.status, problem.retry_s) == (kind, status, retry_s)
+    told = [message.partition(": ")[0] for message, _ in ids.told]
+    assert told.count("stub/second cannot be loaded") == 1
     assert "secret" not in f"{problem.what} {problem.why} {problem.next_step}"
 
 
@@ -470,27 +498,6 @@ def test_what_asks_for_a_model_while_it_is_unloaded_is_answered(
     assert models.models.all[1].loads == 2
 
 
-class RequestIds(logging.Handler):
-    """Keeps each message with the id of the request that the formatters would write beside it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.told: list[tuple[str, str | None]] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.told.append((record.getMessage(), request_id.current()))
-
-
-@pytest.fixture
-def ids() -> Iterator[RequestIds]:
-    made, level = RequestIds(), served.log.level
-    served.log.addHandler(made)
-    served.log.setLevel("INFO")
-    yield made
-    served.log.setLevel(level)
-    served.log.removeHandler(made)
-
-
 def test_an_idle_unload_is_logged_without_a_request(
     make: Callable[..., Models], ids: RequestIds
 ) -> None:
@@ -519,8 +526,10 @@ def test_a_load_and_what_leaves_for_it_are_logged_with_the_request(
     assert ids.told == [
         ("stub/first: unloaded", "asks-for-second"),
         ("stub/second: loading", "asks-for-second"),
+        ("stub/second: ready", "asks-for-second"),
         ("stub/second: unloaded", "asks-for-first"),
         ("stub/first: loading", "asks-for-first"),
+        ("stub/first: ready", "asks-for-first"),
     ]
 
 
