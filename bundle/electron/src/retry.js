@@ -15,7 +15,8 @@ const LONGEST_MS = 60_000;
 
 /**
  * Return whether the same request may succeed later: the connection broke, the queue was full
- * (429), or the service has trouble of its own (5xx). A timeout is none: it was long enough.
+ * (429), or the service has trouble of its own (5xx). A timeout is none: it was long enough. Nor is
+ * a 507 without Retry-After: the model is larger than the memory that it may ever have.
  * @param {unknown} error
  * @returns {error is SidecarError}
  */
@@ -23,6 +24,7 @@ export function isPassing(error) {
   if (!(error instanceof SidecarError)) return false;
   if (error.code === 'NETWORK_ERROR') return true;
   const status = error.code === 'HTTP_ERROR' ? (error.status ?? 0) : 0;
+  if (status === 507) return error.retryAfterMs !== undefined;
   return status === 429 || status >= 500;
 }
 

@@ -140,7 +140,8 @@ test('who is asked to wait for longer than a minute is told so', async (t) => {
 
 for (const status of [429, 500, 502, 503, 507]) {
   test(`${status} is tried twice again`, async (t) => {
-    const script = (response) => problem(response, status, 'passing', { detail: 'no room' });
+    const after = status === 507 ? { 'retry-after': '0' } : {};
+    const script = (response) => problem(response, status, 'passing', { detail: 'no room' }, after);
     const { client, asked } = await answering(t, [script, script, script]);
     await assert.rejects(client.embed('x'), (error) => {
       assert.equal(error.code, 'HTTP_ERROR');
@@ -152,7 +153,7 @@ for (const status of [429, 500, 502, 503, 507]) {
   });
 }
 
-for (const status of [400, 401, 403, 404, 413, 422]) {
+for (const status of [400, 401, 403, 404, 413, 422, 507]) {
   test(`${status} is not tried again, and says why`, async (t) => {
     const said = { detail: 'texts: it is wrong', why: 'a reason', next: 'mend it', request: 'r-1' };
     const script = (response) => problem(response, status, 'bad-value', said);

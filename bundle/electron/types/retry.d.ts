@@ -22,7 +22,8 @@ export type Retry = {
  */
 /**
  * Return whether the same request may succeed later: the connection broke, the queue was full
- * (429), or the service has trouble of its own (5xx). A timeout is none: it was long enough.
+ * (429), or the service has trouble of its own (5xx). A timeout is none: it was long enough. Nor is
+ * a 507 without Retry-After: the model is larger than the memory that it may ever have.
  * @param {unknown} error
  * @returns {error is SidecarError}
  */
