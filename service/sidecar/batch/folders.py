@@ -160,9 +160,11 @@ class Folders:
             try:
                 file = allowed.read(str(path), max_bytes=self._max_bytes)
             except Problem as problem:
-                if digest is not None and (problem.kind in AWAY or self._is_away()):
-                    why = f"{problem.what}: {problem.why}" if problem.why else problem.what
+                if digest is not None and self._is_away():
+                    why = "the folder is not there, or another one is in its place"
                     raise _unread(path, why) from problem
+                if digest is not None and problem.kind in AWAY:
+                    raise _unread(path, problem.why or problem.what) from problem
                 yield FileContent(name=name, problem=problem.kind)
                 continue
             except OSError as error:  # of a limit of the system
