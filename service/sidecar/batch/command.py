@@ -58,6 +58,8 @@ def run(settings: Settings, told: argparse.Namespace) -> None:
     progress.say("reading the inputs")
     # Before the model: what is wrong with them is known in a moment.
     read = _read(settings, found, told)
+    if isinstance(read, Folders):
+        progress.say(read.summary())
     progress.say("loading the model")
     loaded = load(settings, Unheard(), lambda _: None)
     embedder = TableEmbedder(

@@ -17,7 +17,7 @@ from pathlib import Path
 import orjson
 import pyarrow as pa
 
-from sidecar.batch.inputs import Block
+from sidecar.batch.inputs import PACKED, Block, kind_of
 from sidecar.documents import chunking
 from sidecar.documents.allowed_dirs import AllowedDirs
 from sidecar.documents.chunking import Chunking, Chunks
@@ -108,19 +108,23 @@ class Folders:
         names = _names(folders)
         self._files: list[tuple[Path, str]] = []  # and the name that its rows have
         self._max_bytes, self._first = max_bytes, 0
-        others = 0
+        others, links = [], 0
         for folder, root in zip(names, self._roots, strict=True):
-            for path in _files_below(root):
+            found, left = _files_below(root)
+            links += left
+            for path in found:
                 if path.suffix.lower() not in SUFFIXES:
-                    others += 1
+                    others.append(path.relative_to(root))
                     continue
                 name = path.relative_to(root).as_posix()
                 several = len(folders) > 1
                 self._files.append((path, f"{folder}/{name}" if several else name))
         if not self._files:
             what = f"there are no documents in {folders[0]}"
-            why = f"documents are {', '.join(SUFFIXES)}; {others} other files are there"
-            step = f"name the files of rows themselves: {folders[0]}/*.parquet"
+            why = f"documents are {', '.join(SUFFIXES)}; {len(others)} other files are there"
+            why += f", and {links} links, which are not followed" if links else ""
+            pattern = next(filter(None, map(_pattern, others)), "*.parquet")
+            step = f"name the files of rows themselves: {folders[0]}/{pattern}"
             raise UsageError(what, why=why, next_step=step)
         self._digests = [_digest(path) for path, _ in self._files]
         whole = hashlib.sha256()
@@ -130,7 +134,8 @@ class Folders:
             {
                 "path": ", ".join(map(str, folders)),
                 "documents": len(self._files),
-                "other_files": others,
+                "other_files": len(others),
+                "links": links,
                 "sha256": whole.hexdigest(),
             }
         ]
@@ -138,6 +143,13 @@ class Folders:
     def __len__(self) -> int:
         """Return how many documents there are."""
         return len(self._files)
+
+    def summary(self) -> str:
+        """Return how many there are, and what is left out."""
+        (fact,) = self.facts
+        counts = (("other_files", "other files"), ("links", "links"))
+        left = ", ".join(f"{fact[key]:,} {word}" for key, word in counts if fact[key])
+        return f"{len(self):,} documents" + (f"; left out: {left}" if left else "")
 
     def part(self, first: int, count: int) -> Folders:
         """Return the same with `count` documents alone, from `first` on."""
@@ -313,22 +325,38 @@ def _names(folders: Sequence[Path]) -> Sequence[str]:
     return names
 
 
-def _files_below(root: Path) -> list[Path]:
-    """Return the regular files below `root` in the order of their paths, hidden ones left out.
+def _pattern(file: Path) -> str | None:
+    """Return what the shell finds files of rows by that lie as `file` does, None if it has none."""
+    try:
+        kind_of(file)
+    except UsageError:
+        return None
+    ending = f"*{''.join(file.suffixes[-2:]) if file.suffix in PACKED else file.suffix}"
+    return "/".join([*("*" for _ in file.parent.parts), ending])
 
-    Links are not followed: they may lead out of the folder, and around in it. Raises DiskError.
+
+def _files_below(root: Path) -> tuple[list[Path], int]:
+    """Return the regular files below `root` in the order of their paths, and how many links.
+
+    Hidden ones are left out. Links are not followed: they may lead out of the folder, and around in
+    it. Raises DiskError.
     """
     found: list[Path] = []
+    links = 0
     try:
         for place, folders, names in os.walk(root, onerror=_raise):
             folders[:] = [name for name in folders if not name.startswith(".")]
-            paths = [Path(place, name) for name in names if not name.startswith(".")]
-            found += [path for path in paths if stat.S_ISREG(path.lstat().st_mode)]
+            links += sum(Path(place, name).is_symlink() for name in folders)
+            for path in (Path(place, name) for name in names if not name.startswith(".")):
+                mode = path.lstat().st_mode
+                links += stat.S_ISLNK(mode)
+                if stat.S_ISREG(mode):
+                    found.append(path)
     except OSError as error:
         what = f"{root} cannot be read"
         why = error.strerror or ""
         raise DiskError(what, why=why, next_step="let this user read all that is in it") from error
-    return sorted(found, key=lambda path: path.relative_to(root).parts)
+    return sorted(found, key=lambda path: path.relative_to(root).parts), links
 
 
 def _raise(error: OSError) -> None:

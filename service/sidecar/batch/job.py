@@ -31,7 +31,7 @@ SCHEMA = 1
 SHARD_BYTES = 1 << 26  # of texts: a shard with more ends, however few rows it has
 MOST_TOLD = 8  # differences of a run
 # What a later run may differ in: the same vectors come of it.
-FREE = {"made_by", "other_files", "path", "schema", "type"}
+FREE = {"links", "made_by", "other_files", "path", "schema", "type"}
 
 
 class BatchJob:

@@ -229,9 +229,28 @@ def test_a_folder_that_cannot_be_listed_is_told(
         pass
 
 
-def test_a_folder_without_documents_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "part.parquet").touch()
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("part.parquet", "*.parquet"),
+        ("lang=de/year=2001/part-0.c000.snappy.parquet", "*/*/*.parquet"),
+        ("deep/rows.jsonl.gz", "*/*.jsonl.gz"),
+        ("notes.docx", "*.parquet"),
+    ],
+)
+def test_a_folder_without_documents_is_refused(tmp_path: Path, name: str, pattern: str) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).touch()
+    (tmp_path / "link.pdf").symlink_to(name)
     with pytest.raises(UsageError, match="no documents") as caught, documents(tmp_path):
         pass
-    assert "1 other files" in caught.value.why
-    assert "*.parquet" in caught.value.next_step
+    assert caught.value.why.endswith("1 other files are there, and 1 links, which are not followed")
+    assert caught.value.next_step.endswith(f"{tmp_path}/{pattern}")
+
+
+def test_what_a_folder_has_beside_documents_is_counted(shelf: Path) -> None:
+    found = Folders([shelf], max_bytes=1000)
+    assert found.summary() == "4 documents; left out: 1 other files, 1 links"
+    (shelf / "loop").symlink_to(shelf)
+    assert Folders([shelf], max_bytes=1000).summary().endswith("2 links")
+    assert Folders([shelf / "deep"], max_bytes=1000).summary() == "2 documents"
