@@ -73,6 +73,7 @@ def run(settings: Settings, told: argparse.Namespace) -> None:
     about = _about(told, read.facts, embedder, asked)
     chunking = _chunking(loaded, asked, embedder)
     with contextlib.ExitStack() as stack:
+        progress.say("checking the output")  # whose shards are read again, if it has any
         work = stack.enter_context(job.begin(told.output, about, told.format))
         source: Source
         embed_table: Callable[[pa.Table], pa.Table] = embedder
