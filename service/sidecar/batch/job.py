@@ -121,7 +121,9 @@ def _lock(manifest: IO[bytes], output: Path) -> None:
         fcntl.flock(manifest.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in (errno.EAGAIN, errno.EACCES):
-            raise
+            what = f"{output} cannot be locked"
+            why = f"its file system refuses it: {error.strerror}"
+            raise DiskError(what, why=why, next_step="name a folder on another one") from error
     else:
         return
     # Not as what came of that error, which at the end of a start means a limit of threads.

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import errno
 import json
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pyarrow as pa
 import pytest
@@ -223,6 +224,15 @@ def test_a_manifest_that_is_none_ends_the_run(source: Rows, tmp_path: Path) -> N
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(DiskError, match="cannot be written"), job.begin(tmp_path / ("a" * 300), {}):
+        pass
+
+
+def test_a_place_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(DiskError, match="out cannot be locked"), job.begin(tmp_path / "out", {}):
         pass
 
 
