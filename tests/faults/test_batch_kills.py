@@ -127,7 +127,7 @@ def test_a_dataset_of_a_job_that_is_killed_is_whole(tmp_path: Path) -> None:
     told, _ = end(begin(tmp_path, "out", "--format", "lance"))
     assert json.loads(told)["rows"] == 1_000
     made = lance.dataset(tmp_path / "out/vectors.lance")
-    assert made.to_table().equals(read(tmp_path / "whole"))
+    assert made.to_table().to_pylist() == read(tmp_path / "whole").to_pylist()
     assert made.version == known(tmp_path / "out")[-1]["version"]
 
 
