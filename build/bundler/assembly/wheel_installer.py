@@ -47,8 +47,10 @@ ENCRYPTED = 0x1
 METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 # `site` imports these by itself: a wheel with one runs code in every start.
 STARTUP_MODULES = re.compile(r"(site|user)customize(\.[^/]*)?(/__init__\.[^/]*)?")
-RUNS_CODE = re.compile(rb"^\s*import[ \t]", re.MULTILINE)
-ABSOLUTE_LINE = re.compile(rb"^\s*(/|\\|[A-Za-z]:)", re.MULTILINE)
+# A line of a .pth that is code, an absolute path, or one that climbs.
+ACTING_LINE = re.compile(rb"\s*(import[ \t]|[/\\]|[A-Za-z]:|([^#].*[/\\])?\.\.\s*([/\\]|$))")
+# Those that wheels may have (the binary distribution format, "Signed wheel files").
+HASHES = frozenset({"sha256", "sha384", "sha512"})
 LICENCE = re.compile(
     r"(licen[cs]es?|copying|copyright|notices?|patents)([-_.][^/]*)?", re.IGNORECASE
 )
@@ -182,10 +184,11 @@ def _check_place(archive: zipfile.ZipFile, member: str, place: str, target: Targ
     if not is_startup(place):
         return
     data = archive.read(member)
-    if not place.endswith(".pth") or RUNS_CODE.search(data) or ABSOLUTE_LINE.search(data):
+    # `site` ends lines at a carriage return, too.
+    if not place.endswith(".pth") or any(map(ACTING_LINE.match, data.splitlines())):
         raise PolicyError(
             f"{archive.filename} brings {place}, which acts on every start of Python",
-            why="it runs code or adds an absolute path before the service is reached",
+            why="it runs code or adds a path outside of the bundle before the service is reached",
             next_step="take the package out of pdm.lock, or remove the file in recipe.toml",
         )
 
@@ -194,7 +197,10 @@ def _copy(stream: BinaryIO, file: Path, stated: Hash, *, wheel: str, place: str)
     """Copy `stream`, which RECORD says is `stated`, to the new `file`; an old one must equal it.
 
     One pass decompresses, hashes and writes: torch alone would take seconds more in two.
+    Raises InstallerError, IntegrityError, PolicyError.
     """
+    if stated.name not in HASHES:
+        raise InstallerError(f"its RECORD has {stated.name} of {place}, wheels have sha256")
     digest = hashlib.new(stated.name)
     is_there = file.exists()
     with contextlib.nullcontext() if is_there else file.open("xb") as output:

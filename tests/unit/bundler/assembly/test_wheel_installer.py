@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,20 @@ def test_a_damaged_wheel_exits_4(tmp_path: Path) -> None:
         put(wheel, tmp_path / "b")
 
 
+@pytest.mark.parametrize("name", ["md5", "shake_128"])
+def test_a_record_of_other_hashes_exits_7(tmp_path: Path, name: str) -> None:
+    wheel = tiny_wheel(tmp_path)
+    with zipfile.ZipFile(wheel) as packed:
+        files = {path: packed.read(path) for path in packed.namelist()}
+    record = "tiny-1.0.dist-info/RECORD"
+    files[record] = files[record].replace(b"sha256=", f"{name}=".encode())
+    with zipfile.ZipFile(wheel, "w") as packed:
+        for path, data in files.items():
+            packed.writestr(path, data)
+    with pytest.raises(PolicyError, match="not a wheel that can be installed"):
+        put(wheel, tmp_path / "b")
+
+
 @pytest.mark.parametrize(
     "options",
     [{"format_version": "2.0"}, {"extra": {"other-1.0.dist-info/METADATA": b""}}],
@@ -210,6 +225,9 @@ def test_what_is_no_wheel_of_today_exits_7(tmp_path: Path, options: dict[str, ob
         ("tiny.pth", b"# comment\nimport\tevil\n"),
         ("tiny.pth", b"/opt/elsewhere\n"),
         ("tiny.pth", b"C:\\elsewhere\n"),
+        ("tiny.pth", b"tiny_vendor\rimport evil\n"),
+        ("tiny.pth", b"../../../../elsewhere\n"),
+        ("tiny.pth", b"tiny_vendor\\..\\..\n"),
         ("sitecustomize.py", b"x = 1\n"),
         ("usercustomize/__init__.py", b"x = 1\n"),
         ("tiny-1.0.data/purelib/tiny.pth", b"import evil\n"),
@@ -223,7 +241,8 @@ def test_what_runs_at_every_start_exits_7(tmp_path: Path, path: str, data: bytes
 
 
 def test_a_path_file_that_only_names_a_folder_may_stay(tmp_path: Path) -> None:
-    wheel = tiny_wheel(tmp_path, extra={"tiny.pth": b"tiny_vendor\n", "tiny/in.pth": b"import x\n"})
+    text = b"# as ../before\ntiny_vendor\n\ntiny..vendor/lib\n"
+    wheel = tiny_wheel(tmp_path, extra={"tiny.pth": text, "tiny/in.pth": b"import x\n"})
     assert {"tiny.pth", "tiny/in.pth"} <= put(wheel, tmp_path / "b").modes.keys()
 
 
