@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundler.commands.options import (
@@ -23,14 +25,13 @@ from bundler.commands.options import (
 )
 from bundler.errors import UsageError
 from bundler.recipe import epoch_for, read_recipe
-from bundler.release.verify_sidecar import SUMS
+from bundler.release import verify_sidecar
 from bundler.targets import TARGETS, target_named
 from sidecar.arguments import number
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
-    from pathlib import Path
 
     from bundler.bundle import ListedBundle
     from bundler.console import Console
@@ -71,12 +72,26 @@ def check(options: argparse.Namespace, project: Project) -> None:
             why=f"service/sidecar/__init__.py says {version}",
             next_step=f"tag v{version}, or change the version in the sources",
         )
-    if output.exists() and not (output / SUMS).is_file() and any(output.iterdir()):
+    if output.exists() and (foreign := _foreign(output)):
         raise UsageError(
             "the output folder holds something that is not a release",
-            why=f"{output} has files, but no {SUMS}; nothing was deleted",
+            why=f"no release in {output} names {foreign}; nothing was deleted",
             next_step="name an empty or a new folder with --output",
         )
+
+
+def _foreign(output: Path) -> str:
+    """Return the name of the first file in the folder that is of no release, or nothing.
+
+    Other things that people download come with a SHA256SUMS, too: a release's names its verifier.
+    """
+    listed: set[str] = set()
+    with suppress(OSError, UnicodeDecodeError):
+        lines = (output / verify_sidecar.SUMS).read_text(encoding="utf-8").splitlines()
+        listed = {found[2] for line in lines if (found := verify_sidecar.SUM.fullmatch(line))}
+    is_release = Path(verify_sidecar.__file__).name in listed
+    own = {*listed, verify_sidecar.SUMS} if is_release else set()
+    return min((path.name for path in output.iterdir() if path.name not in own), default="")
 
 
 def _output(options: argparse.Namespace, project: Project) -> Path:

@@ -177,6 +177,30 @@ def test_a_folder_that_is_no_release_is_not_replaced(run: Run, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_a_folder_with_more_than_a_release_is_not_replaced(
+    run: Run, folder: Path, tmp_path: Path
+) -> None:
+    place = shutil.copytree(folder, tmp_path / "out")
+    (place / "mine.txt").write_bytes(b"mine")
+    done = run("release", "--dry-run", "--offline", "--output", place)
+    assert (done.code, (place / "mine.txt").read_bytes()) == (2, b"mine")
+    assert "names mine.txt; nothing was deleted" in done.talk
+
+
+def test_a_folder_with_checksums_of_others_is_not_replaced(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "disk.iso").write_bytes(b"mine")
+    (tmp_path / SUMS).write_text(f"{'0' * 64}  disk.iso\n", encoding="utf-8")
+    assert run("release", "--dry-run", "--offline", "--output", tmp_path).code == 2
+    assert (tmp_path / "disk.iso").read_bytes() == b"mine"
+
+
+def test_a_release_takes_the_place_of_another(run: Run, folder: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(folder, tmp_path / "out")
+    (place / f"{STEM}.zip").unlink()
+    assert run("release", "--dry-run", "--offline", "--output", place).code == 0
+    assert (place / f"{STEM}.zip").is_file()
+
+
 def test_verify_takes_everything_that_a_release_holds(run: Run, folder: Path) -> None:
     for path in (folder, *(folder / f"{STEM}{end}" for end in (".tar.zst", ".zip", ".oci.tar"))):
         done = run("verify", path)
