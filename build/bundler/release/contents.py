@@ -299,5 +299,8 @@ def read_checkout(root: Path) -> tuple[str | None, list[str]]:
     commit, top = git(root, "rev-parse", "HEAD"), git(root, "rev-parse", "--show-toplevel")
     if not commit or not top or Path(top[0]).resolve() != root.resolve():
         return None, ["the sources are not a git checkout"]
-    is_clean = not git(root, "status", "--porcelain")
-    return commit[0], [] if is_clean else ["the checkout has uncommitted changes"]
+    # Asked for: a user's settings may leave out the files that git does not know.
+    changes = git(root, "status", "--porcelain", "--untracked-files=normal")
+    if changes is None:
+        return commit[0], ["git does not say whether the checkout has uncommitted changes"]
+    return commit[0], ["the checkout has uncommitted changes"] if changes else []

@@ -181,6 +181,19 @@ def test_changes_are_found(checkout: Path, name: str) -> None:
     assert findings == ["the checkout has uncommitted changes"]
 
 
+def test_a_new_file_is_found_whatever_git_is_configured_to_show(checkout: Path) -> None:
+    git(checkout, "config", "status.showUntrackedFiles", "no")
+    (checkout / "new.txt").write_bytes(b"b")
+    assert read_checkout(checkout)[1] == ["the checkout has uncommitted changes"]
+
+
+def test_a_checkout_whose_state_git_cannot_tell_is_not_clean(checkout: Path) -> None:
+    (checkout / ".git" / "index").write_bytes(b"damaged")
+    commit, findings = read_checkout(checkout)
+    assert commit is not None
+    assert findings == ["git does not say whether the checkout has uncommitted changes"]
+
+
 def test_a_folder_inside_another_checkout_has_no_commit(checkout: Path) -> None:
     assert read_checkout(checkout / "inner")[0] is None
 
