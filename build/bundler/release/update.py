@@ -7,6 +7,7 @@ layers, as every registry does it.
 
 from __future__ import annotations
 
+import contextlib
 import tarfile
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,15 @@ from bundler.bundle import read_bundle
 from bundler.errors import VerificationError
 from bundler.images import image
 from bundler.release import verify_sidecar
-from sidecar.manifest import CHUNK_BYTES, MANIFEST, MANIFESTS, ManifestError, decode, decode_entries
+from sidecar.manifest import (
+    CHUNK_BYTES,
+    MANIFEST,
+    MANIFESTS,
+    MOST_PAPER_BYTES,
+    ManifestError,
+    decode,
+    decode_entries,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -69,10 +78,11 @@ class Held:
     @classmethod
     def read(cls, place: Path) -> Held:
         """Read the manifest and its lists. Raises VerificationError."""
-        papers = {}
+        papers: dict[str, bytes] = {}
         for member in _members(place):
             if member.name == MANIFEST or member.name.startswith(f"{MANIFESTS}/"):
-                papers[member.name] = b"".join(_content(member))
+                held = sum(map(len, papers.values()))
+                papers[member.name] = _paper(place, member, MOST_PAPER_BYTES - held)
         try:
             manifest = decode(papers[MANIFEST])
             names = [one.name for one in manifest.components]
@@ -107,7 +117,7 @@ def bundle_update(before: Held, after: Held) -> tuple[Moved, ...]:
     owners = {entry.path: name for name, entries in wanted.items() for entry in entries}
     for member in _members(after.place) if owners else ():
         if member.name in owners:
-            for chunk in _content(member):
+            for chunk in _content(after.place, member):
                 sinks[owners[member.name]].write(chunk)
     return tuple(
         Moved(name=name, compressed=sinks[name].finish(), files=len(entries), size=sinks[name].size)
@@ -170,25 +180,47 @@ def _members(place: Path) -> Iterator[BundleMember]:
     if place.is_dir():
         yield from verify_sidecar.folder_members(place)
         return
+    with _reading(place), verify_sidecar.opened(place) as stream:
+        if ".zip" in place.suffixes:
+            yield from verify_sidecar.zip_members(stream)
+        else:
+            with verify_sidecar.unzstd(stream) as tar:
+                yield from verify_sidecar.tar_members(tar or stream)
+
+
+def _content(place: Path, member: BundleMember) -> Iterator[bytes]:
+    """Yield the bytes of something in a folder or an archive. Raises VerificationError."""
+    with _reading(place):
+        stream = member.opened() if member.opened else None
+        if stream is not None:
+            with stream:
+                while chunk := stream.read(CHUNK_BYTES):
+                    yield chunk
+
+
+def _paper(place: Path, member: BundleMember, most: int) -> bytes:
+    """Return the manifest or a list, of `most` bytes. Raises VerificationError."""
+    data = bytearray()
+    for chunk in _content(place, member):
+        data += chunk
+        if len(data) > most:
+            raise _unreadable(place, f"its lists hold more than {MOST_PAPER_BYTES} bytes")
+    return bytes(data)
+
+
+@contextlib.contextmanager
+def _reading(place: Path) -> Iterator[None]:
+    """Turn what reading an archive may raise into a VerificationError."""
     try:
-        with verify_sidecar.opened(place) as stream:
-            if ".zip" in place.suffixes:
-                yield from verify_sidecar.zip_members(stream)
-            else:
-                with verify_sidecar.unzstd(stream) as tar:
-                    yield from verify_sidecar.tar_members(tar or stream)
-    except verify_sidecar.UNREADABLE as error:
-        raise VerificationError(
-            f"{place} cannot be read", why=str(error), next_step=f"python3 build verify {place}"
-        ) from error
+        yield
+    except (*verify_sidecar.UNREADABLE, zstandard.ZstdError) as error:
+        raise _unreadable(place, str(error)) from error
 
 
-def _content(member: BundleMember) -> Iterator[bytes]:
-    stream = member.opened() if member.opened else None
-    if stream is not None:
-        with stream:
-            while chunk := stream.read(CHUNK_BYTES):
-                yield chunk
+def _unreadable(place: Path, why: str) -> VerificationError:
+    return VerificationError(
+        f"{place} cannot be read", why=why, next_step=f"python3 build verify {place}"
+    )
 
 
 def _layers(archive: Path) -> list[tuple[str, str, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from bundler.console import Progress
 from bundler.errors import VerificationError
 from bundler.images.layers import Layers
 from bundler.release import update
+from sidecar.manifest import MANIFEST, MANIFESTS
 from tests.support.miniature import EPOCH, Miniature
 from tests.support.released import Released
 
@@ -136,6 +138,33 @@ def test_what_is_no_bundle_is_named(tmp_path: Path, name: str) -> None:
         read(path, path)
     with pytest.raises(VerificationError, match="is not a bundle"):
         update.Held.read(tmp_path)
+
+
+def test_archives_that_are_damaged_within_are_named(versions: Versions, tmp_path: Path) -> None:
+    packed, cut = tmp_path / "b.zip", tmp_path / "b.tar.zst"
+    archive.write_zip(versions.root / "first", packed, epoch=EPOCH)
+    with zipfile.ZipFile(packed) as opened:
+        start = opened.getinfo(MANIFEST).header_offset
+    data = bytearray(packed.read_bytes())
+    data[start + 60 : start + 90] = bytes(30)
+    packed.write_bytes(data)
+    archive.write_tar_zst(versions.root / "first", cut, epoch=EPOCH)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    for path in (packed, cut):
+        with pytest.raises(VerificationError, match=f"{path.name} cannot be read"):
+            update.Held.read(path)
+
+
+def test_lists_without_end_are_not_read_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(update, "MOST_PAPER_BYTES", 100)
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as packed:
+        packed.writestr(MANIFEST, b" " * 60)
+        packed.writestr(f"{MANIFESTS}/service.json", b" " * 60)
+    with pytest.raises(VerificationError, match="cannot be read") as caught:
+        update.Held.read(tmp_path / "b.zip")
+    assert "more than 100 bytes" in caught.value.why
 
 
 def test_people_read_a_line_for_each_part_and_the_sum(versions: Versions) -> None:
