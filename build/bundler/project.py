@@ -131,7 +131,7 @@ def parse_toml(text: str, name: str, next_step: str = "") -> dict[str, Any]:
     """Return the document that `text`, of the file called `name`, is. Raises UsageError."""
     try:
         return tomllib.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{name} is not TOML", why=str(error), next_step=next_step) from error
 
 

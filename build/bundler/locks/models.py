@@ -94,7 +94,7 @@ def parse_models(text: str, recipe: Recipe) -> Mapping[str, ModelSpec]:
     raw = parse_toml(text, "models.lock.toml")
     try:
         models = [_spec(entry) for entry in raw.get("model", ())]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UsageError(
             "models.lock.toml lacks or misspells a value",
             why=str(error),
@@ -120,7 +120,9 @@ def _spec(entry: Mapping[str, Any]) -> ModelSpec:
     return ModelSpec(
         **values,
         files=tuple(
-            ModelFile(path=file["path"], digest=Digest(sha256=file["sha256"], size=file["size"]))
+            ModelFile(
+                path=file["path"], digest=Digest(sha256=file["sha256"], size=int(file["size"]))
+            )
             for file in entry["files"]
         ),
         golden=Digest(sha256=entry["golden"]),

@@ -94,13 +94,12 @@ def _spec(target: Target, *, sha256: str, url: str, **release: str) -> RuntimeSp
     if release["flavour"] != FLAVOUR:
         raise _refused(target.name, f"flavour {release['flavour']!r} is not {FLAVOUR}")
     name = archive_name(**release)
-    address = urlsplit(url)
-    if address.scheme != "https" or unquote(address.path).rpartition("/")[2] != name:
-        raise _refused(target.name, f"url is not an https address of {name}")
     try:
-        digest = Digest(sha256=sha256)
+        address, digest = urlsplit(url), Digest(sha256=sha256)
     except ValueError as error:
         raise _refused(target.name, str(error)) from error
+    if address.scheme != "https" or unquote(address.path).rpartition("/")[2] != name:
+        raise _refused(target.name, f"url is not an https address of {name}")
     return RuntimeSpec(artifact=Artifact(name=name, digest=digest), url=url, **release)
 
 

@@ -10,7 +10,12 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from packaging.markers import InvalidMarker, Marker
+from packaging.markers import (
+    InvalidMarker,
+    Marker,
+    UndefinedComparison,
+    UndefinedEnvironmentName,
+)
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
@@ -67,7 +72,7 @@ def parse_lock(text: str) -> WheelLock:
     """Return the lock written in `text`. Raises UsageError, naming the package at fault."""
     raw = parse_toml(text, "pdm.lock")
     try:
-        content_hash = raw["metadata"]["content_hash"]
+        content_hash = str(raw["metadata"]["content_hash"])
         packages = tuple(_package(entry) for entry in raw["package"])
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(
@@ -96,7 +101,7 @@ def _package(entry: Mapping[str, Any]) -> LockedPackage:
                 why=f"{file.get('file', 'a file')} carries {file.get('hash') or 'no hash'}",
                 next_step=REFRESH,
             )
-        files.append(Artifact(name=file["file"], digest=Digest(sha256=value)))
+        files.append(Artifact(name=str(file["file"]), digest=Digest(sha256=value)))
     try:
         return LockedPackage(
             name=name,
@@ -167,7 +172,15 @@ def select(
 
 
 def _holds(marker: Marker | None, target: Target) -> bool:
-    return marker is None or marker.evaluate({**target.markers, "extra": ""})
+    """Return whether what has `marker` is wanted on `target`. Raises UsageError."""
+    try:
+        return marker is None or marker.evaluate({**target.markers, "extra": ""})
+    except (UndefinedComparison, UndefinedEnvironmentName) as error:
+        raise UsageError(
+            f"pdm.lock has a marker that means nothing for {target.name}",
+            why=f"{marker}: {error}",
+            next_step=REFRESH,
+        ) from error
 
 
 def _choose(name: str, packages: Iterable[LockedPackage], target: Target) -> LockedWheel | None:

@@ -135,7 +135,9 @@ def test_a_revision_that_can_move_is_refused(revision: str) -> None:
     ("old", "new"),
     [
         ("dim = 2", 'dim = "two"'),
+        ("dim = 2", "dim = inf"),
         ("max_tokens = 8\n", ""),
+        ("size = ", 'size = "a lot", was = '),
         (SOME.sha256, SOME.sha256[:-1]),
         ("9" * 64, ""),
         ("[[model]]", "[model]"),
@@ -151,6 +153,8 @@ def test_a_value_that_makes_no_sense_is_a_usage_error(old: str, new: str) -> Non
 def test_a_text_that_is_no_toml_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="not TOML"):
         parse_models("[[model", RULES)
+    with pytest.raises(UsageError, match="not TOML"):
+        parse_models(f"model = {'[' * 100_000}", RULES)
 
 
 def test_a_model_that_is_known_but_not_locked_says_how_to_lock_it() -> None:

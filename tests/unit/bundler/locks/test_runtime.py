@@ -82,6 +82,7 @@ def test_an_empty_hash_is_a_missing_hash() -> None:
         (lock(flavour="pgo+lto-full"), "is not install_only_stripped"),
         (lock(url=URL.replace("https", "http")), "not an https address"),
         (lock(url=URL.replace("3.11.17", "3.11.16")), "not an https address of cpython-3.11.17"),
+        (lock(url="https://[" + URL), "Invalid IPv6 URL"),
         ("linux-x64 = 3\n", "not a table"),
         (lock().replace('"20261021"', "20261021"), "tag is not a string"),
     ],

@@ -175,6 +175,13 @@ def test_what_cannot_be_read_in_an_entry_names_the_package(text: str) -> None:
         chosen(text)
 
 
+@pytest.mark.parametrize("marker", ["os_name ~= 'x'", "'x' in extras"])
+def test_a_marker_that_means_nothing_is_a_usage_error(marker: str) -> None:
+    with pytest.raises(UsageError, match="a marker that means nothing for") as caught:
+        chosen(entry("a", marker=marker))
+    assert marker.partition(" ")[0].strip("'") in caught.value.why
+
+
 def test_a_lock_that_is_missing_says_how_to_make_it(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"pdm\.lock cannot be read") as caught:
         read_lock(tmp_path / "pdm.lock")
