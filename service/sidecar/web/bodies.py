@@ -250,20 +250,22 @@ def parse(body: bytes, *, fields: Container[str] = (), place: str = "the body") 
 
 
 def parse_texts(
-    body: bytes, names: Sequence[str]
+    body: bytes, names: Sequence[str], *, fields: Iterable[str] = ()
 ) -> tuple[dict[str, Any], Callable[[Sequence[str]], Sequence[str]]]:
     """Return the JSON object in `body` with its long strings left out, and what puts them back.
 
-    Of the fields `names` it has those that are texts.
+    Texts are in the fields `names`. Of other `fields` a long string is no text, and is there.
     That takes a list of strings that was found in the object, and returns texts that are decoded
     when they are read. Raises Problem as `parse`, and 422 for a longer string than any text may be.
     """
     _refuse_many(body)
     long = LongStrings(body, max_strings=MAX_VALUES + 2)
-    value = parse(long.rest(), fields=names)
+    others = [name for name in fields if name not in names]
+    known = (*names, *others)
+    value = parse(long.rest(), fields=known)
 
     def place_of(number: int) -> str:
-        for place, text in _placed(value, names):
+        for place, text in _placed(value, known):
             if isinstance(text, str) and long.number_of(text) == number:
                 return place
         return "the body"
@@ -281,6 +283,7 @@ def parse_texts(
                 parse(b'{"":' + bytes(long.raw(number)) + b"}", place=place_of(number))
                 raise
         lengths.append(length)
+    _put_back(value, others, long, but=too_long)  # which are refused below
 
     def texts(found: Sequence[str]) -> Sequence[str]:
         if too_long.difference(map(long.number_of, found)):
@@ -289,6 +292,17 @@ def parse_texts(
         return LongStringTexts(long, found, lengths)
 
     return value, texts
+
+
+def _put_back(
+    value: dict[str, Any], names: Iterable[str], long: LongStrings, *, but: Container[int]
+) -> None:
+    """Put the long strings that are fields `names` of `value` where they stood."""
+    for name in names:
+        found = value.get(name)
+        number = long.number_of(found) if isinstance(found, str) else None
+        if number is not None and number not in but:
+            value[name] = long.read(number)
 
 
 def _placed(value: Mapping[str, Any], names: Iterable[str]) -> Iterator[tuple[str, object]]:

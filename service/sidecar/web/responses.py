@@ -125,7 +125,7 @@ async def validated(
             value = bodies.parse(body, fields=fields)
             choose(schemas.chosen(value, *kinds))
             return schemas.validate(value, *kinds)
-        value, texts = bodies.parse_texts(body, names)
+        value, texts = bodies.parse_texts(body, names, fields=fields)
         choose(schemas.chosen(value, *kinds))
         asked: Any = schemas.validate(value, *kinds)
         if TEXTS in asked.model_fields_set:

@@ -11,6 +11,7 @@ import pytest
 from sidecar.problems import Problem
 from sidecar.scheduling.tokenizing import DeferredTexts
 from sidecar.web import bodies
+from tests.support.stub_engine import SNAPSHOT
 
 if TYPE_CHECKING:
     from tests.support.stub_engine import Served
@@ -58,6 +59,15 @@ def test_other_fields_are_read_as_they_are(monkeypatch: pytest.MonkeyPatch) -> N
     assert texts(value["texts"])[0] == "a long text of many letters"
 
 
+def test_long_strings_of_other_fields_are_read_at_once() -> None:
+    asked = {"texts": ["a long text"], "how": 'a long "prompt" é', "note": "a long note"}
+    for order in (asked, dict(reversed(asked.items()))):
+        value, _ = bodies.parse_texts(json.dumps(order).encode(), ["texts"], fields=asked)
+        assert {**value, "texts": asked["texts"]} == asked
+    value, _ = bodies.parse_texts(json.dumps(asked).encode(), ["texts"], fields=["how"])
+    assert value["note"] != asked["note"]  # unknown, and left where it is
+
+
 @pytest.mark.parametrize(
     ("body", "place"),
     [
@@ -65,14 +75,15 @@ def test_other_fields_are_read_as_they_are(monkeypatch: pytest.MonkeyPatch) -> N
         (rb'{"texts": ["one that is fine", "\ud800"]}', "texts.1"),
         (rb'{"other": ["a lone half \ud800 of a pair"], "texts": []}', "the body"),
         (rb'{"texts": {"a": "a lone half \ud800 of a pair"}}', "texts"),
+        (rb'{"how": "a lone half \ud800 of a pair", "texts": []}', "how"),
     ],
-    ids=range(4),
+    ids=range(5),
 )
 def test_half_a_pair_in_a_large_body_is_told_by_the_index_of_its_text(
     body: bytes, place: str
 ) -> None:
     with pytest.raises(Problem) as caught:
-        bodies.parse_texts(body, ["texts"])
+        bodies.parse_texts(body, ["texts"], fields=["how"])
     assert caught.value.what.startswith(f"{place}: ")
 
 
@@ -134,3 +145,22 @@ def test_a_large_body_is_answered_like_the_same_texts_in_small_ones(
     assert served.post("/embed", {"texts": texts}).json() == small
     assert served.post("/embed", {"texts": "a long text"}).status_code == 422
     assert served.post("/embed", {"texts": ["a long text", 7]}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("path", "texts"), [("/embed", "texts"), ("/embed", "inputs"), ("/v1/embeddings", "input")]
+)
+def test_a_long_prompt_and_name_are_read_in_a_large_body(
+    served: Served, monkeypatch: pytest.MonkeyPatch, path: str, texts: str
+) -> None:
+    monkeypatch.setattr(bodies, "LONG_BYTES", 10)
+    asked = {texts: ["one two three"], "prompt": "a long prompt: ", "model": SNAPSHOT.repository}
+    small = served.post(path, asked)
+    monkeypatch.setattr("sidecar.web.responses.LARGE_BODY", 1)
+    assert served.post(path, asked).json() == small.json()
+    unlike = served.post(path, {**asked, "prompt": "a long prompt, and another: "})
+    assert unlike.json() != small.json()
+    monkeypatch.setattr(bodies, "MAX_CHARS", 4_000)
+    for size in (2_001, 4_001):  # more than a prompt may have, and more than any text
+        refused = served.post(path, {**asked, "prompt": "a" * size})
+        assert refused.status_code in (400, 422)
