@@ -209,12 +209,19 @@ def _password_of(request: Request) -> str | None:
 
 
 def _charset_of(request: Request) -> str | None:
-    """Return what the body's type says that it is encoded in, if it is text and says so."""
+    """Return what the body's type says that it is encoded in, if it is text and says so.
+
+    Raises Problem 422 for a name that cannot be read.
+    """
     declared = Message()
     declared["Content-Type"] = request.headers.get("content-type", "")
     if declared.get_content_maintype() != "text":
         return None
-    return declared.get_content_charset() or None
+    try:
+        return declared.get_content_charset() or None
+    except ValueError:  # of an encoded name (RFC 2231), whose own encoding has a NUL in its name
+        what, step = "charset: its name cannot be read", "send the header with charset=NAME"
+        raise Problem("bad-value", what, next_step=step) from None
 
 
 class Lines(StreamingResponse):

@@ -92,7 +92,11 @@ def test_a_file_declares_its_encoding(tmp_path: Path) -> None:
 
 
 def test_an_unknown_encoding_is_422_naming_the_field(served: Served) -> None:
-    for kind, query in (("text/plain; charset=klingon", ""), ("text/plain", "charset=klingon")):
+    for kind, query in (
+        ("text/plain; charset=klingon", ""),
+        ("text/plain", "charset=klingon"),
+        ("text/plain; charset*=klin%00gon''utf-8", ""),
+    ):
         refused = problem(upload(served, b"nuqneH", kind, query), 422)
         assert refused["detail"].startswith("charset: ")
         assert "klingon" not in json.dumps(refused)
