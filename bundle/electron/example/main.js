@@ -50,8 +50,10 @@ app.on('before-quit', (event) => {
   });
 });
 
-if (isFirst) {
+async function start() {
   await app.whenReady();
   running = await startApp({ ...(resources ? { resources } : {}) });
   open();
 }
+// Not awaited: Electron is not ready before its main module has run to the end.
+if (isFirst) void start();

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 
 import { DOCUMENTS } from '../example/documents.js';
 import { cosine, Ranking } from '../example/ranking.js';
@@ -15,6 +15,26 @@ import { bodyOf, rows } from './support/protocol.js';
 import { isAlive, PYTHON, SCRIPT, serve, until } from './support/service.js';
 
 const SERVE = fileURLToPath(new URL('../example/serve.js', import.meta.url));
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+// Of Electron what the example uses. It is ready once the main module has run, and not before.
+const ELECTRON = `
+  import { EventEmitter } from 'node:events';
+  let begin;
+  const ready = new Promise((resolve) => (begin = resolve));
+  export const app = Object.assign(new EventEmitter(), {
+    isPackaged: false,
+    requestSingleInstanceLock: () => true,
+    whenReady: () => ready,
+    quit: () => app.emit('before-quit', { preventDefault() {} }),
+  });
+  export class BrowserWindow {
+    static getAllWindows = () => [];
+    webContents = Object.assign(new EventEmitter(), { setWindowOpenHandler() {} });
+    async loadURL(url) { console.log(url); }
+  }
+  export const shell = {};
+  export const run = (main) => import(main).then(begin);
+`;
 const skip = process.platform === 'win32' ? 'a script is no program there' : false;
 
 // A folder that looks like a bundle, with the scripted Python in it.
@@ -96,6 +116,39 @@ test('cosine is that of the angle, whatever the lengths', () => {
   assert.equal(cosine(row(1, 0), row(0, 2)), 0);
   assert.equal(cosine(row(1, 1), row(-2, -2)) + 1 < 1e-12, true);
   assert.equal(cosine(row(0, 0), row(1, 2)), 0);
+});
+
+test('the example opens its window in Electron, and quits with what it started', { skip }, async (t) => {
+  const root = bundle(t);
+  const app = mkdtempSync(join(tmpdir(), 'sidecar-app-'));
+  t.after(() => rmSync(app, { recursive: true }));
+  cpSync(join(ROOT, 'example'), app, { recursive: true });
+  mkdirSync(join(app, 'node_modules', '@sidecar'), { recursive: true });
+  symlinkSync(ROOT, join(app, 'node_modules', '@sidecar', 'electron'));
+  mkdirSync(join(app, 'node_modules', 'electron'));
+  writeFileSync(join(app, 'package.json'), '{"type":"module"}');
+  writeFileSync(join(app, 'node_modules', 'electron', 'package.json'), '{"type":"module","main":"index.js"}');
+  writeFileSync(join(app, 'node_modules', 'electron', 'index.js'), ELECTRON);
+  const program = `
+    import { app, run } from 'electron';
+    await run(${JSON.stringify(pathToFileURL(join(app, 'main.js')))});
+    process.stdin.on('end', app.quit).resume();
+  `;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
+    cwd: app,
+    env: { ...process.env, SIDECAR_BUNDLE: root },
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  t.after(() => child.kill('SIGKILL'));
+  const [told] = await Promise.race([once(child.stdout, 'data'), once(child, 'exit')]);
+  const url = String(told).trim();
+  assert.match(url, /^http:/);
+  const { space } = await pictureOf(url, ({ state, space: { health } }) => state === 'ready' && health);
+  child.stdin.end();
+  const [code] = await once(child, 'exit');
+  assert.equal(code, 0);
+  const gone = new PythonSidecarClient({ port: space.port, retryAttempts: 0 });
+  assert.equal(await gone.checkHealth(), false);
 });
 
 test('documents are embedded again when the space has changed', async (t) => {
