@@ -35,6 +35,8 @@ function given(t) {
   const folder = mkdtempSync(join(tmpdir(), 'sidecar-documents-'));
   const app = new EventEmitter();
   app.getPath = () => folder;
+  const ready = once(app, 'ready');
+  app.whenReady = () => ready;
   app.quit = () => app.emit('quit');
   process.resourcesPath = bundle;
   const scope = { ...sidecar, app };
@@ -48,11 +50,16 @@ function given(t) {
 
 test('the package page starts, embeds and quits with the app', { skip }, async (t) => {
   const { scope, modules } = given(t);
-  Object.assign(scope, { one: undefined, two: undefined, console: { log() {} } });
+  const said = new EventEmitter();
+  scope.console = { log: (...words) => said.emit(typeof words[0], words) };
+  const embedded = once(said, 'number');
   const [block, ...others] = blocks('bundle/electron/README.md');
   assert.equal(others.length, 1);
   await run(block, scope, modules);
-  assert.equal(scope.one.length, scope.two.length);
+  scope.app.emit('ready');
+  const [lengths] = await embedded;
+  const { dimensions } = scope.service.getStatus();
+  assert.deepEqual(lengths, [dimensions, dimensions]);
   const quit = once(scope.app, 'quit');
   scope.app.emit('before-quit', new Event('before-quit'));
   await quit;
@@ -69,19 +76,12 @@ test('the two lines of the package page give a vector', { skip }, async (t) => {
   assert.equal(scope.vector.length, scope.embedder.dimensions);
 });
 
-test('two lines start it in an app, and an update finds it stopped', { skip }, async (t) => {
+test('the lines of the Electron page start it, and an update finds it stopped', { skip }, async (t) => {
   const { scope, modules } = given(t);
   const [block, update, ...others] = blocks('docs/electron.md');
   assert.equal(others.length, 0);
-  class Kept extends sidecar.PythonSidecarService {
-    constructor(options) {
-      super(options);
-      scope.service = this;
-    }
-  }
-  scope.PythonSidecarService = Kept;
-  await run(block, scope, { ...modules, '@sidecar/electron': { ...sidecar, PythonSidecarService: Kept } });
-  assert.equal(scope.service.getStatus().state, 'ready');
+  await run(block, scope, modules);
+  assert.equal((await scope.service.startSidecar()).state, 'ready');
   scope.autoUpdater = new EventEmitter();
   const quit = new Promise((resolve) => {
     scope.autoUpdater.quitAndInstall = () => resolve(scope.service.getStatus().state);
