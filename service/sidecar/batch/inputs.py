@@ -135,6 +135,7 @@ class Rows:
         """Read every file once, for its digest and its number of rows. Raises UsageError."""
         self._files = files
         self._text, self._id = text_column, id_column
+        self._marks = [_mark(file) for file in files]
         counts = [self._count(file) for file in files]
         self._ends = list(itertools.accumulate(counts))  # of each file among all rows
         self._id_type = self._type_of_ids()
@@ -151,7 +152,7 @@ class Rows:
         """Yield `count` rows from `first` on. Raises UsageError and DiskError."""
         for place, start, rows in self._spans(first, count):
             file = self._files[place]
-            yield from _first_of(self._tables(file, start), rows, file)
+            yield from _first_of(self._tables(file, start), rows, file, self._marks[place])
 
     def none(self) -> pa.Table:
         """Return a table of none of the rows, which has their columns."""
@@ -164,7 +165,7 @@ class Rows:
             file = self._files[place]
             begin = functools.partial(self._tables, file)
             read = _reader(file, (self._text, self._id)).read(begin, start, rows)
-            yield from _first_of(read, rows, file)
+            yield from _first_of(read, rows, file, self._marks[place])
 
     def __len__(self) -> int:
         """Return how many rows there are."""
@@ -179,6 +180,7 @@ class Rows:
         # Another process has another working folder.
         made._files = [file.absolute() for file in self._files[files]]  # noqa: SLF001 (its own class)
         made._ends = [end - before for end in self._ends[files]]  # noqa: SLF001
+        made._marks = self._marks[files]  # noqa: SLF001
         made.facts, made.total = [], made._ends[-1]  # noqa: SLF001
         return RowsPart(rows=made, first=spans[0][1], count=count)
 
@@ -428,18 +430,29 @@ def _closed(lines: Iterable[str]) -> Iterator[Sequence[str]]:
         raise csv.Error(f"a quotation mark in the row of line {begins} is never closed")
 
 
-def _first_of(tables: Iterator[pa.Table], rows: int, file: Path) -> Iterator[pa.Table]:
-    """Yield the first `rows` of `tables`. Raises DiskError if the file has fewer by now."""
+def _mark(file: Path) -> tuple[int, int]:
+    """Return what changes where a file is written to. Raises DiskError."""
+    with _blamed(file):
+        found = file.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _first_of(
+    tables: Iterator[pa.Table], rows: int, file: Path, mark: tuple[int, int]
+) -> Iterator[pa.Table]:
+    """Yield the first `rows` of `tables`. Raises DiskError if `file` was changed since its mark."""
     left = rows
     with _blamed(file):
         for table in tables:
+            if _mark(file) != mark:
+                break
             yield table.slice(0, left)
             left -= table.num_rows
             if left <= 0:
                 return
-    what = f"{file.name} has fewer rows than it had at the start"
-    why = "it was changed while it was read"
-    raise DiskError(what, why=why, next_step="name a new --output, and leave the file as it is")
+    what = f"{file.name} was changed while the job read it"
+    step = "run the command again: it goes on, or asks for a new --output if the content is another"
+    raise DiskError(what, why="the job is known by its sha256", next_step=step)
 
 
 def _utf8(ids: pa.Array) -> pa.Array:
