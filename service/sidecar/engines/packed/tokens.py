@@ -41,9 +41,13 @@ class Rule:
         """Return whether what stands before and from `at`, within `text`, is read as if alone."""
         return False
 
-    def shortened(self, piece: str) -> str:
-        """Return a text with the tokens of `piece`, in which nothing parts."""
-        return piece
+    def kept(self, piece: str) -> list[int] | None:  # noqa: ARG002 (nothing is left out)
+        """Return the places of characters that alone have the tokens of `piece`, None for all.
+
+        Nothing parts in `piece`. Its tokens begin and end where these do, but that marks which are
+        put in order have each other's places.
+        """
+        return None
 
 
 class Spaced(Rule):
@@ -86,16 +90,19 @@ class Bert(Rule):
         is_parted = self._kind(text[at]) == _PARTING or self._kind(text[at - 1]) == _PARTING
         return is_parted and not self._added.crosses(text, at)
 
-    def shortened(self, piece: str) -> str:
-        """Leave out what the normaliser does, and the rest of a word that is too long anyway."""
+    def kept(self, piece: str) -> list[int] | None:
+        """Leave out what the normaliser does, and the inside of a word that is too long anyway."""
         kinds = {character: self._kind(character) for character in set(piece)}
         if not {_PARTING, _OTHER}.isdisjoint(kinds.values()):
-            return piece
-        found = (character for character in piece if kinds[character] != _NOTHING)
-        kept = "".join(itertools.islice(found, self._longest + 1))
+            return None
+        found = (at for at, character in enumerate(piece) if kinds[character] != _NOTHING)
+        kept = list(itertools.islice(found, self._longest + 1))
+        if len(kept) > self._longest:
+            last = range(len(piece) - 1, kept[-1], -1)
+            kept[-1] = next((at for at in last if kinds[piece[at]] != _NOTHING), kept[-1])
+            return kept
         # Marks are put in order, but for those that others stand between.
-        is_ordered = len(kept) > self._longest or all(kinds[one] == _LETTER for one in kept)
-        return kept if is_ordered else piece
+        return kept if all(kinds[piece[at]] == _LETTER for at in kept) else None
 
     def _kind(self, character: str) -> int:
         number = ord(character)
@@ -306,20 +313,17 @@ class PackedTokenizer:
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Return start and end, in characters, of every token of `text`, special ones left out."""
         return [
-            (first + start, first + end)
-            for first, last in places(text, self._rule, max_chars=self._piece_chars)
-            for start, end in self._reader.spans(text[first:last])
+            place
+            for first, piece, kept in self._pieces(text)
+            for place in self._spans(first, piece, kept)
         ]
 
     def read(self, text: str) -> Iterator[list[tuple[int, int, int]]]:
         """Yield id, start and end, in characters, of every token of `text`, piece by piece."""
-        for first, last in places(text, self._rule, max_chars=self._piece_chars):
-            piece = text[first:last]
+        for first, piece, kept in self._pieces(text):
             (ids,) = self._reader.read([piece])
-            yield [
-                (one, first + start, first + end)
-                for one, (start, end) in zip(ids, self._reader.spans(piece), strict=True)
-            ]
+            found = self._spans(first, piece, kept)
+            yield [(one, start, end) for one, (start, end) in zip(ids, found, strict=True)]
 
     def decode(self, ids: Sequence[int], *, skips_special: bool) -> str:
         """Return the text of tokens, as tokenizers puts it together."""
@@ -359,11 +363,22 @@ class PackedTokenizer:
 
     def _read(self, text: str) -> Iterator[list[int]]:
         """Yield the ids of `text`, piece by piece."""
+        for _, piece, _ in self._pieces(text):
+            yield from self._reader.read([piece])
+
+    def _pieces(self, text: str) -> Iterator[tuple[int, str, list[int] | None]]:
+        """Yield what is read of `text`: where each piece starts, itself, and what of it is kept."""
         for start, end in places(text, self._rule, max_chars=self._piece_chars):
             piece = text[start:end]
-            if len(piece) > self._piece_chars:
-                piece = self._rule.shortened(piece)
-            yield from self._reader.read([piece])
+            kept = self._rule.kept(piece) if len(piece) > self._piece_chars else None
+            yield start, piece if kept is None else "".join(piece[at] for at in kept), kept
+
+    def _spans(self, first: int, piece: str, kept: list[int] | None) -> list[tuple[int, int]]:
+        """Return start and end, in the text, of the tokens of one of `_pieces`."""
+        found = self._reader.spans(piece)
+        if kept is None:
+            return [(first + start, first + end) for start, end in found]
+        return [(first + kept[start], first + kept[end - 1] + 1) for start, end in found]
 
 
 def _batches(texts: Iterable[str], *, max_chars: int) -> Iterator[list[str]]:

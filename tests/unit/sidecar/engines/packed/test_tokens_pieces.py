@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pytest
@@ -56,6 +57,10 @@ class Recording(LibraryReader):
         self.lengths.append(sum(map(len, texts)))
         return super().read(texts)
 
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        self.lengths.append(len(text))
+        return super().spans(text)
+
 
 def recorded(tokenizer: Tokenizer) -> tuple[PackedTokenizer, Recording]:
     reader = Recording(tokenizer)
@@ -65,12 +70,12 @@ def recorded(tokenizer: Tokenizer) -> tuple[PackedTokenizer, Recording]:
 @pytest.mark.parametrize("name", SHAPES)
 def test_no_text_is_read_in_more_than_pieces(name: str) -> None:
     tokenizer, reader = recorded(bert())
-    [found] = tokenizer.tokenize([SHAPES[name]])
+    whole = PackedTokenizer(bert(), max_tokens=32, piece_chars=1 << 30)
+    text = SHAPES[name]
+    assert tokenizer.tokenize([text]) == whole.tokenize([text])
+    assert tokenizer.spans(text) == whole.spans(text)
+    assert [*chain(*tokenizer.read(text))] == [*chain(*whole.read(text))]
     assert max(reader.lengths) <= PIECE_CHARS
-    assert (
-        found
-        == PackedTokenizer(bert(), max_tokens=32, piece_chars=1 << 30).tokenize([SHAPES[name]])[0]
-    )
 
 
 def test_short_texts_are_read_together_and_no_more_of_them_than_a_piece() -> None:
@@ -115,13 +120,13 @@ def test_a_mark_behind_a_space_does_not_part_it() -> None:
 
 def test_a_word_that_is_too_long_is_as_unknown_when_it_is_short() -> None:
     rule = rule_of(bert())
-    assert rule.shortened("a" * 500) == "a" * 101
-    assert rule.shortened("\u0301" * 500) == ""
-    assert rule.shortened("c\u200da\u200dt" + "\u200d" * 500) == "cat"
-    assert rule.shortened("a." + "b" * 500) == "a." + "b" * 500
+    assert rule.kept("a" * 500) == [*range(100), 499]
+    assert rule.kept("a" * 101 + "\u200d" * 500) == [*range(101)]
+    assert rule.kept("\u0301" * 500) == []
+    assert rule.kept("c\u200da\u200dt" + "\u200d" * 500) == [0, 2, 4]
+    assert rule.kept("a." + "b" * 500) is None
     # Those that stay would be put in another order.
-    marks = "\U0001d167\u0941\U0001d165" + "\u200d" * 500
-    assert rule.shortened(marks) == marks
+    assert rule.kept("\U0001d167\u0941\U0001d165" + "\u200d" * 500) is None
 
 
 def plain(tokenizer: Tokenizer) -> None:
@@ -171,4 +176,4 @@ def test_a_tokenizer_that_nothing_is_known_of_reads_texts_whole(
     assert type(rule) is Rule
     text = "a b." * 9
     assert list(places(text, rule, max_chars=5)) == [(0, len(text))]
-    assert rule.shortened(text) == text
+    assert rule.kept(text) is None
