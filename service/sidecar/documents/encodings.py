@@ -15,8 +15,10 @@ import unicodedata
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from encodings.aliases import aliases
 from importlib import resources
 from importlib.resources.abc import Traversable, TraversableResources
+from importlib.util import find_spec
 from typing import Any, cast
 
 from sidecar.documents.losses import Document, Loss, merged
@@ -245,7 +247,7 @@ _ALSO = {
     "windows_874": "cp874",
     "windows_31j": "cp932",
     "iso_8859_8_i": "iso8859_8",
-    "unicode_1_1_utf_8": "utf-8",
+    "unicode_1_1_utf_8": "utf_8",
 }
 # What reads everything that the first does, and more of what files have.
 _READ_BY = {
@@ -291,18 +293,26 @@ def codec_of(name: str) -> str:
     """Return Python's codec for the encoding `name`. Raises ValueError if there is none."""
     name = name.strip()
     if len(name) <= MOST_NAME_CHARS and _NAME.fullmatch(name):
-        spelled = re.sub(r"[^a-z0-9]+", "_", name.lower()).removeprefix("x_")
+        spelled = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_").removeprefix("x_")
         spelled = _ALSO.get(spelled, spelled)
-        try:
+        if _is_known(spelled):
             found = codecs.lookup(spelled)
-            codecs.getincrementaldecoder(spelled)
-            "".encode(spelled)  # what turns bytes into bytes refuses
-        except (LookupError, UnicodeError):
-            pass
-        else:
             if found.name not in _UNFIT:
                 return _READ_BY.get(found.name, found.name)
     raise ValueError("unknown encoding")
+
+
+def _is_known(spelled: str) -> bool:
+    """Return whether Python reads text in this encoding."""
+    # It keeps the name of each that it looks up, of those that it does not have, too.
+    if find_spec(f"encodings.{aliases.get(spelled, spelled)}") is None:
+        return False
+    try:
+        codecs.getincrementaldecoder(spelled)
+        "".encode(spelled)  # what turns bytes into bytes refuses
+    except (LookupError, UnicodeError):
+        return False
+    return True
 
 
 def name_of(codec: str) -> str:

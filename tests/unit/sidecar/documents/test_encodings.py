@@ -175,6 +175,25 @@ def test_what_is_no_encoding_has_no_codec(name: str) -> None:
         encodings.codec_of(name)
 
 
+def test_python_is_not_asked_for_what_is_no_encoding() -> None:
+    asked: list[str] = []
+
+    def search(name: str) -> None:
+        asked.append(name)
+
+    codecs.register(search)  # the last that is asked
+    try:
+        for name in ("klingon", "utf-88", "x-", "8"):
+            with pytest.raises(ValueError, match="unknown encoding"):
+                encodings.codec_of(name)
+        assert asked == []  # it would keep each name for as long as it runs
+        with pytest.raises(LookupError):
+            codecs.lookup("klingon")
+        assert asked == ["klingon"]
+    finally:
+        codecs.unregister(search)
+
+
 @pytest.mark.parametrize(
     ("name", "codec"),
     [("UTF8", "utf-8"), ("x-sjis", "cp932"), (" us-ascii", "utf-8"), ("windows-874", "cp874")],
