@@ -414,12 +414,14 @@ def _read(data: bytes, codec: str) -> _Reading:
             piece = _CONTROL.sub("", spaced)  # noqa: PLW2901
             controls += sequences + separators + _shorter(spaced, piece)
         pieces.append(piece)
-    written = _written_marks(data, codec) if marks else 0
+    # Those that stand in the file are left where all that cannot be read is left out.
+    unread = _pieces(data, codec, errors="ignore") if marks else ()
+    written = sum(piece.count(_REPLACEMENT) for piece in unread)
     return _Reading(
         text="".join(pieces),
         chars=chars,
         wide=wide - marks,
-        replaced=max(0, marks - written),
+        replaced=marks - written,
         controls=controls,
         foul=foul,
     )
@@ -429,19 +431,11 @@ def _shorter(before: str, after: str) -> int:
     return len(before) - len(after)
 
 
-def _pieces(data: bytes, codec: str) -> Iterator[str]:
-    decoder = codecs.getincrementaldecoder(codec)("replace")
+def _pieces(data: bytes, codec: str, *, errors: str = "replace") -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder(codec)(errors)
     for start in range(0, max(1, len(data)), SLICE_BYTES):
         end = start + SLICE_BYTES
         yield decoder.decode(data[start:end], final=end >= len(data))
-
-
-def _written_marks(data: bytes, codec: str) -> int:
-    """Return how often U+FFFD stands in `data` itself."""
-    try:
-        return data.count(_REPLACEMENT.encode(codec))
-    except UnicodeEncodeError:
-        return 0
 
 
 def _not_text() -> Problem:

@@ -126,6 +126,16 @@ def test_bad_bytes_in_utf_8_are_replaced_and_counted(data: bytes, text: str, cou
     assert losses(found) == {"encoding": count}
 
 
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])
+def test_letters_whose_neighbours_make_a_mark_hide_no_loss(codec: str) -> None:
+    # The second byte of one and the first of the next are those of U+FFFD.
+    letters = "\ufd41\u30ff" if codec == "utf-16-le" else "\u30ff\ufd41"
+    half = "\ud800".encode(codec, "surrogatepass")
+    found = encodings.decode("\ufeff\ufffd".encode(codec) + letters.encode(codec) + half)
+    assert found.text == f"\ufffd{letters}\ufffd"
+    assert losses(found) == {"encoding": 1}
+
+
 @pytest.mark.parametrize(
     ("text", "read", "count"),
     [
