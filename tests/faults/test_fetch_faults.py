@@ -65,6 +65,7 @@ RECOVERABLE: dict[str, tuple[Behaviour, ...]] = {
     "no length at all": (unframed(),),
     "busy, saying how long": (status(429, Retry_After="0"),),
     "busy, saying nothing": (status(429),),
+    "busy, past the last date": (status(429, Retry_After="Fri, 31 Dec 9999 23:59:59 -2300"),),
     "down": (status(503), status(502)),
     "silent before the headers": (silent,),
     "silent in the middle": (stall_at(100_000),),

@@ -109,10 +109,10 @@ def _retry_after_s(value: str) -> float | None:
     if value.strip().isdecimal():
         return float(value)
     try:
-        when = email.utils.parsedate_to_datetime(value)
-    except (TypeError, ValueError):  # TypeError before 3.10
+        when = email.utils.parsedate_to_datetime(value).astimezone(timezone.utc)
+    except (TypeError, ValueError, OverflowError):  # TypeError before 3.10
         return None
-    return (when.astimezone(timezone.utc) - datetime.now(timezone.utc)).total_seconds()
+    return (when - datetime.now(timezone.utc)).total_seconds()
 
 
 def refuse_status(status: int, headers: Mapping[str, str]) -> None:
