@@ -245,7 +245,8 @@ def check_base(path: Path, manifest: Manifest, architecture: str) -> Foundation:
         with tarfile.open(path, "r:") as tar:
             names = {member.name.rpartition("/")[2]: member for member in tar if not member.isdir()}
             libc = _content_of(tar, names.get(LIBC))
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, OSError, EOFError, KeyError, RecursionError) as error:
+        # The last two: a link that leads nowhere, or to itself.
         raise UsageError(
             f"{path.name} is no base for an image",
             why=f"it must be a tar of a root file system, not compressed ({error})",

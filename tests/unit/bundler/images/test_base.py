@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import tarfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,8 @@ from bundler.digests import Digest
 from bundler.errors import PolicyError, UsageError
 from bundler.images.layers import check_base
 from sidecar.manifest import Manifest, Runtime
-from tests.support.tinybase import tiny_base
+from tests.support.tinybase import LIBRARIES, tiny_base
+from tests.support.tinytar import Entry, write_tar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,3 +69,10 @@ def test_what_is_no_tar_is_refused(tmp_path: Path) -> None:
     for path in (packed, tmp_path / "none.tar"):
         with pytest.raises(UsageError, match="no base"):
             check_base(path, BUNDLE, "amd64")
+
+
+@pytest.mark.parametrize("link", ["elsewhere.so", "libc.so.6"], ids=["nowhere", "itself"])
+def test_a_base_whose_c_library_is_a_bad_link_is_refused(tmp_path: Path, link: str) -> None:
+    entry = Entry(name=f"{LIBRARIES}/libc.so.6", type=tarfile.SYMTYPE, link=link)
+    with pytest.raises(UsageError, match="no base"):
+        check_base(write_tar(tmp_path / "b.tar", [entry]), BUNDLE, "amd64")
