@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 REVISION = re.compile(r"[0-9a-f]{40}")
 PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9._+!-]*")
+# The end of the year 2107, after which a zip knows no date.
+LATEST = 4_354_819_199
 # What a plan may be asked for alone.
 PARTS = ("runtime", "wheels", "models", "service")
 
@@ -158,9 +160,11 @@ def epoch_for(recipe: Recipe) -> int:
     text = os.environ.get("SOURCE_DATE_EPOCH")
     if text is None:
         return recipe.epoch
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > len(str(LATEST)) or int(text) > LATEST:
         raise UsageError(
-            "SOURCE_DATE_EPOCH is not a number of seconds", next_step="unset it, or correct it"
+            "SOURCE_DATE_EPOCH is not a number of seconds up to the year 2107",
+            why=f"archives have no date after {LATEST}",
+            next_step="unset it, or correct it",
         )
     return int(text)
 

@@ -139,6 +139,7 @@ def test_the_date_is_the_recipes_unless_the_environment_says_another(
     assert epoch_for(recipe) == EPOCH
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
     assert epoch_for(recipe) == 86400
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
-    with pytest.raises(UsageError, match="number of seconds"):
-        epoch_for(recipe)
+    for text in ("yesterday", "4354819200", "9" * 5000):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", text)
+        with pytest.raises(UsageError, match="number of seconds"):
+            epoch_for(recipe)
