@@ -11,6 +11,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import tomllib
 
@@ -111,8 +112,21 @@ def parse_mirrors(given: Iterable[str], sources: Mapping[str, str]) -> Mapping[s
             )
         if name not in sources:
             raise unknown("source", name, sorted(sources), option="--mirror")
-        mirrors[name] = address
+        mirrors[name] = require_address(address, f"--mirror {name}")
     return mirrors
+
+
+def require_address(address: str, setting: str) -> str:
+    """Return the `address` of `setting`. Raises UsageError, without it, if it is none."""
+    try:
+        urlsplit(address)
+    except ValueError as error:
+        raise UsageError(
+            f"an address of {setting} is none",
+            why="its host cannot be read; it is not shown, for it may hold a password",
+            next_step=f"correct {setting}",
+        ) from error
+    return address
 
 
 def read_text(path: Path, next_step: str = "") -> str:

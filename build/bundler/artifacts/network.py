@@ -24,6 +24,7 @@ from bundler.artifacts.download import (
 )
 from bundler.bootstrap import connection
 from bundler.bootstrap.connection import proxy_between
+from bundler.errors import UsageError
 
 if TYPE_CHECKING:
     import ssl
@@ -57,20 +58,33 @@ class Network(Patience):
     ) -> PyPIClient:
         """Return a client for downloads; across a redirect to another host no credentials go.
 
-        `trust` is what `verify` gave, where that is known; `options` are httpx2's own.
+        `trust` is what `verify` gave, where that is known; `options` are httpx2's own. Raises
+        UsageError for a proxy that cannot be used.
         """
-        insecure = {
-            f"all://{host}": httpx2.HTTPTransport(verify=False, proxy=self.proxy)
-            for host in self.trusted_hosts
-        }
-        return PyPIClient(
-            verify=trust or self.verify(),
-            proxy=self.proxy,
-            mounts=insecure,
-            timeout=httpx2.Timeout(self.read_s, connect=self.connect_s),
-            follow_redirects=True,
-            **options,
-        )
+        try:
+            insecure = {
+                f"all://{host}": httpx2.HTTPTransport(verify=False, proxy=self.proxy)
+                for host in self.trusted_hosts
+            }
+            return PyPIClient(
+                verify=trust or self.verify(),
+                proxy=self.proxy,
+                mounts=insecure,
+                timeout=httpx2.Timeout(self.read_s, connect=self.connect_s),
+                follow_redirects=True,
+                **options,
+            )
+        except (ImportError, ValueError, httpx2.InvalidURL) as error:
+            # SOCKS takes a package that is not installed; desktops set it as ALL_PROXY.
+            is_socks = isinstance(error, ImportError) or "socks" in str(error)
+            raise UsageError(
+                "the proxy of this machine cannot be used",
+                why="it is a SOCKS proxy, and the builder goes through HTTP proxies alone"
+                if is_socks
+                else "its address, or that of a trusted host, is none",
+                next_step="name another: HTTPS_PROXY=http://HOST:PORT, or pip config set "
+                "global.proxy; and unset ALL_PROXY, or correct it",
+            ) from error
 
     @contextlib.contextmanager
     def sorting_failures(self) -> Iterator[None]:

@@ -20,6 +20,7 @@ from bundler.artifacts.sources import (
 from bundler.bootstrap.connection import out_of_reach
 from bundler.bootstrap.pip_options import pip_options
 from bundler.digests import Artifact, Digest
+from bundler.project import require_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -72,8 +73,12 @@ class Resolver:
 
     @property
     def hub(self) -> str:
-        """The address of the hub, a mirror and HF_ENDPOINT before the recipe's."""
-        return self.mirrors.get("hub") or os.environ.get("HF_ENDPOINT") or self.addresses["hub"]
+        """The address of the hub, a mirror and HF_ENDPOINT before the recipe's.
+
+        Raises UsageError for an HF_ENDPOINT that is no address.
+        """
+        configured = require_address(os.environ.get("HF_ENDPOINT", ""), "HF_ENDPOINT")
+        return self.mirrors.get("hub") or configured or self.addresses["hub"]
 
     @cached_property
     def wheel_sources(self) -> tuple[Source, ...]:

@@ -23,7 +23,7 @@ from bundler.artifacts.download import PlaceError
 from bundler.artifacts.network import Credentials, without_credentials
 from bundler.bootstrap.connection import shown
 from bundler.errors import UsageError
-from bundler.project import parse_toml, read_text
+from bundler.project import parse_toml, read_text, require_address
 
 if TYPE_CHECKING:
     import ssl
@@ -233,7 +233,7 @@ def default_index() -> str:
 def configured_indexes(options: Mapping[str, str], project: Path) -> Indexes:
     """Return where pip's `options`, and pdm.toml in `project`, say that wheels are.
 
-    Raises UsageError if pdm.toml cannot be read.
+    Raises UsageError if pdm.toml cannot be read, or an address is none.
     """
     listed = _pdm_sources(project / PDM_CONFIGURATION)
     links = options.get("find-links", "").split()
@@ -243,6 +243,8 @@ def configured_indexes(options: Mapping[str, str], project: Path) -> Indexes:
     urls = [main, *options.get("extra-index-url", "").split(), *urls]
     if options.get("no-index", "") in {"1", "true", "yes", "on"}:
         urls = []
+    for url in (*urls, *links):
+        require_address(url, "pip's configuration")
     return Indexes(index_urls=_each_once(urls), find_links=_each_once(links))
 
 
@@ -271,7 +273,7 @@ def _pdm_sources(path: Path) -> list[tuple[str, str | None]]:
         table = parse_toml(read_text(path), path.name).get("pypi", {})
         own = [table, *(value for value in table.values() if isinstance(value, dict))]
         return [(_with_credentials(source), source.get("type")) for source in own]
-    except (UsageError, AttributeError) as error:
+    except (UsageError, AttributeError, ValueError) as error:
         raise UsageError(
             f"{path.name} cannot be read",
             why=getattr(error, "why", str(error)),

@@ -18,3 +18,9 @@ def test_a_mirror_of_nothing_is_a_usage_error_that_lists_the_sources(text: str) 
     with pytest.raises(UsageError) as caught:
         parse_mirrors([text], SOURCES)
     assert caught.value.why == "the sources are hub, torch"
+
+
+def test_a_mirror_that_is_no_address_is_refused_without_showing_it() -> None:
+    with pytest.raises(UsageError, match="an address of --mirror hub is none") as caught:
+        parse_mirrors(["hub=https://me:s3cret@[x"], SOURCES)
+    assert "s3cret" not in caught.value.render()

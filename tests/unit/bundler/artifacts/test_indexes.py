@@ -62,11 +62,20 @@ def test_pdms_sources_come_after_pips(tmp_path: Path) -> None:
     assert "p%2Fw" not in repr(found)
 
 
-@pytest.mark.parametrize("text", ["[pypi", 'pypi = "x"', "[pypi]\nurl = '\xff'"])
+@pytest.mark.parametrize(
+    "text", ["[pypi", 'pypi = "x"', "[pypi]\nurl = '\xff'", "[pypi]\nurl = 'https://['"]
+)
 def test_a_pdm_toml_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "pdm.toml").write_text(text, encoding="latin-1")
     with pytest.raises(UsageError, match=r"pdm\.toml"):
         configured_indexes({}, tmp_path)
+
+
+@pytest.mark.parametrize("option", ["index-url", "extra-index-url", "find-links"])
+def test_an_address_that_is_none_is_a_usage_error(tmp_path: Path, option: str) -> None:
+    with pytest.raises(UsageError, match="an address of pip's configuration is none") as caught:
+        configured_indexes({option: "https://me:s3cret@[x"}, tmp_path)
+    assert "s3cret" not in caught.value.render()
 
 
 def test_a_project_without_sources_of_its_own_adds_none(tmp_path: Path) -> None:

@@ -150,3 +150,23 @@ def test_certificates_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     for network in (Network(ca_bundle=none), Network(client_certificate=none)):
         with pytest.raises(UsageError, match=r"the certificates in .*none\.pem"):
             network.verify()
+
+
+@pytest.mark.parametrize(
+    ("proxy", "why"),
+    [
+        ("socks5://127.0.0.1:1080", "it is a SOCKS proxy"),
+        ("socks://127.0.0.1:1080/", "it is a SOCKS proxy"),
+        ("gopher://me:s3cret@127.0.0.1", "its address"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_told(
+    monkeypatch: pytest.MonkeyPatch, proxy: str, why: str
+) -> None:
+    with pytest.raises(UsageError, match="proxy of this machine cannot be used") as caught:
+        Network(proxy=proxy).client()
+    assert why in caught.value.why
+    assert "s3cret" not in caught.value.render()
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(UsageError, match="proxy of this machine cannot be used"):
+        Network().client()

@@ -9,6 +9,7 @@ from bundler.artifacts.resolver import Resolver
 from bundler.artifacts.sources import UrlSource
 from bundler.artifacts.store import Store
 from bundler.console import Console
+from bundler.errors import UsageError
 from bundler.locks.runtime import read_lock
 from bundler.project import Project
 
@@ -39,3 +40,11 @@ def test_a_mirror_takes_the_place_of_the_releases_address(tmp_path: Path, mirror
     rest = SPEC.url.rpartition("/")[2]
     assert source.url == f"{(mirror or RELEASE).rstrip('/')}/{SPEC.tag}/{rest}"
     assert "%2B" in rest
+
+
+def test_an_endpoint_of_the_hub_that_is_no_address_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "https://[hub")
+    with pytest.raises(UsageError, match="an address of HF_ENDPOINT is none"):
+        _ = resolver(tmp_path).hub
