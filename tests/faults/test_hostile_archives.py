@@ -42,6 +42,8 @@ HOSTILE = {
     "windows-link": [Entry(name="top/evil", type=SYM, link="C:\\Windows")],
     "dangling-link": [Entry(name="top/evil", type=SYM, link="nobody")],
     "own-tail-link": [Entry(name="top/evil", type=SYM, link="evil")],
+    "link-of-kilobytes": [Entry(name="top/evil", type=SYM, link=f"{'./' * 3000}good")],
+    "hard-link-of-kilobytes": [Entry(name="top/evil", type=HARD, link=f"{'./' * 3000}top/good")],
     "link-to-folder": [Entry(name="top/d/f"), Entry(name="top/evil", type=SYM, link="d")],
     "link-circle": [
         Entry(name="top/evil", type=SYM, link="evil2"),
@@ -142,6 +144,22 @@ def test_a_header_of_many_megabytes_is_not_read_into_memory(tmp_path: Path, kind
     data = header("top/evil", 64 << 20, kind) + bytes(64 << 20) + header("top/x", 0) + bytes(1024)
     packed.write_bytes(zstandard.compress(data))
     with pytest.raises(PolicyError, match="because of a header"):
+        safe_extract.extract(packed, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == [packed.name]
+
+
+def test_headers_that_are_many_megabytes_together_are_refused(tmp_path: Path) -> None:
+    packed = tmp_path / "bomb.tar.zst"
+    size = 1_000_000
+    text = f"{size} comment=".encode()
+    text += b"x" * (size - len(text) - 1) + b"\n" + bytes(-size % 512)
+    compressor = zstandard.ZstdCompressor().compressobj()
+    with packed.open("wb") as stream:
+        for number in range(140):
+            one = header("top/x", size, tarfile.XHDTYPE) + text + header(f"top/{number}", 0)
+            stream.write(compressor.compress(one))
+        stream.write(compressor.compress(bytes(1024)) + compressor.flush())
+    with pytest.raises(PolicyError, match="because of its headers"):
         safe_extract.extract(packed, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == [packed.name]
 

@@ -47,9 +47,13 @@ MemberKind = Literal["file", "folder", "symlink", "hard link", "device, pipe or 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveLimits:
-    """How much an archive may hold: members, bytes in one, bytes in all, unpacked over packed."""
+    """How much an archive may hold: members, bytes in one, bytes in all, unpacked over packed.
+
+    `names` are the files and folders that are made of it.
+    """
 
     members: int = 200_000
+    names: int = 400_000
     member_bytes: int = 4 << 30
     total_bytes: int = 12 << 30
     ratio: int = 200
@@ -75,20 +79,28 @@ class Spellings:
     """Paths with their folders, by what a Mac or Windows takes for one name."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[str, bool]] = {}
+        self._known: dict[tuple[int, str], tuple[int, str, bool]] = {}
+
+    def __len__(self) -> int:
+        """Return how many files and folders there are."""
+        return len(self._known)
 
     def clash(self, path: str) -> tuple[str, str] | None:
         """Remember the file `path`; return what of it clashes, and with what.
 
-        Names clash that differ by case alone, or by how Unicode spells a letter.
+        Names clash that differ by case alone, or by how Unicode spells a letter. Each is kept once,
+        below the number of its folder: whole paths of many folders would fill memory.
         """
-        place, is_file = path, True
-        while place:
-            folded = unicodedata.normalize("NFC", place).casefold()
-            other = self._known.setdefault(folded, (place, is_file))
-            if other != (place, is_file):
-                return place, other[0]
-            place, is_file = place.rpartition("/")[0], False
+        folder, parts = 0, path.split("/")
+        for depth, part in enumerate(parts, 1):
+            is_file = depth == len(parts)
+            folded = unicodedata.normalize("NFC", part).casefold()
+            new = (len(self._known) + 1, part, is_file)
+            number, name, was_file = self._known.setdefault((folder, folded), new)
+            if (name, was_file) != (part, is_file):
+                above = parts[: depth - 1]
+                return "/".join([*above, part]), "/".join([*above, name])
+            folder = number
         return None
 
 
@@ -159,6 +171,8 @@ class MemberCheck:
             if place == other:
                 self.refuse(name, f"{place!r} would be a file and a folder")
             self.refuse(name, f"it and {other!r} are one path on file systems that ignore case")
+        if len(self.spellings) > self.limits.names:
+            self.refuse(name, f"with it there are over {self.limits.names} files and folders")
         if path in self.claimed:
             self.refuse(name, f"{path!r} is there twice")
         self.claimed.add(path)
@@ -167,6 +181,8 @@ class MemberCheck:
         """Return the path below the destination that a link means. Raises PolicyError."""
         if not member.link:
             self.refuse(member.name, "it is a link to nothing")
+        if len(member.link) > LONGEST_PATH_BYTES:
+            self.refuse(member.name, "its link is too long")
         if member.kind == "hard link":
             return self._stripped(Member(name=member.link, kind="file"), said_by=member.name)
         if member.link.startswith("/") or DRIVE.match(member.link) or "\\" in member.link:

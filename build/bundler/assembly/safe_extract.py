@@ -11,7 +11,7 @@ import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
 import zstandard
 
@@ -33,6 +33,8 @@ BLOCK_BYTES = 512
 READ_BYTES = 128 * BLOCK_BYTES
 # What may lie between two members' data: a header, and the extended headers before it.
 HEADER_BYTES = 1 << 20
+# All of them; a member of a runtime takes one or two kilobytes, and there are some 5,000.
+HEADERS_BYTES = 128 << 20
 LONGEST_LINK_CHAIN = 8
 UNREADABLE = (
     tarfile.TarError,
@@ -51,25 +53,37 @@ class _Readable(Protocol):
 
 @dataclass(slots=True)
 class _Gauge:
-    """A stream that gives no more than it is allowed, so no header can ask for all memory."""
+    """A stream that gives no more than it is allowed, so no headers can ask for all memory."""
 
     stream: _Readable
     archive: str
     allowance: int = HEADER_BYTES
+    budget: int = HEADERS_BYTES
     tail: bytes = b""
+
+    def allow(self, size: int) -> None:
+        """Allow a member's data and the header behind it."""
+        self.allowance = HEADER_BYTES + size
+        self.budget += size + -size % BLOCK_BYTES
 
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes. Raises PolicyError."""
         if self.allowance <= 0:
-            raise PolicyError(
-                f"{self.archive} is not unpacked because of a header",
-                why=f"it takes more than {HEADER_BYTES} bytes",
-                next_step="take the artifact from another source",
-            )
+            self._refuse("a header", f"it takes more than {HEADER_BYTES} bytes")
+        if self.budget <= 0:
+            self._refuse("its headers", f"they take more than {HEADERS_BYTES} bytes")
         data = self.stream.read(size)
         self.allowance -= len(data)
+        self.budget -= len(data)
         self.tail = (self.tail + data[-BLOCK_BYTES:])[-BLOCK_BYTES:]
         return data
+
+    def _refuse(self, what: str, why: str) -> NoReturn:
+        raise PolicyError(
+            f"{self.archive} is not unpacked because of {what}",
+            why=why,
+            next_step="take the artifact from another source",
+        )
 
 
 # What will be written: for a member's place in the archive, the member, and where its bytes go.
@@ -164,7 +178,7 @@ def _reading(raw: BinaryIO, archive: str) -> Iterator[Iterator[tuple[tarfile.Tar
 def _members(tar: tarfile.TarFile, gauge: _Gauge) -> Iterator[tuple[tarfile.TarInfo, BinaryIO]]:
     """Yield each member, allowing the stream its data and the next header."""
     while (info := tar.next()) is not None:
-        gauge.allowance = HEADER_BYTES + max(info.size, 0)
+        gauge.allow(max(info.size, 0))
         # tarfile remembers every member; a bomb of headers would fill memory.
         tar.members = []  # type: ignore[attr-defined]
         yield info, cast("BinaryIO", tar.extractfile(info) if info.isreg() else None)

@@ -184,6 +184,7 @@ def test_a_disk_that_fills_meanwhile_exits_6_and_leaves_nothing(
     ("limits", "why"),
     [
         (ArchiveLimits(members=3), "3 members"),
+        (ArchiveLimits(names=20), "over 20 files and folders"),
         (ArchiveLimits(member_bytes=4), "at most 4"),
         (ArchiveLimits(total_bytes=9), "over 9 bytes"),
     ],
