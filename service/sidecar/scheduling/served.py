@@ -174,7 +174,12 @@ class ServedModels:
         due = self._now() + seconds
         if due < model.due_s:
             model.due_s = due
-            self._after(seconds, lambda: self._look(model))
+            self._after(seconds, lambda: self._look_at(model, due))
+
+    def _look_at(self, model: ServedModel, due: float) -> None:
+        """Look at a model when it is due, unless it was due earlier meanwhile."""
+        if due == model.due_s:
+            self._look(model)
 
     def _look(self, model: ServedModel) -> None:
         """Unload a model that was idle for as long as it may be, or look again later."""

@@ -472,6 +472,23 @@ def test_how_long_a_request_keeps_a_model_is_within_the_idle_time(
     models.run(work)
 
 
+def test_a_shorter_time_takes_the_place_of_a_longer_one(make: Callable[..., Models]) -> None:
+    models = make(idle_s=60)
+
+    async def work() -> int:
+        for keep_s in range(60, 30, -1):
+            await models.embed("second", keep_s=keep_s)
+        await models.embed("second", keep_s=60)
+        await models.passes(59)
+        assert "second" in models.here()
+        looks = len(models.timers)
+        await models.passes(1)
+        assert models.here() == []
+        return looks
+
+    assert models.run(work) <= 3  # for two models, and one that was due later
+
+
 def test_what_asks_for_a_model_while_it_is_unloaded_is_answered(
     make: Callable[..., Models], monkeypatch: pytest.MonkeyPatch
 ) -> None:
