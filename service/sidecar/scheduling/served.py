@@ -296,7 +296,12 @@ class ServedModels:
                 gc.collect()
             self._inference.trim()
 
-        await _on_a_thread(free)
+        try:
+            await _on_a_thread(free)
+        except RuntimeError as error:  # the system starts no thread
+            engines.clear()
+            why = limits.named(error) or type(error).__name__
+            log.warning("%s: its memory is given back later: %s", _name(model), why)
         self._inference.freed()  # as an answer that is still written may hold the engine
 
     async def _make_room(self, model: ServedModel) -> None:

@@ -489,6 +489,28 @@ def test_a_shorter_time_takes_the_place_of_a_longer_one(make: Callable[..., Mode
     assert models.run(work) <= 3  # for two models, and one that was due later
 
 
+def test_a_model_is_unloaded_without_a_thread_too(
+    make: Callable[..., Models], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    models = make(idle_s=60)
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def work() -> None:
+        await models.embed("second")
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", start)
+            await models.passes(60)
+        assert (models.here(), models.living()) == ([], 0)
+        await models.embed("second")
+        await models.passes(60)
+        assert models.here() == []
+
+    models.run(work)
+    assert "its memory is given back later" in caplog.text
+
+
 def test_what_asks_for_a_model_while_it_is_unloaded_is_answered(
     make: Callable[..., Models], monkeypatch: pytest.MonkeyPatch
 ) -> None:
