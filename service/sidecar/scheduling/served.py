@@ -80,7 +80,7 @@ class ServedModel:
         self.used_s = 0.0  # when that was, where an idle time is kept
         self.due_s = math.inf  # when it is next looked at for its idle time
         self.bytes: int | None = None  # what it takes in memory, once that was asked for
-        self.emptied: asyncio.Future[bool] | None = None  # done once its last use is over
+        self.emptied: asyncio.Future[None] | None = None  # done once its last use is over, or late
         self.coming: asyncio.Task[None] | None = None  # what loads it
         self.going: asyncio.Task[None] | None = None  # what unloads it
         self.loads = self.load_failures = self.unloads = self.texts = self.tokens = 0
@@ -166,7 +166,7 @@ class ServedModels:
             return
         model.used_s = self._now()
         if model.emptied is not None and not model.emptied.done():
-            model.emptied.set_result(True)
+            model.emptied.set_result(None)
         elif model.is_open and model.keep_s is not None:
             self._look_after(model, model.keep_s)
 
@@ -336,7 +336,9 @@ class ServedModels:
             return False
         least = min(others, key=lambda one: (one.uses > 0, one.turn))
         least.is_open = False
-        if least.uses and not await self._is_emptied(least):
+        if least.uses:
+            await self._drain(least)
+        if least.uses:
             least.is_open = True
             self._let_in(least)
             what = "another model has the memory that this one needs"
@@ -344,22 +346,22 @@ class ServedModels:
         await self._unload(least)
         return True
 
-    async def _is_emptied(self, model: ServedModel) -> bool:
-        """Return whether the requests that use `model` end, each in time after another."""
-        emptied: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    async def _drain(self, model: ServedModel) -> None:
+        """Wait until the requests that use `model` have ended, each in time after another."""
+        emptied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         model.emptied = emptied
 
         def look(turn: int) -> None:
             if emptied.done():
                 return
             if model.turn == turn:
-                emptied.set_result(False)
+                emptied.set_result(None)
             else:
                 self._after(DRAIN_S, functools.partial(look, model.turn))
 
         self._after(DRAIN_S, functools.partial(look, model.turn))
         try:
-            return await emptied
+            await emptied
         finally:
             model.emptied = None
 

@@ -740,6 +740,25 @@ def test_a_first_model_that_fails_to_come_again_is_told_too(make: Callable[..., 
     models.run(work)
 
 
+def test_the_last_use_that_ends_just_in_time_makes_room(make: Callable[..., Models]) -> None:
+    models = make(max_bytes=most(1), needs=needs({}))
+
+    async def work() -> None:
+        use = models.encoder.using(models.model("first"))
+        await use.__aenter__()
+        other = asyncio.create_task(models.embed("second"))
+        while models.model("first").emptied is None:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        models.now += served.DRAIN_S
+        for _, call in models.timers:
+            call()
+        await use.__aexit__()
+        await other
+        assert models.here() == ["second"]
+
+    models.run(work)
+
+
 def test_a_load_waits_for_as_long_as_requests_end_one_after_the_other(
     make: Callable[..., Models],
 ) -> None:
