@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi.routing import APIRoute
 from starlette.requests import Request
@@ -20,6 +23,10 @@ from sidecar.scheduling.served import ServedModel
 from sidecar.scheduling.tokenizing import Disconnected
 from sidecar.settings import Settings
 from sidecar.web import responses
+
+R = TypeVar("R")
+# A drive that does not answer keeps the thread that asks it: these are for nothing else.
+_drives = ThreadPoolExecutor(max_workers=8, thread_name_prefix="drives")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,3 +68,13 @@ async def in_use(
         use = service_of(request).encoder.using(model, keep_s=keep_s, disconnected=disconnected)
         async with use as loaded:
             yield loaded, disconnected
+
+
+async def from_drive(request: Request, work: Callable[[], R]) -> R:
+    """Return what `work` returns, which asks drives; to be used when the body has been read.
+
+    Raises Problem as `Encoder.while_wanted`.
+    """
+    asked = asyncio.get_running_loop().run_in_executor(_drives, copy_context().run, work)
+    with responses.departure(request) as disconnected:
+        return await service_of(request).encoder.while_wanted(asked, disconnected=disconnected)

@@ -14,6 +14,7 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from email.message import Message
+from functools import partial
 from typing import Any
 
 import orjson
@@ -30,7 +31,7 @@ from sidecar.scheduling.served import ServedModel
 from sidecar.scheduling.tokenizing import Disconnected
 from sidecar.web import bodies, errors, responses, schemas
 from sidecar.web.budget import share_of
-from sidecar.web.routes import RequestRoute, Service, in_use, service_of
+from sidecar.web.routes import RequestRoute, Service, from_drive, in_use, service_of
 
 Read = Callable[[Chunking, Disconnected], Coroutine[Any, Any, Chunks]]
 log = logging.getLogger("sidecar.files")
@@ -64,9 +65,8 @@ async def embed_file(request: Request) -> Response:
     asked = await responses.validated(body, schemas.EmbedFileRequest)
     model = service.encoder.named(asked.model)
     await _check(service, model, asked)
-    file = await asyncio.to_thread(
-        service.allowed_dirs.read, asked.path, max_bytes=limits.max_file_bytes
-    )
+    find = partial(service.allowed_dirs.read, asked.path, max_bytes=limits.max_file_bytes)
+    file = await from_drive(request, find)
     share_of(request).take(len(file.data))
     return await _answer(request, file.data, file.suffix, asked, model)
 

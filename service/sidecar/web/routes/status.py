@@ -15,7 +15,7 @@ from sidecar.scheduling.served import ServedModel
 from sidecar.web import bodies, schemas
 from sidecar.web.middleware import OPEN_PATH
 from sidecar.web.responses import answer, problem_responses
-from sidecar.web.routes import RequestRoute, Service, service_of, tei
+from sidecar.web.routes import RequestRoute, Service, from_drive, service_of, tei
 
 router = APIRouter(route_class=RequestRoute)
 
@@ -86,7 +86,7 @@ async def info(request: Request) -> Response:
             "least_dim": loaded.snapshot.least_dim,
             "limits": {name: getattr(limits, name) for name in schemas.LimitsAnswer.model_fields},
             "sandbox": service.pdf_pool.sandbox,
-            "folders": await _folders(service),
+            "folders": await _folders(request),
             "plan": loaded.snapshot.plan,
             **tei.info(loaded, limits),
             "models": [_told(model) for model in service.encoder.models.all],
@@ -117,7 +117,8 @@ def _told(model: ServedModel) -> dict[str, object]:
     }
 
 
-async def _folders(service: Service) -> list[dict[str, object]]:
+async def _folders(request: Request) -> list[dict[str, object]]:
+    service = service_of(request)
     if not service.settings.allow_dirs:
         return []
     has_token = service.settings.token is not None  # and so it was shown
@@ -128,7 +129,7 @@ async def _folders(service: Service) -> list[dict[str, object]]:
             "path": os.fsencode(folder.path).decode(errors="replace") if has_token else None,
         }
         # A drive that does not answer lets the question wait.
-        for folder in await asyncio.to_thread(service.allowed_dirs.listed)
+        for folder in await from_drive(request, service.allowed_dirs.listed)
     ]
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -95,6 +96,30 @@ def test_a_client_that_leaves_in_the_queue_frees_its_slot(
         return answer[0]["status"], len(served.engine.batches)
 
     assert served.run(work()) == (499, 1)
+
+
+def test_a_client_that_leaves_is_not_kept_by_a_drive(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, answers = threading.Event(), threading.Event()
+
+    def read(*_: object, **__: object) -> None:
+        entered.set()
+        answers.wait()
+
+    async def work() -> list[Any]:
+        left = asyncio.Event()
+        asked = asyncio.create_task(ask(served, b'{"path": "/a.txt"}', left, path="/embed-file"))
+        await asyncio.to_thread(entered.wait, 30)
+        left.set()
+        async with asyncio.timeout(20):
+            return await asked
+
+    monkeypatch.setattr("sidecar.documents.allowed_dirs.AllowedDirs.read", read)
+    try:
+        assert served.run(work())[0]["status"] == 499
+    finally:
+        answers.set()
 
 
 @pytest.mark.parametrize("body", [b"", b'{"texts": ["a'])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -400,3 +401,35 @@ def test_openapi_describes_the_upload_and_the_lines(served: Served) -> None:
     assert named["chunk_size"]["schema"]["default"] == 800
     for path in ("/embed-file", "/embed-file/upload"):
         assert "application/x-ndjson" in paths[path]["post"]["responses"]["200"]["content"]
+
+
+def test_a_drive_that_does_not_answer_holds_up_no_other_request(
+    reading: Served, documents: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+
+    def read(*_: object, **__: object) -> None:
+        answers.wait()
+
+    async def work() -> tuple[int, int]:
+        path = {"path": str(documents / "a.txt")}
+        waiting = [
+            asyncio.create_task(reading.client.post("/embed-file", json=path)) for _ in range(40)
+        ]
+        await asyncio.sleep(0.05)
+        try:
+            async with asyncio.timeout(20):
+                # More values than are written at once, so that their answer is written on a thread.
+                other = await reading.client.post("/embed", json={"texts": ["a"] * 3_000})
+        finally:
+            reading.encoder.refuse_new()
+            reading.encoder.abandon()
+            kept = await asyncio.gather(*waiting)
+            answers.set()
+        return other.status_code, max(answer.status_code for answer in kept)
+
+    monkeypatch.setattr("sidecar.documents.allowed_dirs.AllowedDirs.read", read)
+    try:
+        assert reading.run(work()) == (200, 503)  # those that waited are told of the end at once
+    finally:
+        answers.set()
