@@ -29,7 +29,15 @@ from sidecar.engines.packed.architecture import read as read_architecture
 from sidecar.errors import DiskError, ModelError, ServiceError, UsageError
 from sidecar.models import golden, memory_needs, prompts, snapshot
 from sidecar.models.prompts import Prompts
-from sidecar.models.snapshot import REPAIR, UNKNOWN, Description, Report, Snapshot, describe
+from sidecar.models.snapshot import (
+    NOWHERE,
+    REPAIR,
+    UNKNOWN,
+    Description,
+    Report,
+    Snapshot,
+    describe,
+)
 from sidecar.problems import Problem
 from sidecar.process import diagnosis, limits
 from sidecar.process.cpu_features import BYTE_PRODUCT_NAMES
@@ -300,7 +308,7 @@ def _known(settings: Settings) -> Loaded:
     if here is None:
         if not settings.allow_download:
             raise snapshot.missing(settings)
-        return Loaded(engine=engine, snapshot=Snapshot(repository=name, revision="", path=Path()))
+        return Loaded(engine=engine, snapshot=Snapshot(repository=name, revision="", path=NOWHERE))
     try:
         made = read_architecture(here.path)
     except UnpackableError:
@@ -319,7 +327,7 @@ def _on_disk(engine: Unloaded, found: Snapshot) -> Loaded:
     return Loaded(engine=engine, snapshot=found, description=description, prompts=known)
 
 
-HASHED = Snapshot(repository="sidecar/hash", revision="", path=Path())
+HASHED = Snapshot(repository="sidecar/hash", revision="", path=NOWHERE)
 
 
 def _hashed() -> Loaded:

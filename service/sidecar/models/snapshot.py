@@ -18,6 +18,7 @@ from sidecar.models import trust
 from sidecar.settings import Settings
 
 COMPONENT = "models"
+NOWHERE = Path()  # the folder of a model that has no files, or none yet
 REPAIR = "install the app again: this copy of the bundle is damaged"
 
 

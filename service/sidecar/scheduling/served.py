@@ -26,7 +26,7 @@ from typing import Literal, TypeVar
 from sidecar.engines import Engine, Unloaded
 from sidecar.errors import ServiceError
 from sidecar.models.loader import Candidate, Load, Loaded
-from sidecar.models.snapshot import REPAIR, Phase
+from sidecar.models.snapshot import NOWHERE, REPAIR, Phase
 from sidecar.problems import Problem, at_limit, bundle_gone, busy
 from sidecar.process import limits
 from sidecar.process.limits import LimitError
@@ -321,8 +321,10 @@ class ServedModels:
         return sum([await self._need(one) for one in self.all if one.is_here])
 
     async def _need(self, model: ServedModel) -> int:
+        folder = model.loaded.snapshot.path
+        if folder == NOWHERE:
+            return 0
         if model.bytes is None:
-            folder = model.loaded.snapshot.path
             model.bytes = await _on_a_thread(lambda: self._needs(folder))
         return model.bytes
 

@@ -17,6 +17,7 @@ from sidecar import request_id
 from sidecar.engines import Unloaded
 from sidecar.errors import IntegrityError
 from sidecar.models.loader import USUAL, Candidate, Loaded
+from sidecar.models.snapshot import NOWHERE
 from sidecar.problems import Problem
 from sidecar.process import limits
 from sidecar.process.limits import LimitError
@@ -87,8 +88,8 @@ class Models:
             raise self.failures[name].pop()
         engine = NumberedEngine(NAMES.index(name))
         self.engines[name].append(weakref.ref(engine))
-        snapshot = replace(SNAPSHOT, repository=f"stub/{name}", revision=self.revision)
-        return Loaded(engine=engine, snapshot=snapshot)
+        known = self.candidate(name).known.snapshot
+        return Loaded(engine=engine, snapshot=replace(known, revision=self.revision))
 
     def after(self, seconds: float, call: Callable[[], object]) -> None:
         """Call it later, in the context of now, as a loop does."""
@@ -638,6 +639,31 @@ def test_a_limit_of_the_system_makes_others_leave_before_it_is_told(
         assert models.here() == ["first", "third"]
 
     models.run(work)
+
+
+def test_a_model_without_files_yet_is_counted_once_it_has_some(
+    make: Callable[..., Models],
+) -> None:
+    asked: list[Path] = []
+
+    def needed(folder: Path) -> int:
+        asked.append(folder)
+        return 100
+
+    models = make(max_bytes=most(2), needs=needed)
+
+    async def work() -> list[list[str]]:
+        second = models.model("second")
+        snapshot = replace(second.loaded.snapshot, path=NOWHERE)
+        second.loaded = replace(second.loaded, snapshot=snapshot)
+        steps = []
+        for name in ("second", "third"):
+            await models.embed(name)
+            steps.append(models.here())
+        return steps
+
+    assert models.run(work) == [["first", "second"], ["second", "third"]]
+    assert set(asked) == set(map(Path, NAMES))  # and not the folder that the service runs in
 
 
 def test_no_model_is_unloaded_for_want_of_threads(make: Callable[..., Models]) -> None:

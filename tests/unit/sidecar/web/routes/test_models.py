@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
     from httpx2 import Response
 
 SMALL = replace(SNAPSHOT, name="small", repository="org/small-words", aliases=("all-small",))
-LARGE = replace(SNAPSHOT, name="large", repository="org/large-words", aliases=("large-embed",))
+LARGE = replace(
+    SNAPSHOT,
+    name="large",
+    repository="org/large-words",
+    aliases=("large-embed",),
+    path=Path("large"),
+)
 NAMES = ("large", "org/large-words", "Large-Words", "LARGE-embed")
 TEXT = "one text"
 FORMS: dict[str, Callable[[str], dict[str, Any]]] = {
