@@ -326,9 +326,10 @@ async def _made(
 
 
 async def _waits(step: asyncio.Future[Any]) -> AsyncGenerator[None]:
-    """Yield for every PROGRESS_S that `step` takes; it is cancelled with who waits."""
+    """Yield for every PROGRESS_S that `step` takes; it is cancelled, and over, with who waits."""
     try:
         while not (await asyncio.wait({step}, timeout=PROGRESS_S))[0]:
             yield
     finally:
-        step.cancel()
+        if step.cancel():
+            await asyncio.wait({step})  # what it was a step of can be closed then

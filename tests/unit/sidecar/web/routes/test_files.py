@@ -383,6 +383,30 @@ def test_while_chunks_wait_for_their_turn_lines_say_so(
     assert [kind for kind, _ in kinds if kind != "progress"] == ["start", "chunks", "end"]
 
 
+def test_lines_that_end_while_chunks_wait_close_what_they_wait_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(files, "PROGRESS_S", 0.01)
+    closed: list[bool] = []
+
+    async def parts() -> AsyncGenerator[None]:
+        try:
+            await asyncio.Event().wait()
+            yield
+        finally:
+            closed.append(True)
+
+    async def work() -> None:
+        made = parts()
+        waits = files._waits(asyncio.ensure_future(anext(made, None)))
+        await anext(waits)
+        await waits.aclose()
+        assert closed
+        await made.aclose()
+
+    asyncio.run(work())
+
+
 def test_openapi_describes_the_upload_and_the_lines(served: Served) -> None:
     paths = served.get("/openapi.json").json()["paths"]
     upload = paths["/embed-file/upload"]["post"]
