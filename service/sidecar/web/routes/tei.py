@@ -360,8 +360,11 @@ def _bytes_before(text: str) -> Sequence[int]:
     if text.isascii():
         return range(len(text) + 1)
     points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
-    widths = 1 + (points > 0x7F) + (points > 0x7FF) + (points > 0xFFFF)  # noqa: PLR2004 (UTF-8's)
-    return array("I", [0, *np.cumsum(widths).tolist()])
+    widths = np.ones(len(points) + 1, dtype=np.uintc)
+    widths[0] = 0
+    for last in (0x7F, 0x7FF, 0xFFFF):  # of those that take one byte, two and three
+        widths[1:] += points > last
+    return array("I", np.cumsum(widths, dtype=np.uintc).tobytes())
 
 
 @router.post(
