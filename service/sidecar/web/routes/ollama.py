@@ -34,6 +34,7 @@ RUNNING = "Ollama is running"  # what its clients ask for at /
 FOREVER = "9999-12-31T23:59:59Z"
 LINES = "application/x-ndjson"
 MAX_NAME_BYTES = 1 << 16
+MAX_DURATION_CHARS = 64
 TEXT_OR_NONE = {"anyOf": [{"type": "string"}, {"type": "null"}], "default": ""}
 # Its older route leaves vectors of these families as they are pooled (llama-server's own default).
 RAW_FAMILIES = frozenset({"nomic_bert", "xlm-roberta"})
@@ -68,7 +69,7 @@ def _seconds(value: object) -> object:
     sign = 1 if digits == value else -1
     if _NUMBER.fullmatch(digits):
         return sign * float(digits)
-    parts = _PART.findall(digits)
+    parts = _PART.findall(digits) if len(value) <= MAX_DURATION_CHARS else []
     if not parts or "".join(number + unit for number, unit in parts) != digits:
         kind, what = "duration", "a number of seconds or a duration, as 5m, is needed"
         raise PydanticCustomError(kind, what)
@@ -83,7 +84,13 @@ KeepAlive = Annotated[
     float | None,
     BeforeValidator(_seconds),
     WithJsonSchema(
-        {"anyOf": [{"type": "number"}, {"type": "string", "pattern": _SPELLED}, {"type": "null"}]}
+        {
+            "anyOf": [
+                {"type": "number"},
+                {"type": "string", "pattern": _SPELLED, "maxLength": MAX_DURATION_CHARS},
+                {"type": "null"},
+            ]
+        }
     ),
     Field(
         alias="keep_alive",

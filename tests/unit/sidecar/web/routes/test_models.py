@@ -364,7 +364,9 @@ def test_keep_alive_is_a_number_or_a_duration_within_the_idle_time(
     assert all(one["expires_at"].startswith("20") for one in running)
 
 
-@pytest.mark.parametrize("keep_alive", ["soon", "5", "5 m", "--5m", "5m!", "", [], "9" * 400])
+@pytest.mark.parametrize(
+    "keep_alive", ["soon", "5", "5 m", "--5m", "5m!", "", [], "9" * 400, "1h" * 33]
+)
 def test_what_is_no_duration_is_refused(brief: TwoModels, keep_alive: object) -> None:
     answer = brief.served.post("/api/embed", {"input": TEXT, "keep_alive": keep_alive})
     is_number = keep_alive == "5"  # seconds, as a number is
