@@ -10,7 +10,7 @@ import { createHash } from "node:crypto";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { fileURLToPath } from "node:url";
 import { Worker, isMainThread, parentPort, workerData } from "node:worker_threads";
 
 import { HookError } from "./errors.mjs";
@@ -305,8 +305,14 @@ export function summary({ manifest, files, bytes, signed, seconds }) {
   );
 }
 
+/** Return whether it is this file that Node was started with: of `node scripts/pack` the name leads to none. */
+function isProgram(started) {
+  const file = fileURLToPath(import.meta.url);
+  return fs.existsSync(started ?? "") && fs.realpathSync(started) === file;
+}
+
 if (!isMainThread && workerData?.verify) {
   parentPort.postMessage(compareShare(workerData.verify));
-} else if (isMainThread && process.argv[1] && import.meta.url === pathToFileURL(fs.realpathSync(process.argv[1])).href) {
+} else if (isMainThread && isProgram(process.argv[1])) {
   process.exitCode = await main(process.argv.slice(2));
 }

@@ -40,6 +40,15 @@ def test_a_whole_bundle_verifies_and_says_what_it_is(linux: Integrated) -> None:
     assert "sidecar verified" in linux.verify().stdout
 
 
+def test_a_script_named_without_its_ending_can_import_the_hooks(tmp_path: Path) -> None:
+    hooks = (TEMPLATES / "hooks.mjs").as_uri()
+    (tmp_path / "pack.js").write_text(
+        f"import('{hooks}').then(({{ sign }}) => console.log(typeof sign));"
+    )
+    done = ran([tmp_path / "pack"])
+    assert done.stdout == "function\n", done.stderr
+
+
 def test_one_thread_and_many_see_the_same(linux: Integrated) -> None:
     (linux.bundle / SITE / "pack" / "link.a").write_bytes(b"!<arch>?")
     one, many = linux.verify("--jobs", "1"), linux.verify("--jobs", "7")
