@@ -261,11 +261,12 @@ export class PythonSidecarService extends EventEmitter {
     for (let attempt = 0; ; attempt += 1) {
       const missing = absence(this.#options);
       if (!missing) return;
+      const wait = this.#backoff.waitMs(attempt);
       if (attempt === 0) {
         this.#lastError = missing;
-        this.#become('restarting', told(missing));
+        this.#become('restarting', { in_ms: Math.round(wait), ...told(missing) });
       }
-      await sleep(this.#backoff.waitMs(attempt), run.over.signal);
+      await sleep(wait, run.over.signal);
     }
   }
 

@@ -97,6 +97,8 @@ test('a service that dies with its bundle is started once that is there', { skip
     'the place is empty',
   );
   assert.equal(service.getStatus().state, 'restarting');
+  const waits = events.filter(({ type }) => type === 'restarting').map(({ data }) => data.in_ms);
+  assert.deepEqual(waits, [10, 10]);
   assert.equal(notes('start').length, 1);
   put();
   await until(() => readied() === 2, 'it is back');
