@@ -55,8 +55,8 @@ const MEANT = {
 /** @typedef {keyof typeof KNOWN} Taker */
 
 /**
- * Throw SidecarError unless `options` is an object that has options of `taker` alone; those that
- * are undefined count as left out.
+ * Throw SidecarError unless `options` is an object that has options of `taker` alone, none of them
+ * NaN; those that are undefined count as left out.
  * @param {Taker} taker
  * @param {unknown} options
  */
@@ -68,10 +68,18 @@ export function requireOptions(taker, options) {
   }
   const taken = KNOWN[taker];
   for (const [name, value] of Object.entries(options)) {
-    if (value === undefined || taken.includes(name)) continue;
-    throw new SidecarError('USAGE_ERROR', `${taker} has no option ${name}`, {
-      next: meant(taker, name),
-    });
+    if (value === undefined) continue;
+    if (!taken.includes(name)) {
+      throw new SidecarError('USAGE_ERROR', `${taker} has no option ${name}`, {
+        next: meant(taker, name),
+      });
+    }
+    // Every comparison with it is false: a batch of so many workers would ask for nothing.
+    if (Number.isNaN(value)) {
+      throw new SidecarError('USAGE_ERROR', `the option ${name} of ${taker} is NaN`, {
+        next: 'pass a number, or undefined for the default',
+      });
+    }
   }
 }
 

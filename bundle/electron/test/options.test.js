@@ -42,6 +42,12 @@ test('every class and method refuses an option that it does not have', async () 
   }
 });
 
+test('an option that is NaN, as of an environment variable that is not set, is refused', async () => {
+  const next = 'pass a number, or undefined for the default';
+  for (const [taker, [name]] of Object.entries(KNOWN)) await refused(taker, { [name]: NaN }, next);
+  await refused('embedBatch', { concurrency: Number(process.env.THERE_IS_NONE) }, next);
+});
+
 test('a batch takes a boolean, and no other method does', async () => {
   for (const taker of Object.keys(TAKERS)) if (taker !== 'embedBatch') await refused(taker, true);
 });

@@ -18,8 +18,8 @@ export declare const KNOWN: Readonly<{
 export type Taker = keyof typeof KNOWN;
 /** @typedef {keyof typeof KNOWN} Taker */
 /**
- * Throw SidecarError unless `options` is an object that has options of `taker` alone; those that
- * are undefined count as left out.
+ * Throw SidecarError unless `options` is an object that has options of `taker` alone, none of them
+ * NaN; those that are undefined count as left out.
  * @param {Taker} taker
  * @param {unknown} options
  */
