@@ -129,9 +129,12 @@ export class PythonSidecarClient {
     this.#onRetry = options.onRetry;
   }
 
-  /** Let go of the kept connections; the client can be used again. */
+  /** Let go of the kept connections, and of none in use; the client can be used again. */
   close() {
-    this.#agent.destroy();
+    // The agent's own destroy would cut answers that are under way, which would be asked for again.
+    for (const idle of Object.values(this.#agent.freeSockets)) {
+      for (const socket of idle ?? []) socket.destroy();
+    }
   }
 
   /**

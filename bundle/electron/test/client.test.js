@@ -9,7 +9,7 @@ import { indicesOf, rowsOf } from '../src/rows.js';
 import {
   bodyOf, DIMENSIONS, FINGERPRINT, handler, json, problem, rows, vectorOf,
 } from './support/protocol.js';
-import { serve } from './support/service.js';
+import { serve, until } from './support/service.js';
 
 const isCode = (code) => (error) => error instanceof SidecarError && error.code === code;
 
@@ -88,6 +88,24 @@ test('an address is taken apart, and only http is spoken', async (t) => {
   await client.health();
   assert.equal(asked[0].url, '/behind/health');
   assert.throws(() => new PythonSidecarClient({ baseUrl: 'https://x' }), isCode('USAGE_ERROR'));
+});
+
+test('a client that is closed has answers that are under way, and lets go of what is idle', async (t) => {
+  let answer;
+  const begun = new Promise((resolve) => {
+    answer = (response) => resolve(() => rows(response, ['x']));
+  });
+  const { client, asked, server } = await answering(t, [undefined, answer]);
+  const connections = () => new Promise((resolve) => server.getConnections((_, count) => resolve(count)));
+  await client.health();
+  client.close();
+  await until(async () => (await connections()) === 0, 'the idle connection ends');
+  const waiting = client.embed('x');
+  const go = await begun;
+  client.close();
+  go();
+  assert.equal((await waiting).vectors.length, 1);
+  assert.equal(asked.length, 2);
 });
 
 test('a service that loads is told as that, and not asked again', async (t) => {

@@ -261,7 +261,7 @@ export declare class PythonSidecarClient {
     #private;
     /** @param {ClientOptions} [options] */
     constructor(options?: ClientOptions);
-    /** Let go of the kept connections; the client can be used again. */
+    /** Let go of the kept connections, and of none in use; the client can be used again. */
     close(): void;
     /**
      * Return what the service says of itself, whether it serves or still loads; never tried twice.
