@@ -132,19 +132,16 @@ export class SidecarProcess {
    * fifths of `timeoutMs`, by SIGKILL to the whole group at its end.
    * @param {() => Promise<unknown>} shutdown
    * @param {number} timeoutMs
-   * @returns {Promise<Ending>}
    */
   async stop(shutdown, timeoutMs) {
-    if (this.isRunning) {
-      const patience = Math.round(timeoutMs * 0.6);
-      // Both mean the same to it, and either alone may not get through.
-      void within(shutdown(), patience / 2).then(() => this.#child.stdin.end());
-      if (!(await within(this.ended, patience)) && process.platform !== 'win32') {
-        this.#child.kill('SIGTERM');
-      }
-      if (!(await within(this.ended, timeoutMs - patience))) this.kill();
+    if (!this.isRunning) return;
+    const patience = Math.round(timeoutMs * 0.6);
+    // Both mean the same to it, and either alone may not get through.
+    void within(shutdown(), patience / 2).then(() => this.#child.stdin.end());
+    if (!(await within(this.ended, patience)) && process.platform !== 'win32') {
+      this.#child.kill('SIGTERM');
     }
-    return this.ended;
+    if (!(await within(this.ended, timeoutMs - patience))) this.kill();
   }
 
   /** Let Node end while it runs, which ends it. */

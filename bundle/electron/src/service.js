@@ -28,6 +28,9 @@ import { hangs, proven } from './watch.js';
  * @typedef {import('./options.js').Status} Status
  */
 
+// What was killed is given so long at least to end.
+const KILLED_MS = 1000;
+
 /**
  * Starts the sidecar, proves that the listener is the process that was started, starts it again
  * after a crash, and ends it with everything it started.
@@ -394,7 +397,9 @@ export class PythonSidecarService extends EventEmitter {
     // A process that was being started when the stop came.
     const late = this.#process;
     late?.kill();
-    await late?.ended;
+    const patience = Math.max(this.#options.stopTimeout, KILLED_MS);
+    // One that the system does not end, as it waits for a disk, holds up neither the app nor Node.
+    if (late && !(await within(late.ended, patience))) late.unref();
     this.#process = undefined;
     this.#run = undefined;
     this.#instance = undefined;

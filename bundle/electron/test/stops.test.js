@@ -69,6 +69,22 @@ test('what does not want to stop is killed, with what it started', async (t) => 
   assert.equal(notes('deaf').length > 0, true);
 });
 
+test('a process that cannot be killed holds up no stop', async (t) => {
+  const { service } = scripted(t, { deaf: true }, { stopTimeout: 100 });
+  const { pid } = await service.startSidecar();
+  const { kill } = process;
+  process.kill = () => true;
+  try {
+    await service.stopSidecar();
+  } finally {
+    process.kill = kill;
+  }
+  assert.equal(service.getStatus().state, 'stopped');
+  assert.equal(isAlive(pid), true);
+  process.kill(-pid, 'SIGKILL');
+  await until(() => !isAlive(pid), 'it ends');
+});
+
 test('workers that a crash left behind are ended', { skip: process.platform === 'win32' }, async (t) => {
   const { service, notes } = scripted(t, [{ worker: true, after: 150, signal: 'SIGKILL' }, {}]);
   await service.startSidecar();

@@ -71,9 +71,8 @@ export declare class SidecarProcess {
      * fifths of `timeoutMs`, by SIGKILL to the whole group at its end.
      * @param {() => Promise<unknown>} shutdown
      * @param {number} timeoutMs
-     * @returns {Promise<Ending>}
      */
-    stop(shutdown: () => Promise<unknown>, timeoutMs: number): Promise<Ending>;
+    stop(shutdown: () => Promise<unknown>, timeoutMs: number): Promise<void>;
     /** Let Node end while it runs, which ends it. */
     unref(): void;
     /** End it at once, and what it started. */

@@ -14,16 +14,6 @@ export type ServiceEvents = {
 export type State = import('./options.js').State;
 export type Status = import('./options.js').Status;
 /**
- * @typedef {import('./events.js').Announced} Announced
- * @typedef {import('./events.js').ProgressEvent} ProgressEvent
- * @typedef {import('./options.js').Endpoint} Endpoint
- * @typedef {import('./run.js').Run} Run
- * @typedef {import('./options.js').ServiceOptions} ServiceOptions
- * @typedef {{ status: [Status], progress: [ProgressEvent], log: [string] }} ServiceEvents
- * @typedef {import('./options.js').State} State
- * @typedef {import('./options.js').Status} Status
- */
-/**
  * Starts the sidecar, proves that the listener is the process that was started, starts it again
  * after a crash, and ends it with everything it started.
  *
