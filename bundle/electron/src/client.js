@@ -455,7 +455,8 @@ export class PythonSidecarClient {
     const late = new AbortController();
     const deadline = new Deadline(this.#timeout, () => {
       const message = `the sidecar was not ready within ${this.#timeout} ms`;
-      late.abort(new SidecarError('TIMEOUT', message));
+      const next = 'wait for the event ready, or raise timeout';
+      late.abort(new SidecarError('TIMEOUT', message, { next }));
     });
     try {
       const waited = /** @type {Promise<import('./options.js').Endpoint>} */ (
@@ -482,9 +483,11 @@ export class PythonSidecarClient {
  */
 function placeOf({ baseUrl, host = '127.0.0.1', port = 8421, token }) {
   if (baseUrl === undefined) return { host, port, token, prefix: '' };
-  const url = new URL(baseUrl);
-  if (url.protocol !== 'http:') {
-    throw new SidecarError('USAGE_ERROR', `the sidecar speaks http, not ${url.protocol}`);
+  const url = addressOf(baseUrl);
+  if (url?.protocol !== 'http:') {
+    throw new SidecarError('USAGE_ERROR', 'the baseUrl is no address of http', {
+      next: 'pass one like http://127.0.0.1:8421, or only the port',
+    });
   }
   return {
     host: url.hostname.replace(/^\[|\]$/g, ''),
@@ -492,6 +495,15 @@ function placeOf({ baseUrl, host = '127.0.0.1', port = 8421, token }) {
     token,
     prefix: url.pathname.replace(/\/+$/, ''),
   };
+}
+
+/** @param {string} text */
+function addressOf(text) {
+  try {
+    return new URL(text);
+  } catch {
+    return undefined;
+  }
 }
 
 /** @param {string} text */

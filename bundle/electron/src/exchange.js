@@ -221,7 +221,11 @@ function open(agent, asked, answer, refuse) {
       deadline = new Deadline(timeoutMs - quietMs, expire);
       return;
     }
-    call.fail(new SidecarError('TIMEOUT', `the sidecar did not answer within ${timeoutMs} ms`));
+    call.fail(
+      new SidecarError('TIMEOUT', `the sidecar did not answer within ${timeoutMs} ms`, {
+        next: 'raise timeout, or see the log of the service for what keeps it',
+      }),
+    );
   };
   const abort = () => call.fail(signal?.reason);
   const send = () => {
@@ -259,11 +263,11 @@ function open(agent, asked, answer, refuse) {
  */
 function networkError(cause) {
   const { code } = /** @type {NodeJS.ErrnoException} */ (cause);
-  const message =
+  const [message, next] =
     code === 'ECONNREFUSED'
-      ? 'nothing listens at the address of the sidecar'
-      : 'the connection to the sidecar broke';
-  return new SidecarError('NETWORK_ERROR', code ? `${message} (${code})` : message, { cause });
+      ? ['nothing listens at the address of the sidecar', 'start it, or pass the port that it has']
+      : ['the connection to the sidecar broke', 'see its log: it may have ended'];
+  return new SidecarError('NETWORK_ERROR', code ? `${message} (${code})` : message, { cause, next });
 }
 
 /**

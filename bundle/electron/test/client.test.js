@@ -87,7 +87,11 @@ test('an address is taken apart, and only http is spoken', async (t) => {
   t.after(() => client.close());
   await client.health();
   assert.equal(asked[0].url, '/behind/health');
-  assert.throws(() => new PythonSidecarClient({ baseUrl: 'https://x' }), isCode('USAGE_ERROR'));
+  for (const baseUrl of ['https://x', 'localhost:8421', '127.0.0.1:8421']) {
+    assert.throws(() => new PythonSidecarClient({ baseUrl }), ({ code, next }) => {
+      return code === 'USAGE_ERROR' && next.includes('http://127.0.0.1:8421');
+    });
+  }
 });
 
 test('a client that is closed has answers that are under way, and lets go of what is idle', async (t) => {
@@ -138,7 +142,7 @@ test('health as a boolean is true of a ready service alone, and never an error',
 test('nobody on the port is a network error, after two more attempts', async (t) => {
   const { client, server } = await answering(t, []);
   await new Promise((resolve) => server.close(resolve));
-  await assert.rejects(client.embed('x'), isCode('NETWORK_ERROR'));
+  await assert.rejects(client.embed('x'), { code: 'NETWORK_ERROR', next: /^start it/ });
 });
 
 test('a full queue is waited for as long as it asks, then served', async (t) => {
@@ -210,7 +214,7 @@ test('a request without the token is told where its app finds it', async (t) => 
 
 test('an answer that takes too long is a timeout, and not tried again', async (t) => {
   const { client, asked } = await answering(t, [() => {}], { timeout: 50 });
-  await assert.rejects(client.embed('x'), isCode('TIMEOUT'));
+  await assert.rejects(client.embed('x'), { code: 'TIMEOUT', next: /^raise timeout/ });
   assert.equal(asked.length, 1);
 });
 
