@@ -20,7 +20,7 @@ from sidecar.scheduling.tokenizing import DeferredTexts, Disconnected
 from sidecar.settings import Limits
 
 # Rises with every change that gives some document another text or other chunks, so that an index
-# can read again what an older revision read. test_chunking_revision.py holds it to what comes out.
+# can read again what an older revision read. test_chunking.py holds it to what comes out.
 READER = 1
 # A token of text has four or five characters with the space; indented code has more.
 USUAL_CHARS, CHARS_PER_TOKEN, LEAST_CHARS = 4, 16, 256
