@@ -434,6 +434,9 @@ def _rows(glyphs: list[Glyph]) -> list[list[str]]:
     """Return the glyphs by line, from the top, each from left to right with spaces and marks."""
     rows: list[list[Glyph]] = []
     letters = [glyph for glyph in glyphs if not _is_mark(glyph)]
+    marks = [(glyph, _under(glyph, letters)) for glyph in glyphs if _is_mark(glyph)]
+    # One that stands alone is read as a letter.
+    letters += [mark for mark, letter in marks if letter is None]
     for glyph in sorted(letters, key=lambda one: -one.y):
         if rows and rows[-1][0].y - glyph.y < _STEP * max(glyph.size, rows[-1][0].size):
             rows[-1].append(glyph)
@@ -441,22 +444,20 @@ def _rows(glyphs: list[Glyph]) -> list[list[str]]:
             rows.append([glyph])
     # How many letters a glyph has counts until then.
     spaced = [_spaced(sorted(row, key=lambda one: one.x)) for row in rows]
-    _put_marks([glyph for glyph in glyphs if _is_mark(glyph)], letters)
-    return [[one if isinstance(one, str) else one.text for one in row] for row in spaced]
-
-
-def _put_marks(marks: list[Glyph], letters: list[Glyph]) -> None:
-    """Put letters of one glyph in logical order, and after them the marks drawn over them."""
     for glyph in letters:
         if not glyph.is_said:
             glyph.text = _as_read(glyph.text, is_turned=glyph.is_turned)
-    under = [glyph for glyph in letters if glyph.text != " "]
-    for mark in marks:
-        middle = (mark.left + mark.right) / 2
-        near = [one for one in under if abs(one.y - mark.y) < one.size]
-        if near:
-            base = min(near, key=lambda one: abs((one.left + one.right) / 2 - middle))
-            base.text += mark.text
+    for mark, letter in marks:
+        if letter is not None:
+            letter.text += mark.text
+    return [[one if isinstance(one, str) else one.text for one in row] for row in spaced]
+
+
+def _under(mark: Glyph, letters: list[Glyph]) -> Glyph | None:
+    """Return the letter that a mark is drawn over, None if there is none."""
+    middle = (mark.left + mark.right) / 2
+    near = (one for one in letters if one.text != " " and abs(one.y - mark.y) < one.size)
+    return min(near, key=lambda one: abs((one.left + one.right) / 2 - middle), default=None)
 
 
 def _spaced(row: list[Glyph]) -> list[Glyph | str]:

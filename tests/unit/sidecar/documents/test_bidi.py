@@ -61,6 +61,12 @@ def test_letters_with_marks_are_right() -> None:
     assert shown(letters(text)) == text
 
 
+def test_marks_that_stand_alone_are_not_lost() -> None:
+    # As in a table of the vowels' signs.
+    drawn = [*words("علامات", y=160), *[(90, y, mark) for y, mark in ((120, "َ"), (80, "ّ"))]]
+    assert shown(drawn) == "علامات\nَ\nّ"
+
+
 @pytest.mark.parametrize("text", ["مُحَمَّدٌ رَسُولُ", "بِسْمِ اللَّهِ", "בְּרֵאשִׁית בָּרָא"])
 @pytest.mark.parametrize("is_backwards", [False, True])
 def test_letters_that_are_said_with_their_marks_are_right(text: str, is_backwards: bool) -> None:
