@@ -357,23 +357,21 @@ def _once(text_page: object, text: str, *, more: int) -> str:
     counts = Counter(lines)
     kept: list[str] = []
     drawn: dict[str, list[tuple[float, float]]] = {}
-    at = 0
+    at = step = 0
     for line in lines:
         start, at = at, at + len(line) + len(_BREAK)
-        place = _place(text_page, line, start, more) if counts[line] > 1 and line.strip() else None
-        if place is not None:
-            places = drawn.setdefault(line, [])
+        index = None
+        if counts[line] > 1 and line.strip():
+            head = line[:_HEAD_CHARS]
+            index = next(_places(text_page, head, start + step, more - step), None)
+        if index is not None:
+            step = index - start  # so that the next one is not found where this one is
+            place, places = bidi.origin(text_page, index), drawn.setdefault(line, [])
             if any(math.dist(place, other) < _SAME for other in places):
                 continue
             places.append(place)
         kept.append(line)
     return _BREAK.join(kept)
-
-
-def _place(text_page: object, line: str, start: int, more: int) -> tuple[float, float] | None:
-    """Return where the line that begins at `start` in the text is drawn, None if not found."""
-    index = next(_places(text_page, line[:_HEAD_CHARS], start, more), None)
-    return None if index is None else bidi.origin(text_page, index)
 
 
 def _is_picture(handle: object) -> bool:

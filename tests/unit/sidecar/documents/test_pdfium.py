@@ -175,6 +175,15 @@ def test_a_page_that_is_drawn_twice_is_there_once_and_equal_lines_stay() -> None
     assert read(drawing(at(*words, *again))) == once
 
 
+def test_equal_lines_stay_beside_text_outside_of_the_page() -> None:
+    slug = (500, 195, "contract.indd  12  2026-02-01")
+    cells = [(60, 170 - 9 * row, "0.00") for row in range(9)]
+    again = [(x + 0.2, y, text) for x, y, text in cells]
+    every = "\n".join(["0.00"] * 9)
+    for drawn in ([slug, *cells], [*cells, slug], [slug, *cells, *again]):
+        assert read(drawing(at(*drawn))).pages == [every]
+
+
 def test_what_stands_outside_of_the_page_is_not_text() -> None:
     assert read(drawing(at((5, 100, "inside"), (500, 100, "outside")))).pages == ["inside"]
 
