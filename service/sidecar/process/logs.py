@@ -30,7 +30,7 @@ OURS = "sidecar"
 MAX_MESSAGE_CHARS = 2_000
 FIELDS = "fields"  # of a record: what a program reads beside its message
 # A quoted text with a separator in it, which may have spaces; else two separators or more.
-_QUOTED_PATH = re.compile(r"""(['"])(?:(?!\1)[^\n])*[\\/](?:(?!\1)[^\n])*\1""")
+_QUOTED_PATH = re.compile(r"""(['"])(?:(?!\1)[^\n\\/])*[\\/](?:(?!\1)[^\n])*\1""")
 _PATH = re.compile(
     r"""(?<![\w<:/\\.])(?:~|[A-Za-z]:|file://)?[\\/](?:[^\s\\/'"]+[\\/])+[^\s'",;:)\]]*"""
 )

@@ -151,6 +151,12 @@ def test_a_long_message_is_cut(logged: Callable[[], str]) -> None:
     assert len(lines(logged())[0]["message"]) == logs.MAX_MESSAGE_CHARS
 
 
+def test_a_quote_without_its_end_is_looked_through_once() -> None:
+    # Once for every separator, this would take hours.
+    said = "'" + "/a" * 500_000
+    assert logs.discreet(said) == "'<path>"
+
+
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_a_record_that_cannot_be_spelled_is_dropped(
     logged: Callable[[], str], capsys: pytest.CaptureFixture[str], form: logs.Format
