@@ -250,7 +250,8 @@ def _shown(handle: object) -> str:
         is_untold = _is_untold(text_page, count)
         # Characters that are mapped to none are left out of it.
         if is_untold or (count > len(text) and _lacks(text_page, count)):
-            text = _told(text_page, count, is_untold=is_untold) or text
+            more = count - len(text)
+            text = _told(text_page, count, area, more=more, is_untold=is_untold) or text
         text = _once(text_page, text, more=count - len(text))
         text = bracketed(text_page, text, more=count - len(text))
         text = normal.accented(text, _accents(text_page, text, more=count - len(text)))
@@ -286,14 +287,18 @@ def _lacks(text_page: object, count: int) -> bool:
     )
 
 
-def _told(text_page: object, count: int, *, is_untold: bool) -> str | None:
+def _told(
+    text_page: object, count: int, area: tuple[float, ...], *, more: int, is_untold: bool
+) -> str | None:
     """Return the characters one by one, with U+FFFD for those that nothing tells.
 
-    None if all are told. A font that tells no letters often has them at their usual codes, which
-    are then what PDFium says; a font that was cut down has them in the order of their first use.
+    None if all are told that stand in `area`, the page's; it has so many `more` than that. A font
+    that tells no letters often has them at their usual codes, which are then what PDFium says; a
+    font that was cut down has them in the order of their first use.
     """
     codes = [pdfium.FPDFText_GetUnicode(text_page, index) for index in range(count)]
     lost = {index for index, code in enumerate(codes) if code in _NO_CODES}
+    outside = _outside(text_page, count, area) if more > len(lost) else set[int]()
     if is_untold:
         error = pdfium.FPDFText_HasUnicodeMapError
         untold = [index for index in range(count) if error(text_page, index) == 1]
@@ -301,13 +306,33 @@ def _told(text_page: object, count: int, *, is_untold: bool) -> str | None:
             lost.update(untold)
     hyphens = {index for index in range(count) if pdfium.FPDFText_IsHyphen(text_page, index) == 1}
     lost -= hyphens
-    if not lost:
+    if lost <= outside:
         return None
     said = (
         normal.REPLACEMENT if index in lost else normal.HYPHEN if index in hyphens else chr(code)
         for index, code in enumerate(codes)
+        if index not in outside
     )
     return "".join(said).encode(_UTF_16, "surrogatepass").decode(_UTF_16, "replace")
+
+
+def _outside(text_page: object, count: int, area: tuple[float, ...]) -> set[int]:
+    """Return which characters stand outside of `area`, the left, top, right and bottom of a page.
+
+    What PDFium puts between characters stands where the one before does.
+    """
+    left, top, right, bottom = area
+    found: set[int] = set()
+    is_outside = False
+    for index in range(count):
+        if pdfium.FPDFText_IsGenerated(text_page, index) != 1:
+            start, end, low, high = _box(text_page, index)
+            is_outside = start < end and not (
+                start < right and end > left and low < top and high > bottom
+            )
+        if is_outside:
+            found.add(index)
+    return found
 
 
 def _are_letters(codes: list[int]) -> bool:
@@ -335,15 +360,16 @@ def _accents(text_page: object, text: str, *, more: int) -> frozenset[int]:
 
 def _overlaps(text_page: object, index: int) -> bool:
     """Return whether the middle of the character at `index` is over the one after it."""
-    left, right = _sides(text_page, index)
-    start, end = _sides(text_page, index + 1)
+    left, right, *_ = _box(text_page, index)
+    start, end, *_ = _box(text_page, index + 1)
     return start < (left + right) / 2 < end
 
 
-def _sides(text_page: object, index: int) -> tuple[float, float]:
-    left, right, *others = (ctypes.c_double() for _ in range(4))
-    pdfium.FPDFText_GetCharBox(text_page, index, *map(ctypes.byref, (left, right, *others)))
-    return left.value, right.value
+def _box(text_page: object, index: int) -> list[float]:
+    """Return the left, right, bottom and top of the character at `index`."""
+    sides = [ctypes.c_double() for _ in range(4)]
+    pdfium.FPDFText_GetCharBox(text_page, index, *map(ctypes.byref, sides))
+    return [side.value for side in sides]
 
 
 def _once(text_page: object, text: str, *, more: int) -> str:

@@ -16,6 +16,7 @@ from tests.support.casepdf import (
     lines,
     locked,
     mapped,
+    placed,
     second_page,
     spread,
     visual,
@@ -186,6 +187,13 @@ def test_equal_lines_stay_beside_text_outside_of_the_page() -> None:
 
 def test_what_stands_outside_of_the_page_is_not_text() -> None:
     assert read(drawing(at((5, 100, "inside"), (500, 100, "outside")))).pages == ["inside"]
+
+
+def test_what_nothing_tells_brings_no_text_from_outside_of_the_page() -> None:
+    inside, outside = (5, 100, "one\0two"), (500, 100, "three\0")
+    told = PdfText(pages=["one\ufffdtwo"], losses=lost("encoding"))
+    assert read(placed([outside, inside])) == read(placed([inside, outside])) == told
+    assert read(placed([outside, (5, 100, "one")])) == PdfText(pages=["one"])
 
 
 def test_a_hyphen_on_a_page_with_text_outside_is_no_loss() -> None:
