@@ -89,6 +89,7 @@ _MANY = 4
 _NO_CODES = (0, 0xFFFE, 0xFFFF)
 _NO_CODE = re.compile(f"[{''.join(map(chr, _NO_CODES))}]")
 _BREAK = "\r\n"
+_BREAK_CODES = (*map(ord, _BREAK),)
 # Lines that begin alike and so near to each other, in points, are one to a reader.
 _SAME = 1.5
 _SPACE, _A, _Z, _CASE = 0x20, 0x61, 0x7A, 0x20
@@ -298,7 +299,7 @@ def _told(
     """
     codes = [pdfium.FPDFText_GetUnicode(text_page, index) for index in range(count)]
     lost = {index for index, code in enumerate(codes) if code in _NO_CODES}
-    outside = _outside(text_page, count, area) if more > len(lost) else set[int]()
+    outside = _outside(text_page, codes, area) if more > len(lost) else set[int]()
     if is_untold:
         error = pdfium.FPDFText_HasUnicodeMapError
         untold = [index for index in range(count) if error(text_page, index) == 1]
@@ -316,22 +317,25 @@ def _told(
     return "".join(said).encode(_UTF_16, "surrogatepass").decode(_UTF_16, "replace")
 
 
-def _outside(text_page: object, count: int, area: tuple[float, ...]) -> set[int]:
+def _outside(text_page: object, codes: list[int], area: tuple[float, ...]) -> set[int]:
     """Return which characters stand outside of `area`, the left, top, right and bottom of a page.
 
-    What PDFium puts between characters stands where the one before does.
+    Of what PDFium puts between, a space stands where the character before it does, and a line ends
+    in the page if some of it does.
     """
     left, top, right, bottom = area
     found: set[int] = set()
-    is_outside = False
-    for index in range(count):
+    is_outside = is_begun = False
+    for index, code in enumerate(codes):
         if pdfium.FPDFText_IsGenerated(text_page, index) != 1:
             start, end, low, high = _box(text_page, index)
             is_outside = start < end and not (
                 start < right and end > left and low < top and high > bottom
             )
-        if is_outside:
+            is_begun = is_begun or not is_outside
+        if (not is_begun) if code in _BREAK_CODES else is_outside:
             found.add(index)
+        is_begun = is_begun and code != _BREAK_CODES[-1]
     return found
 
 

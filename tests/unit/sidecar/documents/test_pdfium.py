@@ -194,6 +194,8 @@ def test_what_nothing_tells_brings_no_text_from_outside_of_the_page() -> None:
     told = PdfText(pages=["one\ufffdtwo"], losses=lost("encoding"))
     assert read(placed([outside, inside])) == read(placed([inside, outside])) == told
     assert read(placed([outside, (5, 100, "one")])) == PdfText(pages=["one"])
+    told = PdfText(pages=["one\ufffdtwo\nthree"], losses=lost("encoding"))
+    assert read(placed([inside, outside, (5, 80, "three")])) == told
 
 
 def test_a_hyphen_on_a_page_with_text_outside_is_no_loss() -> None:
