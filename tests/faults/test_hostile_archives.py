@@ -12,7 +12,7 @@ import pytest
 import zstandard
 
 from bundler.assembly import safe_extract, wheel_installer
-from bundler.errors import BundlerError, PolicyError
+from bundler.errors import BundlerError, IntegrityError, PolicyError
 from bundler.targets import TARGETS
 from tests.support.tinytar import Entry, write_tar
 from tests.support.tinywheel import add, tiny_wheel
@@ -219,6 +219,21 @@ def test_a_member_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(wheel, "a") as archive:
         add(archive, "tiny/__init__.py", b"evil", stat.S_IFREG | 0o644)
     with pytest.raises(PolicyError, match="tiny/__init__"):
+        wheel_installer.install(wheel, tmp_path / "site", target=TARGETS["linux-x64"])
+
+
+def test_a_member_without_a_name_is_refused(tmp_path: Path) -> None:
+    wheel = tiny_wheel(tmp_path)
+    with zipfile.ZipFile(wheel, "a") as archive:
+        add(archive, "", b"evil", stat.S_IFREG | 0o644)
+    with pytest.raises(PolicyError, match="its member ''"):
+        wheel_installer.install(wheel, tmp_path / "site", target=TARGETS["linux-x64"])
+
+
+def test_a_wheel_whose_beginning_is_missing_exits_4(tmp_path: Path) -> None:
+    wheel = tiny_wheel(tmp_path)
+    wheel.write_bytes(wheel.read_bytes()[10:])
+    with pytest.raises(IntegrityError, match="cannot be read"):
         wheel_installer.install(wheel, tmp_path / "site", target=TARGETS["linux-x64"])
 
 

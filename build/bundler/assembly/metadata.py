@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
 from typing import TYPE_CHECKING
+
+from installer.exceptions import InstallerError
 
 from bundler.assembly import licences
 from bundler.assembly.components import GOLDEN
 from bundler.assembly.licences import LicensedPart
+from bundler.assembly.wheel_installer import opened
 from bundler.atomic import PLAIN
 from bundler.bundle import NOTICES, SBOM
 from bundler.digests import Artifact, Digest
@@ -32,12 +34,12 @@ DESCRIBED = ("python", "heavy", "packages", "models")
 def read_wheels(plan: BundlePlan, fetched: FetchedInputs) -> tuple[LicensedWheel, ...]:
     """Return what the wheels say of themselves, before anything is built from them.
 
-    Raises PolicyError if a licence in the bundle is unknown or refused.
+    Raises PolicyError if a licence in the bundle is unknown or refused, and as `opened` does.
     """
     policy = licences.from_recipe(fetched.policy.get("licences", {}))
     wheels = tuple(
         licences.read(
-            _dist_info(fetched.files[wheel.sha256]),
+            _dist_info(fetched.files[wheel.sha256], wheel.filename),
             policy,
             Artifact(name=wheel.filename, digest=Digest(sha256=wheel.sha256)),
         )
@@ -120,15 +122,18 @@ def _libraries(plan: BundlePlan, fetched: FetchedInputs) -> list[LicensedPart]:
     ]
 
 
-def _dist_info(wheel: Path) -> dict[str, bytes]:
-    """Return the files in a wheel's .dist-info, by their path in it."""
-    with zipfile.ZipFile(wheel) as archive:
+def _dist_info(wheel: Path, name: str) -> dict[str, bytes]:
+    """Return the files in a wheel's .dist-info, by their path in it. Raises as `opened` does."""
+    with opened(wheel, name) as archive:
         parts = ((info, *info.filename.partition(".dist-info/")) for info in archive.infolist())
-        return {
+        found = {
             path: archive.read(info)
             for info, folder, _, path in parts
             if path and not info.is_dir() and "/" not in folder
         }
+        if "METADATA" not in found:
+            raise InstallerError("it has no METADATA")
+    return found
 
 
 def described_inputs(plan: BundlePlan) -> str:

@@ -346,12 +346,15 @@ def _check_members(archive: zipfile.ZipFile, name: str, packed_bytes: int) -> No
     """Check every member. Raises PolicyError."""
     check = MemberCheck(archive=name, limits=ArchiveLimits(), packed_bytes=packed_bytes)
     for info in archive.infolist():
+        if info.header_offset < 0:
+            raise zipfile.BadZipFile(f"{info.filename!r} lies before its beginning")
         if info.orig_filename != info.filename:
             check.refuse(info.orig_filename, "its name has a NUL or a backslash")
         if info.flag_bits & ENCRYPTED or info.compress_type not in METHODS:
             check.refuse(info.filename, "it is encrypted, or packed in a way wheels do not use")
         mode = info.external_attr >> 16
-        kind: MemberKind = "folder" if info.is_dir() else "file"
+        # Not `is_dir`, which a member without a name breaks.
+        kind: MemberKind = "folder" if info.filename.endswith("/") else "file"
         if stat.S_IFMT(mode) not in {0, stat.S_IFREG, stat.S_IFDIR}:
             check.refuse(info.filename, "it is a link or a device; a wheel holds files only")
         path = check.admit(

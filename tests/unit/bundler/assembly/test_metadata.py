@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundler.assembly import metadata
-from bundler.errors import PolicyError
+from bundler.errors import IntegrityError, PolicyError
 from bundler.project import Project
 from bundler.recipe import read_recipe
 from tests.support.miniature import Miniature
 from tests.support.tinywheel import tiny_wheel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from bundler.assembly.components import FetchedInputs
+    from bundler.errors import BundlerError
     from bundler.plan import BundlePlan
 
 COMMON = {"bzip2", "expat", "libffi", "mpdecimal", "openssl", "sqlite", "xz"}
@@ -75,6 +77,27 @@ def test_a_part_of_a_wheel_with_a_refused_licence_is_exit_7(
     with pytest.raises(PolicyError, match="are refused in every file") as caught:
         metadata.write_documents(planned, fetched, wheels, tmp_path)
     assert caught.value.why == "db: AGPL-3.0-only"
+
+
+@pytest.mark.parametrize(
+    ("damage", "error"),
+    [
+        (lambda data: data[: len(data) // 2], IntegrityError),
+        (lambda data: data[10:], IntegrityError),
+        (lambda data: data.replace(b"METADATA", b"METADATE"), PolicyError),
+    ],
+    ids=["cut", "without its beginning", "without METADATA"],
+)
+def test_a_wheel_that_cannot_be_read_is_named(
+    miniature: Miniature, damage: Callable[[bytes], bytes], error: type[BundlerError]
+) -> None:
+    wheel = next(miniature.inputs.glob("feather-*.whl"))
+    planned, fetched = gathered(miniature, "linux-x64")
+    wheel.write_bytes(damage(wheel.read_bytes()))
+    sha256 = next(one.sha256 for one in planned.wheels if one.filename == wheel.name)
+    fetched = replace(fetched, files={**fetched.files, sha256: wheel})
+    with pytest.raises(error, match=r"^feather-"):
+        metadata.read_wheels(planned, fetched)
 
 
 def test_the_recipe_itself_refuses_both_licences_of_berkeley_db() -> None:
