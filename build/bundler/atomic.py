@@ -287,6 +287,8 @@ def abandoned(folder: Path, pattern: str = "*") -> Iterator[Path]:
                 owned = try_lock(stream)
                 age_s = time.time() - os.fstat(stream.fileno()).st_mtime
                 if owned or (owned is None and age_s > ABANDONED_AFTER_S):
+                    if fcntl is None:
+                        stream.close()  # or nobody could remove it
                     yield path
 
 
@@ -348,6 +350,17 @@ def rename(source: Path, target: Path) -> None:
 def replace(source: Path, target: Path) -> None:
     """Give the file `source` the name `target`, and take a file's place there. Raises OSError."""
     _patiently(lambda: source.replace(target))
+
+
+def remove(path: Path) -> None:
+    """Remove the file at `path`, if it is there. Raises OSError.
+
+    Windows removes no file that is read-only.
+    """
+    if IS_WINDOWS:
+        with contextlib.suppress(FileNotFoundError):
+            set_mode(path, PLAIN)
+    path.unlink(missing_ok=True)
 
 
 def _patiently(act: Callable[[], object]) -> None:

@@ -9,7 +9,15 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from bundler.atomic import Partial, abandoned, disk_error, disk_errors, free_bytes, require_space
+from bundler.atomic import (
+    Partial,
+    abandoned,
+    disk_error,
+    disk_errors,
+    free_bytes,
+    remove,
+    require_space,
+)
 from bundler.digests import Digest
 from bundler.errors import DiskError, IntegrityError, UnreachableError
 from sidecar.manifest import canonical, file_sha256
@@ -41,7 +49,7 @@ def not_locked(name: str, *, actual: str, locked: Digest, next_step: str) -> Int
 def lay(entry: Path, target: Path) -> None:
     """Put the content of an entry at `target`, as a link where the disk allows it."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
+    remove(target)
     try:
         os.link(entry, target)
     except OSError:
@@ -107,8 +115,7 @@ class Store:
         except OSError as error:
             raise disk_error(error, path, purpose=f"{name} in the store") from error
         if actual != digest.sha256:
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
+            remove(path)
             raise not_locked(
                 f"the stored copy of {name}",
                 actual=actual,
@@ -192,9 +199,9 @@ class Store:
                 return facts
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             pass
-        record.unlink(missing_ok=True)
+        remove(record)
         return None
 
     def sweep(self) -> int:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -7,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bundler.artifacts.store import Store, WrongBytesError
+from bundler import atomic
+from bundler.artifacts.store import Store, WrongBytesError, lay
 from bundler.digests import Digest
 from bundler.errors import DiskError, IntegrityError, UnreachableError
 
@@ -92,6 +94,41 @@ def test_an_entry_damaged_before_this_process_is_dropped_with_both_hashes(store:
     assert DIGEST.sha256 in caught.value.why
     assert Digest.of_bytes(b"rot").sha256 in caught.value.why
     assert later.path(DIGEST) is None
+
+
+@pytest.fixture
+def windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse to remove what is read-only, as Windows does."""
+    unlink = type(tmp_path).unlink
+
+    def refusing(path: Path, *, missing_ok: bool = False) -> None:
+        if path.exists() and not path.stat().st_mode & stat.S_IWUSR:
+            raise PermissionError(errno.EACCES, "Access is denied")
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(atomic, "IS_WINDOWS", True)
+    monkeypatch.setattr(type(tmp_path), "unlink", refusing)
+
+
+@pytest.mark.usefixtures("windows")
+def test_damaged_entries_and_records_are_dropped_on_windows_too(store: Store) -> None:
+    store.add_bytes(DATA)
+    store.note("key", {})
+    for path in [path for path in store.root.glob("*/*/*") if path.is_file()]:
+        damage(path)
+        path.chmod(0o444)
+    with pytest.raises(IntegrityError):
+        Store(store.root).verified(DIGEST)
+    assert store.noted("key") is None
+    assert not any(path.is_file() for path in store.root.glob("*/*/*"))
+
+
+@pytest.mark.usefixtures("windows")
+def test_an_entry_is_laid_where_it_was_laid_before(store: Store, tmp_path: Path) -> None:
+    entry = store.verified(store.add_bytes(DATA))
+    for _ in range(2):
+        lay(entry, tmp_path / "links" / "a.whl")
+    assert (tmp_path / "links" / "a.whl").read_bytes() == DATA
 
 
 def test_an_entry_damaged_while_this_process_runs_is_noticed_too(store: Store) -> None:
@@ -229,7 +266,8 @@ def test_what_was_noted_is_found_by_its_key(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "record", [b"", b"[]", b"{}", b'{"facts":{"size":2},"key":"key","sha256":"%s"}', b"\xff"]
+    "record",
+    [b"", b"[]", b"{}", b'{"facts":{"size":2},"key":"key","sha256":"%s"}', b"\xff", b"[" * 100_000],
 )
 def test_a_record_that_makes_no_sense_is_removed(store: Store, record: bytes) -> None:
     store.note("key", {"size": 1})

@@ -5,7 +5,7 @@ import fcntl
 import hashlib
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -130,6 +130,26 @@ def test_without_working_locks_only_age_makes_a_file_abandoned(
         then = path.stat().st_mtime - age_s
         os.utime(path, (then, then))
     assert [path.name for path in abandoned(tmp_path)] == ["old"]
+
+
+def test_what_is_abandoned_is_not_held_open_on_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atomic, "fcntl", None)
+    (tmp_path / "old").write_bytes(b"x")
+    os.utime(tmp_path / "old", (0, 0))
+    streams = []
+    open_file = type(tmp_path).open
+
+    def opened(path: Path, *arguments: Any, **options: Any) -> Any:
+        streams.append(open_file(path, *arguments, **options))
+        return streams[-1]
+
+    monkeypatch.setattr(type(tmp_path), "open", opened)
+    for path in abandoned(tmp_path):
+        assert [stream.closed for stream in streams] == [True]
+        path.unlink()
+    assert list(tmp_path.iterdir()) == []
     file = Partial(tmp_path / "partial", "new")
     file.write(b"data")
     file.publish(tmp_path / "final")
