@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 logging.getLogger("unearth").addHandler(logging.NullHandler())
 
 Pause = Callable[[float], None]
+NO_PAGE = "its page is none of an index"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,13 +177,17 @@ class IndexSource:
             return "", self._network.persist(attempt, pause)
         except PlaceError as error:
             # What one page says is not said of the next.
-            if not isinstance(error.__cause__, (httpx2.HTTPStatusError, ValueError)):
+            is_of_page = isinstance(error.__cause__, (httpx2.HTTPStatusError, ValueError))
+            if not is_of_page and str(error) != NO_PAGE:
                 self._given_up[url] = str(error)
             return str(error), []
 
     def _place(self, link: Link, artifact: Artifact) -> Location | Miss:
         url = link.url_without_fragment
-        declared = (link.hash_option or {}).get("sha256", [artifact.digest.sha256])[0]
+        try:
+            declared = (link.hash_option or {}).get("sha256", [artifact.digest.sha256])[0]
+        except AttributeError:  # hashes that are no table
+            return Miss(place=shown(url), reason=NO_PAGE)
         if declared != artifact.digest.sha256:
             return Miss(place=shown(url), reason="has other bytes under that name", sha256=declared)
         headers = self._credentials.header(url) if _is_remote(url) else {}
@@ -190,7 +195,10 @@ class IndexSource:
 
 
 def _packages(client: PyPIClient, url: str, kind: str, project: str) -> list[Package]:
-    """Return every file of `project` at `url`; none if there is no such page or folder."""
+    """Return every file of `project` at `url`; none if there is no such page or folder.
+
+    Raises PlaceError for a page that is none of an index.
+    """
     if "://" not in url:
         if not Path(url).exists():
             return []
@@ -201,7 +209,11 @@ def _packages(client: PyPIClient, url: str, kind: str, project: str) -> list[Pac
         find_links=[url] if kind == "find_links" else [],
         ignore_compatibility=True,
     )
-    return list(finder.find_all_packages(project, allow_yanked=True))
+    try:
+        return list(finder.find_all_packages(project, allow_yanked=True))
+    except (AttributeError, TypeError, LookupError, RecursionError) as error:
+        # It takes what is JSON to have the types of an index, and any codec for a charset.
+        raise PlaceError(NO_PAGE) from error
 
 
 def _refuse(response: httpx2.Response) -> None:

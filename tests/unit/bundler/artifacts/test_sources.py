@@ -140,6 +140,28 @@ def test_a_json_index_is_understood(server: BadServer) -> None:
     assert place == Location(url=f"{server.root}/f/{name.replace('+', '%2B')}")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(b"[]", b"5", b'{"files": null}', b'{"files": [1]}', b"[" * 100_000),
+        b'{"files": [{"url": 5}]}',
+        b'{"files": [{"url": "/f/%s", "hashes": 5}]}',
+        b'{"files": [{"url": "/f/%s", "upload-time": 5}]}',
+    ],
+)
+def test_a_json_page_of_other_types_is_no_page(server: BadServer, text: bytes) -> None:
+    name = "demo-1.0-py3-none-any.whl"
+    server.content_type = "application/vnd.pypi.simple.v1+json"
+    source = index(server.add("simple/demo/", text.replace(b"%s", name.encode()))[: -len("demo/")])
+    (place,) = source.locate(artifact(name))
+    assert isinstance(place, Miss)
+    assert place.reason == "its page is none of an index"
+    # What one page says is not said of the next.
+    (place,) = source.locate(artifact("other-1.0-py3-none-any.whl"))
+    assert isinstance(place, Miss)
+    assert place.reason == "has no such file"
+
+
 def test_an_index_that_declares_another_digest_is_passed_over(server: BadServer) -> None:
     name = "demo-1.0-py3-none-any.whl"
     other = Digest.of_bytes(b"other").sha256
