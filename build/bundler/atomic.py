@@ -121,8 +121,14 @@ def require_space(at: Path, needed: int, *, purpose: str) -> None:
 
 
 def free_bytes(at: Path) -> int:
-    """Return how many bytes may still be written below `at`, which need not exist yet."""
+    """Return how many bytes may still be written below `at`, which need not exist yet.
+
+    Raises DiskError for a drive of Windows that is not there.
+    """
     while not at.exists():
+        if at == at.parent:
+            none = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            raise disk_error(none, at, purpose="anything")
         at = at.parent
     return shutil.disk_usage(at).free
 

@@ -5,15 +5,14 @@ import fcntl
 import hashlib
 import os
 import stat
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bundler import atomic
-from bundler.atomic import ABANDONED_AFTER_S, Partial, abandoned, disk_error
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from bundler.atomic import ABANDONED_AFTER_S, Partial, abandoned, disk_error, free_bytes
+from bundler.errors import DiskError
 
 
 def test_the_digest_follows_the_bytes(tmp_path: Path) -> None:
@@ -108,6 +107,16 @@ def test_a_leftover_that_vanishes_is_no_loss(tmp_path: Path) -> None:
     file.adopt(tmp_path / "gone")
     assert file.offset == 0
     file.close(keep=False)
+
+
+def test_a_drive_that_is_not_there_is_a_disk_error() -> None:
+    class Unplugged(type(Path())):  # type: ignore[misc]
+        def exists(self) -> bool:
+            return False
+
+    with pytest.raises(DiskError, match="cannot be written") as caught:
+        free_bytes(Unplugged("/store/below"))
+    assert "No such file or directory" in caught.value.why
 
 
 def test_a_living_writer_has_not_abandoned_its_file(tmp_path: Path) -> None:
