@@ -120,7 +120,7 @@ def ensure(project: Project, groups: Iterable[str], say: Callable[[str], None]) 
     """
     wanted = sorted(set(groups))
     project.out.mkdir(parents=True, exist_ok=True)
-    with _turn(project.out / "env.lock"):
+    with _turn(project.out / "env.lock", say):
         stamp = project.out / "env.json"
         installed = _installed(project, stamp)
         missing = [group for group in wanted if group not in installed]
@@ -168,13 +168,17 @@ def _installed(project: Project, stamp: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def _turn(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path`, where the platform has such locks."""
+def _turn(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock file at `path`, where the platform has such locks; a wait is told."""
     with path.open("a") as stream:
         try:
             import fcntl  # noqa: PLC0415 - not on Windows
 
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("waiting for another run, which makes the environment")
+                fcntl.flock(stream, fcntl.LOCK_EX)
         except (ImportError, OSError):
             pass
         yield

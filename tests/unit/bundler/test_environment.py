@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import sys
@@ -144,6 +145,22 @@ def test_an_environment_is_made_once(project: Project, installs: list[str]) -> N
     ensure(project, "build")
     ensure(project, "build")
     assert installs == ["create", "install build"]
+
+
+def test_a_wait_for_another_run_is_told(project: Project, installs: list[str]) -> None:
+    project.out.mkdir(parents=True)
+    with (project.out / "env.lock").open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        said: list[str] = []
+
+        def say(text: str) -> None:
+            said.append(text)
+            # As if the other run were done.
+            fcntl.flock(other, fcntl.LOCK_UN)
+
+        environment.ensure(project, ["build"], say)
+    assert said[0] == "waiting for another run, which makes the environment"
+    assert installs
 
 
 def test_torchs_wheel_is_fetched_by_the_builder_before_it_is_installed(
