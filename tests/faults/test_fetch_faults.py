@@ -8,11 +8,13 @@ import sys
 import textwrap
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from bundler.artifacts import download
 from bundler.artifacts.fetch import fetch
 from bundler.artifacts.network import Network
 from bundler.artifacts.store import Store
@@ -155,6 +157,50 @@ def test_a_lasting_fault_ends_in_exit_5_after_bounded_tries(
     assert url in caught.value.why
     assert len(server.seen) <= 25
     assert store.path(DIGEST) is None
+
+
+def without_end(handler: Handler, _: bytes) -> None:
+    handler.head(200, {"Connection": "close"})
+    handler.close_connection = True
+    while True:  # until nobody listens
+        handler.wfile.write(bytes(1 << 16))
+
+
+def announcing(length: str) -> Behaviour:
+    """Promise so many bytes, and send none."""
+
+    def behave(handler: Handler, _: bytes) -> None:
+        handler.head(200, {"Content-Length": length})
+        handler.drop()
+
+    return behave
+
+
+@pytest.mark.parametrize(
+    ("forever", "why"),
+    [
+        (without_end, "sends more than 1000000 bytes"),
+        (announcing("9" * 15), "announces 999999999999999 bytes"),
+    ],
+    ids=["without end", "more than a disk has"],
+)
+def test_a_place_that_sends_far_too_much_is_passed_over(
+    store: Store,
+    server: BadServer,
+    monkeypatch: pytest.MonkeyPatch,
+    forever: Behaviour,
+    why: str,
+) -> None:
+    monkeypatch.setattr(download, "MOST_BYTES", 1_000_000)
+    wanted = request(server.add("a.whl", DATA, forever=forever), Digest(sha256=DIGEST.sha256))
+    with pytest.raises(UnreachableError) as caught:
+        fetch([wanted], store, network=QUICK)
+    assert why in caught.value.why
+    assert leftovers(store) == []
+    other = request(server.add("b.whl", DATA), Digest(sha256=DIGEST.sha256))
+    both = replace(wanted, sources=(*wanted.sources, *other.sources))
+    (path,) = fetch([both], store, network=QUICK).values()
+    assert path.read_bytes() == DATA
 
 
 def test_the_bytes_of_a_failed_run_serve_the_next_one(store: Store, server: BadServer) -> None:

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)")
+LENGTH = re.compile(r"[0-9]{1,18}")
+# Of a file whose size no lock tells: no archive may hold a member that is larger.
+MOST_BYTES = 4 << 30
 CUT = "the connection was cut"
 BUSY = frozenset({408, 425, 429})
 # Some stores of files refuse any range, others a range that they hold no more.
@@ -131,6 +134,12 @@ class Response:
     chunks: Iterable[bytes]
 
 
+def content_length(headers: Mapping[str, str]) -> int | None:
+    """Return how long a body is said to be, None where that is not said in numbers."""
+    length = headers.get("Content-Length", "")
+    return int(length) if LENGTH.fullmatch(length) else None
+
+
 class Opener(Protocol):
     """What asks one place, with the headers given. Raises AgainError and PlaceError."""
 
@@ -200,10 +209,12 @@ class Downloader:
         with opened(asked) as answer:
             is_encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
             _place_writer(answer, writer, is_part="Range" in asked, is_encoded=is_encoded)
-            length = answer.headers.get("Content-Length", "")
+            length = content_length(answer.headers)
             size = writer.digest.size
-            if size is None and length.isdecimal() and not is_encoded:
-                size = writer.offset + int(length)
+            if size is None and length is not None and not is_encoded:
+                size = writer.offset + length
+                if size > MOST_BYTES:
+                    raise PlaceError(f"announces {size} bytes, at most {MOST_BYTES} are taken")
             if size is not None:
                 writer.expect(size)
             self.progress.start(writer.name, size)
@@ -216,7 +227,10 @@ class Downloader:
                 self.progress.advance(writer.name, len(wanted))
                 if writer.offset == size:
                     return
-            if size is not None and not length and "Transfer-Encoding" not in answer.headers:
+                if size is None and writer.offset > MOST_BYTES:
+                    writer.restart()
+                    raise PlaceError(f"sends more than {MOST_BYTES} bytes")
+            if size is not None and length is None and "Transfer-Encoding" not in answer.headers:
                 # The end of the connection is the only end such an answer has.
                 raise AgainError(CUT)
 

@@ -20,6 +20,7 @@ from bundler.artifacts.download import (
     Patience,
     PlaceError,
     Response,
+    content_length,
     file_answer,
 )
 from bundler.artifacts.store import Store, WrongBytesError, not_locked
@@ -79,14 +80,14 @@ class Route:
 
 
 def _chunks(response: Any) -> Iterator[bytes]:  # noqa: ANN401
-    length, count = response.headers.get("Content-Length", ""), 0
+    length, count = content_length(response.headers), 0
     try:
         while chunk := response.read(CHUNK_BYTES):
             count += len(chunk)
             yield chunk
     except (OSError, http.client.HTTPException) as error:
         raise AgainError(CUT) from error
-    if length.isdecimal() and count < int(length):
+    if length is not None and count < length:
         raise AgainError(CUT)
 
 
