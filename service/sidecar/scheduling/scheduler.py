@@ -218,6 +218,7 @@ class Throughput:
 WASTE = 1.5  # computed tokens per real one that padding may cost
 WASTE_TOKENS = 64  # and this many on top, where a separate call would cost more
 LOOKED_AT = 256  # jobs in line whose texts may share a batch: more cost more than they save
+SHARED_AT_MOST = 1024  # texts of all of them on either side of a length: a batch has a quarter
 
 
 @dataclass(slots=True, kw_only=True)
@@ -319,11 +320,12 @@ class Lane:
         return Batch(items=tuple(items), key=lead.key, tokens=filling.tokens)
 
     def _add_company(self, lead: Job, filling: BatchBuilder) -> None:
+        count = min(filling.rows_left, max(SHARED_AT_MOST // max(len(self), 1), 1))
         near = [
             (abs(text.length - filling.widest), turn, text.behind, text, job)
             for turn, job in enumerate(islice(self, LOOKED_AT))
             if job.key == lead.key
-            for text in job.near(filling.widest, count=filling.rows_left)
+            for text in job.near(filling.widest, count=count)
         ]
         for *_, text, job in sorted(near, key=lambda found: found[:2]):
             if not filling.offer(job, text):

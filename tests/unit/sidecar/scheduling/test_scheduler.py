@@ -10,8 +10,11 @@ from sidecar.scheduling.scheduler import (
     CALM_S,
     INTERACTIVE_TOKENS,
     LATELY_S,
+    SHARED_AT_MOST,
     TURNS,
     Batch,
+    Job,
+    QueuedItem,
     Reservation,
     Scheduler,
     is_interactive,
@@ -259,6 +262,25 @@ def test_near_gives_both_sides_of_a_length() -> None:
     made = job([1, 2, 3, 4, 5, 6])
     assert [text.length for text in made.near(3, count=2)] == [2, 3, 4, 5]
     assert [text.length for text in made.near(99, count=2)] == [5, 6]
+
+
+def test_few_of_the_texts_that_wait_are_looked_at_for_a_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked_at: list[QueuedItem] = []
+    near = Job.near
+
+    def counted(self: Job, length: int, *, count: int) -> list[QueuedItem]:
+        looked_at.extend(near(self, length, count=count))
+        return list(near(self, length, count=count))
+
+    monkeypatch.setattr(Job, "near", counted)
+    scheduler = made()
+    scheduler.add(job([5]), now=0.0)
+    for _ in range(64):
+        scheduler.add(job([5] * 100), now=0.0)
+    assert len(next_of(scheduler, 0.0).items) == Limits().max_batch_rows
+    assert len(looked_at) <= 2 * SHARED_AT_MOST
 
 
 def test_a_text_from_the_middle_can_be_taken() -> None:
