@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ import pytest
 
 from sidecar.problems import Problem
 from sidecar.scheduling.tokenizing import DeferredTexts
-from sidecar.web import bodies
+from sidecar.web import bodies, responses, schemas
+from sidecar.web.routes import ollama, openai, tei
 from tests.support.stub_engine import SNAPSHOT
 
 if TYPE_CHECKING:
@@ -164,3 +166,35 @@ def test_a_long_prompt_and_name_are_read_in_a_large_body(
     for size in (2_001, 4_001):  # more than a prompt may have, and more than any text
         refused = served.post(path, {**asked, "prompt": "a" * size})
         assert refused.status_code in (400, 422)
+
+
+KINDS = (
+    *(schemas.EmbedRequest, openai.EmbeddingsRequest, ollama.OllamaRequest, ollama.PromptRequest),
+    *(tei.InputsRequest, tei.SimilarityRequest, tei.TokenizeRequest),
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_field_is_read_in_a_large_body_as_in_a_small_one(
+    kind: type[schemas.Wire], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(body: bytes) -> Any:
+        try:
+            asked: Any = asyncio.run(responses.validated(body, kind))
+        except Problem as problem:
+            return problem.kind, problem.what
+        return asked.model_dump(exclude={"texts"}), list(asked.texts)
+
+    monkeypatch.setattr(bodies, "LONG_BYTES", 40)
+    monkeypatch.setattr(bodies, "MAX_CHARS", 4_000)
+    one = "a text of more than so many bytes, and of one word more"
+    texts: object = {"source_sentence": one, "sentences": [one]}
+    if kind is not tei.SimilarityRequest:
+        texts = one if kind is ollama.PromptRequest else [one]
+    required = {schemas.wire_name(kind, "texts"): texts}
+    for name in kind.model_fields:
+        asked = {schemas.wire_name(kind, name): one, **required}
+        monkeypatch.setattr(responses, "LARGE_BODY", 1 << 16)
+        small = read(json.dumps(asked).encode())
+        monkeypatch.setattr(responses, "LARGE_BODY", 1)
+        assert read(json.dumps(asked).encode()) == small
