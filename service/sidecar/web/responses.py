@@ -34,9 +34,9 @@ def size_of(count: int, dim: int, *, encoding: str) -> int:
     return round(count * dim * _VALUE_BYTES[encoding])
 
 
-def raw(rows: Vectors) -> bytes:
-    """Return the rows as little-endian float32, one after the other."""
-    return rows.astype("<f4", copy=False).tobytes()
+def raw(rows: Vectors) -> memoryview:
+    """Return the bytes of the rows as little-endian float32, where they lie if they lie so."""
+    return np.ascontiguousarray(rows, dtype="<f4").reshape(-1).view(np.uint8).data
 
 
 def array_of(rows: Vectors, *, encoding: str) -> bytes:

@@ -46,8 +46,15 @@ def test_base64_is_that_of_each_row_alone(dim: int) -> None:
 
 def test_raw_rows_are_little_endian_whatever_the_machine() -> None:
     assert responses.raw(ROWS.astype(">f4")) == ROWS.astype("<f4").tobytes()
+    assert responses.raw(ROWS[:, ::2]) == ROWS[:, ::2].astype("<f4").tobytes()
+    assert bytes(responses.raw(ROWS[:0])) == b""
     coded = json.loads(responses.array_of(ROWS, encoding="base64"))
     assert b"".join(map(base64.b64decode, coded)) == responses.raw(ROWS)
+
+
+def test_raw_rows_are_not_copied() -> None:
+    rows = ROWS.astype("<f4")
+    assert np.shares_memory(np.asarray(responses.raw(rows)), rows)
 
 
 @pytest.mark.parametrize(
