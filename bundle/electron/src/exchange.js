@@ -1,6 +1,7 @@
 /** One request and its answer, on node:http and nothing more: about half the cost of fetch. */
 
-import http from 'node:http';
+// A default import would be in the declarations, too, where apps without esModuleInterop have none.
+import * as http from 'node:http';
 
 import { Deadline } from './clock.js';
 import { problemOf, SidecarError } from './errors.js';

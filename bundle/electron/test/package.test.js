@@ -82,6 +82,8 @@ test('the declarations are those of the sources', { skip }, (t) => {
   for (const name of names) {
     const committed = readFileSync(join(ROOT, 'types', name), 'utf8');
     assert.equal(committed, readFileSync(join(folder, name), 'utf8'), `npm run types: ${name}`);
+    // Apps without esModuleInterop know of no default export of Node's modules.
+    assert.doesNotMatch(committed, /^import \w+ from/m, name);
   }
 });
 

@@ -1,5 +1,5 @@
 /** One request and its answer, on node:http and nothing more: about half the cost of fetch. */
-import http from 'node:http';
+import * as http from 'node:http';
 import { SidecarError } from './errors.js';
 export type Asked = {
     host: string;
