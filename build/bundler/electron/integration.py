@@ -83,8 +83,7 @@ def place(
             why="they must be in one folder, one per target, with names of one pattern",
             next_step="name them TARGET, or TARGET-lean, in one folder",
         )
-    integration = _relative(output, app)
-    if integration.startswith("../") or integration == "..":
+    if not output.is_relative_to(app):
         raise UsageError(
             f"{output} is outside of the app in {app}",
             why="electron-builder runs no hooks from outside",
@@ -92,13 +91,16 @@ def place(
         )
     return AppPaths(
         bundles=source or _relative(parents.pop(), app),
-        integration=integration,
+        integration=_relative(output, app),
         suffix=suffixes.pop(),
     )
 
 
 def _relative(path: Path, start: Path) -> str:
-    return Path(os.path.relpath(path, start)).as_posix()
+    try:
+        return Path(os.path.relpath(path, start)).as_posix()
+    except ValueError:  # they are on two drives of Windows
+        return path.absolute().as_posix()
 
 
 def compose(bundles: Sequence[ListedBundle], place: AppPaths, templates: Path) -> Integration:

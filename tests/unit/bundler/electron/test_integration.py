@@ -86,6 +86,21 @@ def test_places_are_seen_from_the_apps_folder(tmp_path: Path) -> None:
     assert elsewhere.bundles == "${env.BUNDLES}"
 
 
+def test_bundles_on_another_drive_of_windows_are_named_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def relative(path: Path, start: Path) -> str:
+        if path.is_relative_to(start):
+            return str(path.relative_to(start))
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")
+
+    monkeypatch.setattr("bundler.electron.integration.os.path.relpath", relative)
+    bundles = small(tmp_path / "out", "linux-x64")
+    app = tmp_path / "app"
+    found = place(bundles, app, app / "sidecar", source=None)
+    assert found == AppPaths(bundles=(tmp_path / "out").as_posix(), integration="sidecar")
+
+
 def renamed(bundle: ListedBundle, name: str) -> ListedBundle:
     root = bundle.root.rename(bundle.root.with_name(name))
     return read_bundle(root)
