@@ -42,7 +42,8 @@ app.on('activate', () => {
   if (BrowserWindow.getAllWindows().length === 0) open();
 });
 app.on('before-quit', (event) => {
-  if (isStopped || !running) return;
+  // On macOS a logout would be called off; the sidecar ends with the app by itself.
+  if (process.platform === 'darwin' || isStopped || !running) return;
   event.preventDefault();
   void running.stop().finally(() => {
     isStopped = true;

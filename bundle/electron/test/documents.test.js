@@ -60,6 +60,7 @@ test('the package page starts, embeds and quits with the app', { skip }, async (
   const [lengths] = await embedded;
   const { dimensions } = scope.service.getStatus();
   assert.deepEqual(lengths, [dimensions, dimensions]);
+  if (process.platform === 'darwin') return; // there it ends with the app
   const quit = once(scope.app, 'quit');
   scope.app.emit('before-quit', new Event('before-quit'));
   await quit;

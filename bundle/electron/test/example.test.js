@@ -25,7 +25,11 @@ const ELECTRON = `
     isPackaged: false,
     requestSingleInstanceLock: () => true,
     whenReady: () => ready,
-    quit: () => app.emit('before-quit', { preventDefault() {} }),
+    quit() {
+      const event = new Event('before-quit', { cancelable: true });
+      app.emit('before-quit', event);
+      if (!event.defaultPrevented) process.exit();
+    },
   });
   export class BrowserWindow {
     static getAllWindows = () => [];
