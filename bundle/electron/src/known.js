@@ -30,6 +30,8 @@ export const KNOWN = Object.freeze({
   'embedder.embedFile': FILE,
 });
 
+const LISTS = ['allowDirs', 'allowOrigins', 'args'];
+
 // What programs call them elsewhere.
 /** @type {Readonly<Record<string, string>>} */
 const MEANT = {
@@ -56,7 +58,7 @@ const MEANT = {
 
 /**
  * Throw SidecarError unless `options` is an object that has options of `taker` alone, none of them
- * NaN; those that are undefined count as left out.
+ * NaN, and arrays where several are meant; those that are undefined count as left out.
  * @param {Taker} taker
  * @param {unknown} options
  */
@@ -78,6 +80,11 @@ export function requireOptions(taker, options) {
     if (Number.isNaN(value)) {
       throw new SidecarError('USAGE_ERROR', `the option ${name} of ${taker} is NaN`, {
         next: 'pass a number, or undefined for the default',
+      });
+    }
+    if (LISTS.includes(name) && !Array.isArray(value)) {
+      throw new SidecarError('USAGE_ERROR', `the option ${name} of ${taker} is no array`, {
+        next: `pass ${name}: ['…']`,
       });
     }
   }

@@ -48,6 +48,12 @@ test('an option that is NaN, as of an environment variable that is not set, is r
   await refused('embedBatch', { concurrency: Number(process.env.THERE_IS_NONE) }, next);
 });
 
+test('a text in the place of a list is refused', async () => {
+  for (const name of ['allowDirs', 'allowOrigins', 'args']) {
+    await refused('PythonSidecarService', { [name]: '--allow-download' }, `pass ${name}: ['…']`);
+  }
+});
+
 test('a batch takes a boolean, and no other method does', async () => {
   for (const taker of Object.keys(TAKERS)) if (taker !== 'embedBatch') await refused(taker, true);
 });

@@ -19,7 +19,7 @@ export type Taker = keyof typeof KNOWN;
 /** @typedef {keyof typeof KNOWN} Taker */
 /**
  * Throw SidecarError unless `options` is an object that has options of `taker` alone, none of them
- * NaN; those that are undefined count as left out.
+ * NaN, and arrays where several are meant; those that are undefined count as left out.
  * @param {Taker} taker
  * @param {unknown} options
  */
