@@ -2,7 +2,7 @@
 
 import http from 'node:http';
 
-import { Deadline, unlessAborted } from './clock.js';
+import { Deadline } from './clock.js';
 import { SidecarError } from './errors.js';
 import { exchange, objectOf, refusal, refused, requireType, stream } from './exchange.js';
 import { eventsOf, fieldsOf } from './files.js';
@@ -452,19 +452,23 @@ export class PythonSidecarClient {
    * @returns {Promise<Place>}
    */
   async #proven(signal) {
+    signal?.throwIfAborted();
     const late = new AbortController();
     const deadline = new Deadline(this.#timeout, () => {
       const message = `the sidecar was not ready within ${this.#timeout} ms`;
       const next = 'wait for the event ready, or raise timeout';
       late.abort(new SidecarError('TIMEOUT', message, { next }));
     });
+    const abort = () => late.abort(signal?.reason);
+    signal?.addEventListener('abort', abort, { once: true });
     try {
-      const waited = /** @type {Promise<import('./options.js').Endpoint>} */ (
-        this.#service?.endpoint(late.signal)
+      const found = /** @type {import('./options.js').Endpoint} */ (
+        await this.#service?.endpoint(late.signal)
       );
-      return { ...(await unlessAborted(waited, signal)), prefix: '' };
+      return { ...found, prefix: '' };
     } finally {
       deadline.stop();
+      signal?.removeEventListener('abort', abort);
     }
   }
 }

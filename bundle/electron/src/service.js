@@ -161,9 +161,11 @@ export class PythonSidecarService extends EventEmitter {
           next: 'call startSidecar first',
         });
       }
+      let go = () => {};
       /** @type {Promise<void>} */
-      const changed = new Promise((resolve) => this.#waiting.add(resolve));
-      await unlessAborted(changed, signal);
+      const changed = new Promise((resolve) => (go = resolve));
+      this.#waiting.add(go);
+      await unlessAborted(changed, signal).finally(() => this.#waiting.delete(go));
     }
     return this.#endpoint;
   }

@@ -112,6 +112,20 @@ test('a client that is closed has answers that are under way, and lets go of wha
   assert.equal(asked.length, 2);
 });
 
+test('a request that is called off ends its wait for the service', async () => {
+  let waited;
+  const endpoint = (signal) => {
+    waited = signal;
+    return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+  };
+  const calling = new AbortController();
+  const asked = new PythonSidecarClient({ service: { endpoint } }).embed('x', { signal: calling.signal });
+  await until(() => waited, 'it waits');
+  calling.abort(new Error('never mind'));
+  await assert.rejects(asked, /never mind/);
+  assert.equal(waited.aborted, true);
+});
+
 test('a service that loads is told as that, and not asked again', async (t) => {
   const loading = (response) => json(response, { status: 'loading' }, 503);
   const { client, asked } = await answering(t, [loading, loading]);
