@@ -281,26 +281,34 @@ export class PythonSidecarClient {
       return [{ ...answer, first: 0 }];
     }
     fields.priority ??= 'bulk';
-    const failing = new AbortController();
-    const abort = () => failing.abort(signal?.reason);
+    const workers = Math.max(1, Math.min(concurrency, texts.length));
+    // One for each: Node takes many listeners to one signal for a leak, and warns of it.
+    const working = Array.from({ length: workers }, () => new AbortController());
+    const end = (/** @type {unknown} */ reason) => working.forEach((one) => one.abort(reason));
+    const abort = () => end(signal?.reason);
     if (signal?.aborted) abort();
     signal?.addEventListener('abort', abort, { once: true });
     /** @type {Answer[]} */
     const answers = [];
     let done = 0;
-    const work = async (/** @type {import('./parts.js').Part | undefined} */ begun) => {
+    /**
+     * @param {import('./parts.js').Part | undefined} begun
+     * @param {AbortSignal} ending
+     */
+    const work = async (begun, ending) => {
       for (let part = begun; part; part = take()) {
-        const answer = await this.#embedPart(part, { ...fields, signal: failing.signal });
+        const answer = await this.#embedPart(part, { ...fields, signal: ending });
         answers.push({ ...answer, first: part.first });
         done += part.texts.length;
         onProgress?.({ done, total: texts.length });
       }
     };
     try {
-      const workers = Math.max(1, Math.min(concurrency, texts.length));
-      await Promise.all(Array.from({ length: workers }, (_, n) => work(n === 0 ? whole : take())));
+      await Promise.all(
+        working.map(({ signal: ending }, n) => work(n === 0 ? whole : take(), ending)),
+      );
     } catch (error) {
-      failing.abort(error);
+      end(error);
       throw error;
     } finally {
       signal?.removeEventListener('abort', abort);

@@ -126,6 +126,18 @@ test('a request that is called off ends its wait for the service', async () => {
   assert.equal(waited.aborted, true);
 });
 
+test('a batch of many requests at a time ends without a warning', async (t) => {
+  const warnings = [];
+  const warn = (warning) => warnings.push(warning);
+  process.on('warning', warn);
+  t.after(() => process.off('warning', warn));
+  const { client } = await answering(t, []);
+  const texts = Array.from({ length: 40 }, (_, n) => `text ${n}`);
+  assert.equal((await client.embedBatch(texts, { batchSize: 1, concurrency: 20 })).length, 40);
+  await new Promise(setImmediate);
+  assert.deepEqual(warnings, []);
+});
+
 test('a service that loads is told as that, and not asked again', async (t) => {
   const loading = (response) => json(response, { status: 'loading' }, 503);
   const { client, asked } = await answering(t, [loading, loading]);
