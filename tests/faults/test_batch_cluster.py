@@ -8,6 +8,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -215,6 +216,14 @@ def test_a_cluster_of_one_s_own_never_has_more_cores(folder: Path) -> None:
     given = [*ARGUMENTS, "small", "--ray", "local", "--threads", "1024"]
     code, _, said = ray_nodes.end(ray_nodes.begin(folder, *given))
     assert (code, "an engine takes more cores than this machine has" in said) == (2, True), said
+
+
+def test_a_cluster_that_is_not_there_is_not_waited_for(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        address = f"127.0.0.1:{gone.getsockname()[1]}"
+    code, _, said = ray_nodes.end(ray_nodes.begin(folder, *ARGUMENTS, "nowhere", "--ray", address))
+    assert (code, f"no Ray cluster can be used at {address}" in said) == (5, True), said
+    assert "Connection refused" in said
 
 
 def test_a_cluster_that_does_not_take_the_token_exits_5(nodes: Nodes, folder: Path) -> None:

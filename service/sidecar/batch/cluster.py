@@ -13,12 +13,14 @@ import contextlib
 import functools
 import logging
 import shlex
+import socket
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,7 +34,7 @@ from ray.util.annotations import RayDeprecationWarning
 from sidecar.batch.actor import EngineActor, Task
 from sidecar.batch.folders import Folders, by_item
 from sidecar.batch.inputs import Block, Rows
-from sidecar.batch.ray_environment import LOCAL, RESTARTS, homeless
+from sidecar.batch.ray_environment import AUTO, LOCAL, RESTARTS, homeless
 from sidecar.errors import ModelError, ServiceError, UnreachableError
 
 # Of the input: what an actor embeds at a time, and what is lost with it. Rows of long inputs are in
@@ -41,6 +43,7 @@ PART_ROWS, LONG_PART_ROWS, PARTS = 1_024, 4_096, 10_000
 PART_DOCUMENTS = 8
 BLOCK_BYTES = 1 << 26
 READERS = 2
+RAY_PORT, ANSWERS_WITHIN_S = 6379, 30
 
 
 class InputPart(Protocol):
@@ -99,6 +102,7 @@ def joined(address: str, service: Path) -> Iterator[Path | None]:
                     found |= {"env_vars": home, "py_executable": shlex.quote(sys.executable)}
                     _init(address, found, include_dashboard=False, _temp_dir=folder)
             else:
+                _require_answer(address)
                 _init(address, found)
         except Exception as error:  # Ray raises the class itself, too
             what = f"no Ray cluster can be used at {address}"
@@ -109,6 +113,13 @@ def joined(address: str, service: Path) -> Iterator[Path | None]:
             raise UnreachableError(what, why=str(error), next_step=step) from error
         stack.callback(ray.shutdown)
         yield None if folder is None else Path(folder)
+
+
+def _require_answer(address: str) -> None:
+    """Raise OSError or ValueError if nobody is at HOST:PORT, where Ray would wait for minutes."""
+    if address != AUTO:
+        place = urlsplit(f"//{address}")
+        socket.create_connection((place.hostname, place.port or RAY_PORT), ANSWERS_WITHIN_S).close()
 
 
 def _init(address: str, runtime_env: Mapping[str, object], **own: object) -> None:

@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator
 
-LOCAL = "local"
+AUTO, LOCAL = "auto", "local"
 # Actors that end, or whose nodes do, are started again, and their parts sent again. Without an end
 # to it a part that ends every actor, as with too little memory, would never end the job.
 RESTARTS = 10
@@ -30,6 +30,9 @@ def prepare(address: str) -> None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         # Every port on the loopback, as Ray has it by default on the systems of this name.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    else:
+        # Each of them half a minute, of twenty, for a cluster that is there no more.
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")
 
 
 @contextlib.contextmanager
