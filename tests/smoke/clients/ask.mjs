@@ -43,7 +43,7 @@ const MAKERS = {
   },
   async huggingface(url, key) {
     const { InferenceClient } = await import('@huggingface/inference');
-    const client = new InferenceClient(key).endpoint(`${url}/embed`);
+    const client = new InferenceClient(key).endpoint(url);
     const many = (inputs) => client.featureExtraction({ inputs });
     return { one: async (input) => (await many(input))[0], many, more: {} };
   },

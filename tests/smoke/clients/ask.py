@@ -93,7 +93,7 @@ def huggingface_hub(url: str, key: str, model: str) -> Made:
     del model
     from huggingface_hub import InferenceClient
 
-    client = InferenceClient(f"{url}/embed", token=key)
+    client = InferenceClient(url, token=key)
     return Made(
         lambda text: client.feature_extraction(text)[0],
         client.feature_extraction,
@@ -140,7 +140,7 @@ def langchain_huggingface(url: str, key: str, model: str) -> Made:
 
     made = HuggingFaceEndpointEmbeddings(model=model)
     # It takes no address for the name of a model: its client does.
-    made.client = InferenceClient(f"{url}/embed", token=key)
+    made.client = InferenceClient(url, token=key)
     return langchain(made)
 
 

@@ -20,6 +20,7 @@ OURS, THEIRS = b'"texts"', b'"inputs"'
 HEAD_BYTES = 1 << 10
 
 
+@router.post("/", include_in_schema=False)  # what text-embeddings-inference has there, too
 @router.post(
     "/embed",
     openapi_extra=responses.body_of(schemas.EmbedRequest, tei.InputsRequest),

@@ -55,12 +55,17 @@ OPENAI, OLLAMA, TEI = {"error"}, {"error"}, {"error", "error_type"}
 BY_OLLAMA = {422: 400, 429: 503}
 COMPARED = b'"inputs":{"source_sentence":"a","sentences":['
 EMBED = Place("/embed", b'"texts":[', b"]", PROBLEM, {})
+SHARED = {
+    "/embed",
+    "/",
+}  # with our own requests, whose form is that of errors until the body is read
 PLACES = {
     "openai": Place("/v1/embeddings", b'"input":[', b"]", OPENAI, {422: 400}),
     "openai, one text": Place("/embeddings", b'"input":', b"", OPENAI, {422: 400}),
     "ollama": Place("/api/embed", b'"input":[', b"]", OLLAMA, BY_OLLAMA),
     "ollama, one text": Place("/api/embeddings", b'"prompt":', b"", OLLAMA, BY_OLLAMA),
     "tei": Place("/embed", b'"inputs":[', b"]", TEI, {}),
+    "tei, at its root": Place("/", b'"inputs":[', b"]", TEI, {}),
     "tei, compared": Place("/similarity", COMPARED, b"]}", TEI, {}),
     "embed": EMBED,
 }
@@ -116,11 +121,9 @@ def test_what_no_json_text_should_carry_is_refused_without_echo(
         place.refused(shared.request("POST", place.path, content=body, headers=JSON), status)
 
 
-# Of TEI they have no key that would tell, and so the form of the path.
-@pytest.mark.parametrize(
-    "place", [place for name, place in READ.items() if name != "tei"], ids=lambda one: one.path
-)
+@pytest.mark.parametrize("place", READ.values(), ids=READ)
 def test_a_body_that_is_no_object_is_refused_without_echo(shared: Served, place: Place) -> None:
+    place = EMBED if place.path in SHARED else place  # it has no key that would tell
     for body, status in WHOLE.values():
         place.refused(shared.request("POST", place.path, content=body, headers=JSON), status)
 
@@ -149,7 +152,7 @@ def test_what_is_not_done_is_refused_whatever_the_body(shared: Served, path: str
 
 @pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
 def test_a_missing_and_a_wrong_token_are_refused_alike(place: Place) -> None:
-    ours = EMBED if place.path == "/embed" else place
+    ours = EMBED if place.path in SHARED else place
     locked = Served(Settings(token=b"secret-of-sixteen"))
     same = JSON | {"x-request-id": "same"}
     body = place.body(b'"a"')
@@ -176,7 +179,7 @@ def test_a_missing_and_a_wrong_token_are_refused_alike(place: Place) -> None:
 @pytest.mark.parametrize("place", READ.values(), ids=READ)
 def test_an_encoded_body_and_a_large_one_are_refused_unread(place: Place) -> None:
     small = Served(Settings(limits=Limits(max_body_bytes=100)))
-    ours = EMBED if place.path == "/embed" else place  # no key of the body was seen
+    ours = EMBED if place.path in SHARED else place  # no key of the body was seen
     for encoding in ("gzip", "br", "secret"):
         headers = JSON | {"content-encoding": encoding}
         answer = small.request("POST", place.path, content=place.body(b'"a"'), headers=headers)
@@ -282,7 +285,7 @@ def test_what_the_engine_fails_at_is_told(place: Place) -> None:
 
 @pytest.mark.parametrize("place", READ.values(), ids=READ)
 def test_who_asks_too_early_or_too_late_is_told_so(place: Place) -> None:
-    ours = EMBED if place.path == "/embed" else place
+    ours = EMBED if place.path in SHARED else place
     ask = {"content": place.body(b'"a"'), "headers": JSON}
     loading = Served(is_loaded=False)
     early = loading.request("POST", place.path, **ask)
@@ -321,8 +324,10 @@ def test_a_full_queue_says_when_to_ask_again(place: Place) -> None:
 
 @pytest.mark.parametrize("place", READ.values(), ids=READ)
 def test_another_method_is_refused(shared: Served, place: Place) -> None:
-    ours = EMBED if place.path == "/embed" else place
+    ours = EMBED if place.path in SHARED else place
     for method in ("GET", "TRACE", "PATCH", "BREW", "OPTIONS"):
+        if (method, place.path) == ("GET", "/"):
+            continue  # the page's
         answer = shared.request(method, place.path)
         ours.refused(answer, 405)
         assert answer.headers["allow"] == "POST"
