@@ -69,7 +69,7 @@ CLIENTS = (
     Client(
         name="huggingface_hub",
         package="huggingface-hub",
-        told=f'InferenceClient("{URL}/embed")',
+        told=f'InferenceClient("{URL}")',
         other=None,
         wrong="HfHubHTTPError",
         none="BadRequestError",
@@ -95,7 +95,7 @@ CLIENTS = (
     Client(
         name="langchain_huggingface",
         package="langchain-huggingface",
-        told=f'client = InferenceClient("{URL}/embed")',
+        told=f'client = InferenceClient("{URL}")',
         other=None,
         wrong="HfHubHTTPError",
         none="BadRequestError",
@@ -196,7 +196,7 @@ CLIENTS = (
         name="huggingface",
         package="@huggingface/inference",
         language="node",
-        told=f".endpoint('{URL}/embed')",
+        told=f".endpoint('{URL}')",
         other=None,
         wrong="InferenceClientProviderApiError",
         none="InferenceClientProviderApiError",
