@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
@@ -19,6 +18,7 @@ from sidecar.process import limits
 from sidecar.process.limits import LimitError
 from sidecar.process.stdio import Silent
 from sidecar.settings import Settings
+from tests.support.modelbundle import write_bundle
 from tests.support.tinymodel import MAX_TOKENS, WIDTH, tiny_model, write_model
 
 if TYPE_CHECKING:
@@ -31,18 +31,12 @@ NAMES = ("one", "two", "three")
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     """Return a bundle with three models, the second of which is its default."""
-    entries, models = [], []
+    files: dict[str, bytes] = {}
+    models = []
     for number, name in enumerate(NAMES):
         folder = f"models/{name}"
-        for path, data in tiny_model(seed=number).items():
-            target = tmp_path / folder / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
-            digest = hashlib.sha256(data).hexdigest()
-            entry = manifest.FileEntry(
-                path=f"{folder}/{path}", mode=0o644, size=len(data), sha256=digest
-            )
-            entries.append(entry)
+        made = tiny_model(seed=number)
+        files |= {f"{folder}/{path}": data for path, data in made.items()}
         model = manifest.Model(
             name=name,
             repository=f"org/{name}-words",
@@ -53,28 +47,7 @@ def bundle(tmp_path: Path) -> Path:
             snapshot=folder,
         )
         models.append(model)
-    listed = manifest.encode_entries(entries)
-    (tmp_path / "manifests").mkdir()
-    (tmp_path / "manifests" / "models.json").write_bytes(listed)
-    component = manifest.Component(
-        name="models",
-        digest=hashlib.sha256(listed).hexdigest(),
-        inputs="0" * 64,
-        files=len(entries),
-        size=1,
-    )
-    whole = manifest.Manifest(
-        plan="a plan",
-        target="linux-x64",
-        version="0.1.0",
-        profile="default",
-        runtime=manifest.Runtime(version="3.11", source="host", executable="python/bin/python3.11"),
-        default_model="two",
-        papers="0" * 64,
-        models=tuple(models),
-        components=(component,),
-    )
-    (tmp_path / "manifest.json").write_bytes(manifest.encode(whole))
+    write_bundle(tmp_path, files, models, default="two")
     return tmp_path
 
 

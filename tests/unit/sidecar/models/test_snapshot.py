@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +12,7 @@ from sidecar import manifest
 from sidecar.errors import IntegrityError, PolicyError, UsageError
 from sidecar.models import snapshot
 from sidecar.settings import Settings
+from tests.support.modelbundle import write_bundle
 
 FOLDER = "models/hub/models--stub--words/snapshots/" + "0" * 40
 MODULES = [
@@ -32,16 +32,6 @@ FILES = {
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     """Return the root of a bundle that holds one model and a file of another."""
-    entries = []
-    for name, data in FILES.items():
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        digest = hashlib.sha256(data).hexdigest()
-        entries.append(manifest.FileEntry(path=name, mode=0o644, size=len(data), sha256=digest))
-    listed = manifest.encode_entries(entries)
-    (tmp_path / "manifests").mkdir()
-    (tmp_path / "manifests" / "models.json").write_bytes(listed)
     model = manifest.Model(
         name="words",
         repository="stub/words",
@@ -54,25 +44,7 @@ def bundle(tmp_path: Path) -> Path:
         least_int8=0.9769,
         least_dim=4,
     )
-    component = manifest.Component(
-        name="models",
-        digest=hashlib.sha256(listed).hexdigest(),
-        inputs="0" * 64,
-        files=len(entries),
-        size=1,
-    )
-    whole = manifest.Manifest(
-        plan="a plan",
-        target="linux-x64",
-        version="0.1.0",
-        profile="default",
-        runtime=manifest.Runtime(version="3.11", source="host", executable="python/bin/python3.11"),
-        default_model="words",
-        papers="0" * 64,
-        models=(model,),
-        components=(component,),
-    )
-    (tmp_path / "manifest.json").write_bytes(manifest.encode(whole))
+    write_bundle(tmp_path, FILES, [model], default="words")
     return tmp_path
 
 
