@@ -294,7 +294,7 @@ def abandoned(folder: Path, pattern: str = "*") -> Iterator[Path]:
                 age_s = time.time() - os.fstat(stream.fileno()).st_mtime
                 if owned or (owned is None and age_s > ABANDONED_AFTER_S):
                     if fcntl is None:
-                        stream.close()  # or nobody could remove it
+                        stream.close()  # Windows removes no open file
                     yield path
 
 

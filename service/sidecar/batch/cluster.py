@@ -116,7 +116,7 @@ def joined(address: str, service: Path) -> Iterator[Path | None]:
 
 
 def _require_answer(address: str) -> None:
-    """Raise OSError or ValueError if nobody is at HOST:PORT, where Ray would wait for minutes."""
+    """Raise OSError or ValueError if no server answers at HOST:PORT: Ray would wait for minutes."""
     if address != AUTO:
         place = urlsplit(f"//{address}")
         socket.create_connection((place.hostname, place.port or RAY_PORT), ANSWERS_WITHIN_S).close()
@@ -142,7 +142,7 @@ def _finder(service: str) -> Callable[[], None]:
 
 
 def most_cores() -> int:
-    """Return how many cores the largest node has, whoever uses them."""
+    """Return the number of cores of the largest node, free or in use."""
     return max(
         (int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0
     )
